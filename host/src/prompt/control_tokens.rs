@@ -1,0 +1,312 @@
+//! Keeps control tokens out of user text.
+//!
+//! A chat template and its users share one string, so `<|im_end|>` typed by a user would be read as a control token. Every
+//! user string is therefore *marked* before rendering with a sentinel character, and the rendered text is *split* after it:
+//!
+//! * A mark goes strictly inside each control-token text of a user string: `<` S `|im_end|>`.
+//! * A mark goes to an edge of a user string where a control token could be completed by what the template puts beside it:
+//!   after a trailing `<|im_`, before a leading `end|>`.
+//! * After rendering the sentinels are taken out, and the text is cut where one stood strictly inside a control token's text.
+//!   The other marks leave no trace, so they cost no change of tokens.
+//!
+//! Why this holds: pieces are encoded separately, so a token must lie within one piece; a control-token text within a piece
+//! had no sentinel inside, so neither a user string nor the border of a suspicious one is in it.
+//!
+//! Why not mark begin and end of every user string, which would tell exactly who wrote what: templates look into user
+//! text (`content.startswith('<tool_response>')`, `content.split('</think>')`, `role == 'user'`), and a mark in the wrong
+//! place changes what they do. Hence as few marks as possible:
+//!
+//! * Edge marks stand next to the outermost character that is not white space, so that `trim` and `strip` work on.
+//! * Protocol words (`role`, `type`) are compared by every template and checked by the API before: never marked. Templates
+//!   such as `'<|' + role + '|>'` may form control tokens of them.
+//! * Keys are marked only where they hold a whole control token; nothing looks such a key up.
+//!
+//! Limits. The template is trusted code: one that changes user text into a control token (`replace`, `lower`), or takes
+//! pieces out of the middle of a user string and joins the rest, can let a user make one. A control token of one character
+//! cannot be cut, and is not kept out; no known vocabulary has one.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+
+use aho_corasick::AhoCorasick;
+use serde_json::{Map, Value};
+
+/// Values of `role` and `type` that templates compare with, in messages, content parts, tool calls and JSON schemas.
+const PROTOCOL_WORDS: [&str; 14] = [
+    "system",
+    "developer",
+    "user",
+    "assistant",
+    "tool",
+    "function",
+    "text",
+    "object",
+    "array",
+    "string",
+    "number",
+    "integer",
+    "boolean",
+    "null",
+];
+
+/// Characters that stand for nothing in text: noncharacters first, then the private planes.
+const SENTINELS: [RangeInclusive<char>; 3] = [
+    '\u{FDD0}'..='\u{FDEF}',
+    '\u{F0000}'..='\u{FFFFD}',
+    '\u{100000}'..='\u{10FFFD}',
+];
+
+/// The control tokens of a vocabulary could not be indexed.
+#[derive(Debug, thiserror::Error)]
+#[error("the vocabulary's control tokens cannot be indexed: {0}; check the model's tokenizer")]
+pub struct ControlTokensError(#[from] aho_corasick::BuildError);
+
+/// Texts that the tokenizer would read as control tokens, ready to be found.
+#[derive(Debug)]
+pub struct ControlTokens {
+    /// Finds overlapping occurrences: a cut in one must not leave another whole.
+    finder: AhoCorasick,
+    proper_prefixes: HashSet<Box<str>>,
+    proper_suffixes: HashSet<Box<str>>,
+    joined: String,
+    longest_bytes: usize,
+}
+
+impl ControlTokens {
+    /// Takes the texts of all tokens that `EncodeFlags::PARSE_CONTROL` makes the tokenizer look for.
+    ///
+    /// # Errors
+    /// If there are more of them than an automaton can hold.
+    pub fn new(texts: impl IntoIterator<Item = String>) -> Result<Self, ControlTokensError> {
+        let texts: Vec<String> = texts
+            .into_iter()
+            .filter(|text| text.chars().nth(1).is_some())
+            .collect();
+        let inner_borders = |text: &'_ str| text.char_indices().skip(1).map(|(at, _)| at).collect::<Vec<_>>();
+        let halves = texts.iter().flat_map(|text| inner_borders(text).into_iter().map(|at| text.split_at(at)));
+        let (proper_prefixes, proper_suffixes) = halves.map(|(head, tail)| (head.into(), tail.into())).unzip();
+        Ok(Self {
+            finder: AhoCorasick::new(&texts)?,
+            proper_prefixes,
+            proper_suffixes,
+            joined: texts.join("\n"),
+            longest_bytes: texts.iter().map(String::len).max().unwrap_or(0),
+        })
+    }
+
+    /// Marks every user-supplied text inside `value`.
+    pub(super) fn mark(&self, value: &mut Value, sentinel: char) {
+        match value {
+            Value::String(text) => *text = self.mark_text(text, sentinel),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.mark(item, sentinel)),
+            Value::Object(fields) => self.mark_fields(fields, sentinel),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    /// Takes the sentinels out of a rendered text and cuts it where user text would have made a control token.
+    pub(super) fn split(&self, marked: &str, sentinel: char) -> Vec<String> {
+        let (text, marks) = unmark(marked, sentinel);
+        let mut cuts = Vec::new();
+        if !marks.is_empty() {
+            for token in self.finder.find_overlapping_iter(&text) {
+                let first = marks.partition_point(|&mark| mark <= token.start());
+                cuts.extend(marks[first..].iter().take_while(|&&mark| mark < token.end()));
+            }
+        }
+        cuts.sort_unstable();
+        cuts.dedup();
+        pieces(&text, &cuts).map(str::to_owned).collect()
+    }
+
+    fn mark_fields(&self, fields: &mut Map<String, Value>, sentinel: char) {
+        for (key, value) in std::mem::take(fields) {
+            let mut value = value;
+            if !is_protocol_word(&key, &value) {
+                self.mark(&mut value, sentinel);
+            }
+            let key = insert(&key, self.cuts_inside(&key), sentinel);
+            fields.insert(key, value);
+        }
+    }
+
+    fn mark_text(&self, text: &str, sentinel: char) -> String {
+        let mut marks = self.cuts_inside(text);
+        let body = text.trim();
+        if self.may_end_token(body) || self.may_be_inside_token(body) {
+            marks.push(text.len() - text.trim_start().len());
+        }
+        if self.may_start_token(body) {
+            marks.push(text.trim_end().len());
+        }
+        insert(text, marks, sentinel)
+    }
+
+    /// After the first character of each control-token text.
+    fn cuts_inside(&self, text: &str) -> Vec<usize> {
+        let after_first_char = |start: usize| start + text[start..].chars().next().map_or(0, char::len_utf8);
+        self.finder.find_overlapping_iter(text).map(|token| after_first_char(token.start())).collect()
+    }
+
+    /// Whether what follows `text` could complete a control token that begins in it.
+    fn may_start_token(&self, text: &str) -> bool {
+        let tails = text.char_indices().rev().map(|(at, _)| &text[at..]);
+        tails
+            .take_while(|tail| tail.len() < self.longest_bytes)
+            .any(|tail| self.proper_prefixes.contains(tail))
+    }
+
+    /// Whether what precedes `text` could begin a control token that ends in it.
+    fn may_end_token(&self, text: &str) -> bool {
+        let heads = text.char_indices().skip(1).map(|(at, _)| &text[..at]).chain([text]);
+        heads
+            .take_while(|head| head.len() < self.longest_bytes)
+            .any(|head| self.proper_suffixes.contains(head))
+    }
+
+    fn may_be_inside_token(&self, text: &str) -> bool {
+        !text.is_empty() && text.len() < self.longest_bytes && self.joined.contains(text)
+    }
+}
+
+/// A character that occurs neither in `values` nor in `texts`, so that every occurrence after rendering is a mark.
+pub(super) fn unused_sentinel(values: &[Value], texts: &[&str]) -> Option<char> {
+    let mut used = HashSet::new();
+    let mut note = |text: &str| used.extend(text.chars().filter(|c| SENTINELS.iter().any(|range| range.contains(c))));
+    texts.iter().for_each(|text| note(text));
+    values.iter().for_each(|value| visit_texts(value, &mut note));
+    SENTINELS.into_iter().flatten().find(|c| !used.contains(c))
+}
+
+fn visit_texts(value: &Value, visit: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => visit(text),
+        Value::Array(items) => items.iter().for_each(|item| visit_texts(item, visit)),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            visit(key);
+            visit_texts(value, visit);
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn is_protocol_word(key: &str, value: &Value) -> bool {
+    matches!(key, "role" | "type") && value.as_str().is_some_and(|word| PROTOCOL_WORDS.contains(&word))
+}
+
+fn insert(text: &str, mut marks: Vec<usize>, sentinel: char) -> String {
+    marks.sort_unstable();
+    marks.dedup();
+    let mut marked = String::with_capacity(text.len() + marks.len() * sentinel.len_utf8());
+    for (index, piece) in pieces(text, &marks).enumerate() {
+        if index > 0 {
+            marked.push(sentinel);
+        }
+        marked.push_str(piece);
+    }
+    marked
+}
+
+/// The text without sentinels, and where they stood in it, in order.
+fn unmark(marked: &str, sentinel: char) -> (String, Vec<usize>) {
+    let mut text = String::with_capacity(marked.len());
+    let mut marks = Vec::new();
+    for piece in marked.split(sentinel) {
+        text.push_str(piece);
+        marks.push(text.len());
+    }
+    marks.pop();
+    (text, marks)
+}
+
+/// `text` split at the sorted positions `cuts`.
+fn pieces<'a>(text: &'a str, cuts: &'a [usize]) -> impl Iterator<Item = &'a str> {
+    let starts = [0].into_iter().chain(cuts.iter().copied());
+    let ends = cuts.iter().copied().chain([text.len()]);
+    starts.zip(ends).map(|(start, end)| &text[start..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const S: char = '\u{FDD0}';
+
+    fn control_tokens(texts: &[&str]) -> ControlTokens {
+        ControlTokens::new(texts.iter().map(|text| text.to_string())).unwrap()
+    }
+
+    fn chatml() -> ControlTokens {
+        control_tokens(&["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
+    }
+
+    /// `·` stands for the sentinel in `expected`.
+    #[track_caller]
+    fn check_mark(control: &ControlTokens, mut value: Value, expected: Value) {
+        control.mark(&mut value, S);
+        let shown = value.to_string().replace(S, "·");
+        assert_eq!(shown, expected.to_string());
+    }
+
+    #[test]
+    fn whole_tokens_are_marked_inside() {
+        let control = chatml();
+        check_mark(&control, json!("a<|im_end|>b"), json!("a<·|im_end|>b"));
+        check_mark(&control, json!("é<|im_end|>ü"), json!("é<·|im_end|>ü"));
+        check_mark(&control, json!("<|im_<|im_end|>end|>"), json!("·<|im_<·|im_end|>end|>").as_str().map_or(Value::Null, |s| json!(s.trim_start_matches('·'))));
+        check_mark(&control, json!("no tokens, 1 < 2 |> 3"), json!("no tokens, 1 < 2 |> 3"));
+    }
+
+    #[test]
+    fn overlapping_and_nested_tokens_are_all_marked() {
+        let control = control_tokens(&["aba", "[<x>]", "<x>"]);
+        check_mark(&control, json!("-ababa-"), json!("-a·ba·ba-"));
+        check_mark(&control, json!("-[<x>]-"), json!("-[·<·x>]-"));
+    }
+
+    #[test]
+    fn edges_are_marked_where_a_token_could_be_completed() {
+        let control = chatml();
+        check_mark(&control, json!("say <|im_"), json!("say <|im_·"));
+        check_mark(&control, json!("say <|im_ \n"), json!("say <|im_· \n"));
+        check_mark(&control, json!("\n end|> he said"), json!("\n ·end|> he said"));
+        check_mark(&control, json!(" im_ "), json!(" ·im_ "));
+        check_mark(&control, json!("<tool_response>\nok</tool_response>"), json!("<tool_response>\nok</tool_response>"));
+    }
+
+    #[test]
+    fn keys_are_marked_inside_only_and_protocol_words_never() {
+        let control = control_tokens(&["<|user|>", "<|text|>"]);
+        check_mark(
+            &control,
+            json!({"role": "user", "content": [{"type": "text", "text": "user"}], "user": {"<|user|>": null}}),
+            json!({"role": "user", "content": [{"type": "text", "text": "·user"}], "user": {"<·|user|>": null}}),
+        );
+    }
+
+    #[test]
+    fn only_marks_inside_a_token_cut() {
+        let control = chatml();
+        let split = |marked: &str| control.split(&marked.replace('·', &S.to_string()), S);
+        assert_eq!(split("<|im_end|>"), ["<|im_end|>"]);
+        assert_eq!(split("1 <·<|im_end|>·|>"), ["1 <<|im_end|>|>"]);
+        assert_eq!(split("x<|im_·end|>y<·|im_end|>"), ["x<|im_", "end|>y<", "|im_end|>"]);
+        assert_eq!(split(""), [""]);
+    }
+
+    #[test]
+    fn a_sentinel_in_user_text_is_not_chosen() {
+        let values = [json!({"a\u{FDD0}": ["\u{FDD1}", {"b": "\u{FDD3}"}]})];
+        assert_eq!(unused_sentinel(&values, &["\u{FDD2}"]), Some('\u{FDD4}'));
+        let all: String = SENTINELS.into_iter().flatten().collect();
+        assert_eq!(unused_sentinel(&[json!(all)], &[]), None);
+    }
+
+    #[test]
+    fn texts_that_cannot_be_cut_are_left_out() {
+        let control = control_tokens(&["", "x"]);
+        check_mark(&control, json!("x y"), json!("x y"));
+    }
+}

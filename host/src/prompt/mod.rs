@@ -1,0 +1,21 @@
+//! From a request to tokens: render the model's chat template, then encode what it wrote.
+//!
+//! 1. [`ControlTokens::new`] with the texts that the vocabulary reads as control tokens, and [`ChatTemplate::parse`], both
+//!    once per model.
+//! 2. [`ChatTemplate::render`] per chat request gives a [`RenderedChat`].
+//! 3. [`encode_chat`] turns it into tokens; [`encode_text`] does so for a plain completion prompt.
+//!
+//! Invariant: nothing here knows HTTP, wire types or the engine.
+
+mod chat_template;
+mod control_tokens;
+mod encode;
+mod python_json;
+mod template_functions;
+
+#[cfg(test)]
+mod model_templates;
+
+pub use chat_template::{ChatTemplate, RenderRequest, RenderedChat, SpecialTokens, TemplateError};
+pub use control_tokens::{ControlTokens, ControlTokensError};
+pub use encode::{Encoder, encode_chat, encode_text};

@@ -1,0 +1,34 @@
+//! What crosses the library boundary: `#[repr(C)]` data and vtables, nothing else.
+//!
+//! Backend authors do not use this module: they implement the safe traits at the crate's root and call
+//! [`export_plugin!`](crate::export_plugin). The host uses it to load plugins.
+//!
+//! Rules that every type here follows:
+//!
+//! - **Growth.** Vtables ([`PluginModule`] and the object traits) grow at the end. Structs that cross on every step end in
+//!   `reserved: [u64; N]`; a later field becomes an accessor over it, zero means absent. Structs that cross once end in `meta`.
+//! - **Ownership.** Whoever allocates frees, through the container's own vtable (`RVec`, `RString`, `RBox`). Slices are the
+//!   caller's and are borrowed for the call only.
+//! - **Unwinding.** No panic crosses: the SDK turns one into [`Code::PANICKED`](crate::Code::PANICKED). After it the object
+//!   answers every call with the same code until it is dropped.
+//! - **Threads.** `[any thread]`: may be called from several threads at once. `[model thread]`: called by the one thread that
+//!   owns the session, never by two at once.
+
+mod extension;
+mod module;
+mod objects;
+mod records;
+
+pub use extension::Extension;
+pub use module::{AbiVersion, LOADER_SYMBOL, PluginModule, PluginModule_Ref};
+pub use objects::{
+    BackendBox, BackendObject, BackendObject_TO, HostBox, HostObject, HostObject_TO, ModelBox,
+    ModelObject, ModelObject_TO, ProgressBox, ProgressObject, ProgressObject_TO, SessionBox,
+    SessionObject, SessionObject_TO, TokenizerBox, TokenizerObject, TokenizerObject_TO,
+};
+pub use records::{
+    DescriptorRecord, DeviceRecord, ErrorRecord, EstimateRecord, KeyValue, LoadArgsRecord,
+    ModelInfoRecord, SessionArgsRecord, SupportRecord, VocabularyRecord,
+};
+
+pub use abi_stable;

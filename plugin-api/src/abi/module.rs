@@ -1,0 +1,73 @@
+//! The root module: the one symbol that a plugin exports.
+
+#![allow(
+    non_camel_case_types,
+    reason = "the name that abi_stable gives to references"
+)]
+
+use abi_stable::{
+    StableAbi,
+    library::RootModule,
+    package_version_strings,
+    sabi_types::VersionStrings,
+    std_types::{RResult, RStr},
+};
+
+use super::{BackendBox, DescriptorRecord, ErrorRecord, HostBox};
+
+/// Name of the symbol under which a plugin exports its `LibHeader`: the name that `abi_stable` 0.11 itself uses.
+pub const LOADER_SYMBOL: &str = "_as_0lib_1header_0root_1module_1loader";
+
+/// Version of this ABI. A plugin and a host with the same `major` work together whatever their `minor`.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbiVersion {
+    /// Changes when old plugins stop loading.
+    pub major: u32,
+    /// Changes when something optional is added.
+    pub minor: u32,
+}
+
+impl AbiVersion {
+    /// The version that this crate describes. It is a draft until the first freeze.
+    pub const CURRENT: Self = Self { major: 1, minor: 0 };
+}
+
+impl std::fmt::Display for AbiVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}-draft", self.major, self.minor)
+    }
+}
+
+/// What a plugin's library exports. Filled in by [`export_plugin!`](crate::export_plugin).
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = PluginModule_Ref)))]
+#[sabi(missing_field(option))]
+pub struct PluginModule {
+    /// `[any thread]` The ABI that the plugin was built against.
+    pub abi: extern "C" fn() -> AbiVersion,
+    /// `[any thread]` Who the plugin is. Callable before `init`.
+    pub descriptor: extern "C" fn() -> DescriptorRecord,
+    /// `[any thread, once per process]` Starts the backend. The second argument is the JSON object of the plugin's options.
+    #[sabi(last_prefix_field)]
+    pub init: extern "C" fn(HostBox, RStr<'_>) -> RResult<BackendBox, ErrorRecord>,
+}
+
+impl RootModule for PluginModule_Ref {
+    abi_stable::declare_root_module_statics! {PluginModule_Ref}
+    const BASE_NAME: &'static str = "tenon_plugin";
+    const NAME: &'static str = "tenon_plugin";
+    const VERSION_STRINGS: VersionStrings = package_version_strings!();
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn loader_symbol_is_the_one_abi_stable_looks_for() {
+        assert_eq!(
+            super::LOADER_SYMBOL,
+            abi_stable::library::ROOT_MODULE_LOADER_NAME
+        );
+    }
+}

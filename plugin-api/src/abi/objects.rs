@@ -1,0 +1,132 @@
+//! The objects behind the root module, as vtables. The safe traits at the crate's root document what each method means;
+//! here stand only the shapes that cross.
+
+#![allow(non_local_definitions, reason = "the code that sabi_trait generates")]
+
+use abi_stable::{
+    sabi_trait,
+    std_types::{RBox, ROption, RResult, RSlice, RSliceMut, RStr, RString, RVec},
+};
+
+use super::{
+    DeviceRecord, ErrorRecord, EstimateRecord, Extension, LoadArgsRecord, ModelInfoRecord,
+    SessionArgsRecord, SupportRecord, VocabularyRecord,
+};
+use crate::{
+    Batch, EncodeFlags, KvStats, LogLevel, SampleRequest, Sampled, SessionInfo, SpanOut, ThreadPlan,
+};
+
+/// An owned [`HostObject`].
+pub type HostBox = HostObject_TO<'static, RBox<()>>;
+/// An owned [`ProgressObject`].
+pub type ProgressBox = ProgressObject_TO<'static, RBox<()>>;
+/// An owned [`BackendObject`].
+pub type BackendBox = BackendObject_TO<'static, RBox<()>>;
+/// An owned [`ModelObject`].
+pub type ModelBox = ModelObject_TO<'static, RBox<()>>;
+/// An owned [`TokenizerObject`].
+pub type TokenizerBox = TokenizerObject_TO<'static, RBox<()>>;
+/// An owned [`SessionObject`].
+pub type SessionBox = SessionObject_TO<'static, RBox<()>>;
+
+/// Services of the host, see [`Host`](crate::Host).
+#[sabi_trait]
+pub trait HostObject: Send + Sync {
+    /// `[any thread]` One line for the host's log.
+    fn log(&self, level: LogLevel, target: RStr<'_>, message: RStr<'_>);
+    /// `[any thread]` How many threads the plugin may use for computing.
+    fn threads(&self) -> u32;
+    /// `[any thread]` A directory that the plugin may keep files in.
+    fn cache_dir(&self) -> RString;
+    /// `[any thread]` A service that a later host may have.
+    #[sabi(last_prefix_field)]
+    fn extension(&self, id: RStr<'_>) -> ROption<Extension>;
+}
+
+/// Where long calls report to, see [`Progress`](crate::Progress).
+#[sabi_trait]
+pub trait ProgressObject: Send + Sync {
+    /// `[any thread]` `fraction` in 0..=1, negative where unknown. `false` asks the plugin to stop with `CANCELLED`.
+    #[sabi(last_prefix_field)]
+    fn report(&self, fraction: f32, message: RStr<'_>) -> bool;
+}
+
+/// See [`Backend`](crate::Backend).
+#[sabi_trait]
+pub trait BackendObject: Send + Sync {
+    /// `[any thread]` Devices that models can be loaded to.
+    fn devices(&self) -> RResult<RVec<DeviceRecord>, ErrorRecord>;
+    /// `[any thread]` Whether the file or directory at `path` is for this backend. Reads a header, no more.
+    fn supports(&self, path: RStr<'_>) -> RResult<SupportRecord, ErrorRecord>;
+    /// `[any thread]` Memory that loading and serving would take, one record per device.
+    fn estimate(
+        &self,
+        load: &LoadArgsRecord,
+        session: &SessionArgsRecord,
+    ) -> RResult<RVec<EstimateRecord>, ErrorRecord>;
+    /// `[any thread]` Reads a model.
+    fn load(&self, args: &LoadArgsRecord, progress: ProgressBox) -> RResult<ModelBox, ErrorRecord>;
+    /// `[any thread]` An optional interface by its id.
+    #[sabi(last_prefix_field)]
+    fn extension(&self, id: RStr<'_>) -> ROption<Extension>;
+}
+
+/// See [`Model`](crate::Model).
+#[sabi_trait]
+pub trait ModelObject: Send + Sync {
+    /// `[any thread]` Facts about the model.
+    fn info(&self) -> RResult<ModelInfoRecord, ErrorRecord>;
+    /// `[any thread]` The model's tokenizer, which may outlive the model.
+    fn tokenizer(&self) -> RResult<TokenizerBox, ErrorRecord>;
+    /// `[model thread]` A KV pool and what else is needed to run. May outlive the model object.
+    fn session(&self, args: &SessionArgsRecord) -> RResult<SessionBox, ErrorRecord>;
+    /// `[any thread]` A new model at another precision, beside this one.
+    fn requantize(&self, level: RStr<'_>, progress: ProgressBox) -> RResult<ModelBox, ErrorRecord>;
+    /// `[any thread]` An optional interface by its id.
+    #[sabi(last_prefix_field)]
+    fn extension(&self, id: RStr<'_>) -> ROption<Extension>;
+}
+
+/// See [`Tokenizer`](crate::Tokenizer).
+#[sabi_trait]
+pub trait TokenizerObject: Send + Sync {
+    /// `[any thread]` Text to token ids.
+    fn encode(&self, text: RStr<'_>, flags: EncodeFlags) -> RResult<RVec<u32>, ErrorRecord>;
+    /// `[any thread]` Bytes and kind of every token.
+    #[sabi(last_prefix_field)]
+    fn vocabulary(&self) -> RResult<VocabularyRecord, ErrorRecord>;
+}
+
+/// See [`Session`](crate::Session). `forward`, `sample`, `fork`, `truncate` and `free` allocate nothing in the SDK.
+#[sabi_trait]
+pub trait SessionObject {
+    /// `[model thread]` What was granted.
+    fn info(&self) -> SessionInfo;
+    /// `[model thread]` Puts a ragged batch through the model. `out` is as long as `batch.spans`.
+    fn forward(
+        &mut self,
+        batch: Batch<'_>,
+        out: RSliceMut<'_, SpanOut>,
+    ) -> RResult<(), ErrorRecord>;
+    /// `[model thread]` Picks a token for each request. `out` is as long as `requests`.
+    fn sample(
+        &mut self,
+        requests: RSlice<'_, SampleRequest<'_>>,
+        out: RSliceMut<'_, Sampled<'_>>,
+    ) -> RResult<(), ErrorRecord>;
+    /// `[model thread]` Copies a row of logits; `out` is `[logits_width]`.
+    fn read_logits(&mut self, row: u32, out: RSliceMut<'_, f32>) -> RResult<(), ErrorRecord>;
+    /// `[model thread]` Shares the first `len` positions of `src` with the empty sequence `dst`.
+    fn fork(&mut self, src: u32, dst: u32, len: u32) -> RResult<(), ErrorRecord>;
+    /// `[model thread]` Drops the positions from `len` on.
+    fn truncate(&mut self, seq: u32, len: u32) -> RResult<(), ErrorRecord>;
+    /// `[model thread]` Drops the sequence.
+    fn free(&mut self, seq: u32);
+    /// `[model thread]` How full the pool is, as a hint.
+    fn kv_stats(&self) -> KvStats;
+    /// `[model thread, between forwards]` Changes how many threads compute.
+    fn set_threads(&mut self, plan: ThreadPlan) -> RResult<(), ErrorRecord>;
+    /// `[model thread]` An optional interface by its id.
+    #[sabi(last_prefix_field)]
+    fn extension(&self, id: RStr<'_>) -> ROption<Extension>;
+}

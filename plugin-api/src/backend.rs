@@ -1,0 +1,187 @@
+//! The traits that a backend author writes.
+
+use std::path::Path;
+
+use crate::{
+    Batch, CpuSampler, Descriptor, Device, EncodeFlags, Error, Estimate, Host, KvStats, LoadArgs,
+    ModelInfo, Progress, Result, SampleRequest, Sampled, SessionArgs, SessionInfo, SpanOut,
+    Support, ThreadPlan, Vocabulary, abi::Extension,
+};
+
+/// The plugin as a whole: finds out what it can load, and loads it. Made once per process by
+/// [`export_plugin!`](crate::export_plugin), never dropped.
+pub trait Backend: Send + Sync + Sized + 'static {
+    /// `[any thread, before init]` Who the plugin is.
+    fn descriptor() -> Descriptor;
+
+    /// `[any thread, once]` Starts the backend. `options` is the JSON object of `[plugins.options."<id>"]`, `{}` without any.
+    ///
+    /// # Errors
+    /// [`Code::INVALID`](crate::Code::INVALID) for options that the plugin does not know, by name.
+    fn init(host: Host, options: &str) -> Result<Self>;
+
+    /// `[any thread]` Devices that models can be loaded to.
+    ///
+    /// # Errors
+    /// When the devices cannot be asked.
+    fn devices(&self) -> Result<Vec<Device>> {
+        Ok(vec![Device {
+            id: "cpu".into(),
+            name: "CPU".into(),
+            ..Device::default()
+        }])
+    }
+
+    /// `[any thread]` Whether the file or directory is for this backend. Reads a header, no more.
+    fn supports(&self, path: &Path) -> Support;
+
+    /// `[any thread]` Memory that loading with `load` and serving with `session` would take, per device.
+    ///
+    /// # Errors
+    /// [`Code::UNSUPPORTED`](crate::Code::UNSUPPORTED) by default.
+    fn estimate(&self, load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
+        let _ = (load, session);
+        Err(Error::unsupported("memory estimates"))
+    }
+
+    /// `[any thread]` Reads a model. May take long: report to `progress`.
+    ///
+    /// # Errors
+    /// `INVALID` (with the file's name) for a file that is no such model, `NO_MEMORY`, `IO`, `CANCELLED`, `UNSUPPORTED`
+    /// for devices or a level that the backend does not have.
+    fn load(&self, args: &LoadArgs, progress: &Progress) -> Result<Box<dyn Model>>;
+
+    /// `[any thread]` An optional interface by its id, for example `org.tenon.embeddings/1`.
+    fn extension(&self, id: &str) -> Option<Extension> {
+        let _ = id;
+        None
+    }
+}
+
+/// A loaded model: weights and tokenizer. Sessions and tokenizers own what they need of it, so it may be dropped first.
+pub trait Model: Send + Sync {
+    /// `[any thread]` Facts about the model. They never change.
+    fn info(&self) -> ModelInfo;
+
+    /// `[any thread]` The model's tokenizer.
+    ///
+    /// # Errors
+    /// `INVALID` if the model came without one.
+    fn tokenizer(&self) -> Result<Box<dyn Tokenizer>>;
+
+    /// `[model thread]` A KV pool for many sequences. The session is used and dropped on the thread that made it.
+    ///
+    /// # Errors
+    /// `NO_MEMORY`; `INVALID` for sizes that cannot be granted.
+    fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>>;
+
+    /// `[any thread]` A **new** model at another level, made from the original weights on disk, while this one goes on
+    /// serving. `level` is one of [`ModelInfo::requantize_levels`].
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` by default and for levels that the model does not have; `IO`, `NO_MEMORY`, `CANCELLED`.
+    fn requantize(&self, level: &str, progress: &Progress) -> Result<Box<dyn Model>> {
+        let _ = (level, progress);
+        Err(Error::unsupported("requantizing"))
+    }
+
+    /// `[any thread]` An optional interface by its id.
+    fn extension(&self, id: &str) -> Option<Extension> {
+        let _ = id;
+        None
+    }
+}
+
+/// Text to tokens, and what each token is.
+pub trait Tokenizer: Send + Sync {
+    /// `[any thread]` Token ids of a text. Every id is below `vocab_size`.
+    ///
+    /// # Errors
+    /// `INVALID` for text that cannot be encoded.
+    fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>>;
+
+    /// `[any thread]` Bytes and kind of every token, `vocab_size` of them. Called once per load.
+    ///
+    /// # Errors
+    /// `INTERNAL` if the vocabulary cannot be read.
+    fn vocabulary(&self) -> Result<Vocabulary>;
+}
+
+/// One KV pool and the sequences in it. `[model thread]` for every call, drop included; need not be `Send`.
+///
+/// A sequence is an id below [`SessionInfo::max_sequences`] and a stored length, at first 0. [`KvLedger`](crate::KvLedger)
+/// keeps both for backends that have no such book of their own.
+pub trait Session {
+    /// What was granted. Asked once, after the session was made.
+    fn info(&self) -> SessionInfo;
+
+    /// Puts a ragged batch through the model and stores its KV. `out` is as long as `batch.spans()`. May return before the
+    /// device is done; errors may then surface at [`sample`](Self::sample) or [`logits`](Self::logits).
+    ///
+    /// Any forward, even a failed one, ends the life of earlier rows.
+    ///
+    /// # Errors
+    /// An error here means that **no** span was computed and nothing was changed; what concerns one span goes into its
+    /// [`SpanOut::status`]. `NO_KV_SPACE`, `CANCELLED`, `NO_MEMORY`, `DEVICE_LOST`.
+    fn forward(&mut self, batch: &Batch<'_>, out: &mut [SpanOut]) -> Result<()>;
+
+    /// Logits of a row of the last forward: `[logits_width]`, as the model gave them.
+    ///
+    /// # Errors
+    /// `INVALID` for a row that does not exist; `DEVICE_LOST`.
+    fn logits(&mut self, row: u32) -> Result<&[f32]>;
+
+    /// Picks one token for each request; `out` is as long as `requests`. By default on the CPU, by the SDK's `sampler`
+    /// over [`logits`](Self::logits); override it to sample where the logits are.
+    ///
+    /// # Errors
+    /// What concerns one request (`NO_ALLOWED_TOKEN`, `BAD_LOGITS`) goes into its [`Sampled::status`]. `DEVICE_LOST`.
+    fn sample(
+        &mut self,
+        sampler: &mut CpuSampler,
+        requests: &[SampleRequest<'_>],
+        out: &mut [Sampled<'_>],
+    ) -> Result<()> {
+        for (request, out) in requests.iter().zip(out) {
+            sampler.sample(self.logits(request.row)?, request, out);
+        }
+        Ok(())
+    }
+
+    /// Shares the first `len` positions of `src` with the empty sequence `dst`. A later change of one does not show in the
+    /// other.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` by default, or for a `len` that is not the whole of `src` where [`SessionInfo::fork_any_len`] is 0.
+    fn fork(&mut self, src: u32, dst: u32, len: u32) -> Result<()> {
+        let _ = (src, dst, len);
+        Err(Error::unsupported("forking sequences"))
+    }
+
+    /// Drops the positions of `seq` from `len` on.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` beyond [`SessionInfo::max_rollback`].
+    fn truncate(&mut self, seq: u32, len: u32) -> Result<()>;
+
+    /// Drops a sequence: its length is 0 and its KV space free again. Never fails, also for an empty sequence.
+    fn free(&mut self, seq: u32);
+
+    /// How full the pool is, as a hint.
+    fn kv_stats(&self) -> KvStats;
+
+    /// Changes how many threads compute. Between forwards.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` by default.
+    fn set_threads(&mut self, plan: ThreadPlan) -> Result<()> {
+        let _ = plan;
+        Err(Error::unsupported("changing its threads"))
+    }
+
+    /// An optional interface by its id.
+    fn extension(&self, id: &str) -> Option<Extension> {
+        let _ = id;
+        None
+    }
+}

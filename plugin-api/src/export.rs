@@ -1,0 +1,345 @@
+//! From the safe traits to the vtables: every call catches unwinding and converts its arguments and results.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use abi_stable::{
+    prefix_type::PrefixTypeTrait,
+    sabi_trait::TD_Opaque,
+    std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RVec},
+};
+
+use crate::{
+    Backend, Batch, Code, CpuSampler, EncodeFlags, Error, Host, KvStats, Model, Progress, Result,
+    SampleRequest, Sampled, Session, SessionInfo, SpanOut, ThreadPlan, Tokenizer,
+    abi::{
+        AbiVersion, BackendBox, BackendObject, BackendObject_TO, DescriptorRecord, DeviceRecord,
+        ErrorRecord, EstimateRecord, Extension, HostBox, LoadArgsRecord, ModelBox, ModelInfoRecord,
+        ModelObject, ModelObject_TO, PluginModule, PluginModule_Ref, ProgressBox,
+        SessionArgsRecord, SessionBox, SessionObject, SessionObject_TO, SupportRecord,
+        TokenizerBox, TokenizerObject, TokenizerObject_TO, VocabularyRecord,
+    },
+};
+
+/// Exports a [`Backend`] as the plugin of this `cdylib`. Once per crate.
+///
+/// ```ignore
+/// tenon_plugin_api::export_plugin!(MyBackend);
+/// ```
+#[macro_export]
+macro_rules! export_plugin {
+    ($backend:ty) => {
+        /// The one symbol that the host looks for, under the name in `abi::LOADER_SYMBOL`.
+        #[unsafe(export_name = "_as_0lib_1header_0root_1module_1loader")]
+        pub static TENON_PLUGIN: $crate::abi::abi_stable::library::LibHeader = {
+            use $crate::abi::abi_stable::library::{
+                __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
+            };
+
+            extern "C" fn module() -> RootModuleResult {
+                __call_root_module_loader($crate::module::<$backend>)
+            }
+            // SAFETY: `module` returns the root module of the type that is named here.
+            unsafe {
+                LibHeader::from_constructor::<$crate::abi::PluginModule_Ref>(
+                    module,
+                    CheckTypeLayout::Yes,
+                )
+            }
+        };
+    };
+}
+
+/// The root module of a backend, for [`export_plugin!`](crate::export_plugin).
+#[doc(hidden)]
+pub fn module<B: Backend>() -> PluginModule_Ref {
+    PluginModule {
+        abi: abi_version,
+        descriptor: descriptor::<B>,
+        init: init::<B>,
+    }
+    .leak_into_prefix()
+}
+
+extern "C" fn abi_version() -> AbiVersion {
+    AbiVersion::CURRENT
+}
+
+extern "C" fn descriptor<B: Backend>() -> DescriptorRecord {
+    caught(|| Ok(B::descriptor())).unwrap_or_default().into()
+}
+
+extern "C" fn init<B: Backend>(
+    host: HostBox,
+    options: RStr<'_>,
+) -> RResult<BackendBox, ErrorRecord> {
+    let backend = caught(|| B::init(Host::new(host), options.as_str()));
+    across(
+        backend.map(|backend| {
+            BackendObject_TO::from_value(Exported::new(Box::new(backend)), TD_Opaque)
+        }),
+    )
+}
+
+/// An author's object behind a vtable. After a panic every call answers `PANICKED` until the drop, which is guarded too.
+struct Exported<T: ?Sized + 'static> {
+    inner: Option<Box<T>>,
+    panicked: AtomicBool,
+}
+
+impl<T: ?Sized> Exported<T> {
+    fn new(inner: Box<T>) -> Self {
+        Self {
+            inner: Some(inner),
+            panicked: AtomicBool::new(false),
+        }
+    }
+
+    /// A shared call.
+    fn call<R>(&self, call: impl FnOnce(&T) -> Result<R>) -> Result<R> {
+        let inner = self.inner.as_deref().ok_or_else(panicked_before)?;
+        if self.panicked.load(Ordering::Relaxed) {
+            return Err(panicked_before());
+        }
+        let result = caught(|| call(inner));
+        self.note(&result);
+        result
+    }
+
+    /// An exclusive call.
+    fn call_mut<R>(&mut self, call: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
+        if *self.panicked.get_mut() {
+            return Err(panicked_before());
+        }
+        let inner = self.inner.as_deref_mut().ok_or_else(panicked_before)?;
+        let result = caught(|| call(inner));
+        self.note(&result);
+        result
+    }
+
+    fn note<R>(&self, result: &Result<R>) {
+        if matches!(result, Err(error) if error.code == Code::PANICKED) {
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<T: ?Sized> Drop for Exported<T> {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        // There is nobody to tell: the host drops the object because it is done with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(inner)));
+    }
+}
+
+impl<B: Backend> BackendObject for Exported<B> {
+    fn devices(&self) -> RResult<RVec<DeviceRecord>, ErrorRecord> {
+        across(self.call(|backend| Ok(backend.devices()?.into_iter().map(Into::into).collect())))
+    }
+
+    fn supports(&self, path: RStr<'_>) -> RResult<SupportRecord, ErrorRecord> {
+        across(self.call(|backend| Ok(backend.supports(Path::new(path.as_str())).into())))
+    }
+
+    fn estimate(
+        &self,
+        load: &LoadArgsRecord,
+        session: &SessionArgsRecord,
+    ) -> RResult<RVec<EstimateRecord>, ErrorRecord> {
+        across(self.call(|backend| {
+            let estimates = backend.estimate(&load.into(), &session.into())?;
+            Ok(estimates.into_iter().map(Into::into).collect())
+        }))
+    }
+
+    fn load(&self, args: &LoadArgsRecord, progress: ProgressBox) -> RResult<ModelBox, ErrorRecord> {
+        across(self.call(|backend| {
+            Ok(model_box(
+                backend.load(&args.into(), &Progress::new(progress))?,
+            ))
+        }))
+    }
+
+    fn extension(&self, id: RStr<'_>) -> ROption<Extension> {
+        optional(self.call(|backend| Ok(backend.extension(id.as_str()))))
+    }
+}
+
+impl ModelObject for Exported<dyn Model> {
+    fn info(&self) -> RResult<ModelInfoRecord, ErrorRecord> {
+        across(self.call(|model| Ok(model.info().into())))
+    }
+
+    fn tokenizer(&self) -> RResult<TokenizerBox, ErrorRecord> {
+        across(self.call(|model| {
+            let tokenizer = Exported::new(model.tokenizer()?);
+            Ok(TokenizerObject_TO::from_value(tokenizer, TD_Opaque))
+        }))
+    }
+
+    fn session(&self, args: &SessionArgsRecord) -> RResult<SessionBox, ErrorRecord> {
+        across(self.call(|model| {
+            let session = ExportedSession::new(model.session(&args.into())?);
+            Ok(SessionObject_TO::from_value(session, TD_Opaque))
+        }))
+    }
+
+    fn requantize(&self, level: RStr<'_>, progress: ProgressBox) -> RResult<ModelBox, ErrorRecord> {
+        across(self.call(|model| {
+            Ok(model_box(
+                model.requantize(level.as_str(), &Progress::new(progress))?,
+            ))
+        }))
+    }
+
+    fn extension(&self, id: RStr<'_>) -> ROption<Extension> {
+        optional(self.call(|model| Ok(model.extension(id.as_str()))))
+    }
+}
+
+impl TokenizerObject for Exported<dyn Tokenizer> {
+    fn encode(&self, text: RStr<'_>, flags: EncodeFlags) -> RResult<RVec<u32>, ErrorRecord> {
+        across(self.call(|tokenizer| Ok(tokenizer.encode(text.as_str(), flags)?.into())))
+    }
+
+    fn vocabulary(&self) -> RResult<VocabularyRecord, ErrorRecord> {
+        across(self.call(|tokenizer| Ok(tokenizer.vocabulary()?.into())))
+    }
+}
+
+/// A session with what the SDK adds: the sampler's scratch space.
+struct ExportedSession {
+    session: Exported<dyn Session>,
+    info: SessionInfo,
+    sampler: CpuSampler,
+}
+
+impl ExportedSession {
+    fn new(session: Box<dyn Session>) -> Self {
+        Self {
+            info: session.info(),
+            session: Exported::new(session),
+            sampler: CpuSampler::default(),
+        }
+    }
+}
+
+impl SessionObject for ExportedSession {
+    fn info(&self) -> SessionInfo {
+        self.info
+    }
+
+    fn forward(
+        &mut self,
+        batch: Batch<'_>,
+        mut out: RSliceMut<'_, SpanOut>,
+    ) -> RResult<(), ErrorRecord> {
+        across(
+            self.session
+                .call_mut(|session| session.forward(&batch, out.as_mut_slice())),
+        )
+    }
+
+    fn sample(
+        &mut self,
+        requests: RSlice<'_, SampleRequest<'_>>,
+        mut out: RSliceMut<'_, Sampled<'_>>,
+    ) -> RResult<(), ErrorRecord> {
+        let sampler = &mut self.sampler;
+        across(
+            self.session.call_mut(|session| {
+                session.sample(sampler, requests.as_slice(), out.as_mut_slice())
+            }),
+        )
+    }
+
+    fn read_logits(&mut self, row: u32, mut out: RSliceMut<'_, f32>) -> RResult<(), ErrorRecord> {
+        across(
+            self.session
+                .call_mut(|session| copy_row(session.logits(row)?, out.as_mut_slice())),
+        )
+    }
+
+    fn fork(&mut self, src: u32, dst: u32, len: u32) -> RResult<(), ErrorRecord> {
+        across(self.session.call_mut(|session| session.fork(src, dst, len)))
+    }
+
+    fn truncate(&mut self, seq: u32, len: u32) -> RResult<(), ErrorRecord> {
+        across(self.session.call_mut(|session| session.truncate(seq, len)))
+    }
+
+    fn free(&mut self, seq: u32) {
+        // A panic marks the session, so that the next call reports it.
+        let _ = self.session.call_mut(|session| {
+            session.free(seq);
+            Ok(())
+        });
+    }
+
+    fn kv_stats(&self) -> KvStats {
+        self.session
+            .call(|session| Ok(session.kv_stats()))
+            .unwrap_or_default()
+    }
+
+    fn set_threads(&mut self, plan: ThreadPlan) -> RResult<(), ErrorRecord> {
+        across(self.session.call_mut(|session| session.set_threads(plan)))
+    }
+
+    fn extension(&self, id: RStr<'_>) -> ROption<Extension> {
+        optional(
+            self.session
+                .call(|session| Ok(session.extension(id.as_str()))),
+        )
+    }
+}
+
+fn model_box(model: Box<dyn Model>) -> ModelBox {
+    ModelObject_TO::from_value(Exported::new(model), TD_Opaque)
+}
+
+fn copy_row(row: &[f32], out: &mut [f32]) -> Result<()> {
+    if row.len() != out.len() {
+        return Err(Error::invalid(format!(
+            "a row has {} logits, but the buffer has room for {}",
+            row.len(),
+            out.len()
+        )));
+    }
+    out.copy_from_slice(row);
+    Ok(())
+}
+
+fn across<T>(result: Result<T>) -> RResult<T, ErrorRecord> {
+    result.map_err(ErrorRecord::from).into()
+}
+
+/// A panic while looking an extension up counts as not having it; the next call reports it.
+fn optional(extension: Result<Option<Extension>>) -> ROption<Extension> {
+    extension.ok().flatten().into()
+}
+
+/// Runs a call and turns a panic into an error.
+fn caught<R>(call: impl FnOnce() -> Result<R>) -> Result<R> {
+    // Whatever the panic left half-done is not used again: the object that it happened in is marked.
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        let message = format!("the plugin panicked: {}", panic_message(&*payload));
+        // Dropping a payload may panic in turn.
+        std::mem::forget(payload);
+        Err(Error::new(Code::PANICKED, message))
+    })
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+fn panicked_before() -> Error {
+    Error::new(Code::PANICKED, "the plugin panicked earlier in this object")
+}

@@ -1,0 +1,354 @@
+//! Facts about plugins, devices, models and vocabularies, as ordinary Rust.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use abi_stable::{
+    StableAbi,
+    std_types::{RArc, ROption},
+};
+
+use crate::{Error, Result};
+
+/// Who a plugin is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Descriptor {
+    /// A reverse URI that never changes, for example `org.tenon.echo`. Configuration names the backend by it.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Version of the plugin.
+    pub version: String,
+    /// Who makes it.
+    pub vendor: String,
+    /// SPDX expression.
+    pub license: String,
+    /// What it was built from and for, for bug reports. May be empty.
+    pub build: String,
+}
+
+/// Something a model can be loaded to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Name that configuration uses, for example `cpu` or `cuda:0`.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Size of its memory in bytes; 0 where unknown.
+    pub memory_bytes: u64,
+    /// Free memory in bytes at the time of the call; 0 where unknown.
+    pub free_bytes: u64,
+}
+
+/// How well a backend fits a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Support {
+    /// 0 = not at all, 100 = made for it. With no backend configured, the highest score takes the file.
+    pub score: u32,
+    /// Why, in a few words. Shown when no backend fits.
+    pub reason: String,
+}
+
+impl Support {
+    /// This backend cannot load the file.
+    pub fn no(reason: impl Into<String>) -> Self {
+        Self {
+            score: 0,
+            reason: reason.into(),
+        }
+    }
+
+    /// This backend can load the file, this well (1 to 100).
+    pub fn yes(score: u32, reason: impl Into<String>) -> Self {
+        Self {
+            score,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Memory that a model would take on one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// The [`Device::id`].
+    pub device: String,
+    /// Bytes of weights.
+    pub weight_bytes: u64,
+    /// Bytes of KV cache per token.
+    pub kv_bytes_per_token: u64,
+    /// Bytes per sequence, whatever its length.
+    pub sequence_bytes: u64,
+    /// Bytes of scratch space.
+    pub compute_bytes: u64,
+}
+
+/// What to load, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadArgs {
+    /// The model's file or directory. UTF-8.
+    pub path: PathBuf,
+    /// [`Device::id`]s to use. Empty: the backend decides.
+    pub devices: Vec<String>,
+    /// Level to quantize to while loading, for example `Q8_0`. None: as the file is.
+    pub quantize: Option<String>,
+    /// Threads that may be used. 0: as many as [`Host::threads`](crate::Host::threads) says.
+    pub threads: u32,
+    /// The model's own options as a JSON object; `{}` without any.
+    pub options: String,
+}
+
+/// What a model can do beyond the basics, as bits.
+#[repr(transparent)]
+#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities(pub u64);
+
+impl Capabilities {
+    /// `encode` of a text is the token sequence that the model would produce for it, whatever comes before. Lets the host
+    /// append forced tokens.
+    pub const CANONICAL_TOKENIZER: Self = Self(1);
+    /// [`DEVICE_TOKEN`](crate::DEVICE_TOKEN) may stand in a batch.
+    pub const DEVICE_TOKENS: Self = Self(1 << 1);
+
+    /// Whether all bits of `other` are set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Sampling parameters that the model's makers recommend. None: they say nothing.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
+pub struct SamplingDefaults {
+    temperature: ROption<f32>,
+    top_p: ROption<f32>,
+    min_p: ROption<f32>,
+    top_k: ROption<u32>,
+    repetition_penalty: ROption<f32>,
+    reserved: [u64; 4],
+}
+
+macro_rules! sampling_defaults {
+    ($($field:ident, $with:ident: $type:ty;)*) => {
+        impl SamplingDefaults {
+            $(
+                #[doc = concat!("The recommended `", stringify!($field), "`.")]
+                pub fn $field(&self) -> Option<$type> { self.$field.into_option() }
+                #[doc = concat!("The same with this `", stringify!($field), "`.")]
+                pub fn $with(self, value: $type) -> Self {
+                    Self { $field: ROption::RSome(value), ..self }
+                }
+            )*
+        }
+    };
+}
+
+sampling_defaults! {
+    temperature, with_temperature: f32;
+    top_p, with_top_p: f32;
+    min_p, with_min_p: f32;
+    top_k, with_top_k: u32;
+    repetition_penalty, with_repetition_penalty: f32;
+}
+
+/// Facts about a loaded model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelInfo {
+    /// For example `llama`.
+    pub architecture: String,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Bytes that the weights take in memory.
+    pub weight_bytes: u64,
+    /// Positions that the model was trained for.
+    pub context_length: u32,
+    /// Number of tokens. Every id in a [`Vocabulary`] and every sampled token is below it.
+    pub vocab_size: u32,
+    /// Length of a row of logits, at least `vocab_size` (some models pad).
+    pub logits_width: u32,
+    /// Begin of sequence.
+    pub bos: Option<u32>,
+    /// Every token that ends a generation (end of text, end of turn, end of message).
+    pub eos: Vec<u32>,
+    /// Jinja source with Hugging Face semantics.
+    pub chat_template: Option<String>,
+    /// Current level of the weights, for example `Q4_1`.
+    pub quantization: String,
+    /// Levels that [`Model::requantize`](crate::Model::requantize) takes, from the most to the least faithful.
+    pub requantize_levels: Vec<String>,
+    /// What it can do beyond the basics.
+    pub capabilities: Capabilities,
+    /// What its makers recommend.
+    pub sampling: SamplingDefaults,
+}
+
+/// What the host wants of a session.
+#[derive(Clone, Default)]
+pub struct SessionArgs {
+    /// Sequences at once.
+    pub max_sequences: u32,
+    /// Size of the KV pool in tokens, shared by all sequences. 0: the plugin decides.
+    pub kv_tokens: u32,
+    /// Longest a sequence may become. 0: as long as the model was trained for.
+    pub context_length: u32,
+    /// Most tokens in one batch.
+    pub max_batch_tokens: u32,
+    /// Threads for computing. 0: as many as [`Host::threads`](crate::Host::threads) says.
+    pub threads: u32,
+    /// Set by the host to stop a running `forward`.
+    pub interrupt: Interrupt,
+}
+
+/// A flag that the host sets from another thread to stop a long call. Poll it where that is cheap, and return
+/// [`Code::CANCELLED`](crate::Code::CANCELLED).
+#[repr(transparent)]
+#[derive(StableAbi, Clone)]
+pub struct Interrupt(RArc<AtomicU32>);
+
+impl Default for Interrupt {
+    fn default() -> Self {
+        Self(RArc::new(AtomicU32::new(0)))
+    }
+}
+
+impl Interrupt {
+    /// `[any thread]` Whether to stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// `[any thread]` The host's: ask to stop, or take that back.
+    pub fn set(&self, stop: bool) {
+        self.0.store(stop.into(), Ordering::Relaxed);
+    }
+}
+
+/// What a token is. An open enumeration; unknown kinds are treated as [`TokenKind::NORMAL`].
+#[repr(transparent)]
+#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenKind(pub u8);
+
+impl TokenKind {
+    /// Text.
+    pub const NORMAL: Self = Self(0);
+    /// Steers the model and is no text: `<|im_end|>`. Its bytes are its written form.
+    pub const CONTROL: Self = Self(1);
+    /// Stands for a byte (SentencePiece `<0x0A>`); its bytes are that byte.
+    pub const BYTE: Self = Self(2);
+    /// Never used by the model.
+    pub const UNUSED: Self = Self(3);
+    /// The unknown token.
+    pub const UNKNOWN: Self = Self(4);
+    /// Added after training as a whole word, such as `<tool_call>`: found in text before it is split, but printed.
+    pub const USER_DEFINED: Self = Self(5);
+}
+
+/// The bytes and the kind of every token. Bytes, because a token may hold half a character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    bytes: Vec<u8>,
+    offsets: Vec<u32>,
+    kinds: Vec<TokenKind>,
+}
+
+impl Default for Vocabulary {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            offsets: vec![0],
+            kinds: Vec::new(),
+        }
+    }
+}
+
+impl Vocabulary {
+    /// Appends the next token.
+    pub fn push(&mut self, bytes: &[u8], kind: TokenKind) {
+        self.bytes.extend_from_slice(bytes);
+        self.offsets.push(self.bytes.len() as u32);
+        self.kinds.push(kind);
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// Whether there are no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty()
+    }
+
+    /// Bytes of a token; empty for ids that do not exist.
+    pub fn bytes(&self, token: u32) -> &[u8] {
+        let at = token as usize;
+        match (self.offsets.get(at), self.offsets.get(at + 1)) {
+            (Some(&from), Some(&to)) => &self.bytes[from as usize..to as usize],
+            _ => &[],
+        }
+    }
+
+    /// Kind of a token.
+    pub fn kind(&self, token: u32) -> TokenKind {
+        self.kinds.get(token as usize).copied().unwrap_or_default()
+    }
+
+    /// Flat bytes, `len() + 1` offsets into them, and kinds.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>, Vec<TokenKind>) {
+        (self.bytes, self.offsets, self.kinds)
+    }
+
+    /// The reverse of `into_parts`, for parts that the other side made: checked.
+    pub(crate) fn from_parts(
+        bytes: Vec<u8>,
+        offsets: Vec<u32>,
+        kinds: Vec<TokenKind>,
+    ) -> Result<Self> {
+        let whole = offsets.first() == Some(&0)
+            && offsets.len() == kinds.len() + 1
+            && offsets.is_sorted()
+            && offsets
+                .last()
+                .is_some_and(|&end| end as usize == bytes.len());
+        if !whole {
+            return Err(Error::invalid(
+                "the plugin's vocabulary has offsets that do not fit its bytes",
+            ));
+        }
+        Ok(Self {
+            bytes,
+            offsets,
+            kinds,
+        })
+    }
+}
+
+/// How [`Tokenizer::encode`](crate::Tokenizer::encode) reads a text, as bits.
+#[repr(transparent)]
+#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodeFlags(pub u32);
+
+impl EncodeFlags {
+    /// Plain text: no control tokens, nothing added.
+    pub const NONE: Self = Self(0);
+    /// Control-token text in the input becomes that token. Without it such text is encoded as ordinary text.
+    pub const PARSE_CONTROL: Self = Self(1);
+    /// Adds BOS (and EOS) where the model is configured so.
+    pub const ADD_SPECIAL: Self = Self(1 << 1);
+    /// The text continues another: no SentencePiece space prefix.
+    pub const CONTINUATION: Self = Self(1 << 2);
+
+    /// Whether all bits of `other` are set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOr for EncodeFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}

@@ -1,0 +1,44 @@
+//! Write an LLM backend for Tenon: one safe trait set, one macro, one shared library.
+//!
+//! A backend puts tokens through a model (`forward`), picks tokens from logits (`sample`) and may change the precision of its
+//! weights (`requantize`). Everything else (HTTP, prompts, scheduling, grammars, caching) is the host's.
+//!
+//! 1. Implement [`Backend`] (finds and loads models), [`Model`] (facts, tokenizer, sessions), [`Tokenizer`] and [`Session`]
+//!    (one KV pool, many sequences).
+//! 2. `export_plugin!(MyBackend);` in a crate with `crate-type = ["cdylib"]`.
+//! 3. `cargo build --release`, and drop the `.so` into the plugin directory.
+//!
+//! `plugins/echo` is a whole backend in one page, to start from.
+//!
+//! Every method says on which thread it is called: `[any thread]` or `[model thread]`, the one thread that owns the session.
+//! A panic anywhere in a plugin becomes an error; the host lives on.
+
+#![deny(missing_docs)]
+
+pub mod abi;
+pub mod sampler;
+
+mod backend;
+mod batch;
+mod error;
+mod export;
+mod host;
+mod info;
+mod kv_ledger;
+mod request;
+
+pub use backend::{Backend, Model, Session, Tokenizer};
+pub use batch::{Batch, DEVICE_TOKEN, KvStats, SessionInfo, Span, SpanOut, ThreadPlan};
+pub use error::{Code, Error, Result};
+#[doc(hidden)]
+pub use export::module;
+pub use host::{Host, LogLevel, Progress};
+pub use info::{
+    Capabilities, Descriptor, Device, EncodeFlags, Estimate, Interrupt, LoadArgs, ModelInfo,
+    SamplingDefaults, SessionArgs, Support, TokenKind, Vocabulary,
+};
+pub use kv_ledger::KvLedger;
+pub use request::{
+    NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenBias, TokenCount, TokenLogprob,
+};
+pub use sampler::CpuSampler;

@@ -1,0 +1,231 @@
+//! What is sampled. These structs are the ones that cross.
+
+use abi_stable::{
+    StableAbi,
+    std_types::{RSlice, RSliceMut},
+};
+
+use crate::Code;
+
+/// Stands in [`SampleRequest::forced`] for "choose".
+pub const NOT_FORCED: u32 = u32::MAX;
+
+/// Sampling parameters. The default is greedy with nothing else.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy, Debug, PartialEq)]
+pub struct SampleParams {
+    /// Divides the logits. 0 = greedy: the largest logit, the smallest id among equals.
+    pub temperature: f32,
+    /// Keep the smallest set of most likely tokens with this mass. 1 = off.
+    pub top_p: f32,
+    /// Keep tokens at least this likely relative to the most likely one. 0 = off.
+    pub min_p: f32,
+    /// Keep the tokens closest to the distribution's entropy with this mass (locally typical sampling). 1 = off.
+    pub typical_p: f32,
+    /// Divides positive and multiplies negative logits of tokens in prompt or output. 1 = off.
+    pub repetition_penalty: f32,
+    /// Subtracted from a token's logit for each time it is in the output. 0 = off.
+    pub frequency_penalty: f32,
+    /// Subtracted from a token's logit once if it is in the output. 0 = off.
+    pub presence_penalty: f32,
+    /// Keep this many most likely tokens. 0 = off.
+    pub top_k: u32,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+impl Default for SampleParams {
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            top_k: 0,
+            reserved: [0; 4],
+        }
+    }
+}
+
+impl SampleParams {
+    /// Whether any of the penalties, which need token counts, is on.
+    pub fn penalizes(&self) -> bool {
+        self.repetition_penalty != 1.0
+            || self.frequency_penalty != 0.0
+            || self.presence_penalty != 0.0
+    }
+}
+
+/// Added to one token's logit.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
+pub struct TokenBias {
+    /// Which token.
+    pub token: u32,
+    /// How much; negative infinity forbids it.
+    pub bias: f32,
+}
+
+/// How often a token has been seen.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenCount {
+    /// Which token.
+    pub token: u32,
+    /// Times in the prompt.
+    pub prompt: u32,
+    /// Times in the output.
+    pub output: u32,
+}
+
+/// What to pick from one row of logits. Borrowed from the host for the call.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct SampleRequest<'a> {
+    /// The row, as [`SpanOut::first_row`](crate::SpanOut::first_row) counts.
+    pub row: u32,
+    /// Score this token instead of choosing one; [`NOT_FORCED`] to choose.
+    pub forced: u32,
+    /// Uniform random bits, the only source of chance. The CPU sampler maps them to [0, 1) by [`uniform`](crate::sampler::uniform);
+    /// a device may use them as the key of a counter-based generator.
+    pub draw: u64,
+    /// How to choose.
+    pub params: SampleParams,
+    mask: RSlice<'a, u32>,
+    bias: RSlice<'a, TokenBias>,
+    counts: RSlice<'a, TokenCount>,
+    appended: RSlice<'a, u32>,
+    /// 1 if [`Sampled::logprob`] is wanted.
+    pub logprob: u32,
+    /// How many of the most likely tokens to report; at most the length of [`Sampled::top`].
+    pub top_logprobs: u32,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+impl<'a> SampleRequest<'a> {
+    /// Greedy on this row; set the rest through the fields and `with_…`.
+    pub fn new(row: u32) -> Self {
+        Self {
+            row,
+            forced: NOT_FORCED,
+            draw: 0,
+            params: SampleParams::default(),
+            mask: RSlice::EMPTY,
+            bias: RSlice::EMPTY,
+            counts: RSlice::EMPTY,
+            appended: RSlice::EMPTY,
+            logprob: 0,
+            top_logprobs: 0,
+            reserved: [0; 4],
+        }
+    }
+
+    /// Allowed tokens as bits, `[ceil(logits_width / 32)]`, bit `t % 32` of word `t / 32`; padding bits are 0. Empty: all
+    /// are allowed. Applied before any truncation.
+    pub fn mask(&self) -> &'a [u32] {
+        self.mask.as_slice()
+    }
+
+    /// Added to the logits before the penalties. Each token at most once.
+    pub fn bias(&self) -> &'a [TokenBias] {
+        self.bias.as_slice()
+    }
+
+    /// Tokens of the sequence so far, for the penalties. Each token at most once.
+    pub fn counts(&self) -> &'a [TokenCount] {
+        self.counts.as_slice()
+    }
+
+    /// Draft tokens before this row, counted as output on top of `counts`.
+    pub fn appended(&self) -> &'a [u32] {
+        self.appended.as_slice()
+    }
+
+    /// The same with this mask.
+    pub fn with_mask(self, mask: &'a [u32]) -> Self {
+        Self {
+            mask: mask.into(),
+            ..self
+        }
+    }
+
+    /// The same with these biases.
+    pub fn with_bias(self, bias: &'a [TokenBias]) -> Self {
+        Self {
+            bias: bias.into(),
+            ..self
+        }
+    }
+
+    /// The same with these counts.
+    pub fn with_counts(self, counts: &'a [TokenCount]) -> Self {
+        Self {
+            counts: counts.into(),
+            ..self
+        }
+    }
+
+    /// The same with these draft tokens.
+    pub fn with_appended(self, appended: &'a [u32]) -> Self {
+        Self {
+            appended: appended.into(),
+            ..self
+        }
+    }
+}
+
+/// A token and the logarithm (natural) of its probability.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
+pub struct TokenLogprob {
+    /// Which token.
+    pub token: u32,
+    /// In the model's own distribution: before bias, penalties, temperature and mask.
+    pub logprob: f32,
+}
+
+/// What was picked. `top` is the host's buffer, the rest is written by the plugin.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct Sampled<'a> {
+    /// The token, below `vocab_size`.
+    pub token: u32,
+    /// Its log-probability if [`SampleRequest::logprob`] asked for it.
+    pub logprob: f32,
+    top: RSliceMut<'a, TokenLogprob>,
+    /// How many entries of `top` were written.
+    pub top_len: u32,
+    /// [`Code::OK`], or why this request failed. The others are not affected.
+    pub status: Code,
+    /// Zero.
+    pub reserved: [u64; 2],
+}
+
+impl<'a> Sampled<'a> {
+    /// An empty answer with room for `top.len()` most likely tokens.
+    pub fn new(top: &'a mut [TokenLogprob]) -> Self {
+        Self {
+            token: 0,
+            logprob: 0.0,
+            top: top.into(),
+            top_len: 0,
+            status: Code::OK,
+            reserved: [0; 2],
+        }
+    }
+
+    /// The most likely tokens, most likely first. A length that does not fit the buffer is cut.
+    pub fn top(&self) -> &[TokenLogprob] {
+        let top = self.top.as_slice();
+        &top[..top.len().min(self.top_len as usize)]
+    }
+
+    /// Room for the most likely tokens; set `top_len` after writing.
+    pub fn top_mut(&mut self) -> &mut [TokenLogprob] {
+        self.top.as_mut_slice()
+    }
+}

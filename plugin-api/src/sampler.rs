@@ -1,0 +1,489 @@
+//! The CPU sampler: one pure function of a row of logits and a request.
+//!
+//! Order: bias → penalties → mask → temperature → `top_k` → `typical_p` → `top_p` → `min_p` → draw. Each truncation works on
+//! the distribution that the ones before it left. Nothing is sorted: truncations select, and the draw walks the kept tokens
+//! in the order of their ids.
+
+use std::cmp::Ordering;
+
+use crate::{Code, NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenLogprob};
+
+/// Samples rows of logits on the CPU. Keeps its scratch space from call to call, and nothing else.
+#[derive(Debug, Default)]
+pub struct CpuSampler {
+    /// The row after bias, penalties and mask: `[logits_width]`.
+    adjusted: Vec<f32>,
+    /// What is still in the race, in the order of ids.
+    candidates: Vec<Candidate>,
+    /// The same for selection, which shuffles.
+    shuffled: Vec<Candidate>,
+    /// The row's ids, for the most likely ones.
+    ranked: Vec<TokenLogprob>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    token: u32,
+    /// Unnormalized probability, the largest is 1.
+    weight: f32,
+    /// What a truncation goes by: larger stays.
+    rank: f32,
+}
+
+/// Maps [`SampleRequest::draw`] to [0, 1): its upper 53 bits as a fraction.
+pub fn uniform(draw: u64) -> f64 {
+    (draw >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+impl CpuSampler {
+    /// Picks (or scores) one token. `logits` is `[logits_width]`. The answer, or `BAD_LOGITS` or `NO_ALLOWED_TOKEN`, goes
+    /// into `out`.
+    pub fn sample(&mut self, logits: &[f32], request: &SampleRequest<'_>, out: &mut Sampled<'_>) {
+        out.top_len = 0;
+        match self.pick(logits, request) {
+            Ok(token) => {
+                out.token = token;
+                out.status = Code::OK;
+                self.report(logits, request, out);
+            }
+            Err(status) => out.status = status,
+        }
+    }
+
+    fn pick(&mut self, logits: &[f32], request: &SampleRequest<'_>) -> Result<u32, Code> {
+        let SampleParams { temperature, .. } = request.params;
+        let (best, peak) = largest(logits).ok_or(Code::BAD_LOGITS)?;
+        if request.forced != NOT_FORCED {
+            let exists = (request.forced as usize) < logits.len();
+            return if exists {
+                Ok(request.forced)
+            } else {
+                Err(Code::INVALID)
+            };
+        }
+        if is_plain(request) {
+            if temperature <= 0.0 {
+                return Ok(best);
+            }
+            self.weigh(logits, peak, temperature);
+        } else {
+            adjust(logits, request, &mut self.adjusted);
+            let (best, peak) = largest(&self.adjusted).ok_or(Code::NO_ALLOWED_TOKEN)?;
+            if temperature <= 0.0 {
+                return Ok(best);
+            }
+            let adjusted = std::mem::take(&mut self.adjusted);
+            self.weigh(&adjusted, peak, temperature);
+            self.adjusted = adjusted;
+        }
+        self.truncate(&request.params);
+        draw(&self.candidates, uniform(request.draw)).ok_or(Code::NO_ALLOWED_TOKEN)
+    }
+
+    /// Fills the candidates with every token that has a chance.
+    fn weigh(&mut self, logits: &[f32], peak: f32, temperature: f32) {
+        self.candidates.clear();
+        for (token, &logit) in logits.iter().enumerate() {
+            // Weights of tiny temperatures are 1 for the peak and 0 for the rest: no division by zero, no NaN.
+            let weight = ((logit - peak) / temperature).exp();
+            if weight > 0.0 {
+                self.candidates.push(Candidate {
+                    token: token as u32,
+                    weight,
+                    rank: weight,
+                });
+            }
+        }
+    }
+
+    fn truncate(&mut self, params: &SampleParams) {
+        if params.top_k > 0 {
+            self.keep_best(|candidates| nth_best(candidates, params.top_k as usize));
+        }
+        if params.typical_p < 1.0 {
+            rank_by_typicality(&mut self.candidates);
+            self.keep_best(|candidates| last_of_mass(candidates, params.typical_p));
+            self.candidates.iter_mut().for_each(|c| c.rank = c.weight);
+        }
+        if params.top_p < 1.0 {
+            self.keep_best(|candidates| last_of_mass(candidates, params.top_p));
+        }
+        if params.min_p > 0.0 {
+            let peak = self.candidates.iter().map(|c| c.weight).fold(0.0, f32::max);
+            self.candidates.retain(|c| c.weight >= params.min_p * peak);
+        }
+    }
+
+    /// Keeps what ranks at least as high as the candidate that `last` selects from a copy, which it may shuffle.
+    fn keep_best(&mut self, last: impl FnOnce(&mut [Candidate]) -> Option<Candidate>) {
+        self.shuffled.clear();
+        self.shuffled.extend_from_slice(&self.candidates);
+        if let Some(last) = last(&mut self.shuffled) {
+            self.candidates.retain(|c| by_rank(c, &last).is_le());
+        }
+    }
+
+    /// Log-probabilities, of the model's own distribution.
+    fn report(&mut self, logits: &[f32], request: &SampleRequest<'_>, out: &mut Sampled<'_>) {
+        let wanted = (request.top_logprobs as usize).min(out.top_mut().len());
+        if request.logprob == 0 && wanted == 0 {
+            return;
+        }
+        let normalizer = log_sum_exp(logits);
+        out.logprob = logits[out.token as usize] - normalizer;
+        if wanted == 0 {
+            return;
+        }
+        self.ranked.clear();
+        self.ranked.extend(
+            logits
+                .iter()
+                .enumerate()
+                .map(|(token, &logit)| TokenLogprob {
+                    token: token as u32,
+                    logprob: logit - normalizer,
+                }),
+        );
+        let wanted = wanted.min(self.ranked.len());
+        if wanted < self.ranked.len() {
+            self.ranked.select_nth_unstable_by(wanted, by_logprob);
+        }
+        self.ranked[..wanted].sort_unstable_by(by_logprob);
+        out.top_mut()[..wanted].copy_from_slice(&self.ranked[..wanted]);
+        out.top_len = wanted as u32;
+    }
+}
+
+/// Whether the row can be used as it is.
+fn is_plain(request: &SampleRequest<'_>) -> bool {
+    request.mask().is_empty()
+        && request.bias().is_empty()
+        && !(request.params.penalizes()
+            && !(request.counts().is_empty() && request.appended().is_empty()))
+}
+
+/// The largest finite logit and its smallest id. None if there is none, or a NaN or +infinity in the row.
+fn largest(logits: &[f32]) -> Option<(u32, f32)> {
+    // Two plain passes vectorize; one that carries an index does not.
+    let (mut peak, mut sum) = (f32::NEG_INFINITY, 0.0_f32);
+    for &logit in logits {
+        peak = peak.max(logit);
+        // 0 for every number but NaN and the infinities.
+        sum += logit * 0.0;
+    }
+    if sum.is_nan() && logits.iter().any(|l| l.is_nan() || *l == f32::INFINITY) {
+        return None;
+    }
+    let best = logits.iter().position(|&logit| logit == peak)?;
+    (peak > f32::NEG_INFINITY).then_some((best as u32, peak))
+}
+
+/// The row after bias, penalties and mask.
+fn adjust(logits: &[f32], request: &SampleRequest<'_>, adjusted: &mut Vec<f32>) {
+    adjusted.clear();
+    adjusted.extend_from_slice(logits);
+    for bias in request.bias() {
+        if let Some(logit) = adjusted.get_mut(bias.token as usize) {
+            *logit += bias.bias;
+        }
+    }
+    if request.params.penalizes() {
+        penalize(request, adjusted);
+    }
+    for (chunk, &word) in adjusted.chunks_mut(32).zip(request.mask()) {
+        if word != u32::MAX {
+            for (bit, logit) in chunk.iter_mut().enumerate() {
+                if word >> bit & 1 == 0 {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+    }
+}
+
+fn penalize(request: &SampleRequest<'_>, adjusted: &mut [f32]) {
+    let (counts, appended) = (request.counts(), request.appended());
+    let drafted = |token: u32| appended.iter().filter(|&&t| t == token).count() as u32;
+    for count in counts {
+        let output = count.output + drafted(count.token);
+        penalize_token(&request.params, adjusted, count.token, output);
+    }
+    for (at, &token) in appended.iter().enumerate() {
+        let first = !appended[..at].contains(&token);
+        if first && !counts.iter().any(|count| count.token == token) {
+            penalize_token(&request.params, adjusted, token, drafted(token));
+        }
+    }
+}
+
+fn penalize_token(params: &SampleParams, adjusted: &mut [f32], token: u32, output: u32) {
+    let Some(logit) = adjusted.get_mut(token as usize) else {
+        return;
+    };
+    if *logit > 0.0 {
+        *logit /= params.repetition_penalty;
+    } else {
+        *logit *= params.repetition_penalty;
+    }
+    if output > 0 {
+        *logit -= params.presence_penalty + params.frequency_penalty * output as f32;
+    }
+}
+
+/// Larger ranks first; among equals the smaller id, so that the order is total and the same everywhere.
+fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
+    b.rank.total_cmp(&a.rank).then(a.token.cmp(&b.token))
+}
+
+fn by_logprob(a: &TokenLogprob, b: &TokenLogprob) -> Ordering {
+    b.logprob.total_cmp(&a.logprob).then(a.token.cmp(&b.token))
+}
+
+/// Ranks by closeness of a token's surprise to the expected one (Meister et al. 2022, "Locally Typical Sampling").
+fn rank_by_typicality(candidates: &mut [Candidate]) {
+    let total: f32 = candidates.iter().map(|c| c.weight).sum();
+    let surprise = |c: &Candidate| -(c.weight / total).ln();
+    let entropy: f32 = candidates
+        .iter()
+        .map(|c| c.weight / total * surprise(c))
+        .sum();
+    for candidate in candidates {
+        candidate.rank = -(surprise(candidate) - entropy).abs();
+    }
+}
+
+/// The `n`th best candidate; None if there are fewer.
+fn nth_best(candidates: &mut [Candidate], n: usize) -> Option<Candidate> {
+    let fits = n <= candidates.len();
+    fits.then(|| *candidates.select_nth_unstable_by(n - 1, by_rank).1)
+}
+
+/// The worst of the best candidates whose mass just reaches `share` of the whole. Halves the undecided candidates around
+/// their median rank, so it looks at each about twice and never sorts.
+fn last_of_mass(candidates: &mut [Candidate], share: f32) -> Option<Candidate> {
+    let mut missing = total_weight(candidates) * f64::from(share);
+    let mut undecided = candidates;
+    while undecided.len() > 1 {
+        let half = undecided.len() / 2;
+        undecided.select_nth_unstable_by(half, by_rank);
+        let (better, worse) = undecided.split_at_mut(half);
+        let mass = total_weight(better);
+        if mass >= missing {
+            undecided = better;
+        } else {
+            missing -= mass;
+            undecided = worse;
+        }
+    }
+    undecided.first().copied()
+}
+
+fn total_weight(candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|c| f64::from(c.weight)).sum()
+}
+
+/// Walks the candidates to where the cumulative weight passes the draw.
+fn draw(candidates: &[Candidate], uniform: f64) -> Option<u32> {
+    let mut left = uniform * total_weight(candidates);
+    for candidate in candidates {
+        left -= f64::from(candidate.weight);
+        if left < 0.0 {
+            return Some(candidate.token);
+        }
+    }
+    // Rounding can leave a crumb at the end.
+    candidates.last().map(|c| c.token)
+}
+
+fn log_sum_exp(logits: &[f32]) -> f32 {
+    let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f32 = logits.iter().map(|&logit| (logit - peak).exp()).sum();
+    peak + sum.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{TokenBias, TokenCount};
+
+    const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
+
+    fn sample(logits: &[f32], request: SampleRequest<'_>) -> Result<u32, Code> {
+        CpuSampler::default().pick(logits, &request)
+    }
+
+    fn request(params: SampleParams, draw: u64) -> SampleRequest<'static> {
+        let mut request = SampleRequest::new(0);
+        (request.params, request.draw) = (params, draw);
+        request
+    }
+
+    /// Tokens that some draw reaches under these parameters.
+    fn reachable(params: SampleParams) -> Vec<u32> {
+        let mut seen: Vec<u32> = (0..4096_u64)
+            .map(|i| request(params, i << 52))
+            .filter_map(|request| sample(&LOGITS, request).ok())
+            .collect();
+        seen.sort_unstable();
+        seen.dedup();
+        seen
+    }
+
+    fn hot() -> SampleParams {
+        SampleParams {
+            temperature: 1.0,
+            ..SampleParams::default()
+        }
+    }
+
+    #[test]
+    fn greedy_takes_the_largest_and_the_smallest_id_among_equals() {
+        assert_eq!(sample(&LOGITS, SampleRequest::new(0)), Ok(1));
+    }
+
+    #[test]
+    fn truncations_keep_what_they_say() {
+        assert_eq!(reachable(hot()), [0, 1, 2, 3, 4]);
+        assert_eq!(reachable(SampleParams { top_k: 3, ..hot() }), [1, 2, 3]);
+        assert_eq!(reachable(SampleParams { top_k: 1, ..hot() }), [1]);
+        assert_eq!(
+            reachable(SampleParams { top_k: 99, ..hot() }),
+            [0, 1, 2, 3, 4]
+        );
+        // Probabilities: 0.055, 0.403, 0.148, 0.403 (less rounding), 0.007.
+        assert_eq!(
+            reachable(SampleParams {
+                top_p: 0.8,
+                ..hot()
+            }),
+            [1, 3]
+        );
+        assert_eq!(
+            reachable(SampleParams {
+                top_p: 0.82,
+                ..hot()
+            }),
+            [1, 2, 3]
+        );
+        assert_eq!(
+            reachable(SampleParams {
+                top_p: 0.0,
+                ..hot()
+            }),
+            [1]
+        );
+        assert_eq!(
+            reachable(SampleParams {
+                min_p: 0.3,
+                ..hot()
+            }),
+            [1, 2, 3]
+        );
+        // Entropy is 1.23 nats; surprises 2.9, 0.91, 1.91, 0.91, 4.9: the equals come first.
+        assert_eq!(
+            reachable(SampleParams {
+                typical_p: 0.7,
+                ..hot()
+            }),
+            [1, 3]
+        );
+    }
+
+    #[test]
+    fn draws_follow_the_distribution() {
+        let mut counts = [0_u32; 5];
+        for i in 0..1_u64 << 14 {
+            let request = request(hot(), i << 50);
+            counts[sample(&LOGITS, request).unwrap() as usize] += 1;
+        }
+        let total: f32 = LOGITS.iter().map(|l| l.exp()).sum();
+        for (count, logit) in counts.iter().zip(LOGITS) {
+            let expected = logit.exp() / total * (1 << 14) as f32;
+            assert!((*count as f32 - expected).abs() < 2.0, "{count} {expected}");
+        }
+    }
+
+    #[test]
+    fn mask_bias_and_penalties_change_the_choice() {
+        let mask = [0b10101];
+        assert_eq!(
+            sample(&LOGITS, SampleRequest::new(0).with_mask(&mask)),
+            Ok(2)
+        );
+        let bias = [TokenBias {
+            token: 4,
+            bias: 50.0,
+        }];
+        assert_eq!(
+            sample(&LOGITS, SampleRequest::new(0).with_bias(&bias)),
+            Ok(4)
+        );
+        let counts = [TokenCount {
+            token: 1,
+            prompt: 1,
+            output: 0,
+        }];
+        let params = SampleParams {
+            repetition_penalty: 2.0,
+            ..SampleParams::default()
+        };
+        let penalized = request(params, 0);
+        assert_eq!(sample(&LOGITS, penalized.with_counts(&counts)), Ok(3));
+        let params = SampleParams {
+            frequency_penalty: 0.6,
+            ..SampleParams::default()
+        };
+        let penalized = request(params, 0);
+        assert_eq!(
+            sample(&LOGITS, penalized.with_appended(&[1, 3, 1, 3])),
+            Ok(2)
+        );
+    }
+
+    #[test]
+    fn bad_rows_and_empty_masks_fail() {
+        assert_eq!(
+            sample(&[0.0, f32::NAN], SampleRequest::new(0)),
+            Err(Code::BAD_LOGITS)
+        );
+        assert_eq!(
+            sample(&[0.0, f32::INFINITY], SampleRequest::new(0)),
+            Err(Code::BAD_LOGITS)
+        );
+        assert_eq!(
+            sample(&[f32::NEG_INFINITY; 3], SampleRequest::new(0)),
+            Err(Code::BAD_LOGITS)
+        );
+        let none = SampleRequest::new(0).with_mask(&[0]);
+        assert_eq!(sample(&LOGITS, none), Err(Code::NO_ALLOWED_TOKEN));
+        let params = SampleParams {
+            temperature: 1e-30,
+            ..SampleParams::default()
+        };
+        assert_eq!(sample(&LOGITS, request(params, u64::MAX)), Ok(3));
+    }
+
+    #[test]
+    fn logprobs_are_of_the_models_own_distribution() {
+        let mut top = [TokenLogprob::default(); 3];
+        let mut out = Sampled::new(&mut top);
+        let bias = [TokenBias {
+            token: 4,
+            bias: 50.0,
+        }];
+        let mut request = SampleRequest::new(0);
+        (request.logprob, request.top_logprobs) = (1, 3);
+        CpuSampler::default().sample(&LOGITS, &request.with_bias(&bias), &mut out);
+        assert_eq!((out.token, out.status), (4, Code::OK));
+        assert!((out.logprob - (-4.9094)).abs() < 1e-3, "{}", out.logprob);
+        assert_eq!(
+            out.top().iter().map(|t| t.token).collect::<Vec<_>>(),
+            [1, 3, 2]
+        );
+        let mut forced = SampleRequest::new(0);
+        (forced.forced, forced.logprob) = (2, 1);
+        CpuSampler::default().sample(&LOGITS, &forced, &mut out);
+        assert_eq!(out.token, 2);
+        assert!((out.logprob - (-1.9094)).abs() < 1e-3, "{}", out.logprob);
+    }
+}
