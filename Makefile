@@ -1,0 +1,38 @@
+# The build directory is outside the clone (see .ci/target-dir), unless the user chose another one.
+ifndef CARGO_TARGET_DIR
+export CARGO_TARGET_DIR := $(shell .ci/target-dir)
+endif
+export PATH := $(HOME)/.cache/tenon/tools/bin:$(PATH)
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+
+run: build ## install what is missing, build, fetch a small model, serve it on http://localhost:8080
+	@model=$$(.ci/fetch-model) && exec target/dist/tenon serve "$$model" --model-id SmolLM2-135M-Instruct
+
+build: setup ## leave the server in target/dist/tenon and its plugins in target/dist/plugins
+	@.ci/dist
+
+test: build ## run every test: documentation examples, unit tests, end-to-end tests
+	@.ci/fetch-model >/dev/null
+	cargo test --doc --release --workspace
+	@if command -v cargo-nextest >/dev/null; then \
+		cargo nextest run --release --workspace; \
+	else \
+		cargo test --release --workspace --tests; \
+	fi
+
+lint: setup ## check format, dependencies, clippy and documentation; warnings are errors
+	cargo fmt --all --check
+	@if command -v cargo-deny >/dev/null; then \
+		cargo deny check --hide-inclusion-graph licenses bans sources; \
+	else \
+		echo "cargo-deny is not installed: licences and sources are not checked (.ci/setup --ci installs it)."; \
+	fi
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+setup: ## install the system packages the build needs and this machine lacks
+	@.ci/setup
+
+.PHONY: help run build test lint setup
