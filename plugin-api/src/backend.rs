@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::{
-    Batch, CpuSampler, Descriptor, Device, EncodeFlags, Error, Estimate, Host, KvStats, LoadArgs,
-    ModelInfo, Progress, Result, SampleRequest, Sampled, SessionArgs, SessionInfo, SpanOut,
-    Support, ThreadPlan, Vocabulary, abi::Extension,
+    Batch, CpuSampler, Descriptor, Device, EncodeFlags, Error, Estimate, Host, KvLedger, KvStats,
+    LoadArgs, ModelInfo, Progress, Result, SampleRequest, Sampled, SessionArgs, SessionInfo,
+    SpanOut, Support, ThreadPlan, Vocabulary, abi::Extension,
 };
 
 /// The plugin as a whole: finds out what it can load, and loads it. Made once per process by
@@ -148,27 +148,50 @@ pub trait Session {
         Ok(())
     }
 
+    /// The session's KV book, if it keeps one: [`fork`](Self::fork), [`truncate`](Self::truncate), [`free`](Self::free) and
+    /// [`kv_stats`](Self::kv_stats) then work on it by default. That is all they need where the ledger's cells say in which
+    /// places keys and values are; a session that keeps them otherwise overrides these methods.
+    fn ledger(&mut self) -> Option<&mut KvLedger> {
+        None
+    }
+
     /// Shares the first `len` positions of `src` with the empty sequence `dst`. A later change of one does not show in the
     /// other.
     ///
     /// # Errors
-    /// `UNSUPPORTED` by default, or for a `len` that is not the whole of `src` where [`SessionInfo::fork_any_len`] is 0.
+    /// `UNSUPPORTED` without a ledger, or for a `len` that is not the whole of `src` where [`SessionInfo::fork_any_len`] is 0.
     fn fork(&mut self, src: u32, dst: u32, len: u32) -> Result<()> {
-        let _ = (src, dst, len);
-        Err(Error::unsupported("forking sequences"))
+        match self.ledger() {
+            Some(ledger) => ledger.fork(src, dst, len),
+            None => Err(Error::unsupported("forking sequences")),
+        }
     }
 
     /// Drops the positions of `seq` from `len` on.
     ///
     /// # Errors
-    /// `UNSUPPORTED` beyond [`SessionInfo::max_rollback`].
-    fn truncate(&mut self, seq: u32, len: u32) -> Result<()>;
+    /// `UNSUPPORTED` without a ledger, or beyond [`SessionInfo::max_rollback`].
+    fn truncate(&mut self, seq: u32, len: u32) -> Result<()> {
+        match self.ledger() {
+            Some(ledger) => ledger.truncate(seq, len),
+            None => return Err(Error::unsupported("truncating sequences")),
+        }
+        Ok(())
+    }
 
     /// Drops a sequence: its length is 0 and its KV space free again. Never fails, also for an empty sequence.
-    fn free(&mut self, seq: u32);
+    fn free(&mut self, seq: u32) {
+        if let Some(ledger) = self.ledger() {
+            ledger.free(seq);
+        }
+    }
 
     /// How full the pool is, as a hint.
-    fn kv_stats(&self) -> KvStats;
+    fn kv_stats(&mut self) -> KvStats {
+        self.ledger()
+            .map(|ledger| ledger.stats())
+            .unwrap_or_default()
+    }
 
     /// Changes how many threads compute. Between forwards.
     ///

@@ -2,7 +2,7 @@
 
 use abi_stable::{StableAbi, std_types::RSlice};
 
-use crate::Code;
+use crate::{Code, SessionArgs};
 
 /// Stands in [`Batch::tokens`] for "the token last sampled for this sequence, still on the device"; only for models with
 /// [`Capabilities::DEVICE_TOKENS`](crate::Capabilities::DEVICE_TOKENS).
@@ -102,6 +102,26 @@ pub struct SessionInfo {
     pub idle_kv_costs: u32,
     /// Zero.
     pub reserved: [u64; 6],
+}
+
+impl SessionInfo {
+    /// Grants what was asked, with sequences up to `context_length`, any rollback and forks of any length. What was left to
+    /// the plugin becomes: full length for every sequence.
+    pub fn grant(args: &SessionArgs, context_length: u32) -> Self {
+        let or = |asked: u32, otherwise| if asked == 0 { otherwise } else { asked };
+        let context_length = or(args.context_length, context_length).min(context_length);
+        let full = args.max_sequences.saturating_mul(context_length);
+        Self {
+            max_sequences: args.max_sequences,
+            kv_tokens: or(args.kv_tokens, full),
+            context_length,
+            max_batch_tokens: args.max_batch_tokens,
+            max_rows: args.max_batch_tokens,
+            max_rollback: u32::MAX,
+            fork_any_len: 1,
+            ..Self::default()
+        }
+    }
 }
 
 /// How full the KV pool is. A hint: [`Code::NO_KV_SPACE`] is the authority.

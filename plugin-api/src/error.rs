@@ -81,6 +81,11 @@ impl Error {
         Self::new(Code::INVALID, message)
     }
 
+    /// [`Code::IO`]: the file could not be read or written.
+    pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::new(Code::IO, format!("{}: {error}", path.display()))
+    }
+
     /// [`Code::UNSUPPORTED`]: "this backend does not …".
     pub fn unsupported(what: &str) -> Self {
         Self::new(

@@ -34,7 +34,7 @@ use crate::{
 macro_rules! export_plugin {
     ($backend:ty) => {
         /// The one symbol that the host looks for, under the name in `abi::LOADER_SYMBOL`.
-        #[unsafe(export_name = "_as_0lib_1header_0root_1module_1loader")]
+        #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
         pub static TENON_PLUGIN: $crate::abi::abi_stable::library::LibHeader = {
             use $crate::abi::abi_stable::library::{
                 __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
@@ -280,9 +280,9 @@ impl SessionObject for ExportedSession {
         });
     }
 
-    fn kv_stats(&self) -> KvStats {
+    fn kv_stats(&mut self) -> KvStats {
         self.session
-            .call(|session| Ok(session.kv_stats()))
+            .call_mut(|session| Ok(session.kv_stats()))
             .unwrap_or_default()
     }
 

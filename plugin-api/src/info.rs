@@ -29,6 +29,18 @@ pub struct Descriptor {
     pub build: String,
 }
 
+impl Descriptor {
+    /// A descriptor with what every plugin has.
+    pub fn new(id: impl Into<String>, name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            version: version.into(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Something a model can be loaded to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {

@@ -20,6 +20,7 @@ pub mod sampler;
 
 mod backend;
 mod batch;
+mod byte_tokenizer;
 mod error;
 mod export;
 mod host;
@@ -29,6 +30,7 @@ mod request;
 
 pub use backend::{Backend, Model, Session, Tokenizer};
 pub use batch::{Batch, DEVICE_TOKEN, KvStats, SessionInfo, Span, SpanOut, ThreadPlan};
+pub use byte_tokenizer::ByteTokenizer;
 pub use error::{Code, Error, Result};
 #[doc(hidden)]
 pub use export::module;

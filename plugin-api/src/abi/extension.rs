@@ -1,10 +1,10 @@
 //! Optional interfaces, found by a name such as `org.tenon.embeddings/1`.
 
 use abi_stable::{
-    StableAbi, abi_stability::abi_checking::check_layout_compatibility_with_globals,
-    pointer_trait::TransmuteElement, std_types::RBox, type_layout::TypeLayout,
+    StableAbi, pointer_trait::TransmuteElement, std_types::RBox, type_layout::TypeLayout,
 };
 
+use super::layouts_agree;
 use crate::{Code, Error};
 
 /// An owned value of a type that only its two sides know, together with that type's layout.
@@ -35,8 +35,7 @@ impl Extension {
     /// [`Code::INVALID`] if the value is of another type.
     pub fn open<T: StableAbi + 'static>(self) -> Result<T, Error> {
         layouts_agree(T::LAYOUT, self.layout).map_err(|why| {
-            let first = why.lines().find(|line| !line.trim().is_empty());
-            let first = first.unwrap_or_default();
+            let first = why.first_difference;
             Error::new(
                 Code::INVALID,
                 format!("the extension has another type: {first}"),
@@ -45,23 +44,6 @@ impl Extension {
         // SAFETY: the layouts agree, and the name of an extension fixes its type.
         let value = unsafe { self.value.transmute_element::<T>() };
         Ok(RBox::into_inner(value))
-    }
-}
-
-/// Whether `ours` and `theirs` are the same type, or one is a later version of the other. The check of `abi_stable` has a
-/// direction (the first side may know less), so both are tried, each with fresh globals: the default ones are shared by the
-/// whole process and would let one plugin's layouts decide over another's.
-pub(crate) fn layouts_agree(
-    ours: &'static TypeLayout,
-    theirs: &'static TypeLayout,
-) -> Result<(), String> {
-    let check = |a, b| {
-        let globals = abi_stable::abi_stability::abi_checking::CheckingGlobals::new();
-        check_layout_compatibility_with_globals(a, b, &globals)
-    };
-    match check(ours, theirs) {
-        Ok(()) => Ok(()),
-        Err(why) => check(theirs, ours).map_err(|_| why.to_string()),
     }
 }
 

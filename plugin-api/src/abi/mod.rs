@@ -15,11 +15,13 @@
 //!   owns the session, never by two at once.
 
 mod extension;
+mod layout;
 mod module;
 mod objects;
 mod records;
 
 pub use extension::Extension;
+pub use layout::{LayoutMismatch, layouts_agree};
 pub use module::{AbiVersion, LOADER_SYMBOL, PluginModule, PluginModule_Ref};
 pub use objects::{
     BackendBox, BackendObject, BackendObject_TO, HostBox, HostObject, HostObject_TO, ModelBox,

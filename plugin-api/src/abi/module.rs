@@ -16,7 +16,7 @@ use abi_stable::{
 use super::{BackendBox, DescriptorRecord, ErrorRecord, HostBox};
 
 /// Name of the symbol under which a plugin exports its `LibHeader`: the name that `abi_stable` 0.11 itself uses.
-pub const LOADER_SYMBOL: &str = "_as_0lib_1header_0root_1module_1loader";
+pub const LOADER_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 
 /// Version of this ABI. A plugin and a host with the same `major` work together whatever their `minor`.
 #[repr(C)]

@@ -123,7 +123,7 @@ pub trait SessionObject {
     /// `[model thread]` Drops the sequence.
     fn free(&mut self, seq: u32);
     /// `[model thread]` How full the pool is, as a hint.
-    fn kv_stats(&self) -> KvStats;
+    fn kv_stats(&mut self) -> KvStats;
     /// `[model thread, between forwards]` Changes how many threads compute.
     fn set_threads(&mut self, plan: ThreadPlan) -> RResult<(), ErrorRecord>;
     /// `[model thread]` An optional interface by its id.
