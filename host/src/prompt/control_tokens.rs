@@ -9,8 +9,8 @@
 //! * After rendering the sentinels are taken out, and the text is cut where one stood strictly inside a control token's text.
 //!   The other marks leave no trace, so they cost no change of tokens.
 //!
-//! Why this holds: pieces are encoded separately, so a token must lie within one piece; a control-token text within a piece
-//! had no sentinel inside, so neither a user string nor the border of a suspicious one is in it.
+//! Why this holds: pieces are encoded separately, so a token lies within one piece. A control-token text within a piece had
+//! no sentinel inside; one from a user string, or across the edge of one, would have had.
 //!
 //! Why not mark begin and end of every user string, which would tell exactly who wrote what: templates look into user
 //! text (`content.startswith('<tool_response>')`, `content.split('</think>')`, `role == 'user'`), and a mark in the wrong
@@ -68,6 +68,7 @@ pub struct ControlTokens {
     finder: AhoCorasick,
     proper_prefixes: HashSet<Box<str>>,
     proper_suffixes: HashSet<Box<str>>,
+    /// All texts one after the other, to look for what may be part of one.
     joined: String,
     longest_bytes: usize,
 }
@@ -82,9 +83,11 @@ impl ControlTokens {
             .into_iter()
             .filter(|text| text.chars().nth(1).is_some())
             .collect();
-        let inner_borders = |text: &'_ str| text.char_indices().skip(1).map(|(at, _)| at).collect::<Vec<_>>();
-        let halves = texts.iter().flat_map(|text| inner_borders(text).into_iter().map(|at| text.split_at(at)));
-        let (proper_prefixes, proper_suffixes) = halves.map(|(head, tail)| (head.into(), tail.into())).unzip();
+        let (proper_prefixes, proper_suffixes) = texts
+            .iter()
+            .flat_map(|text| halves(text))
+            .map(|(head, tail)| (Box::from(head), Box::from(tail)))
+            .unzip();
         Ok(Self {
             finder: AhoCorasick::new(&texts)?,
             proper_prefixes,
@@ -111,7 +114,11 @@ impl ControlTokens {
         if !marks.is_empty() {
             for token in self.finder.find_overlapping_iter(&text) {
                 let first = marks.partition_point(|&mark| mark <= token.start());
-                cuts.extend(marks[first..].iter().take_while(|&&mark| mark < token.end()));
+                cuts.extend(
+                    marks[first..]
+                        .iter()
+                        .take_while(|&&mark| mark < token.end()),
+                );
             }
         }
         cuts.sort_unstable();
@@ -120,8 +127,7 @@ impl ControlTokens {
     }
 
     fn mark_fields(&self, fields: &mut Map<String, Value>, sentinel: char) {
-        for (key, value) in std::mem::take(fields) {
-            let mut value = value;
+        for (key, mut value) in std::mem::take(fields) {
             if !is_protocol_word(&key, &value) {
                 self.mark(&mut value, sentinel);
             }
@@ -144,8 +150,12 @@ impl ControlTokens {
 
     /// After the first character of each control-token text.
     fn cuts_inside(&self, text: &str) -> Vec<usize> {
-        let after_first_char = |start: usize| start + text[start..].chars().next().map_or(0, char::len_utf8);
-        self.finder.find_overlapping_iter(text).map(|token| after_first_char(token.start())).collect()
+        let after_first_char =
+            |start: usize| start + text[start..].chars().next().map_or(0, char::len_utf8);
+        self.finder
+            .find_overlapping_iter(text)
+            .map(|token| after_first_char(token.start()))
+            .collect()
     }
 
     /// Whether what follows `text` could complete a control token that begins in it.
@@ -158,7 +168,11 @@ impl ControlTokens {
 
     /// Whether what precedes `text` could begin a control token that ends in it.
     fn may_end_token(&self, text: &str) -> bool {
-        let heads = text.char_indices().skip(1).map(|(at, _)| &text[..at]).chain([text]);
+        let heads = text
+            .char_indices()
+            .skip(1)
+            .map(|(at, _)| &text[..at])
+            .chain([text]);
         heads
             .take_while(|head| head.len() < self.longest_bytes)
             .any(|head| self.proper_suffixes.contains(head))
@@ -170,12 +184,27 @@ impl ControlTokens {
 }
 
 /// A character that occurs neither in `values` nor in `texts`, so that every occurrence after rendering is a mark.
-pub(super) fn unused_sentinel(values: &[Value], texts: &[&str]) -> Option<char> {
+pub(super) fn unused_sentinel<'a>(
+    values: &[Value],
+    texts: impl IntoIterator<Item = &'a str>,
+) -> Option<char> {
     let mut used = HashSet::new();
-    let mut note = |text: &str| used.extend(text.chars().filter(|c| SENTINELS.iter().any(|range| range.contains(c))));
-    texts.iter().for_each(|text| note(text));
-    values.iter().for_each(|value| visit_texts(value, &mut note));
+    let mut note = |text: &str| {
+        used.extend(
+            text.chars()
+                .filter(|c| SENTINELS.iter().any(|range| range.contains(c))),
+        )
+    };
+    texts.into_iter().for_each(&mut note);
+    values
+        .iter()
+        .for_each(|value| visit_texts(value, &mut note));
     SENTINELS.into_iter().flatten().find(|c| !used.contains(c))
+}
+
+/// Each way to cut a text in two.
+fn halves(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.char_indices().skip(1).map(|(at, _)| text.split_at(at))
 }
 
 fn visit_texts(value: &Value, visit: &mut impl FnMut(&str)) {
@@ -191,7 +220,10 @@ fn visit_texts(value: &Value, visit: &mut impl FnMut(&str)) {
 }
 
 fn is_protocol_word(key: &str, value: &Value) -> bool {
-    matches!(key, "role" | "type") && value.as_str().is_some_and(|word| PROTOCOL_WORDS.contains(&word))
+    matches!(key, "role" | "type")
+        && value
+            .as_str()
+            .is_some_and(|word| PROTOCOL_WORDS.contains(&word))
 }
 
 fn insert(text: &str, mut marks: Vec<usize>, sentinel: char) -> String {
@@ -255,8 +287,16 @@ mod tests {
         let control = chatml();
         check_mark(&control, json!("a<|im_end|>b"), json!("a<·|im_end|>b"));
         check_mark(&control, json!("é<|im_end|>ü"), json!("é<·|im_end|>ü"));
-        check_mark(&control, json!("<|im_<|im_end|>end|>"), json!("·<|im_<·|im_end|>end|>").as_str().map_or(Value::Null, |s| json!(s.trim_start_matches('·'))));
-        check_mark(&control, json!("no tokens, 1 < 2 |> 3"), json!("no tokens, 1 < 2 |> 3"));
+        check_mark(
+            &control,
+            json!("<|im_<|im_end|>end|>"),
+            json!("<|im_<·|im_end|>end|>"),
+        );
+        check_mark(
+            &control,
+            json!("no tokens, 1 < 2 |> 3"),
+            json!("no tokens, 1 < 2 |> 3"),
+        );
     }
 
     #[test]
@@ -271,9 +311,17 @@ mod tests {
         let control = chatml();
         check_mark(&control, json!("say <|im_"), json!("say <|im_·"));
         check_mark(&control, json!("say <|im_ \n"), json!("say <|im_· \n"));
-        check_mark(&control, json!("\n end|> he said"), json!("\n ·end|> he said"));
+        check_mark(
+            &control,
+            json!("\n end|> he said"),
+            json!("\n ·end|> he said"),
+        );
         check_mark(&control, json!(" im_ "), json!(" ·im_ "));
-        check_mark(&control, json!("<tool_response>\nok</tool_response>"), json!("<tool_response>\nok</tool_response>"));
+        check_mark(
+            &control,
+            json!("<tool_response>\nok</tool_response>"),
+            json!("<tool_response>\nok</tool_response>"),
+        );
     }
 
     #[test]
@@ -292,16 +340,19 @@ mod tests {
         let split = |marked: &str| control.split(&marked.replace('·', &S.to_string()), S);
         assert_eq!(split("<|im_end|>"), ["<|im_end|>"]);
         assert_eq!(split("1 <·<|im_end|>·|>"), ["1 <<|im_end|>|>"]);
-        assert_eq!(split("x<|im_·end|>y<·|im_end|>"), ["x<|im_", "end|>y<", "|im_end|>"]);
+        assert_eq!(
+            split("x<|im_·end|>y<·|im_end|>"),
+            ["x<|im_", "end|>y<", "|im_end|>"]
+        );
         assert_eq!(split(""), [""]);
     }
 
     #[test]
     fn a_sentinel_in_user_text_is_not_chosen() {
         let values = [json!({"a\u{FDD0}": ["\u{FDD1}", {"b": "\u{FDD3}"}]})];
-        assert_eq!(unused_sentinel(&values, &["\u{FDD2}"]), Some('\u{FDD4}'));
+        assert_eq!(unused_sentinel(&values, ["\u{FDD2}"]), Some('\u{FDD4}'));
         let all: String = SENTINELS.into_iter().flatten().collect();
-        assert_eq!(unused_sentinel(&[json!(all)], &[]), None);
+        assert_eq!(unused_sentinel(&[json!(all)], []), None);
     }
 
     #[test]

@@ -20,7 +20,10 @@ pub trait Encoder {
 ///
 /// # Errors
 /// Those of the tokenizer.
-pub fn encode_chat<E: Encoder + ?Sized>(chat: &RenderedChat, encoder: &E) -> Result<Vec<u32>, E::Error> {
+pub fn encode_chat<E: Encoder + ?Sized>(
+    chat: &RenderedChat,
+    encoder: &E,
+) -> Result<Vec<u32>, E::Error> {
     let mut tokens = Vec::new();
     for (index, piece) in chat.pieces().iter().enumerate() {
         tokens.extend(encoder.encode(piece, chat_flags(index, chat.starts_with_bos()))?);
@@ -33,7 +36,10 @@ pub fn encode_chat<E: Encoder + ?Sized>(chat: &RenderedChat, encoder: &E) -> Res
 /// # Errors
 /// Those of the tokenizer.
 pub fn encode_text<E: Encoder + ?Sized>(prompt: &str, encoder: &E) -> Result<Vec<u32>, E::Error> {
-    encoder.encode(prompt, EncodeFlags::PARSE_CONTROL | EncodeFlags::ADD_SPECIAL)
+    encoder.encode(
+        prompt,
+        EncodeFlags::PARSE_CONTROL | EncodeFlags::ADD_SPECIAL,
+    )
 }
 
 /// A template that wrote BOS itself must not get a second one.

@@ -14,7 +14,7 @@ mod python_json;
 mod template_functions;
 
 #[cfg(test)]
-mod model_templates;
+mod tests;
 
 pub use chat_template::{ChatTemplate, RenderRequest, RenderedChat, SpecialTokens, TemplateError};
 pub use control_tokens::{ControlTokens, ControlTokensError};

@@ -1,0 +1,69 @@
+//! Chats from messages to tokens, through templates as models ship them.
+
+mod byte_tokenizer;
+mod forgery;
+mod models;
+mod semantics;
+mod templates;
+
+use serde_json::Value;
+
+use super::*;
+use byte_tokenizer::{ByteTokenizer, CONTROL_TOKENS, bracketed, decode};
+use templates::{GEMMA, LLAMA_3, MISTRAL};
+
+fn template(source: &str, control: &[&str]) -> ChatTemplate {
+    let (bos, eos) = match source {
+        LLAMA_3 => ("<|begin_of_text|>", "<|eot_id|>"),
+        GEMMA => ("<bos>", "<end_of_turn>"),
+        MISTRAL => ("<s>", "</s>"),
+        _ => ("<|endoftext|>", "<|im_end|>"),
+    };
+    let special = SpecialTokens {
+        bos: Some(bos.to_owned()),
+        eos: Some(eos.to_owned()),
+    };
+    let control = ControlTokens::new(control.iter().map(|text| text.to_string())).unwrap();
+    ChatTemplate::parse(source, special, control).unwrap()
+}
+
+fn request(messages: &Value) -> RenderRequest<'_> {
+    RenderRequest {
+        messages: messages.as_array().unwrap(),
+        add_generation_prompt: true,
+        enable_thinking: false,
+    }
+}
+
+/// The chat's tokens read `expected`, where only `⟨…⟩` are control tokens, and their bytes are what the template writes
+/// when nothing is kept apart.
+#[track_caller]
+fn check(source: &str, messages: Value, expected: &str) {
+    let chat = template(source, &CONTROL_TOKENS)
+        .render(&request(&messages))
+        .unwrap();
+    let Ok(tokens) = encode_chat(&chat, &ByteTokenizer);
+    assert_eq!(decode(&tokens, bracketed), expected);
+
+    let plain = template(source, &[]).render(&request(&messages)).unwrap();
+    let text = decode(&tokens, str::to_owned);
+    assert_eq!(
+        text.trim_start_matches("⟨BOS⟩"),
+        format!(" {}", plain.pieces().concat())
+    );
+}
+
+#[track_caller]
+fn check_error(source: &str, messages: Value) -> TemplateError {
+    template(source, &CONTROL_TOKENS)
+        .render(&request(&messages))
+        .unwrap_err()
+}
+
+#[track_caller]
+fn check_raises(source: &str, messages: Value, expected: &str) {
+    match check_error(source, messages) {
+        TemplateError::Raised(message) => assert_eq!(message, expected),
+        other => panic!("{other}"),
+    }
+}
