@@ -2,10 +2,10 @@
 
 use abi_stable::{
     abi_stability::abi_checking::{
-        AbiInstabilityError, AbiInstabilityErrors, CheckingGlobals,
+        AbiInstability, AbiInstabilityError, AbiInstabilityErrors, CheckingGlobals,
         check_layout_compatibility_with_globals,
     },
-    type_layout::TypeLayout,
+    type_layout::{TLFieldOrFunction, TypeLayout},
 };
 
 /// How two layouts differ.
@@ -32,50 +32,114 @@ pub fn layouts_agree(
 }
 
 fn mismatch(errors: &AbiInstabilityErrors) -> LayoutMismatch {
-    let first = errors.errors.first().map(first_difference);
+    // A struct whose field has another type mostly has another size too, which says less.
+    let cause = |error: &&AbiInstabilityError| error.errs.iter().any(|found| !is_size(found));
+    let first = errors.errors.iter().find(cause).or(errors.errors.first());
+    let root = errors.interface.name();
     LayoutMismatch {
-        first_difference: first.unwrap_or_default(),
+        first_difference: first.map_or_else(String::new, |error| first_difference(root, error)),
         report: errors.to_string(),
     }
 }
 
-/// The innermost type on the way to the difference, and the difference.
-fn first_difference(error: &AbiInstabilityError) -> String {
-    let way: Vec<String> = error
-        .stack_trace
-        .iter()
-        .map(|step| format!("{}", step.found))
-        .collect();
-    format!("{way:?}: {:?}", error.errs)
+fn is_size(error: &AbiInstability) -> bool {
+    matches!(
+        error,
+        AbiInstability::Size(_) | AbiInstability::Alignment(_)
+    )
+}
+
+/// The names on the way from the root to the difference, and what it is.
+fn first_difference(root: &str, error: &AbiInstabilityError) -> String {
+    let mut way = root.to_string();
+    for step in &error.stack_trace {
+        way.push('.');
+        way.push_str(match &step.expected {
+            TLFieldOrFunction::Field(field) => field.name(),
+            TLFieldOrFunction::Function(_) => "fn",
+        });
+    }
+    let what = error.errs.iter().find(|found| !is_size(found));
+    let what = what.or(error.errs.first()).map(describe);
+    format!("`{way}`: {}", what.unwrap_or_default())
+}
+
+fn describe(error: &AbiInstability) -> String {
+    match error {
+        AbiInstability::Name(types) => either(types.expected, types.found),
+        AbiInstability::UnexpectedField(fields) => {
+            either(fields.expected.name(), fields.found.name())
+        }
+        AbiInstability::FieldCountMismatch(counts) => {
+            either(format!("{} fields", counts.expected), counts.found)
+        }
+        AbiInstability::Size(bytes) => either(format!("{} bytes", bytes.expected), bytes.found),
+        other => {
+            let text = format!("{other:?}");
+            let kind = text.split(|c: char| !c.is_alphanumeric()).next();
+            kind.unwrap_or_default().to_string()
+        }
+    }
+}
+
+fn either(expected: impl std::fmt::Display, found: impl std::fmt::Display) -> String {
+    format!("expected {expected}, found {found}")
 }
 
 #[cfg(test)]
 mod tests {
-    use abi_stable::{StableAbi, std_types::RString};
+    use abi_stable::{
+        StableAbi,
+        std_types::{RString, RVec},
+    };
 
     use super::*;
 
-    mod later {
+    #[repr(C)]
+    #[derive(StableAbi)]
+    struct Record {
+        id: u32,
+        names: RVec<RString>,
+    }
+
+    mod other {
         use super::*;
 
         #[repr(C)]
         #[derive(StableAbi)]
         pub struct Record {
             pub id: u32,
-            pub name: u64,
+            pub names: RVec<u64>,
         }
     }
 
-    #[repr(C)]
-    #[derive(StableAbi)]
-    struct Record {
-        id: u32,
-        name: RString,
+    mod longer {
+        use super::*;
+
+        #[repr(C)]
+        #[derive(StableAbi)]
+        pub struct Record {
+            pub id: u32,
+            pub names: RVec<RString>,
+            pub more: u32,
+        }
+    }
+
+    fn check(theirs: &'static TypeLayout, expected: &str) {
+        let mismatch = layouts_agree(Record::LAYOUT, theirs).unwrap_err();
+        assert_eq!(mismatch.first_difference, expected, "{}", mismatch.report);
     }
 
     #[test]
     fn the_first_difference_names_type_and_field() {
-        let mismatch = layouts_agree(Record::LAYOUT, later::Record::LAYOUT).unwrap_err();
-        panic!("{}\n{}", mismatch.first_difference, mismatch.report);
+        assert_eq!(layouts_agree(Record::LAYOUT, Record::LAYOUT), Ok(()));
+        check(
+            other::Record::LAYOUT,
+            "`Record.names.buffer.0.0`: expected RString, found u64",
+        );
+        check(
+            longer::Record::LAYOUT,
+            "`Record`: expected 2 fields, found 3",
+        );
     }
 }
