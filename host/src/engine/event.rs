@@ -1,0 +1,60 @@
+//! What goes into an engine and what comes out.
+
+use tenon_plugin_api::{Error, SampleParams};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// A request, in tokens.
+#[derive(Clone, Debug)]
+pub struct Generate {
+    /// At least one token, shorter than the context.
+    pub prompt: Vec<u32>,
+    /// At least 1. The end of the context may come first.
+    pub max_tokens: u32,
+    /// How to choose tokens.
+    pub params: SampleParams,
+    /// The same seed gives the same draws, alone or in a crowd.
+    pub seed: u64,
+}
+
+/// The answer as it comes. Dropping it cancels the sequence at the next step.
+pub struct Generation(pub(super) UnboundedReceiver<Event>);
+
+impl Generation {
+    /// The next event. None never comes before `Finished` or `Failed`, except when the process is about to end.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.0.recv().await
+    }
+}
+
+/// What a sequence sends.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The next token. The one that ends the text is not sent.
+    Token { token: u32 },
+    /// The last event of a complete answer.
+    Finished { reason: FinishReason },
+    /// The last event of a failed one.
+    Failed(Error),
+}
+
+/// Why a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended it.
+    Stop,
+    /// `max_tokens` or the end of the context.
+    Length,
+}
+
+/// Why a request was not queued.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error("the prompt is empty; send at least one token")]
+    EmptyPrompt,
+    #[error("the prompt has {prompt} tokens, but the context is {context} tokens long")]
+    PromptTooLong { prompt: u32, context: u32 },
+    #[error("too many requests are waiting; try again in {retry_after_secs} s")]
+    QueueFull { retry_after_secs: u64 },
+    #[error("the model stopped: {0}")]
+    Stopped(Error),
+}

@@ -1,0 +1,59 @@
+//! What the model thread counts. Plain atomics: the thread never waits for a scrape.
+
+use prometheus::{IntCounter, IntGauge, Opts, Registry, core::Collector};
+
+/// Counters and gauges of one model.
+#[derive(Clone)]
+pub struct EngineMetrics {
+    pub steps: IntCounter,
+    pub computed_tokens: IntCounter,
+    pub generated_tokens: IntCounter,
+    pub preemptions: IntCounter,
+    pub running: IntGauge,
+    pub waiting: IntGauge,
+    pub kv_used_tokens: IntGauge,
+    pub kv_total_tokens: IntGauge,
+}
+
+impl EngineMetrics {
+    /// Makes the metrics of `model` and registers them.
+    pub fn register(registry: &Registry, model: &str) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| {
+            registered(registry, IntCounter::with_opts(opts(name, help, model))?)
+        };
+        let gauge = |name: &str, help: &str| {
+            registered(registry, IntGauge::with_opts(opts(name, help, model))?)
+        };
+        Ok(Self {
+            steps: counter("tenon_engine_steps_total", "Forwards")?,
+            computed_tokens: counter(
+                "tenon_engine_computed_tokens_total",
+                "Tokens put through the model: prompts, answers and what had to be computed anew",
+            )?,
+            generated_tokens: counter("tenon_engine_generated_tokens_total", "Tokens sampled")?,
+            preemptions: counter(
+                "tenon_engine_preemptions_total",
+                "Sequences put back to be computed anew",
+            )?,
+            running: gauge("tenon_engine_running_sequences", "Sequences that run")?,
+            waiting: gauge("tenon_engine_waiting_sequences", "Sequences that wait")?,
+            kv_used_tokens: gauge("tenon_engine_kv_used_tokens", "Tokens in the KV pool")?,
+            kv_total_tokens: gauge(
+                "tenon_engine_kv_total_tokens",
+                "Size of the KV pool in tokens",
+            )?,
+        })
+    }
+}
+
+fn opts(name: &str, help: &str, model: &str) -> Opts {
+    Opts::new(name, help).const_label("model", model)
+}
+
+fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: M,
+) -> prometheus::Result<M> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}

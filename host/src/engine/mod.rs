@@ -1,0 +1,152 @@
+//! The engine: one thread for each model, and the handle that the rest of the host has of it.
+//!
+//! The thread owns the plugin's session and every sequence (`worker.rs`); its loop is `step()` in `step.rs`:
+//! schedule → forward → sample → settle. Requests reach it over a channel, tokens leave it over one channel per sequence.
+//!
+//! Invariant: nothing here knows HTTP, text or templates. Tokens go in, tokens come out.
+
+mod event;
+mod metrics;
+mod queue;
+mod scheduler;
+mod sequence;
+mod step;
+mod worker;
+
+use std::{
+    sync::{Arc, OnceLock, mpsc},
+    thread,
+};
+
+use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, SessionArgs, SessionInfo, Vocabulary};
+use tokio::sync::{mpsc::unbounded_channel, oneshot};
+
+use crate::plugin::{Model, Tokenizer};
+
+pub use event::{Event, FinishReason, Generate, Generation, SubmitError};
+pub use metrics::EngineMetrics;
+use queue::Queue;
+use sequence::Sequence;
+use worker::Worker;
+
+/// Loads the model: at the start, and once more if the plugin panics or loses its device.
+pub type Loader = Box<dyn FnMut() -> Result<Model, Error> + Send>;
+
+/// What an engine is started with.
+pub struct EngineOptions {
+    /// Names the thread.
+    pub name: String,
+    /// What to ask of the plugin's session.
+    pub session: SessionArgs,
+    /// Requests that may wait; one more is refused.
+    pub max_queue: usize,
+}
+
+/// A running model. Clones are cheap and talk to the same thread, which ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    arrivals: mpsc::Sender<Sequence>,
+}
+
+/// What the handle and the model thread both know.
+struct Shared {
+    info: ModelInfo,
+    granted: SessionInfo,
+    vocabulary: Arc<Vocabulary>,
+    tokenizer: Tokenizer,
+    queue: Queue,
+    /// Why the thread ended, once it has.
+    failure: Arc<OnceLock<Error>>,
+}
+
+impl Engine {
+    /// Loads the model and starts its thread. Blocks until the session stands.
+    pub fn start(
+        options: EngineOptions,
+        loader: Loader,
+        metrics: EngineMetrics,
+    ) -> Result<Self, Error> {
+        let (arrivals, inbox) = mpsc::channel();
+        let (started, ready) = oneshot::channel();
+        let failure = Arc::new(OnceLock::new());
+        let worker = Worker {
+            inbox,
+            loader,
+            session_args: options.session,
+            metrics,
+            failure: failure.clone(),
+        };
+        thread::Builder::new()
+            .name(options.name)
+            .spawn(move || worker.run(started))
+            .map_err(|e| Error::new(tenon_plugin_api::Code::INTERNAL, e.to_string()))?;
+        let started = ready.blocking_recv().map_err(|_| ended(&failure))??;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                info: started.info,
+                granted: started.granted,
+                vocabulary: Arc::new(started.vocabulary),
+                tokenizer: started.tokenizer,
+                queue: Queue::new(options.max_queue),
+                failure,
+            }),
+            arrivals,
+        })
+    }
+
+    /// Queues a request. Never blocks.
+    pub fn submit(&self, request: Generate) -> Result<Generation, SubmitError> {
+        let context = self.context_length();
+        let prompt = request.prompt.len() as u32;
+        if prompt == 0 {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        // One place is left for an answer.
+        if prompt >= context {
+            return Err(SubmitError::PromptTooLong { prompt, context });
+        }
+        let ticket = self.shared.queue.enter()?;
+        let (events, generation) = unbounded_channel();
+        let sequence = Sequence::new(request, context, ticket, events);
+        self.arrivals
+            .send(sequence)
+            .map_err(|_| SubmitError::Stopped(ended(&self.shared.failure)))?;
+        Ok(Generation(generation))
+    }
+
+    /// Longest that prompt and answer together may become, in tokens.
+    pub fn context_length(&self) -> u32 {
+        let granted = &self.shared.granted;
+        granted.context_length.min(granted.kv_tokens)
+    }
+
+    /// Facts about the model.
+    pub fn info(&self) -> &ModelInfo {
+        &self.shared.info
+    }
+
+    /// Bytes and kind of every token.
+    pub fn vocabulary(&self) -> &Arc<Vocabulary> {
+        &self.shared.vocabulary
+    }
+
+    /// Text to tokens.
+    pub fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Error> {
+        self.shared.tokenizer.encode(text, flags)
+    }
+
+    /// Why the model does not serve any more, if so.
+    pub fn failure(&self) -> Option<&Error> {
+        self.shared.failure.get()
+    }
+}
+
+fn ended(failure: &OnceLock<Error>) -> Error {
+    failure.get().cloned().unwrap_or_else(|| {
+        Error::new(
+            tenon_plugin_api::Code::INTERNAL,
+            "the model's thread ended unexpectedly",
+        )
+    })
+}

@@ -1,0 +1,105 @@
+//! The model thread: loads, steps while there is work, and loads anew once if the plugin breaks.
+
+use std::sync::{Arc, OnceLock, mpsc};
+
+use tenon_plugin_api::{Error, ModelInfo, SessionArgs, SessionInfo, Vocabulary};
+use tokio::sync::oneshot;
+use tracing::{error, warn};
+
+use super::{EngineMetrics, Loader, Sequence, step::Stepper};
+use crate::plugin::Tokenizer;
+
+/// What the thread is made of before it has a session.
+pub struct Worker {
+    pub inbox: mpsc::Receiver<Sequence>,
+    pub loader: Loader,
+    pub session_args: SessionArgs,
+    pub metrics: EngineMetrics,
+    pub failure: Arc<OnceLock<Error>>,
+}
+
+/// What the handle learns from a model that stands.
+pub struct Started {
+    pub info: ModelInfo,
+    pub granted: SessionInfo,
+    pub vocabulary: Vocabulary,
+    pub tokenizer: Tokenizer,
+}
+
+/// How often a broken plugin is loaded anew.
+const MAX_RELOADS: u32 = 1;
+
+impl Worker {
+    pub fn run(mut self, started: oneshot::Sender<Result<Started, Error>>) {
+        let mut stepper = match self.load() {
+            Ok((facts, stepper)) => {
+                let _ = started.send(Ok(facts));
+                stepper
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        for reloads in 0.. {
+            let Err(error) = self.serve(&mut stepper) else {
+                return;
+            };
+            stepper.fail_all(&error);
+            drop(stepper);
+            stepper = match self.recover(reloads, error) {
+                Ok(stepper) => stepper,
+                Err(error) => return self.give_up(error),
+            };
+        }
+    }
+
+    /// Steps until nobody has a handle any more, or the session breaks.
+    fn serve(&mut self, stepper: &mut Stepper) -> Result<(), Error> {
+        loop {
+            if stepper.scheduler.is_idle() {
+                match self.inbox.recv() {
+                    Ok(sequence) => stepper.scheduler.waiting.push_back(sequence),
+                    Err(mpsc::RecvError) => return Ok(()),
+                }
+            }
+            stepper.scheduler.waiting.extend(self.inbox.try_iter());
+            stepper.step()?;
+        }
+    }
+
+    fn load(&mut self) -> Result<(Started, Stepper), Error> {
+        let model = (self.loader)()?;
+        let tokenizer = model.tokenizer()?;
+        let vocabulary = tokenizer.vocabulary()?;
+        let session = model.session(&self.session_args)?;
+        let info = model.info().clone();
+        let granted = *session.info();
+        self.metrics.kv_total_tokens.set(granted.kv_tokens.into());
+        let stepper = Stepper::new(session, info.eos.clone(), self.metrics.clone());
+        let started = Started {
+            info,
+            granted,
+            vocabulary,
+            tokenizer,
+        };
+        Ok((started, stepper))
+    }
+
+    fn recover(&mut self, reloads: u32, error: Error) -> Result<Stepper, Error> {
+        if reloads >= MAX_RELOADS {
+            return Err(error);
+        }
+        warn!("the backend broke ({error}); loading the model anew");
+        self.load().map(|(_, stepper)| stepper)
+    }
+
+    /// Leaves the reason behind and answers what still arrives.
+    fn give_up(self, error: Error) {
+        error!("the model stopped: {error}");
+        let _ = self.failure.set(error.clone());
+        for sequence in self.inbox.try_iter() {
+            sequence.fail(error.clone());
+        }
+    }
+}
