@@ -1,0 +1,5 @@
+//! What the end-to-end tests share.
+
+mod artifacts;
+
+pub use artifacts::{Artifacts, artifacts};

@@ -1,0 +1,35 @@
+//! The command line: one file for each command.
+
+mod bench;
+mod plugins;
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+/// An OpenAI-compatible LLM server whose model backends are shared libraries.
+#[derive(Parser)]
+#[command(name = "tenon", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    #[command(subcommand)]
+    Plugins(plugins::Plugins),
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(serve) => serve.run(),
+            Command::Bench(bench) => bench.run(),
+            Command::Plugins(plugins) => plugins.run(),
+        }
+    }
+}

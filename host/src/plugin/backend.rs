@@ -1,0 +1,106 @@
+//! A started plugin, as ordinary Rust.
+
+use std::path::{Path, PathBuf};
+
+use tenon_plugin_api::{
+    Descriptor, Device, Error, Estimate, LoadArgs, Result, SessionArgs, Support,
+    abi::{AbiVersion, BackendBox},
+};
+
+use super::{
+    Model,
+    host_services::{host_box, progress_box},
+    load::Plugin,
+};
+
+/// Told how far a long call is (a fraction, where that is known) and what it does; `false` asks it to stop.
+pub type ReportProgress = Box<dyn Fn(Option<f32>, &str) -> bool + Send + Sync>;
+
+/// A backend: finds out what it can load, and loads it. Every call may be made on any thread.
+pub struct Backend {
+    object: BackendBox,
+    descriptor: Descriptor,
+    abi: AbiVersion,
+    path: PathBuf,
+}
+
+impl Backend {
+    /// Starts the plugin. Once per process.
+    pub(super) fn start(
+        plugin: &Plugin,
+        path: PathBuf,
+        threads: u32,
+        options: &str,
+    ) -> Result<Self> {
+        let descriptor = plugin.descriptor().clone();
+        let object = plugin.init(host_box(&descriptor.id, threads), options)?;
+        Ok(Self {
+            object,
+            descriptor,
+            abi: plugin.abi(),
+            path,
+        })
+    }
+
+    /// Who the plugin is.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The ABI that the plugin was built against.
+    pub fn abi(&self) -> AbiVersion {
+        self.abi
+    }
+
+    /// The file that it came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Devices that models can be loaded to.
+    pub fn devices(&self) -> Result<Vec<Device>> {
+        let devices = self.object.devices().into_result()?;
+        Ok(devices.into_iter().map(Device::from).collect())
+    }
+
+    /// How well the backend fits a file or directory, 0 to 100.
+    pub fn supports(&self, path: &Path) -> Result<Support> {
+        let support: Support = self
+            .object
+            .supports(utf8(path)?.into())
+            .into_result()?
+            .into();
+        Ok(Support {
+            score: support.score.min(100),
+            ..support
+        })
+    }
+
+    /// Memory that loading and serving would take, per device.
+    pub fn estimate(&self, load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
+        utf8(&load.path)?;
+        let (load, session) = (load.clone().into(), session.clone().into());
+        let estimates = self.object.estimate(&load, &session).into_result()?;
+        Ok(estimates.into_iter().map(Estimate::from).collect())
+    }
+
+    /// Reads a model. May take minutes.
+    pub fn load(&self, args: &LoadArgs, progress: ReportProgress) -> Result<Model> {
+        utf8(&args.path)?;
+        let model = self
+            .object
+            .load(&args.clone().into(), progress_box(progress));
+        Model::new(model.into_result()?)
+    }
+}
+
+/// A path as it crosses.
+fn utf8(path: &Path) -> Result<&str> {
+    let refuse = || {
+        Error::invalid(format!(
+            "the path {} is not UTF-8: rename it",
+            path.display()
+        ))
+    };
+    path.to_str().ok_or_else(refuse)
+}

@@ -1,0 +1,204 @@
+//! Reads a library's ELF headers before anything of it runs: `dlopen` of a file that is cut off ends the process.
+
+use std::fs::File;
+
+use object::{
+    Endianness, ReadCache, ReadRef,
+    elf::{self, FileHeader64},
+    read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym},
+};
+use tenon_plugin_api::abi::LOADER_SYMBOL;
+
+/// Why a file cannot be a plugin of this host, as the end of a sentence that begins with the file's name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ElfError {
+    #[error("is not a shared library: build the plugin as a `cdylib` and copy its .so file here")]
+    NotElf,
+    #[error("is cut off ({len} of at least {needed} bytes are there): copy it again")]
+    CutOff { len: u64, needed: u64 },
+    #[error("is cut off or damaged ({0}): copy it again")]
+    Damaged(#[from] object::Error),
+    #[error("is a 32-bit library: build the plugin for {TARGET}")]
+    WrongClass,
+    #[error("is for another processor (ELF machine {found}): build the plugin for {TARGET}")]
+    WrongMachine { found: u16 },
+    #[error("is a program or object file, not a shared library: build the plugin as a `cdylib`")]
+    NotShared,
+    #[error(
+        "needs `{library}`, which a process has only once whatever versions its plugins want: \
+         link it statically into the plugin"
+    )]
+    SharedBackendLibrary { library: String },
+    #[error(
+        "is no Tenon plugin (it exports no `{LOADER_SYMBOL}`): call `export_plugin!` in it, or move it elsewhere"
+    )]
+    NoPlugin,
+}
+
+/// Checks that the file is whole, for this machine, and a Tenon plugin.
+pub fn check(file: &File) -> Result<(), ElfError> {
+    check_data(&ReadCache::new(file))
+}
+
+const TARGET: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-gnu"
+} else {
+    "x86_64-unknown-linux-gnu"
+};
+const MACHINE: elf::Machine = if cfg!(target_arch = "aarch64") {
+    elf::EM_AARCH64
+} else {
+    elf::EM_X86_64
+};
+
+/// Two plugins that need one of these get the same copy of it, the first one's.
+const SHARED_BACKEND_LIBRARIES: [&str; 2] = ["libggml", "libllama"];
+
+type Header = FileHeader64<Endianness>;
+
+fn check_data<'data, R: ReadRef<'data>>(data: R) -> Result<(), ElfError> {
+    check_format(data)?;
+    let header = Header::parse(data)?;
+    let endian = header.endian()?;
+    check_kind(header, endian)?;
+    let segments = header.program_headers(endian, data)?;
+    let sections = header.sections(endian, data)?;
+    let in_sections = sections
+        .iter()
+        .filter_map(|section| section.file_range(endian));
+    let in_segments = segments.iter().map(|segment| segment.file_range(endian));
+    check_ranges(in_segments.chain(in_sections), data)?;
+    if let Some(library) = shared_backend_library(&sections, endian, data)? {
+        return Err(ElfError::SharedBackendLibrary { library });
+    }
+    match exports_loader(&sections, endian, data)? {
+        true => Ok(()),
+        false => Err(ElfError::NoPlugin),
+    }
+}
+
+/// Magic and class, which say how the rest is to be read.
+fn check_format<'data, R: ReadRef<'data>>(data: R) -> Result<(), ElfError> {
+    let ident = data.read_bytes_at(0, 5).map_err(|()| ElfError::NotElf)?;
+    if ident[..4] != elf::ELFMAG {
+        return Err(ElfError::NotElf);
+    }
+    if ident[4] == elf::ELFCLASS32.0 {
+        return Err(ElfError::WrongClass);
+    }
+    Ok(())
+}
+
+fn check_kind(header: &Header, endian: Endianness) -> Result<(), ElfError> {
+    let machine = header.e_machine(endian);
+    if machine != MACHINE {
+        return Err(ElfError::WrongMachine { found: machine.0 });
+    }
+    if header.e_type(endian) != elf::ET_DYN {
+        return Err(ElfError::NotShared);
+    }
+    Ok(())
+}
+
+/// What `dlopen` maps must be there, or touching it raises SIGBUS.
+fn check_ranges<'data>(
+    ranges: impl Iterator<Item = (u64, u64)>,
+    data: impl ReadRef<'data>,
+) -> Result<(), ElfError> {
+    let len = data.len().unwrap_or_default();
+    let ends = ranges.map(|(offset, size)| offset.saturating_add(size));
+    match ends.max() {
+        Some(needed) if needed > len => Err(ElfError::CutOff { len, needed }),
+        _ => Ok(()),
+    }
+}
+
+fn shared_backend_library<'data, R: ReadRef<'data>>(
+    sections: &SectionTable<'data, Header, R>,
+    endian: Endianness,
+    data: R,
+) -> object::Result<Option<String>> {
+    let dynamic = sections.dynamic_table(endian, data)?;
+    for entry in dynamic.iter().filter(|entry| entry.tag == elf::DT_NEEDED) {
+        let library = String::from_utf8_lossy(dynamic.string(entry)?);
+        if SHARED_BACKEND_LIBRARIES
+            .iter()
+            .any(|name| library.starts_with(name))
+        {
+            return Ok(Some(library.into_owned()));
+        }
+    }
+    Ok(None)
+}
+
+fn exports_loader<'data, R: ReadRef<'data>>(
+    sections: &SectionTable<'data, Header, R>,
+    endian: Endianness,
+    data: R,
+) -> object::Result<bool> {
+    let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
+    let names = symbols.strings();
+    let is_loader = |symbol: &&elf::Sym64<Endianness>| {
+        let name = symbol.name(endian, names);
+        name.is_ok_and(|name| name == LOADER_SYMBOL.as_bytes())
+    };
+    let mut loaders = symbols.iter().filter(is_loader);
+    Ok(loaders.any(|symbol| symbol.st_shndx(endian) != elf::SHN_UNDEF))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A real shared library of this machine: the C library that the test itself runs on.
+    fn library() -> Vec<u8> {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let paths = maps
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(5));
+        let libc = paths
+            .into_iter()
+            .find(|path| path.contains("/libc.so"))
+            .unwrap();
+        std::fs::read(libc).unwrap()
+    }
+
+    fn check(bytes: &[u8], expected: &str) {
+        let message = check_data(bytes).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+
+    fn patched(at: usize, value: u8) -> Vec<u8> {
+        let mut bytes = library();
+        bytes[at] = value;
+        bytes
+    }
+
+    #[test]
+    fn a_library_without_the_symbol_is_no_plugin() {
+        assert_eq!(check_data(&*library()), Err(ElfError::NoPlugin));
+    }
+
+    #[test]
+    fn a_library_that_is_cut_anywhere_is_refused() {
+        let library = library();
+        for len in [5, 63, 64, 500, library.len() / 2, library.len() - 1] {
+            check(&library[..len], "is cut off");
+        }
+    }
+
+    #[test]
+    fn other_files_are_refused_by_what_they_are() {
+        check(b"", "not a shared library");
+        check(b"this is text", "not a shared library");
+        check(&patched(4, elf::ELFCLASS32.0), "32-bit");
+        check(
+            &patched(16, elf::ET_EXEC.0 as u8),
+            "a program or object file",
+        );
+        check(
+            &patched(18, elf::EM_RISCV.0 as u8),
+            "another processor (ELF machine 243)",
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! What the host does for a plugin: the other direction of the ABI.
+
+use std::path::PathBuf;
+
+use abi_stable::{
+    sabi_trait::TD_Opaque,
+    std_types::{ROption, RStr, RString},
+};
+use tenon_plugin_api::{
+    LogLevel,
+    abi::{
+        Extension, HostBox, HostObject, HostObject_TO, ProgressBox, ProgressObject,
+        ProgressObject_TO,
+    },
+};
+
+use super::ReportProgress;
+
+/// The host as one plugin sees it.
+pub fn host_box(plugin_id: &str, threads: u32) -> HostBox {
+    let services = HostServices {
+        plugin_id: plugin_id.into(),
+        threads,
+    };
+    HostObject_TO::from_value(services, TD_Opaque)
+}
+
+/// Where a long call of a plugin reports to.
+pub fn progress_box(report: ReportProgress) -> ProgressBox {
+    ProgressObject_TO::from_value(Progress(report), TD_Opaque)
+}
+
+struct HostServices {
+    plugin_id: String,
+    threads: u32,
+}
+
+impl HostObject for HostServices {
+    fn log(&self, level: LogLevel, target: RStr<'_>, message: RStr<'_>) {
+        let (plugin, part, message) = (self.plugin_id.as_str(), target.as_str(), message.as_str());
+        match level {
+            LogLevel::ERROR => tracing::error!(target: "plugin", plugin, part, "{message}"),
+            LogLevel::WARN => tracing::warn!(target: "plugin", plugin, part, "{message}"),
+            LogLevel::INFO => tracing::info!(target: "plugin", plugin, part, "{message}"),
+            LogLevel::TRACE => tracing::trace!(target: "plugin", plugin, part, "{message}"),
+            _ => tracing::debug!(target: "plugin", plugin, part, "{message}"),
+        }
+    }
+
+    fn threads(&self) -> u32 {
+        self.threads
+    }
+
+    fn cache_dir(&self) -> RString {
+        let directory = cache_root().join("tenon").join(&self.plugin_id);
+        directory.to_string_lossy().into_owned().into()
+    }
+
+    fn extension(&self, _id: RStr<'_>) -> ROption<Extension> {
+        ROption::RNone
+    }
+}
+
+/// As the XDG base directory specification has it: a relative path counts as none.
+fn cache_root() -> PathBuf {
+    let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    set.filter(|path| path.is_absolute())
+        .or_else(|| Some(std::env::home_dir()?.join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+}
+
+struct Progress(ReportProgress);
+
+impl ProgressObject for Progress {
+    fn report(&self, fraction: f32, message: RStr<'_>) -> bool {
+        let known = (fraction >= 0.0).then(|| fraction.min(1.0));
+        (self.0)(known, message.as_str())
+    }
+}

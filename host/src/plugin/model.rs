@@ -1,0 +1,138 @@
+//! A loaded model and its tokenizer, as ordinary Rust. What a plugin says is checked here, once.
+
+use tenon_plugin_api::{
+    Code, EncodeFlags, Error, ModelInfo, Result, SessionArgs, Vocabulary,
+    abi::{ModelBox, TokenizerBox},
+};
+
+use super::{ReportProgress, Session, host_services::progress_box};
+
+/// A loaded model. Sessions and tokenizers may outlive it.
+pub struct Model {
+    object: ModelBox,
+    info: ModelInfo,
+}
+
+impl Model {
+    pub(super) fn new(object: ModelBox) -> Result<Self> {
+        let info = ModelInfo::from(object.info().into_result()?);
+        check_info(&info)?;
+        Ok(Self { object, info })
+    }
+
+    /// Facts about the model; token ids in it are below `vocab_size`.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Ok(Tokenizer {
+            object: self.object.tokenizer().into_result()?,
+            vocab_size: self.info.vocab_size,
+        })
+    }
+
+    /// A KV pool for many sequences. It stays on the calling thread: the model thread.
+    pub fn session(&self, args: &SessionArgs) -> Result<Session> {
+        let object = self.object.session(&args.clone().into()).into_result()?;
+        Session::new(object, &self.info)
+    }
+
+    /// A new model at another level, beside this one.
+    pub fn requantize(&self, level: &str, progress: ReportProgress) -> Result<Model> {
+        let model = self.object.requantize(level.into(), progress_box(progress));
+        Self::new(model.into_result()?)
+    }
+}
+
+/// Text to token ids. Any thread.
+pub struct Tokenizer {
+    object: TokenizerBox,
+    vocab_size: u32,
+}
+
+impl Tokenizer {
+    /// Token ids of a text, all below `vocab_size`.
+    pub fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>> {
+        let tokens = self.object.encode(text.into(), flags).into_result()?;
+        match tokens.iter().find(|&&token| token >= self.vocab_size) {
+            Some(token) => Err(plugin_fault(&format!(
+                "encoded a text to the unknown token {token}"
+            ))),
+            None => Ok(tokens.into()),
+        }
+    }
+
+    /// Bytes and kind of every token, `vocab_size` of them.
+    pub fn vocabulary(&self) -> Result<Vocabulary> {
+        let vocabulary = Vocabulary::try_from(self.object.vocabulary().into_result()?)?;
+        if vocabulary.len() != self.vocab_size as usize {
+            let (len, vocab_size) = (vocabulary.len(), self.vocab_size);
+            return Err(plugin_fault(&format!(
+                "listed {len} tokens for a model of {vocab_size}"
+            )));
+        }
+        Ok(vocabulary)
+    }
+}
+
+fn check_info(info: &ModelInfo) -> Result<()> {
+    let wrong = |what: String| Err(plugin_fault(&format!("said of the model that {what}")));
+    // u32::MAX stands for a token that is still on the device.
+    if info.vocab_size == 0 || info.vocab_size == u32::MAX {
+        return wrong(format!("it has {} tokens", info.vocab_size));
+    }
+    if info.logits_width < info.vocab_size {
+        let (width, vocab_size) = (info.logits_width, info.vocab_size);
+        return wrong(format!(
+            "its rows have {width} logits for {vocab_size} tokens"
+        ));
+    }
+    if info.context_length == 0 {
+        return wrong("it has no context".into());
+    }
+    let mut special = info.bos.iter().chain(&info.eos);
+    match special.find(|&&token| token >= info.vocab_size) {
+        Some(token) => wrong(format!("its BOS or EOS is the unknown token {token}")),
+        None => Ok(()),
+    }
+}
+
+/// An error that is the plugin's own.
+pub(super) fn plugin_fault(what: &str) -> Error {
+    Error::new(
+        Code::INTERNAL,
+        format!("the plugin {what}: tell its author"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: impl FnOnce(&mut ModelInfo), expected: &str) {
+        let mut info = ModelInfo {
+            context_length: 64,
+            vocab_size: 260,
+            logits_width: 288,
+            bos: Some(256),
+            eos: vec![257, 258],
+            ..ModelInfo::default()
+        };
+        assert_eq!(check_info(&info), Ok(()));
+        change(&mut info);
+        let error = check_info(&info).unwrap_err();
+        assert_eq!(error.code, Code::INTERNAL);
+        assert!(error.message.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn facts_that_the_host_would_trip_over_are_refused() {
+        check(|info| info.vocab_size = 0, "it has 0 tokens");
+        check(|info| info.logits_width = 259, "259 logits for 260 tokens");
+        check(|info| info.context_length = 0, "no context");
+        check(|info| info.bos = Some(260), "unknown token 260");
+        check(|info| info.eos.push(300), "unknown token 300");
+    }
+}
