@@ -49,23 +49,26 @@ fn is_size(error: &AbiInstability) -> bool {
     )
 }
 
-/// The names on the way from the root to the difference, and what it is.
+/// The names on the way from the root to the difference, the type there, and what it is.
 fn first_difference(root: &str, error: &AbiInstabilityError) -> String {
     let mut way = root.to_string();
+    let mut place = root;
     for step in &error.stack_trace {
-        way.push('.');
-        way.push_str(match &step.expected {
-            TLFieldOrFunction::Field(field) => field.name(),
-            TLFieldOrFunction::Function(_) => "fn",
-        });
+        let (name, type_name) = match &step.expected {
+            TLFieldOrFunction::Field(field) => (field.name(), field.layout().name()),
+            TLFieldOrFunction::Function(_) => ("fn", "fn"),
+        };
+        way = format!("{way}.{name}");
+        place = type_name;
     }
     let what = error.errs.iter().find(|found| !is_size(found));
     let what = what.or(error.errs.first()).map(describe);
-    format!("`{way}`: {}", what.unwrap_or_default())
+    format!("`{way}` ({place}): {}", what.unwrap_or_default())
 }
 
 fn describe(error: &AbiInstability) -> String {
     match error {
+        AbiInstability::Package(names) => either(names.expected, names.found),
         AbiInstability::Name(types) => either(types.expected, types.found),
         AbiInstability::UnexpectedField(fields) => {
             either(fields.expected.name(), fields.found.name())
@@ -135,11 +138,11 @@ mod tests {
         assert_eq!(layouts_agree(Record::LAYOUT, Record::LAYOUT), Ok(()));
         check(
             other::Record::LAYOUT,
-            "`Record.names.buffer.0.0`: expected RString, found u64",
+            "`Record.names.buffer.0.0` (RString): expected RString, found u64",
         );
         check(
             longer::Record::LAYOUT,
-            "`Record`: expected 2 fields, found 3",
+            "`Record` (Record): expected 2 fields, found 3",
         );
     }
 }
