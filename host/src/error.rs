@@ -1,0 +1,264 @@
+//! Errors become HTTP here, and only here: every answer that is no success has OpenAI's envelope.
+
+use axum::{
+    Json,
+    http::{
+        HeaderValue, StatusCode,
+        header::{RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+};
+use tenon_plugin_api::{Code, Error};
+
+use crate::{
+    engine::SubmitError,
+    model::PromptError,
+    openai::{ErrorBody, ErrorEnvelope},
+    prompt::TemplateError,
+};
+
+/// When to try again what is only refused for now.
+const RETRY_AFTER_SECS: u64 = 5;
+
+/// An error as a client sees it.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+    retry_after_secs: Option<u64>,
+}
+
+impl ApiError {
+    /// The request is wrong, all of it.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, None, message)
+    }
+
+    /// One parameter of the request is wrong.
+    pub fn invalid_parameter(param: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut error = Self::invalid(message);
+        error.body.param = Some(param.into());
+        error
+    }
+
+    /// A parameter that OpenAI has and this server has not.
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut error = Self::invalid_parameter(param, message);
+        error.body.code = Some("unsupported_parameter");
+        error
+    }
+
+    /// Keys are configured, and the request has none of them.
+    pub fn unauthorized() -> Self {
+        let message = "a key is needed: send the header Authorization: Bearer KEY";
+        Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
+    }
+
+    /// There is no model of this name among these.
+    pub fn model_not_found(name: &str, available: &[&str]) -> Self {
+        let message = match available {
+            [] => format!("there is no model '{name}', and no other is being served"),
+            _ => format!(
+                "there is no model '{name}'; there is: {}",
+                available.join(", ")
+            ),
+        };
+        let mut error = Self::new(StatusCode::NOT_FOUND, Some("model_not_found"), message);
+        error.body.param = Some("model".to_owned());
+        error
+    }
+
+    /// There is nothing at this path.
+    pub fn unknown_route(path: &str) -> Self {
+        let message = format!("there is nothing at {path}");
+        Self::new(StatusCode::NOT_FOUND, Some("unknown_url"), message)
+    }
+
+    /// The path exists, but not for this method.
+    pub fn method_not_allowed(method: &str, path: &str) -> Self {
+        let message = format!("{path} does not take {method}; the header Allow says what it takes");
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self::new(status, Some("method_not_allowed"), message)
+    }
+
+    /// The body is longer than `limit_bytes`.
+    pub fn too_large(limit_bytes: usize) -> Self {
+        let message = format!("the body is longer than the {limit_bytes} bytes that are allowed");
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Some("request_too_large"),
+            message,
+        )
+    }
+
+    /// The body is not declared to be JSON.
+    pub fn not_json() -> Self {
+        let message = "the body must be JSON: send the header Content-Type: application/json";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Some("unsupported_media_type"),
+            message,
+        )
+    }
+
+    /// It would work at another time.
+    pub fn try_later(code: &'static str, message: impl Into<String>) -> Self {
+        let mut error = Self::unavailable(code, message);
+        error.retry_after_secs = Some(RETRY_AFTER_SECS);
+        error
+    }
+
+    /// It does not work now, and nobody knows when it will.
+    pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Some(code), message)
+    }
+
+    /// A fault of the server. Logged, because the client cannot do anything about it.
+    pub fn internal(message: impl Into<String>) -> Self {
+        let message = message.into();
+        tracing::error!("{message}");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Some("internal_error"),
+            message,
+        )
+    }
+
+    /// The envelope, for streams that are under way.
+    pub fn into_envelope(self) -> ErrorEnvelope {
+        ErrorEnvelope { error: self.body }
+    }
+
+    fn new(status: StatusCode, code: Option<&'static str>, message: impl Into<String>) -> Self {
+        let kind = match status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        Self {
+            status,
+            body: ErrorBody {
+                message: message.into(),
+                kind,
+                param: None,
+                code,
+            },
+            retry_after_secs: None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let retry_after = self.retry_after_secs.map(HeaderValue::from);
+        let status = self.status;
+        let mut response = (status, Json(self.into_envelope())).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        }
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        let message = error.to_string();
+        match error {
+            SubmitError::EmptyPrompt => Self::invalid(message),
+            SubmitError::PromptTooLong { .. } => Self::new(
+                StatusCode::BAD_REQUEST,
+                Some("context_length_exceeded"),
+                message,
+            ),
+            SubmitError::QueueFull { retry_after_secs } => Self {
+                retry_after_secs: Some(retry_after_secs),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, Some("queue_full"), message)
+            },
+            SubmitError::Stopped(_) => Self::unavailable("model_failed", message),
+        }
+    }
+}
+
+impl From<PromptError> for ApiError {
+    fn from(error: PromptError) -> Self {
+        let message = error.to_string();
+        match error {
+            PromptError::NoChat(_) => Self::invalid_parameter("model", message),
+            PromptError::Template(TemplateError::Syntax(_)) => Self::internal(message),
+            PromptError::Template(_) => Self::invalid_parameter("messages", message),
+            PromptError::Tokenizer(error) if error.code == Code::INVALID => Self::invalid(message),
+            PromptError::Tokenizer(_) => Self::internal(message),
+        }
+    }
+}
+
+/// The engine failed on a request that it had taken.
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error.code {
+            // The host loads the model anew, or has no room just now.
+            Code::PANICKED | Code::DEVICE_LOST | Code::CANCELLED | Code::NO_KV_SPACE => {
+                Self::try_later("model_unavailable", error.message)
+            }
+            _ => Self::internal(error.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_envelope_always_has_its_four_keys() {
+        let response = ApiError::from(SubmitError::PromptTooLong {
+            prompt: 9,
+            context: 8,
+        })
+        .into_response();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let expected = json!({"error": {
+            "message": "the prompt has 9 tokens, but the context is 8 tokens long",
+            "type": "invalid_request_error",
+            "param": null,
+            "code": "context_length_exceeded",
+        }});
+        assert_eq!(body, expected);
+    }
+
+    #[track_caller]
+    fn check(error: impl Into<ApiError>, status: u16, retry_after: Option<&str>) {
+        let response = error.into().into_response();
+        assert_eq!(response.status(), status);
+        let header = response.headers().get(RETRY_AFTER);
+        assert_eq!(header.map(|value| value.to_str().unwrap()), retry_after);
+    }
+
+    #[test]
+    fn what_may_work_later_says_when() {
+        check(
+            SubmitError::QueueFull {
+                retry_after_secs: 3,
+            },
+            429,
+            Some("3"),
+        );
+        check(SubmitError::Stopped(Error::invalid("gone")), 503, None);
+        check(Error::new(Code::PANICKED, "it panicked"), 503, Some("5"));
+        check(Error::new(Code::BAD_LOGITS, "NaN"), 500, None);
+        check(
+            PromptError::NoChat("it has no chat template".to_owned()),
+            400,
+            None,
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! What `/metrics` shows of requests. The engine registers its own counters in the same registry.
+
+use std::time::Instant;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+    core::Collector, exponential_buckets,
+};
+
+/// Counters of the whole server.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Where everything that `/metrics` shows is registered.
+    pub registry: Registry,
+    requests: IntCounterVec,
+    prompt_tokens: IntCounterVec,
+    completion_tokens: IntCounterVec,
+    first_token_seconds: HistogramVec,
+    generation_seconds: HistogramVec,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            registered(
+                &registry,
+                IntCounterVec::new(Opts::new(name, help), labels)?,
+            )
+        };
+        let seconds = |name: &str, help: &str, labels: &[&str]| {
+            // A millisecond to more than half an hour.
+            let buckets = exponential_buckets(0.001, 2.0, 22)?;
+            let options = HistogramOpts::new(name, help).buckets(buckets);
+            registered(&registry, HistogramVec::new(options, labels)?)
+        };
+        Ok(Self {
+            requests: counter(
+                "tenon_http_requests_total",
+                "HTTP requests answered",
+                &["route", "status"],
+            )?,
+            prompt_tokens: counter(
+                "tenon_prompt_tokens_total",
+                "Tokens of accepted prompts",
+                &["model"],
+            )?,
+            completion_tokens: counter(
+                "tenon_completion_tokens_total",
+                "Tokens of answers",
+                &["model"],
+            )?,
+            first_token_seconds: seconds(
+                "tenon_time_to_first_token_seconds",
+                "From an accepted request to its first token",
+                &["model"],
+            )?,
+            generation_seconds: seconds(
+                "tenon_generation_seconds",
+                "From an accepted request to its end: finished, failed or cancelled",
+                &["model", "outcome"],
+            )?,
+            registry,
+        })
+    }
+
+    /// Counts an answered HTTP request. `route` is the route's pattern, so that the number of series stays small.
+    pub fn answered(&self, route: &str, status: u16) {
+        let status = status.to_string();
+        self.requests.with_label_values(&[route, &status]).inc();
+    }
+
+    /// Counts a prompt and begins to measure its answer.
+    pub fn meter(&self, model: &str, prompt_tokens: u32) -> Meter {
+        let counter = self.prompt_tokens.with_label_values(&[model]);
+        counter.inc_by(prompt_tokens.into());
+        Meter {
+            completion_tokens: self.completion_tokens.with_label_values(&[model]),
+            first_token_seconds: Some(self.first_token_seconds.with_label_values(&[model])),
+            generation_seconds: self.generation_seconds.clone(),
+            model: model.to_owned(),
+            started: Instant::now(),
+            outcome: "cancelled",
+        }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// Measures one answer, from its making to its drop.
+pub struct Meter {
+    completion_tokens: IntCounter,
+    /// None once the first token came.
+    first_token_seconds: Option<Histogram>,
+    generation_seconds: HistogramVec,
+    model: String,
+    started: Instant,
+    outcome: &'static str,
+}
+
+impl Meter {
+    /// A token came.
+    pub fn token(&mut self) {
+        self.completion_tokens.inc();
+        if let Some(first) = self.first_token_seconds.take() {
+            first.observe(self.started.elapsed().as_secs_f64());
+        }
+    }
+
+    /// The answer is complete.
+    pub fn finished(&mut self) {
+        self.outcome = "finished";
+    }
+
+    /// The engine failed.
+    pub fn failed(&mut self) {
+        self.outcome = "failed";
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let labels = [self.model.as_str(), self.outcome];
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.generation_seconds
+            .with_label_values(&labels)
+            .observe(seconds);
+    }
+}
+
+fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: M,
+) -> prometheus::Result<M> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(metrics: &Metrics, line: &str) {
+        let text = metrics.render().unwrap();
+        assert!(text.lines().any(|l| l == line), "no {line} in:\n{text}");
+    }
+
+    #[test]
+    fn requests_are_counted_by_route_and_status() {
+        let metrics = Metrics::new().unwrap();
+        metrics.answered("/v1/models", 200);
+        metrics.answered("/v1/models", 200);
+        check(
+            &metrics,
+            r#"tenon_http_requests_total{route="/v1/models",status="200"} 2"#,
+        );
+    }
+
+    #[test]
+    fn an_answer_is_measured_until_it_is_dropped() {
+        let metrics = Metrics::new().unwrap();
+        let mut meter = metrics.meter("m", 7);
+        meter.token();
+        meter.token();
+        meter.finished();
+        drop(meter);
+        drop(metrics.meter("m", 1));
+        check(&metrics, r#"tenon_prompt_tokens_total{model="m"} 8"#);
+        check(&metrics, r#"tenon_completion_tokens_total{model="m"} 2"#);
+        check(
+            &metrics,
+            r#"tenon_time_to_first_token_seconds_count{model="m"} 1"#,
+        );
+        for outcome in ["finished", "cancelled"] {
+            let line =
+                format!(r#"tenon_generation_seconds_count{{model="m",outcome="{outcome}"}} 1"#);
+            check(&metrics, &line);
+        }
+    }
+}

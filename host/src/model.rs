@@ -1,0 +1,169 @@
+//! A model that is being served: its names, its state, and what turns requests into its tokens.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde_json::Value as Json;
+use tenon_plugin_api::{EncodeFlags, Error, TokenKind, Vocabulary};
+
+use crate::{
+    engine::Engine,
+    prompt::{
+        ChatTemplate, ControlTokens, Encoder, RenderRequest, SpecialTokens, TemplateError,
+        encode_chat, encode_text,
+    },
+};
+
+/// A name under which a model is served, whatever state the model is in.
+pub struct ServedModel {
+    /// What requests call it.
+    pub id: String,
+    /// What they may call it as well.
+    pub aliases: Vec<String>,
+    /// Changes while the server runs; held for a clone only.
+    state: RwLock<ModelState>,
+}
+
+/// Where a model is on its way to answering.
+#[derive(Clone)]
+pub enum ModelState {
+    /// It will be ready.
+    Loading,
+    /// It answers.
+    Ready(Arc<LoadedModel>),
+    /// It does not answer, for this reason.
+    Failed(String),
+}
+
+impl ServedModel {
+    /// A model that is about to be loaded.
+    pub fn new(id: String, aliases: Vec<String>) -> Self {
+        Self {
+            id,
+            aliases,
+            state: RwLock::new(ModelState::Loading),
+        }
+    }
+
+    /// Whether this is one of its names.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.aliases.iter().any(|alias| alias == name)
+    }
+
+    /// Where it is now.
+    pub fn state(&self) -> ModelState {
+        let state = self
+            .state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match &state {
+            ModelState::Ready(model) => match model.engine.failure() {
+                Some(error) => ModelState::Failed(error.message.clone()),
+                None => state,
+            },
+            _ => state,
+        }
+    }
+
+    /// Says where it is from now on. Requests that run keep the model they began with.
+    pub fn set_state(&self, state: ModelState) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+/// A model that answers.
+pub struct LoadedModel {
+    /// The plugin that runs it, for example `org.tenon.echo`.
+    pub backend: String,
+    /// When it was loaded, in Unix seconds.
+    pub created: u64,
+    /// What computes.
+    pub engine: Engine,
+    /// Err: why there is no chat, in words.
+    template: Result<ChatTemplate, String>,
+}
+
+/// Why a request could not be turned into tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// The model is not made for chats.
+    #[error("this model cannot chat: {0}; use /v1/completions")]
+    NoChat(String),
+    /// The chat template did not take the messages.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The tokenizer did not take the text.
+    #[error("the prompt cannot be tokenized: {0}")]
+    Tokenizer(#[from] Error),
+}
+
+impl LoadedModel {
+    /// Makes a running engine ready for requests. `template` is used instead of the model's own.
+    pub fn new(backend: String, engine: Engine, template: Option<String>) -> Self {
+        Self {
+            backend,
+            created: crate::app::unix_seconds(),
+            template: chat_template(&engine, template.as_deref()),
+            engine,
+        }
+    }
+
+    /// Why it cannot chat, if so.
+    pub fn why_no_chat(&self) -> Option<&str> {
+        self.template.as_ref().err().map(String::as_str)
+    }
+
+    /// Tokens of a chat. Takes a while for a long one.
+    pub fn encode_chat(
+        &self,
+        messages: &[Json],
+        enable_thinking: bool,
+    ) -> Result<Vec<u32>, PromptError> {
+        let template = self.template.as_ref();
+        let template = template.map_err(|why| PromptError::NoChat(why.clone()))?;
+        let chat = template.render(&RenderRequest {
+            messages,
+            add_generation_prompt: true,
+            enable_thinking,
+        })?;
+        Ok(encode_chat(&chat, &self.engine)?)
+    }
+
+    /// Tokens of a text. Takes a while for a long one.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+        Ok(encode_text(text, &self.engine)?)
+    }
+}
+
+impl Encoder for Engine {
+    type Error = Error;
+
+    fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Error> {
+        Engine::encode(self, text, flags)
+    }
+}
+
+fn chat_template(engine: &Engine, template: Option<&str>) -> Result<ChatTemplate, String> {
+    let (info, vocabulary) = (engine.info(), engine.vocabulary());
+    let source = template.or(info.chat_template.as_deref());
+    let source = source.ok_or("it has no chat template")?;
+    let text = |token: u32| String::from_utf8(vocabulary.bytes(token).to_vec()).ok();
+    let special = SpecialTokens {
+        bos: info.bos.and_then(text),
+        eos: info.eos.first().copied().and_then(text),
+    };
+    let control = ControlTokens::new(control_texts(vocabulary)).map_err(|e| e.to_string())?;
+    ChatTemplate::parse(source, special, control).map_err(|e| e.to_string())
+}
+
+/// What the tokenizer reads as control tokens.
+fn control_texts(vocabulary: &Vocabulary) -> impl Iterator<Item = String> {
+    (0..vocabulary.len() as u32)
+        .filter(|&token| {
+            matches!(
+                vocabulary.kind(token),
+                TokenKind::CONTROL | TokenKind::UNKNOWN
+            )
+        })
+        .filter_map(|token| String::from_utf8(vocabulary.bytes(token).to_vec()).ok())
+}

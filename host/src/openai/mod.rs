@@ -1,0 +1,20 @@
+//! OpenAI's wire types, with Tenon's additional keys.
+//!
+//! Invariant: they know serde and nothing else. What a request's values mean is checked in `routes`.
+
+mod chat;
+mod completion;
+mod error;
+mod model;
+mod parameters;
+mod response;
+
+pub use chat::{
+    ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Content,
+    ContentPart, Message, Role,
+};
+pub use completion::{CompletionChoice, CompletionRequest, Prompt};
+pub use error::{ErrorBody, ErrorEnvelope};
+pub use model::{ModelList, ModelObject};
+pub use parameters::{GenerationParameters, Stop, StreamOptions};
+pub use response::{Completion, FinishReason, Usage};

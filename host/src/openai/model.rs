@@ -1,0 +1,35 @@
+use serde::Serialize;
+
+/// Models that are being served.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelList {
+    /// Always `list`.
+    pub object: &'static str,
+    /// The default model comes first.
+    pub data: Vec<ModelObject>,
+}
+
+/// A model that is being served.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelObject {
+    /// What to write into a request's `model`.
+    pub id: String,
+    /// Always `model`.
+    pub object: &'static str,
+    /// When this server began to serve it, in Unix seconds.
+    pub created: u64,
+    /// Always `tenon`.
+    pub owned_by: &'static str,
+    /// Other names that it answers to.
+    pub aliases: Vec<String>,
+    /// The plugin that runs it, for example `org.tenon.echo`.
+    pub backend: String,
+    /// For example `llama`.
+    pub architecture: String,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Precision of the weights, for example `Q4_1`.
+    pub quantization: String,
+    /// Most tokens of a prompt and its answer together.
+    pub context_length: u32,
+}

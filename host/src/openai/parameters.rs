@@ -1,0 +1,55 @@
+use serde::Deserialize;
+
+/// What chat and plain completions have in common. Absent and `null` are the same.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct GenerationParameters {
+    /// Name or alias of a model. Empty: the server's default model.
+    pub model: Option<String>,
+    /// Whether to send the answer in pieces, as server-sent events.
+    pub stream: Option<bool>,
+    /// Options of a stream.
+    pub stream_options: Option<StreamOptions>,
+    /// Most tokens to generate.
+    pub max_tokens: Option<u32>,
+    /// The newer name of `max_tokens`, which it overrides.
+    pub max_completion_tokens: Option<u32>,
+    /// From 0, always the most likely token, to 2. Default: the model's own, else 1.
+    pub temperature: Option<f32>,
+    /// Sample from the most likely tokens with this total probability, 0 to 1. Default: the model's own, else 1.
+    pub top_p: Option<f32>,
+    /// Sample from this many most likely tokens. Only relevant if positive.
+    pub top_k: Option<i64>,
+    /// Sample from tokens at least this likely relative to the most likely one. Only relevant from 0 to 1.
+    pub min_p: Option<f32>,
+    /// The same seed and request give the same answer. Default: random.
+    pub seed: Option<i64>,
+    /// Texts that end the answer, and are not part of it.
+    pub stop: Option<Stop>,
+}
+
+/// Options of a stream.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct StreamOptions {
+    /// Whether to send the usage in one more chunk at the end.
+    pub include_usage: Option<bool>,
+}
+
+/// Texts that end an answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub enum Stop {
+    /// A single one.
+    One(String),
+    /// Up to four.
+    Many(Vec<String>),
+}
+
+impl Stop {
+    /// The texts as a list.
+    pub fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+use serde::Serialize;
+
+/// An answer, or one chunk of a streamed one; `C` is how its kind writes a choice.
+#[derive(Clone, Debug, Serialize)]
+pub struct Completion<C> {
+    /// The same in all chunks of an answer.
+    pub id: String,
+    /// `chat.completion`, `chat.completion.chunk` or `text_completion`.
+    pub object: &'static str,
+    /// Unix seconds; the same in all chunks of an answer.
+    pub created: u64,
+    /// The model that answers.
+    pub model: String,
+    /// Answers; empty in the chunk of a stream that carries the usage.
+    pub choices: Vec<C>,
+    /// Absent in streams that did not ask for it; else null in all chunks but the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Option<Usage>>,
+}
+
+/// How many tokens a request took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Tokens of the prompt, with what the chat template adds.
+    pub prompt_tokens: u32,
+    /// Tokens generated, those of a stop string included, the model's end token not.
+    pub completion_tokens: u32,
+    /// Both together.
+    pub total_tokens: u32,
+}
+
+impl Usage {
+    /// Usage with its total.
+    pub fn new(prompt_tokens: u32, completion_tokens: u32) -> Self {
+        Self {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens + completion_tokens,
+        }
+    }
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended it, or a stop string came.
+    Stop,
+    /// `max_tokens` or the end of the context was reached.
+    Length,
+}

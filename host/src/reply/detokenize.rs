@@ -1,0 +1,113 @@
+use std::sync::Arc;
+
+use tenon_plugin_api::{TokenKind, Vocabulary};
+
+/// Tokens to text, in whole characters: a token may hold half of one.
+pub struct Detokenizer {
+    vocabulary: Arc<Vocabulary>,
+    /// The beginning of a character whose other bytes are still to come.
+    pending: Vec<u8>,
+}
+
+impl Detokenizer {
+    /// For tokens of this vocabulary.
+    pub fn new(vocabulary: Arc<Vocabulary>) -> Self {
+        Self {
+            vocabulary,
+            pending: Vec::new(),
+        }
+    }
+
+    /// The text that this token completes. Control tokens are no text. Bytes that can no longer become a character are U+FFFD.
+    pub fn push(&mut self, token: u32) -> String {
+        if self.vocabulary.kind(token) == TokenKind::CONTROL {
+            return String::new();
+        }
+        self.pending.extend_from_slice(self.vocabulary.bytes(token));
+        let complete = self.pending.len() - unfinished(&self.pending);
+        let text = String::from_utf8_lossy(&self.pending[..complete]).into_owned();
+        self.pending.drain(..complete);
+        text
+    }
+
+    /// At the end: what no token completed, as U+FFFD.
+    pub fn flush(&mut self) -> String {
+        let text = String::from_utf8_lossy(&self.pending).into_owned();
+        self.pending.clear();
+        text
+    }
+}
+
+/// How many bytes at the end may yet become a character.
+fn unfinished(bytes: &[u8]) -> usize {
+    let invalid = bytes
+        .utf8_chunks()
+        .last()
+        .map_or(&[][..], |chunk| chunk.invalid());
+    match std::str::from_utf8(invalid) {
+        Err(error) if error.error_len().is_none() => invalid.len(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A token for each byte, then one control token, then one printed whole word.
+    fn vocabulary() -> Arc<Vocabulary> {
+        let mut vocabulary = Vocabulary::default();
+        for byte in 0..=255 {
+            vocabulary.push(&[byte], TokenKind::BYTE);
+        }
+        vocabulary.push(b"<|im_end|>", TokenKind::CONTROL);
+        vocabulary.push(b"<tool_call>", TokenKind::USER_DEFINED);
+        Arc::new(vocabulary)
+    }
+
+    fn pieces(tokens: impl IntoIterator<Item = u32>) -> Vec<String> {
+        let mut detokenizer = Detokenizer::new(vocabulary());
+        let mut pieces: Vec<_> = tokens
+            .into_iter()
+            .map(|token| detokenizer.push(token))
+            .collect();
+        pieces.push(detokenizer.flush());
+        pieces
+    }
+
+    #[track_caller]
+    fn check(tokens: &[u32], expected: &[&str]) {
+        assert_eq!(pieces(tokens.iter().copied()), expected);
+    }
+
+    #[test]
+    fn characters_come_whole() {
+        check(&[0xC3, 0xA9, 0x61], &["", "é", "a", ""]);
+        check(&[0xF0, 0x9F, 0xA6, 0x80], &["", "", "", "🦀", ""]);
+    }
+
+    #[test]
+    fn invalid_bytes_are_replaced_once_they_are_known_to_be() {
+        check(&[0xFF], &["\u{FFFD}", ""]);
+        check(&[0xF0, 0x9F, 0x61], &["", "", "\u{FFFD}a", ""]);
+        check(&[0xF0, 0x9F, 0xC3, 0xA9], &["", "", "\u{FFFD}", "é", ""]);
+        check(&[0xE2, 0x82], &["", "", "\u{FFFD}"]);
+    }
+
+    #[test]
+    fn control_tokens_print_nothing_and_others_their_bytes() {
+        check(&[256, 257, 9999], &["", "<tool_call>", "", ""]);
+    }
+
+    #[test]
+    fn all_pieces_together_are_the_lossy_text() {
+        let interesting = [0x61, 0x80, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0xFF];
+        for number in 0..10_usize.pow(5) {
+            let bytes: Vec<u8> = (0..5)
+                .map(|digit| interesting[number / 10_usize.pow(digit) % 10])
+                .collect();
+            let text = pieces(bytes.iter().map(|&byte| byte.into())).concat();
+            assert_eq!(text, String::from_utf8_lossy(&bytes), "{bytes:x?}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! From token events to text: whole characters, stop strings, and the one stream of deltas that every answer is made of.
+//!
+//! Runs on the receiving side, off the model thread. Invariant: nothing here knows HTTP or wire types.
+
+mod detokenize;
+mod stop;
+mod stream;
+
+pub use detokenize::Detokenizer;
+pub use stop::{Matched, StopMatcher};
+pub use stream::{Delta, End, Reply};

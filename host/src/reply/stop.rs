@@ -1,0 +1,217 @@
+/// Finds stop strings in a text that comes in pieces, and holds back what may be the beginning of one.
+///
+/// The stop string that is complete first wins; of several that end together, the longest. So the answer does not depend on
+/// how the text was cut.
+pub struct StopMatcher {
+    stops: Vec<Progress>,
+    /// Text that may be the beginning of a stop string.
+    held: String,
+}
+
+/// What a piece of text brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Matched {
+    /// This text is surely no part of a stop string. May be empty.
+    Text(String),
+    /// A stop string is complete: this is what was left before it.
+    Stopped(String),
+}
+
+impl StopMatcher {
+    /// Looks for these texts. Empty ones are ignored.
+    pub fn new(stops: Vec<String>) -> Self {
+        let stops = stops.into_iter().filter(|stop| !stop.is_empty());
+        Self {
+            stops: stops.map(Progress::new).collect(),
+            held: String::new(),
+        }
+    }
+
+    /// Takes the next piece. Nothing of what follows a stop string in it is kept.
+    pub fn push(&mut self, piece: &str) -> Matched {
+        self.held.push_str(piece);
+        let before = self.held.len() - piece.len();
+        for (at, byte) in piece.bytes().enumerate() {
+            if let Some(length) = self.complete_with(byte) {
+                let mut text = std::mem::take(&mut self.held);
+                text.truncate(before + at + 1 - length);
+                return Matched::Stopped(text);
+            }
+        }
+        let begun = self
+            .stops
+            .iter()
+            .map(|stop| stop.matched)
+            .max()
+            .unwrap_or(0);
+        let rest = self.held.split_off(self.held.len() - begun);
+        Matched::Text(std::mem::replace(&mut self.held, rest))
+    }
+
+    /// At the end: what was held back.
+    pub fn flush(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Length of the longest stop string that ends with this byte.
+    fn complete_with(&mut self, byte: u8) -> Option<usize> {
+        let complete = self.stops.iter_mut().filter_map(|stop| stop.advance(byte));
+        complete.max()
+    }
+}
+
+/// How much of one stop string the text ends with (Knuth, Morris and Pratt).
+struct Progress {
+    stop: Vec<u8>,
+    /// `[len]`: how much of the string is still matched when all up to this byte was and the next byte differs.
+    fallback: Vec<usize>,
+    matched: usize,
+}
+
+impl Progress {
+    fn new(stop: String) -> Self {
+        let mut progress = Self {
+            fallback: vec![0; stop.len()],
+            stop: stop.into_bytes(),
+            matched: 0,
+        };
+        for at in 1..progress.stop.len() {
+            progress.advance(progress.stop[at]);
+            progress.fallback[at] = progress.matched;
+        }
+        progress.matched = 0;
+        progress
+    }
+
+    /// The length of the string if this byte completes it.
+    fn advance(&mut self, byte: u8) -> Option<usize> {
+        while self.matched > 0 && self.stop.get(self.matched) != Some(&byte) {
+            self.matched = self.fallback[self.matched - 1];
+        }
+        if self.stop.get(self.matched) == Some(&byte) {
+            self.matched += 1;
+        }
+        (self.matched == self.stop.len()).then_some(self.matched)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matcher(stops: &[&str]) -> StopMatcher {
+        StopMatcher::new(stops.iter().map(|&stop| stop.to_owned()).collect())
+    }
+
+    #[track_caller]
+    fn check(stops: &[&str], pieces: &[(&str, Matched)], rest: &str) {
+        let mut matcher = matcher(stops);
+        for (piece, expected) in pieces {
+            assert_eq!(matcher.push(piece), *expected, "{piece:?}");
+        }
+        assert_eq!(matcher.flush(), rest);
+    }
+
+    fn text(text: &str) -> Matched {
+        Matched::Text(text.to_owned())
+    }
+
+    fn stopped(text: &str) -> Matched {
+        Matched::Stopped(text.to_owned())
+    }
+
+    #[test]
+    fn without_stop_strings_nothing_is_held() {
+        check(&[], &[("abc", text("abc"))], "");
+        check(&[""], &[("abc", text("abc"))], "");
+    }
+
+    #[test]
+    fn what_may_begin_a_stop_string_is_held_until_decided() {
+        check(
+            &["\n\nUser:"],
+            &[
+                ("Hi\n", text("Hi")),
+                ("\nUs", text("")),
+                ("e it", text("\n\nUse it")),
+            ],
+            "",
+        );
+        check(&["###"], &[("a#", text("a")), ("#", text(""))], "##");
+        check(
+            &["é!"],
+            &[("caf", text("caf")), ("é", text("")), ("é", text("é"))],
+            "é",
+        );
+    }
+
+    #[test]
+    fn the_text_before_a_stop_string_is_given_and_the_string_is_not() {
+        check(
+            &["END"],
+            &[("one E", text("one ")), ("ND two", stopped(""))],
+            "",
+        );
+        check(&["ab"], &[("aa", text("a")), ("ab", stopped("a"))], "");
+    }
+
+    #[test]
+    fn the_first_complete_wins_and_then_the_longest() {
+        check(&["abc", "b"], &[("xabc", stopped("xa"))], "");
+        check(&["c", "abc"], &[("xabc", stopped("x"))], "");
+    }
+
+    /// The definition, without pieces.
+    fn expected(text: &str, stops: &[&str]) -> (String, bool) {
+        let ends = (1..=text.len()).map(|end| &text[..end]);
+        for before in ends {
+            if let Some(stop) = stops
+                .iter()
+                .filter(|stop| before.ends_with(**stop))
+                .max_by_key(|stop| stop.len())
+            {
+                return (before[..before.len() - stop.len()].to_owned(), true);
+            }
+        }
+        (text.to_owned(), false)
+    }
+
+    /// Cuts after character `i` where bit `i` of `cuts` is set.
+    fn run(text: &str, cuts: u32, stops: &[&str]) -> (String, bool) {
+        let (mut matcher, mut output, mut piece) = (matcher(stops), String::new(), String::new());
+        for (at, character) in text.chars().enumerate() {
+            piece.push(character);
+            if cuts >> at & 1 == 1 || at + 1 == text.len() {
+                match matcher.push(&std::mem::take(&mut piece)) {
+                    Matched::Text(text) => output += &text,
+                    Matched::Stopped(text) => return (output + &text, true),
+                }
+            }
+        }
+        (output + &matcher.flush(), false)
+    }
+
+    #[test]
+    fn the_answer_does_not_depend_on_how_the_text_was_cut() {
+        const LENGTH: u32 = 8;
+        for stops in [
+            &["aba", "abb"][..],
+            &["aabaa"],
+            &["bbb", "ba", "abab"],
+            &["abbabba", "bab"],
+        ] {
+            for letters in 0..1_u32 << LENGTH {
+                let text: String = (0..LENGTH)
+                    .map(|at| if letters >> at & 1 == 1 { 'a' } else { 'b' })
+                    .collect();
+                for cuts in 0..1 << (LENGTH - 1) {
+                    assert_eq!(
+                        run(&text, cuts, stops),
+                        expected(&text, stops),
+                        "{text} {cuts:b} {stops:?}"
+                    );
+                }
+            }
+        }
+    }
+}

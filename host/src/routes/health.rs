@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{
+    app::App,
+    model::{ModelState, ServedModel},
+};
+
+/// Says whether the server answers requests: 200 if so, else 503.
+pub async fn health(State(app): State<Arc<App>>) -> Response {
+    let models: Vec<_> = app.models().iter().map(ModelHealth::new).collect();
+    let status = overall(app.is_draining(), &models);
+    let body = Json(Health { status, models });
+    match status {
+        Status::Ok | Status::Degraded => body.into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], body).into_response(),
+    }
+}
+
+/// The server's health.
+#[derive(Debug, Serialize)]
+struct Health {
+    /// Of the whole server.
+    status: Status,
+    /// Of each model.
+    models: Vec<ModelHealth>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    /// All models answer.
+    Ok,
+    /// Some do, some have failed.
+    Degraded,
+    /// Some are still loading.
+    Loading,
+    /// No new work is taken.
+    Draining,
+    /// None answers.
+    Failed,
+}
+
+/// A model's health.
+#[derive(Debug, Serialize)]
+struct ModelHealth {
+    id: String,
+    status: Status,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl ModelHealth {
+    fn new(served: &ServedModel) -> Self {
+        let (status, error) = match served.state() {
+            ModelState::Ready(_) => (Status::Ok, None),
+            ModelState::Loading => (Status::Loading, None),
+            ModelState::Failed(why) => (Status::Failed, Some(why)),
+        };
+        Self {
+            id: served.id.clone(),
+            status,
+            error,
+        }
+    }
+}
+
+fn overall(draining: bool, models: &[ModelHealth]) -> Status {
+    let any = |status| models.iter().any(|model| model.status == status);
+    if draining {
+        Status::Draining
+    } else if any(Status::Loading) {
+        Status::Loading
+    } else if !any(Status::Ok) {
+        Status::Failed
+    } else if any(Status::Failed) {
+        Status::Degraded
+    } else {
+        Status::Ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(draining: bool, models: &[Status], expected: Status) {
+        let models = models.iter().map(|&status| ModelHealth {
+            id: String::new(),
+            status,
+            error: None,
+        });
+        assert_eq!(overall(draining, &models.collect::<Vec<_>>()), expected);
+    }
+
+    #[test]
+    fn the_whole_is_as_good_as_its_models() {
+        check(false, &[Status::Ok, Status::Ok], Status::Ok);
+        check(false, &[Status::Ok, Status::Failed], Status::Degraded);
+        check(
+            false,
+            &[Status::Ok, Status::Loading, Status::Failed],
+            Status::Loading,
+        );
+        check(false, &[Status::Failed], Status::Failed);
+        check(false, &[], Status::Failed);
+        check(true, &[Status::Ok], Status::Draining);
+    }
+}

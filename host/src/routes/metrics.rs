@@ -1,0 +1,18 @@
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::header::CONTENT_TYPE,
+    response::{IntoResponse, Response},
+};
+
+use crate::{app::App, error::ApiError};
+
+/// Counts and times, in Prometheus' text format.
+pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let text = app
+        .metrics
+        .render()
+        .map_err(|error| ApiError::internal(format!("the metrics cannot be written: {error}")))?;
+    Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+}

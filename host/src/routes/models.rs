@@ -1,0 +1,54 @@
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+
+use super::answer::loaded;
+use crate::{
+    app::App,
+    error::ApiError,
+    model::{LoadedModel, ModelState, ServedModel},
+    openai::{ModelList, ModelObject},
+};
+
+/// Lists the models that are being served.
+pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
+    let data = app
+        .models()
+        .iter()
+        .filter_map(|served| match served.state() {
+            ModelState::Ready(model) => Some(object(served, &model)),
+            ModelState::Loading | ModelState::Failed(_) => None,
+        });
+    Json(ModelList {
+        object: "list",
+        data: data.collect(),
+    })
+}
+
+/// Describes a model, by its name or one of its aliases.
+pub async fn retrieve_model(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<ModelObject>, ApiError> {
+    let (served, model) = loaded(&app, Some(&name))?;
+    Ok(Json(object(served, &model)))
+}
+
+fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
+    let info = model.engine.info();
+    ModelObject {
+        id: served.id.clone(),
+        object: "model",
+        created: model.created,
+        owned_by: "tenon",
+        aliases: served.aliases.clone(),
+        backend: model.backend.clone(),
+        architecture: info.architecture.clone(),
+        parameters: info.parameters,
+        quantization: info.quantization.clone(),
+        context_length: model.engine.context_length(),
+    }
+}

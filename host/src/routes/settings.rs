@@ -1,0 +1,223 @@
+use tenon_plugin_api::{SampleParams, SamplingDefaults};
+use uuid::Uuid;
+
+use crate::{
+    error::ApiError,
+    openai::{GenerationParameters, Stop},
+};
+
+/// Most stop strings in a request.
+const MAX_STOPS: usize = 4;
+
+/// What to do for a request: its parameters, checked and completed.
+#[derive(Debug, PartialEq)]
+pub struct Settings {
+    /// None: to the end of the context.
+    pub max_tokens: Option<u32>,
+    /// How to choose tokens.
+    pub params: SampleParams,
+    /// What chance depends on.
+    pub seed: u64,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Whether to answer in pieces.
+    pub stream: bool,
+    /// Whether a stream ends with its usage.
+    pub include_usage: bool,
+}
+
+impl Settings {
+    /// Checks a request's parameters and completes them with what the model recommends.
+    pub fn new(
+        parameters: &GenerationParameters,
+        defaults: &SamplingDefaults,
+    ) -> Result<Self, ApiError> {
+        let stream = parameters.stream.unwrap_or(false);
+        if parameters.stream_options.is_some() && !stream {
+            let message = "'stream_options' is only allowed with \"stream\": true";
+            return Err(ApiError::invalid_parameter("stream_options", message));
+        }
+        let options = parameters.stream_options.unwrap_or_default();
+        Ok(Self {
+            max_tokens: max_tokens(parameters)?,
+            params: sample_params(parameters, defaults)?,
+            seed: parameters.seed.map_or_else(random_seed, i64::cast_unsigned),
+            stop: stop(parameters.stop.clone())?,
+            stream,
+            include_usage: options.include_usage.unwrap_or(false),
+        })
+    }
+}
+
+fn max_tokens(parameters: &GenerationParameters) -> Result<Option<u32>, ApiError> {
+    let (name, value) = match parameters.max_completion_tokens {
+        None => ("max_tokens", parameters.max_tokens),
+        value => ("max_completion_tokens", value),
+    };
+    match value {
+        Some(0) => Err(ApiError::invalid_parameter(
+            name,
+            format!("'{name}' must be at least 1"),
+        )),
+        value => Ok(value),
+    }
+}
+
+fn sample_params(
+    parameters: &GenerationParameters,
+    defaults: &SamplingDefaults,
+) -> Result<SampleParams, ApiError> {
+    let temperature = within("temperature", parameters.temperature, 2.0)?;
+    let top_p = within("top_p", parameters.top_p, 1.0)?;
+    // By their definition these two are ignored, not refused, where they make no sense.
+    let top_k = parameters.top_k.map(|k| k.clamp(0, u32::MAX.into()) as u32);
+    let min_p = parameters
+        .min_p
+        .map(|p| if (0.0..=1.0).contains(&p) { p } else { 0.0 });
+    Ok(SampleParams {
+        temperature: temperature.or(defaults.temperature()).unwrap_or(1.0),
+        top_p: top_p.or(defaults.top_p()).unwrap_or(1.0),
+        top_k: top_k.or(defaults.top_k()).unwrap_or(0),
+        min_p: min_p.or(defaults.min_p()).unwrap_or(0.0),
+        repetition_penalty: defaults.repetition_penalty().unwrap_or(1.0),
+        ..SampleParams::default()
+    })
+}
+
+fn within(name: &str, value: Option<f32>, max: f32) -> Result<Option<f32>, ApiError> {
+    match value {
+        Some(value) if !(0.0..=max).contains(&value) => {
+            let message = format!("'{name}' must be from 0 to {max}, not {value}");
+            Err(ApiError::invalid_parameter(name, message))
+        }
+        value => Ok(value),
+    }
+}
+
+fn stop(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
+    let stops = stop.map(Stop::into_vec).unwrap_or_default();
+    if stops.len() > MAX_STOPS {
+        let message = format!(
+            "'stop' may have up to {MAX_STOPS} strings, not {}",
+            stops.len()
+        );
+        return Err(ApiError::invalid_parameter("stop", message));
+    }
+    if stops.iter().any(String::is_empty) {
+        let message = "'stop' has an empty string: leave it out";
+        return Err(ApiError::invalid_parameter("stop", message));
+    }
+    Ok(stops)
+}
+
+/// A UUID has six fixed bits; folded, every bit is random.
+fn random_seed() -> u64 {
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    high ^ low
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn settings(fields: Value) -> Result<Settings, ApiError> {
+        let defaults = SamplingDefaults::default().with_top_p(0.5).with_top_k(7);
+        Settings::new(&serde_json::from_value(fields).unwrap(), &defaults)
+    }
+
+    #[track_caller]
+    fn check_refused(fields: Value, param: &str) {
+        let error = settings(fields).unwrap_err().into_envelope().error;
+        assert_eq!(error.param.as_deref(), Some(param));
+        assert!(
+            error.message.contains(&format!("'{param}'")),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
+    fn the_model_s_recommendation_is_the_default_and_then_openai_s() {
+        let params = settings(json!({})).unwrap().params;
+        assert_eq!(
+            (params.temperature, params.top_p, params.top_k),
+            (1.0, 0.5, 7)
+        );
+        let params = settings(json!({"temperature": 0, "top_p": 1, "top_k": -1}))
+            .unwrap()
+            .params;
+        assert_eq!(
+            (params.temperature, params.top_p, params.top_k),
+            (0.0, 1.0, 0)
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_ignored_where_the_contract_says_so() {
+        for (value, expected) in [(0.1, 0.1), (1.0, 1.0), (-0.1, 0.0), (1.5, 0.0)] {
+            assert_eq!(
+                settings(json!({"min_p": value})).unwrap().params.min_p,
+                expected
+            );
+        }
+        for (value, expected) in [(0, 0), (-3, 0), (5, 5), (i64::MAX, u32::MAX)] {
+            assert_eq!(
+                settings(json!({"top_k": value})).unwrap().params.top_k,
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        check_refused(json!({"temperature": 2.1}), "temperature");
+        check_refused(json!({"temperature": 1e300}), "temperature");
+        check_refused(json!({"top_p": -0.1}), "top_p");
+        check_refused(json!({"max_tokens": 0}), "max_tokens");
+        check_refused(json!({"max_completion_tokens": 0}), "max_completion_tokens");
+        check_refused(json!({"stop": ["a", "b", "c", "d", "e"]}), "stop");
+        check_refused(json!({"stop": ""}), "stop");
+        check_refused(json!({"stream_options": {}}), "stream_options");
+    }
+
+    #[test]
+    fn both_names_of_max_tokens_work() {
+        assert_eq!(settings(json!({})).unwrap().max_tokens, None);
+        assert_eq!(
+            settings(json!({"max_tokens": 3})).unwrap().max_tokens,
+            Some(3)
+        );
+        let both = json!({"max_tokens": 3, "max_completion_tokens": 4});
+        assert_eq!(settings(both).unwrap().max_tokens, Some(4));
+    }
+
+    #[test]
+    fn stop_is_one_string_or_several() {
+        assert_eq!(settings(json!({"stop": "a"})).unwrap().stop, ["a"]);
+        assert_eq!(
+            settings(json!({"stop": ["a", "b"]})).unwrap().stop,
+            ["a", "b"]
+        );
+        assert!(settings(json!({"stop": null})).unwrap().stop.is_empty());
+    }
+
+    #[test]
+    fn a_seed_is_kept_and_none_is_random() {
+        assert_eq!(settings(json!({"seed": -1})).unwrap().seed, u64::MAX);
+        let random = || settings(json!({})).unwrap().seed;
+        assert_ne!(random(), random());
+    }
+
+    #[test]
+    fn usage_in_streams_is_on_request() {
+        let stream = settings(json!({"stream": true, "stream_options": {"include_usage": true}}));
+        assert!(stream.unwrap().include_usage);
+        assert!(
+            !settings(json!({"stream": true, "stream_options": null}))
+                .unwrap()
+                .include_usage
+        );
+    }
+}
