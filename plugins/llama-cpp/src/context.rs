@@ -1,0 +1,161 @@
+//! A `llama_context`: how it is made, and what is called on it.
+
+use std::{ffi::c_void, ptr::NonNull, sync::Arc};
+
+use llama_cpp_sys_2 as sys;
+use tenon_plugin_api::{Code, Error, Interrupt, Result, SessionArgs};
+
+use crate::{
+    log,
+    model::{Weights, failure},
+    options::Options,
+    shim,
+};
+
+/// Most tokens that llama.cpp computes at once: larger batches are cut. Larger costs memory and gains no speed on a CPU.
+const MICRO_BATCH_TOKENS: u32 = 512;
+/// Most memory for a KV pool whose size nobody chose.
+const DEFAULT_KV_BYTES: u64 = 2 << 30;
+/// Most tokens in a KV pool whose size nobody chose.
+const DEFAULT_KV_TOKENS: u64 = 131_072;
+
+/// Owns the context, its KV pool and its compute buffers.
+pub struct Context {
+    raw: NonNull<sys::llama_context>,
+    /// Where the context's abort callback looks: boxed, because it keeps the address.
+    _interrupt: Box<Interrupt>,
+    /// The context uses the model until it is freed.
+    _weights: Arc<Weights>,
+}
+
+impl Context {
+    /// # Errors
+    /// `NO_MEMORY`, `INVALID` for what llama.cpp refuses, `UNSUPPORTED` for models that do not generate text.
+    pub fn new(weights: Arc<Weights>, args: &SessionArgs, options: &Options) -> Result<Self> {
+        if weights.is_encoder() {
+            return Err(Error::unsupported("models with an encoder"));
+        }
+        let interrupt = Box::new(args.interrupt.clone());
+        let mut params = params(&weights, args, options);
+        params.abort_callback = Some(is_interrupted);
+        params.abort_callback_data = std::ptr::from_ref(&*interrupt).cast_mut().cast();
+        // SAFETY: the model is valid, and `interrupt` outlives the context.
+        let (raw, reason) =
+            log::with_reason(|| unsafe { sys::llama_init_from_model(weights.raw(), params) });
+        let raw =
+            NonNull::new(raw).ok_or_else(|| failure("llama.cpp cannot make a session", &reason))?;
+        let context = Self {
+            raw,
+            _interrupt: interrupt,
+            _weights: weights,
+        };
+        if context.memory().is_null() {
+            return Err(Error::unsupported("models without a KV cache"));
+        }
+        Ok(context)
+    }
+
+    /// For llama.cpp's functions, valid as long as `self`.
+    pub fn raw(&self) -> *mut sys::llama_context {
+        self.raw.as_ptr()
+    }
+
+    pub fn kv_tokens(&self) -> u32 {
+        // SAFETY: the context is valid.
+        unsafe { sys::llama_n_ctx(self.raw()) }
+    }
+
+    pub fn max_batch_tokens(&self) -> u32 {
+        // SAFETY: the context is valid.
+        unsafe { sys::llama_n_batch(self.raw()) }
+    }
+
+    /// Computes a batch.
+    ///
+    /// # Errors
+    /// `NO_KV_SPACE`, `CANCELLED`, `NO_MEMORY`, `INTERNAL`. Some of the batch may have been stored then.
+    ///
+    /// # Safety
+    /// The arrays of `batch` are valid, its sequences are below those asked for.
+    pub unsafe fn decode(&mut self, batch: &sys::llama_batch) -> Result<()> {
+        // SAFETY: the context is valid, and the caller promises the rest.
+        let (status, reason) = log::silently(|| unsafe { shim::decode(self.raw(), batch) });
+        let (code, what) = match status? {
+            0 => return Ok(()),
+            1 => (Code::NO_KV_SPACE, "the KV pool has no room for the batch"),
+            2 => (Code::CANCELLED, "the host stopped the batch"),
+            -2 => (Code::NO_MEMORY, "llama.cpp ran out of memory"),
+            _ => (Code::INTERNAL, "llama.cpp could not compute the batch"),
+        };
+        Err(match reason.as_str() {
+            "" => Error::new(code, what),
+            reason => Error::new(code, format!("{what}: {reason}")),
+        })
+    }
+
+    /// Logits of a token of the last batch, by its place there: `[logits_width]`.
+    pub fn logits(&mut self, token: i32, logits_width: usize) -> Option<&[f32]> {
+        // SAFETY: the context is valid, and llama.cpp's rows have one logit for each token of the vocabulary.
+        unsafe {
+            let row = NonNull::new(sys::llama_get_logits_ith(self.raw(), token))?;
+            Some(std::slice::from_raw_parts(row.as_ptr(), logits_width))
+        }
+    }
+
+    /// Drops the positions of a sequence from `len` on. `false`: the model cannot, and nothing was changed.
+    pub fn remove(&mut self, seq: u32, len: u32) -> bool {
+        // SAFETY: the context is valid, and callers pass sequences that exist.
+        unsafe { sys::llama_memory_seq_rm(self.memory(), seq as i32, len as i32, -1) }
+    }
+
+    /// Shares the first `len` positions of `src` with the empty `dst`.
+    pub fn share(&mut self, src: u32, dst: u32, len: u32) {
+        // SAFETY: the context is valid, and callers pass sequences that exist.
+        unsafe {
+            sys::llama_memory_seq_cp(self.memory(), src as i32, dst as i32, 0, len as i32);
+        }
+    }
+
+    fn memory(&self) -> sys::llama_memory_t {
+        // SAFETY: the context is valid.
+        unsafe { sys::llama_get_memory(self.raw()) }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: it is freed once, before what it uses.
+        unsafe { sys::llama_free(self.raw()) }
+    }
+}
+
+fn params(weights: &Weights, args: &SessionArgs, options: &Options) -> sys::llama_context_params {
+    // SAFETY: it only fills a struct.
+    let mut params = unsafe { sys::llama_context_default_params() };
+    params.n_ctx = match args.kv_tokens {
+        0 => default_kv_tokens(weights, args, options),
+        tokens => tokens,
+    };
+    params.n_seq_max = args.max_sequences;
+    params.n_batch = args.max_batch_tokens;
+    params.n_ubatch = args.max_batch_tokens.min(MICRO_BATCH_TOKENS);
+    params.kv_unified = true;
+    params.flash_attn_type = options.flash_attention.llama();
+    params.type_k = options.kv_type.ggml();
+    params.type_v = options.kv_type.ggml();
+    params.no_perf = true;
+    params
+}
+
+/// Room for four sequences of full length, if that is a reasonable amount of memory.
+fn default_kv_tokens(weights: &Weights, args: &SessionArgs, options: &Options) -> u32 {
+    let token_bytes = options.kv_type.bytes(weights.kv_numbers_per_token());
+    let affordable = (DEFAULT_KV_BYTES / token_bytes.max(1)).min(DEFAULT_KV_TOKENS);
+    let full = u64::from(args.context_length) * u64::from(args.max_sequences.min(4));
+    full.min(affordable) as u32
+}
+
+unsafe extern "C" fn is_interrupted(interrupt: *mut c_void) -> bool {
+    // SAFETY: the context got the address of an `Interrupt` that outlives it.
+    unsafe { &*interrupt.cast::<Interrupt>() }.is_set()
+}

@@ -1,0 +1,57 @@
+//! Devices of llama.cpp under the names that configuration uses.
+
+use llama_cpp_2::{LlamaBackendDevice, LlamaBackendDeviceType, list_llama_ggml_backend_devices};
+use tenon_plugin_api::{Device, Error, Result};
+
+/// The CPU, and the GPUs of what was compiled in.
+pub fn list() -> Vec<Device> {
+    let device = |device: LlamaBackendDevice| Device {
+        id: id(&device),
+        memory_bytes: device.memory_total as u64,
+        free_bytes: device.memory_free as u64,
+        name: device.description,
+    };
+    usable().map(device).collect()
+}
+
+/// llama.cpp's indices of the GPUs among `ids`. None of them: the CPU only.
+///
+/// # Errors
+/// `INVALID` for a device that does not exist, with those that do.
+pub fn gpus(ids: &[String]) -> Result<Vec<usize>> {
+    let known: Vec<_> = usable().collect();
+    let mut gpus = Vec::new();
+    for wanted in ids {
+        let Some(device) = known.iter().find(|device| id(device) == *wanted) else {
+            let names: Vec<_> = known.iter().map(id).collect();
+            return Err(Error::invalid(format!(
+                "there is no device {wanted:?}: choose from {}",
+                names.join(", ")
+            )));
+        };
+        if device.device_type != LlamaBackendDeviceType::Cpu {
+            gpus.push(device.index);
+        }
+    }
+    Ok(gpus)
+}
+
+/// Without accelerators such as BLAS: they work for the CPU, and nobody chooses them.
+fn usable() -> impl Iterator<Item = LlamaBackendDevice> {
+    list_llama_ggml_backend_devices()
+        .into_iter()
+        .filter(|device| device.device_type != LlamaBackendDeviceType::Accelerator)
+}
+
+/// `cpu`, or for llama.cpp's `CUDA0`: `cuda:0`.
+fn id(device: &LlamaBackendDevice) -> String {
+    if device.device_type == LlamaBackendDeviceType::Cpu {
+        return "cpu".into();
+    }
+    let name = device.name.to_lowercase();
+    let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    match &name[kind.len()..] {
+        "" => name,
+        number => format!("{kind}:{number}"),
+    }
+}

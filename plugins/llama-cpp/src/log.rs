@@ -1,0 +1,186 @@
+//! llama.cpp's log: lines go to the host's log, and the reason of a failure into the error that is returned.
+
+use std::{
+    cell::RefCell,
+    ffi::{CStr, c_char, c_void},
+    sync::OnceLock,
+};
+
+use llama_cpp_sys_2::{
+    GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_INFO, GGML_LOG_LEVEL_WARN,
+    ggml_log_level, llama_log_set,
+};
+use tenon_plugin_api::{Host, LogLevel};
+
+use crate::shim;
+
+const TARGET: &str = "llama.cpp";
+
+/// llama.cpp has one log for the process, and never tells whose model a line is about.
+static HOST: OnceLock<Host> = OnceLock::new();
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::default();
+}
+
+#[derive(Default)]
+struct State {
+    line: Line,
+    capture: Option<Capture>,
+    /// The first error since the capture began: those that follow only say which caller passed it on.
+    reason: String,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Capture {
+    /// Lines are logged too; errors as details, because the caller returns the reason.
+    Logged,
+    /// Nothing is logged.
+    Silent,
+}
+
+/// Sends the log, and the reason when llama.cpp ends the process, to `host` from now on.
+pub fn install(host: Host) {
+    // A second backend in the process has the same host.
+    let _ = HOST.set(host);
+    redirect();
+}
+
+/// Takes the log and the reason away from the standard error.
+pub fn redirect() {
+    // SAFETY: the callback lives as long as the process.
+    unsafe { llama_log_set(Some(on_text), std::ptr::null_mut()) };
+    shim::tenon_on_fatal(on_fatal);
+}
+
+/// Runs `call`, which logs as usual, and returns the reason that llama.cpp gave if it failed.
+pub fn with_reason<R>(call: impl FnOnce() -> R) -> (R, String) {
+    capture(Capture::Logged, call)
+}
+
+/// Runs `call` without logging, and returns the reason that llama.cpp gave if it failed. Allocates only if it did.
+pub fn silently<R>(call: impl FnOnce() -> R) -> (R, String) {
+    capture(Capture::Silent, call)
+}
+
+fn capture<R>(capture: Capture, call: impl FnOnce() -> R) -> (R, String) {
+    STATE.with_borrow_mut(|state| state.capture = Some(capture));
+    let result = call();
+    let reason = STATE.with_borrow_mut(|state| {
+        state.capture = None;
+        std::mem::take(&mut state.reason)
+    });
+    (result, reason)
+}
+
+unsafe extern "C" fn on_text(level: ggml_log_level, text: *const c_char, _: *mut c_void) {
+    // SAFETY: llama.cpp passes a C string that lives for the call.
+    let text = unsafe { CStr::from_ptr(text) };
+    let line = STATE.with_borrow_mut(|state| {
+        if state.capture == Some(Capture::Silent) && level != GGML_LOG_LEVEL_ERROR {
+            return None;
+        }
+        let (level, line) = state.line.push(level, &text.to_string_lossy())?;
+        state.judge(level, line)
+    });
+    if let (Some((level, line)), Some(host)) = (line, HOST.get()) {
+        host.log(level, TARGET, &line);
+    }
+}
+
+unsafe extern "C" fn on_fatal(reason: *const c_char) {
+    // SAFETY: llama.cpp passes a C string that lives for the call.
+    let reason = unsafe { CStr::from_ptr(reason) }.to_string_lossy();
+    if let Some(host) = HOST.get() {
+        let message = format!("llama.cpp ends the process: {}", reason.trim_end());
+        host.log(LogLevel::ERROR, TARGET, &message);
+    }
+}
+
+impl State {
+    /// What to log of a line, and how.
+    fn judge(&mut self, level: ggml_log_level, line: String) -> Option<(LogLevel, String)> {
+        let failed = level == GGML_LOG_LEVEL_ERROR;
+        if failed && self.capture.is_some() && self.reason.is_empty() {
+            self.reason = without_function(&line).to_owned();
+        }
+        match self.capture {
+            Some(Capture::Silent) => None,
+            Some(Capture::Logged) if failed => Some((LogLevel::DEBUG, line)),
+            _ => Some((host_level(level, &line), line)),
+        }
+    }
+}
+
+/// Joins pieces of text to lines.
+#[derive(Default)]
+struct Line {
+    level: ggml_log_level,
+    text: String,
+}
+
+impl Line {
+    /// Appends a piece; the whole line once there is its end.
+    fn push(&mut self, level: ggml_log_level, text: &str) -> Option<(ggml_log_level, String)> {
+        if level != GGML_LOG_LEVEL_CONT {
+            self.level = level;
+        }
+        self.text.push_str(text);
+        if !self.text.ends_with('\n') {
+            return None;
+        }
+        let line = std::mem::take(&mut self.text);
+        Some((self.level, line.trim_end().to_owned())).filter(|(_, line)| !line.is_empty())
+    }
+}
+
+fn host_level(level: ggml_log_level, line: &str) -> LogLevel {
+    // Said of the whole pool, which many sequences share; a single one never gets longer than the host was granted.
+    let about_pool = line.ends_with("possible training context overflow");
+    match level {
+        GGML_LOG_LEVEL_ERROR => LogLevel::ERROR,
+        GGML_LOG_LEVEL_WARN if !about_pool => LogLevel::WARN,
+        GGML_LOG_LEVEL_WARN | GGML_LOG_LEVEL_INFO => LogLevel::DEBUG,
+        _ => LogLevel::TRACE,
+    }
+}
+
+/// llama.cpp begins its lines with the name of the C++ function.
+fn without_function(line: &str) -> &str {
+    match line.split_once(": ") {
+        Some((function, rest)) if !function.contains(' ') => rest,
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_lines_with_the_level_of_their_beginning() {
+        let mut line = Line::default();
+        assert_eq!(line.push(GGML_LOG_LEVEL_WARN, "tensors: "), None);
+        assert_eq!(line.push(GGML_LOG_LEVEL_CONT, "12"), None);
+        let whole = line.push(GGML_LOG_LEVEL_CONT, " of 30\n");
+        assert_eq!(
+            whole,
+            Some((GGML_LOG_LEVEL_WARN, "tensors: 12 of 30".into()))
+        );
+        assert_eq!(line.push(GGML_LOG_LEVEL_INFO, "\n"), None);
+    }
+
+    #[test]
+    fn the_first_error_of_a_call_is_its_reason() {
+        let error = |text: &CStr| {
+            // SAFETY: the text is a C string.
+            unsafe { on_text(GGML_LOG_LEVEL_ERROR, text.as_ptr(), std::ptr::null_mut()) }
+        };
+        let ((), reason) = silently(|| {
+            error(c"load_tensors: missing tensor 'a': b\n");
+            error(c"load: failed to load model\n");
+        });
+        assert_eq!(reason, "missing tensor 'a': b");
+        assert_eq!(silently(|| ()).1, "");
+    }
+}

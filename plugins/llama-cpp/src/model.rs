@@ -1,0 +1,243 @@
+//! Loading a GGUF file, and what is known of the model then.
+
+use std::{cell::Cell, ffi::CStr, path::Path, rc::Rc, sync::Arc};
+
+use llama_cpp_2::{
+    llama_backend::LlamaBackend,
+    model::{LlamaModel, params::LlamaModelParams},
+};
+use llama_cpp_sys_2 as sys;
+use tenon_plugin_api::{
+    Code, Error, LoadArgs, Model, ModelInfo, Result, SamplingDefaults, Session, SessionArgs,
+    Tokenizer,
+};
+
+use crate::{
+    devices, gguf, log, options::Options, session::LlamaSession, tokenizer::LlamaTokenizer,
+};
+
+/// A model in memory. Whatever uses it shares it.
+pub struct GgufModel {
+    weights: Arc<Weights>,
+    options: Options,
+    /// For sessions that do not say.
+    threads: u32,
+}
+
+/// Loads the model that `args` names. `report` gets fractions and answers whether to go on.
+///
+/// # Errors
+/// See [`Backend::load`](tenon_plugin_api::Backend::load).
+pub fn load(
+    backend: &LlamaBackend,
+    args: &LoadArgs,
+    threads: u32,
+    report: impl FnMut(f32) -> bool + 'static,
+) -> Result<GgufModel> {
+    if args.quantize.is_some() {
+        return Err(Error::unsupported("quantizing while loading"));
+    }
+    let options = Options::parse(&args.options)?;
+    let params = params(args, &options)?;
+    gguf::check_model(&args.path)?;
+    Ok(GgufModel {
+        weights: Arc::new(Weights(read(backend, &args.path, params, report)?)),
+        options,
+        threads,
+    })
+}
+
+fn params(args: &LoadArgs, options: &Options) -> Result<LlamaModelParams> {
+    let mut params = LlamaModelParams::default().with_use_mmap(options.mmap);
+    if let Some(layers) = options.gpu_layers {
+        params = params.with_n_gpu_layers(layers);
+    }
+    if args.devices.is_empty() {
+        return Ok(params);
+    }
+    let gpus = devices::gpus(&args.devices)?;
+    if gpus.is_empty() {
+        params = params.with_n_gpu_layers(0);
+    }
+    params
+        .with_devices(&gpus)
+        .map_err(|error| Error::invalid(format!("the model's devices: {error}")))
+}
+
+fn read(
+    backend: &LlamaBackend,
+    path: &Path,
+    params: LlamaModelParams,
+    mut report: impl FnMut(f32) -> bool + 'static,
+) -> Result<LlamaModel> {
+    let cancelled = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&cancelled);
+    let params = params.with_progress_callback(move |fraction| {
+        seen.set(!report(fraction));
+        !seen.get()
+    });
+    let (model, reason) = log::with_reason(|| LlamaModel::load_from_file(backend, path, &params));
+    model.map_err(|_| {
+        if cancelled.get() {
+            return Error::new(Code::CANCELLED, "loading was cancelled");
+        }
+        failure(
+            &format!("llama.cpp cannot load {}", path.display()),
+            &reason,
+        )
+    })
+}
+
+/// An error for what llama.cpp refused, with the reason that it logged.
+pub fn failure(what: &str, reason: &str) -> Error {
+    let code = match reason.contains("alloc") {
+        true => Code::NO_MEMORY,
+        false => Code::INVALID,
+    };
+    match reason {
+        "" => Error::new(code, format!("{what}, and gives no reason")),
+        reason => Error::new(code, format!("{what}: {reason}")),
+    }
+}
+
+impl Model for GgufModel {
+    fn info(&self) -> ModelInfo {
+        let model = &self.weights.0;
+        ModelInfo {
+            architecture: self
+                .weights
+                .text("general.architecture")
+                .unwrap_or_default(),
+            parameters: model.n_params(),
+            weight_bytes: model.size(),
+            context_length: model.n_ctx_train(),
+            vocab_size: self.weights.vocab_size(),
+            logits_width: self.weights.vocab_size(),
+            bos: u32::try_from(model.vocab().bos().0).ok(),
+            eos: self.weights.ends_of_generation(),
+            chat_template: model
+                .chat_template(None)
+                .ok()
+                .and_then(|t| t.to_string().ok()),
+            quantization: self.weights.quantization(),
+            sampling: self.weights.sampling(),
+            ..ModelInfo::default()
+        }
+    }
+
+    fn tokenizer(&self) -> Result<Box<dyn Tokenizer>> {
+        Ok(Box::new(LlamaTokenizer::new(Arc::clone(&self.weights))?))
+    }
+
+    fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>> {
+        let threads = match args.threads {
+            0 => self.threads,
+            threads => threads,
+        };
+        let weights = Arc::clone(&self.weights);
+        Ok(Box::new(LlamaSession::new(
+            weights,
+            args,
+            &self.options,
+            threads,
+        )?))
+    }
+}
+
+/// A loaded model, as far as tokenizers and sessions need it.
+pub struct Weights(pub LlamaModel);
+
+impl Weights {
+    /// llama.cpp's model, valid as long as `self`.
+    pub fn raw(&self) -> *mut sys::llama_model {
+        // SAFETY: `LlamaModel` is `repr(transparent)` over this pointer, and its version is pinned. It offers no way to get
+        // at it.
+        unsafe { *std::ptr::from_ref(&self.0).cast() }
+    }
+
+    /// llama.cpp's vocabulary, valid as long as `self`.
+    pub fn vocab(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is valid.
+        unsafe { sys::llama_model_get_vocab(self.raw()) }
+    }
+
+    pub fn vocab_size(&self) -> u32 {
+        self.0.n_vocab().unsigned_abs()
+    }
+
+    /// Whether the state of a sequence is one thing that grows with no token: it cannot be cut back.
+    pub fn is_recurrent(&self) -> bool {
+        self.0.is_recurrent() || self.0.is_hybrid()
+    }
+
+    /// Whether the model reads with an encoder, or does not write from left to right.
+    pub fn is_encoder(&self) -> bool {
+        // SAFETY: the model is valid.
+        unsafe {
+            sys::llama_model_has_encoder(self.raw()) || sys::llama_model_is_diffusion(self.raw())
+        }
+    }
+
+    /// Numbers that the KV cache holds for one token.
+    pub fn kv_numbers_per_token(&self) -> u64 {
+        let model = &self.0;
+        let architecture = self.text("general.architecture").unwrap_or_default();
+        let average = model.n_embd().unsigned_abs() / model.n_head().max(1);
+        let head = |part| {
+            self.number(&format!("{architecture}.attention.{part}_length"))
+                .unwrap_or(average)
+        };
+        let per_layer = u64::from(model.n_head_kv()) * u64::from(head("key") + head("value"));
+        u64::from(model.n_layer()) * per_layer
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.0.meta_val_str(key).ok()
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
+        self.text(key)?.parse().ok()
+    }
+
+    fn ends_of_generation(&self) -> Vec<u32> {
+        let vocab = self.0.vocab();
+        let ends = vocab.tokens().filter(|&token| vocab.is_eog(token));
+        ends.map(|token| token.0.unsigned_abs()).collect()
+    }
+
+    /// The short name of the file type: `Q4_K_M` for llama.cpp's "Q4_K - Medium".
+    fn quantization(&self) -> String {
+        // SAFETY: the model is valid, and the name a constant.
+        let name =
+            unsafe { CStr::from_ptr(sys::llama_ftype_name(sys::llama_model_ftype(self.raw()))) };
+        let name = name.to_string_lossy();
+        let name = name
+            .trim_start_matches("(guessed) ")
+            .trim_start_matches("all ");
+        match name.split_once(" - ") {
+            Some((base, size @ ("Small" | "Medium" | "Large"))) => format!("{base}_{}", &size[..1]),
+            Some((base, _)) => base.to_owned(),
+            None => name.to_owned(),
+        }
+    }
+
+    fn sampling(&self) -> SamplingDefaults {
+        let mut defaults = SamplingDefaults::default();
+        if let Some(value) = self.number("general.sampling.temp") {
+            defaults = defaults.with_temperature(value);
+        }
+        if let Some(value) = self.number("general.sampling.top_p") {
+            defaults = defaults.with_top_p(value);
+        }
+        if let Some(value) = self.number("general.sampling.min_p") {
+            defaults = defaults.with_min_p(value);
+        }
+        if let Some(value) = self.number("general.sampling.top_k") {
+            defaults = defaults.with_top_k(value);
+        }
+        if let Some(value) = self.number("general.sampling.penalty_repeat") {
+            defaults = defaults.with_repetition_penalty(value);
+        }
+        defaults
+    }
+}

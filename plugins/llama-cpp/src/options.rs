@@ -1,0 +1,152 @@
+//! The model options of this backend: the JSON object in `LoadArgs::options`.
+
+use llama_cpp_sys_2::{
+    GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q8_0, LLAMA_FLASH_ATTN_TYPE_AUTO,
+    LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED, ggml_type,
+    llama_flash_attn_type,
+};
+use serde::Deserialize;
+use tenon_plugin_api::{Error, Result};
+
+/// Every key may be left out.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// How many layers go to the GPUs. Left out: all.
+    pub gpu_layers: Option<u32>,
+    /// Map the file into memory instead of reading it.
+    pub mmap: bool,
+    pub flash_attention: FlashAttention,
+    /// Number format of the KV cache.
+    pub kv_type: KvType,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum FlashAttention {
+    /// Where the device is good at it.
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    F32,
+    #[default]
+    F16,
+    /// Half the memory of `f16`. Needs flash attention.
+    Q8_0,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            gpu_layers: None,
+            mmap: true,
+            flash_attention: FlashAttention::default(),
+            kv_type: KvType::default(),
+        }
+    }
+}
+
+impl Options {
+    /// # Errors
+    /// `INVALID` for unknown keys and values, by name, with what is allowed.
+    pub fn parse(json: &str) -> Result<Self> {
+        if json.is_empty() {
+            return Ok(Self::default());
+        }
+        let options: Self = serde_json::from_str(json)
+            .map_err(|error| Error::invalid(format!("the model's options: {error}")))?;
+        if options.kv_type == KvType::Q8_0 && options.flash_attention == FlashAttention::Off {
+            return Err(Error::invalid(
+                "the model's options: kv_type \"q8_0\" needs flash_attention \"auto\" or \"on\"",
+            ));
+        }
+        Ok(options)
+    }
+}
+
+/// The plugin as a whole has no options.
+///
+/// # Errors
+/// `INVALID` for any key, by name.
+pub fn check_plugin_options(json: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct None {}
+
+    match json {
+        "" => Ok(()),
+        json => serde_json::from_str(json)
+            .map(|None {}| ())
+            .map_err(|error| {
+                Error::invalid(format!("the options of org.tenon.llama-cpp: {error}"))
+            }),
+    }
+}
+
+impl FlashAttention {
+    pub fn llama(self) -> llama_flash_attn_type {
+        match self {
+            Self::Auto => LLAMA_FLASH_ATTN_TYPE_AUTO,
+            Self::On => LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            Self::Off => LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        }
+    }
+}
+
+impl KvType {
+    pub fn ggml(self) -> ggml_type {
+        match self {
+            Self::F32 => GGML_TYPE_F32,
+            Self::F16 => GGML_TYPE_F16,
+            Self::Q8_0 => GGML_TYPE_Q8_0,
+        }
+    }
+
+    /// Bytes of `count` numbers.
+    pub fn bytes(self, count: u64) -> u64 {
+        match self {
+            Self::F32 => 4 * count,
+            Self::F16 => 2 * count,
+            // Blocks of 32 numbers share a scale of two bytes.
+            Self::Q8_0 => count * 34 / 32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        assert_eq!(Options::parse("{}"), Ok(Options::default()));
+        let options = Options::parse(r#"{"mmap": false, "kv_type": "q8_0"}"#).unwrap();
+        assert!(!options.mmap);
+        assert_eq!(options.kv_type, KvType::Q8_0);
+        assert_eq!(options.flash_attention, FlashAttention::Auto);
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_with_what_is_allowed() {
+        let message = |json| Options::parse(json).unwrap_err().message;
+        let unknown = message(r#"{"n_gpu_layers": 3}"#);
+        assert!(
+            unknown.contains("`n_gpu_layers`") && unknown.contains("`gpu_layers`"),
+            "{unknown}"
+        );
+        let value = message(r#"{"kv_type": "q4_0"}"#);
+        assert!(
+            value.contains("`q4_0`") && value.contains("`q8_0`"),
+            "{value}"
+        );
+        assert!(
+            message(r#"{"kv_type": "q8_0", "flash_attention": "off"}"#).contains("flash_attention")
+        );
+    }
+}

@@ -1,0 +1,77 @@
+// Rust cannot catch C++ exceptions, and llama.cpp lets some through. These functions turn them into a status and a text.
+
+#include <llama.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <new>
+
+namespace {
+
+// Below every status of llama.cpp's own. `shim.rs` has them too.
+constexpr int32_t THREW = -1000;
+constexpr int32_t OUT_OF_MEMORY = -1001;
+
+template <typename Call>
+int32_t guarded(char * error, size_t error_size, Call call) {
+    try {
+        return call();
+    } catch (const std::bad_alloc &) {
+        std::snprintf(error, error_size, "out of memory");
+        return OUT_OF_MEMORY;
+    } catch (const std::exception & thrown) {
+        std::snprintf(error, error_size, "%s", thrown.what());
+    } catch (...) {
+        std::snprintf(error, error_size, "an unknown exception");
+    }
+    return THREW;
+}
+
+ggml_abort_callback_t report_fatal = nullptr;
+
+[[noreturn]] void on_terminate() {
+    try {
+        if (std::current_exception()) {
+            std::rethrow_exception(std::current_exception());
+        }
+        report_fatal("terminated without an exception");
+    } catch (const std::exception & thrown) {
+        report_fatal(thrown.what());
+    } catch (...) {
+        report_fatal("an unknown exception");
+    }
+    std::abort();
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t tenon_decode(llama_context * context, const llama_batch * batch, char * error, size_t error_size) {
+    return guarded(error, error_size, [&] { return llama_decode(context, *batch); });
+}
+
+int32_t tenon_tokenize(
+        const llama_vocab * vocab,
+        const char * text,
+        int32_t text_len,
+        llama_token * tokens,
+        int32_t tokens_max,
+        bool add_special,
+        bool parse_special,
+        char * error,
+        size_t error_size) {
+    return guarded(error, error_size, [&] {
+        return llama_tokenize(vocab, text, text_len, tokens, tokens_max, add_special, parse_special);
+    });
+}
+
+// The process ends after `report`. Replaces ggml's own handlers, which would fork a debugger to print a backtrace.
+void tenon_on_fatal(ggml_abort_callback_t report) {
+    report_fatal = report;
+    ggml_set_abort_callback(report);
+    std::set_terminate(on_terminate);
+}
+
+}

@@ -1,0 +1,88 @@
+//! The functions of `shim.cpp`: calls into llama.cpp that may throw.
+
+use std::ffi::{CStr, c_char};
+
+use llama_cpp_sys_2::{llama_batch, llama_context, llama_token, llama_vocab};
+use tenon_plugin_api::{Code, Error, Result};
+
+const THREW: i32 = -1000;
+const OUT_OF_MEMORY: i32 = -1001;
+
+unsafe extern "C" {
+    fn tenon_decode(
+        context: *mut llama_context,
+        batch: *const llama_batch,
+        error: *mut c_char,
+        error_size: usize,
+    ) -> i32;
+
+    fn tenon_tokenize(
+        vocab: *const llama_vocab,
+        text: *const c_char,
+        text_len: i32,
+        tokens: *mut llama_token,
+        tokens_max: i32,
+        add_special: bool,
+        parse_special: bool,
+        error: *mut c_char,
+        error_size: usize,
+    ) -> i32;
+
+    /// Has `report` called with the reason before llama.cpp ends the process.
+    pub safe fn tenon_on_fatal(report: unsafe extern "C" fn(*const c_char));
+}
+
+/// `llama_decode`: its status, or what it threw.
+///
+/// # Safety
+/// `context` and every array of `batch` are valid.
+pub unsafe fn decode(context: *mut llama_context, batch: &llama_batch) -> Result<i32> {
+    // SAFETY: what the caller promises; the error buffer is as long as said.
+    guarded(|error, size| unsafe { tenon_decode(context, batch, error, size) })
+}
+
+/// `llama_tokenize` into `tokens`: how many were written, or how many there are as a negative number if they do not fit.
+///
+/// # Safety
+/// `vocab` is valid.
+pub unsafe fn tokenize(
+    vocab: *const llama_vocab,
+    text: &str,
+    tokens: &mut [u32],
+    add_special: bool,
+    parse_special: bool,
+) -> Result<i32> {
+    let text_len = i32::try_from(text.len())
+        .map_err(|_| Error::invalid("the text is longer than 2 GiB: shorten it"))?;
+    let tokens_max = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
+    // SAFETY: what the caller promises; text, tokens and the error buffer are as long as said. Ids are never negative, so
+    // that `u32` holds them as they are.
+    guarded(|error, size| unsafe {
+        tenon_tokenize(
+            vocab,
+            text.as_ptr().cast(),
+            text_len,
+            tokens.as_mut_ptr().cast(),
+            tokens_max,
+            add_special,
+            parse_special,
+            error,
+            size,
+        )
+    })
+}
+
+fn guarded(call: impl FnOnce(*mut c_char, usize) -> i32) -> Result<i32> {
+    let mut error = [0_u8; 256];
+    let status = call(error.as_mut_ptr().cast(), error.len());
+    let code = match status {
+        THREW => Code::INTERNAL,
+        OUT_OF_MEMORY => Code::NO_MEMORY,
+        status => return Ok(status),
+    };
+    let text = CStr::from_bytes_until_nul(&error).unwrap_or_default();
+    Err(Error::new(
+        code,
+        format!("llama.cpp failed: {}", text.to_string_lossy()),
+    ))
+}
