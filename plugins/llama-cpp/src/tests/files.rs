@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{Code, Model, TokenKind};
 
-use super::{load, model_path, smol};
+use super::{load, model_path, smol, write_gguf};
 use crate::gguf;
 
 #[test]
@@ -91,7 +92,11 @@ fn a_split_model_is_asked_for_by_its_first_part() {
     let folder = tempfile::tempdir().unwrap();
     let part = |number: u16, name: &str| {
         let path = folder.path().join(name);
-        fs::write(&path, header(&[("split.no", number), ("split.count", 2)])).unwrap();
+        // SAFETY: the keys are C strings.
+        write_gguf(&path, |file| unsafe {
+            sys::gguf_set_val_u16(file, c"split.no".as_ptr(), number);
+            sys::gguf_set_val_u16(file, c"split.count".as_ptr(), 2);
+        });
         path
     };
     let first = part(0, "m-00001-of-00002.gguf");
@@ -115,19 +120,4 @@ fn a_split_model_is_asked_for_by_its_first_part() {
         renamed.contains("its name must end in -00001-of-00002.gguf"),
         "{renamed}"
     );
-}
-
-/// A GGUF file without tensors and with these 16-bit numbers.
-fn header(numbers: &[(&str, u16)]) -> Vec<u8> {
-    let mut file = b"GGUF\x03\0\0\0".to_vec();
-    file.extend(0_u64.to_le_bytes());
-    file.extend((numbers.len() as u64).to_le_bytes());
-    for (key, value) in numbers {
-        file.extend((key.len() as u64).to_le_bytes());
-        file.extend(key.as_bytes());
-        file.extend(llama_cpp_sys_2::GGUF_TYPE_UINT16.to_le_bytes());
-        file.extend(value.to_le_bytes());
-    }
-    file.resize(file.len().next_multiple_of(32), 0);
-    file
 }
