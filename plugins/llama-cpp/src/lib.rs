@@ -1,6 +1,6 @@
 //! The llama.cpp backend: GGUF files, on the CPU and (with the features `cuda` and `vulkan`) on GPUs.
 //!
-//! - [`gguf`] reads headers: what a file is, and whether it is whole.
+//! - `gguf` reads headers: what a file is, and whether it is whole.
 //! - `model` loads a file and knows its facts; `tokenizer` is the vocabulary in it.
 //! - `session` is one KV pool for many sequences: it checks each span against its book, hands the rest to llama.cpp as one
 //!   `batch`, and takes everything back if that fails. `context` is the pool, `threads` compute.
