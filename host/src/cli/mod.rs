@@ -1,6 +1,7 @@
 //! The command line: one file for each command.
 
 mod bench;
+mod config;
 mod plugins;
 mod serve;
 
@@ -20,6 +21,8 @@ enum Command {
     #[command(subcommand)]
     Plugins(plugins::Plugins),
     #[command(subcommand)]
+    Config(config::Config),
+    #[command(subcommand)]
     Bench(bench::Bench),
 }
 
@@ -28,6 +31,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Config(config) => config.run(),
             Command::Bench(bench) => bench.run(),
             Command::Plugins(plugins) => plugins.run(),
         }

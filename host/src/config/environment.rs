@@ -1,0 +1,141 @@
+//! Environment variables: `TENON__SERVER__PORT=9000` is `port` of `[server]`, for every single value of `[server]` and
+//! `[engine]`.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use figment::value::Value;
+
+use super::{layers::Layer, schema, sentences::instead_of};
+
+const PREFIX: &str = "TENON__";
+const SECTIONS: [&str; 2] = ["server", "engine"];
+const KEEP_ALIVE: &str = "KEEP_ALIVE_INTERVAL";
+
+/// Environment variables by name.
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+impl Environment {
+    pub fn of_process() -> Self {
+        let variables = env::vars_os().map(|(name, value)| {
+            let text = |text: OsString| text.to_string_lossy().into_owned();
+            (text(name), text(value))
+        });
+        Self::new(variables)
+    }
+
+    pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self {
+            variables: variables.into_iter().collect(),
+        }
+    }
+
+    /// Only what says where files are.
+    pub fn home_only(mut self) -> Self {
+        self.variables.retain(|name, _| name == "HOME");
+        self
+    }
+
+    pub fn home(&self) -> Option<&Path> {
+        self.directory("HOME")
+    }
+
+    /// The configuration file to use when none is named.
+    pub fn find_file(&self, working_directory: &Path) -> Option<PathBuf> {
+        let user = self.directory("XDG_CONFIG_HOME").map(Path::to_path_buf);
+        let user = user.or_else(|| Some(self.home()?.join(".config")));
+        [
+            Some(working_directory.join("tenon.toml")),
+            user.map(|directory| directory.join("tenon/tenon.toml")),
+        ]
+        .into_iter()
+        .flatten()
+        .find(|file| file.is_file())
+    }
+
+    /// A layer for each variable that sets something, the stronger ones later.
+    pub fn layers(&self) -> impl Iterator<Item = Result<Layer, String>> {
+        let settings = settings();
+        let short = self.variables.get(KEEP_ALIVE);
+        let short = short.map(|text| Ok(Setting::keep_alive().layer(KEEP_ALIVE, text)));
+        let prefixed = self
+            .variables
+            .iter()
+            .filter(|(name, _)| name.starts_with(PREFIX));
+        let prefixed = prefixed.map(move |(name, text)| match settings.get(name) {
+            Some(setting) => Ok(setting.layer(name, text)),
+            None => Err(unknown(name, &settings)),
+        });
+        short.into_iter().chain(prefixed)
+    }
+
+    /// An absolute directory; an empty or relative one counts as absent, as the XDG specification has it.
+    fn directory(&self, name: &str) -> Option<&Path> {
+        self.variables
+            .get(name)
+            .map(Path::new)
+            .filter(|path| path.is_absolute())
+    }
+}
+
+/// What a variable sets.
+struct Setting {
+    /// With a dot between section and name.
+    key: String,
+    is_number: bool,
+}
+
+impl Setting {
+    fn keep_alive() -> Self {
+        Self {
+            key: "server.keep_alive_interval_ms".into(),
+            is_number: true,
+        }
+    }
+
+    /// Text where a number belongs stays text: the section refuses it.
+    fn layer(&self, variable: &str, text: &str) -> Layer {
+        let number: Option<i64> = text.parse().ok().filter(|_| self.is_number);
+        let value = number.map_or_else(|| Value::from(text), Value::from);
+        Layer::of_value(
+            format!("the environment variable {variable}"),
+            &self.key,
+            value,
+        )
+    }
+}
+
+/// All variables with the prefix that set something.
+fn settings() -> BTreeMap<String, Setting> {
+    let schema = schema();
+    let of_section = |section: &str| -> Vec<(String, Setting)> {
+        let keys = schema["properties"][section]["properties"].as_object();
+        let single = keys
+            .into_iter()
+            .flatten()
+            .filter(|(_, kind)| kind["type"] != "array");
+        let setting = |(key, kind): (&String, &serde_json::Value)| {
+            let setting = Setting {
+                key: format!("{section}.{key}"),
+                is_number: kind["type"] == "integer",
+            };
+            (format!("{PREFIX}{section}__{key}").to_uppercase(), setting)
+        };
+        single.map(setting).collect()
+    };
+    SECTIONS.into_iter().flat_map(of_section).collect()
+}
+
+fn unknown(variable: &str, settings: &BTreeMap<String, Setting>) -> String {
+    let allowed: Vec<&String> = settings.keys().collect();
+    format!(
+        "the environment variable {variable} sets nothing{}; lists, plugins and models are set in the file",
+        instead_of(variable, &allowed)
+    )
+}

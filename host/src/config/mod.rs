@@ -1,0 +1,112 @@
+//! What the operator decides, from four layers: defaults ← TOML ← environment ← flags.
+//!
+//! A section has two types. The raw one is what may be written: its doc comments become the JSON Schema, its types are
+//! the ranges, serde refuses everything else. The resolved one is what the program uses: defaults merged, paths made
+//! whole. [`load`] goes from one to the other, or says everything that is wrong.
+//!
+//! `layers` merges values and knows where each came from, `environment` says which variables set what, `sentences` puts
+//! what serde refuses into words, `refusals` collects what sections refuse while they resolve themselves.
+
+mod engine;
+mod environment;
+mod flags;
+mod layers;
+mod models;
+mod plugins;
+mod refusals;
+mod schema;
+mod sentences;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::{environment::Environment, layers::Layers, refusals::Refusals};
+
+pub use self::{
+    engine::Engine,
+    flags::Flags,
+    models::Model,
+    plugins::Plugins,
+    schema::{schema, schema_text},
+    server::{LogFormat, Server},
+};
+
+/// What the program uses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub plugins: Plugins,
+    /// May be empty. `[engine]` is merged into each.
+    pub models: Vec<Model>,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", problems.join("\n"))]
+pub struct ConfigError {
+    /// A sentence each, at least one.
+    pub problems: Vec<String>,
+}
+
+impl ConfigError {
+    fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Self { problems }),
+        }
+    }
+}
+
+/// The configuration to serve. Without `file` it is `./tenon.toml`, else `$XDG_CONFIG_HOME/tenon/tenon.toml`, else none.
+pub fn load(file: Option<&Path>, flags: Flags) -> Result<Config, ConfigError> {
+    let environment = Environment::of_process();
+    let found = environment.find_file(Path::new("."));
+    load_from(file.or(found.as_deref()), &environment, &flags)
+}
+
+/// What `file` says by itself, without environment and flags.
+pub fn check(file: &Path) -> Result<Config, ConfigError> {
+    let environment = Environment::of_process().home_only();
+    load_from(Some(file), &environment, &Flags::default())
+}
+
+fn load_from(
+    file: Option<&Path>,
+    environment: &Environment,
+    flags: &Flags,
+) -> Result<Config, ConfigError> {
+    let layers = Layers::new(file, environment, flags)?;
+    let mut raw: RawConfig = layers.extract()?;
+    let mut refusals = Refusals::new(&layers, environment.home());
+    models::apply_flags(&mut raw.models, flags, &mut refusals);
+    let config = raw.resolve(&mut refusals);
+    ConfigError::unless_empty(refusals.problems)?;
+    Ok(config)
+}
+
+/// Configuration of a Tenon server.
+#[derive(Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "tenon.toml")]
+struct RawConfig {
+    server: server::RawServer,
+    plugins: plugins::RawPlugins,
+    engine: engine::RawEngine,
+    /// The models to serve. The first one answers requests that name none.
+    models: Vec<models::RawModel>,
+}
+
+impl RawConfig {
+    fn resolve(self, refusals: &mut Refusals) -> Config {
+        Config {
+            server: self.server.resolve(refusals),
+            plugins: self.plugins.resolve(refusals),
+            models: models::resolve(self.models, &self.engine, refusals),
+        }
+    }
+}

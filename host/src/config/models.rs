@@ -1,0 +1,169 @@
+//! `[[models]]`: what is served.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Engine, Flags, engine::RawEngine, refusals::Refusals};
+
+/// One model to serve.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Unique among all ids and aliases.
+    pub id: String,
+    pub aliases: Vec<String>,
+    pub path: PathBuf,
+    /// None: the backend that fits the file best.
+    pub backend: Option<String>,
+    /// Empty: the backend decides.
+    pub devices: Vec<String>,
+    /// A JSON object.
+    pub options: Value,
+    /// None: the model's own.
+    pub chat_template: Option<PathBuf>,
+    pub engine: Engine,
+}
+
+/// A model to serve.
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawModel {
+    /// What requests call it. Default: the name of the file without its extension, or of the directory.
+    id: Option<String>,
+    /// Other names that requests may use.
+    #[serde(default)]
+    aliases: Vec<String>,
+    /// The model's file or directory, relative to this file. `~/` is the home directory.
+    #[schemars(required)]
+    path: Option<PathBuf>,
+    /// Id of the plugin that runs it. Default: the one that fits the file best.
+    backend: Option<String>,
+    /// Devices to use, as the plugin calls them (`tenon plugins list` shows them). Default: the plugin decides.
+    #[serde(default)]
+    devices: Vec<String>,
+    /// Options for the plugin. Its documentation says what it understands.
+    #[serde(default)]
+    options: Map<String, Value>,
+    /// File with a chat template (Jinja) to use instead of the model's own, relative to this file.
+    chat_template: Option<PathBuf>,
+    /// Instead of the `context_length` of `[engine]`.
+    context_length: Option<u32>,
+    /// Instead of the `max_sequences` of `[engine]`.
+    max_sequences: Option<NonZeroU32>,
+    /// Instead of the `kv_tokens` of `[engine]`.
+    kv_tokens: Option<u32>,
+    /// Instead of the `max_batch_tokens` of `[engine]`.
+    max_batch_tokens: Option<NonZeroU32>,
+    /// Instead of the `max_queue` of `[engine]`.
+    max_queue: Option<NonZeroU32>,
+    /// Instead of the `threads` of `[engine]`.
+    threads: Option<u32>,
+}
+
+/// Flags that change models: some every model, some need that there is only one.
+pub fn apply_flags(models: &mut [RawModel], flags: &Flags, refusals: &mut Refusals) {
+    for model in &mut *models {
+        model.threads = flags.threads.or(model.threads);
+    }
+    if let [only] = models {
+        only.backend = flags.backend.clone().or(only.backend.take());
+        only.id = flags.model_id.clone().or(only.id.take());
+        return;
+    }
+    let count = models.len();
+    for (flag, _) in flags.for_one_model() {
+        refusals.problems.push(format!(
+            "{flag} is for one model, but the configuration has {count}: give MODEL_PATH with it"
+        ));
+    }
+}
+
+/// All models, with names that are theirs alone.
+pub fn resolve(raw: Vec<RawModel>, engine: &RawEngine, refusals: &mut Refusals) -> Vec<Model> {
+    let models = raw.into_iter().enumerate();
+    let models: Vec<_> = models
+        .map(|(index, model)| model.resolve(index, engine, refusals))
+        .collect();
+    check_names(&models, refusals);
+    models
+}
+
+impl RawModel {
+    fn resolve(self, index: usize, engine: &RawEngine, refusals: &mut Refusals) -> Model {
+        let index = index.to_string();
+        let key = |name| ["models", &index, name];
+        if let Some(backend) = &self.backend {
+            refusals.check_not_empty(&key("backend"), backend);
+        }
+        for device in &self.devices {
+            refusals.check_not_empty(&key("devices"), device);
+        }
+        let path = match &self.path {
+            Some(path) => refusals.whole_path(&key("path"), path),
+            None => {
+                refusals.refuse(&key("path"), "is missing: it says where the model is");
+                PathBuf::new()
+            }
+        };
+        Model {
+            engine: self.engine(engine),
+            id: self.id.unwrap_or_else(|| name_of(&path)),
+            aliases: self.aliases,
+            backend: self.backend,
+            devices: self.devices,
+            options: Value::Object(self.options),
+            chat_template: self
+                .chat_template
+                .map(|path| refusals.whole_path(&key("chat_template"), &path)),
+            path,
+        }
+    }
+
+    fn engine(&self, default: &RawEngine) -> Engine {
+        let max_queue = self.max_queue.unwrap_or(default.max_queue);
+        Engine {
+            context_length: self.context_length.unwrap_or(default.context_length),
+            max_sequences: self.max_sequences.unwrap_or(default.max_sequences).get(),
+            kv_tokens: self.kv_tokens.unwrap_or(default.kv_tokens),
+            max_batch_tokens: self
+                .max_batch_tokens
+                .unwrap_or(default.max_batch_tokens)
+                .get(),
+            max_queue: max_queue.get() as usize,
+            threads: self.threads.unwrap_or(default.threads),
+        }
+    }
+}
+
+/// The name of a directory, or of a file without its extension. Empty where a path has no name, as `..` has none.
+fn name_of(path: &Path) -> String {
+    let name = match path.is_dir() {
+        true => path.file_name(),
+        false => path.file_stem(),
+    };
+    name.map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn check_names(models: &[Model], refusals: &mut Refusals) {
+    let mut owners = HashMap::new();
+    for (owner, model) in models.iter().enumerate() {
+        let index = owner.to_string();
+        let id = ("id", &model.id);
+        let aliases = model.aliases.iter().map(|alias| ("aliases", alias));
+        for (key, name) in [id].into_iter().chain(aliases) {
+            let key = ["models", &index, key];
+            refusals.check_not_empty(&key, name);
+            if let Some(first) = owners.insert(name, owner).filter(|_| !name.is_empty()) {
+                let why = format!("cannot be \"{name}\": models[{first}] has that name already");
+                refusals.refuse(&key, &why);
+            }
+        }
+    }
+}

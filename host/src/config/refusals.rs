@@ -1,0 +1,52 @@
+//! What sections refuse while they resolve themselves.
+
+use std::path::{Path, PathBuf};
+
+use super::layers::Layers;
+
+/// Collects sentences while sections resolve themselves.
+pub struct Refusals<'a> {
+    layers: &'a Layers,
+    home: Option<&'a Path>,
+    pub problems: Vec<String>,
+}
+
+impl<'a> Refusals<'a> {
+    pub fn new(layers: &'a Layers, home: Option<&'a Path>) -> Self {
+        Self {
+            layers,
+            home,
+            problems: Vec::new(),
+        }
+    }
+
+    /// `why` goes on after the name of the key: "must not be empty".
+    pub fn refuse(&mut self, key: &[&str], why: &str) {
+        self.problems
+            .push(format!("{} {why}", self.layers.name(key)));
+    }
+
+    pub fn check_not_empty(&mut self, key: &[&str], text: &str) {
+        if text.is_empty() {
+            self.refuse(key, "must not be empty");
+        }
+    }
+
+    /// A path as written, from the directory of the configuration file or from the home directory.
+    pub fn whole_path(&mut self, key: &[&str], written: &Path) -> PathBuf {
+        if written.as_os_str().is_empty() {
+            self.refuse(key, "must not be empty");
+        }
+        match (written.strip_prefix("~"), self.home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            (Ok(_), None) => {
+                self.refuse(
+                    key,
+                    "begins with ~, but the environment variable HOME is not set",
+                );
+                written.into()
+            }
+            (Err(_), _) => self.layers.directory().join(written),
+        }
+    }
+}

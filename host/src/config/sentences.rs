@@ -1,0 +1,81 @@
+//! What serde refused, in sentences that name the key, where it was written, and what is allowed there.
+
+use figment::error::{Actual, Error, Kind};
+
+use super::layers::Layers;
+
+/// The sentence for an error of deserializing.
+pub fn sentence(error: &Error, layers: &Layers) -> String {
+    let key: Vec<&str> = error.path.iter().map(String::as_str).collect();
+    let name = layers.name(&key);
+    match &error.kind {
+        Kind::UnknownField(field, allowed) => {
+            format!("{name} is no known key{}", instead_of(field, allowed))
+        }
+        Kind::UnknownVariant(variant, allowed) => {
+            format!(
+                "{name} cannot be \"{variant}\"{}",
+                instead_of(variant, allowed)
+            )
+        }
+        // Secrets stay out of terminals and logs.
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if is_secret(&key) => {
+            format!("{name} must be {}", in_words(expected))
+        }
+        Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
+            format!(
+                "{name} must be {}, not {}",
+                in_words(expected),
+                shown(actual)
+            )
+        }
+        other => format!("{name} is refused: {other}"),
+    }
+}
+
+/// `; did you mean "port"? Allowed: host, port`
+pub fn instead_of<S: AsRef<str>>(written: &str, allowed: &[S]) -> String {
+    let allowed: Vec<&str> = allowed.iter().map(AsRef::as_ref).collect();
+    let nearest = allowed
+        .iter()
+        .map(|candidate| (strsim::jaro(written, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let list = allowed.join(", ");
+    match nearest {
+        Some((_, nearest)) => format!("; did you mean \"{nearest}\"? Allowed: {list}"),
+        None => format!("; allowed: {list}"),
+    }
+}
+
+fn is_secret(key: &[&str]) -> bool {
+    key.starts_with(&["server", "api_keys"])
+}
+
+/// What serde calls a type, for people.
+fn in_words(expected: &str) -> String {
+    let words = match expected {
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "a nonzero u32" => "a whole number from 1 to 4294967295",
+        "a string" | "path string" => "text in quotes",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        section if section.starts_with("struct ") => "a table",
+        other => other,
+    };
+    words.into()
+}
+
+fn shown(actual: &Actual) -> String {
+    match actual {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) => format!("\"{value}\""),
+        Actual::Seq => "a list".into(),
+        Actual::Map => "a table".into(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,242 @@
+//! Which value wins.
+
+use std::{env, fs, path::Path, time::Duration};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{environment, load, load_toml};
+use crate::config::{Config, Engine, Flags, LogFormat, Server, load_from};
+
+#[test]
+fn without_anything_there_are_defaults() {
+    let config = load_from(None, &environment(&[]), &Flags::default()).unwrap();
+    let expected = Server {
+        host: "127.0.0.1".into(),
+        port: 8080,
+        keep_alive_interval: Duration::from_secs(10),
+        drain_timeout: Duration::from_secs(30),
+        max_body_bytes: 32 << 20,
+        api_keys: Vec::new(),
+        log_format: LogFormat::Auto,
+    };
+    assert_eq!(config.server, expected);
+    let beside = env::current_exe().unwrap().with_file_name("plugins");
+    assert_eq!(config.plugins.directories, [beside]);
+    assert!(config.models.is_empty());
+}
+
+#[test]
+fn a_bare_model_path_is_enough() {
+    let flags = Flags {
+        model_path: Some("models/Some.Q4_1.gguf".into()),
+        ..Flags::default()
+    };
+    let config = load_from(None, &environment(&[]), &flags).unwrap();
+    let model = &config.models[0];
+    assert_eq!(model.id, "Some.Q4_1");
+    assert_eq!(
+        model.path,
+        env::current_dir().unwrap().join("models/Some.Q4_1.gguf")
+    );
+    assert_eq!(model.options, json!({}));
+    let expected = Engine {
+        context_length: 0,
+        max_sequences: 16,
+        kv_tokens: 0,
+        max_batch_tokens: 512,
+        max_queue: 256,
+        threads: 0,
+    };
+    assert_eq!(model.engine, expected);
+}
+
+#[test]
+fn each_layer_covers_the_one_below() {
+    let toml = "[server]\nhost = 'toml'\nport = 1\ndrain_timeout_secs = 5";
+    let variables = [
+        ("TENON__SERVER__PORT", "2"),
+        ("TENON__SERVER__HOST", "8080"),
+    ];
+    let flags = Flags {
+        port: Some(3),
+        ..Flags::default()
+    };
+    let server = load(toml, &variables, &flags).unwrap().server;
+    // A host of digits stays text.
+    assert_eq!((server.port, server.host.as_str()), (3, "8080"));
+    assert_eq!(server.drain_timeout, Duration::from_secs(5));
+    let server = load(toml, &variables, &Flags::default()).unwrap().server;
+    assert_eq!(server.port, 2);
+    assert_eq!(load_toml(toml).server.port, 1);
+}
+
+#[test]
+fn keep_alive_has_two_variables() {
+    let toml = "[server]\nkeep_alive_interval_ms = 1";
+    let short = ("KEEP_ALIVE_INTERVAL", "2");
+    let long = ("TENON__SERVER__KEEP_ALIVE_INTERVAL_MS", "3");
+    let check = |toml, variables: &[_], milliseconds| {
+        let config = load(toml, variables, &Flags::default()).unwrap();
+        assert_eq!(
+            config.server.keep_alive_interval,
+            Duration::from_millis(milliseconds)
+        );
+    };
+    check("", &[], 10_000);
+    check(toml, &[], 1);
+    check(toml, &[short], 2);
+    check(toml, &[long], 3);
+    check(toml, &[short, long], 3);
+}
+
+#[test]
+fn a_model_takes_from_the_engine_section_what_it_lacks() {
+    let toml = "
+        [engine]
+        max_queue = 5
+        threads = 3
+        [[models]]
+        path = 'a.gguf'
+        [[models]]
+        path = 'b.gguf'
+        threads = 4
+        kv_tokens = 4096
+    ";
+    let engines = |config: &Config| -> Vec<_> {
+        let engines = config.models.iter().map(|model| model.engine);
+        engines
+            .map(|engine| (engine.max_queue, engine.threads, engine.kv_tokens))
+            .collect()
+    };
+    assert_eq!(engines(&load_toml(toml)), [(5, 3, 0), (5, 4, 4096)]);
+    let variables = [("TENON__ENGINE__MAX_QUEUE", "6")];
+    let flags = Flags {
+        threads: Some(1),
+        ..Flags::default()
+    };
+    let config = load(toml, &variables, &flags).unwrap();
+    assert_eq!(engines(&config), [(6, 1, 0), (6, 1, 4096)]);
+}
+
+#[test]
+fn a_model_path_replaces_the_models_of_the_file() {
+    let toml = "[[models]]\npath = 'a.gguf'\nid = 'a'\n[[models]]\npath = 'b.gguf'";
+    let flags = Flags {
+        model_path: Some("/models/c.gguf".into()),
+        model_id: Some("c/1".into()),
+        backend: Some("org.tenon.echo".into()),
+        threads: Some(2),
+        plugin_directories: vec!["/one".into(), "two".into()],
+        ..Flags::default()
+    };
+    let config = load(toml, &[], &flags).unwrap();
+    let [model] = config.models.as_slice() else {
+        panic!("{:?}", config.models)
+    };
+    assert_eq!(
+        (model.id.as_str(), model.path.as_path()),
+        ("c/1", Path::new("/models/c.gguf"))
+    );
+    assert_eq!(model.backend.as_deref(), Some("org.tenon.echo"));
+    assert_eq!(model.engine.threads, 2);
+    let two = env::current_dir().unwrap().join("two");
+    assert_eq!(config.plugins.directories, [Path::new("/one"), &two]);
+}
+
+#[test]
+fn flags_for_one_model_change_the_only_one() {
+    let flags = Flags {
+        model_id: Some("other".into()),
+        backend: Some("org.tenon.echo".into()),
+        ..Flags::default()
+    };
+    let config = load("[[models]]\npath = 'a.gguf'\naliases = ['x']", &[], &flags).unwrap();
+    let model = &config.models[0];
+    assert_eq!(
+        (model.id.as_str(), model.backend.as_deref()),
+        ("other", Some("org.tenon.echo"))
+    );
+    assert_eq!(model.aliases, ["x"]);
+}
+
+#[test]
+fn paths_start_at_the_file_or_at_home() {
+    let config = load_toml(
+        "
+        [plugins]
+        directories = ['plugins', '/opt/plugins', '~/plugins']
+        [[models]]
+        path = '~/models/a.gguf'
+        chat_template = 'a.jinja'
+        [[models]]
+        path = '../b.gguf'
+        ",
+    );
+    let expected = ["DIR/plugins", "/opt/plugins", "/home/ada/plugins"];
+    assert_eq!(config.plugins.directories, expected.map(Path::new));
+    let [a, b] = config.models.as_slice() else {
+        panic!("{:?}", config.models)
+    };
+    assert_eq!(a.path, Path::new("/home/ada/models/a.gguf"));
+    assert_eq!(a.chat_template.as_deref(), Some(Path::new("DIR/a.jinja")));
+    assert_eq!(b.path, Path::new("DIR/../b.gguf"));
+}
+
+#[test]
+fn a_directory_is_a_model_under_its_whole_name() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("Llama-3.2-1B");
+    fs::create_dir(&path).unwrap();
+    let flags = Flags {
+        model_path: Some(path),
+        ..Flags::default()
+    };
+    let config = load_from(None, &environment(&[]), &flags).unwrap();
+    assert_eq!(config.models[0].id, "Llama-3.2-1B");
+}
+
+#[test]
+fn options_reach_plugins_and_models_as_they_are() {
+    let config = load_toml(
+        "
+        [plugins.options.\"org.tenon.llama-cpp\"]
+        numa = true
+        nested = { list = [1, 2.5, 'x'] }
+        [[models]]
+        path = 'a.gguf'
+        options = { offload = -1 }
+        ",
+    );
+    let options = json!(config.plugins.options);
+    let expected =
+        json!({"org.tenon.llama-cpp": {"numa": true, "nested": {"list": [1, 2.5, "x"]}}});
+    assert_eq!(options, expected);
+    assert_eq!(config.models[0].options, json!({"offload": -1}));
+}
+
+#[test]
+fn the_file_is_searched_for_here_and_then_at_home() {
+    let root = TempDir::new().unwrap();
+    let [here, home, xdg] = ["here", "home", "xdg"].map(|name| root.path().join(name));
+    let variables = |with_xdg: bool| {
+        let home = ("HOME", home.to_str().unwrap());
+        let xdg = with_xdg.then(|| ("XDG_CONFIG_HOME", xdg.to_str().unwrap()));
+        environment(&[home].into_iter().chain(xdg).collect::<Vec<_>>())
+    };
+    let write = |file: &Path| {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+    };
+    assert_eq!(variables(true).find_file(&here), None);
+    let at_home = home.join(".config/tenon/tenon.toml");
+    write(&at_home);
+    assert_eq!(variables(true).find_file(&here), None);
+    assert_eq!(variables(false).find_file(&here), Some(at_home));
+    let at_xdg = xdg.join("tenon/tenon.toml");
+    write(&at_xdg);
+    assert_eq!(variables(true).find_file(&here), Some(at_xdg));
+    let local = here.join("tenon.toml");
+    write(&local);
+    assert_eq!(variables(true).find_file(&here), Some(local));
+}

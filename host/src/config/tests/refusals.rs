@@ -1,0 +1,328 @@
+//! Every kind of mistake, and the sentences it gets.
+
+use std::path::Path;
+
+use super::{environment, load};
+use crate::config::{Flags, load_from};
+
+#[test]
+fn unknown_keys() {
+    check(
+        "[server]\nprot = 1",
+        &[
+            "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, \
+             keep_alive_interval_ms, drain_timeout_secs, max_body_bytes, api_keys, log_format",
+        ],
+    );
+    check(
+        "[[models]]\npath = 'a'\n[[models]]\npath = 'b'\nxyz = 1",
+        &[
+            "tenon.toml: \"models[1].xyz\" is no known key; allowed: id, aliases, path, backend, devices, options, \
+             chat_template, context_length, max_sequences, kv_tokens, max_batch_tokens, max_queue, threads",
+        ],
+    );
+    check(
+        "[sever]\nport = 1",
+        &[
+            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, models",
+        ],
+    );
+}
+
+#[test]
+fn wrong_values() {
+    let cases = [
+        (
+            "[server]\nport = '80'",
+            "\"server.port\" must be a whole number from 0 to 65535, not \"80\"",
+        ),
+        (
+            "[server]\nport = 65536",
+            "\"server.port\" must be a whole number from 0 to 65535, not 65536",
+        ),
+        (
+            "[server]\nport = -1",
+            "\"server.port\" must be a whole number from 0 to 65535, not -1",
+        ),
+        (
+            "[server]\nhost = 5",
+            "\"server.host\" must be text in quotes, not 5",
+        ),
+        ("[server]\nhost = ''", "\"server.host\" must not be empty"),
+        (
+            "[server]\nkeep_alive_interval_ms = 0",
+            "\"server.keep_alive_interval_ms\" must be a whole number from 1 to 4294967295, not 0",
+        ),
+        (
+            "[server]\ndrain_timeout_secs = 1.5",
+            "\"server.drain_timeout_secs\" must be a whole number from 0 to 4294967295, not 1.5",
+        ),
+        (
+            "[server]\nlog_format = 'xml'",
+            "\"server.log_format\" cannot be \"xml\"; allowed: auto, text, json",
+        ),
+        (
+            "[server]\nlog_format = 1",
+            "\"server.log_format\" must be text in quotes, not 1",
+        ),
+        (
+            "[engine]\nmax_sequences = 0",
+            "\"engine.max_sequences\" must be a whole number from 1 to 4294967295, not 0",
+        ),
+        (
+            "[plugins]\ndirectories = 'x'",
+            "\"plugins.directories\" must be a list, not \"x\"",
+        ),
+        (
+            "[plugins]\ndirectories = ['']",
+            "\"plugins.directories\" must not be empty",
+        ),
+        (
+            "[plugins.options]\n\"org.tenon.echo\" = true",
+            "\"plugins.options.\"org.tenon.echo\"\" must be a table, not true",
+        ),
+        ("server = 1", "\"server\" must be a table, not 1"),
+        (
+            "[models]\npath = 'a'",
+            "\"models\" must be a list, not a table",
+        ),
+    ];
+    for (toml, sentence) in cases {
+        check(toml, &[&format!("tenon.toml: {sentence}")]);
+    }
+}
+
+#[test]
+fn models() {
+    let cases = [
+        (
+            "id = 'a'",
+            "\"models[0].path\" is missing: it says where the model is",
+        ),
+        (
+            "path = ''\nid = 'a'",
+            "\"models[0].path\" must not be empty",
+        ),
+        ("path = 'a'\nid = ''", "\"models[0].id\" must not be empty"),
+        (
+            "path = 'a'\naliases = ['']",
+            "\"models[0].aliases\" must not be empty",
+        ),
+        (
+            "path = 'a'\nbackend = ''",
+            "\"models[0].backend\" must not be empty",
+        ),
+        (
+            "path = 'a'\ndevices = ['']",
+            "\"models[0].devices\" must not be empty",
+        ),
+        (
+            "path = 'a'\noptions = 'fast'",
+            "\"models[0].options\" must be a table, not \"fast\"",
+        ),
+        (
+            "path = 'a'\nchat_template = ''",
+            "\"models[0].chat_template\" must not be empty",
+        ),
+        (
+            "path = 'a'\nthreads = 'all'",
+            "\"models[0].threads\" must be a whole number from 0 to 4294967295, not \"all\"",
+        ),
+        (
+            "path = 'a'\naliases = ['b']\n[[models]]\npath = 'x/b.gguf'",
+            "\"models[1].id\" cannot be \"b\": models[0] has that name already",
+        ),
+        (
+            "path = 'a'\n[[models]]\npath = 'b'\naliases = ['c', 'a']",
+            "\"models[1].aliases\" cannot be \"a\": models[0] has that name already",
+        ),
+        (
+            "path = 'a'\naliases = ['c', 'c']",
+            "\"models[0].aliases\" cannot be \"c\": models[0] has that name already",
+        ),
+    ];
+    for (model, sentence) in cases {
+        check(
+            &format!("[[models]]\n{model}"),
+            &[&format!("tenon.toml: {sentence}")],
+        );
+    }
+}
+
+#[test]
+fn keys_stay_secret() {
+    let cases = [
+        ("'s3cret'", "\"server.api_keys\" must be a list"),
+        ("[123456]", "\"server.api_keys[0]\" must be text in quotes"),
+        (
+            "['s3 cret']",
+            "\"server.api_keys\" must hold keys of printable ASCII characters without spaces, none of them empty",
+        ),
+        (
+            "['']",
+            "\"server.api_keys\" must hold keys of printable ASCII characters without spaces, none of them empty",
+        ),
+    ];
+    for (keys, sentence) in cases {
+        check(
+            &format!("[server]\napi_keys = {keys}"),
+            &[&format!("tenon.toml: {sentence}")],
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    check(
+        "
+        [server]
+        port = 'x'
+        api_keys = [1, 2]
+        [engine]
+        threads = -1
+        [[models]]
+        path = 1
+        [[models]]
+        path = 'b'
+        kv_tokens = 'x'
+        ",
+        &[
+            "tenon.toml: \"engine.threads\" must be a whole number from 0 to 4294967295, not -1",
+            "tenon.toml: \"models[0].path\" must be text in quotes, not 1",
+            "tenon.toml: \"models[1].kv_tokens\" must be a whole number from 0 to 4294967295, not \"x\"",
+            "tenon.toml: \"server.api_keys[0]\" must be text in quotes",
+            "tenon.toml: \"server.port\" must be a whole number from 0 to 65535, not \"x\"",
+        ],
+    );
+}
+
+#[test]
+fn files() {
+    check(
+        "[server]\nport =\n",
+        &["tenon.toml:2: invalid string, expected `\"`, `'`"],
+    );
+    let missing = load_from(
+        Some(Path::new("no/such.toml")),
+        &environment(&[]),
+        &Flags::default(),
+    );
+    let problems = missing.unwrap_err().problems;
+    assert_eq!(
+        problems,
+        [
+            "no/such.toml cannot be read as a configuration file: No such file or directory (os error 2)"
+        ]
+    );
+}
+
+#[test]
+fn home_must_be_known() {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../config/examples/one-gguf.toml"
+    );
+    let error = load_from(Some(Path::new(file)), &environment(&[]), &Flags::default());
+    let problems = error.unwrap_err().problems;
+    let sentence = "\"models[0].path\" begins with ~, but the environment variable HOME is not set";
+    assert_eq!(problems, [format!("{file}: {sentence}")]);
+}
+
+#[test]
+fn variables() {
+    let cases = [
+        (
+            ("KEEP_ALIVE_INTERVAL", "0"),
+            "the environment variable KEEP_ALIVE_INTERVAL must be a whole number from 1 to 4294967295, not 0",
+        ),
+        (
+            ("KEEP_ALIVE_INTERVAL", "soon"),
+            "the environment variable KEEP_ALIVE_INTERVAL must be a whole number from 1 to 4294967295, not \"soon\"",
+        ),
+        (
+            ("TENON__SERVER__KEEP_ALIVE_INTERVAL_MS", ""),
+            "the environment variable TENON__SERVER__KEEP_ALIVE_INTERVAL_MS must be a whole number from 1 to \
+             4294967295, not \"\"",
+        ),
+        (
+            ("TENON__SERVER__HOST", ""),
+            "the environment variable TENON__SERVER__HOST must not be empty",
+        ),
+        (
+            ("TENON__SERVER__LOG_FORMAT", "xml"),
+            "the environment variable TENON__SERVER__LOG_FORMAT cannot be \"xml\"; allowed: auto, text, json",
+        ),
+    ];
+    for (variable, sentence) in cases {
+        assert_eq!(refusals("", &[variable], &Flags::default()), [sentence]);
+    }
+}
+
+#[test]
+fn variables_that_set_nothing() {
+    let names = [
+        "TENON__MODELS__0__PATH",
+        "TENON__PLUGINS__DIRECTORIES",
+        "TENON__PLUGINS__OPTIONS__X",
+        "TENON__SERVER__API_KEYS",
+        "TENON__SERVER__PROT",
+    ];
+    let variables = names.map(|name| (name, "1"));
+    let problems = refusals("", &variables, &Flags::default());
+    for (name, problem) in names.iter().zip(&problems) {
+        assert!(problem.starts_with(&format!("the environment variable {name} sets nothing")));
+        assert!(problem.ends_with("; lists, plugins and models are set in the file"));
+    }
+    assert_eq!(problems.len(), names.len());
+    assert!(problems[4].contains(
+        "did you mean \"TENON__SERVER__PORT\"? Allowed: TENON__ENGINE__CONTEXT_LENGTH, "
+    ));
+}
+
+#[test]
+fn flags() {
+    let two = "[[models]]\npath = 'a'\n[[models]]\npath = 'b'";
+    let for_one = Flags {
+        backend: Some("org.tenon.echo".into()),
+        model_id: Some("x".into()),
+        ..Flags::default()
+    };
+    let why = "is for one model, but the configuration has 2: give MODEL_PATH with it";
+    assert_eq!(
+        refusals(two, &[], &for_one),
+        [format!("--backend {why}"), format!("--model-id {why}")]
+    );
+    let empty = Flags {
+        backend: Some(String::new()),
+        model_id: Some(String::new()),
+        ..Flags::default()
+    };
+    assert_eq!(
+        refusals(two, &[], &empty),
+        [
+            "--backend must not be empty",
+            "--model-id must not be empty"
+        ]
+    );
+    let no_host = Flags {
+        host: Some(String::new()),
+        ..Flags::default()
+    };
+    assert_eq!(refusals(two, &[], &no_host), ["--host must not be empty"]);
+    let no_path = Flags {
+        model_path: Some("".into()),
+        ..Flags::default()
+    };
+    assert_eq!(
+        refusals("", &[], &no_path),
+        ["MODEL_PATH must not be empty"]
+    );
+}
+
+fn check(toml: &str, expected: &[&str]) {
+    assert_eq!(refusals(toml, &[], &Flags::default()), expected, "{toml}");
+}
+
+fn refusals(toml: &str, variables: &[(&str, &str)], flags: &Flags) -> Vec<String> {
+    load(toml, variables, flags).unwrap_err()
+}
