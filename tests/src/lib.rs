@@ -1,5 +1,9 @@
 //! What the end-to-end tests share.
 
 mod artifacts;
+mod client;
+mod server;
 
 pub use artifacts::{Artifacts, artifacts};
+pub use client::{Client, Stream, chat};
+pub use server::{PATIENCE, Server, ServerOptions, smollm2};

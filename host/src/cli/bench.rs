@@ -30,7 +30,13 @@ pub struct EngineBench {
     #[arg(long, value_name = "ID")]
     backend: Option<String>,
     /// Threads that compute [default: all cores].
-    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     threads: u32,
     /// Tokens to put in at once.
     #[arg(short = 'p', long, value_name = "N", default_value_t = 512)]
@@ -167,7 +173,8 @@ impl Runner {
             ..Span::default()
         };
         let mut out = [SpanOut::default()];
-        self.session.forward(&Batch::new(tokens, &[span]), &mut out)?;
+        self.session
+            .forward(&Batch::new(tokens, &[span]), &mut out)?;
         check(out[0].status)?;
         let mut sampled = [Sampled::new(&mut [])];
         let request = SampleRequest::new(out[0].first_row);

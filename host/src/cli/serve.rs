@@ -54,7 +54,9 @@ impl Serve {
             },
         )?;
         if config.models.is_empty() {
-            bail!("there is no model to serve: give one (tenon serve MODEL_PATH), or a configuration with [[models]] (--config FILE)");
+            bail!(
+                "there is no model to serve: give one (tenon serve MODEL_PATH), or a configuration with [[models]] (--config FILE)"
+            );
         }
         telemetry::start(config.server.log_format)?;
         let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -65,9 +67,13 @@ impl Serve {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let (host, port) = (config.server.host.clone(), config.server.port);
-    let listener = TcpListener::bind((host.as_str(), port)).await.with_context(|| {
-        format!("cannot listen at {host}:{port}: choose another address (--host) or port (--port)")
-    })?;
+    let listener = TcpListener::bind((host.as_str(), port))
+        .await
+        .with_context(|| {
+            format!(
+                "cannot listen at {host}:{port}: choose another address (--host) or port (--port)"
+            )
+        })?;
     tracing::info!("listening at http://{}", listener.local_addr()?);
     crate::run(config, listener, shutdown::requested()).await
 }

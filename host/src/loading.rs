@@ -1,0 +1,130 @@
+//! From the configuration to models that answer, while the server is up already.
+
+use std::{fs, io::IsTerminal, num::NonZero, sync::Arc, thread::available_parallelism};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use tenon_plugin_api::{LoadArgs, SessionArgs};
+use tracing::{error, info};
+
+use crate::{
+    app::App,
+    config::{self, Config},
+    engine::{Engine, EngineMetrics, EngineOptions, Loader},
+    model::{LoadedModel, ModelState},
+    plugin::{Backend, Registry, RegistryOptions, ReportProgress},
+};
+
+/// Loads every model, one after the other. Those that fail say so in `/health`; an error if all of them do.
+pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
+    let registry = registry(&config.plugins)?;
+    let mut failures = Vec::new();
+    for (model, served) in config.models.iter().zip(app.models()) {
+        let state = match load(model, &registry, app) {
+            Ok(loaded) => {
+                info!(model = served.id, backend = loaded.backend, "model ready");
+                ModelState::Ready(Arc::new(loaded))
+            }
+            Err(why) => {
+                let why = format!("{why:#}");
+                error!(model = served.id, "model failed: {why}");
+                failures.push(why.clone());
+                ModelState::Failed(why)
+            }
+        };
+        served.set_state(state);
+    }
+    if failures.len() == config.models.len() {
+        bail!("no model can be served: {}", failures.join("; "));
+    }
+    Ok(())
+}
+
+fn registry(plugins: &config::Plugins) -> anyhow::Result<Registry> {
+    let mut options = RegistryOptions::new(plugins.directories.clone())?;
+    options.options = plugins.options.clone();
+    Ok(Registry::load(&options))
+}
+
+fn load(model: &config::Model, registry: &Registry, app: &Arc<App>) -> anyhow::Result<LoadedModel> {
+    let backend = registry.choose(&model.path, model.backend.as_deref())?;
+    let template = model.chat_template.as_ref();
+    let template = template
+        .map(|path| {
+            fs::read_to_string(path)
+                .with_context(|| format!("cannot read the chat template {}", path.display()))
+        })
+        .transpose()?;
+    let metrics = EngineMetrics::register(&app.metrics.registry, &model.id)?;
+    let options = engine_options(model);
+    let engine = Engine::start(options, loader(model, backend, app), metrics)?;
+    let id = backend.descriptor().id.clone();
+    Ok(LoadedModel::new(id, engine, template))
+}
+
+fn engine_options(model: &config::Model) -> EngineOptions {
+    let config::Engine {
+        context_length,
+        max_sequences,
+        kv_tokens,
+        max_batch_tokens,
+        max_queue,
+        threads,
+    } = model.engine;
+    EngineOptions {
+        name: format!("model {}", model.id),
+        session: SessionArgs {
+            max_sequences,
+            kv_tokens,
+            context_length,
+            max_batch_tokens,
+            threads: thread_count(threads),
+            ..SessionArgs::default()
+        },
+        max_queue,
+    }
+}
+
+fn loader(model: &config::Model, backend: &Arc<Backend>, app: &Arc<App>) -> Loader {
+    let args = LoadArgs {
+        path: model.path.clone(),
+        devices: model.devices.clone(),
+        quantize: None,
+        threads: thread_count(model.engine.threads),
+        options: model.options.to_string(),
+    };
+    let (id, backend, app) = (model.id.clone(), backend.clone(), Arc::downgrade(app));
+    Box::new(move || {
+        let stop = {
+            let app = app.clone();
+            move || app.upgrade().is_none_or(|app| app.is_draining())
+        };
+        backend.load(&args, progress(&id, stop))
+    })
+}
+
+/// Shows progress on a terminal and stops loading when the server stops.
+fn progress(id: &str, stop: impl Fn() -> bool + Send + Sync + 'static) -> ReportProgress {
+    if !std::io::stderr().is_terminal() {
+        return Box::new(move |_, _| !stop());
+    }
+    let bar = ProgressBar::new(100).with_message(format!("loading {id}"));
+    // The template is a constant that parses.
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:40}] {percent}% {elapsed}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    Box::new(move |fraction, _| {
+        if let Some(fraction) = fraction {
+            bar.set_position((fraction * 100.0) as u64);
+        }
+        !stop()
+    })
+}
+
+/// 0 means all cores that this process may use.
+fn thread_count(threads: u32) -> u32 {
+    match threads {
+        0 => available_parallelism().map_or(1, NonZero::get) as u32,
+        threads => threads,
+    }
+}

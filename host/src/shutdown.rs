@@ -1,0 +1,40 @@
+//! The end of the process: once politely, then at once.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+/// Waits for Ctrl-C or SIGTERM. A second one ends the process without waiting for anything.
+pub async fn requested() {
+    stop_signal().await;
+    info!("stopping: running requests may finish; stop again to end at once");
+    tokio::spawn(async {
+        stop_signal().await;
+        warn!("stopped at once");
+        exit_now(130);
+    });
+}
+
+/// Ends the process without running destructors of libraries: a model thread may still be computing in one.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: takes no pointers and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+async fn stop_signal() {
+    tokio::select! {
+        () = received(SignalKind::interrupt()) => {}
+        () = received(SignalKind::terminate()) => {}
+    }
+}
+
+async fn received(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(error) => {
+            warn!("cannot listen to a signal ({error}): only SIGKILL stops this process");
+            std::future::pending().await
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The real server as a child process, on a port of its own.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::{Client, artifacts};
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a server is started with.
+pub struct ServerOptions {
+    plugins: Vec<PathBuf>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    files: Vec<(String, String)>,
+}
+
+impl ServerOptions {
+    /// A server with these plugins, by the names of their crates, and nothing to serve yet.
+    pub fn new(plugins: &[&str]) -> Self {
+        let library = |name: &&str| artifacts().library(name).to_path_buf();
+        Self {
+            plugins: plugins.iter().map(library).collect(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// One echo model, called `echo`, whose steps take `step_ms` each.
+    pub fn echo(step_ms: u32) -> Self {
+        Self::new(&["tenon_plugin_echo"])
+            .file("echo.echo", &step_ms.to_string())
+            .arguments(&["echo.echo"])
+    }
+
+    /// SmolLM2 through llama.cpp, on one thread.
+    pub fn smollm2() -> Self {
+        let model = smollm2();
+        Self::new(&["tenon_plugin_llama_cpp"]).arguments(&[
+            &model.to_string_lossy(),
+            "--threads",
+            "1",
+        ])
+    }
+
+    /// More arguments of `tenon serve`.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(ToString::to_string);
+        self.arguments.extend(arguments);
+        self
+    }
+
+    /// An environment variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A file in the directory that the server runs in.
+    pub fn file(mut self, name: &str, content: &str) -> Self {
+        self.files.push((name.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// Starts it without waiting for anything.
+    pub fn spawn(self) -> Server {
+        let home = TempDir::new().expect("a temporary directory");
+        let plugins = home.path().join("plugins");
+        fs::create_dir(&plugins).expect("a directory for plugins");
+        for plugin in &self.plugins {
+            let name = plugin.file_name().expect("a library's name");
+            symlink(plugin, plugins.join(name)).expect("a link to the plugin");
+        }
+        for (name, content) in &self.files {
+            fs::write(home.path().join(name), content).expect("a file");
+        }
+        let mut command = Command::new(&artifacts().tenon);
+        command
+            .args(["serve", "--port", "0", "--plugins", "plugins"])
+            .args(&self.arguments)
+            .env("HOME", home.path())
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("KEEP_ALIVE_INTERVAL")
+            .envs(self.environment)
+            .current_dir(home.path());
+        Server::spawn(command, home)
+    }
+
+    /// Starts it and waits until its models are loaded.
+    pub fn start(self) -> Server {
+        let mut server = self.spawn();
+        server.wait_until_ready();
+        server
+    }
+}
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    child: Child,
+    log: Receiver<String>,
+    seen: Vec<String>,
+    address: Option<String>,
+    home: TempDir,
+}
+
+impl Server {
+    fn spawn(mut command: Command, home: TempDir) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tenon starts");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (line, log) = channel();
+        thread::spawn(move || {
+            for text in stderr.lines().map_while(Result::ok) {
+                // Nobody reads any more when the test is over.
+                let _ = line.send(text);
+            }
+        });
+        Self {
+            child,
+            log,
+            seen: Vec::new(),
+            address: None,
+            home,
+        }
+    }
+
+    /// A client of it. Waits for the address.
+    pub fn client(&mut self) -> Client {
+        Client::new(self.address())
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn address(&mut self) -> String {
+        if self.address.is_none() {
+            let line = self.wait_for_log("listening at ");
+            let (_, address) = line.split_once("listening at ").expect("the address");
+            let address = address.split(['"', ' ']).next().expect("the address");
+            self.address = Some(address.to_owned());
+        }
+        self.address.clone().expect("it was just set")
+    }
+
+    /// The directory that it runs in.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Waits for a line of the log with this text in it, and gives it back.
+    pub fn wait_for_log(&mut self, text: &str) -> String {
+        if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
+            return line.clone();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self
+            .log
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+        panic!("no {text:?} in the log:\n{}", self.seen.join("\n"));
+    }
+
+    /// Everything that was logged up to its end.
+    pub fn rest_of_log(&mut self) -> String {
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            self.seen.push(line);
+        }
+        self.seen.join("\n")
+    }
+
+    /// Sends a signal, for example `TERM`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(status.expect("kill starts").success());
+    }
+
+    /// Waits for it to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server does not end:\n{}", self.seen.join("\n"));
+    }
+
+    fn wait_until_ready(&mut self) {
+        self.address();
+        self.wait_for_log("model ready");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The default model of the quickstart, fetched by `make test`.
+pub fn smollm2() -> PathBuf {
+    let home = env::var_os("HOME").expect("HOME");
+    let path = Path::new(&home).join(".cache/tenon/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(
+        File::open(&path).is_ok(),
+        "{} is missing: run `make test`",
+        path.display()
+    );
+    path
+}
