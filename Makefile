@@ -8,7 +8,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
 
 run: build ## install what is missing, build, fetch a small model, serve it on http://localhost:8080
-	@model=$$(.ci/fetch-model) && exec target/dist/tenon serve "$$model" --model-id SmolLM2-135M-Instruct
+	@.ci/fetch-model >/dev/null && exec target/dist/tenon serve --config config/tenon.toml
 
 build: setup ## leave the server in target/dist/tenon and its plugins in target/dist/plugins
 	@.ci/dist

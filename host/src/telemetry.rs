@@ -15,7 +15,7 @@ pub fn start(format: LogFormat) -> anyhow::Result<()> {
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => log.json().init(),
-        _ => log
+        LogFormat::Text => log
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init(),

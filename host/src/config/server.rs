@@ -28,10 +28,8 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people on a terminal, JSON elsewhere.
-    #[default]
-    Auto,
     /// For people.
+    #[default]
     Text,
     /// One JSON object a line.
     Json,

@@ -41,7 +41,7 @@ fn app_with_keys(keys: &[&str]) -> Arc<App> {
         drain_timeout: Duration::from_secs(10),
         max_body_bytes: MAX_BODY_BYTES,
         api_keys: keys.iter().map(|&key| key.to_owned()).collect(),
-        log_format: config::LogFormat::Auto,
+        log_format: config::LogFormat::Text,
     };
     Arc::new(App::new(vec![loading, failed], metrics, &server))
 }

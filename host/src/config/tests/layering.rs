@@ -18,7 +18,7 @@ fn without_anything_there_are_defaults() {
         drain_timeout: Duration::from_secs(30),
         max_body_bytes: 32 << 20,
         api_keys: Vec::new(),
-        log_format: LogFormat::Auto,
+        log_format: LogFormat::Text,
     };
     assert_eq!(config.server, expected);
     let beside = env::current_exe().unwrap().with_file_name("plugins");
