@@ -59,7 +59,7 @@ fn wrong_values() {
         ),
         (
             "[server]\nlog_format = 'xml'",
-            "\"server.log_format\" cannot be \"xml\"; allowed: auto, text, json",
+            "\"server.log_format\" cannot be \"xml\"; allowed: text, json",
         ),
         (
             "[server]\nlog_format = 1",
@@ -250,7 +250,7 @@ fn variables() {
         ),
         (
             ("TENON__SERVER__LOG_FORMAT", "xml"),
-            "the environment variable TENON__SERVER__LOG_FORMAT cannot be \"xml\"; allowed: auto, text, json",
+            "the environment variable TENON__SERVER__LOG_FORMAT cannot be \"xml\"; allowed: text, json",
         ),
     ];
     for (variable, sentence) in cases {
