@@ -5,7 +5,7 @@ use std::{fs, io::IsTerminal, num::NonZero, sync::Arc, thread::available_paralle
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use tenon_plugin_api::{LoadArgs, SessionArgs};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     app::App,
@@ -20,19 +20,23 @@ pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
     let registry = registry(&config.plugins)?;
     let mut failures = Vec::new();
     for (model, served) in config.models.iter().zip(app.models()) {
-        let state = match load(model, &registry, app) {
+        match load(model, &registry, app) {
             Ok(loaded) => {
-                info!(model = served.id, backend = loaded.backend, "model ready");
-                ModelState::Ready(Arc::new(loaded))
+                let backend = loaded.backend.clone();
+                let why_no_chat = loaded.why_no_chat().map(str::to_owned);
+                served.set_state(ModelState::Ready(Arc::new(loaded)));
+                info!(model = served.id, backend, "model ready");
+                if let Some(why) = why_no_chat {
+                    warn!(model = served.id, "no chat with this model: {why}");
+                }
             }
             Err(why) => {
                 let why = format!("{why:#}");
                 error!(model = served.id, "model failed: {why}");
-                failures.push(why.clone());
-                ModelState::Failed(why)
+                served.set_state(ModelState::Failed(why.clone()));
+                failures.push(why);
             }
-        };
-        served.set_state(state);
+        }
     }
     if failures.len() == config.models.len() {
         bail!("no model can be served: {}", failures.join("; "));

@@ -44,6 +44,13 @@ impl EngineMetrics {
             )?,
         })
     }
+
+    /// Shows that nothing runs, waits or is stored any more.
+    pub fn ended(&self) {
+        let gauges = [&self.running, &self.waiting, &self.kv_used_tokens];
+        gauges.iter().for_each(|gauge| gauge.set(0));
+        self.kv_total_tokens.set(0);
+    }
 }
 
 fn opts(name: &str, help: &str, model: &str) -> Opts {

@@ -102,6 +102,11 @@ impl Scheduler {
         {
             plan.add(admitted);
         }
+        self.report();
+    }
+
+    /// Shows how much there is to do. Also to be called when nothing is left, because no schedule follows then.
+    pub fn report(&self) {
         self.metrics.running.set(self.running.len() as i64);
         self.metrics.waiting.set(self.waiting.len() as i64);
         let used = self.ledger.stats().used_tokens;

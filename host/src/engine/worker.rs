@@ -58,6 +58,7 @@ impl Worker {
     fn serve(&mut self, stepper: &mut Stepper) -> Result<(), Error> {
         loop {
             if stepper.scheduler.is_idle() {
+                stepper.scheduler.report();
                 match self.inbox.recv() {
                     Ok(sequence) => stepper.scheduler.waiting.push_back(sequence),
                     Err(mpsc::RecvError) => return Ok(()),
@@ -97,6 +98,7 @@ impl Worker {
     /// Leaves the reason behind and answers what still arrives.
     fn give_up(self, error: Error) {
         error!("the model stopped: {error}");
+        self.metrics.ended();
         let _ = self.failure.set(error.clone());
         for sequence in self.inbox.try_iter() {
             sequence.fail(error.clone());
