@@ -1,25 +1,21 @@
 //! A small client that shows what is on the wire.
 
-use futures_util::StreamExt;
-use reqwest::{Response, StatusCode};
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use futures_util::{Stream as Pieces, StreamExt};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+
+use crate::PATIENCE;
 
 /// A client of one server.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     address: String,
-}
-
-/// A stream of server-sent events, as it was read to its end.
-#[derive(Debug, Default)]
-pub struct Stream {
-    /// What the events carried, without the final `[DONE]`.
-    pub chunks: Vec<Value>,
-    /// How many comments came in between.
-    pub comments: usize,
-    /// Whether it ended with `[DONE]`.
-    pub done: bool,
 }
 
 impl Client {
@@ -35,31 +31,27 @@ impl Client {
         format!("{}{path}", self.address)
     }
 
+    /// Any request, for what the other functions cannot say.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, self.url(path))
+    }
+
     /// GET.
     pub async fn get(&self, path: &str) -> (StatusCode, Value) {
-        let response = self
-            .http
-            .get(self.url(path))
-            .send()
-            .await
-            .expect("an answer");
-        parsed(response).await
+        let request = self.request(Method::GET, path);
+        parsed(request.send().await.expect("an answer")).await
     }
 
     /// GET, as text.
     pub async fn get_text(&self, path: &str) -> String {
-        let response = self
-            .http
-            .get(self.url(path))
-            .send()
-            .await
-            .expect("an answer");
+        let request = self.request(Method::GET, path);
+        let response = request.send().await.expect("an answer");
         response.text().await.expect("text")
     }
 
     /// POST of a JSON body, whose answer is not read yet.
     pub async fn send(&self, path: &str, body: &Value) -> Response {
-        let request = self.http.post(self.url(path)).json(body);
+        let request = self.request(Method::POST, path).json(body);
         request.send().await.expect("an answer")
     }
 
@@ -68,44 +60,54 @@ impl Client {
         parsed(self.send(path, body).await).await
     }
 
-    /// POST of a JSON body whose answer is a stream.
-    pub async fn stream(&self, path: &str, body: &Value) -> Stream {
+    /// POST of a JSON body whose answer is a stream, which is not read yet.
+    pub async fn open(&self, path: &str, body: &Value) -> Events {
         let mut body = body.clone();
         body["stream"] = json!(true);
         let response = self.send(path, &body).await;
-        assert_eq!(
-            response.status(),
-            StatusCode::OK,
-            "{}",
-            response.text().await.unwrap()
-        );
+        if response.status() != StatusCode::OK {
+            panic!("no stream: {:?}", response.text().await);
+        }
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        read_stream(response).await
+        Events::new(response)
+    }
+
+    /// POST of a JSON body whose answer is a stream, which is read to its end.
+    pub async fn stream(&self, path: &str, body: &Value) -> Stream {
+        Stream::read(self.open(path, body).await).await
     }
 
     /// The text of a chat with one user message.
     pub async fn chat(&self, message: &str, parameters: Value) -> String {
-        let (status, answer) = self
-            .post("/v1/chat/completions", &chat(message, parameters))
-            .await;
+        let body = chat(message, parameters);
+        let (status, answer) = self.post("/v1/chat/completions", &body).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
-        let content = &answer["choices"][0]["message"]["content"];
-        content
-            .as_str()
-            .unwrap_or_else(|| panic!("no content in {answer}"))
-            .to_owned()
+        text(&answer).to_owned()
     }
 
     /// The value of a metric, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
-        let text = self.get_text("/metrics").await;
-        let lines = text.lines().filter(|line| {
+        let page = self.get_text("/metrics").await;
+        let lines = page.lines().filter(|line| {
             line.strip_prefix(name)
                 .is_some_and(|rest| rest.starts_with([' ', '{']))
         });
         lines
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn wait_for_metric(&self, name: &str, expected: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let value = self.metric(name).await;
+            if value == expected {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{name} stays at {value}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }
 
@@ -116,16 +118,108 @@ pub fn chat(message: &str, parameters: Value) -> Value {
     body
 }
 
+/// The text of a whole answer or of a chunk, of a chat or of a completion. Empty where it has none.
+pub fn text(answer: &Value) -> &str {
+    let choice = &answer["choices"][0];
+    let places = [
+        &choice["message"]["content"],
+        &choice["delta"]["content"],
+        &choice["text"],
+    ];
+    let text = places.iter().find_map(|place| place.as_str());
+    text.unwrap_or_default()
+}
+
+/// A stream of server-sent events that is being read. Dropping it cuts the connection.
+pub struct Events {
+    pieces: Pin<Box<dyn Pieces<Item = reqwest::Result<Vec<u8>>> + Send>>,
+    buffer: Vec<u8>,
+}
+
+/// A server-sent event.
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    /// `data: {…}`
+    Chunk(Value),
+    /// `: ping`
+    Comment,
+    /// `data: [DONE]`
+    Done,
+}
+
+impl Events {
+    fn new(response: Response) -> Self {
+        let pieces = response.bytes_stream();
+        Self {
+            pieces: Box::pin(pieces.map(|piece| piece.map(Vec::from))),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The next event; None at the end.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
+                let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                // Each event must be whole characters by itself.
+                return Some(parse(std::str::from_utf8(&event).expect("UTF-8")));
+            }
+            match self.pieces.next().await {
+                Some(piece) => self.buffer.extend(piece.expect("a piece of the stream")),
+                None if self.buffer.is_empty() => return None,
+                None => panic!("half an event at the end: {:?}", self.buffer),
+            }
+        }
+    }
+
+    /// Waits for the first text.
+    pub async fn first_text(&mut self) -> String {
+        loop {
+            match self.next().await.expect("a text") {
+                Event::Chunk(chunk) if !text(&chunk).is_empty() => return text(&chunk).to_owned(),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn parse(event: &str) -> Event {
+    match event.trim_end().strip_prefix("data: ") {
+        Some("[DONE]") => Event::Done,
+        Some(data) => Event::Chunk(serde_json::from_str(data).expect("JSON")),
+        None if event.starts_with(':') => Event::Comment,
+        None => panic!("neither data nor a comment: {event:?}"),
+    }
+}
+
+/// A stream of server-sent events, as it was read to its end.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// What the events carried, without the final `[DONE]`.
+    pub chunks: Vec<Value>,
+    /// How many comments came in between.
+    pub comments: usize,
+    /// Whether it ended with `[DONE]`.
+    pub done: bool,
+}
+
 impl Stream {
-    /// The text of all chunks, of a chat or of a completion.
+    async fn read(mut events: Events) -> Self {
+        let mut stream = Self::default();
+        while let Some(event) = events.next().await {
+            assert!(!stream.done, "{event:?} after [DONE]");
+            match event {
+                Event::Chunk(chunk) => stream.chunks.push(chunk),
+                Event::Comment => stream.comments += 1,
+                Event::Done => stream.done = true,
+            }
+        }
+        stream
+    }
+
+    /// The text of all chunks.
     pub fn text(&self) -> String {
-        let choices = self.chunks.iter().map(|chunk| &chunk["choices"][0]);
-        let text = choices.filter_map(|choice| {
-            choice["delta"]["content"]
-                .as_str()
-                .or(choice["text"].as_str())
-        });
-        text.collect()
+        self.chunks.iter().map(text).collect()
     }
 
     /// The reason that the last choice gives.
@@ -141,32 +235,4 @@ async fn parsed(response: Response) -> (StatusCode, Value) {
     let text = response.text().await.expect("text");
     let value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text:?}"));
     (status, value)
-}
-
-async fn read_stream(response: Response) -> Stream {
-    let mut stream = Stream::default();
-    let mut buffer = Vec::new();
-    let mut bytes = response.bytes_stream();
-    while let Some(piece) = bytes.next().await {
-        buffer.extend_from_slice(&piece.expect("a piece of the stream"));
-        while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
-            let event: Vec<u8> = buffer.drain(..end + 2).collect();
-            // Each event must be whole characters by itself.
-            stream.read(std::str::from_utf8(&event).expect("UTF-8"));
-        }
-    }
-    assert!(buffer.is_empty(), "half an event at the end: {buffer:?}");
-    stream
-}
-
-impl Stream {
-    fn read(&mut self, event: &str) {
-        assert!(!self.done, "{event:?} after [DONE]");
-        match event.trim_end().strip_prefix("data: ") {
-            Some("[DONE]") => self.done = true,
-            Some(data) => self.chunks.push(serde_json::from_str(data).expect("JSON")),
-            None if event.starts_with(':') => self.comments += 1,
-            None => panic!("neither data nor a comment: {event:?}"),
-        }
-    }
 }

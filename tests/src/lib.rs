@@ -5,5 +5,5 @@ mod client;
 mod server;
 
 pub use artifacts::{Artifacts, artifacts};
-pub use client::{Client, Stream, chat};
+pub use client::{Client, Event, Events, Stream, chat, text};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2};

@@ -25,6 +25,7 @@ pub struct ServerOptions {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
+    port: String,
 }
 
 impl ServerOptions {
@@ -36,6 +37,7 @@ impl ServerOptions {
             arguments: Vec::new(),
             environment: Vec::new(),
             files: Vec::new(),
+            port: "0".to_owned(),
         }
     }
 
@@ -63,9 +65,20 @@ impl ServerOptions {
         self
     }
 
+    /// A configuration. A model that an argument names is served instead of those in it.
+    pub fn config(self, toml: &str) -> Self {
+        self.file("tenon.toml", toml)
+    }
+
     /// An environment variable.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A port of one's own choice; without it any free one.
+    pub fn port(mut self, port: &str) -> Self {
+        self.port = port.to_owned();
         self
     }
 
@@ -89,7 +102,7 @@ impl ServerOptions {
         }
         let mut command = Command::new(&artifacts().tenon);
         command
-            .args(["serve", "--port", "0", "--plugins", "plugins"])
+            .args(["serve", "--port", &self.port, "--plugins", "plugins"])
             .args(&self.arguments)
             .env("HOME", home.path())
             .env_remove("XDG_CONFIG_HOME")
