@@ -8,30 +8,44 @@ use axum::{
     http::{Method, Uri},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
-    trace::TraceLayer,
+    trace::{DefaultOnResponse, TraceLayer},
 };
-use tracing::{Span, info_span};
+use tracing::{Level, Span, info_span};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{app::App, auth::require_key, error::ApiError, routes};
+use crate::{
+    app::App,
+    auth::require_key,
+    error::ApiError,
+    routes::{chat_completions, completions, docs, health, metrics, models},
+};
 
 /// The server's routes.
 pub fn router(app: Arc<App>) -> Router {
-    let routes = Router::new()
-        .route("/v1/chat/completions", post(routes::chat_completions))
-        .route("/v1/completions", post(routes::completions))
-        .route("/v1/models", get(routes::list_models))
-        // A model's name may have slashes in it.
-        .route("/v1/models/{*name}", get(routes::retrieve_model))
-        .route("/metrics", get(routes::metrics))
-        .route("/health", get(routes::health))
-        .route("/", get(routes::health));
+    let (routes, document) = routes().split_for_parts();
+    let routes = routes.layer(docs::with(document));
     surround(routes, &app).with_state(app)
+}
+
+/// The paths and methods are with their handlers, for the router and for the documentation of the API.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(docs::Api::openapi())
+        .routes(routes!(chat_completions::chat_completions))
+        .routes(routes!(completions::completions))
+        .routes(routes!(models::list_models))
+        .routes(routes!(models::retrieve_model))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(health::health))
+        .routes(routes!(health::root))
+        .routes(routes!(docs::openapi))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::asset))
 }
 
 /// What every request goes through, from the outside in.
@@ -41,6 +55,7 @@ fn surround(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(span)
+                .on_response(DefaultOnResponse::new().level(Level::INFO))
                 .on_failure(()),
         )
         .layer(PropagateRequestIdLayer::x_request_id())
