@@ -27,9 +27,31 @@ use crate::{
 
 /// Exports a [`Backend`] as the plugin of this `cdylib`. Once per crate.
 ///
-/// ```ignore
-/// tenon_plugin_api::export_plugin!(MyBackend);
+/// ```standalone_crate
+/// use std::path::Path;
+/// use tenon_plugin_api::*;
+///
+/// struct MyBackend;
+///
+/// impl Backend for MyBackend {
+///     fn descriptor() -> Descriptor {
+///         Descriptor::new("org.example.mine", "Mine", "0.1.0")
+///     }
+///     fn init(_host: Host, _options: &str) -> Result<Self> {
+///         Ok(Self)
+///     }
+///     fn supports(&self, _path: &Path) -> Support {
+///         Support::no("it loads nothing yet")
+///     }
+///     fn load(&self, _args: &LoadArgs, _progress: &Progress) -> Result<Box<dyn Model>> {
+///         Err(Error::unsupported("loading yet"))
+///     }
+/// }
+///
+/// export_plugin!(MyBackend);
 /// ```
+///
+/// [The guide](crate::guide) has a whole one.
 #[macro_export]
 macro_rules! export_plugin {
     ($backend:ty) => {

@@ -8,7 +8,7 @@
 //! 2. `export_plugin!(MyBackend);` in a crate with `crate-type = ["cdylib"]`.
 //! 3. `cargo build --release`, and drop the `.so` into the plugin directory.
 //!
-//! `plugins/echo` is a whole backend in one page, to start from.
+//! [The guide](guide) builds a whole backend and says what the host expects of it; `plugins/echo` is one to start from.
 //!
 //! Every method says on which thread it is called: `[any thread]` or `[model thread]`, the one thread that owns the session.
 //! A panic anywhere in a plugin becomes an error; the host lives on.
@@ -44,3 +44,6 @@ pub use request::{
     NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenBias, TokenCount, TokenLogprob,
 };
 pub use sampler::CpuSampler;
+
+#[doc = include_str!("../GUIDE.md")]
+pub mod guide {}
