@@ -11,19 +11,24 @@ use axum::{
 
 use crate::{app::App, error::ApiError};
 
-/// Lets in requests with one of the keys, and those that only ask whether the server is well.
+/// Lets in requests with one of the keys, and those for what holds no secret: whether the server is well, and how to use it.
+///
+/// A browser that opens the documentation has no key yet.
 pub async fn require_key(
     State(app): State<Arc<App>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let keys = &app.server.api_keys;
-    let is_open = keys.is_empty() || matches!(request.uri().path(), "/" | "/health");
-    if is_open || has_key(request.headers(), keys) {
+    if keys.is_empty() || is_open(request.uri().path()) || has_key(request.headers(), keys) {
         Ok(next.run(request).await)
     } else {
         Err(ApiError::unauthorized())
     }
+}
+
+fn is_open(path: &str) -> bool {
+    matches!(path, "/" | "/health" | "/docs" | "/openapi.json") || path.starts_with("/docs/")
 }
 
 fn has_key(headers: &HeaderMap, keys: &[String]) -> bool {

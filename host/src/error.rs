@@ -1,7 +1,10 @@
 //! Errors become HTTP here, and only here: every answer that is no success has OpenAI's envelope.
 
+mod documented;
+
 use axum::{
     Json,
+    extract::rejection::PathRejection,
     http::{
         HeaderValue, StatusCode,
         header::{RETRY_AFTER, WWW_AUTHENTICATE},
@@ -16,6 +19,8 @@ use crate::{
     openai::{ErrorBody, ErrorEnvelope},
     prompt::TemplateError,
 };
+
+pub use documented::{AnyError, GenerationError, ModelError};
 
 /// When to try again what is only refused for now.
 const RETRY_AFTER_SECS: u64 = 5;
@@ -161,6 +166,15 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(RETRY_AFTER, seconds);
         }
         response
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::invalid(format!(
+            "the path could not be read: {}",
+            rejection.body_text()
+        ))
     }
 }
 

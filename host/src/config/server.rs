@@ -51,7 +51,7 @@ pub struct RawServer {
     /// Largest request body in bytes. A larger one is answered with 413.
     max_body_bytes: NonZeroU32,
     /// Keys that clients may use as `Authorization: Bearer <key>`. Without any, every request is let in; with some, only
-    /// `/` and `/health` stay open to all.
+    /// the health and the documentation (`/`, `/health`, `/docs`, `/openapi.json`) stay open to all.
     api_keys: Vec<String>,
     /// How log lines look.
     #[serde(deserialize_with = "by_name")]

@@ -1,9 +1,10 @@
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{FinishReason, GenerationParameters};
 
 /// What `POST /v1/completions` takes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct CompletionRequest {
     /// What to continue.
     pub prompt: Prompt,
@@ -13,7 +14,7 @@ pub struct CompletionRequest {
 }
 
 /// What to continue.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
     expecting = "expected a string, a list of strings, a list of tokens or a list of lists of tokens"
@@ -30,14 +31,16 @@ pub enum Prompt {
 }
 
 /// One answer, or a piece of it in a stream.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CompletionChoice {
     /// What was generated.
     pub text: String,
     /// Which answer this is.
     pub index: u32,
     /// Always null.
+    #[schema(required)]
     pub logprobs: Option<()>,
     /// Null in a stream before its end.
+    #[schema(required)]
     pub finish_reason: Option<FinishReason>,
 }

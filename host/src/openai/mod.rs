@@ -1,6 +1,7 @@
 //! OpenAI's wire types, with Tenon's additional keys.
 //!
-//! Invariant: they know serde and nothing else. What a request's values mean is checked in `routes`.
+//! Invariant: they know serde and utoipa and nothing else. What a request's values mean is checked in `routes`.
+//! Their comments are the descriptions in the API's documentation.
 
 mod chat;
 mod completion;

@@ -1,7 +1,8 @@
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 /// What chat and plain completions have in common. Absent and `null` are the same.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct GenerationParameters {
     /// Name or alias of a model. Empty: the server's default model.
     pub model: Option<String>,
@@ -10,12 +11,16 @@ pub struct GenerationParameters {
     /// Options of a stream.
     pub stream_options: Option<StreamOptions>,
     /// Most tokens to generate.
+    #[schema(minimum = 1)]
     pub max_tokens: Option<u32>,
     /// The newer name of `max_tokens`, which it overrides.
+    #[schema(minimum = 1)]
     pub max_completion_tokens: Option<u32>,
     /// From 0, always the most likely token, to 2. Default: the model's own, else 1.
+    #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
     /// Sample from the most likely tokens with this total probability, 0 to 1. Default: the model's own, else 1.
+    #[schema(minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// Sample from this many most likely tokens. Only relevant if positive.
     pub top_k: Option<i64>,
@@ -28,14 +33,14 @@ pub struct GenerationParameters {
 }
 
 /// Options of a stream.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 pub struct StreamOptions {
     /// Whether to send the usage in one more chunk at the end.
     pub include_usage: Option<bool>,
 }
 
 /// Texts that end an answer.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum Stop {
     /// A single one.

@@ -1,7 +1,8 @@
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// An answer, or one chunk of a streamed one; `C` is how its kind writes a choice.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Completion<C> {
     /// The same in all chunks of an answer.
     pub id: String,
@@ -19,7 +20,7 @@ pub struct Completion<C> {
 }
 
 /// How many tokens a request took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Usage {
     /// Tokens of the prompt, with what the chat template adds.
     pub prompt_tokens: u32,
@@ -41,7 +42,7 @@ impl Usage {
 }
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model ended it, or a stop string came.

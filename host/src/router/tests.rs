@@ -3,6 +3,7 @@ use std::{io::Write, net::TcpStream, time::Duration};
 use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, StatusCode},
+    routing::get,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -429,3 +430,5 @@ async fn a_handler_ends_with_its_client() {
     assert_eq!(event, Some("dropped"));
     server.abort();
 }
+
+mod docs;

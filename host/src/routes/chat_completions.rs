@@ -13,16 +13,78 @@ use super::{
 use crate::{
     app::App,
     engine::FinishReason,
-    error::ApiError,
+    error::{AnyError, ApiError, GenerationError, ModelError},
     openai::{
-        ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage,
+        ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         GenerationParameters, Role,
     },
 };
 
 /// Answers a conversation.
 ///
-/// Without `max_tokens` the answer may go on to the end of the context.
+/// Without `max_tokens` the answer may go on to the end of the context. With `"stream": true` it comes in pieces, as
+/// server-sent events: each is `data: ` and a JSON object, the last one is `data: [DONE]`. An error in the middle of a
+/// stream is an event with the error envelope.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    tag = "Generation",
+    request_body(
+        content = ChatCompletionRequest,
+        examples(
+            ("Basic" = (
+                summary = "A question",
+                value = json!({
+                    "model": "",
+                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                    "max_tokens": 32,
+                }),
+            )),
+            ("Conversation" = (
+                summary = "A conversation, with sampling of one's own",
+                value = json!({
+                    "model": "",
+                    "messages": [
+                        {"role": "system", "content": "You answer in one sentence."},
+                        {"role": "user", "content": "Why is the sky blue?"},
+                        {"role": "assistant", "content": "Air scatters blue light more than red light."},
+                        {"role": "user", "content": [{"type": "text", "text": "And the sunset?"}]},
+                    ],
+                    "max_tokens": 32,
+                    "temperature": 0.7,
+                    "top_p": 0.9,
+                    "top_k": 40,
+                    "min_p": 0.05,
+                    "seed": 1,
+                    "stop": ["\n\n"],
+                }),
+            )),
+            ("Stream" = (
+                summary = "A stream that ends with its usage",
+                value = json!({
+                    "model": "",
+                    "messages": [{"role": "user", "content": "Count to five."}],
+                    "max_tokens": 16,
+                    "stream": true,
+                    "stream_options": {"include_usage": true},
+                }),
+            )),
+        ),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The answer; in pieces if `stream` is true.",
+            content(
+                (Completion<ChatChoice> = "application/json"),
+                (Completion<ChatChunkChoice> = "text/event-stream"),
+            ),
+        ),
+        AnyError,
+        ModelError,
+        GenerationError,
+    ),
+)]
 pub async fn chat_completions(
     State(app): State<Arc<App>>,
     Body(request): Body<ChatCompletionRequest>,

@@ -12,9 +12,9 @@ use super::{
 use crate::{
     app::App,
     engine::FinishReason,
-    error::ApiError,
+    error::{AnyError, ApiError, GenerationError, ModelError},
     model::LoadedModel,
-    openai::{CompletionChoice, CompletionRequest, GenerationParameters, Prompt},
+    openai::{Completion, CompletionChoice, CompletionRequest, GenerationParameters, Prompt},
 };
 
 /// As many as OpenAI's.
@@ -22,7 +22,48 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
 
 /// Continues a text.
 ///
-/// Without `max_tokens` by 16 tokens.
+/// Without `max_tokens` by 16 tokens. With `"stream": true` the text comes in pieces, as server-sent events.
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    tag = "Generation",
+    request_body(
+        content = CompletionRequest,
+        examples(
+            ("Basic" = (
+                summary = "A text to continue",
+                value = json!({
+                    "model": "",
+                    "prompt": "Once upon a time",
+                    "max_tokens": 16,
+                }),
+            )),
+            ("Stream" = (
+                summary = "A stream, always of the most likely tokens",
+                value = json!({
+                    "model": "",
+                    "prompt": "The planets are Mercury, Venus,",
+                    "max_tokens": 16,
+                    "temperature": 0,
+                    "stream": true,
+                }),
+            )),
+        ),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The continuation; in pieces if `stream` is true.",
+            content(
+                (Completion<CompletionChoice> = "application/json"),
+                (Completion<CompletionChoice> = "text/event-stream"),
+            ),
+        ),
+        AnyError,
+        ModelError,
+        GenerationError,
+    ),
+)]
 pub async fn completions(
     State(app): State<Arc<App>>,
     Body(request): Body<CompletionRequest>,

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     app::App,
@@ -14,6 +15,21 @@ use crate::{
 };
 
 /// Says whether the server answers requests: 200 if so, else 503.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "Server",
+    security(()),
+    responses(
+        (status = 200, description = "It does.", body = Health),
+        (
+            status = 503,
+            description = "It does not: not yet, not any more, or because no model could be loaded.",
+            body = Health,
+            headers(("Retry-After" = u32, description = "Seconds after which to try again.")),
+        ),
+    ),
+)]
 pub async fn health(State(app): State<Arc<App>>) -> Response {
     let models: Vec<_> = app.models().iter().map(ModelHealth::new).collect();
     let status = overall(app.is_draining(), &models);
@@ -24,8 +40,23 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
     }
 }
 
+/// The same as `/health`.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "Server",
+    security(()),
+    responses(
+        (status = 200, description = "The server answers requests.", body = Health),
+        (status = 503, description = "It does not.", body = Health),
+    ),
+)]
+pub async fn root(app: State<Arc<App>>) -> Response {
+    health(app).await
+}
+
 /// The server's health.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Health {
     /// Of the whole server.
     status: Status,
@@ -33,7 +64,8 @@ struct Health {
     models: Vec<ModelHealth>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How well something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     /// All models answer.
@@ -49,7 +81,7 @@ enum Status {
 }
 
 /// A model's health.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ModelHealth {
     id: String,
     status: Status,

@@ -6,9 +6,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{app::App, error::ApiError};
+use crate::{
+    app::App,
+    error::{AnyError, ApiError},
+};
 
 /// Counts and times, in Prometheus' text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "Server",
+    responses(
+        (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),
+        AnyError,
+    ),
+)]
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let text = app
         .metrics

@@ -3,18 +3,13 @@
 
 mod answer;
 mod body;
-mod chat_completions;
-mod completions;
-mod health;
+pub mod chat_completions;
+pub mod completions;
+pub mod docs;
+pub mod health;
 mod messages;
-mod metrics;
-mod models;
+pub mod metrics;
+pub mod models;
 mod settings;
 mod stream;
 mod unsupported;
-
-pub use chat_completions::chat_completions;
-pub use completions::completions;
-pub use health::health;
-pub use metrics::metrics;
-pub use models::{list_models, retrieve_model};

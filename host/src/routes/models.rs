@@ -2,18 +2,24 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
 };
 
 use super::answer::loaded;
 use crate::{
     app::App,
-    error::ApiError,
+    error::{AnyError, ApiError, ModelError},
     model::{LoadedModel, ModelState, ServedModel},
     openai::{ModelList, ModelObject},
 };
 
 /// Lists the models that are being served.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "Models",
+    responses((status = 200, description = "The models.", body = ModelList), AnyError),
+)]
 pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
     let data = app
         .models()
@@ -29,10 +35,23 @@ pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
 }
 
 /// Describes a model, by its name or one of its aliases.
+#[utoipa::path(
+    get,
+    // A model's name may have slashes in it.
+    path = "/v1/models/{*name}",
+    tag = "Models",
+    params(("name" = String, Path, description = "Name or alias of a model.")),
+    responses(
+        (status = 200, description = "The model.", body = ModelObject),
+        AnyError,
+        ModelError,
+    ),
+)]
 pub async fn retrieve_model(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelObject>, ApiError> {
+    let Path(name) = name?;
     let (served, model) = loaded(&app, Some(&name))?;
     Ok(Json(object(served, &model)))
 }
