@@ -80,13 +80,13 @@ pub struct SpanOut {
     pub reserved: [u64; 2],
 }
 
-/// What a session grants.
+/// What a session grants. The host stays within it. `max_rollback` and the flags may be 0, the sizes may not.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionInfo {
     /// Sequences at once; ids are below it.
     pub max_sequences: u32,
-    /// Size of the KV pool in tokens.
+    /// Size of the KV pool in tokens, shared by all sequences.
     pub kv_tokens: u32,
     /// Longest a sequence may become, in tokens.
     pub context_length: u32,
@@ -124,7 +124,7 @@ impl SessionInfo {
     }
 }
 
-/// How full the KV pool is. A hint: [`Code::NO_KV_SPACE`] is the authority.
+/// How full the KV pool is, in tokens. A hint: [`Code::NO_KV_SPACE`] is the authority.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KvStats {
@@ -136,7 +136,7 @@ pub struct KvStats {
     pub reserved: [u64; 2],
 }
 
-/// How a session computes.
+/// With how many threads a session computes, for [`Session::set_threads`](crate::Session::set_threads).
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadPlan {

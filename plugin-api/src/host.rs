@@ -36,7 +36,8 @@ impl Host {
         Self(Arc::new(host))
     }
 
-    /// `[any thread]` Writes a line to the host's log. Not from `forward` or `sample`: those log nothing.
+    /// `[any thread]` Writes a line to the host's log, which adds the plugin's id. `target` is the part of the plugin that speaks,
+    /// for filters. Not from `forward` or `sample`: those log nothing.
     pub fn log(&self, level: LogLevel, target: &str, message: &str) {
         self.0.log(level, target.into(), message.into());
     }
@@ -46,18 +47,19 @@ impl Host {
         self.0.threads().max(1)
     }
 
-    /// `[any thread]` A directory that the plugin may keep files in. It may not exist yet.
+    /// `[any thread]` A directory of the plugin's own to keep files in between runs. It may not exist yet, and anybody may empty
+    /// it.
     pub fn cache_dir(&self) -> PathBuf {
         self.0.cache_dir().into_string().into()
     }
 
-    /// `[any thread]` A service that a later host may have.
+    /// `[any thread]` A service that a later host may have; None where it has not.
     pub fn extension(&self, id: &str) -> Option<Extension> {
         self.0.extension(id.into()).into_option()
     }
 }
 
-/// Where a long call says how far it is, and learns that it should stop.
+/// Where a long call says how far it is, and learns that it should stop. Borrowed for the call.
 pub struct Progress(ProgressBox);
 
 impl Progress {

@@ -15,7 +15,8 @@ use crate::{Error, Result};
 /// Who a plugin is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Descriptor {
-    /// A reverse URI that never changes, for example `org.tenon.echo`. Configuration names the backend by it.
+    /// A reverse URI that never changes, for example `org.tenon.echo`: ASCII letters, digits, `-` and `_`, with at least one
+    /// dot. Configuration names the backend by it, and a process has only one plugin of an id.
     pub id: String,
     /// For people.
     pub name: String,
@@ -57,7 +58,7 @@ pub struct Device {
 /// How well a backend fits a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Support {
-    /// 0 = not at all, 100 = made for it. With no backend configured, the highest score takes the file.
+    /// 0 = not at all, 100 = made for it; more counts as 100. With no backend configured, the highest score takes the file.
     pub score: u32,
     /// Why, in a few words. Shown when no backend fits.
     pub reason: String,
@@ -103,7 +104,8 @@ pub struct LoadArgs {
     pub path: PathBuf,
     /// [`Device::id`]s to use. Empty: the backend decides.
     pub devices: Vec<String>,
-    /// Level to quantize to while loading, for example `Q8_0`. None: as the file is.
+    /// Level to quantize to while loading, for example `Q8_0`. None: as the file is. `UNSUPPORTED` is the answer of a backend
+    /// that cannot.
     pub quantize: Option<String>,
     /// Threads that may be used. 0: as many as [`Host::threads`](crate::Host::threads) says.
     pub threads: u32,
@@ -164,7 +166,8 @@ sampling_defaults! {
     repetition_penalty, with_repetition_penalty: f32;
 }
 
-/// Facts about a loaded model.
+/// Facts about a loaded model. The host refuses a model with a `context_length` or `vocab_size` of 0, a `logits_width` below
+/// `vocab_size`, or a `bos` or `eos` that is no token.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelInfo {
     /// For example `llama`.
@@ -173,19 +176,20 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// Bytes that the weights take in memory.
     pub weight_bytes: u64,
-    /// Positions that the model was trained for.
+    /// Positions (tokens) that the model was trained for.
     pub context_length: u32,
     /// Number of tokens. Every id in a [`Vocabulary`] and every sampled token is below it.
     pub vocab_size: u32,
     /// Length of a row of logits, at least `vocab_size` (some models pad).
     pub logits_width: u32,
-    /// Begin of sequence.
+    /// Begin of sequence; None if the model has none. Chat templates get its text.
     pub bos: Option<u32>,
-    /// Every token that ends a generation (end of text, end of turn, end of message).
+    /// Every token that ends a generation (end of text, end of turn, end of message). Chat templates get the text of the
+    /// first. Empty: only `max_tokens` and the context end one.
     pub eos: Vec<u32>,
-    /// Jinja source with Hugging Face semantics.
+    /// Jinja source with Hugging Face semantics. None: the model cannot chat.
     pub chat_template: Option<String>,
-    /// Current level of the weights, for example `Q4_1`.
+    /// Current level of the weights, for example `Q4_1`. May be empty.
     pub quantization: String,
     /// Levels that [`Model::requantize`](crate::Model::requantize) takes, from the most to the least faithful.
     pub requantize_levels: Vec<String>,
@@ -198,13 +202,13 @@ pub struct ModelInfo {
 /// What the host wants of a session.
 #[derive(Clone, Default)]
 pub struct SessionArgs {
-    /// Sequences at once.
+    /// Sequences at once, at least 1.
     pub max_sequences: u32,
     /// Size of the KV pool in tokens, shared by all sequences. 0: the plugin decides.
     pub kv_tokens: u32,
-    /// Longest a sequence may become. 0: as long as the model was trained for.
+    /// Longest a sequence may become, in tokens. 0: as long as the model was trained for.
     pub context_length: u32,
-    /// Most tokens in one batch.
+    /// Most tokens in one batch, at least 1.
     pub max_batch_tokens: u32,
     /// Threads for computing. 0: as many as [`Host::threads`](crate::Host::threads) says.
     pub threads: u32,
@@ -275,7 +279,7 @@ impl Default for Vocabulary {
 }
 
 impl Vocabulary {
-    /// Appends the next token.
+    /// Appends the next token: its id is [`len`](Self::len) before the call.
     pub fn push(&mut self, bytes: &[u8], kind: TokenKind) {
         self.bytes.extend_from_slice(bytes);
         self.offsets.push(self.bytes.len() as u32);
@@ -301,7 +305,7 @@ impl Vocabulary {
         }
     }
 
-    /// Kind of a token.
+    /// Kind of a token; [`TokenKind::NORMAL`] for ids that do not exist.
     pub fn kind(&self, token: u32) -> TokenKind {
         self.kinds.get(token as usize).copied().unwrap_or_default()
     }

@@ -80,7 +80,7 @@ impl KvLedger {
     /// Shares the first `len` positions of `src` with the empty sequence `dst`.
     ///
     /// # Errors
-    /// `INVALID` if `dst` is not empty, an id does not exist, or `src` is shorter than `len`.
+    /// `INVALID` if `dst` is not empty or does not exist, or `src` is shorter than `len`. Nothing is changed then.
     pub fn fork(&mut self, src: u32, dst: u32, len: u32) -> Result<()> {
         if dst as usize >= self.sequences.len() || self.len(dst) != 0 || self.len(src) < len {
             return Err(Error::invalid(format!(
@@ -98,7 +98,7 @@ impl KvLedger {
         Ok(())
     }
 
-    /// Drops the positions of `seq` from `len` on.
+    /// Drops the positions of `seq` from `len` on; nothing if it is not longer, or does not exist.
     pub fn truncate(&mut self, seq: u32, len: u32) {
         let Some(sequence) = self.sequences.get_mut(seq as usize) else {
             return;
@@ -113,7 +113,7 @@ impl KvLedger {
         }
     }
 
-    /// Drops a sequence.
+    /// Drops a sequence: its length is 0 again.
     pub fn free(&mut self, seq: u32) {
         self.truncate(seq, 0);
     }

@@ -65,7 +65,7 @@ impl SampleParams {
 pub struct TokenBias {
     /// Which token.
     pub token: u32,
-    /// How much; negative infinity forbids it.
+    /// What is added to the logit; negative infinity forbids the token.
     pub bias: f32,
 }
 
@@ -81,7 +81,7 @@ pub struct TokenCount {
     pub output: u32,
 }
 
-/// What to pick from one row of logits. Borrowed from the host for the call.
+/// What to pick from one row of logits. Borrowed from the host for the call. Token ids in it are below `vocab_size`.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct SampleRequest<'a> {
@@ -194,7 +194,7 @@ pub struct TokenLogprob {
 pub struct Sampled<'a> {
     /// The token, below `vocab_size`.
     pub token: u32,
-    /// Its log-probability if [`SampleRequest::logprob`] asked for it.
+    /// Its log-probability (natural, in the model's own distribution) if [`SampleRequest::logprob`] asked for it.
     pub logprob: f32,
     top: RSliceMut<'a, TokenLogprob>,
     /// How many entries of `top` were written.

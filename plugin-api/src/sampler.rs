@@ -8,7 +8,8 @@ use std::cmp::Ordering;
 
 use crate::{Code, NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenLogprob};
 
-/// Samples rows of logits on the CPU. Keeps its scratch space from call to call, and nothing else.
+/// Samples rows of logits on the CPU. Keeps its scratch space from call to call, and nothing else: any number of sequences can
+/// share one. Give each thread its own.
 #[derive(Debug, Default)]
 pub struct CpuSampler {
     /// The row after bias, penalties and mask: `[logits_width]`.
@@ -36,8 +37,9 @@ pub fn uniform(draw: u64) -> f64 {
 }
 
 impl CpuSampler {
-    /// Picks (or scores) one token. `logits` is `[logits_width]`. The answer, or `BAD_LOGITS` or `NO_ALLOWED_TOKEN`, goes
-    /// into `out`.
+    /// Picks (or scores) one token. `logits` is `[logits_width]`, the row that `request` is about. The answer goes into `out`,
+    /// or a status: `BAD_LOGITS` for a NaN or +infinity in the row or nothing above -infinity, `NO_ALLOWED_TOKEN`, `INVALID` for
+    /// a forced token beyond the row.
     pub fn sample(&mut self, logits: &[f32], request: &SampleRequest<'_>, out: &mut Sampled<'_>) {
         out.top_len = 0;
         match self.pick(logits, request) {
