@@ -97,9 +97,9 @@ impl Worker {
 
     /// Leaves the reason behind and answers what still arrives.
     fn give_up(self, error: Error) {
-        error!("the model stopped: {error}");
-        self.metrics.ended();
         let _ = self.failure.set(error.clone());
+        self.metrics.ended();
+        error!("the model stopped: {error}");
         for sequence in self.inbox.try_iter() {
             sequence.fail(error.clone());
         }
