@@ -18,7 +18,7 @@ use crate::{
 /// Loads every model, one after the other. Those that fail say so in `/health`; an error if all of them do.
 pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
     let registry = registry(&config.plugins)?;
-    let mut failures = Vec::new();
+    let mut failures = 0;
     for (model, served) in config.models.iter().zip(app.models()) {
         match load(model, &registry, app) {
             Ok(loaded) => {
@@ -33,13 +33,13 @@ pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
             Err(why) => {
                 let why = format!("{why:#}");
                 error!(model = served.id, "model failed: {why}");
-                served.set_state(ModelState::Failed(why.clone()));
-                failures.push(why);
+                served.set_state(ModelState::Failed(why));
+                failures += 1;
             }
         }
     }
-    if failures.len() == config.models.len() {
-        bail!("no model can be served: {}", failures.join("; "));
+    if failures == config.models.len() {
+        bail!("no model can be served; the log says why");
     }
     Ok(())
 }

@@ -132,7 +132,8 @@ impl Drop for Meter {
     }
 }
 
-fn registered<M: Collector + Clone + 'static>(
+/// The metric, known to the registry.
+pub fn registered<M: Collector + Clone + 'static>(
     registry: &Registry,
     metric: M,
 ) -> prometheus::Result<M> {

@@ -62,51 +62,22 @@ async fn over_http(client: &Client) -> f64 {
 }
 
 fn through_the_abi() -> f64 {
-    let plugins = artifacts()
-        .library("tenon_plugin_llama_cpp")
-        .parent()
-        .expect("a directory");
+    let plugin = artifacts().library("tenon_plugin_llama_cpp");
     let mut command = Command::new(&artifacts().tenon);
-    command.args([
-        "bench",
-        "engine",
-        "-t",
-        "1",
-        "-p",
-        "0",
-        "-r",
-        "1",
-        "--backend",
-        "llama-cpp",
-        "--plugins",
-    ]);
-    command
-        .arg(plugins)
-        .arg(smollm2())
-        .args(["-n", &TOKENS.to_string()]);
-    rate(command)
+    command.args(["bench", "engine", "--backend", "llama-cpp", "--plugins"]);
+    command.arg(plugin.parent().expect("a directory"));
+    rate(command.arg(smollm2()))
 }
 
 fn of_llama_bench(path: &str) -> f64 {
-    let mut command = Command::new(path);
-    command
-        .args([
-            "-t",
-            "1",
-            "-p",
-            "0",
-            "-r",
-            "1",
-            "-n",
-            &TOKENS.to_string(),
-            "-m",
-        ])
-        .arg(smollm2());
-    rate(command)
+    rate(Command::new(path).arg("-m").arg(smollm2()))
 }
 
 /// The figure in the last column of the row `tg128`.
-fn rate(mut command: Command) -> f64 {
+fn rate(command: &mut Command) -> f64 {
+    // Both programs have these flags.
+    let length = TOKENS.to_string();
+    command.args(["-t", "1", "-p", "0", "-r", "1", "-n", &length]);
     let output = command.output().expect("the program starts");
     let table = String::from_utf8_lossy(&output.stdout);
     let row = table

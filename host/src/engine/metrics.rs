@@ -1,6 +1,8 @@
 //! What the model thread counts. Plain atomics: the thread never waits for a scrape.
 
-use prometheus::{IntCounter, IntGauge, Opts, Registry, core::Collector};
+use prometheus::{IntCounter, IntGauge, Opts, Registry};
+
+use crate::metrics::registered;
 
 /// Counters and gauges of one model.
 #[derive(Clone)]
@@ -55,12 +57,4 @@ impl EngineMetrics {
 
 fn opts(name: &str, help: &str, model: &str) -> Opts {
     Opts::new(name, help).const_label("model", model)
-}
-
-fn registered<M: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: M,
-) -> prometheus::Result<M> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
 }
