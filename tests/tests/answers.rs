@@ -109,6 +109,30 @@ async fn nothing_is_left_to_chance_where_only_the_best_token_is_kept() {
     }
 }
 
+/// Echo wants what it repeats by 12 to 28 more than anything else.
+#[tokio::test]
+async fn penalties_count_what_was_said() {
+    let mut server = ServerOptions::echo(0).start();
+    let client = server.client();
+    let message = "a".repeat(20);
+    for (name, value, repeated) in [
+        ("frequency_penalty", json!(0), 20..=20),
+        // Each time costs 2.
+        ("frequency_penalty", json!(2), 6..=14),
+        ("frequency_penalty", json!(-2), 20..=20),
+        // 2 once are too few to change anything.
+        ("presence_penalty", json!(2), 20..=20),
+        ("repetition_penalty", json!(1), 20..=20),
+        // It is in the prompt already, and a hundredth of 28 is nothing.
+        ("repetition_penalty", json!(100), 0..=0),
+    ] {
+        let parameters = json!({"temperature": 0, "max_tokens": 20, name: value});
+        let answer = client.chat(&message, parameters.clone()).await;
+        let count = answer.chars().take_while(|&letter| letter == 'a').count();
+        assert!(repeated.contains(&count), "{parameters}: {answer}");
+    }
+}
+
 /// The answer in one piece and as a stream.
 async fn check(client: &Client, body: Value, expected: &str, reason: &str, tokens: usize) {
     let (_, answer) = client.post(CHAT, &body).await;

@@ -107,7 +107,7 @@ fn requests() -> impl Iterator<Item = (&'static str, Value)> {
         plain("Once upon a time there was", seeded(4)),
         plain(
             "A list:\n1.",
-            json!({"temperature": 1.5, "top_p": 0.9, "top_k": 50, "min_p": 0.01, "seed": 5}),
+            json!({"temperature": 1.5, "top_p": 0.9, "top_k": 50, "min_p": 0.01, "frequency_penalty": 1, "seed": 5}),
         ),
     ]
     .into_iter()

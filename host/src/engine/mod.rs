@@ -11,6 +11,7 @@ mod queue;
 mod scheduler;
 mod sequence;
 mod step;
+mod token_counts;
 mod worker;
 
 use std::{

@@ -3,7 +3,7 @@
 use tenon_plugin_api::SampleParams;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Event, FinishReason, Generate, queue::Ticket};
+use super::{Event, FinishReason, Generate, queue::Ticket, token_counts::TokenCounts};
 
 /// One token stream. Belongs to the model thread from its arrival on.
 pub struct Sequence {
@@ -14,6 +14,8 @@ pub struct Sequence {
     /// The sequence's id in the session. Meaningful while it runs.
     pub slot: u32,
     pub params: SampleParams,
+    /// Counted where there are penalties; else it stays empty.
+    pub counts: TokenCounts,
     /// How often it had to begin anew because the backend lost it.
     pub losses: u32,
     /// Its place in the queue, until it runs for the first time.
@@ -35,10 +37,15 @@ impl Sequence {
             .prompt
             .len()
             .saturating_add(request.max_tokens as usize);
+        let counts = match request.params.penalizes() {
+            true => TokenCounts::of_prompt(&request.prompt),
+            false => TokenCounts::default(),
+        };
         Self {
             computed: 0,
             slot: u32::MAX,
             params: request.params,
+            counts,
             losses: 0,
             ticket: Some(ticket),
             seed: request.seed,
@@ -69,6 +76,9 @@ impl Sequence {
             return self.finish(FinishReason::Stop);
         }
         self.tokens.push(token);
+        if self.params.penalizes() {
+            self.counts.push(token);
+        }
         self.send(Event::Token { token });
         self.tokens.len() >= self.max_len && self.finish(FinishReason::Length)
     }

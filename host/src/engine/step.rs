@@ -1,5 +1,7 @@
 //! One step of the engine: schedule → forward → sample → settle.
 
+use std::mem;
+
 use tenon_plugin_api::{Batch, Code, Error, SampleRequest, Sampled, SpanOut};
 
 use super::{
@@ -15,7 +17,7 @@ pub struct Stepper {
     plan: Plan,
     /// `[spans]`
     outs: Vec<SpanOut>,
-    /// One for each row, in batch order.
+    /// One for each row, in batch order. Empty between steps, because they borrow from sequences.
     requests: Vec<SampleRequest<'static>>,
     /// `[requests]`
     sampled: Vec<Sampled<'static>>,
@@ -73,23 +75,26 @@ impl Stepper {
 
     /// Picks the next token of every sequence whose tokens are all computed.
     fn sample(&mut self) -> Result<(), Error> {
-        self.requests.clear();
+        let mut requests = recycled(mem::take(&mut self.requests));
         self.sampled.clear();
         for (span, out) in self.plan.spans.iter().zip(&self.outs) {
             if out.status == Code::OK && span.rows > 0 {
                 let mut request = SampleRequest::new(out.first_row);
                 if let Some(sequence) = self.scheduler.running.iter().find(|s| s.slot == span.seq) {
+                    request = request.with_counts(sequence.counts.as_slice());
                     request.params = sequence.params;
                     request.draw = sequence.draw();
                 }
-                self.requests.push(request);
+                requests.push(request);
                 self.sampled.push(Sampled::new(&mut []));
             }
         }
-        if self.requests.is_empty() {
-            return Ok(());
-        }
-        self.session.sample(&self.requests, &mut self.sampled)
+        let sampled = match requests.is_empty() {
+            true => Ok(()),
+            false => self.session.sample(&requests, &mut self.sampled),
+        };
+        self.requests = recycled(requests);
+        sampled
     }
 
     /// Books what was computed and gives each sequence its token.
@@ -172,4 +177,11 @@ impl Stepper {
 /// Whether the session cannot be used after this error.
 fn is_fatal(code: Code) -> bool {
     matches!(code, Code::PANICKED | Code::DEVICE_LOST)
+}
+
+/// The same buffer, emptied, for requests that borrow from something else.
+fn recycled<'a>(mut requests: Vec<SampleRequest<'_>>) -> Vec<SampleRequest<'a>> {
+    requests.clear();
+    // Collecting a vector's own iterator keeps its allocation. Nothing is left that could be mapped.
+    requests.into_iter().map(|_| unreachable!()).collect()
 }

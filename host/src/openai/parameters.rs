@@ -26,6 +26,15 @@ pub struct GenerationParameters {
     pub top_k: Option<i64>,
     /// Sample from tokens at least this likely relative to the most likely one. Only relevant from 0 to 1.
     pub min_p: Option<f32>,
+    /// How much less likely a token becomes with each time that it is in the answer already, -2 to 2. Default: 0.
+    #[schema(minimum = -2, maximum = 2)]
+    pub frequency_penalty: Option<f32>,
+    /// How much less likely a token becomes once it is in the answer, -2 to 2. Default: 0.
+    #[schema(minimum = -2, maximum = 2)]
+    pub presence_penalty: Option<f32>,
+    /// Weakens tokens that are in the prompt or the answer already, by this factor. Default: the model's own, else 1.
+    #[schema(minimum = 0.01, maximum = 100)]
+    pub repetition_penalty: Option<f32>,
     /// The same seed and request give the same answer. Default: random.
     pub seed: Option<i64>,
     /// Texts that end the answer, and are not part of it.

@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 use tenon_plugin_api::{SampleParams, SamplingDefaults};
 use uuid::Uuid;
 
@@ -67,8 +69,14 @@ fn sample_params(
     parameters: &GenerationParameters,
     defaults: &SamplingDefaults,
 ) -> Result<SampleParams, ApiError> {
-    let temperature = within("temperature", parameters.temperature, 2.0)?;
-    let top_p = within("top_p", parameters.top_p, 1.0)?;
+    let temperature = within("temperature", parameters.temperature, 0.0..=2.0)?;
+    let top_p = within("top_p", parameters.top_p, 0.0..=1.0)?;
+    let frequency_penalty = parameters.frequency_penalty;
+    let frequency_penalty = within("frequency_penalty", frequency_penalty, -2.0..=2.0)?;
+    let presence_penalty = parameters.presence_penalty;
+    let presence_penalty = within("presence_penalty", presence_penalty, -2.0..=2.0)?;
+    let repetition_penalty = parameters.repetition_penalty;
+    let repetition_penalty = within("repetition_penalty", repetition_penalty, 0.01..=100.0)?;
     // By their definition these two are ignored, not refused, where they make no sense.
     let top_k = parameters.top_k.map(|k| k.clamp(0, u32::MAX.into()) as u32);
     let min_p = parameters
@@ -79,15 +87,24 @@ fn sample_params(
         top_p: top_p.or(defaults.top_p()).unwrap_or(1.0),
         top_k: top_k.or(defaults.top_k()).unwrap_or(0),
         min_p: min_p.or(defaults.min_p()).unwrap_or(0.0),
-        repetition_penalty: defaults.repetition_penalty().unwrap_or(1.0),
+        frequency_penalty: frequency_penalty.unwrap_or(0.0),
+        presence_penalty: presence_penalty.unwrap_or(0.0),
+        repetition_penalty: repetition_penalty
+            .or(defaults.repetition_penalty())
+            .unwrap_or(1.0),
         ..SampleParams::default()
     })
 }
 
-fn within(name: &str, value: Option<f32>, max: f32) -> Result<Option<f32>, ApiError> {
+fn within(
+    name: &str,
+    value: Option<f32>,
+    range: RangeInclusive<f32>,
+) -> Result<Option<f32>, ApiError> {
     match value {
-        Some(value) if !(0.0..=max).contains(&value) => {
-            let message = format!("'{name}' must be from 0 to {max}, not {value}");
+        Some(value) if !range.contains(&value) => {
+            let (min, max) = range.into_inner();
+            let message = format!("'{name}' must be from {min} to {max}, not {value}");
             Err(ApiError::invalid_parameter(name, message))
         }
         value => Ok(value),
@@ -155,6 +172,24 @@ mod tests {
     }
 
     #[test]
+    fn penalties_are_off_unless_somebody_wants_them() {
+        let penalties = |fields| {
+            let params = settings(fields).unwrap().params;
+            let SampleParams {
+                frequency_penalty,
+                presence_penalty,
+                repetition_penalty,
+                ..
+            } = params;
+            (frequency_penalty, presence_penalty, repetition_penalty)
+        };
+        assert_eq!(penalties(json!({})), (0.0, 0.0, 1.0));
+        let all =
+            json!({"frequency_penalty": 1, "presence_penalty": -2, "repetition_penalty": 1.1});
+        assert_eq!(penalties(all), (1.0, -2.0, 1.1));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_ignored_where_the_contract_says_so() {
         for (value, expected) in [(0.1, 0.1), (1.0, 1.0), (-0.1, 0.0), (1.5, 0.0)] {
             assert_eq!(
@@ -175,6 +210,9 @@ mod tests {
         check_refused(json!({"temperature": 2.1}), "temperature");
         check_refused(json!({"temperature": 1e300}), "temperature");
         check_refused(json!({"top_p": -0.1}), "top_p");
+        check_refused(json!({"frequency_penalty": -2.1}), "frequency_penalty");
+        check_refused(json!({"presence_penalty": 2.1}), "presence_penalty");
+        check_refused(json!({"repetition_penalty": 0}), "repetition_penalty");
         check_refused(json!({"max_tokens": 0}), "max_tokens");
         check_refused(json!({"max_completion_tokens": 0}), "max_completion_tokens");
         check_refused(json!({"stop": ["a", "b", "c", "d", "e"]}), "stop");
