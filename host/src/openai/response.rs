@@ -1,7 +1,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// An answer, or one chunk of a streamed one; `C` is how its kind writes a choice.
+// `C` is how its kind writes a choice.
+/// An answer, or one chunk of a streamed one.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Completion<C> {
     /// The same in all chunks of an answer.

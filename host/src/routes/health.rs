@@ -40,7 +40,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-/// The same as `/health`.
+/// The same as /health.
 #[utoipa::path(
     get,
     path = "/",

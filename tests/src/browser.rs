@@ -1,0 +1,192 @@
+//! A real browser: headless Chromium or Chrome, driven by chromedriver over WebDriver.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::PATIENCE;
+
+/// What the browser calls this machine. Pages may treat `localhost` as a special case.
+pub const HOST: &str = "tenon.test";
+
+/// A browser with one open page. Dropping it closes it.
+pub struct Browser {
+    http: reqwest::Client,
+    driver: Driver,
+    /// Where the driver takes commands.
+    session: String,
+}
+
+impl Browser {
+    /// A fresh one. None where it is not installed, which CI does not let pass.
+    pub async fn start() -> Option<Self> {
+        let Some(driver) = Driver::start() else {
+            assert!(env::var_os("CI").is_none(), "chromedriver is not installed");
+            eprintln!("skipped: chromedriver is not installed (.ci/setup --ci installs it)");
+            return None;
+        };
+        let sessions = format!("http://{}/session", driver.address);
+        let mut browser = Self {
+            http: reqwest::Client::new(),
+            session: sessions.clone(),
+            driver,
+        };
+        let capabilities = json!({"alwaysMatch": browser.driver.capabilities()});
+        let session = browser
+            .post("", json!({"capabilities": capabilities}))
+            .await;
+        let id = session["sessionId"].as_str().expect("a session");
+        browser.session = format!("{sessions}/{id}");
+        Some(browser)
+    }
+
+    /// Opens a page.
+    pub async fn open(&self, url: &str) {
+        self.post("/url", json!({"url": url})).await;
+    }
+
+    /// Clicks on an element, as soon as there is one.
+    pub async fn click(&self, css: &str) {
+        let element = self.find(css).await;
+        self.post(&format!("{element}/click"), json!({})).await;
+    }
+
+    /// Types into an element, as soon as there is one.
+    pub async fn type_into(&self, css: &str, text: &str) {
+        let element = self.find(css).await;
+        self.post(&format!("{element}/value"), json!({"text": text}))
+            .await;
+    }
+
+    /// The text that an element shows, as soon as there is one.
+    pub async fn text(&self, css: &str) -> String {
+        let element = self.find(css).await;
+        let text = self
+            .command(Method::GET, &format!("{element}/text"), json!(null))
+            .await;
+        text.as_str().expect("a text").to_owned()
+    }
+
+    /// The addresses of all requests since this was last asked.
+    pub async fn requests(&self) -> Vec<String> {
+        let entries = self.post("/se/log", json!({"type": "performance"})).await;
+        let events = entries.as_array().expect("a log").iter().map(|entry| {
+            let event = entry["message"].as_str().expect("an event");
+            serde_json::from_str::<Value>(event).expect("JSON")["message"].take()
+        });
+        events
+            .filter(|event| event["method"] == "Network.requestWillBeSent")
+            .map(|event| {
+                event["params"]["request"]["url"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect()
+    }
+
+    async fn find(&self, css: &str) -> String {
+        let selector = json!({"using": "css selector", "value": css});
+        let element = self.post("/element", selector).await;
+        let id = element
+            .as_object()
+            .and_then(|element| element.values().next());
+        format!(
+            "/element/{}",
+            id.and_then(Value::as_str).expect("an element")
+        )
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        self.command(Method::POST, path, body).await
+    }
+
+    async fn command(&self, method: Method, path: &str, body: Value) -> Value {
+        let mut request = self.http.request(method, format!("{}{path}", self.session));
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("chromedriver answers");
+        let status = response.status();
+        let mut answer: Value = response.json().await.expect("JSON");
+        assert!(status.is_success(), "{path} {body}: {answer:#}");
+        answer["value"].take()
+    }
+}
+
+/// Chromedriver and the browser that it starts.
+struct Driver {
+    process: Child,
+    address: String,
+    profile: TempDir,
+}
+
+impl Driver {
+    fn start() -> Option<Self> {
+        let mut process = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let output = BufReader::new(process.stdout.take().expect("a pipe"));
+        let line = output
+            .lines()
+            .map_while(Result::ok)
+            .find(|line| line.contains("started successfully on port "))
+            .expect("chromedriver starts");
+        let (_, port) = line.rsplit_once(' ').expect("a port");
+        Some(Self {
+            process,
+            address: format!("127.0.0.1:{}", port.trim_end_matches('.')),
+            profile: TempDir::new().expect("a temporary directory"),
+        })
+    }
+
+    fn capabilities(&self) -> Value {
+        let profile = format!("--user-data-dir={}", self.profile.path().display());
+        // No other host can be reached, so nothing but the page itself can fill it.
+        let hosts = format!("--host-resolver-rules=MAP {HOST} 127.0.0.1, MAP * ~NOTFOUND");
+        let arguments = [
+            "--headless",
+            // Chromium refuses to run as root with it.
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+            "--window-size=1200,1600",
+            &hosts,
+            &profile,
+        ];
+        json!({
+            "browserName": "chrome",
+            "timeouts": {"implicit": PATIENCE.as_millis()},
+            "goog:chromeOptions": {"args": arguments},
+            "goog:loggingPrefs": {"performance": "ALL"},
+        })
+    }
+}
+
+impl Drop for Driver {
+    /// Killing it would leave the browser behind.
+    fn drop(&mut self) {
+        let request = format!("GET /shutdown HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        let asked = TcpStream::connect(&self.address)
+            .and_then(|mut stream| stream.write_all(request.as_bytes()));
+        if asked.is_err() {
+            let _ = self.process.kill();
+        }
+        let _ = self.process.wait();
+    }
+}
