@@ -3,9 +3,11 @@
 mod artifacts;
 mod browser;
 mod client;
+mod exactness;
 mod server;
 
 pub use artifacts::{Artifacts, artifacts};
 pub use browser::{Browser, HOST};
 pub use client::{Client, Event, Events, Stream, chat, text};
+pub use exactness::{Judge, TOLERANCE};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2};
