@@ -149,7 +149,7 @@ pub trait Session {
     ///
     /// # Errors
     /// What concerns one request (`NO_ALLOWED_TOKEN`, `BAD_LOGITS`) goes into its [`Sampled::status`]. An error here
-    /// (`DEVICE_LOST`, `INVALID` for a row that does not exist) makes the host drop the session.
+    /// fails every request: `INVALID` for a row that does not exist; after `DEVICE_LOST` the host drops the session.
     fn sample(
         &mut self,
         sampler: &mut CpuSampler,

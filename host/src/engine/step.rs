@@ -46,31 +46,24 @@ impl Stepper {
     /// Takes every sequence one step further. An error is the end of the session.
     pub fn step(&mut self) -> Result<(), Error> {
         self.scheduler.schedule(&mut self.session, &mut self.plan);
-        if self.forward()? {
-            self.sample()?;
-            self.settle();
+        if self.plan.spans.is_empty() {
+            return Ok(());
+        }
+        match self.forward().and_then(|()| self.sample()) {
+            Ok(()) => self.settle(),
+            Err(error) if is_fatal(error.code) => return Err(error),
+            Err(error) => self.refused(&error),
         }
         Ok(())
     }
 
-    /// Puts the batch through the model. False if nothing was computed.
-    fn forward(&mut self) -> Result<bool, Error> {
-        if self.plan.spans.is_empty() {
-            return Ok(false);
-        }
+    /// Puts the batch through the model.
+    fn forward(&mut self) -> Result<(), Error> {
         self.outs.clear();
         self.outs.resize(self.plan.spans.len(), SpanOut::default());
-        let batch = Batch::new(&self.plan.tokens, &self.plan.spans);
-        let forwarded = self.session.forward(&batch, &mut self.outs);
         self.metrics.steps.inc();
-        match forwarded {
-            Ok(()) => Ok(true),
-            Err(error) if is_fatal(error.code) => Err(error),
-            Err(error) => {
-                self.refused(&error);
-                Ok(false)
-            }
-        }
+        let batch = Batch::new(&self.plan.tokens, &self.plan.spans);
+        self.session.forward(&batch, &mut self.outs)
     }
 
     /// Picks the next token of every sequence whose tokens are all computed.
@@ -129,7 +122,7 @@ impl Stepper {
         }
     }
 
-    /// The backend computed nothing of the batch: it lacks room for all of it, or something is wrong with it.
+    /// The backend refused the whole batch: it lacks room for it, or something is wrong with it.
     fn refused(&mut self, error: &Error) {
         match error.code {
             Code::NO_KV_SPACE if self.scheduler.preempt_youngest(&mut self.session) => {}
