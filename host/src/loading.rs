@@ -18,7 +18,7 @@ use crate::{
 /// Loads every model, one after the other. Those that fail say so in `/health`; an error if all of them do.
 pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
     let registry = registry(&config.plugins)?;
-    let mut failures = 0;
+    let mut failures = Vec::new();
     for (model, served) in config.models.iter().zip(app.models()) {
         match load(model, &registry, app) {
             Ok(loaded) => {
@@ -32,14 +32,17 @@ pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
             }
             Err(why) => {
                 let why = format!("{why:#}");
-                error!(model = served.id, "model failed: {why}");
-                served.set_state(ModelState::Failed(why));
-                failures += 1;
+                served.set_state(ModelState::Failed(why.clone()));
+                failures.push((&served.id, why));
             }
         }
     }
-    if failures == config.models.len() {
-        bail!("no model can be served; the log says why");
+    if failures.len() == config.models.len() {
+        let why: Vec<_> = failures.into_iter().map(|(_, why)| why).collect();
+        bail!("no model can be served: {}", why.join("; "));
+    }
+    for (model, why) in failures {
+        error!(model, "model failed: {why}");
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::PATIENCE;
 
-/// What the browser calls this machine. Pages may treat `localhost` as a special case.
+/// What the browser calls this machine: Swagger UI asks less of other hosts where it is at `localhost`.
 pub const HOST: &str = "tenon.test";
 
 /// A browser with one open page. Dropping it closes it.

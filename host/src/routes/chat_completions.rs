@@ -76,8 +76,35 @@ use crate::{
             status = 200,
             description = "The answer; in pieces if `stream` is true.",
             content(
-                (Completion<ChatChoice> = "application/json"),
-                (Completion<ChatChunkChoice> = "text/event-stream"),
+                (Completion<ChatChoice> = "application/json", example = json!({
+                    "id": "chatcmpl-4aec860564224a67873b0a0e3837a4bf",
+                    "object": "chat.completion",
+                    "created": 1767225600,
+                    "model": "SmolLM2-135M-Instruct",
+                    "choices": [{
+                        "index": 0,
+                        "message": {
+                            "role": "assistant",
+                            "content": "The capital of France is Paris.",
+                            "refusal": null,
+                        },
+                        "logprobs": null,
+                        "finish_reason": "stop",
+                    }],
+                    "usage": {"prompt_tokens": 37, "completion_tokens": 7, "total_tokens": 44},
+                })),
+                (Completion<ChatChunkChoice> = "text/event-stream", example = json!({
+                    "id": "chatcmpl-4aec860564224a67873b0a0e3837a4bf",
+                    "object": "chat.completion.chunk",
+                    "created": 1767225600,
+                    "model": "SmolLM2-135M-Instruct",
+                    "choices": [{
+                        "index": 0,
+                        "delta": {"content": "The"},
+                        "logprobs": null,
+                        "finish_reason": null,
+                    }],
+                })),
             ),
         ),
         AnyError,

@@ -55,8 +55,31 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
             status = 200,
             description = "The continuation; in pieces if `stream` is true.",
             content(
-                (Completion<CompletionChoice> = "application/json"),
-                (Completion<CompletionChoice> = "text/event-stream"),
+                (Completion<CompletionChoice> = "application/json", example = json!({
+                    "id": "cmpl-0e3837a4bf4aec860564224a67873b0a",
+                    "object": "text_completion",
+                    "created": 1767225600,
+                    "model": "SmolLM2-135M-Instruct",
+                    "choices": [{
+                        "text": ", in a small village,",
+                        "index": 0,
+                        "logprobs": null,
+                        "finish_reason": "length",
+                    }],
+                    "usage": {"prompt_tokens": 4, "completion_tokens": 16, "total_tokens": 20},
+                })),
+                (Completion<CompletionChoice> = "text/event-stream", example = json!({
+                    "id": "cmpl-0e3837a4bf4aec860564224a67873b0a",
+                    "object": "text_completion",
+                    "created": 1767225600,
+                    "model": "SmolLM2-135M-Instruct",
+                    "choices": [{
+                        "text": ", in",
+                        "index": 0,
+                        "logprobs": null,
+                        "finish_reason": null,
+                    }],
+                })),
             ),
         ),
         AnyError,
