@@ -38,6 +38,7 @@ use crate::{
                     "model": "",
                     "messages": [{"role": "user", "content": "What is the capital of France?"}],
                     "max_tokens": 32,
+                    "temperature": 0,
                 }),
             )),
             ("Conversation" = (
