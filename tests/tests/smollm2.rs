@@ -155,7 +155,7 @@ fn plain(message: &str) -> Value {
 
 async fn greedy(client: &Client, question: &str) -> String {
     let mut body = plain(question);
-    body["max_tokens"] = json!(32);
+    body["max_tokens"] = json!(24);
     client.stream(PLAIN, &body).await.text()
 }
 
@@ -165,9 +165,11 @@ async fn prompt_tokens(client: &Client, path: &str, mut body: Value) -> u64 {
     answer["usage"]["prompt_tokens"].as_u64().unwrap()
 }
 
+/// Checks what can be known of an answer that is left to chance. It may even be empty.
 async fn check_example(client: &Client, path: &str, body: &Value) -> String {
     let (status, answer) = client.post(path, body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
-    assert!(text(&answer).len() > 10, "{answer}");
+    let reason = &answer["choices"][0]["finish_reason"];
+    assert!(reason == "stop" || reason == "length", "{answer}");
     text(&answer).to_owned()
 }
