@@ -172,8 +172,8 @@ impl Events {
         }
     }
 
-    /// Waits for the first text.
-    pub async fn first_text(&mut self) -> String {
+    /// Waits for the next text.
+    pub async fn next_text(&mut self) -> String {
         loop {
             match self.next().await.expect("a text") {
                 Event::Chunk(chunk) if !text(&chunk).is_empty() => return text(&chunk).to_owned(),

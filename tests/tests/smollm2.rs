@@ -1,5 +1,7 @@
 //! A real model, through llama.cpp. Tests with `smollm2` in their names run one at a time.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -56,7 +58,7 @@ async fn smollm2_answers_a_crowd_as_it_answers_each_alone() {
     let together = join_all(QUESTIONS.map(|question| greedy(&client, question))).await;
     let mut judge = Judge::smollm2();
     for ((question, alone), together) in QUESTIONS.iter().zip(&alone).zip(&together) {
-        for answer in [alone, together] {
+        for answer in BTreeSet::from([alone, together]) {
             let gap = judge.worst_gap(&template(question), answer);
             assert!(gap <= TOLERANCE, "{gap}: {question}\n{alone}\n{together}");
         }

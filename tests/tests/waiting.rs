@@ -35,7 +35,7 @@ async fn a_full_queue_sends_away_and_those_in_it_get_their_turn() {
     let mut server = ServerOptions::echo(20).config(config).start();
     let client = server.client();
     let mut running = client.open(CHAT, &greedy(&"x".repeat(4000))).await;
-    running.first_text().await;
+    running.next_text().await;
     let waiting = client.open(CHAT, &greedy("I can wait")).await;
     for stream in [false, true] {
         let mut body = greedy("I cannot");
