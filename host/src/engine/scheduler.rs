@@ -162,21 +162,20 @@ impl Scheduler {
         }
     }
 
-    /// Sees to it that every decoding sequence finds a place for its token.
+    /// Sees to it that the running sequences find places for all that they still have to store.
     fn make_room(&mut self, session: &mut Session) {
-        let decoding = |s: &&Sequence| s.pending() == 1;
-        while (self.ledger.free_tokens() as usize) < self.running.iter().filter(decoding).count() {
-            if !self.preempt_youngest(session) {
-                return;
-            }
-        }
+        while self.ledger.free_tokens() < self.promised() && self.preempt_youngest(session) {}
+    }
+
+    /// Places that running sequences still need.
+    fn promised(&self) -> u32 {
+        self.running.iter().map(Sequence::pending).sum()
     }
 
     /// Admits the sequence that waits longest, if there is room for it.
     fn admit(&mut self) -> Option<&Sequence> {
-        let promised: u32 = self.running.iter().map(Sequence::pending).sum();
         let needed = self.waiting.front()?.pending();
-        if self.ledger.free_tokens() < promised + needed {
+        if self.ledger.free_tokens() < self.promised() + needed {
             return None;
         }
         let slot = self.free_slots.pop()?;
