@@ -189,9 +189,14 @@ pub struct ModelInfo {
     pub eos: Vec<u32>,
     /// Jinja source with Hugging Face semantics. None: the model cannot chat.
     pub chat_template: Option<String>,
-    /// Current level of the weights, for example `Q4_1`. May be empty.
+    /// Current level of the weights, for example `Q4_1`; [`levels`](crate::levels) has the names. May be empty.
     pub quantization: String,
-    /// Levels that [`Model::requantize`](crate::Model::requantize) takes, from the most to the least faithful.
+    /// Level of the weights on disk, which levels are made from. Empty: the same as `quantization`.
+    pub source_quantization: String,
+    /// Tensors that are at another type than the level says, because their shape does not divide into its blocks.
+    pub fallback_tensors: u32,
+    /// Levels that [`Model::requantize`](crate::Model::requantize) takes, from the most to the least faithful, named as in
+    /// [`levels`](crate::levels). The host matches spellings.
     pub requantize_levels: Vec<String>,
     /// What it can do beyond the basics.
     pub capabilities: Capabilities,

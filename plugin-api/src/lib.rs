@@ -16,6 +16,7 @@
 #![deny(missing_docs)]
 
 pub mod abi;
+pub mod levels;
 pub mod sampler;
 
 mod backend;

@@ -23,6 +23,15 @@ pub struct KeyValue {
     pub value: RString,
 }
 
+impl KeyValue {
+    fn new(key: &str, value: impl Into<RString>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+}
+
 /// [`Error`] as it crosses.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
@@ -114,6 +123,11 @@ pub struct ModelInfoRecord {
     pub sampling: SamplingDefaults,
     pub meta: RVec<KeyValue>,
 }
+
+/// In [`ModelInfoRecord::meta`]: [`ModelInfo::source_quantization`].
+const SOURCE_QUANTIZATION: &str = "source_quantization";
+/// In [`ModelInfoRecord::meta`]: [`ModelInfo::fallback_tensors`].
+const FALLBACK_TENSORS: &str = "fallback_tensors";
 
 /// [`SessionArgs`] as it crosses.
 #[repr(C)]
@@ -291,7 +305,11 @@ impl From<ModelInfo> for ModelInfoRecord {
             requantize_levels: strings_out(plain.requantize_levels),
             capabilities: plain.capabilities,
             sampling: plain.sampling,
-            meta: RVec::new(),
+            meta: vec![
+                KeyValue::new(SOURCE_QUANTIZATION, plain.source_quantization),
+                KeyValue::new(FALLBACK_TENSORS, plain.fallback_tensors.to_string()),
+            ]
+            .into(),
         }
     }
 }
@@ -309,6 +327,10 @@ impl From<ModelInfoRecord> for ModelInfo {
             eos: record.eos.into(),
             chat_template: record.chat_template.into_option().map(String::from),
             quantization: record.quantization.into(),
+            source_quantization: text(&record.meta, SOURCE_QUANTIZATION).into(),
+            fallback_tensors: text(&record.meta, FALLBACK_TENSORS)
+                .parse()
+                .unwrap_or_default(),
             requantize_levels: strings_in(record.requantize_levels),
             capabilities: record.capabilities,
             sampling: record.sampling,
@@ -367,10 +389,38 @@ impl TryFrom<VocabularyRecord> for Vocabulary {
     }
 }
 
+/// The value of a key; empty where it is missing.
+fn text<'a>(meta: &'a [KeyValue], key: &str) -> &'a str {
+    let found = meta.iter().find(|fact| fact.key == key);
+    found.map_or("", |fact| fact.value.as_str())
+}
+
 fn strings_out(plain: Vec<String>) -> RVec<RString> {
     plain.into_iter().map(RString::from).collect()
 }
 
 fn strings_in(record: RVec<RString>) -> Vec<String> {
     record.into_iter().map(String::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_that_cross_in_meta_arrive() {
+        let info = ModelInfo {
+            source_quantization: "Q4_1".into(),
+            fallback_tensors: 7,
+            ..ModelInfo::default()
+        };
+        assert_eq!(ModelInfo::from(ModelInfoRecord::from(info.clone())), info);
+    }
+
+    #[test]
+    fn facts_of_a_plugin_that_does_not_know_them_are_empty() {
+        let mut record = ModelInfoRecord::from(ModelInfo::default());
+        record.meta.clear();
+        assert_eq!(ModelInfo::from(record), ModelInfo::default());
+    }
 }
