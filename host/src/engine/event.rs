@@ -1,6 +1,6 @@
 //! What goes into an engine and what comes out.
 
-use tenon_plugin_api::{Error, SampleParams};
+use tenon_plugin_api::{Error, SampleParams, TokenBias, TokenLogprob};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// A request, in tokens.
@@ -8,12 +8,34 @@ use tokio::sync::mpsc::UnboundedReceiver;
 pub struct Generate {
     /// At least one token, shorter than the context.
     pub prompt: Vec<u32>,
-    /// At least 1. The end of the context may come first.
+    /// The end of the context may come first. 0 only puts the prompt in, which is of use to score it.
     pub max_tokens: u32,
     /// How to choose tokens.
     pub params: SampleParams,
     /// The same seed gives the same draws, alone or in a crowd.
     pub seed: u64,
+    /// Added to the logits at every step. Each token at most once, below the vocabulary's size.
+    pub bias: Vec<TokenBias>,
+    /// Whether tokens come with their log-probabilities.
+    pub scoring: Option<Scoring>,
+}
+
+/// Which log-probabilities are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Scoring {
+    /// How many of the most likely tokens at each place.
+    pub top: u32,
+    /// Whether those of the prompt, from its second token on, are wanted too. Then all of it is computed.
+    pub prompt: bool,
+}
+
+/// How likely a token was in the model's own distribution: before bias, penalties, temperature and mask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logprobs {
+    /// The token's own log-probability (natural).
+    pub logprob: f32,
+    /// The most likely tokens at its place, most likely first.
+    pub top: Vec<TokenLogprob>,
 }
 
 /// The answer as it comes. Dropping it cancels the sequence at the next step.
@@ -29,8 +51,14 @@ impl Generation {
 /// What a sequence sends.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// The next token of the prompt, from its second on, was scored. These come before the first [`Event::Token`].
+    Scored(Box<Logprobs>),
     /// The next token. The one that ends the text is not sent.
-    Token { token: u32 },
+    Token {
+        token: u32,
+        /// Only if asked for.
+        logprobs: Option<Box<Logprobs>>,
+    },
     /// The last event of a complete answer.
     Finished { reason: FinishReason },
     /// The last event of a failed one.

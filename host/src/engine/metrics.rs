@@ -32,7 +32,7 @@ impl EngineMetrics {
                 "tenon_engine_computed_tokens_total",
                 "Tokens put through the model: prompts, answers and what had to be computed anew",
             )?,
-            generated_tokens: counter("tenon_engine_generated_tokens_total", "Tokens sampled")?,
+            generated_tokens: counter("tenon_engine_generated_tokens_total", "Tokens of answers")?,
             preemptions: counter(
                 "tenon_engine_preemptions_total",
                 "Sequences put back to be computed anew",

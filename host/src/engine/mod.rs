@@ -7,6 +7,7 @@
 
 mod event;
 mod metrics;
+mod picks;
 mod queue;
 mod scheduler;
 mod sequence;
@@ -24,7 +25,7 @@ use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use crate::plugin::{Model, Tokenizer};
 
-pub use event::{Event, FinishReason, Generate, Generation, SubmitError};
+pub use event::{Event, FinishReason, Generate, Generation, Logprobs, Scoring, SubmitError};
 pub use metrics::EngineMetrics;
 use queue::Queue;
 use sequence::Sequence;

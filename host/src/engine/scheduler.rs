@@ -29,20 +29,26 @@ pub struct Plan {
     pub tokens: Vec<u32>,
     pub spans: Vec<Span>,
     max_batch_tokens: u32,
+    /// Rows of logits that may still be asked for.
+    free_rows: u32,
+    max_rows: u32,
 }
 
 impl Plan {
-    pub fn new(max_batch_tokens: u32) -> Self {
+    pub fn new(granted: &SessionInfo) -> Self {
         Self {
-            tokens: Vec::with_capacity(max_batch_tokens as usize),
+            tokens: Vec::with_capacity(granted.max_batch_tokens as usize),
             spans: Vec::new(),
-            max_batch_tokens,
+            max_batch_tokens: granted.max_batch_tokens,
+            free_rows: granted.max_rows,
+            max_rows: granted.max_rows,
         }
     }
 
     fn clear(&mut self) {
         self.tokens.clear();
         self.spans.clear();
+        self.free_rows = self.max_rows;
     }
 
     fn room(&self) -> u32 {
@@ -52,9 +58,13 @@ impl Plan {
     /// Adds as many pending tokens of a sequence as fit.
     fn add(&mut self, sequence: &Sequence) {
         let len = sequence.pending().min(self.room());
+        // Each token less needs a row less, if any.
+        let len = len - sequence.rows(len).saturating_sub(self.free_rows);
         if len == 0 {
             return;
         }
+        let rows = sequence.rows(len);
+        self.free_rows -= rows;
         let from = sequence.computed as usize;
         let tokens = &sequence.tokens[from..from + len as usize];
         self.tokens.extend_from_slice(tokens);
@@ -62,7 +72,7 @@ impl Plan {
             seq: sequence.slot,
             position: sequence.computed,
             len,
-            rows: (len == sequence.pending()).into(),
+            rows,
             ..Span::default()
         });
     }

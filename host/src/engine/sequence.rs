@@ -1,9 +1,14 @@
 //! A sequence: one token stream and its state.
 
-use tenon_plugin_api::SampleParams;
+use std::ops::Range;
+
+use tenon_plugin_api::{SampleParams, SampleRequest, TokenBias};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Event, FinishReason, Generate, queue::Ticket, token_counts::TokenCounts};
+use super::{
+    Event, FinishReason, Generate, Logprobs, Scoring, picks::Pick, queue::Ticket,
+    token_counts::TokenCounts,
+};
 
 /// One token stream. Belongs to the model thread from its arrival on.
 pub struct Sequence {
@@ -13,9 +18,13 @@ pub struct Sequence {
     pub computed: u32,
     /// The sequence's id in the session. Meaningful while it runs.
     pub slot: u32,
-    pub params: SampleParams,
+    params: SampleParams,
     /// Counted where there are penalties; else it stays empty.
-    pub counts: TokenCounts,
+    counts: TokenCounts,
+    bias: Vec<TokenBias>,
+    scoring: Option<Scoring>,
+    /// Positions whose logits the prompt's next tokens are still to be scored by. Empty unless that was asked for.
+    unscored: Range<u32>,
     /// How often it had to begin anew because the backend lost it.
     pub losses: u32,
     /// Its place in the queue, until it runs for the first time.
@@ -41,11 +50,19 @@ impl Sequence {
             true => TokenCounts::of_prompt(&request.prompt),
             false => TokenCounts::default(),
         };
+        // The logits of a token's position say how likely the next one is.
+        let unscored = match request.scoring {
+            Some(Scoring { prompt: true, .. }) => 0..request.prompt.len() as u32 - 1,
+            _ => 0..0,
+        };
         Self {
             computed: 0,
             slot: u32::MAX,
             params: request.params,
             counts,
+            bias: request.bias,
+            scoring: request.scoring,
+            unscored,
             losses: 0,
             ticket: Some(ticket),
             seed: request.seed,
@@ -60,6 +77,33 @@ impl Sequence {
         self.tokens.len() as u32 - self.computed
     }
 
+    /// How many of the last of the next `len` pending tokens need logits.
+    pub fn rows(&self, len: u32) -> u32 {
+        let end = self.computed + len;
+        if self.unscored.is_empty() {
+            (len == self.pending()).into()
+        } else {
+            end.saturating_sub(self.unscored.start.max(self.computed))
+        }
+    }
+
+    /// What to do with the logits of this position, which are in `row`.
+    pub fn request(&self, position: u32, row: u32) -> SampleRequest<'_> {
+        let mut request = SampleRequest::new(row);
+        if let Some(scoring) = self.scoring {
+            (request.logprob, request.top_logprobs) = (1, scoring.top);
+        }
+        if let Some(&scored) = self.tokens.get(position as usize + 1) {
+            request.forced = scored;
+            return request;
+        }
+        request.params = self.params;
+        request.draw = self.draw();
+        request
+            .with_counts(self.counts.as_slice())
+            .with_bias(&self.bias)
+    }
+
     /// Whether nobody listens any more.
     pub fn is_abandoned(&self) -> bool {
         self.events.is_closed()
@@ -70,8 +114,20 @@ impl Sequence {
         mix(mix(self.seed).wrapping_add(self.tokens.len() as u64))
     }
 
-    /// Takes the next token. Returns whether the sequence is over.
-    pub fn push(&mut self, token: u32, ends: bool) -> bool {
+    /// Takes what came of its next row. Returns whether the sequence is over.
+    pub fn take(&mut self, pick: &Pick<'_>, ends: bool) -> bool {
+        if self.unscored.next().is_some() {
+            self.send(Event::Scored(pick.logprobs()));
+            return false;
+        }
+        let logprobs = self.scoring.map(|_| pick.logprobs());
+        self.push(pick.token, logprobs, ends)
+    }
+
+    fn push(&mut self, token: u32, logprobs: Option<Box<Logprobs>>, ends: bool) -> bool {
+        if self.is_full() {
+            return self.finish(FinishReason::Length);
+        }
         if ends {
             return self.finish(FinishReason::Stop);
         }
@@ -79,8 +135,12 @@ impl Sequence {
         if self.params.penalizes() {
             self.counts.push(token);
         }
-        self.send(Event::Token { token });
-        self.tokens.len() >= self.max_len && self.finish(FinishReason::Length)
+        self.send(Event::Token { token, logprobs });
+        self.is_full() && self.finish(FinishReason::Length)
+    }
+
+    fn is_full(&self) -> bool {
+        self.tokens.len() >= self.max_len
     }
 
     /// Tells the listener that the sequence failed.

@@ -1,11 +1,10 @@
 //! One step of the engine: schedule → forward → sample → settle.
 
-use std::mem;
-
-use tenon_plugin_api::{Batch, Code, Error, SampleRequest, Sampled, SpanOut};
+use tenon_plugin_api::{Batch, Code, Error, SpanOut};
 
 use super::{
     metrics::EngineMetrics,
+    picks::Picks,
     scheduler::{Plan, Scheduler},
 };
 use crate::plugin::Session;
@@ -17,10 +16,7 @@ pub struct Stepper {
     plan: Plan,
     /// `[spans]`
     outs: Vec<SpanOut>,
-    /// One for each row, in batch order. Empty between steps, because they borrow from sequences.
-    requests: Vec<SampleRequest<'static>>,
-    /// `[requests]`
-    sampled: Vec<Sampled<'static>>,
+    picks: Picks,
     /// Tokens that end a text.
     eos: Vec<u32>,
     metrics: EngineMetrics,
@@ -33,11 +29,10 @@ impl Stepper {
     pub fn new(session: Session, eos: Vec<u32>, metrics: EngineMetrics) -> Self {
         Self {
             scheduler: Scheduler::new(session.info(), metrics.clone()),
-            plan: Plan::new(session.info().max_batch_tokens),
+            plan: Plan::new(session.info()),
             session,
             outs: Vec::new(),
-            requests: Vec::new(),
-            sampled: Vec::new(),
+            picks: Picks::default(),
             eos,
             metrics,
         }
@@ -66,33 +61,22 @@ impl Stepper {
         self.session.forward(&batch, &mut self.outs)
     }
 
-    /// Picks the next token of every sequence whose tokens are all computed.
+    /// Picks the next token of every sequence whose tokens are all computed, and scores what is to be scored.
     fn sample(&mut self) -> Result<(), Error> {
-        let mut requests = recycled(mem::take(&mut self.requests));
-        self.sampled.clear();
-        for (span, out) in self.plan.spans.iter().zip(&self.outs) {
-            if out.status == Code::OK && span.rows > 0 {
-                let mut request = SampleRequest::new(out.first_row);
-                if let Some(sequence) = self.scheduler.running.iter().find(|s| s.slot == span.seq) {
-                    request = request.with_counts(sequence.counts.as_slice());
-                    request.params = sequence.params;
-                    request.draw = sequence.draw();
-                }
-                requests.push(request);
-                self.sampled.push(Sampled::new(&mut []));
-            }
-        }
-        let sampled = match requests.is_empty() {
-            true => Ok(()),
-            false => self.session.sample(&requests, &mut self.sampled),
-        };
-        self.requests = recycled(requests);
-        sampled
+        let running = &self.scheduler.running;
+        let spans = self.plan.spans.iter().zip(&self.outs);
+        let requests = spans.filter_map(|(span, out)| {
+            let sequence = running.iter().find(|s| s.slot == span.seq)?;
+            let first = span.position + span.len - span.rows;
+            let request = move |at| sequence.request(first + at, out.first_row + at);
+            (out.status == Code::OK).then(|| (0..span.rows).map(request))
+        });
+        self.picks.sample(&mut self.session, requests.flatten())
     }
 
-    /// Books what was computed and gives each sequence its token.
+    /// Books what was computed and gives each sequence what was picked for it.
     fn settle(&mut self) {
-        let mut rows = 0;
+        let mut request = 0;
         for at in 0..self.plan.spans.len() {
             let (span, status) = (self.plan.spans[at], self.outs[at].status);
             if status != Code::OK {
@@ -101,23 +85,28 @@ impl Stepper {
             }
             self.scheduler.commit(&span);
             self.metrics.computed_tokens.inc_by(span.len.into());
-            if span.rows > 0 {
-                let (token, status) = (self.sampled[rows].token, self.sampled[rows].status);
-                rows += 1;
-                match status {
-                    Code::OK => self.push(span.seq, token),
-                    code => self.fail(span.seq, Error::new(code, "no token could be sampled")),
-                }
+            for _ in 0..span.rows {
+                self.give(span.seq, request);
+                request += 1;
             }
         }
     }
 
-    fn push(&mut self, slot: u32, token: u32) {
-        let ends = self.eos.contains(&token);
-        self.metrics.generated_tokens.inc();
+    /// Gives a sequence what was picked, unless it ended with an earlier row.
+    fn give(&mut self, slot: u32, request: usize) {
         let running = &mut self.scheduler.running;
-        let sequence = running.iter_mut().find(|s| s.slot == slot);
-        if sequence.is_some_and(|sequence| sequence.push(token, ends)) {
+        let Some(sequence) = running.iter_mut().find(|s| s.slot == slot) else {
+            return;
+        };
+        let length = sequence.tokens.len();
+        let over = match self.picks.get(request) {
+            Ok(pick) => sequence.take(&pick, self.eos.contains(&pick.token)),
+            Err(code) => return self.fail(slot, Error::new(code, "no token could be sampled")),
+        };
+        if sequence.tokens.len() > length {
+            self.metrics.generated_tokens.inc();
+        }
+        if over {
             self.scheduler.remove(&mut self.session, slot);
         }
     }
@@ -170,11 +159,4 @@ impl Stepper {
 /// Whether the session cannot be used after this error.
 fn is_fatal(code: Code) -> bool {
     matches!(code, Code::PANICKED | Code::DEVICE_LOST)
-}
-
-/// The same buffer, emptied, for requests that borrow from something else.
-fn recycled<'a>(mut requests: Vec<SampleRequest<'_>>) -> Vec<SampleRequest<'a>> {
-    requests.clear();
-    // Collecting a vector's own iterator keeps its allocation. Nothing is left that could be mapped.
-    requests.into_iter().map(|_| unreachable!()).collect()
 }

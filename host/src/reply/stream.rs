@@ -56,7 +56,8 @@ impl Reply {
                 return Some(Ok(delta));
             }
             match self.generation.as_mut()?.next().await {
-                Some(Event::Token { token }) => self.take_token(token),
+                Some(Event::Token { token, .. }) => self.take_token(token),
+                Some(Event::Scored(_)) => {}
                 Some(Event::Finished { reason }) => self.finish(reason),
                 Some(Event::Failed(error)) => return Some(Err(self.fail(error))),
                 None => return Some(Err(self.fail(cut_off()))),

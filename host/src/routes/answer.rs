@@ -98,6 +98,8 @@ pub async fn answer<F: Format>(
         max_tokens: settings.max_tokens.unwrap_or(u32::MAX),
         params: settings.params,
         seed: settings.seed,
+        bias: Vec::new(),
+        scoring: None,
     })?;
     let meter = app.metrics.meter(&served.id, prompt_tokens);
     let vocabulary = model.engine.vocabulary().clone();
