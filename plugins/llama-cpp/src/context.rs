@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Most tokens that llama.cpp computes at once: larger batches are cut. Larger costs memory and gains no speed on a CPU.
-const MICRO_BATCH_TOKENS: u32 = 512;
+pub const MICRO_BATCH_TOKENS: u32 = 512;
 /// Most memory for a KV pool whose size nobody chose.
 const DEFAULT_KV_BYTES: u64 = 2 << 30;
 /// Most tokens in a KV pool whose size nobody chose.

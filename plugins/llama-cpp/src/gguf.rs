@@ -9,9 +9,9 @@ use std::{
 };
 
 use llama_cpp_sys_2 as sys;
-use tenon_plugin_api::{Error, Result};
+use tenon_plugin_api::{Error, Result, levels::TENSOR_TYPES};
 
-use crate::log;
+use crate::{file_types, log};
 
 const MAGIC: &[u8] = b"GGUF";
 
@@ -25,6 +25,10 @@ pub struct Header {
     /// Of a model that is split into files: which one this is, from 0, and how many there are. Else 0 of 1.
     pub part: u16,
     pub parts: u16,
+    /// Quantization level, as far as it is known.
+    pub level: String,
+    /// Bytes of all tensors of this file.
+    pub tensor_bytes: u64,
     /// Where the last tensor ends.
     end_bytes: u64,
 }
@@ -59,13 +63,26 @@ pub fn read_model(path: &Path) -> Result<Header> {
 /// # Errors
 /// `IO`, or `INVALID` with what is wrong with which file.
 pub fn check_model(path: &Path) -> Result<()> {
-    let first = read_model(path)?;
-    check_size(path, &first)?;
-    for part in 1..first.parts {
-        let path = part_path(path, part, first.parts)?;
-        check_size(&path, &read(&path)?)?;
+    for (path, header) in read_parts(path)? {
+        check_size(&path, &header)?;
     }
     Ok(())
+}
+
+/// The files of a model, the first one first.
+///
+/// # Errors
+/// As [`check_model`].
+pub fn read_parts(path: &Path) -> Result<Vec<(PathBuf, Header)>> {
+    let first = read_model(path)?;
+    let mut parts = Vec::new();
+    for part in 1..first.parts {
+        let path = part_path(path, part, first.parts)?;
+        let header = read(&path)?;
+        parts.push((path, header));
+    }
+    parts.insert(0, (path.to_owned(), first));
+    Ok(parts)
 }
 
 fn check_size(path: &Path, header: &Header) -> Result<()> {
@@ -102,8 +119,10 @@ fn read(path: &Path) -> Result<Header> {
     Ok(Header {
         architecture: file.text(c"general.architecture").unwrap_or_default(),
         kind: file.text(c"general.type").unwrap_or_else(|| "model".into()),
-        part: file.number(c"split.no").unwrap_or(0),
-        parts: file.number(c"split.count").unwrap_or(1).max(1),
+        part: file.number16(c"split.no").unwrap_or(0),
+        parts: file.number16(c"split.count").unwrap_or(1).max(1),
+        level: file.level().unwrap_or_default().to_owned(),
+        tensor_bytes: file.tensor_bytes(),
         end_bytes: file.end_bytes(),
     })
 }
@@ -142,10 +161,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// An opened header.
-struct Gguf(NonNull<sys::gguf_context>);
+pub struct Gguf(NonNull<sys::gguf_context>);
 
 impl Gguf {
-    fn open(path: &Path) -> Result<Self> {
+    /// # Errors
+    /// `INVALID` for a damaged file.
+    pub fn open(path: &Path) -> Result<Self> {
         let params = sys::gguf_init_params {
             no_alloc: true,
             ctx: std::ptr::null_mut(),
@@ -162,17 +183,81 @@ impl Gguf {
         })
     }
 
-    fn text(&self, key: &CStr) -> Option<String> {
+    pub fn text(&self, key: &CStr) -> Option<String> {
         let at = self.find(key, sys::GGUF_TYPE_STRING)?;
         // SAFETY: the key is there and a string.
         let text = unsafe { CStr::from_ptr(sys::gguf_get_val_str(self.0.as_ptr(), at)) };
         Some(text.to_string_lossy().into_owned())
     }
 
-    fn number(&self, key: &CStr) -> Option<u16> {
+    fn number16(&self, key: &CStr) -> Option<u16> {
         let at = self.find(key, sys::GGUF_TYPE_UINT16)?;
         // SAFETY: the key is there and a 16-bit number.
         Some(unsafe { sys::gguf_get_val_u16(self.0.as_ptr(), at) })
+    }
+
+    /// A 32-bit number.
+    pub fn number(&self, key: &CStr) -> Option<u32> {
+        let at = self.find(key, sys::GGUF_TYPE_UINT32)?;
+        // SAFETY: the key is there and a 32-bit number.
+        Some(unsafe { sys::gguf_get_val_u32(self.0.as_ptr(), at) })
+    }
+
+    /// An array of 32-bit numbers.
+    pub fn numbers(&self, key: &CStr) -> Option<&[u32]> {
+        let at = self.find(key, sys::GGUF_TYPE_ARRAY)?;
+        // SAFETY: the key is there and an array; its type is checked before its data, which live as long as the header, is
+        // read. Counts are never negative, so that `u32` holds them as they are.
+        unsafe {
+            let kind = sys::gguf_get_arr_type(self.0.as_ptr(), at);
+            if kind != sys::GGUF_TYPE_UINT32 && kind != sys::GGUF_TYPE_INT32 {
+                return None;
+            }
+            let len = sys::gguf_get_arr_n(self.0.as_ptr(), at);
+            let data = NonNull::new(sys::gguf_get_arr_data(self.0.as_ptr(), at).cast_mut())?;
+            Some(std::slice::from_raw_parts(data.as_ptr().cast(), len))
+        }
+    }
+
+    /// Length of an array of anything.
+    pub fn array_len(&self, key: &CStr) -> Option<usize> {
+        let at = self.find(key, sys::GGUF_TYPE_ARRAY)?;
+        // SAFETY: the key is there and an array.
+        Some(unsafe { sys::gguf_get_arr_n(self.0.as_ptr(), at) })
+    }
+
+    /// What the file says, else the type that most tensors have.
+    fn level(&self) -> Option<&'static str> {
+        match self.number(c"general.file_type") {
+            Some(file_type) => file_types::level(file_type),
+            None => self.most_common_type(),
+        }
+    }
+
+    fn most_common_type(&self) -> Option<&'static str> {
+        let mut counts = [0; sys::GGML_TYPE_COUNT as usize];
+        for at in self.tensors() {
+            // SAFETY: the index is below the number of tensors, and types are below their count.
+            counts[unsafe { sys::gguf_get_tensor_type(self.0.as_ptr(), at) } as usize] += 1;
+        }
+        let quantized = |tensor: &&tenon_plugin_api::levels::TensorType| tensor.name != "F32";
+        let types = TENSOR_TYPES.iter().filter(quantized);
+        let most = types.max_by_key(|tensor| counts[tensor.ggml as usize])?;
+        match counts[most.ggml as usize] {
+            0 => Some("F32"),
+            _ => Some(most.name),
+        }
+    }
+
+    fn tensors(&self) -> std::ops::Range<i64> {
+        // SAFETY: the header is valid.
+        0..unsafe { sys::gguf_get_n_tensors(self.0.as_ptr()) }
+    }
+
+    fn tensor_bytes(&self) -> u64 {
+        // SAFETY: each index is below the number of tensors.
+        let size = |at| unsafe { sys::gguf_get_tensor_size(self.0.as_ptr(), at) as u64 };
+        self.tensors().map(size).sum()
     }
 
     /// Where a key is, if its value has this type; llama.cpp ends the process when asked for another one.
@@ -191,7 +276,7 @@ impl Gguf {
             let data = sys::gguf_get_data_offset(file);
             let end =
                 |at| sys::gguf_get_tensor_offset(file, at) + sys::gguf_get_tensor_size(file, at);
-            let last = (0..sys::gguf_get_n_tensors(file)).map(end).max();
+            let last = self.tensors().map(end).max();
             last.map_or(0, |end| (data + end) as u64)
         }
     }
@@ -204,7 +289,11 @@ impl Drop for Gguf {
     }
 }
 
-fn c_path(path: &Path) -> Result<CString> {
+/// A path for C.
+///
+/// # Errors
+/// `INVALID` for what cannot be written in UTF-8.
+pub fn c_path(path: &Path) -> Result<CString> {
     path.to_str()
         .and_then(|path| CString::new(path).ok())
         .ok_or_else(|| {

@@ -1,5 +1,7 @@
 //! The llama.cpp backend: GGUF files, on the CPU and (with the features `cuda` and `vulkan`) on GPUs.
 //!
+//! - `level_file` finds the file of a level: the model's own, or one that `quantize` made and `cache` keeps. `file_types` says
+//!   which levels there are, `estimate` what a model will take.
 //! - `gguf` reads headers: what a file is, and whether it is whole.
 //! - `model` loads a file and knows its facts; `tokenizer` is the vocabulary in it.
 //! - `session` is one KV pool for many sequences: it checks each span against its book, hands the rest to llama.cpp as one
@@ -10,12 +12,17 @@
 //! so contexts are llama-cpp-sys-2's.
 
 mod batch;
+mod cache;
 mod context;
 mod devices;
+mod estimate;
+mod file_types;
 mod gguf;
+mod level_file;
 mod log;
 mod model;
 mod options;
+mod quantize;
 mod session;
 mod shim;
 mod threads;
@@ -24,19 +31,18 @@ mod tokenizer;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::CStr, path::Path};
+use std::{ffi::CStr, path::Path, sync::Arc};
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use tenon_plugin_api::{
-    Backend, Code, Descriptor, Device, Error, Host, LoadArgs, Model, Progress, Result, Support,
-    export_plugin,
+    Backend, Code, Descriptor, Device, Error, Estimate, Host, LoadArgs, Model, Progress, Result,
+    SessionArgs, Support, export_plugin,
 };
 
+use crate::{cache::Cache, level_file::LevelFiles, model::Loader, options::PluginOptions};
+
 /// llama.cpp, started.
-struct LlamaCpp {
-    backend: LlamaBackend,
-    host: Host,
-}
+struct LlamaCpp(Arc<Loader>);
 
 export_plugin!(LlamaCpp);
 
@@ -57,7 +63,7 @@ impl Backend for LlamaCpp {
     }
 
     fn init(host: Host, options: &str) -> Result<Self> {
-        options::check_plugin_options(options)?;
+        let options = PluginOptions::parse(options)?;
         log::install(host.clone());
         let (backend, _) = log::with_reason(LlamaBackend::init);
         let backend = backend.map_err(|error| {
@@ -66,7 +72,12 @@ impl Backend for LlamaCpp {
                 format!("llama.cpp cannot be started: {error}"),
             )
         })?;
-        Ok(Self { backend, host })
+        let cache = Cache::new(host.cache_dir().join("quantized"), options.max_cache_bytes);
+        Ok(Self(Arc::new(Loader {
+            backend: Arc::new(backend),
+            files: LevelFiles::new(cache),
+            threads: host.threads(),
+        })))
     }
 
     fn devices(&self) -> Result<Vec<Device>> {
@@ -80,19 +91,12 @@ impl Backend for LlamaCpp {
         }
     }
 
+    fn estimate(&self, load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
+        estimate::estimate(load, session)
+    }
+
     fn load(&self, args: &LoadArgs, progress: &Progress) -> Result<Box<dyn Model>> {
-        let threads = match args.threads {
-            0 => self.host.threads(),
-            threads => threads,
-        };
-        let message = format!("loading {}", args.path.display());
-        let progress: *const Progress = progress;
-        let report = move |fraction| {
-            // SAFETY: `load` drops the closure before it returns, and `progress` lives as long as this call.
-            unsafe { &*progress }
-                .report(Some(fraction), &message)
-                .is_ok()
-        };
-        Ok(Box::new(model::load(&self.backend, args, threads, report)?))
+        let report = |fraction, message: &str| progress.report(fraction, message);
+        Ok(Box::new(self.0.load(args, &report)?))
     }
 }

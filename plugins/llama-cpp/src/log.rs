@@ -2,13 +2,13 @@
 
 use std::{
     cell::RefCell,
-    ffi::{CStr, c_char, c_void},
+    ffi::{CStr, c_char},
     sync::OnceLock,
 };
 
 use llama_cpp_sys_2::{
     GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_INFO, GGML_LOG_LEVEL_WARN,
-    ggml_log_level, llama_log_set,
+    ggml_log_level,
 };
 use tenon_plugin_api::{Host, LogLevel};
 
@@ -29,7 +29,11 @@ struct State {
     capture: Option<Capture>,
     /// The first error since the capture began: those that follow only say which caller passed it on.
     reason: String,
+    watcher: Option<Watcher>,
 }
+
+/// Gets whole lines, and answers whether to go on.
+type Watcher = Box<dyn FnMut(&str) -> bool>;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Capture {
@@ -48,8 +52,7 @@ pub fn install(host: Host) {
 
 /// Takes the log and the reason away from the standard error.
 pub fn redirect() {
-    // SAFETY: the callback lives as long as the process.
-    unsafe { llama_log_set(Some(on_text), std::ptr::null_mut()) };
+    shim::tenon_on_text(on_text);
     shim::tenon_on_fatal(on_fatal);
 }
 
@@ -63,6 +66,17 @@ pub fn silently<R>(call: impl FnOnce() -> R) -> (R, String) {
     capture(Capture::Silent, call)
 }
 
+/// [`silently`], with every line going to `watcher`. Only for [`shim::quantize`], the one call that can be stopped by a line.
+pub fn watched<R>(
+    watcher: impl FnMut(&str) -> bool + 'static,
+    call: impl FnOnce() -> R,
+) -> (R, String) {
+    STATE.with_borrow_mut(|state| state.watcher = Some(Box::new(watcher)));
+    let result = silently(call);
+    STATE.with_borrow_mut(|state| state.watcher = None);
+    result
+}
+
 fn capture<R>(capture: Capture, call: impl FnOnce() -> R) -> (R, String) {
     STATE.with_borrow_mut(|state| state.capture = Some(capture));
     let result = call();
@@ -73,19 +87,25 @@ fn capture<R>(capture: Capture, call: impl FnOnce() -> R) -> (R, String) {
     (result, reason)
 }
 
-unsafe extern "C" fn on_text(level: ggml_log_level, text: *const c_char, _: *mut c_void) {
+unsafe extern "C" fn on_text(level: ggml_log_level, text: *const c_char) -> bool {
     // SAFETY: llama.cpp passes a C string that lives for the call.
     let text = unsafe { CStr::from_ptr(text) };
+    let mut go_on = true;
     let line = STATE.with_borrow_mut(|state| {
-        if state.capture == Some(Capture::Silent) && level != GGML_LOG_LEVEL_ERROR {
+        let silent = state.capture == Some(Capture::Silent) && state.watcher.is_none();
+        if silent && level != GGML_LOG_LEVEL_ERROR {
             return None;
         }
         let (level, line) = state.line.push(level, &text.to_string_lossy())?;
+        if let Some(watcher) = &mut state.watcher {
+            go_on = watcher(&line);
+        }
         state.judge(level, line)
     });
     if let (Some((level, line)), Some(host)) = (line, HOST.get()) {
         host.log(level, TARGET, &line);
     }
+    go_on
 }
 
 unsafe extern "C" fn on_fatal(reason: *const c_char) {
@@ -174,7 +194,7 @@ mod tests {
     fn the_first_error_of_a_call_is_its_reason() {
         let error = |text: &CStr| {
             // SAFETY: the text is a C string.
-            unsafe { on_text(GGML_LOG_LEVEL_ERROR, text.as_ptr(), std::ptr::null_mut()) }
+            unsafe { on_text(GGML_LOG_LEVEL_ERROR, text.as_ptr()) };
         };
         let ((), reason) = silently(|| {
             error(c"load_tensors: missing tensor 'a': b\n");

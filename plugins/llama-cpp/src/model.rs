@@ -8,43 +8,68 @@ use llama_cpp_2::{
 };
 use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{
-    Code, Error, LoadArgs, Model, ModelInfo, Result, SamplingDefaults, Session, SessionArgs,
-    Tokenizer,
+    Code, Error, LoadArgs, Model, ModelInfo, Progress, Result, SamplingDefaults, Session,
+    SessionArgs, Tokenizer,
 };
 
 use crate::{
-    devices, gguf, log, options::Options, session::LlamaSession, tokenizer::LlamaTokenizer,
+    devices, file_types, gguf,
+    level_file::{LevelFile, LevelFiles},
+    log,
+    options::Options,
+    quantize::Report,
+    session::LlamaSession,
+    tokenizer::LlamaTokenizer,
 };
 
 /// A model in memory. Whatever uses it shares it.
 pub struct GgufModel {
     weights: Arc<Weights>,
     options: Options,
-    /// For sessions that do not say.
-    threads: u32,
+    loader: Arc<Loader>,
+    /// As it was loaded, but for the level.
+    args: LoadArgs,
+    file: LevelFile,
 }
 
-/// Loads the model that `args` names. `report` gets fractions and answers whether to go on.
-///
-/// # Errors
-/// See [`Backend::load`](tenon_plugin_api::Backend::load).
-pub fn load(
-    backend: &LlamaBackend,
-    args: &LoadArgs,
-    threads: u32,
-    report: impl FnMut(f32) -> bool + 'static,
-) -> Result<GgufModel> {
-    if args.quantize.is_some() {
-        return Err(Error::unsupported("quantizing while loading"));
+/// What loading needs besides what to load.
+pub struct Loader {
+    pub backend: Arc<LlamaBackend>,
+    pub files: LevelFiles,
+    /// For models and sessions that do not say.
+    pub threads: u32,
+}
+
+impl Loader {
+    /// Loads the model that `args` names.
+    ///
+    /// # Errors
+    /// See [`Backend::load`](tenon_plugin_api::Backend::load).
+    pub fn load(self: &Arc<Self>, args: &LoadArgs, report: Report) -> Result<GgufModel> {
+        let options = Options::parse(&args.options)?;
+        let params = params(args, &options)?;
+        gguf::check_model(&args.path)?;
+        let file = self.files.find(
+            &args.path,
+            args.quantize.as_deref(),
+            self.threads(args.threads),
+            report,
+        )?;
+        Ok(GgufModel {
+            weights: Arc::new(Weights(read(&self.backend, &file.path, params, report)?)),
+            options,
+            loader: Arc::clone(self),
+            args: args.clone(),
+            file,
+        })
     }
-    let options = Options::parse(&args.options)?;
-    let params = params(args, &options)?;
-    gguf::check_model(&args.path)?;
-    Ok(GgufModel {
-        weights: Arc::new(Weights(read(backend, &args.path, params, report)?)),
-        options,
-        threads,
-    })
+
+    pub fn threads(&self, asked: u32) -> u32 {
+        match asked {
+            0 => self.threads,
+            asked => asked,
+        }
+    }
 }
 
 fn params(args: &LoadArgs, options: &Options) -> Result<LlamaModelParams> {
@@ -68,12 +93,16 @@ fn read(
     backend: &LlamaBackend,
     path: &Path,
     params: LlamaModelParams,
-    mut report: impl FnMut(f32) -> bool + 'static,
+    report: Report,
 ) -> Result<LlamaModel> {
     let cancelled = Rc::new(Cell::new(false));
     let seen = Rc::clone(&cancelled);
+    let message = format!("loading {}", path.display());
+    let report = std::ptr::from_ref(&report).cast::<()>();
     let params = params.with_progress_callback(move |fraction| {
-        seen.set(!report(fraction));
+        // SAFETY: it is a `Report` that lives as long as this function, and so do the parameters.
+        let report = unsafe { *report.cast::<Report>() };
+        seen.set(report(Some(fraction), &message).is_err());
         !seen.get()
     });
     let (model, reason) = log::with_reason(|| LlamaModel::load_from_file(backend, path, &params));
@@ -120,6 +149,9 @@ impl Model for GgufModel {
                 .ok()
                 .and_then(|t| t.to_string().ok()),
             quantization: self.weights.quantization(),
+            source_quantization: self.file.source_level.clone(),
+            fallback_tensors: self.file.fallback_tensors,
+            requantize_levels: file_types::levels_from(&self.file.source_level),
             sampling: self.weights.sampling(),
             ..ModelInfo::default()
         }
@@ -131,7 +163,7 @@ impl Model for GgufModel {
 
     fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>> {
         let threads = match args.threads {
-            0 => self.threads,
+            0 => self.loader.threads(self.args.threads),
             threads => threads,
         };
         let weights = Arc::clone(&self.weights);
@@ -141,6 +173,15 @@ impl Model for GgufModel {
             &self.options,
             threads,
         )?))
+    }
+
+    fn requantize(&self, level: &str, progress: &Progress) -> Result<Box<dyn Model>> {
+        let args = LoadArgs {
+            quantize: Some(level.to_owned()),
+            ..self.args.clone()
+        };
+        let report = |fraction, message: &str| progress.report(fraction, message);
+        Ok(Box::new(self.loader.load(&args, &report)?))
     }
 }
 
@@ -205,20 +246,15 @@ impl Weights {
         ends.map(|token| token.0.unsigned_abs()).collect()
     }
 
-    /// The short name of the file type: `Q4_K_M` for llama.cpp's "Q4_K - Medium".
+    /// The level's name, or llama.cpp's words for a file type that is no level.
     fn quantization(&self) -> String {
         // SAFETY: the model is valid, and the name a constant.
-        let name =
-            unsafe { CStr::from_ptr(sys::llama_ftype_name(sys::llama_model_ftype(self.raw()))) };
-        let name = name.to_string_lossy();
-        let name = name
-            .trim_start_matches("(guessed) ")
-            .trim_start_matches("all ");
-        match name.split_once(" - ") {
-            Some((base, size @ ("Small" | "Medium" | "Large"))) => format!("{base}_{}", &size[..1]),
-            Some((base, _)) => base.to_owned(),
-            None => name.to_owned(),
-        }
+        let (file_type, name) = unsafe {
+            let file_type = sys::llama_model_ftype(self.raw());
+            (file_type, CStr::from_ptr(sys::llama_ftype_name(file_type)))
+        };
+        let level = file_types::level(file_type);
+        level.map_or_else(|| name.to_string_lossy().into_owned(), str::to_owned)
     }
 
     fn sampling(&self) -> SamplingDefaults {

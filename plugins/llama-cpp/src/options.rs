@@ -70,22 +70,32 @@ impl Options {
     }
 }
 
-/// The plugin as a whole has no options.
-///
-/// # Errors
-/// `INVALID` for any key, by name.
-pub fn check_plugin_options(json: &str) -> Result<()> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct None {}
+/// The options of the plugin as a whole. Every key may be left out.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginOptions {
+    /// Most bytes that quantized files may take in the cache directory. The least recently used go first; the one that was
+    /// just written stays.
+    pub max_cache_bytes: u64,
+}
 
-    match json {
-        "" => Ok(()),
-        json => serde_json::from_str(json)
-            .map(|None {}| ())
-            .map_err(|error| {
-                Error::invalid(format!("the options of org.tenon.llama-cpp: {error}"))
-            }),
+impl Default for PluginOptions {
+    fn default() -> Self {
+        Self {
+            max_cache_bytes: 64 << 30,
+        }
+    }
+}
+
+impl PluginOptions {
+    /// # Errors
+    /// `INVALID` for unknown keys and values, by name, with what is allowed.
+    pub fn parse(json: &str) -> Result<Self> {
+        if json.is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_str(json)
+            .map_err(|error| Error::invalid(format!("the options of org.tenon.llama-cpp: {error}")))
     }
 }
 

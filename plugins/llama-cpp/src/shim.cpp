@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <exception>
 #include <new>
+#include <stdexcept>
 
 namespace {
 
@@ -29,6 +30,15 @@ int32_t guarded(char * error, size_t error_size, Call call) {
 }
 
 ggml_abort_callback_t report_fatal = nullptr;
+
+bool (*report_text)(ggml_log_level level, const char * text) = nullptr;
+
+// llama.cpp asks nobody whether to go on with quantizing, but it logs each tensor: refusing a line ends the call.
+void on_text(ggml_log_level level, const char * text, void *) {
+    if (!report_text(level, text)) {
+        throw std::runtime_error("cancelled");
+    }
+}
 
 [[noreturn]] void on_terminate() {
     try {
@@ -65,6 +75,24 @@ int32_t tenon_tokenize(
     return guarded(error, error_size, [&] {
         return llama_tokenize(vocab, text, text_len, tokens, tokens_max, add_special, parse_special);
     });
+}
+
+// Returns 1 when it failed, which `llama_model_quantize` also logs.
+int32_t tenon_quantize(
+        const char * input,
+        const char * output,
+        const llama_model_quantize_params * params,
+        char * error,
+        size_t error_size) {
+    return guarded(error, error_size, [&] {
+        return static_cast<int32_t>(llama_model_quantize(input, output, params));
+    });
+}
+
+// From now on `report` gets the log. It answers `false` only inside of `tenon_quantize`.
+void tenon_on_text(bool (*report)(ggml_log_level level, const char * text)) {
+    report_text = report;
+    llama_log_set(on_text, nullptr);
 }
 
 // The process ends after `report`. Replaces ggml's own handlers, which would fork a debugger to print a backtrace.

@@ -2,7 +2,10 @@
 
 use std::ffi::{CStr, c_char};
 
-use llama_cpp_sys_2::{llama_batch, llama_context, llama_token, llama_vocab};
+use llama_cpp_sys_2::{
+    ggml_log_level, llama_batch, llama_context, llama_model_quantize_params, llama_token,
+    llama_vocab,
+};
 use tenon_plugin_api::{Code, Error, Result};
 
 const THREW: i32 = -1000;
@@ -27,6 +30,17 @@ unsafe extern "C" {
         error: *mut c_char,
         error_size: usize,
     ) -> i32;
+
+    fn tenon_quantize(
+        input: *const c_char,
+        output: *const c_char,
+        params: *const llama_model_quantize_params,
+        error: *mut c_char,
+        error_size: usize,
+    ) -> i32;
+
+    /// Gives `report` the log of llama.cpp. It answers `false` only inside of [`quantize`], to end that call.
+    pub safe fn tenon_on_text(report: unsafe extern "C" fn(ggml_log_level, *const c_char) -> bool);
 
     /// Has `report` called with the reason before llama.cpp ends the process.
     pub safe fn tenon_on_fatal(report: unsafe extern "C" fn(*const c_char));
@@ -70,6 +84,22 @@ pub unsafe fn tokenize(
             size,
         )
     })
+}
+
+/// `llama_model_quantize`: whether it worked, or what it threw.
+///
+/// # Safety
+/// Every pointer in `params` is valid or null.
+pub unsafe fn quantize(
+    input: &CStr,
+    output: &CStr,
+    params: &llama_model_quantize_params,
+) -> Result<bool> {
+    // SAFETY: what the caller promises; the error buffer is as long as said.
+    let status = guarded(|error, size| unsafe {
+        tenon_quantize(input.as_ptr(), output.as_ptr(), params, error, size)
+    });
+    status.map(|status| status == 0)
 }
 
 fn guarded(call: impl FnOnce(*mut c_char, usize) -> i32) -> Result<i32> {

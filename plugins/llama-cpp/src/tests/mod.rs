@@ -1,22 +1,25 @@
 //! The backend on a real model, through the traits that the host calls.
 
 mod files;
+mod quantize;
 mod session;
 mod tokenizer;
 
 use std::{
     ffi::CString,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_sys_2 as sys;
-use tenon_plugin_api::{LoadArgs, Result};
+use tenon_plugin_api::{Code, Error, LoadArgs, Result};
 
 use crate::{
+    cache::Cache,
+    level_file::LevelFiles,
     log,
-    model::{self, GgufModel},
+    model::{GgufModel, Loader},
 };
 
 fn model_path() -> PathBuf {
@@ -30,21 +33,40 @@ fn model_path() -> PathBuf {
     path
 }
 
-fn backend() -> &'static LlamaBackend {
-    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
+fn backend() -> &'static Arc<LlamaBackend> {
+    static BACKEND: OnceLock<Arc<LlamaBackend>> = OnceLock::new();
     BACKEND.get_or_init(|| {
         log::redirect();
-        LlamaBackend::init().unwrap()
+        Arc::new(LlamaBackend::init().unwrap())
     })
 }
 
-fn load(path: &Path, report: impl FnMut(f32) -> bool + 'static) -> Result<GgufModel> {
-    let args = LoadArgs {
+/// Keeps what it quantizes in this directory.
+fn loader(cache: &Path) -> Arc<Loader> {
+    Arc::new(Loader {
+        backend: Arc::clone(backend()),
+        files: LevelFiles::new(Cache::new(cache.to_owned(), u64::MAX)),
+        threads: 1,
+    })
+}
+
+fn args(path: &Path) -> LoadArgs {
+    LoadArgs {
         path: path.to_owned(),
         devices: vec!["cpu".into()],
+        threads: 1,
         ..LoadArgs::default()
+    }
+}
+
+fn load(path: &Path, report: impl Fn(f32) -> bool + Sync) -> Result<GgufModel> {
+    let cancelled = || Error::new(Code::CANCELLED, "enough");
+    let report = |fraction: Option<f32>, _: &str| match report(fraction.unwrap_or(0.0)) {
+        true => Ok(()),
+        false => Err(cancelled()),
     };
-    model::load(backend(), &args, 1, report)
+    let nothing_is_quantized = Path::new("/nonexistent");
+    loader(nothing_is_quantized).load(&args(path), &report)
 }
 
 /// One load for all tests of a process.

@@ -1,0 +1,101 @@
+//! llama.cpp's file types: which level each is, and which can be made.
+
+use llama_cpp_sys_2 as sys;
+use sys::llama_ftype;
+use tenon_plugin_api::levels::{LEVELS, Level};
+
+/// Levels by llama.cpp's numbers. Those that can be made need no importance matrix, nor a model trained for them.
+const FILE_TYPES: &[(llama_ftype, &str, Made)] = &[
+    (sys::LLAMA_FTYPE_ALL_F32, "F32", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_F16, "F16", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_BF16, "BF16", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q8_0, "Q8_0", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q6_K, "Q6_K", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q5_K_M, "Q5_K_M", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q5_K_S, "Q5_K_S", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q5_1, "Q5_1", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q5_0, "Q5_0", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q4_K_M, "Q4_K_M", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q4_K_S, "Q4_K_S", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ4_NL, "IQ4_NL", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ4_XS, "IQ4_XS", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q4_1, "Q4_1", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q4_0, "Q4_0", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q3_K_L, "Q3_K_L", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ3_M, "IQ3_M", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q3_K_M, "Q3_K_M", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ3_S, "IQ3_S", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q3_K_S, "Q3_K_S", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_Q2_K, "Q2_K", Made::Here),
+    (sys::LLAMA_FTYPE_MOSTLY_MXFP4_MOE, "MXFP4", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ3_XS, "IQ3_XS", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ3_XXS, "IQ3_XXS", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ2_M, "IQ2_M", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_Q2_K_S, "Q2_K_S", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ2_S, "IQ2_S", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ2_XS, "IQ2_XS", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ2_XXS, "IQ2_XXS", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ1_M, "IQ1_M", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_IQ1_S, "IQ1_S", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_TQ2_0, "TQ2_0", Made::Elsewhere),
+    (sys::LLAMA_FTYPE_MOSTLY_TQ1_0, "TQ1_0", Made::Elsewhere),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Made {
+    Here,
+    Elsewhere,
+}
+
+/// The level of a file of this type; None for types that have no level.
+pub fn level(file_type: llama_ftype) -> Option<&'static str> {
+    // What the loader only guessed is marked with a bit.
+    let file_type = file_type & !sys::LLAMA_FTYPE_GUESSED;
+    let found = FILE_TYPES.iter().find(|(known, ..)| *known == file_type);
+    found.map(|(_, level, _)| *level)
+}
+
+/// The file type of a level that can be made.
+pub fn file_type(level: &str) -> Option<llama_ftype> {
+    let made = |(_, name, made): &&(_, &str, _)| *name == level && *made == Made::Here;
+    FILE_TYPES
+        .iter()
+        .find(made)
+        .map(|(file_type, ..)| *file_type)
+}
+
+/// Levels that can be made of a file at the level `source`, and that one itself, from the most to the least faithful.
+pub fn levels_from(source: &str) -> Vec<String> {
+    let offered = |level: &&Level| level.name == source || file_type(level.name).is_some();
+    let offered = LEVELS.iter().filter(offered);
+    offered.map(|level| level.name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_those_of_the_table_and_their_types_those_of_llama_cpp() {
+        for &(file_type, level, _) in FILE_TYPES {
+            let level = LEVELS.iter().find(|known| known.name == level).unwrap();
+            // SAFETY: it names a number.
+            let name = unsafe { std::ffi::CStr::from_ptr(sys::llama_ftype_name(file_type)) };
+            let name = name.to_str().unwrap().trim_start_matches("all ");
+            let tensor = level.tensor.name;
+            let mixed = name.split(' ').next() != Some(tensor);
+            assert!(
+                !mixed || tensor.starts_with("IQ") || tensor == "MXFP4",
+                "{name}: {tensor}"
+            );
+        }
+    }
+
+    #[test]
+    fn levels_come_in_order_with_the_file_s_own() {
+        let levels = levels_from("IQ2_S");
+        assert_eq!(levels.first().map(String::as_str), Some("F32"));
+        assert_eq!(levels.last().map(String::as_str), Some("IQ2_S"));
+        assert!(!levels_from("Q8_0").contains(&"IQ2_S".to_owned()));
+    }
+}
