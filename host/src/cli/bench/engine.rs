@@ -1,0 +1,306 @@
+//! `tenon bench engine`: a backend through the ABI, in the table form of llama-bench.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use clap::Args;
+use tenon_plugin_api::{
+    Batch, Code, Error, LoadArgs, ModelInfo, SampleRequest, Sampled, SessionArgs, Span, SpanOut,
+    ThreadPlan,
+};
+
+use super::statistics::mean_and_deviation;
+use crate::plugin::{Model, Registry, RegistryOptions, Session};
+
+/// Measure a backend through the ABI, without HTTP: prefill (`pp`) and decode (`tg`), in the table form of llama-bench.
+#[derive(Args)]
+pub struct EngineBench {
+    /// The model's file or directory.
+    model: PathBuf,
+    /// A directory with plugins; may be given more than once [default: `plugins` beside this program].
+    #[arg(long = "plugins", value_name = "DIR")]
+    directories: Vec<PathBuf>,
+    /// The backend to use [default: the one that fits the model best].
+    #[arg(long, value_name = "ID")]
+    backend: Option<String>,
+    /// Threads that compute [default: all cores].
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    threads: u32,
+    /// How busily idle threads wait between operations: 0 = sleep, 100 = spin [default: the backend decides].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    poll: Option<u32>,
+    /// Tokens of each prompt.
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 512)]
+    prompt: u32,
+    /// Tokens to generate for each sequence, one after the other.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    generate: u32,
+    /// Sequences at the same time; several numbers are measured one after the other. Rates are of all sequences together.
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Vec<u32>,
+    /// Runs to average over, after one to warm up.
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+}
+
+/// Most tokens in one forward, as llama-bench has it.
+const BATCH_TOKENS: u32 = 512;
+
+impl EngineBench {
+    pub fn run(self) -> anyhow::Result<()> {
+        let mut options = RegistryOptions::new(self.directories.clone())?;
+        if self.threads > 0 {
+            options.threads = self.threads;
+        }
+        let threads = options.threads;
+        let registry = Registry::load(&options);
+        let backend = registry.choose(&self.model, self.backend.as_deref())?;
+        let args = LoadArgs {
+            path: self.model.clone(),
+            threads,
+            options: "{}".into(),
+            ..LoadArgs::default()
+        };
+        let model = backend.load(&args, Box::new(|_, _| true))?;
+        let label = Label {
+            model: describe(&self.model, model.info()),
+            size_mib: model.info().weight_bytes as f64 / f64::from(1 << 20),
+            parameters_millions: model.info().parameters as f64 / 1e6,
+            backend: backend.descriptor().id.clone(),
+            threads,
+        };
+        Label::print_head();
+        for &sequences in &self.batch {
+            let session = self.session(&model, sequences, threads)?;
+            let mut runner = Runner::new(session, model.info().vocab_size, sequences);
+            self.measure_all(&mut runner, &label)?;
+        }
+        Ok(())
+    }
+
+    fn session(&self, model: &Model, sequences: u32, threads: u32) -> anyhow::Result<Session> {
+        let longest = self.prompt.max(self.generate).max(1);
+        let mut session = model.session(&SessionArgs {
+            max_sequences: sequences,
+            kv_tokens: longest.saturating_mul(sequences),
+            context_length: longest,
+            max_batch_tokens: BATCH_TOKENS.max(sequences),
+            threads,
+            ..SessionArgs::default()
+        })?;
+        if let Some(poll) = self.poll {
+            let plan = ThreadPlan {
+                decode: threads,
+                prefill: threads,
+                poll,
+                ..ThreadPlan::default()
+            };
+            session
+                .set_threads(plan)
+                .context("--poll is not for this backend")?;
+        }
+        Ok(session)
+    }
+
+    fn measure_all(&self, runner: &mut Runner, label: &Label) -> Result<(), Error> {
+        let sequences = runner.sequences;
+        if self.prompt > 0 {
+            let rates = self.rates(self.prompt * sequences, || runner.prefill(self.prompt))?;
+            label.print_row(&test_name("pp", self.prompt, sequences), &rates);
+        }
+        if self.generate > 0 {
+            let rates = self.rates(self.generate * sequences, || runner.decode(self.generate))?;
+            label.print_row(&test_name("tg", self.generate, sequences), &rates);
+        }
+        Ok(())
+    }
+
+    /// Tokens per second of each run.
+    fn rates(
+        &self,
+        tokens: u32,
+        mut run: impl FnMut() -> Result<Duration, Error>,
+    ) -> Result<Vec<f64>, Error> {
+        run()?;
+        (0..self.repetitions)
+            .map(|_| Ok(f64::from(tokens) / run()?.as_secs_f64()))
+            .collect()
+    }
+}
+
+/// `pp512` as llama-bench has it, `pp512 x4` for four sequences.
+fn test_name(kind: &str, tokens: u32, sequences: u32) -> String {
+    match sequences {
+        1 => format!("{kind}{tokens}"),
+        _ => format!("{kind}{tokens} x{sequences}"),
+    }
+}
+
+/// Puts tokens through the sequences of a session.
+struct Runner {
+    session: Session,
+    vocab_size: u32,
+    sequences: u32,
+    /// Length of each sequence: `[sequences]`.
+    positions: Vec<u32>,
+    /// The token that follows each sequence: `[sequences]`.
+    next: Vec<u32>,
+    // The batch of one forward.
+    tokens: Vec<u32>,
+    spans: Vec<Span>,
+}
+
+impl Runner {
+    fn new(session: Session, vocab_size: u32, sequences: u32) -> Self {
+        Self {
+            session,
+            vocab_size,
+            sequences,
+            positions: vec![0; sequences as usize],
+            next: vec![0; sequences as usize],
+            tokens: Vec::new(),
+            spans: Vec::new(),
+        }
+    }
+
+    /// All prompts, one after the other, in batches as large as the session takes.
+    fn prefill(&mut self, tokens: u32) -> Result<Duration, Error> {
+        self.restart();
+        let started = Instant::now();
+        let most = self.session.info().max_batch_tokens;
+        for seq in 0..self.sequences {
+            while self.positions[seq as usize] < tokens {
+                let position = self.positions[seq as usize];
+                let room = most - self.tokens.len() as u32;
+                self.push_prompt(seq, position, (tokens - position).min(room));
+                if self.tokens.len() as u32 == most {
+                    self.forward()?;
+                }
+            }
+        }
+        if !self.tokens.is_empty() {
+            self.forward()?;
+        }
+        Ok(started.elapsed())
+    }
+
+    fn decode(&mut self, tokens: u32) -> Result<Duration, Error> {
+        self.restart();
+        let started = Instant::now();
+        for _ in 0..tokens {
+            for seq in 0..self.sequences {
+                self.tokens.push(self.next[seq as usize]);
+                self.push_span(seq, 1);
+            }
+            self.forward()?;
+        }
+        Ok(started.elapsed())
+    }
+
+    fn restart(&mut self) {
+        for seq in 0..self.sequences {
+            self.session.free(seq);
+        }
+        self.positions.fill(0);
+        self.next.fill(0);
+    }
+
+    fn push_prompt(&mut self, seq: u32, position: u32, len: u32) {
+        // Any tokens do; these are spread over the vocabulary (Knuth's multiplicative hashing).
+        let vocab_size = self.vocab_size;
+        let token = |i: u32| (seq + i).wrapping_mul(2_654_435_761) % vocab_size;
+        self.tokens.extend((position..position + len).map(token));
+        self.push_span(seq, len);
+    }
+
+    fn push_span(&mut self, seq: u32, len: u32) {
+        let position = &mut self.positions[seq as usize];
+        self.spans.push(Span {
+            seq,
+            position: *position,
+            len,
+            rows: 1,
+            ..Span::default()
+        });
+        *position += len;
+    }
+
+    /// Computes the batch and the tokens that follow, as an engine's step does.
+    fn forward(&mut self) -> Result<(), Error> {
+        let mut out = vec![SpanOut::default(); self.spans.len()];
+        self.session
+            .forward(&Batch::new(&self.tokens, &self.spans), &mut out)?;
+        let mut requests = Vec::with_capacity(out.len());
+        for out in &out {
+            check(out.status)?;
+            requests.push(SampleRequest::new(out.first_row));
+        }
+        let mut sampled: Vec<_> = out.iter().map(|_| Sampled::new(&mut [])).collect();
+        self.session.sample(&requests, &mut sampled)?;
+        for (span, sampled) in self.spans.iter().zip(&sampled) {
+            check(sampled.status)?;
+            self.next[span.seq as usize] = sampled.token;
+        }
+        self.tokens.clear();
+        self.spans.clear();
+        Ok(())
+    }
+}
+
+fn check(status: Code) -> Result<(), Error> {
+    match status {
+        Code::OK => Ok(()),
+        code => Err(Error::new(code, format!("the backend failed: {code:?}"))),
+    }
+}
+
+fn describe(path: &Path, info: &ModelInfo) -> String {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    match info.quantization.as_str() {
+        "" => name.into_owned(),
+        level if name.ends_with(level) => name.into_owned(),
+        level => format!("{name} {level}"),
+    }
+}
+
+/// What stands in every row.
+struct Label {
+    model: String,
+    size_mib: f64,
+    parameters_millions: f64,
+    backend: String,
+    threads: u32,
+}
+
+impl Label {
+    fn print_head() {
+        println!(
+            "| {:<30} | {:>10} | {:>10} | {:<20} | {:>7} | {:>15} | {:>20} |",
+            "model", "size", "params", "backend", "threads", "test", "t/s"
+        );
+        println!(
+            "| {:-<30} | {:->9}: | {:->9}: | {:-<20} | {:->6}: | {:->14}: | {:->19}: |",
+            "", "", "", "", "", "", ""
+        );
+    }
+
+    fn print_row(&self, test: &str, rates: &[f64]) {
+        let size = format!("{:.2} MiB", self.size_mib);
+        let parameters = format!("{:.2} M", self.parameters_millions);
+        let (mean, deviation) = mean_and_deviation(rates);
+        let rate = format!("{mean:.2} ± {deviation:.2}");
+        println!(
+            "| {:<30} | {size:>10} | {parameters:>10} | {:<20} | {:>7} | {test:>15} | {rate:>20} |",
+            self.model, self.backend, self.threads
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! What is measured: each kind of load, run once against one server.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use futures_util::future::try_join_all;
+use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
+
+use super::{
+    Sizes,
+    client::{Answer, Client, Question},
+    prompts::{Prompts, Sizing, endless_list},
+};
+use crate::cli::bench::statistics::{median, percentile};
+
+/// A kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Load {
+    /// Clients that ask again as soon as they are answered.
+    Throughput,
+    /// A long prompt, then the same one with another ending.
+    Prefix,
+    /// As throughput, each answer in the form of a JSON schema.
+    Schema,
+    /// A long prompt arrives while streams are running.
+    LongPrompt,
+    /// One client has a JSON document copied with one change.
+    Copy,
+}
+
+/// A load with its number of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Measurement {
+    pub load: Load,
+    pub clients: u32,
+}
+
+/// A number that came out.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    pub name: &'static str,
+    pub value: f64,
+}
+
+/// Tokens that a stream must have had before something else begins.
+const SETTLED: usize = 8;
+/// Longest answer of the streams that a long prompt meets. They ask again when one ends.
+const STREAM_TOKENS: u32 = 512;
+/// Enough for a first token, even where the first ones are half a character.
+const FEW_TOKENS: u32 = 8;
+/// How often a known prompt is asked with another ending.
+const KNOWN_PROMPTS: u32 = 3;
+const COPIED_TOKENS: u32 = 320;
+
+impl Measurement {
+    /// Runs it once. Servers that are given the same `prompts` get the same work.
+    pub async fn run(
+        &self,
+        client: &Client,
+        sizes: &Sizes,
+        sizing: &Sizing,
+        mut prompts: Prompts,
+    ) -> anyhow::Result<Vec<Figure>> {
+        match self.load {
+            Load::Throughput | Load::Schema => self.crowd(client, sizes, &mut prompts).await,
+            Load::Prefix => prefix(client, sizing.words(sizes.prefix), &mut prompts).await,
+            Load::LongPrompt => {
+                let words = sizing.words(sizes.long_prompt);
+                self.long_prompt(client, sizes, words, &mut prompts).await
+            }
+            Load::Copy => copy(client, &mut prompts).await,
+        }
+    }
+
+    /// Clients at the same time, each with one request after the other.
+    async fn crowd(
+        &self,
+        client: &Client,
+        sizes: &Sizes,
+        prompts: &mut Prompts,
+    ) -> anyhow::Result<Vec<Figure>> {
+        let format = (self.load == Load::Schema).then(endless_list);
+        let clients = (0..self.clients).map(|_| {
+            let questions: Vec<_> = (0..sizes.requests)
+                .map(|_| Question {
+                    user: prompts.story(sizes.prompt_words),
+                    max_tokens: sizes.output,
+                    response_format: format.clone(),
+                })
+                .collect();
+            ask_in_turn(client, questions)
+        });
+        let started = Instant::now();
+        let answers: Vec<_> = try_join_all(clients).await?.into_iter().flatten().collect();
+        crowd_figures(&answers, sizes.output, started.elapsed())
+    }
+
+    async fn long_prompt(
+        &self,
+        client: &Client,
+        sizes: &Sizes,
+        words: u32,
+        prompts: &mut Prompts,
+    ) -> anyhow::Result<Vec<Figure>> {
+        let settled = Semaphore::new(0);
+        let (stop, stopped) = watch::channel(false);
+        let long = question(prompts.story(words), FEW_TOKENS);
+        let streams = (0..self.clients).map(|_| {
+            let user = prompts.story(sizes.prompt_words);
+            stream_until(
+                client,
+                question(user, STREAM_TOKENS),
+                &settled,
+                stopped.clone(),
+            )
+        });
+        let streams = try_join_all(streams);
+        let arrival = async {
+            let _all = settled.acquire_many(self.clients).await?;
+            let answer = client.ask(&long).await?;
+            stop.send_replace(true);
+            anyhow::Ok(answer)
+        };
+        let (gaps, answer) = tokio::try_join!(streams, arrival)?;
+        long_prompt_figures(&gaps.concat(), &answer)
+    }
+}
+
+impl fmt::Display for Measurement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clients = self.clients;
+        let plural = if clients == 1 { "" } else { "s" };
+        match self.load {
+            Load::Throughput => write!(f, "{clients} client{plural}"),
+            Load::Schema => write!(f, "{clients} client{plural}, JSON schema"),
+            Load::Prefix => f.write_str("long prompt, new and known"),
+            Load::LongPrompt => write!(f, "long prompt among {clients} stream{plural}"),
+            Load::Copy => f.write_str("copying JSON"),
+        }
+    }
+}
+
+fn question(user: String, max_tokens: u32) -> Question {
+    Question {
+        user,
+        max_tokens,
+        response_format: None,
+    }
+}
+
+async fn ask_in_turn(client: &Client, questions: Vec<Question>) -> anyhow::Result<Vec<Answer>> {
+    let mut answers = Vec::new();
+    for question in &questions {
+        answers.push(client.ask(question).await?);
+    }
+    Ok(answers)
+}
+
+fn crowd_figures(answers: &[Answer], output: u32, took: Duration) -> anyhow::Result<Vec<Figure>> {
+    let took = took.as_secs_f64();
+    let tokens: u32 = answers.iter().map(Answer::tokens).sum();
+    let short = answers.iter().filter(|answer| answer.tokens() < output);
+    let prompts = answers.iter().filter_map(|answer| answer.usage);
+    let prompts: Vec<_> = prompts
+        .map(|usage| f64::from(usage.prompt_tokens))
+        .collect();
+    let first = answers.iter().map(Answer::time_to_first_token);
+    let first: Vec<_> = first
+        .map(|time| Ok(millis(time?)))
+        .collect::<anyhow::Result<_>>()?;
+    let gaps: Vec<_> = answers.iter().flat_map(Answer::gaps).map(millis).collect();
+    Ok(vec![
+        figure("output tokens/s", f64::from(tokens) / took),
+        figure("requests/s", answers.len() as f64 / took),
+        figure("TTFT p50, ms", percentile(&first, 0.5)),
+        figure("TTFT p99, ms", percentile(&first, 0.99)),
+        figure("ITL p50, ms", percentile(&gaps, 0.5)),
+        figure("ITL p99, ms", percentile(&gaps, 0.99)),
+        figure("prompt tokens", median(&prompts)),
+        figure("answers that ended early", short.count() as f64),
+    ])
+}
+
+/// The time to the first token of a prompt that is new, and of the same one with another ending.
+async fn prefix(client: &Client, words: u32, prompts: &mut Prompts) -> anyhow::Result<Vec<Figure>> {
+    let text = prompts.story(words);
+    let ask = async |number: u32| {
+        let question = question(format!("{text} Story number {number}"), FEW_TOKENS);
+        client.ask(&question).await
+    };
+    let new = ask(0).await?;
+    let mut known = Vec::new();
+    for number in 1..=KNOWN_PROMPTS {
+        known.push(millis(ask(number).await?.time_to_first_token()?));
+    }
+    let (new_time, known) = (millis(new.time_to_first_token()?), median(&known));
+    let tokens = new.usage.context("the server does not report its usage")?;
+    Ok(vec![
+        figure("TTFT new, ms", new_time),
+        figure("TTFT known, ms", known),
+        figure("known/new, %", 100.0 * known / new_time),
+        figure("prompt tokens", tokens.prompt_tokens.into()),
+    ])
+}
+
+/// From one piece of text to the next.
+type Gap = (Instant, Instant);
+
+/// Streams answers until it is told to stop, and then once more to the next text.
+async fn stream_until(
+    client: &Client,
+    question: Question,
+    settled: &Semaphore,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Vec<Gap>> {
+    let (mut gaps, mut pieces) = (Vec::new(), 0);
+    while !*stopped.borrow() {
+        let mut reply = client.open(&question).await?;
+        while reply.next().await? {
+            pieces += 1;
+            if pieces == SETTLED {
+                settled.add_permits(1);
+            }
+            if let [.., before, last] = *reply.answer.arrivals {
+                gaps.push((before, last));
+            }
+            if *stopped.borrow() {
+                break;
+            }
+        }
+    }
+    Ok(gaps)
+}
+
+/// Of the gaps that overlap the computing of the long prompt.
+fn long_prompt_figures(gaps: &[Gap], answer: &Answer) -> anyhow::Result<Vec<Figure>> {
+    let first = answer.sent + answer.time_to_first_token()?;
+    let overlapping = gaps
+        .iter()
+        .filter(|(from, to)| *to > answer.sent && *from < first);
+    let gaps: Vec<_> = overlapping.map(|(from, to)| millis(*to - *from)).collect();
+    let tokens = answer
+        .usage
+        .context("the server does not report its usage")?;
+    Ok(vec![
+        figure("ITL p50, ms", percentile(&gaps, 0.5)),
+        figure("ITL p99, ms", percentile(&gaps, 0.99)),
+        figure("ITL largest, ms", percentile(&gaps, 1.0)),
+        figure("gaps", gaps.len() as f64),
+        figure("TTFT of the long prompt, ms", millis(first - answer.sent)),
+        figure("prompt tokens", tokens.prompt_tokens.into()),
+    ])
+}
+
+async fn copy(client: &Client, prompts: &mut Prompts) -> anyhow::Result<Vec<Figure>> {
+    let answer = client.ask(&question(prompts.copy(), COPIED_TOKENS)).await?;
+    let gaps: Duration = answer.gaps().sum();
+    Ok(vec![
+        figure(
+            "decoded tokens/s",
+            f64::from(answer.tokens() - 1) / gaps.as_secs_f64(),
+        ),
+        figure("tokens", answer.tokens().into()),
+        figure("pieces", answer.arrivals.len() as f64),
+    ])
+}
+
+fn figure(name: &'static str, value: f64) -> Figure {
+    Figure { name, value }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,224 @@
+//! `tenon bench http`: a server of the OpenAI API, seen from its clients.
+//!
+//! 1. `client` asks and reads the clock whenever text comes.
+//! 2. `prompts` makes texts of a given length that are new to the server.
+//! 3. `measurements` puts a kind of load on a server, once, and draws figures from it.
+//! 4. [`HttpBench::run`] does that in rounds, and where there are two servers in turns; `report` shows the medians.
+
+mod client;
+mod measurements;
+mod prompts;
+mod report;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use client::{Access, Client, Question};
+use measurements::{Load, Measurement};
+use prompts::{Prompts, Sizing};
+use report::Report;
+
+/// Measure a server of the OpenAI API, any server, over HTTP. With --versus two servers in turns, and how they compare.
+///
+/// Prompts are new to the server unless a measurement says otherwise. Tokens are counted by what the server reports as its usage.
+/// A model that ends its answers early is kept busy less: the line "answers that ended early" shows it. Most servers other than
+/// OpenAI's take the field `ignore_eos` against that: --extra '{"ignore_eos": true}'.
+#[derive(Args)]
+pub struct HttpBench {
+    /// Where the server is, for example http://localhost:8080.
+    url: String,
+    /// Another server to measure in turns with the first; ratios are first to second.
+    #[arg(long, value_name = "URL")]
+    versus: Option<String>,
+    /// The model to ask for [default: the first that each server lists].
+    #[arg(long, value_name = "ID")]
+    model: Option<String>,
+    /// The key that the servers want.
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+    /// A JSON object whose fields are added to every request.
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    extra: Option<Map<String, Value>>,
+    /// What to measure.
+    #[arg(
+        short,
+        long,
+        value_name = "LOAD,…",
+        value_delimiter = ',',
+        default_value = "throughput,prefix,schema,long-prompt,copy"
+    )]
+    loads: Vec<Load>,
+    /// Clients at the same time, for throughput; several numbers are measured one after the other.
+    #[arg(
+        short,
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "1,4,8,16"
+    )]
+    clients: Vec<u32>,
+    /// Streams for schema and long-prompt.
+    #[arg(short, long, value_name = "N", default_value_t = 4)]
+    streams: u32,
+    /// Rounds to take medians of.
+    #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    #[command(flatten)]
+    sizes: Sizes,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long prompts and answers are.
+#[derive(Args)]
+pub struct Sizes {
+    /// Requests of each client in a round, one after the other.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    requests: u32,
+    /// Words of the prompts for throughput and schema.
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 40)]
+    prompt_words: u32,
+    /// Tokens of the answers for throughput and schema.
+    #[arg(short = 'n', long = "output-tokens", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    output: u32,
+    /// Tokens of the prompt for prefix.
+    #[arg(long = "prefix-tokens", value_name = "N", default_value_t = 1000)]
+    prefix: u32,
+    /// Tokens of the prompt for long-prompt.
+    #[arg(long = "long-prompt-tokens", value_name = "N", default_value_t = 4000)]
+    long_prompt: u32,
+}
+
+/// A server and the size of its tokens.
+struct Target {
+    client: Client,
+    sizing: Sizing,
+}
+
+impl HttpBench {
+    pub fn run(self) -> anyhow::Result<()> {
+        // One thread, so that the servers keep the machine.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let report = runtime.block_on(self.measure())?;
+        match self.json {
+            true => report.print_json()?,
+            false => report.print_table(),
+        }
+        report.fail_if_empty()
+    }
+
+    async fn measure(&self) -> anyhow::Result<Report> {
+        let access = Access {
+            model: self.model.clone(),
+            api_key: self.api_key.clone(),
+            extra: self.extra.clone().unwrap_or_default(),
+        };
+        // Random, or a second run would find everything cached.
+        let seed = Uuid::new_v4().as_u64_pair().0;
+        let mut targets = Vec::new();
+        for url in [Some(&self.url), self.versus.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            targets.push(Target::new(url, &access, seed).await?);
+        }
+        let plan = self.plan();
+        let servers = targets.iter().map(|target| &target.client);
+        let mut report = Report::new(servers, self.rounds, &plan);
+        let bar = progress_bar(u64::from(self.rounds) * (plan.len() * targets.len()) as u64);
+        for round in 0..self.rounds {
+            for (index, measurement) in plan.iter().enumerate() {
+                for server in turns(targets.len(), round) {
+                    let target = &targets[server];
+                    bar.set_message(format!("{measurement}, {}", target.client.url));
+                    let prompts = Prompts::new(seed ^ u64::from(round) << 32 ^ index as u64);
+                    let figures = target.run(measurement, &self.sizes, prompts).await;
+                    report.add(index, server, figures);
+                    bar.inc(1);
+                }
+            }
+        }
+        bar.finish_and_clear();
+        Ok(report)
+    }
+
+    fn plan(&self) -> Vec<Measurement> {
+        let of = |load| match load {
+            Load::Throughput => self.clients.clone(),
+            Load::Schema | Load::LongPrompt => vec![self.streams],
+            Load::Prefix | Load::Copy => vec![1],
+        };
+        let loads = self.loads.iter();
+        loads
+            .flat_map(|&load| {
+                of(load)
+                    .into_iter()
+                    .map(move |clients| Measurement { load, clients })
+            })
+            .collect()
+    }
+}
+
+impl Target {
+    /// Finds out what the server serves and how it counts; that also warms it up.
+    async fn new(url: &str, access: &Access, seed: u64) -> anyhow::Result<Self> {
+        let reach = || format!("cannot measure {url}");
+        let client = Client::connect(url, access).await.with_context(reach)?;
+        let mut prompts = Prompts::new(!seed);
+        let mut sizes = [(50, 0), (150, 0)];
+        for (words, tokens) in &mut sizes {
+            let question = Question {
+                user: prompts.story(*words),
+                max_tokens: 1,
+                response_format: None,
+            };
+            let usage = client.ask(&question).await.with_context(reach)?.usage;
+            let usage =
+                usage.with_context(|| format!("{url} does not report its usage in streams"))?;
+            *tokens = usage.prompt_tokens;
+        }
+        Ok(Self {
+            client,
+            sizing: Sizing::new(sizes[0], sizes[1]),
+        })
+    }
+
+    async fn run(
+        &self,
+        measurement: &Measurement,
+        sizes: &Sizes,
+        prompts: Prompts,
+    ) -> anyhow::Result<Vec<measurements::Figure>> {
+        measurement
+            .run(&self.client, sizes, &self.sizing, prompts)
+            .await
+    }
+}
+
+/// Who goes first changes from round to round.
+fn turns(servers: usize, round: u32) -> Vec<usize> {
+    let mut order: Vec<_> = (0..servers).collect();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+fn progress_bar(steps: u64) -> ProgressBar {
+    let bar = ProgressBar::new(steps);
+    // The template is a constant that parses.
+    if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
