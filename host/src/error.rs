@@ -203,6 +203,9 @@ impl From<PromptError> for ApiError {
         match error {
             PromptError::NoChat(_) => Self::invalid_parameter("model", message),
             PromptError::Template(TemplateError::Syntax(_)) => Self::internal(message),
+            PromptError::Template(TemplateError::NothingToContinue) => {
+                Self::invalid_parameter("continue_final_message", message)
+            }
             PromptError::Template(_) => Self::invalid_parameter("messages", message),
             PromptError::Tokenizer(error) if error.code == Code::INVALID => Self::invalid(message),
             PromptError::Tokenizer(_) => Self::internal(message),

@@ -26,6 +26,7 @@ pub mod router;
 pub mod routes;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tools;
 
 use std::{future::Future, sync::Arc};
 

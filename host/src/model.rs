@@ -2,14 +2,13 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde_json::Value as Json;
 use tenon_plugin_api::{EncodeFlags, Error, TokenKind, Vocabulary};
 
 use crate::{
     engine::Engine,
     prompt::{
-        ChatTemplate, ControlTokens, Encoder, RenderRequest, SpecialTokens, TemplateError,
-        encode_chat, encode_text,
+        ChatTemplate, ControlTokens, Encoder, RenderRequest, RenderedChat, SpecialTokens,
+        TemplateError, encode_chat, encode_text,
     },
 };
 
@@ -113,20 +112,16 @@ impl LoadedModel {
         self.template.as_ref().err().map(String::as_str)
     }
 
-    /// Tokens of a chat. Takes a while for a long one.
-    pub fn encode_chat(
-        &self,
-        messages: &[Json],
-        enable_thinking: bool,
-    ) -> Result<Vec<u32>, PromptError> {
+    /// The prompt of a chat. Takes a while for a long one.
+    pub fn render_chat(&self, request: &RenderRequest) -> Result<RenderedChat, PromptError> {
         let template = self.template.as_ref();
         let template = template.map_err(|why| PromptError::NoChat(why.clone()))?;
-        let chat = template.render(&RenderRequest {
-            messages,
-            add_generation_prompt: true,
-            enable_thinking,
-        })?;
-        Ok(encode_chat(&chat, &self.engine)?)
+        Ok(template.render(request)?)
+    }
+
+    /// Tokens of a chat. Takes a while for a long one.
+    pub fn encode_chat(&self, request: &RenderRequest) -> Result<Vec<u32>, PromptError> {
+        Ok(encode_chat(&self.render_chat(request)?, &self.engine)?)
     }
 
     /// Tokens of a text. Takes a while for a long one.
@@ -153,7 +148,7 @@ fn chat_template(engine: &Engine, template: Option<&str>) -> Result<ChatTemplate
         eos: info.eos.first().copied().and_then(text),
     };
     let control = ControlTokens::new(control_texts(vocabulary)).map_err(|e| e.to_string())?;
-    ChatTemplate::parse(source, special, control).map_err(|e| e.to_string())
+    ChatTemplate::parse(source, special, control, None).map_err(|e| e.to_string())
 }
 
 /// What the tokenizer reads as control tokens.

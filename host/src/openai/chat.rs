@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{FinishReason, GenerationParameters};
+use super::{FinishReason, GenerationParameters, PastToolCall, Tool, ToolChoice};
 
 /// What `POST /v1/chat/completions` takes.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -10,11 +10,44 @@ pub struct ChatCompletionRequest {
     /// The conversation so far.
     #[schema(min_items = 1)]
     pub messages: Vec<Message>,
-    /// Whether a model that can think should. Default: false.
+    /// Whether a model that can think should. Default: false, unless `reasoning_effort` says so.
     pub enable_thinking: Option<bool>,
+    /// How much a model that can think should. Default: it should not.
+    pub reasoning_effort: Option<ReasoningEffort>,
+    /// Tools that the model may call.
+    pub tools: Option<Vec<Tool>>,
+    /// Whether it calls them. Default: `auto`.
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether an answer may have several calls. Default: true.
+    pub parallel_tool_calls: Option<bool>,
+    /// Variables for the model's chat template.
+    #[schema(value_type = Option<Object>)]
+    pub chat_template_kwargs: Option<Map<String, Value>>,
+    /// Whether the prompt ends with the opening of an answer. Default: true, unless `continue_final_message`.
+    pub add_generation_prompt: Option<bool>,
+    /// Whether the answer goes on with the text of the last message. Default: false.
+    pub continue_final_message: Option<bool>,
     /// Everything that plain completions take too.
     #[serde(flatten)]
     pub parameters: GenerationParameters,
+}
+
+/// How much a model thinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReasoningEffort {
+    /// It does not.
+    None,
+    /// It does; the chat template gets the word, and few tell one from the other.
+    Minimal,
+    /// See `minimal`.
+    Low,
+    /// See `minimal`.
+    Medium,
+    /// See `minimal`.
+    High,
+    /// See `minimal`.
+    Xhigh,
 }
 
 /// A message of the conversation.
@@ -24,6 +57,15 @@ pub struct Message {
     pub role: Role,
     /// What is said. May be null in messages of the assistant.
     pub content: Option<Content>,
+    /// What the assistant called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<PastToolCall>>,
+    /// Which call a message of the tool answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// What the assistant thought before it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
     /// Other keys, such as `name`: chat templates may use them.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -61,12 +103,15 @@ pub enum Content {
 /// A part of what is said.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct ContentPart {
-    /// Only `text` is supported.
+    /// `text`, or `refusal` for what the assistant said.
     #[serde(rename = "type")]
     pub kind: String,
     /// The text of a `text` part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The text of a `refusal` part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
 }
 
 /// A whole answer.

@@ -9,13 +9,18 @@ mod error;
 mod model;
 mod parameters;
 mod response;
+mod tools;
 
 pub use chat::{
     ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Content,
-    ContentPart, Message, Role,
+    ContentPart, Message, ReasoningEffort, Role,
 };
 pub use completion::{CompletionChoice, CompletionRequest, Prompt};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use model::{ModelList, ModelObject};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use response::{Completion, FinishReason, Usage};
+pub use tools::{
+    Function, FunctionName, NamedTool, PastFunctionCall, PastToolCall, Tool, ToolChoice, ToolKind,
+    ToolMode,
+};

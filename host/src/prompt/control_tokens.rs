@@ -183,11 +183,11 @@ impl ControlTokens {
     }
 }
 
-/// A character that occurs neither in `values` nor in `texts`, so that every occurrence after rendering is a mark.
-pub(super) fn unused_sentinel<'a>(
-    values: &[Value],
+/// Two characters that occur neither in `values` nor in `texts`, so that every occurrence after rendering is a mark.
+pub(super) fn unused_sentinels<'a>(
+    values: impl IntoIterator<Item = &'a Value>,
     texts: impl IntoIterator<Item = &'a str>,
-) -> Option<char> {
+) -> Option<[char; 2]> {
     let mut used = HashSet::new();
     let mut note = |text: &str| {
         used.extend(
@@ -197,9 +197,13 @@ pub(super) fn unused_sentinel<'a>(
     };
     texts.into_iter().for_each(&mut note);
     values
-        .iter()
+        .into_iter()
         .for_each(|value| visit_texts(value, &mut note));
-    SENTINELS.into_iter().flatten().find(|c| !used.contains(c))
+    let mut unused = SENTINELS
+        .into_iter()
+        .flatten()
+        .filter(|c| !used.contains(c));
+    Some([unused.next()?, unused.next()?])
 }
 
 /// Each way to cut a text in two.
@@ -350,9 +354,10 @@ mod tests {
     #[test]
     fn a_sentinel_in_user_text_is_not_chosen() {
         let values = [json!({"a\u{FDD0}": ["\u{FDD1}", {"b": "\u{FDD3}"}]})];
-        assert_eq!(unused_sentinel(&values, ["\u{FDD2}"]), Some('\u{FDD4}'));
-        let all: String = SENTINELS.into_iter().flatten().collect();
-        assert_eq!(unused_sentinel(&[json!(all)], []), None);
+        let chosen = unused_sentinels(&values, ["\u{FDD2}"]);
+        assert_eq!(chosen, Some(['\u{FDD4}', '\u{FDD5}']));
+        let all: String = SENTINELS.into_iter().flatten().skip(1).collect();
+        assert_eq!(unused_sentinels(&[json!(all)], []), None);
     }
 
     #[test]

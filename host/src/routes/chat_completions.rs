@@ -119,10 +119,9 @@ pub async fn chat_completions(
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
     let settings = Settings::new(&request.parameters, &model.engine.info().sampling)?;
-    let messages = messages::for_template(request.messages)?;
-    let enable_thinking = request.enable_thinking.unwrap_or(false);
-    let chat = model.clone();
-    let prompt = blocking(move || chat.encode_chat(&messages, enable_thinking)).await?;
+    let chat = messages::chat(request)?;
+    let encoder = model.clone();
+    let prompt = blocking(move || encoder.encode_chat(&chat)).await?;
     answer::<Chat>(&app, served, &model, prompt, settings).await
 }
 

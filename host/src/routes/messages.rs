@@ -1,12 +1,60 @@
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     error::ApiError,
-    openai::{Content, ContentPart, Message, Role},
+    openai::{ChatCompletionRequest, Content, ContentPart, Message, ReasoningEffort, Role},
+    prompt::{Ending, RESERVED_VARIABLES, RenderRequest},
 };
 
-/// Checks a chat's messages and gives them as chat templates expect them.
-pub fn for_template(messages: Vec<Message>) -> Result<Vec<Value>, ApiError> {
+/// Checks the conversation of a request and gives it as chat templates expect it.
+pub fn chat(request: ChatCompletionRequest) -> Result<RenderRequest, ApiError> {
+    Ok(RenderRequest {
+        ending: ending(&request)?,
+        variables: variables(&request)?,
+        messages: for_template(request.messages)?,
+        tools: Vec::new(),
+    })
+}
+
+fn ending(request: &ChatCompletionRequest) -> Result<Ending, ApiError> {
+    let continues = request.continue_final_message.unwrap_or(false);
+    match (continues, request.add_generation_prompt) {
+        (true, Some(true)) => {
+            let message = "'continue_final_message' and 'add_generation_prompt' exclude each other: send one of them";
+            Err(ApiError::invalid_parameter(
+                "continue_final_message",
+                message,
+            ))
+        }
+        (true, _) => Ok(Ending::OpenMessage),
+        (false, Some(false)) => Ok(Ending::LastMessage),
+        (false, _) => Ok(Ending::GenerationPrompt),
+    }
+}
+
+/// What the request sets itself is weaker than what it hands to the template.
+fn variables(request: &ChatCompletionRequest) -> Result<Map<String, Value>, ApiError> {
+    let effort = request.reasoning_effort;
+    let thinks = effort.is_some_and(|effort| effort != ReasoningEffort::None);
+    let mut variables = Map::new();
+    let enable_thinking = request.enable_thinking.unwrap_or(thinks);
+    variables.insert("enable_thinking".to_owned(), enable_thinking.into());
+    if let Some(effort) = effort {
+        let effort = serde_json::to_value(effort).map_err(unwritable)?;
+        variables.insert("reasoning_effort".to_owned(), effort);
+    }
+    for (name, value) in request.chat_template_kwargs.iter().flatten() {
+        if RESERVED_VARIABLES.contains(&name.as_str()) {
+            let param = format!("chat_template_kwargs.{name}");
+            let message = format!("'{param}' cannot be set: the server gives it to the template");
+            return Err(ApiError::invalid_parameter(param, message));
+        }
+        variables.insert(name.clone(), value.clone());
+    }
+    Ok(variables)
+}
+
+fn for_template(messages: Vec<Message>) -> Result<Vec<Value>, ApiError> {
     if messages.is_empty() {
         let message = "'messages' is empty: send at least one";
         return Err(ApiError::invalid_parameter("messages", message));
@@ -18,14 +66,18 @@ pub fn for_template(messages: Vec<Message>) -> Result<Vec<Value>, ApiError> {
 }
 
 fn convert(index: usize, mut message: Message) -> Result<Value, ApiError> {
+    // Templates ask whether there are calls, not how many.
+    message.tool_calls.take_if(|calls| calls.is_empty());
     check_content(index, &message)?;
     check_calls(index, &message)?;
-    // Most templates drop a role that they do not know without a word, and all know this one.
-    if message.role == Role::Developer {
-        message.role = Role::System;
+    if let Some(Content::Parts(parts)) = &mut message.content {
+        parts.iter_mut().for_each(refusal_to_text);
     }
-    serde_json::to_value(message)
-        .map_err(|error| ApiError::internal(format!("a message cannot be written: {error}")))
+    serde_json::to_value(message).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> ApiError {
+    ApiError::internal(format!("a message cannot be written: {error}"))
 }
 
 fn check_content(index: usize, message: &Message) -> Result<(), ApiError> {
@@ -46,30 +98,44 @@ fn check_content(index: usize, message: &Message) -> Result<(), ApiError> {
 
 fn check_part(index: usize, part: usize, content: &ContentPart) -> Result<(), ApiError> {
     let param = format!("messages[{index}].content[{part}]");
-    match (content.kind.as_str(), &content.text) {
-        ("text", Some(_)) => Ok(()),
-        ("text", None) => {
-            let message = format!("'{param}' has no 'text'");
-            Err(ApiError::invalid_parameter(param, message))
-        }
-        (kind, _) => {
+    let text = match content.kind.as_str() {
+        "text" => &content.text,
+        "refusal" => &content.refusal,
+        kind => {
             let message = format!("'{param}' is of type '{kind}', but this model takes text only");
-            Err(ApiError::unsupported(param, message))
+            return Err(ApiError::unsupported(param, message));
         }
+    };
+    if text.is_none() {
+        let message = format!("'{param}' has no '{}'", content.kind);
+        return Err(ApiError::invalid_parameter(param, message));
+    }
+    Ok(())
+}
+
+/// What the assistant refused is what it said.
+fn refusal_to_text(part: &mut ContentPart) {
+    if let Some(refusal) = part.refusal.take_if(|_| part.kind == "refusal") {
+        part.kind = "text".to_owned();
+        part.text = Some(refusal);
     }
 }
 
 fn check_calls(index: usize, message: &Message) -> Result<(), ApiError> {
-    for name in ["tool_calls", "function_call"] {
-        let asks_for_nothing = match message.other.get(name) {
-            None | Some(Value::Null) => true,
-            Some(calls) => calls.as_array().is_some_and(Vec::is_empty),
-        };
-        if !asks_for_nothing {
-            let param = format!("messages[{index}].{name}");
-            let message = format!("'{param}' is not supported by this server: leave it out");
-            return Err(ApiError::unsupported(param, message));
-        }
+    if message.tool_calls.is_some() && message.role != Role::Assistant {
+        let param = format!("messages[{index}].tool_calls");
+        let message =
+            format!("'{param}' is in a message that is not the assistant's: leave it out");
+        return Err(ApiError::invalid_parameter(param, message));
+    }
+    if message
+        .other
+        .get("function_call")
+        .is_some_and(|call| !call.is_null())
+    {
+        let param = format!("messages[{index}].function_call");
+        let message = format!("'{param}' is not supported by this server: send 'tool_calls'");
+        return Err(ApiError::unsupported(param, message));
     }
     Ok(())
 }
@@ -97,20 +163,26 @@ mod tests {
 
     #[test]
     fn messages_reach_the_template_as_they_were_sent() {
+        let function = json!({"name": "f", "arguments": "{\"a\": 1}"});
         let messages = json!([
             {"role": "system", "content": "S"},
             {"role": "user", "content": [{"type": "text", "text": "U"}], "name": "me"},
-            {"role": "assistant", "content": null, "tool_calls": []},
+            {
+                "role": "assistant",
+                "content": null,
+                "tool_calls": [{"id": "1", "type": "function", "function": function}],
+                "reasoning_content": "hm",
+            },
             {"role": "tool", "content": "T", "tool_call_id": "1"},
         ]);
         check(messages.clone(), messages);
     }
 
     #[test]
-    fn a_developer_is_the_system_and_absent_content_is_null() {
+    fn what_says_nothing_is_left_out_and_refusals_are_text() {
         check(
-            json!([{"role": "developer", "content": "D"}, {"role": "assistant"}]),
-            json!([{"role": "system", "content": "D"}, {"role": "assistant", "content": null}]),
+            json!([{"role": "assistant", "tool_calls": []}, {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}]),
+            json!([{"role": "assistant", "content": null}, {"role": "assistant", "content": [{"type": "text", "text": "No."}]}]),
         );
     }
 
@@ -125,9 +197,66 @@ mod tests {
             user(json!([{"type": "text", "text": ""}, image])),
             "messages[1].content[1]",
         );
+        let call = json!({"function": {"name": "f"}});
         check_refused(
-            json!([{"role": "assistant", "tool_calls": [{}]}]),
+            json!([{"role": "user", "content": "", "tool_calls": [call]}]),
             "messages[0].tool_calls",
         );
+        check_refused(
+            json!([{"role": "assistant", "function_call": {"name": "f"}}]),
+            "messages[0].function_call",
+        );
+    }
+
+    fn render_request(fields: Value) -> Result<RenderRequest, ApiError> {
+        let mut body = fields;
+        body["messages"] = json!([{"role": "user", "content": "Hi"}]);
+        chat(serde_json::from_value(body).unwrap())
+    }
+
+    #[track_caller]
+    fn check_variables(fields: Value, expected: Value) {
+        let variables = render_request(fields).unwrap().variables;
+        assert_eq!(Value::Object(variables), expected);
+    }
+
+    #[test]
+    fn thinking_is_off_unless_somebody_wants_it() {
+        check_variables(json!({}), json!({"enable_thinking": false}));
+        check_variables(
+            json!({"enable_thinking": true}),
+            json!({"enable_thinking": true}),
+        );
+        check_variables(
+            json!({"reasoning_effort": "low"}),
+            json!({"enable_thinking": true, "reasoning_effort": "low"}),
+        );
+        check_variables(
+            json!({"reasoning_effort": "none"}),
+            json!({"enable_thinking": false, "reasoning_effort": "none"}),
+        );
+        check_variables(
+            json!({"enable_thinking": false, "chat_template_kwargs": {"enable_thinking": true, "x": [1]}}),
+            json!({"enable_thinking": true, "x": [1]}),
+        );
+    }
+
+    #[test]
+    fn the_server_s_own_variables_cannot_be_set() {
+        let error = render_request(json!({"chat_template_kwargs": {"messages": []}})).unwrap_err();
+        let param = error.into_envelope().error.param;
+        assert_eq!(param.as_deref(), Some("chat_template_kwargs.messages"));
+    }
+
+    #[test]
+    fn a_prompt_ends_in_one_way() {
+        let ending = |fields| render_request(fields).map(|request| request.ending);
+        assert_eq!(ending(json!({})).unwrap(), Ending::GenerationPrompt);
+        let none = json!({"add_generation_prompt": false});
+        assert_eq!(ending(none).unwrap(), Ending::LastMessage);
+        let open = json!({"continue_final_message": true});
+        assert_eq!(ending(open).unwrap(), Ending::OpenMessage);
+        let both = json!({"continue_final_message": true, "add_generation_prompt": true});
+        assert!(ending(both).is_err());
     }
 }

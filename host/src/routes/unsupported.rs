@@ -22,8 +22,6 @@ const CHAT: &[Unsupported] = &[
     ("tool_choice", &[r#""none""#, r#""auto""#]),
     ("functions", &["[]"]),
     ("function_call", &[r#""none""#, r#""auto""#]),
-    ("chat_template_kwargs", &["{}"]),
-    ("reasoning_effort", &[r#""none""#, r#""medium""#]),
     ("verbosity", &[r#""medium""#]),
     ("modalities", &[r#"["text"]"#]),
     ("audio", &[]),

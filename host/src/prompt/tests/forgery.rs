@@ -1,7 +1,5 @@
 //! User text makes no control token, and template text keeps its own.
 
-use serde_json::json;
-
 use super::templates::{CHATML, GEMMA};
 use super::*;
 

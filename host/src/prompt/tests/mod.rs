@@ -5,8 +5,9 @@ mod forgery;
 mod models;
 mod semantics;
 mod templates;
+mod tools;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::*;
 use byte_tokenizer::{ByteTokenizer, CONTROL_TOKENS, bracketed, decode};
@@ -24,28 +25,35 @@ fn template(source: &str, control: &[&str]) -> ChatTemplate {
         eos: Some(eos.to_owned()),
     };
     let control = ControlTokens::new(control.iter().map(|text| text.to_string())).unwrap();
-    ChatTemplate::parse(source, special, control).unwrap()
+    ChatTemplate::parse(source, special, control, None).unwrap()
 }
 
-fn request(messages: &Value) -> RenderRequest<'_> {
+fn request(messages: &Value) -> RenderRequest {
     RenderRequest {
-        messages: messages.as_array().unwrap(),
-        add_generation_prompt: true,
-        enable_thinking: false,
+        messages: messages.as_array().unwrap().clone(),
+        variables: variables(json!({"enable_thinking": false})),
+        ..RenderRequest::default()
     }
+}
+
+fn variables(object: Value) -> Map<String, Value> {
+    object.as_object().unwrap().clone()
 }
 
 /// The chat's tokens read `expected`, where only `⟨…⟩` are control tokens, and their bytes are what the template writes
 /// when nothing is kept apart.
 #[track_caller]
 fn check(source: &str, messages: Value, expected: &str) {
-    let chat = template(source, &CONTROL_TOKENS)
-        .render(&request(&messages))
-        .unwrap();
+    check_request(source, &request(&messages), expected);
+}
+
+#[track_caller]
+fn check_request(source: &str, request: &RenderRequest, expected: &str) {
+    let chat = template(source, &CONTROL_TOKENS).render(request).unwrap();
     let Ok(tokens) = encode_chat(&chat, &ByteTokenizer);
     assert_eq!(decode(&tokens, bracketed), expected);
 
-    let plain = template(source, &[]).render(&request(&messages)).unwrap();
+    let plain = template(source, &[]).render(request).unwrap();
     let text = decode(&tokens, str::to_owned);
     assert_eq!(
         text.trim_start_matches("⟨BOS⟩"),

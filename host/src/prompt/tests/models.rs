@@ -1,7 +1,5 @@
 //! Each model's template writes what its model expects.
 
-use serde_json::json;
-
 use super::templates::*;
 use super::*;
 
@@ -65,7 +63,7 @@ fn qwen_3_thinking_is_off_unless_asked_for() {
         &format!("{start}<think>\n\n</think>\n\n"),
     );
     let thinking = RenderRequest {
-        enable_thinking: true,
+        variables: variables(json!({"enable_thinking": true})),
         ..request(&messages)
     };
     let chat = template(QWEN_3, &CONTROL_TOKENS).render(&thinking).unwrap();

@@ -1,7 +1,5 @@
 //! Jinja as Hugging Face transformers runs it, and what becomes of errors.
 
-use serde_json::json;
-
 use super::templates::MISTRAL;
 use super::*;
 
@@ -71,7 +69,8 @@ fn endless_templates_are_stopped() {
 #[test]
 fn what_is_not_jinja_is_refused_at_once() {
     let control = ControlTokens::new([]).unwrap();
-    let error = ChatTemplate::parse("a\n{% if %}", SpecialTokens::default(), control).unwrap_err();
+    let error =
+        ChatTemplate::parse("a\n{% if %}", SpecialTokens::default(), control, None).unwrap_err();
     assert!(matches!(error, TemplateError::Syntax(_)));
     assert!(error.to_string().contains("chat_template:2"), "{error}");
 }
@@ -83,6 +82,7 @@ fn special_tokens_that_a_model_lacks_are_undefined() {
         "{{ bos_token }}.{{ eos_token is defined }}",
         SpecialTokens::default(),
         control,
+        None,
     );
     let chat = template.unwrap().render(&request(&json!([]))).unwrap();
     assert_eq!(chat.pieces(), [".False"]);

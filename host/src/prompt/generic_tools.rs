@@ -1,0 +1,112 @@
+//! Tools for models whose chat template says nothing about them: in words, within messages that every template knows.
+
+use serde_json::{Value as Json, json};
+
+use super::chat_template::RenderRequest;
+use super::dialect::Dialect;
+use super::python_json::{JsonLayout, dumps};
+use crate::tools::ToolFormat;
+
+/// Rewrites what the template does not know: tools become a text of the system, calls one of the assistant, results one of
+/// the user. Where tools are put into words, calls and results are too, so that all of them look the same.
+pub(super) fn put_tools_into_words(request: &mut RenderRequest, dialect: &Dialect) {
+    let format = dialect.tool_format;
+    let tools = match dialect.has_tools {
+        true => Vec::new(),
+        false => std::mem::take(&mut request.tools),
+    };
+    if !dialect.has_calls || !tools.is_empty() {
+        let messages = std::mem::take(&mut request.messages);
+        request.messages = in_words(messages, format);
+    }
+    if !tools.is_empty() {
+        introduce(&mut request.messages, description(&tools, format), dialect);
+    }
+}
+
+fn in_words(messages: Vec<Json>, format: &ToolFormat) -> Vec<Json> {
+    let mut said = Vec::new();
+    for mut message in messages {
+        if message["role"] == "tool" {
+            push_result(&mut said, text_of(&message));
+        } else {
+            put_calls_into_words(&mut message, format);
+            said.push(message);
+        }
+    }
+    said
+}
+
+/// Results of several calls are one message: many templates want user and assistant to take turns.
+fn push_result(messages: &mut Vec<Json>, result: &str) {
+    let result = format!("<tool_response>\n{result}\n</tool_response>");
+    match messages.last_mut() {
+        Some(last) if last["role"] == "user" && text_of(last).ends_with("</tool_response>") => {
+            last["content"] = format!("{}\n{result}", text_of(last)).into();
+        }
+        _ => messages.push(json!({"role": "user", "content": result})),
+    }
+}
+
+fn put_calls_into_words(message: &mut Json, format: &ToolFormat) {
+    let Some(Json::Array(calls)) = message
+        .as_object_mut()
+        .and_then(|m| m.shift_remove("tool_calls"))
+    else {
+        return;
+    };
+    let functions = calls.iter().map(|call| &call["function"]);
+    let calls: Vec<_> = functions
+        .map(|function| {
+            (
+                function["name"].as_str().unwrap_or_default(),
+                compact(&function["arguments"]),
+            )
+        })
+        .collect();
+    let calls: Vec<_> = calls
+        .iter()
+        .map(|(name, arguments)| (*name, arguments.as_str()))
+        .collect();
+    let parts = [text_of(message), &format.write(&calls)];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    message["content"] = parts.join("\n").into();
+}
+
+/// What the model has to know of its tools.
+fn description(tools: &[Json], format: &ToolFormat) -> String {
+    let tools: Vec<String> = tools.iter().map(compact).collect();
+    let example = format.write(&[("NAME", r#"{"KEY": VALUE}"#)]);
+    format!(
+        "You can call functions. These are the functions, each as a JSON object:\n<tools>\n{}\n</tools>\n\
+         To call one, write its name and its arguments like this, and nothing else:\n{example}\n\
+         Results come back as <tool_response>. If no function is of use, answer in plain words.",
+        tools.join("\n")
+    )
+}
+
+fn introduce(messages: &mut Vec<Json>, description: String, dialect: &Dialect) {
+    let role = if dialect.has_system { "system" } else { "user" };
+    match messages.first_mut() {
+        Some(first) if first["role"] == role && first["content"].is_string() => {
+            first["content"] = match role {
+                "system" => format!("{}\n\n{description}", text_of(first)),
+                _ => format!("{description}\n\n{}", text_of(first)),
+            }
+            .into();
+        }
+        _ => messages.insert(0, json!({"role": role, "content": description})),
+    }
+}
+
+fn text_of(message: &Json) -> &str {
+    message["content"].as_str().unwrap_or_default()
+}
+
+fn compact(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        // It is JSON already, so nothing can fail.
+        value => dumps(value, &JsonLayout::new(None)).unwrap_or_else(|_| value.to_string()),
+    }
+}

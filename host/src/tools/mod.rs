@@ -1,0 +1,14 @@
+//! Tools that a model may call: how its family writes calls, and how they are read from an answer while it is written.
+//!
+//! 1. [`ToolFormat`] is a line of the table of formats: the one of a model is recognised from its chat template.
+//! 2. [`CallParser`] takes an answer's text in pieces and gives back text and calls.
+//!
+//! Invariant: nothing here knows HTTP, wire types, templates or tokens.
+
+mod format;
+mod head;
+mod json;
+mod parser;
+
+pub use format::{Body, FORMATS, ToolFormat};
+pub use parser::{CallParser, CallSyntax, Part};
