@@ -20,7 +20,7 @@ use crate::{
     prompt::TemplateError,
 };
 
-pub use documented::{AnyError, GenerationError, ModelError};
+pub use documented::{AnyError, BodyError, GenerationError, ModelError};
 
 /// When to try again what is only refused for now.
 const RETRY_AFTER_SECS: u64 = 5;
@@ -73,9 +73,20 @@ impl ApiError {
         error
     }
 
+    /// The prompt does not fit. `message` says both lengths.
+    pub fn context_length_exceeded(message: impl Into<String>) -> Self {
+        let code = Some("context_length_exceeded");
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
     /// There is nothing at this path.
     pub fn unknown_route(path: &str) -> Self {
-        let message = format!("there is nothing at {path}");
+        let message = match path.strip_prefix("/v1/responses") {
+            Some("" | "/") => {
+                "this server has no /v1/responses: send chats to /v1/chat/completions".to_owned()
+            }
+            _ => format!("there is nothing at {path}"),
+        };
         Self::new(StatusCode::NOT_FOUND, Some("unknown_url"), message)
     }
 
@@ -183,11 +194,7 @@ impl From<SubmitError> for ApiError {
         let message = error.to_string();
         match error {
             SubmitError::EmptyPrompt => Self::invalid(message),
-            SubmitError::PromptTooLong { .. } => Self::new(
-                StatusCode::BAD_REQUEST,
-                Some("context_length_exceeded"),
-                message,
-            ),
+            SubmitError::PromptTooLong { .. } => Self::context_length_exceeded(message),
             SubmitError::QueueFull { retry_after_secs } => Self {
                 retry_after_secs: Some(retry_after_secs),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, Some("queue_full"), message)
@@ -207,6 +214,7 @@ impl From<PromptError> for ApiError {
                 Self::invalid_parameter("continue_final_message", message)
             }
             PromptError::Template(_) => Self::invalid_parameter("messages", message),
+            PromptError::TooLong { .. } => Self::context_length_exceeded(message),
             PromptError::Tokenizer(error) if error.code == Code::INVALID => Self::invalid(message),
             PromptError::Tokenizer(_) => Self::internal(message),
         }

@@ -80,6 +80,8 @@ pub struct LoadedModel {
     pub engine: Engine,
     /// Err: why there is no chat, in words.
     template: Result<ChatTemplate, String>,
+    /// Bytes of the longest token, at least 1.
+    longest_token_bytes: usize,
 }
 
 /// Why a request could not be turned into tokens.
@@ -91,6 +93,15 @@ pub enum PromptError {
     /// The chat template did not take the messages.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// The text cannot fit, which is known before it is tokenized.
+    #[error(
+        "the text of {bytes} bytes has at least {at_least} tokens, but the context is {context} tokens long"
+    )]
+    TooLong {
+        bytes: usize,
+        at_least: usize,
+        context: u32,
+    },
     /// The tokenizer did not take the text.
     #[error("the prompt cannot be tokenized: {0}")]
     Tokenizer(#[from] Error),
@@ -103,6 +114,7 @@ impl LoadedModel {
             backend,
             created: crate::app::unix_seconds(),
             template: chat_template(&engine, template.as_deref()),
+            longest_token_bytes: longest_token_bytes(engine.vocabulary()),
             engine,
         }
     }
@@ -121,12 +133,38 @@ impl LoadedModel {
 
     /// Tokens of a chat. Takes a while for a long one.
     pub fn encode_chat(&self, request: &RenderRequest) -> Result<Vec<u32>, PromptError> {
-        Ok(encode_chat(&self.render_chat(request)?, &self.engine)?)
+        let chat = self.render_chat(request)?;
+        self.check_length(chat.pieces().iter().map(String::len).sum())?;
+        Ok(encode_chat(&chat, &self.engine)?)
     }
 
-    /// Tokens of a text. Takes a while for a long one.
+    /// Tokens of a prompt of plain text. Takes a while for a long one.
     pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+        self.check_length(text.len())?;
         Ok(encode_text(text, &self.engine)?)
+    }
+
+    /// Tokens of any text. Takes a while for a long one.
+    pub fn tokenize(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, PromptError> {
+        self.check_length(text.len())?;
+        Ok(self.engine.encode(text, flags)?)
+    }
+
+    /// Refuses what has more tokens than the context for certain: the time that tokenizers take may grow with the square of
+    /// a text's length.
+    fn check_length(&self, bytes: usize) -> Result<(), PromptError> {
+        let (context, at_least) = (
+            self.engine.context_length(),
+            bytes.div_ceil(self.longest_token_bytes),
+        );
+        match at_least > context as usize {
+            true => Err(PromptError::TooLong {
+                bytes,
+                at_least,
+                context,
+            }),
+            false => Ok(()),
+        }
     }
 }
 
@@ -161,4 +199,9 @@ fn control_texts(vocabulary: &Vocabulary) -> impl Iterator<Item = String> {
             )
         })
         .filter_map(|token| String::from_utf8(vocabulary.bytes(token).to_vec()).ok())
+}
+
+fn longest_token_bytes(vocabulary: &Vocabulary) -> usize {
+    let lengths = (0..vocabulary.len() as u32).map(|token| vocabulary.bytes(token).len());
+    lengths.max().unwrap_or(0).max(1)
 }

@@ -23,7 +23,10 @@ use crate::{
     app::App,
     auth::require_key,
     error::ApiError,
-    routes::{chat_completions, completions, docs, health, metrics, models},
+    routes::{
+        apply_template, chat_completions, completions, detokenize, docs, health, metrics, models,
+        tokenize,
+    },
 };
 
 /// The server's routes.
@@ -38,6 +41,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(docs::Api::openapi())
         .routes(routes!(chat_completions::chat_completions))
         .routes(routes!(completions::completions))
+        .routes(routes!(tokenize::tokenize))
+        .routes(routes!(detokenize::detokenize))
+        .routes(routes!(apply_template::apply_template))
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))
         .routes(routes!(metrics::metrics))

@@ -72,8 +72,11 @@ async fn refusals_are_as_documented() {
 
 async fn check_examples(client: &Client) {
     let document = Document::read(client).await;
-    for path in [CHAT, "/v1/completions"] {
-        let operation = document.operation(path, "post");
+    let paths = document.0["paths"].as_object().unwrap();
+    let operations = paths
+        .iter()
+        .filter_map(|(path, operations)| Some((path, operations.get("post")?)));
+    for (path, operation) in operations {
         let request = &operation["requestBody"]["content"]["application/json"];
         let response = &operation["responses"]["200"]["content"];
         for example in request["examples"].as_object().unwrap().values() {

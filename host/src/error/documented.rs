@@ -60,21 +60,30 @@ impl IntoResponses for ModelError {
     }
 }
 
-/// How a route that generates may fail besides.
-pub struct GenerationError;
+/// How a route that reads a body may fail besides.
+pub struct BodyError;
 
-impl IntoResponses for GenerationError {
+impl IntoResponses for BodyError {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         documented([
             ("The body is too long.", ApiError::too_large(32 << 20)),
             ("The body is not declared to be JSON.", ApiError::not_json()),
-            (
-                "Too many requests are waiting.",
-                ApiError::from(SubmitError::QueueFull {
-                    retry_after_secs: 5,
-                }),
-            ),
         ])
+    }
+}
+
+/// How a route that has a model compute for a body may fail besides.
+pub struct GenerationError;
+
+impl IntoResponses for GenerationError {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let full = documented([(
+            "Too many requests are waiting.",
+            ApiError::from(SubmitError::QueueFull {
+                retry_after_secs: 5,
+            }),
+        )]);
+        BodyError::responses().into_iter().chain(full).collect()
     }
 }
 

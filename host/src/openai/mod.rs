@@ -9,6 +9,7 @@ mod error;
 mod model;
 mod parameters;
 mod response;
+mod tokens;
 mod tools;
 
 pub use chat::{
@@ -20,6 +21,10 @@ pub use error::{ErrorBody, ErrorEnvelope};
 pub use model::{ModelList, ModelObject};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use response::{Completion, FinishReason, Usage};
+pub use tokens::{
+    AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, Piece, TextToTokenize,
+    TokenPiece, TokenizeRequest, Tokenized, Tokens,
+};
 pub use tools::{
     Function, FunctionName, NamedTool, PastFunctionCall, PastToolCall, Tool, ToolChoice, ToolKind,
     ToolMode,

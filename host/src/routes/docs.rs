@@ -25,11 +25,13 @@ use crate::{error::ApiError, openai::ErrorEnvelope};
     info(
         title = "Tenon",
         description = "An OpenAI-compatible LLM server. OpenAI's clients work with it: their base URL is this server's with `/v1`.\n\n\
-            Every error has the same envelope, at unknown paths (404) and for methods that a path does not take (405) as well.",
+            Every error has the same envelope, at unknown paths (404) and for methods that a path does not take (405) as well. \
+            There is no `/v1/responses`: it answers 404 and names `/v1/chat/completions`.",
     ),
     servers((url = "/")),
     tags(
         (name = "Generation", description = "What a model answers, whole or in pieces"),
+        (name = "Prompts", description = "What a model makes of a text before it answers"),
         (name = "Models", description = "What is being served"),
         (name = "Server", description = "How the server is doing, and this documentation"),
     ),

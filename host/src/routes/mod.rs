@@ -2,9 +2,11 @@
 //! and `answer.rs` and `stream.rs` (what goes out).
 
 mod answer;
+pub mod apply_template;
 mod body;
 pub mod chat_completions;
 pub mod completions;
+pub mod detokenize;
 pub mod docs;
 pub mod health;
 mod messages;
@@ -12,4 +14,6 @@ pub mod metrics;
 pub mod models;
 mod settings;
 mod stream;
+pub mod tokenize;
+mod tokens;
 mod unsupported;

@@ -1,0 +1,55 @@
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+
+use super::{
+    answer::{blocking, loaded},
+    body::Body,
+    messages,
+};
+use crate::{
+    app::App,
+    error::{AnyError, ApiError, BodyError, ModelError},
+    openai::{AppliedTemplate, ChatCompletionRequest},
+};
+
+/// Shows the prompt that a chat becomes.
+///
+/// It takes what `/v1/chat/completions` takes and generates nothing. Text of the messages that looks like a control token
+/// is none in a chat, but would be one if the prompt were sent to `/v1/completions`. Request and answer are llama-server's.
+#[utoipa::path(
+    post,
+    path = "/apply-template",
+    tag = "Prompts",
+    request_body(
+        content = ChatCompletionRequest,
+        examples(("Chat" = (
+            summary = "A question",
+            value = json!({
+                "model": "",
+                "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            }),
+        ))),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The prompt.",
+            body = AppliedTemplate,
+            example = json!({"prompt": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"}),
+        ),
+        AnyError,
+        ModelError,
+        BodyError,
+    ),
+)]
+pub async fn apply_template(
+    State(app): State<Arc<App>>,
+    Body(request): Body<ChatCompletionRequest>,
+) -> Result<Json<AppliedTemplate>, ApiError> {
+    let (_, model) = loaded(&app, request.parameters.model.as_deref())?;
+    let chat = messages::chat(request)?;
+    let rendered = blocking(move || model.render_chat(&chat)).await?;
+    let prompt = rendered.pieces().concat();
+    Ok(Json(AppliedTemplate { prompt }))
+}

@@ -1,0 +1,71 @@
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde_json::Value;
+
+use super::{
+    answer::loaded,
+    body::{Body, RequestBody},
+    tokens,
+};
+use crate::{
+    app::App,
+    error::{AnyError, ApiError, BodyError, ModelError},
+    openai::{DetokenizeRequest, Detokenized},
+};
+
+/// Turns tokens into text.
+///
+/// Control tokens are written out, so that the text can be tokenized again. Request and answer are llama-server's.
+#[utoipa::path(
+    post,
+    path = "/detokenize",
+    tag = "Prompts",
+    request_body(
+        content = DetokenizeRequest,
+        examples(("Tokens" = (
+            summary = "Some tokens",
+            value = json!({"model": "", "tokens": [72, 101, 108, 108, 111]}),
+        ))),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The text.",
+            body = Detokenized,
+            example = json!({"content": "Hello"}),
+        ),
+        AnyError,
+        ModelError,
+        BodyError,
+    ),
+)]
+pub async fn detokenize(
+    State(app): State<Arc<App>>,
+    Body(request): Body<DetokenizeRequest>,
+) -> Result<Json<Detokenized>, ApiError> {
+    let (_, model) = loaded(&app, request.model.as_deref())?;
+    let (count, context) = (request.tokens.len(), model.engine.context_length());
+    if count > context as usize {
+        return Err(ApiError::context_length_exceeded(format!(
+            "'tokens' has {count} tokens, but the context is {context} tokens long"
+        )));
+    }
+    tokens::check("tokens", &request.tokens, model.engine.info().vocab_size)?;
+    let vocabulary = model.engine.vocabulary();
+    let bytes: Vec<u8> = request
+        .tokens
+        .iter()
+        .flat_map(|&token| vocabulary.bytes(token))
+        .copied()
+        .collect();
+    Ok(Json(Detokenized {
+        content: String::from_utf8_lossy(&bytes).into_owned(),
+    }))
+}
+
+impl RequestBody for DetokenizeRequest {
+    fn check(_fields: &Value) -> Result<(), ApiError> {
+        Ok(())
+    }
+}

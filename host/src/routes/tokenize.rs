@@ -1,0 +1,141 @@
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde_json::Value;
+use tenon_plugin_api::{EncodeFlags, Vocabulary};
+
+use super::{
+    answer::{blocking, loaded},
+    body::{Body, RequestBody, read},
+    messages,
+};
+use crate::{
+    app::App,
+    error::{AnyError, ApiError, BodyError, ModelError},
+    openai::{
+        ChatCompletionRequest, ChatToTokenize, Piece, TextToTokenize, TokenPiece, TokenizeRequest,
+        Tokenized, Tokens,
+    },
+};
+
+/// Turns a text or a chat into tokens.
+///
+/// For a chat they are those that `/v1/chat/completions` gives the model for the same request. A text that is longer than
+/// the context for certain is refused. Request and answer are llama-server's, and the `count` is vLLM's.
+#[utoipa::path(
+    post,
+    path = "/tokenize",
+    tag = "Prompts",
+    request_body(
+        content = TokenizeRequest,
+        examples(
+            ("Text" = (
+                summary = "A text",
+                value = json!({"model": "", "content": "Hello, world!", "with_pieces": true}),
+            )),
+            ("Chat" = (
+                summary = "How many tokens a chat has",
+                value = json!({
+                    "model": "",
+                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                }),
+            )),
+        ),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The tokens.",
+            body = Tokenized,
+            example = json!({
+                "tokens": [
+                    {"id": 19556, "piece": "Hello"},
+                    {"id": 28, "piece": ","},
+                    {"id": 905, "piece": " world"},
+                    {"id": 17, "piece": "!"},
+                ],
+                "count": 4,
+            }),
+        ),
+        AnyError,
+        ModelError,
+        BodyError,
+    ),
+)]
+pub async fn tokenize(
+    State(app): State<Arc<App>>,
+    Body(request): Body<TokenizeRequest>,
+) -> Result<Json<Tokenized>, ApiError> {
+    let (_, model) = loaded(&app, request.model())?;
+    let with_pieces = request.with_pieces();
+    let encoder = model.clone();
+    let tokens = match request {
+        TokenizeRequest::Text(text) => {
+            blocking(move || encoder.tokenize(&text.content, flags(&text))).await?
+        }
+        TokenizeRequest::Chat(request) => {
+            let chat = messages::chat(request.chat)?;
+            blocking(move || encoder.encode_chat(&chat)).await?
+        }
+    };
+    Ok(Json(Tokenized {
+        count: tokens.len(),
+        tokens: match with_pieces {
+            true => Tokens::Pieces(pieces(&tokens, model.engine.vocabulary())),
+            false => Tokens::Ids(tokens),
+        },
+    }))
+}
+
+impl TokenizeRequest {
+    fn model(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => text.model.as_deref(),
+            Self::Chat(request) => request.chat.parameters.model.as_deref(),
+        }
+    }
+
+    fn with_pieces(&self) -> bool {
+        let with_pieces = match self {
+            Self::Text(text) => text.with_pieces,
+            Self::Chat(request) => request.with_pieces,
+        };
+        with_pieces.unwrap_or(false)
+    }
+}
+
+impl RequestBody for TokenizeRequest {
+    fn check(fields: &Value) -> Result<(), ApiError> {
+        if fields["messages"].is_null() {
+            return read::<TextToTokenize>(fields).map(drop);
+        }
+        if !fields["content"].is_null() {
+            let message = "'content' cannot go with 'messages': send one of them";
+            return Err(ApiError::invalid_parameter("content", message));
+        }
+        ChatCompletionRequest::check(fields)?;
+        // serde loses the names of fields in an enum, and of those in a flattened struct.
+        read::<ChatCompletionRequest>(fields)?;
+        read::<ChatToTokenize>(fields).map(drop)
+    }
+}
+
+fn flags(text: &TextToTokenize) -> EncodeFlags {
+    let flag = |set: bool, flag| if set { flag } else { EncodeFlags::NONE };
+    flag(text.add_special.unwrap_or(false), EncodeFlags::ADD_SPECIAL)
+        | flag(
+            text.parse_special.unwrap_or(true),
+            EncodeFlags::PARSE_CONTROL,
+        )
+}
+
+fn pieces(tokens: &[u32], vocabulary: &Vocabulary) -> Vec<TokenPiece> {
+    let piece = |&id| TokenPiece {
+        id,
+        piece: match str::from_utf8(vocabulary.bytes(id)) {
+            Ok(text) => Piece::Text(text.to_owned()),
+            Err(_) => Piece::Bytes(vocabulary.bytes(id).to_vec()),
+        },
+    };
+    tokens.iter().map(piece).collect()
+}
