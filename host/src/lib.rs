@@ -1,7 +1,7 @@
 //! Tenon's host: an OpenAI-compatible LLM server whose model backends are shared libraries.
 //!
 //! The way of a request: [`mod@router`] → `routes` → [`openai`] types → [`prompt`] (template, tokens) → [`engine`] (one thread for
-//! each model) → [`reply`] (text, stop strings) → `routes`. Errors become HTTP in `error` and nowhere else.
+//! each model, with [`mod@grammar`]) → [`reply`] (text, stop strings) → `routes`. Errors become HTTP in `error` and nowhere else.
 //!
 //! Around it: [`cli`] (the program's commands), [`config`] (what the operator says), [`plugin`] (from a file to a backend),
 //! [`loading`] (from the configuration to models that answer), [`shutdown`], [`telemetry`], [`metrics`].
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod grammar;
 pub mod loading;
 pub mod metrics;
 pub mod model;

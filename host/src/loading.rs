@@ -11,6 +11,7 @@ use crate::{
     app::App,
     config::{self, Config},
     engine::{Engine, EngineMetrics, EngineOptions, Loader},
+    grammar::{GrammarMetrics, GrammarThreads, Grammars},
     model::{LoadedModel, ModelState},
     plugin::{Backend, Registry, RegistryOptions, ReportProgress},
 };
@@ -18,9 +19,10 @@ use crate::{
 /// Loads every model, one after the other. Those that fail say so in `/health`; an error if all of them do.
 pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
     let registry = registry(&config.plugins)?;
+    let threads = GrammarThreads::start(&config.grammar)?;
     let mut failures = Vec::new();
     for (model, served) in config.models.iter().zip(app.models()) {
-        match load(model, &registry, app) {
+        match load(model, config, &threads, &registry, app) {
             Ok(loaded) => {
                 let backend = loaded.backend.clone();
                 let why_no_chat = loaded.why_no_chat().map(str::to_owned);
@@ -53,7 +55,13 @@ fn registry(plugins: &config::Plugins) -> anyhow::Result<Registry> {
     Ok(Registry::load(&options))
 }
 
-fn load(model: &config::Model, registry: &Registry, app: &Arc<App>) -> anyhow::Result<LoadedModel> {
+fn load(
+    model: &config::Model,
+    config: &Config,
+    threads: &GrammarThreads,
+    registry: &Registry,
+    app: &Arc<App>,
+) -> anyhow::Result<LoadedModel> {
     let backend = registry.choose(&model.path, model.backend.as_deref())?;
     let template = model.chat_template.as_ref();
     let template = template
@@ -65,8 +73,10 @@ fn load(model: &config::Model, registry: &Registry, app: &Arc<App>) -> anyhow::R
     let metrics = EngineMetrics::register(&app.metrics.registry, &model.id)?;
     let options = engine_options(model);
     let engine = Engine::start(options, loader(model, backend, app), metrics)?;
+    let metrics = GrammarMetrics::register(&app.metrics.registry, &model.id)?;
+    let grammars = Grammars::new(&engine, &config.grammar, threads, metrics)?;
     let id = backend.descriptor().id.clone();
-    Ok(LoadedModel::new(id, engine, template))
+    Ok(LoadedModel::new(id, engine, grammars, template))
 }
 
 fn engine_options(model: &config::Model) -> EngineOptions {

@@ -6,6 +6,7 @@ use tenon_plugin_api::{EncodeFlags, Error, TokenKind, Vocabulary};
 
 use crate::{
     engine::Engine,
+    grammar::Grammars,
     prompt::{
         ChatTemplate, ControlTokens, Encoder, RenderRequest, RenderedChat, SpecialTokens,
         TemplateError, encode_chat, encode_text,
@@ -78,6 +79,8 @@ pub struct LoadedModel {
     pub created: u64,
     /// What computes.
     pub engine: Engine,
+    /// What its answers may have to look like.
+    pub grammars: Grammars,
     /// Err: why there is no chat, in words.
     template: Result<ChatTemplate, String>,
     /// Bytes of the longest token, at least 1.
@@ -109,13 +112,19 @@ pub enum PromptError {
 
 impl LoadedModel {
     /// Makes a running engine ready for requests. `template` is used instead of the model's own.
-    pub fn new(backend: String, engine: Engine, template: Option<String>) -> Self {
+    pub fn new(
+        backend: String,
+        engine: Engine,
+        grammars: Grammars,
+        template: Option<String>,
+    ) -> Self {
         Self {
             backend,
             created: crate::app::unix_seconds(),
             template: chat_template(&engine, template.as_deref()),
             longest_token_bytes: longest_token_bytes(engine.vocabulary()),
             engine,
+            grammars,
         }
     }
 

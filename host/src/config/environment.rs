@@ -1,5 +1,5 @@
-//! Environment variables: `TENON__SERVER__PORT=9000` is `port` of `[server]`, for every single value of `[server]` and
-//! `[engine]`.
+//! Environment variables: `TENON__SERVER__PORT=9000` is `port` of `[server]`, for every single value of `[server]`,
+//! `[engine]` and `[grammar]`.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use figment::value::Value;
 use super::{layers::Layer, schema, sentences::instead_of};
 
 const PREFIX: &str = "TENON__";
-const SECTIONS: [&str; 2] = ["server", "engine"];
+const SECTIONS: [&str; 3] = ["server", "engine", "grammar"];
 const KEEP_ALIVE: &str = "KEEP_ALIVE_INTERVAL";
 
 /// Environment variables by name.

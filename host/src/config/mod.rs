@@ -10,6 +10,7 @@
 mod engine;
 mod environment;
 mod flags;
+mod grammar;
 mod layers;
 mod models;
 mod plugins;
@@ -23,13 +24,17 @@ mod tests;
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IntoDeserializer, value::StringDeserializer},
+};
 
 use self::{environment::Environment, layers::Layers, refusals::Refusals};
 
 pub use self::{
     engine::Engine,
     flags::Flags,
+    grammar::{Grammar, JsonWhitespace},
     models::Model,
     plugins::Plugins,
     schema::{schema, schema_text},
@@ -41,6 +46,7 @@ pub use self::{
 pub struct Config {
     pub server: Server,
     pub plugins: Plugins,
+    pub grammar: Grammar,
     /// May be empty. `[engine]` is merged into each.
     pub models: Vec<Model>,
 }
@@ -97,6 +103,7 @@ struct RawConfig {
     server: server::RawServer,
     plugins: plugins::RawPlugins,
     engine: engine::RawEngine,
+    grammar: grammar::RawGrammar,
     /// The models to serve. The first one answers requests that name none.
     models: Vec<models::RawModel>,
 }
@@ -106,7 +113,18 @@ impl RawConfig {
         Config {
             server: self.server.resolve(refusals),
             plugins: self.plugins.resolve(refusals),
+            grammar: self.grammar.resolve(),
             models: models::resolve(self.models, &self.engine, refusals),
         }
     }
+}
+
+/// Takes a variant by its name only: figment would also take its number.
+fn by_name<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let name: StringDeserializer<D::Error> = String::deserialize(deserializer)?.into_deserializer();
+    T::deserialize(name)
 }

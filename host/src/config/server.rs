@@ -3,12 +3,9 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use schemars::JsonSchema;
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{IntoDeserializer, value::StringDeserializer},
-};
+use serde::{Deserialize, Serialize};
 
-use super::refusals::Refusals;
+use super::{by_name, refusals::Refusals};
 
 /// How the HTTP side behaves.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,14 +96,4 @@ impl RawServer {
 /// Whether a header can carry this key.
 fn can_be_sent(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Takes a variant by its name only: figment would also take its number.
-fn by_name<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    let name: StringDeserializer<D::Error> = String::deserialize(deserializer)?.into_deserializer();
-    T::deserialize(name)
 }

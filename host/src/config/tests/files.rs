@@ -68,6 +68,7 @@ fn the_main_file_shows_every_key_and_its_default() {
     let sections = [
         &properties["server"],
         &properties["engine"],
+        &properties["grammar"],
         &properties["plugins"],
     ];
     for section in sections.into_iter().chain([&properties["models"]["items"]]) {

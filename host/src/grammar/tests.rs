@@ -1,0 +1,219 @@
+use std::{sync::Arc, time::Duration};
+
+use prometheus::Registry;
+use serde_json::{Value, json};
+use toktrie::ApproximateTokEnv;
+
+use super::{cache::Shared, compile::Compiler, *};
+use crate::config::{self, JsonWhitespace};
+
+/// A model whose tokens are bytes, and some control tokens from 256 on.
+struct Bytes {
+    compiler: Compiler,
+    shared: Arc<Shared>,
+}
+
+impl Bytes {
+    fn new() -> Self {
+        let config = config();
+        let environment = ApproximateTokEnv::single_byte_env();
+        Self {
+            compiler: Compiler::new(&environment, &config).unwrap(),
+            shared: Arc::new(Shared {
+                workers: Arc::new(Workers::start(1).unwrap()),
+                metrics: GrammarMetrics::register(&Registry::new(), "bytes").unwrap(),
+                mask_words: 9,
+                mask_timeout: config.mask_timeout,
+            }),
+        }
+    }
+
+    fn compile(&self, grammar: &Grammar) -> Result<CompiledGrammar, GrammarError> {
+        self.compiler.compile(grammar, self.shared.clone())
+    }
+
+    /// Whether all of a text fits.
+    fn fits(&self, grammar: &Grammar, text: &str) -> bool {
+        let compiled = self.compile(grammar).unwrap();
+        let mut matcher = compiled.matcher();
+        let bytes = text.bytes().map(u32::from);
+        for byte in bytes {
+            let mut masks = Vec::new();
+            if matcher.is_finished() || matcher.masks(&[], &mut masks).is_err() {
+                return false;
+            }
+            if masks[byte as usize / 32] >> (byte % 32) & 1 == 0 {
+                return false;
+            }
+            matcher.consume(byte).unwrap();
+        }
+        matcher.is_finished() || matcher.may_end().unwrap()
+    }
+}
+
+fn config() -> config::Grammar {
+    config::Grammar {
+        json_whitespace: JsonWhitespace::Compact,
+        compile_timeout: Duration::from_secs(60),
+        compile_threads: 1,
+        mask_timeout: Duration::from_secs(60),
+        mask_threads: 1,
+        cache_entries: 8,
+        max_symbols: 500_000,
+        max_items: 50_000,
+        max_compile_fuel: 1_000_000,
+        max_mask_fuel: 200_000,
+    }
+}
+
+#[track_caller]
+fn check_fits(grammar: Grammar, good: &[&str], bad: &[&str]) {
+    let bytes = Bytes::new();
+    for text in good {
+        assert!(
+            bytes.fits(&grammar, text),
+            "{text:?} should fit {grammar:?}"
+        );
+    }
+    for text in bad {
+        assert!(
+            !bytes.fits(&grammar, text),
+            "{text:?} should not fit {grammar:?}"
+        );
+    }
+}
+
+#[track_caller]
+fn check_refused(grammar: Grammar, expected: &str) {
+    let error = Bytes::new().compile(&grammar).unwrap_err().to_string();
+    println!("{error}");
+    assert!(error.contains(expected), "{grammar:?}: {error}");
+}
+
+#[test]
+fn each_kind_of_grammar_is_followed() {
+    check_fits(
+        Grammar::Regex("a+|é".into()),
+        &["a", "aaa", "é"],
+        &["", "b", "aé"],
+    );
+    let lark = "start: sum\nsum: NUMBER (\"+\" NUMBER)*\nNUMBER: /[0-9]+/";
+    check_fits(
+        Grammar::Lark(lark.into()),
+        &["1", "1+23+4"],
+        &["1+", "+1", "1 + 2"],
+    );
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false});
+    let compact = &["{\"a\":1}"];
+    let others = &["{\"a\": 1}", "{\"a\":1.5}", "{}", "{\"a\":1,\"b\":2}"];
+    check_fits(Grammar::JsonSchema(schema.clone()), compact, others);
+    let source = json!({"grammars": [{"json_schema": schema}]}).to_string();
+    check_fits(Grammar::LlGuidance(source), compact, others);
+    check_fits(Grammar::LlGuidance(lark.into()), &["1+2"], &["+"]);
+}
+
+#[test]
+fn a_schema_may_say_what_whitespace_it_wants() {
+    let schema = json!({"x-guidance": {"whitespace_flexible": true}, "type": "array", "items": {"type": "null"}});
+    check_fits(
+        Grammar::JsonSchema(schema),
+        &["[null,null]", "[ null,\n null]"],
+        &["[null null]"],
+    );
+    let schema =
+        json!({"x-guidance": {"item_separator": ", "}, "type": "array", "items": {"type": "null"}});
+    check_fits(
+        Grammar::JsonSchema(schema),
+        &["[null, null]"],
+        &["[null,null]"],
+    );
+}
+
+#[test]
+fn pieces_make_a_text() {
+    let schema = json!({"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"], "additionalProperties": false});
+    let call = vec![
+        Piece::Text("<tool_call>\n{\"name\": \"w\", \"arguments\": ".into()),
+        Piece::Json(schema),
+        Piece::Text("}\n</tool_call>".into()),
+    ];
+    let other = vec![Piece::Token(256), Piece::Text("x".into())];
+    let text = "<tool_call>\n{\"name\": \"w\", \"arguments\": {\"city\":\"Paris\"}}\n</tool_call>";
+    let grammar = Grammar::OneOf(vec![call, other]);
+    check_fits(grammar.clone(), &[text], &["", "x", "<tool_call>"]);
+    let compiled = Bytes::new().compile(&grammar).unwrap();
+    let mut matcher = compiled.matcher();
+    matcher.consume(256).unwrap();
+    matcher.consume(120).unwrap();
+    assert!(matcher.is_finished());
+}
+
+#[test]
+fn a_call_follows_each_trigger() {
+    let calls = vec![
+        vec![Piece::Text("(1)".into())],
+        vec![Piece::Text("(2)".into())],
+    ];
+    let grammar = Grammar::Triggered {
+        trigger: "<c>".into(),
+        calls,
+    };
+    let good = &[
+        "",
+        "hello\n",
+        "a < b <c",
+        "<c>(1)",
+        "so <c>(2) and <<c>(1)<c>(2).",
+        "<c>(1)\n",
+    ];
+    let bad = &["<c>", "so <c>(3)", "so <c> (1)", "<c>(1)<c>"];
+    check_fits(grammar, good, bad);
+}
+
+#[test]
+fn what_cannot_be_followed_is_refused_with_its_reason() {
+    check_refused(Grammar::Regex("(".into()), "regex");
+    check_refused(Grammar::Regex("[^\\s\\S]".into()), "no text fits");
+    check_refused(Grammar::Regex("".into()), "only the empty text");
+    check_refused(Grammar::Lark("start: \"a\"\n  foo".into()), "2(3)");
+    check_refused(Grammar::Lark("start: foo".into()), "foo");
+    check_refused(
+        Grammar::Lark("start: \"a\" start".into()),
+        "always needs another",
+    );
+    check_refused(
+        Grammar::LlGuidance("{\"grammars\": 1}".into()),
+        "invalid type",
+    );
+    let schema = |schema: Value| Grammar::JsonSchema(schema);
+    check_refused(
+        schema(json!({"type": "array", "uniqueItems": true})),
+        "uniqueItems",
+    );
+    check_refused(
+        schema(json!({"type": "string", "format": "nonsense"})),
+        "nonsense",
+    );
+    check_refused(schema(json!(false)), "Unsatisfiable");
+    check_refused(
+        schema(json!({"type": "integer", "minimum": 2, "maximum": 1})),
+        "Unsatisfiable",
+    );
+    let endless = json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]});
+    check_refused(schema(endless), "always needs another");
+    let too_long = json!({"type": "string", "pattern": "^a$", "minLength": 5});
+    check_refused(schema(too_long.clone()), "no text fits");
+    let nested = json!({"type": "object", "properties": {"a": too_long}, "required": ["a"]});
+    check_refused(schema(nested), "no text fits");
+    check_refused(schema(json!(3)), "must be an object");
+    check_refused(
+        schema(json!({"$ref": "https://example.com/x.json"})),
+        "example.com",
+    );
+}
+
+#[test]
+fn lenient_schemas_lose_what_is_not_supported() {
+    let schema = json!({"type": "array", "items": {"type": "null"}, "uniqueItems": true, "x-guidance": {"lenient": true}});
+    check_fits(Grammar::JsonSchema(schema), &["[null,null]"], &["[1]"]);
+}
