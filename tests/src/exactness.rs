@@ -4,13 +4,10 @@
 //! may get another text in a crowd than alone, and both are right. They can still be told from a wrong one: put through the
 //! model token by token, none of their tokens is less likely than the best by more than [`TOLERANCE`].
 
-use tempfile::TempDir;
-use tenon::plugin::{Registry, RegistryOptions, Session, Tokenizer};
-use tenon_plugin_api::{
-    Batch, Code, EncodeFlags, LoadArgs, SessionArgs, Span, SpanOut, Vocabulary,
-};
+use tenon::plugin::{Session, Tokenizer};
+use tenon_plugin_api::{Batch, Code, EncodeFlags, SessionArgs, Span, SpanOut, Vocabulary};
 
-use crate::{artifacts, smollm2};
+use crate::{LoadedModel, smollm2};
 
 /// How far a token of a greedy answer may be behind the best one, in logits.
 ///
@@ -26,28 +23,14 @@ pub struct Judge {
     session: Session,
     /// The last position's: `[logits_width]`.
     logits: Vec<f32>,
-    _plugins: TempDir,
+    _loaded: LoadedModel,
 }
 
 impl Judge {
     /// Loads SmolLM2 through the llama-cpp plugin, past server and engine.
     pub fn smollm2() -> Self {
-        let plugins = TempDir::new().expect("a temporary directory");
-        let library = artifacts().library("tenon_plugin_llama_cpp");
-        std::os::unix::fs::symlink(library, plugins.path().join("plugin.so")).expect("a link");
-        let options = RegistryOptions {
-            executable: artifacts().tenon.clone(),
-            ..RegistryOptions::new(vec![plugins.path().into()]).expect("options")
-        };
-        let registry = Registry::load(&options);
-        let args = LoadArgs {
-            path: smollm2(),
-            threads: 1,
-            options: "{}".into(),
-            ..LoadArgs::default()
-        };
-        let model = registry.backends()[0].load(&args, Box::new(|_, _| true));
-        let model = model.expect("SmolLM2");
+        let loaded = LoadedModel::new("tenon_plugin_llama_cpp", &smollm2(), "{}");
+        let model = &loaded.model;
         let args = SessionArgs {
             max_sequences: 1,
             kv_tokens: 2048,
@@ -61,7 +44,7 @@ impl Judge {
             session: model.session(&args).expect("a session"),
             logits: vec![0.0; model.info().logits_width as usize],
             tokenizer,
-            _plugins: plugins,
+            _loaded: loaded,
         }
     }
 

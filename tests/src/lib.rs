@@ -1,12 +1,15 @@
 //! What the end-to-end tests share.
 
 mod artifacts;
+mod backend;
 mod browser;
 mod client;
 mod exactness;
+pub mod models;
 mod server;
 
 pub use artifacts::{Artifacts, artifacts};
+pub use backend::LoadedModel;
 pub use browser::{Browser, HOST};
 pub use client::{Client, Event, Events, Stream, chat, text};
 pub use exactness::{Judge, TOLERANCE};

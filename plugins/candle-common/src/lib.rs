@@ -1,1 +1,3 @@
 //! What the candle plugins share.
+
+pub mod tokenizer;

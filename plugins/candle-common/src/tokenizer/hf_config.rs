@@ -1,0 +1,154 @@
+//! What the small JSON files of a Hugging Face directory say about prompts and answers.
+
+use std::{fs, io::ErrorKind, path::Path};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use tenon_plugin_api::{Error, Result, SamplingDefaults};
+
+/// tokenizer_config.json. Every key may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TokenizerConfig {
+    bos_token: Option<Name>,
+    eos_token: Option<Name>,
+    /// Whether `ADD_SPECIAL` adds them, where that is said here and not in tokenizer.json.
+    pub add_bos_token: Option<bool>,
+    pub add_eos_token: Option<bool>,
+    chat_template: Option<Templates>,
+}
+
+/// A token, in one of two ways.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Name {
+    Text(String),
+    Token { content: String },
+}
+
+/// A template, or one for each of several purposes.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Templates {
+    One(String),
+    Named(Vec<Template>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Template {
+    name: String,
+    template: String,
+}
+
+/// generation_config.json, and the part of config.json that stood there before that file existed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct GenerationConfig {
+    pub bos_token_id: Option<u32>,
+    eos_token_id: Option<Ids>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    top_k: Option<u32>,
+    repetition_penalty: Option<f32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Ids {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl TokenizerConfig {
+    /// Whether it says which tokens begin and end a sequence: one that it leaves out then does not exist.
+    pub fn says_tokens(&self) -> bool {
+        self.bos_token.is_some() || self.eos_token.is_some()
+    }
+
+    pub fn bos(&self) -> Option<&str> {
+        self.bos_token.as_ref().map(Name::text)
+    }
+
+    pub fn eos(&self) -> Option<&str> {
+        self.eos_token.as_ref().map(Name::text)
+    }
+
+    /// The template for chats. Of named ones the default.
+    pub fn chat_template(&self) -> Option<&str> {
+        match self.chat_template.as_ref()? {
+            Templates::One(template) => Some(template),
+            Templates::Named(templates) => {
+                let default = templates.iter().find(|template| template.name == "default");
+                default.map(|template| template.template.as_str())
+            }
+        }
+    }
+}
+
+impl Name {
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Token { content } => content,
+        }
+    }
+}
+
+impl GenerationConfig {
+    pub fn eos(&self) -> &[u32] {
+        match &self.eos_token_id {
+            None => &[],
+            Some(Ids::One(id)) => std::slice::from_ref(id),
+            Some(Ids::Many(ids)) => ids,
+        }
+    }
+
+    pub fn sampling(&self) -> SamplingDefaults {
+        let mut defaults = SamplingDefaults::default();
+        if let Some(value) = self.temperature {
+            defaults = defaults.with_temperature(value);
+        }
+        if let Some(value) = self.top_p {
+            defaults = defaults.with_top_p(value);
+        }
+        if let Some(value) = self.min_p {
+            defaults = defaults.with_min_p(value);
+        }
+        if let Some(value) = self.top_k {
+            defaults = defaults.with_top_k(value);
+        }
+        if let Some(value) = self.repetition_penalty {
+            defaults = defaults.with_repetition_penalty(value);
+        }
+        defaults
+    }
+}
+
+/// Reads a JSON file that need not exist.
+///
+/// # Errors
+/// `IO`, or `INVALID` with the place where the file is wrong.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Some(text) = read_text(path)? else {
+        return Ok(None);
+    };
+    let value = serde_json::from_str(&text).map_err(|error| {
+        Error::invalid(format!(
+            "{} cannot be read ({error}): get the model's files again",
+            path.display()
+        ))
+    });
+    value.map(Some)
+}
+
+/// Reads a text file that need not exist.
+///
+/// # Errors
+/// `IO`.
+pub fn read_text(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(path, &error)),
+    }
+}

@@ -1,0 +1,75 @@
+//! Models made for tests: random weights of fixed seeds, small vocabularies, written as a Hugging Face directory and as GGUF.
+
+mod family;
+mod random;
+mod smollm2;
+mod texts;
+mod vocabulary;
+mod write;
+
+pub use family::{Family, Shape};
+pub use smollm2::{smollm2_f32_dir, smollm2_f32_gguf};
+pub use texts::{CODE, LANGUAGES, TEXTS};
+pub use vocabulary::TestVocabulary;
+
+use std::path::Path;
+
+use candle_core::DType;
+
+/// A model to write.
+#[derive(Clone)]
+pub struct TestModel {
+    pub family: Family,
+    pub shape: Shape,
+    pub vocabulary: TestVocabulary,
+    /// `tokenizer.ggml.pre` in the GGUF file.
+    pub pre: &'static str,
+    /// Of weights. Norms and biases are f32 in GGUF files.
+    pub dtype: DType,
+    pub seed: u64,
+}
+
+impl TestModel {
+    /// Some hundred thousand parameters, in f32.
+    pub fn tiny(family: Family) -> Self {
+        Self {
+            family,
+            shape: family.tiny(),
+            vocabulary: match family.has_pieces() {
+                true => TestVocabulary::sentence_piece(700, false),
+                false => TestVocabulary::byte_level(700),
+            },
+            pre: "gpt-2",
+            dtype: DType::F32,
+            seed: 42,
+        }
+    }
+
+    /// A Llama of 150 million parameters, whose widths can be divided by 256: what every quantization wants.
+    pub fn llama_150m(dtype: DType) -> Self {
+        Self {
+            shape: Shape {
+                hidden: 768,
+                layers: 20,
+                heads: 12,
+                kv_heads: 4,
+                head_size: 64,
+                ffn: 2048,
+                context: 2048,
+            },
+            vocabulary: TestVocabulary::byte_level(700).padded(32_000),
+            dtype,
+            ..Self::tiny(Family::Llama)
+        }
+    }
+
+    /// Writes a GGUF file.
+    pub fn write_gguf(&self, path: &Path) {
+        write::gguf(self, path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// Writes a Hugging Face directory.
+    pub fn write_dir(&self, folder: &Path) {
+        write::dir(self, folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    }
+}

@@ -1,0 +1,145 @@
+//! Models as files.
+
+use std::{collections::HashMap, fs, fs::File, io::BufWriter, path::Path};
+
+use candle_core::{
+    DType, Device, Result, Tensor,
+    quantized::{GgmlDType, QTensor, gguf_file, gguf_file::Value},
+    safetensors,
+};
+
+use super::{
+    TestModel,
+    family::{Role, Weight},
+    random::Random,
+};
+
+/// A GGUF file.
+pub fn gguf(model: &TestModel, path: &Path) -> Result<()> {
+    let mut tensors = Vec::new();
+    for (weight, tensor) in weights(model)? {
+        let tensor = as_gguf(model, &weight, tensor)?;
+        let dtype = match (model.dtype, weight.role) {
+            (_, Role::Norm | Role::Bias) | (DType::F32, _) => GgmlDType::F32,
+            (DType::BF16, _) => GgmlDType::BF16,
+            (dtype, _) => candle_core::bail!("no GGUF files of {dtype:?}"),
+        };
+        tensors.push((
+            weight.name(&weight.gguf),
+            QTensor::quantize(&tensor, dtype)?,
+        ));
+    }
+    let metadata = metadata(model);
+    let metadata: Vec<_> = metadata
+        .iter()
+        .map(|(key, value)| (key.as_str(), value))
+        .collect();
+    let tensors: Vec<_> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
+    let mut file = BufWriter::new(File::create(path)?);
+    gguf_file::write(&mut file, &metadata, &tensors)
+}
+
+/// A Hugging Face directory.
+pub fn dir(model: &TestModel, folder: &Path) -> Result<()> {
+    let mut tensors = HashMap::new();
+    for (weight, tensor) in weights(model)? {
+        tensors.insert(weight.name(&weight.hf), tensor.to_dtype(model.dtype)?);
+    }
+    let mut config = model.family.config(&model.shape, model.vocabulary.len());
+    config["torch_dtype"] = match model.dtype {
+        DType::BF16 => "bfloat16".into(),
+        _ => "float32".into(),
+    };
+    config["bos_token_id"] = model.vocabulary.bos().into();
+    config["eos_token_id"] = model.vocabulary.eos().into();
+    let files = [
+        ("config.json", config),
+        ("tokenizer.json", model.vocabulary.tokenizer_json()),
+        ("tokenizer_config.json", model.vocabulary.tokenizer_config()),
+    ];
+    fs::create_dir_all(folder)?;
+    for (name, content) in files {
+        fs::write(folder.join(name), content.to_string())?;
+    }
+    safetensors::save(&tensors, folder.join("model.safetensors"))
+}
+
+impl Weight {
+    fn name(&self, stem: &str) -> String {
+        let part = if self.role == Role::Bias {
+            "bias"
+        } else {
+            "weight"
+        };
+        format!("{stem}.{part}")
+    }
+}
+
+/// The weights as directories have them, in f32.
+fn weights(model: &TestModel) -> Result<Vec<(Weight, Tensor)>> {
+    let mut random = Random::new(model.seed);
+    let specs = model.family.weights(&model.shape, model.vocabulary.len());
+    let tensor = |weight: Weight| {
+        let offset = model.family.norm_offset();
+        let (mean, spread) = match weight.role {
+            Role::Norm => (1.0 - offset, 0.1),
+            Role::Bias => (0.0, 0.5),
+            Role::Embedding => (0.0, 0.5),
+            // As wide as the input is long, so that numbers neither grow nor fade.
+            Role::Matrix | Role::Rotated { .. } => (0.0, (weight.dims[1] as f32).sqrt().recip()),
+        };
+        let count = weight.dims.iter().product();
+        let numbers: Vec<f32> = (0..count)
+            .map(|_| mean + spread * random.number())
+            .collect();
+        // Rounded to what is written, so that both files hold the same.
+        let tensor = Tensor::from_vec(numbers, weight.dims.clone(), &Device::Cpu)?;
+        Ok((weight, tensor.to_dtype(model.dtype)?.to_dtype(DType::F32)?))
+    };
+    specs.into_iter().map(tensor).collect()
+}
+
+fn as_gguf(model: &TestModel, weight: &Weight, tensor: Tensor) -> Result<Tensor> {
+    match weight.role {
+        Role::Rotated { heads } if model.family.interleaves_heads() => interleave(&tensor, heads),
+        Role::Norm => tensor + f64::from(model.family.norm_offset()),
+        _ => Ok(tensor),
+    }
+}
+
+/// Directories keep the first halves of a head's pairs before all second halves; llama.cpp keeps pairs together.
+fn interleave(tensor: &Tensor, heads: usize) -> Result<Tensor> {
+    let (rows, columns) = tensor.dims2()?;
+    let pairs = tensor.reshape((heads, 2, rows / heads / 2, columns))?;
+    pairs.transpose(1, 2)?.reshape((rows, columns))
+}
+
+/// The reverse of [`interleave`].
+pub fn uninterleave(tensor: &Tensor, heads: usize) -> Result<Tensor> {
+    let (rows, columns) = tensor.dims2()?;
+    let pairs = tensor.reshape((heads, rows / heads / 2, 2, columns))?;
+    pairs.transpose(1, 2)?.reshape((rows, columns))
+}
+
+fn metadata(model: &TestModel) -> Vec<(String, Value)> {
+    let architecture = model.family.architecture();
+    let text = |text: &str| Value::String(text.to_owned());
+    let mut pairs = vec![
+        ("general.architecture".to_owned(), text(architecture)),
+        ("general.name".to_owned(), text("test")),
+    ];
+    let sizes = model.family.sizes(&model.shape).into_iter();
+    let sizes = sizes.map(|(key, size)| (key, Value::U32(size as u32)));
+    let factors = model.family.factors().into_iter();
+    let factors = factors.map(|(key, factor)| (key, Value::F32(factor)));
+    pairs.extend(
+        sizes
+            .chain(factors)
+            .map(|(key, value)| (format!("{architecture}.{key}"), value)),
+    );
+    pairs.extend(model.vocabulary.gguf(model.pre));
+    pairs
+}
