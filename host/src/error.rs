@@ -14,7 +14,7 @@ use axum::{
 use tenon_plugin_api::{Code, Error};
 
 use crate::{
-    engine::SubmitError,
+    engine::{Failure, SubmitError},
     model::PromptError,
     openai::{ErrorBody, ErrorEnvelope},
     prompt::TemplateError,
@@ -221,7 +221,25 @@ impl From<PromptError> for ApiError {
     }
 }
 
-/// The engine failed on a request that it had taken.
+/// The engine took a request and did not finish it.
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        let message = failure.to_string();
+        match failure {
+            Failure::Backend(error) => error.into(),
+            Failure::Overdue => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                Some("request_timeout"),
+                message,
+            ),
+            Failure::Unread | Failure::Abandoned => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, Some("read_timeout"), message)
+            }
+        }
+    }
+}
+
+/// The backend failed on a request.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error.code {

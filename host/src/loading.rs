@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use crate::{
     app::App,
     config::{self, Config},
-    engine::{Engine, EngineMetrics, EngineOptions, Loader},
+    engine::{Engine, EngineLimits, EngineMetrics, EngineOptions, Loader},
     grammar::{GrammarMetrics, GrammarThreads, Grammars},
     model::{LoadedModel, ModelState},
     plugin::{Backend, Registry, RegistryOptions, ReportProgress},
@@ -71,7 +71,7 @@ fn load(
         })
         .transpose()?;
     let metrics = EngineMetrics::register(&app.metrics.registry, &model.id)?;
-    let options = engine_options(model);
+    let options = engine_options(model, &app.server);
     let engine = Engine::start(options, loader(model, backend, app), metrics)?;
     let metrics = GrammarMetrics::register(&app.metrics.registry, &model.id)?;
     let grammars = Grammars::new(&engine, &config.grammar, threads, metrics)?;
@@ -79,19 +79,22 @@ fn load(
     Ok(LoadedModel::new(id, engine, grammars, template))
 }
 
-fn engine_options(model: &config::Model) -> EngineOptions {
+fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptions {
     let config::Engine {
         context_length,
         max_sequences,
+        max_cached_sequences,
         kv_tokens,
         max_batch_tokens,
+        max_step,
+        max_draft_tokens,
         max_queue,
         threads,
     } = model.engine;
     EngineOptions {
         name: format!("model {}", model.id),
         session: SessionArgs {
-            max_sequences,
+            max_sequences: max_sequences.saturating_add(max_cached_sequences),
             kv_tokens,
             context_length,
             max_batch_tokens,
@@ -99,6 +102,12 @@ fn engine_options(model: &config::Model) -> EngineOptions {
             ..SessionArgs::default()
         },
         max_queue,
+        limits: EngineLimits {
+            max_running: max_sequences,
+            max_draft_tokens,
+            max_step,
+            write_timeout: server.write_timeout,
+        },
     }
 }
 

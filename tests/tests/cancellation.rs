@@ -38,7 +38,7 @@ async fn a_cut_plain_request_frees_its_sequence() {
 
 #[tokio::test]
 async fn a_client_may_leave_while_it_waits() {
-    let (_server, client) = start("[engine]\nmax_sequences = 1\n");
+    let (_server, client) = start("max_sequences = 1\n");
     let mut running = client.open(CHAT, &long()).await;
     running.next_text().await;
     let waiting = client.open(CHAT, &long()).await;
@@ -57,7 +57,10 @@ async fn other_streams_are_not_disturbed() {
     }
     let message = "Nobody hears of those who leave. ".repeat(3);
     let staying = tokio::spawn({
-        let (client, body) = (client.clone(), chat(&message, json!({"temperature": 0})));
+        let (client, body) = (
+            client.clone(),
+            chat(&message, json!({"temperature": 0, "cache_prompt": false})),
+        );
         async move { client.stream(CHAT, &body).await }
     });
     client.wait_for_metric(RUNNING, 4.0).await;
@@ -71,13 +74,18 @@ async fn other_streams_are_not_disturbed() {
 }
 
 fn start(config: &str) -> (Server, Client) {
-    let mut server = ServerOptions::echo(10).config(config).start();
+    // Drafts would be done with it too soon.
+    let config = format!("[engine]\nmax_draft_tokens = 0\n{config}");
+    let mut server = ServerOptions::echo(10).config(&config).start();
     let client = server.client();
     (server, client)
 }
 
 fn long() -> Value {
-    chat(&"x".repeat(LONG), json!({"temperature": 0}))
+    chat(
+        &"x".repeat(LONG),
+        json!({"temperature": 0, "cache_prompt": false}),
+    )
 }
 
 async fn check_freed(client: &Client, cancelled: usize) {

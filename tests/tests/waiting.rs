@@ -31,7 +31,7 @@ async fn a_stream_that_is_not_silent_sends_none() {
 
 #[tokio::test]
 async fn a_full_queue_sends_away_and_those_in_it_get_their_turn() {
-    let config = "[engine]\nmax_sequences = 1\nmax_queue = 1\n";
+    let config = "[engine]\nmax_sequences = 1\nmax_queue = 1\nmax_draft_tokens = 0\n";
     let mut server = ServerOptions::echo(20).config(config).start();
     let client = server.client();
     let mut running = client.open(CHAT, &greedy(&"x".repeat(4000))).await;

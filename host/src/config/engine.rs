@@ -1,6 +1,6 @@
 //! `[engine]`: the budget of a model.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,14 @@ pub struct Engine {
     /// 0 = as long as the model was trained for.
     pub context_length: u32,
     pub max_sequences: u32,
+    pub max_cached_sequences: u32,
     /// 0 = the backend decides.
     pub kv_tokens: u32,
     pub max_batch_tokens: u32,
+    /// None = no bound.
+    pub max_step: Option<Duration>,
+    /// 0 = no drafts.
+    pub max_draft_tokens: u32,
     pub max_queue: usize,
     /// 0 = as many as the machine has.
     pub threads: u32,
@@ -27,10 +32,16 @@ pub struct RawEngine {
     pub context_length: u32,
     /// Requests that are computed at the same time; more wait in the queue.
     pub max_sequences: NonZeroU32,
+    /// Finished requests whose KV is kept for prompts that begin alike, as long as nobody needs the room. 0: none.
+    pub max_cached_sequences: u32,
     /// Tokens that fit into the KV cache, shared by all requests. 0: the backend decides.
     pub kv_tokens: u32,
     /// Most tokens computed in one step. Smaller keeps streams smoother while a long prompt is read, larger reads it faster.
     pub max_batch_tokens: NonZeroU32,
+    /// Milliseconds that one step may take for the sake of prompts while answers are being generated. 0: no bound.
+    pub max_step_ms: u32,
+    /// Tokens that are tried at once where a text repeats itself. The answer stays the same. 0: no drafts.
+    pub max_draft_tokens: u32,
     /// Requests that may wait. One more is answered with 429.
     pub max_queue: NonZeroU32,
     /// Threads that compute. 0: as many as the machine has.
@@ -46,8 +57,11 @@ impl Default for RawEngine {
         Self {
             context_length: 0,
             max_sequences: DEFAULT_MAX_SEQUENCES,
+            max_cached_sequences: 16,
             kv_tokens: 0,
             max_batch_tokens: DEFAULT_MAX_BATCH_TOKENS,
+            max_step_ms: 200,
+            max_draft_tokens: 32,
             max_queue: DEFAULT_MAX_QUEUE,
             threads: 0,
         }

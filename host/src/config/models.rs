@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     num::NonZeroU32,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use schemars::JsonSchema;
@@ -56,10 +57,16 @@ pub struct RawModel {
     context_length: Option<u32>,
     /// Instead of the `max_sequences` of `[engine]`.
     max_sequences: Option<NonZeroU32>,
+    /// Instead of the `max_cached_sequences` of `[engine]`.
+    max_cached_sequences: Option<u32>,
     /// Instead of the `kv_tokens` of `[engine]`.
     kv_tokens: Option<u32>,
     /// Instead of the `max_batch_tokens` of `[engine]`.
     max_batch_tokens: Option<NonZeroU32>,
+    /// Instead of the `max_step_ms` of `[engine]`.
+    max_step_ms: Option<u32>,
+    /// Instead of the `max_draft_tokens` of `[engine]`.
+    max_draft_tokens: Option<u32>,
     /// Instead of the `max_queue` of `[engine]`.
     max_queue: Option<NonZeroU32>,
     /// Instead of the `threads` of `[engine]`.
@@ -126,15 +133,21 @@ impl RawModel {
     }
 
     fn engine(&self, default: &RawEngine) -> Engine {
+        let max_step_ms = self.max_step_ms.unwrap_or(default.max_step_ms);
         let max_queue = self.max_queue.unwrap_or(default.max_queue);
         Engine {
             context_length: self.context_length.unwrap_or(default.context_length),
             max_sequences: self.max_sequences.unwrap_or(default.max_sequences).get(),
+            max_cached_sequences: self
+                .max_cached_sequences
+                .unwrap_or(default.max_cached_sequences),
             kv_tokens: self.kv_tokens.unwrap_or(default.kv_tokens),
             max_batch_tokens: self
                 .max_batch_tokens
                 .unwrap_or(default.max_batch_tokens)
                 .get(),
+            max_step: (max_step_ms > 0).then(|| Duration::from_millis(max_step_ms.into())),
+            max_draft_tokens: self.max_draft_tokens.unwrap_or(default.max_draft_tokens),
             max_queue: max_queue.get() as usize,
             threads: self.threads.unwrap_or(default.threads),
         }

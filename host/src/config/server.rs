@@ -15,6 +15,9 @@ pub struct Server {
     pub port: u16,
     pub keep_alive_interval: Duration,
     pub drain_timeout: Duration,
+    /// None = no bound.
+    pub request_timeout: Option<Duration>,
+    pub write_timeout: Duration,
     pub max_body_bytes: usize,
     /// Empty: every request is let in.
     pub api_keys: Vec<String>,
@@ -45,6 +48,10 @@ pub struct RawServer {
     keep_alive_interval_ms: NonZeroU32,
     /// Seconds that running requests get to finish after Ctrl-C or SIGTERM.
     drain_timeout_secs: u32,
+    /// Seconds that a request may take from its arrival to its end. 0: no bound.
+    request_timeout_secs: u32,
+    /// Seconds that a stream may stand still because its client does not read. Then it is ended.
+    write_timeout_secs: NonZeroU32,
     /// Largest request body in bytes. A larger one is answered with 413.
     max_body_bytes: NonZeroU32,
     /// Keys that clients may use as `Authorization: Bearer <key>`. Without any, every request is let in; with some, only
@@ -56,6 +63,7 @@ pub struct RawServer {
 }
 
 const DEFAULT_KEEP_ALIVE_INTERVAL_MS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+const DEFAULT_WRITE_TIMEOUT_SECS: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const DEFAULT_MAX_BODY_BYTES: NonZeroU32 = NonZeroU32::new(32 * 1024 * 1024).unwrap();
 
 impl Default for RawServer {
@@ -65,6 +73,8 @@ impl Default for RawServer {
             port: 8080,
             keep_alive_interval_ms: DEFAULT_KEEP_ALIVE_INTERVAL_MS,
             drain_timeout_secs: 30,
+            request_timeout_secs: 0,
+            write_timeout_secs: DEFAULT_WRITE_TIMEOUT_SECS,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             api_keys: Vec::new(),
             log_format: LogFormat::default(),
@@ -86,6 +96,9 @@ impl RawServer {
             port: self.port,
             keep_alive_interval: Duration::from_millis(self.keep_alive_interval_ms.get().into()),
             drain_timeout: Duration::from_secs(self.drain_timeout_secs.into()),
+            request_timeout: (self.request_timeout_secs > 0)
+                .then(|| Duration::from_secs(self.request_timeout_secs.into())),
+            write_timeout: Duration::from_secs(self.write_timeout_secs.get().into()),
             max_body_bytes: self.max_body_bytes.get() as usize,
             api_keys: self.api_keys,
             log_format: self.log_format,

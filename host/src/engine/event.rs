@@ -1,7 +1,10 @@
 //! What goes into an engine and what comes out.
 
+use std::time::Instant;
+
 use tenon_plugin_api::{Error, SampleParams, TokenBias, TokenLogprob};
-use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::channel::Receiver;
 
 /// A request, in tokens.
 #[derive(Clone, Debug)]
@@ -18,6 +21,12 @@ pub struct Generate {
     pub bias: Vec<TokenBias>,
     /// Whether tokens come with their log-probabilities.
     pub scoring: Option<Scoring>,
+    /// Requests with a lower one are begun first.
+    pub priority: i32,
+    /// Whether what is stored of other prompts may be used for this one, and of this one for others.
+    pub cache_prompt: bool,
+    /// When it has to be finished.
+    pub deadline: Option<Instant>,
 }
 
 /// Which log-probabilities are wanted.
@@ -39,7 +48,7 @@ pub struct Logprobs {
 }
 
 /// The answer as it comes. Dropping it cancels the sequence at the next step.
-pub struct Generation(pub(super) UnboundedReceiver<Event>);
+pub struct Generation(pub(super) Receiver<Event>);
 
 impl Generation {
     /// The next event. None never comes before `Finished` or `Failed`, except when the process is about to end.
@@ -51,6 +60,11 @@ impl Generation {
 /// What a sequence sends.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// The sequence runs. Comes first.
+    Started {
+        /// Tokens of the prompt that need not be computed.
+        cached_tokens: u32,
+    },
     /// The next token of the prompt, from its second on, was scored. These come before the first [`Event::Token`].
     Scored(Box<Logprobs>),
     /// The next token. The one that ends the text is not sent.
@@ -62,7 +76,7 @@ pub enum Event {
     /// The last event of a complete answer.
     Finished { reason: FinishReason },
     /// The last event of a failed one.
-    Failed(Error),
+    Failed(Failure),
 }
 
 /// Why a sequence ended.
@@ -72,6 +86,24 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the end of the context.
     Length,
+}
+
+/// Why a sequence ended without an answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Backend(#[from] Error),
+    /// It was not finished at its deadline.
+    #[error(
+        "the answer was not ready in time; ask for fewer tokens, or try again when there is less to do"
+    )]
+    Overdue,
+    /// Its events were not read.
+    #[error("the answer was read too slowly")]
+    Unread,
+    /// Nobody listens.
+    #[error("the client went away")]
+    Abandoned,
 }
 
 /// Why a request was not queued.

@@ -10,9 +10,13 @@ pub struct EngineMetrics {
     pub steps: IntCounter,
     pub computed_tokens: IntCounter,
     pub generated_tokens: IntCounter,
+    pub cached_tokens: IntCounter,
+    pub drafted_tokens: IntCounter,
+    pub accepted_tokens: IntCounter,
     pub preemptions: IntCounter,
     pub running: IntGauge,
     pub waiting: IntGauge,
+    pub kept: IntGauge,
     pub kv_used_tokens: IntGauge,
     pub kv_total_tokens: IntGauge,
 }
@@ -33,13 +37,32 @@ impl EngineMetrics {
                 "Tokens put through the model: prompts, answers and what had to be computed anew",
             )?,
             generated_tokens: counter("tenon_engine_generated_tokens_total", "Tokens of answers")?,
+            cached_tokens: counter(
+                "tenon_engine_cached_tokens_total",
+                "Tokens of prompts that were stored already",
+            )?,
+            drafted_tokens: counter(
+                "tenon_engine_drafted_tokens_total",
+                "Tokens put through the model on trial",
+            )?,
+            accepted_tokens: counter(
+                "tenon_engine_accepted_tokens_total",
+                "Tokens of drafts that turned out right",
+            )?,
             preemptions: counter(
                 "tenon_engine_preemptions_total",
                 "Sequences put back to be computed anew",
             )?,
             running: gauge("tenon_engine_running_sequences", "Sequences that run")?,
             waiting: gauge("tenon_engine_waiting_sequences", "Sequences that wait")?,
-            kv_used_tokens: gauge("tenon_engine_kv_used_tokens", "Tokens in the KV pool")?,
+            kept: gauge(
+                "tenon_engine_kept_sequences",
+                "Finished sequences whose KV is kept for prompts that begin alike",
+            )?,
+            kv_used_tokens: gauge(
+                "tenon_engine_kv_used_tokens",
+                "Tokens in the KV pool, of running and of kept sequences",
+            )?,
             kv_total_tokens: gauge(
                 "tenon_engine_kv_total_tokens",
                 "Size of the KV pool in tokens",
@@ -49,7 +72,12 @@ impl EngineMetrics {
 
     /// Shows that nothing runs, waits or is stored any more.
     pub fn ended(&self) {
-        let gauges = [&self.running, &self.waiting, &self.kv_used_tokens];
+        let gauges = [
+            &self.running,
+            &self.waiting,
+            &self.kept,
+            &self.kv_used_tokens,
+        ];
         gauges.iter().for_each(|gauge| gauge.set(0));
         self.kv_total_tokens.set(0);
     }

@@ -5,30 +5,40 @@
 //!
 //! Invariant: nothing here knows HTTP, text or templates. Tokens go in, tokens come out.
 
+mod channel;
+mod draft;
 mod event;
+mod kv_pool;
 mod metrics;
 mod picks;
+mod plan;
+mod prefix_cache;
 mod queue;
 mod scheduler;
 mod sequence;
 mod step;
+mod step_cost;
 mod token_counts;
 mod worker;
 
 use std::{
     sync::{Arc, OnceLock, mpsc},
     thread,
+    time::Duration,
 };
 
 use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, SessionArgs, SessionInfo, Vocabulary};
-use tokio::sync::{mpsc::unbounded_channel, oneshot};
+use tokio::sync::oneshot;
 
 use crate::plugin::{Model, Tokenizer};
 
-pub use event::{Event, FinishReason, Generate, Generation, Logprobs, Scoring, SubmitError};
+use channel::channel;
+pub use event::{
+    Event, Failure, FinishReason, Generate, Generation, Logprobs, Scoring, SubmitError,
+};
 pub use metrics::EngineMetrics;
 use queue::Queue;
-use sequence::Sequence;
+use sequence::{MAX_EVENTS, Sequence};
 use worker::Worker;
 
 /// Loads the model: at the start, and once more if the plugin panics or loses its device.
@@ -42,6 +52,21 @@ pub struct EngineOptions {
     pub session: SessionArgs,
     /// Requests that may wait; one more is refused.
     pub max_queue: usize,
+    /// How the steps are made.
+    pub limits: EngineLimits,
+}
+
+/// What one step may take, and one sequence of it.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineLimits {
+    /// Sequences that run at the same time. What the session has beyond them holds prefixes for reuse.
+    pub max_running: u32,
+    /// Longest draft. 0: no drafts.
+    pub max_draft_tokens: u32,
+    /// How long a prompt may make those wait who are decoding. None: as long as a full batch takes.
+    pub max_step: Option<Duration>,
+    /// How long a reader may leave no room for events.
+    pub write_timeout: Duration,
 }
 
 /// A running model. Clones are cheap and talk to the same thread, which ends when the last one is dropped.
@@ -58,6 +83,7 @@ struct Shared {
     vocabulary: Arc<Vocabulary>,
     tokenizer: Tokenizer,
     queue: Queue,
+    max_draft_tokens: u32,
     /// Why the thread ended, once it has.
     failure: Arc<OnceLock<Error>>,
 }
@@ -72,10 +98,13 @@ impl Engine {
         let (arrivals, inbox) = mpsc::channel();
         let (started, ready) = oneshot::channel();
         let failure = Arc::new(OnceLock::new());
+        let queue = Queue::new(options.max_queue);
         let worker = Worker {
             inbox,
             loader,
             session_args: options.session,
+            limits: options.limits,
+            queue: queue.clone(),
             metrics,
             failure: failure.clone(),
         };
@@ -90,7 +119,8 @@ impl Engine {
                 granted: started.granted,
                 vocabulary: Arc::new(started.vocabulary),
                 tokenizer: started.tokenizer,
-                queue: Queue::new(options.max_queue),
+                queue,
+                max_draft_tokens: options.limits.max_draft_tokens,
                 failure,
             }),
             arrivals,
@@ -99,22 +129,40 @@ impl Engine {
 
     /// Queues a request. Never blocks.
     pub fn submit(&self, request: Generate) -> Result<Generation, SubmitError> {
+        let mut generations = self.submit_all(vec![request])?;
+        // One request, one generation.
+        generations.pop().ok_or(SubmitError::EmptyPrompt)
+    }
+
+    /// Queues several requests, or none of them. Those that begin alike share what they have in common. Never blocks.
+    pub fn submit_all(&self, requests: Vec<Generate>) -> Result<Vec<Generation>, SubmitError> {
+        for request in &requests {
+            self.check(&request.prompt)?;
+        }
+        let tickets = self.shared.queue.enter(requests.len())?;
+        let queued = requests.into_iter().zip(tickets);
+        queued
+            .map(|(request, ticket)| {
+                let (events, generation) = channel(MAX_EVENTS);
+                let max_draft = self.shared.max_draft_tokens;
+                let context = self.context_length();
+                let sequence = Sequence::new(request, context, max_draft, ticket, events);
+                self.arrivals
+                    .send(sequence)
+                    .map_err(|_| SubmitError::Stopped(ended(&self.shared.failure)))?;
+                Ok(Generation(generation))
+            })
+            .collect()
+    }
+
+    fn check(&self, prompt: &[u32]) -> Result<(), SubmitError> {
         let context = self.context_length();
-        let prompt = request.prompt.len() as u32;
-        if prompt == 0 {
-            return Err(SubmitError::EmptyPrompt);
+        match prompt.len() as u32 {
+            0 => Err(SubmitError::EmptyPrompt),
+            // One place is left for an answer.
+            prompt if prompt >= context => Err(SubmitError::PromptTooLong { prompt, context }),
+            _ => Ok(()),
         }
-        // One place is left for an answer.
-        if prompt >= context {
-            return Err(SubmitError::PromptTooLong { prompt, context });
-        }
-        let ticket = self.shared.queue.enter()?;
-        let (events, generation) = unbounded_channel();
-        let sequence = Sequence::new(request, context, ticket, events);
-        self.arrivals
-            .send(sequence)
-            .map_err(|_| SubmitError::Stopped(ended(&self.shared.failure)))?;
-        Ok(Generation(generation))
     }
 
     /// Longest that prompt and answer together may become, in tokens.

@@ -1,93 +1,59 @@
 //! Which sequences take part in the next step, and with how many tokens.
 //!
-//! Decoding sequences come first, one token each; then prompts, in chunks, until the batch is full. A sequence is admitted
-//! when the KV pool has room for all that it and the running ones still have to store, so a prompt that was begun can be
-//! finished. What running sequences store beyond that may still fill the pool: then the youngest one is preempted, which
-//! means that it waits again and is computed anew later.
+//! Decoding sequences come first, with a draft each where that pays; then prompts, in chunks, until the batch is full or, if
+//! somebody is decoding, the step would take too long. A sequence is admitted when the KV pool has room for all that it and
+//! the running ones still have to store, so a prompt that was begun can be finished. What running sequences store beyond
+//! that may still fill the pool: then kept prefixes go, and after them the youngest sequence is preempted, which means
+//! that it waits again and is computed anew later.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
-use tenon_plugin_api::{KvLedger, SessionInfo, Span};
+use tenon_plugin_api::{SessionInfo, Span};
 
-use super::{Sequence, metrics::EngineMetrics};
+use super::{
+    EngineLimits, Sequence,
+    draft::DraftRoom,
+    kv_pool::{KvPool, Prefix},
+    metrics::EngineMetrics,
+    plan::Plan,
+    prefix_cache::common_len,
+    step_cost::StepCost,
+};
 use crate::plugin::Session;
 
 /// The sequences of one model and the book of its KV pool.
 pub struct Scheduler {
-    /// In order of arrival.
+    /// Those of lower priority number first, then in order of arrival.
     pub waiting: VecDeque<Sequence>,
     /// In order of admission, so the last is the youngest.
     pub running: Vec<Sequence>,
-    ledger: KvLedger,
-    free_slots: Vec<u32>,
+    pool: KvPool,
+    max_running: usize,
+    /// Longest draft: no longer than the backend can take back.
+    max_draft: u32,
+    limits: EngineLimits,
     metrics: EngineMetrics,
 }
 
-/// The spans of one step. Its buffers are used again and again.
-pub struct Plan {
-    /// Tokens of all spans, flat.
-    pub tokens: Vec<u32>,
-    pub spans: Vec<Span>,
-    max_batch_tokens: u32,
-    /// Rows of logits that may still be asked for.
-    free_rows: u32,
-    max_rows: u32,
-}
+/// A prompt waits for another one that is being computed if that saves it so many tokens.
+const WORTH_WAITING_TOKENS: u32 = 32;
 
-impl Plan {
-    pub fn new(granted: &SessionInfo) -> Self {
-        Self {
-            tokens: Vec::with_capacity(granted.max_batch_tokens as usize),
-            spans: Vec::new(),
-            max_batch_tokens: granted.max_batch_tokens,
-            free_rows: granted.max_rows,
-            max_rows: granted.max_rows,
-        }
-    }
-
-    fn clear(&mut self) {
-        self.tokens.clear();
-        self.spans.clear();
-        self.free_rows = self.max_rows;
-    }
-
-    fn room(&self) -> u32 {
-        self.max_batch_tokens - self.tokens.len() as u32
-    }
-
-    /// Adds as many pending tokens of a sequence as fit.
-    fn add(&mut self, sequence: &Sequence) {
-        let len = sequence.pending().min(self.room());
-        // Each token less needs a row less, if any.
-        let len = len - sequence.rows(len).saturating_sub(self.free_rows);
-        if len == 0 {
-            return;
-        }
-        let rows = sequence.rows(len);
-        self.free_rows -= rows;
-        let from = sequence.computed as usize;
-        let tokens = &sequence.tokens[from..from + len as usize];
-        self.tokens.extend_from_slice(tokens);
-        self.spans.push(Span {
-            seq: sequence.slot,
-            position: sequence.computed,
-            len,
-            rows,
-            ..Span::default()
-        });
-    }
-}
+/// However slow steps are, prompts get so many tokens of each.
+const MIN_CHUNK_TOKENS: u32 = 16;
 
 impl Scheduler {
-    pub fn new(granted: &SessionInfo, metrics: EngineMetrics) -> Self {
+    pub fn new(granted: &SessionInfo, limits: EngineLimits, metrics: EngineMetrics) -> Self {
         // Every running sequence must be able to decode in every step.
-        let max_running = granted.max_sequences.min(granted.max_rows);
+        let max_running = limits.max_running.min(granted.max_sequences);
+        let max_running = max_running.min(granted.max_rows);
         let max_running = max_running.min(granted.max_batch_tokens);
         Self {
             waiting: VecDeque::new(),
             running: Vec::with_capacity(max_running as usize),
-            ledger: KvLedger::new(granted.max_sequences, granted.kv_tokens),
-            free_slots: (0..max_running).rev().collect(),
+            pool: KvPool::new(granted, max_running),
+            max_running: max_running as usize,
+            max_draft: limits.max_draft_tokens.min(granted.max_rollback),
+            limits,
             metrics,
         }
     }
@@ -96,19 +62,29 @@ impl Scheduler {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
+    /// Takes a new sequence, or one that has to begin anew, to its place among those that wait.
+    pub fn enqueue(&mut self, sequence: Sequence) {
+        let rank = |s: &Sequence| (s.priority, s.arrival);
+        let at = self
+            .waiting
+            .partition_point(|earlier| rank(earlier) <= rank(&sequence));
+        self.waiting.insert(at, sequence);
+    }
+
     /// Plans the next step.
-    pub fn schedule(&mut self, session: &mut Session, plan: &mut Plan) {
-        self.drop_abandoned(session);
+    pub fn schedule(&mut self, session: &mut Session, plan: &mut Plan, cost: &StepCost) {
+        self.drop_ended(session);
         self.make_room(session);
         plan.clear();
-        for decoding in self.running.iter().filter(|s| s.pending() == 1) {
-            plan.add(decoding);
+        self.plan_decodes(plan, cost);
+        if !plan.spans.is_empty() {
+            plan.limit(self.chunk_tokens(plan, cost));
         }
-        for prompt in self.running.iter().filter(|s| s.pending() > 1) {
+        for prompt in self.running.iter().filter(|s| !s.is_decoding()) {
             plan.add(prompt);
         }
         while plan.room() > 0
-            && let Some(admitted) = self.admit()
+            && let Some(admitted) = self.admit(session)
         {
             plan.add(admitted);
         }
@@ -119,44 +95,77 @@ impl Scheduler {
     pub fn report(&self) {
         self.metrics.running.set(self.running.len() as i64);
         self.metrics.waiting.set(self.waiting.len() as i64);
-        let used = self.ledger.stats().used_tokens;
-        self.metrics.kv_used_tokens.set(used.into());
+        self.metrics.kept.set(self.pool.kept() as i64);
+        self.metrics
+            .kv_used_tokens
+            .set(self.pool.used_tokens().into());
     }
 
     /// Books what a span stored.
     pub fn commit(&mut self, span: &Span) {
-        // Cannot fail: the schedule kept to the ledger. If it could, the plugin's own book would say so at the next step.
-        let booked = self.ledger.append(span);
-        debug_assert_eq!(booked, Ok(()));
-        if let Some(sequence) = self.running.iter_mut().find(|s| s.slot == span.seq) {
+        self.pool.append(span);
+        if let Some(sequence) = self.get_mut(span.seq) {
             sequence.computed += span.len;
+        }
+    }
+
+    /// Takes back what was stored of a draft and not kept.
+    pub fn roll_back(&mut self, session: &mut Session, slot: u32) {
+        let Some(sequence) = self.running.iter_mut().find(|s| s.slot == slot) else {
+            return;
+        };
+        let kept = sequence.tokens.len() as u32 - 1;
+        if sequence.computed <= kept {
+            return;
+        }
+        sequence.computed = kept;
+        // A backend that cannot has lost the sequence.
+        if self.pool.truncate(session, slot, kept).is_err() {
+            self.requeue(session, slot);
+        }
+    }
+
+    /// The running sequence in this slot.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Sequence> {
+        self.running.iter_mut().find(|s| s.slot == slot)
+    }
+
+    /// Takes a sequence out that is over. Its KV is kept for prompts that begin like it.
+    pub fn finish(&mut self, session: &mut Session, slot: u32) {
+        let Some(sequence) = self.take(slot) else {
+            return;
+        };
+        match sequence.cache_prompt {
+            true => self.pool.keep(session, sequence),
+            false => self.pool.release(session, slot),
         }
     }
 
     /// Takes a sequence out and gives its KV back.
     pub fn remove(&mut self, session: &mut Session, slot: u32) -> Option<Sequence> {
-        let at = self.running.iter().position(|s| s.slot == slot)?;
-        let sequence = self.running.remove(at);
-        session.free(slot);
-        self.ledger.free(slot);
-        self.free_slots.push(slot);
+        let sequence = self.take(slot)?;
+        self.pool.release(session, slot);
         Some(sequence)
     }
 
     /// Puts a running sequence back, to be computed anew.
     pub fn requeue(&mut self, session: &mut Session, slot: u32) {
         if let Some(mut sequence) = self.remove(session, slot) {
-            sequence.computed = 0;
-            self.waiting.push_front(sequence);
+            sequence.restart();
+            self.enqueue(sequence);
             self.metrics.preemptions.inc();
         }
     }
 
-    /// Preempts the youngest sequence. False if there are not two: a lone sequence has the whole pool.
-    pub fn preempt_youngest(&mut self, session: &mut Session) -> bool {
-        match self.running.as_slice() {
-            [_, .., youngest] => {
-                let slot = youngest.slot;
+    /// Frees places: those of kept sequences, else those of the youngest of the running ones that matter least. False if there
+    /// are not two: a lone sequence has the whole pool.
+    pub fn preempt(&mut self, session: &mut Session) -> bool {
+        if self.pool.drop_kept(session) {
+            return true;
+        }
+        let youngest = self.running.iter().max_by_key(|s| s.priority);
+        match youngest.map(|s| s.slot) {
+            Some(slot) if self.running.len() > 1 => {
                 self.requeue(session, slot);
                 true
             }
@@ -164,17 +173,37 @@ impl Scheduler {
         }
     }
 
-    fn drop_abandoned(&mut self, session: &mut Session) {
-        self.waiting.retain(|sequence| !sequence.is_abandoned());
-        while let Some(gone) = self.running.iter().find(|s| s.is_abandoned()) {
-            let slot = gone.slot;
-            self.remove(session, slot);
+    fn take(&mut self, slot: u32) -> Option<Sequence> {
+        let at = self.running.iter().position(|s| s.slot == slot)?;
+        Some(self.running.remove(at))
+    }
+
+    /// Ends what nobody waits for any more, and what took too long.
+    fn drop_ended(&mut self, session: &mut Session) {
+        let now = Instant::now();
+        let timeout = self.limits.write_timeout;
+        self.waiting
+            .retain(|waiting| match waiting.ended(now, timeout) {
+                Some(why) => {
+                    waiting.fail(why);
+                    false
+                }
+                None => true,
+            });
+        for at in (0..self.running.len()).rev() {
+            let sequence = &mut self.running[at];
+            sequence.look_at_reader(now);
+            if let Some(why) = sequence.ended(now, timeout) {
+                sequence.fail(why);
+                let slot = sequence.slot;
+                self.finish(session, slot);
+            }
         }
     }
 
     /// Sees to it that the running sequences find places for all that they still have to store.
     fn make_room(&mut self, session: &mut Session) {
-        while self.ledger.free_tokens() < self.promised() && self.preempt_youngest(session) {}
+        while self.pool.free_tokens() < self.promised() && self.preempt(session) {}
     }
 
     /// Places that running sequences still need.
@@ -182,17 +211,69 @@ impl Scheduler {
         self.running.iter().map(Sequence::pending).sum()
     }
 
-    /// Admits the sequence that waits longest, if there is room for it.
-    fn admit(&mut self) -> Option<&Sequence> {
-        let needed = self.waiting.front()?.pending();
-        if self.ledger.free_tokens() < self.promised() + needed {
+    fn plan_decodes(&mut self, plan: &mut Plan, cost: &StepCost) {
+        let decoding = self.running.iter().filter(|s| s.is_decoding());
+        let mut others = decoding.map(Sequence::pending).sum();
+        let promised = self.promised();
+        // Drafts take only what nobody needs.
+        let mut spare = plan.room().saturating_sub(others);
+        spare = spare.min(plan.rows().saturating_sub(self.running.len() as u32));
+        spare = spare.min(self.pool.free_tokens().saturating_sub(promised));
+        for sequence in self.running.iter_mut().filter(|s| s.is_decoding()) {
+            sequence.propose(DraftRoom {
+                tokens: spare.min(self.max_draft),
+                others,
+                cost,
+            });
+            let drafted = sequence.draft().len() as u32;
+            spare -= drafted;
+            others += drafted;
+            plan.add(sequence);
+        }
+    }
+
+    /// How many tokens of prompts go beside the decoding sequences of this step.
+    fn chunk_tokens(&self, plan: &Plan, cost: &StepCost) -> u32 {
+        let Some(max_step) = self.limits.max_step else {
+            return u32::MAX;
+        };
+        let max_tokens = plan.len() + plan.room();
+        let fitting = cost.tokens_within(max_step.as_secs_f32() * 1e3, max_tokens);
+        fitting.saturating_sub(plan.len()).max(MIN_CHUNK_TOKENS)
+    }
+
+    /// Admits the first sequence that has nothing to wait for, if there is room for it.
+    fn admit(&mut self, session: &mut Session) -> Option<&Sequence> {
+        if self.running.len() >= self.max_running {
             return None;
         }
-        let slot = self.free_slots.pop()?;
-        let mut sequence = self.waiting.pop_front()?;
-        sequence.slot = slot;
-        sequence.ticket = None;
+        let candidates = self.waiting.iter().enumerate();
+        let mut candidates = candidates.map(|(at, waiting)| (at, self.reusable(waiting)));
+        let (at, prefix) = candidates.find(|&(at, prefix)| !self.is_on_its_way(at, prefix))?;
+        drop(candidates);
+        let needed = self.promised() + self.waiting[at].pending();
+        let (slot, stored) = self.pool.claim(session, prefix, needed)?;
+        let mut sequence = self.waiting.remove(at)?;
+        self.metrics.cached_tokens.inc_by(stored.into());
+        sequence.start(slot, stored);
         self.running.push(sequence);
         self.running.last()
+    }
+
+    /// What a waiting sequence need not compute.
+    fn reusable(&self, waiting: &Sequence) -> Prefix {
+        match waiting.reusable_tokens() {
+            [] => Prefix::default(),
+            tokens => self.pool.longest_prefix(&self.running, tokens),
+        }
+    }
+
+    /// Whether a prompt that is being computed begins like this one, so that waiting for it saves more than is stored now.
+    fn is_on_its_way(&self, at: usize, stored: Prefix) -> bool {
+        let tokens = self.waiting[at].reusable_tokens();
+        let prompts = self.running.iter().filter(|s| !s.is_decoding());
+        prompts
+            .map(|prompt| common_len(&prompt.tokens, tokens))
+            .any(|len| len >= stored.len + WORTH_WAITING_TOKENS)
     }
 }

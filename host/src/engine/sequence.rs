@@ -1,12 +1,18 @@
 //! A sequence: one token stream and its state.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use tenon_plugin_api::{SampleParams, SampleRequest, TokenBias};
-use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Event, FinishReason, Generate, Logprobs, Scoring, picks::Pick, queue::Ticket,
+    Event, Failure, FinishReason, Generate, Logprobs, Scoring,
+    channel::Sender,
+    draft::{DraftRoom, Drafter},
+    picks::Pick,
+    queue::Ticket,
     token_counts::TokenCounts,
 };
 
@@ -27,20 +33,53 @@ pub struct Sequence {
     unscored: Range<u32>,
     /// How often it had to begin anew because the backend lost it.
     pub losses: u32,
+    /// Lower ones run first.
+    pub priority: i32,
+    /// Its number among all that arrived.
+    pub arrival: u64,
+    /// Whether what is stored of others may be used for it, and of it for others.
+    pub cache_prompt: bool,
     /// Its place in the queue, until it runs for the first time.
-    pub ticket: Option<Ticket>,
+    ticket: Option<Ticket>,
     seed: u64,
     /// Length at which it ends.
     max_len: usize,
-    events: UnboundedSender<Event>,
+    /// Length from which on it decodes: what is known before is put in as a prompt is.
+    prompt_len: usize,
+    drafter: Drafter,
+    deadline: Option<Instant>,
+    /// Since when its reader has left no room for events.
+    paused: Option<Instant>,
+    events: Sender<Event>,
+}
+
+/// Most events that wait for their reader.
+pub const MAX_EVENTS: usize = 128;
+
+/// Tokens of an answer for which there is memory from the beginning.
+const RESERVED_TOKENS: usize = 4096;
+
+/// Places among them that are left for the first event and the last one.
+const RESERVED_EVENTS: usize = 2;
+
+/// What follows from a row of logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The next row continues it.
+    Row,
+    /// The rows after it, if any, were computed from a draft that is wrong.
+    LastRow,
+    /// The sequence is over.
+    End,
 }
 
 impl Sequence {
     pub fn new(
         request: Generate,
         context_length: u32,
+        max_draft_tokens: u32,
         ticket: Ticket,
-        events: UnboundedSender<Event>,
+        events: Sender<Event>,
     ) -> Self {
         let max_len = request
             .prompt
@@ -55,6 +94,10 @@ impl Sequence {
             Some(Scoring { prompt: true, .. }) => 0..request.prompt.len() as u32 - 1,
             _ => 0..0,
         };
+        let mut tokens = request.prompt;
+        let max_len = max_len.min(context_length as usize);
+        // Decoding does not allocate until this is used up.
+        tokens.reserve(RESERVED_TOKENS.min(max_len.saturating_sub(tokens.len())));
         Self {
             computed: 0,
             slot: u32::MAX,
@@ -64,12 +107,37 @@ impl Sequence {
             scoring: request.scoring,
             unscored,
             losses: 0,
+            priority: request.priority,
+            arrival: ticket.number,
+            cache_prompt: request.cache_prompt,
             ticket: Some(ticket),
             seed: request.seed,
-            max_len: max_len.min(context_length as usize),
-            tokens: request.prompt,
+            max_len,
+            prompt_len: tokens.len(),
+            drafter: Drafter::new(max_draft_tokens),
+            deadline: request.deadline,
+            paused: None,
+            tokens,
             events,
         }
+    }
+
+    /// Begins to run in this slot, where so many of its tokens are stored already.
+    pub fn start(&mut self, slot: u32, stored: u32) {
+        self.slot = slot;
+        self.computed = stored;
+        self.prompt_len = self.tokens.len();
+        if self.ticket.take().is_some() {
+            self.events.send(Event::Started {
+                cached_tokens: stored,
+            });
+        }
+    }
+
+    /// Has to be computed anew.
+    pub fn restart(&mut self) {
+        self.computed = 0;
+        self.drafter.clear();
     }
 
     /// Tokens that have no KV yet: 1 while decoding, more while the prompt is put in.
@@ -97,65 +165,135 @@ impl Sequence {
             request.forced = scored;
             return request;
         }
+        let drafted = position as usize + 1 - self.tokens.len();
         request.params = self.params;
-        request.draw = self.draw();
+        request.draw = self.draw(position + 1);
         request
             .with_counts(self.counts.as_slice())
             .with_bias(&self.bias)
+            .with_appended(&self.draft()[..drafted])
     }
 
-    /// Whether nobody listens any more.
-    pub fn is_abandoned(&self) -> bool {
-        self.events.is_closed()
+    /// Whether its prompt is computed.
+    pub fn is_decoding(&self) -> bool {
+        self.computed as usize + 1 >= self.prompt_len
     }
 
-    /// Uniform bits for the next token: a function of seed and position only.
-    pub fn draw(&self) -> u64 {
-        mix(mix(self.seed).wrapping_add(self.tokens.len() as u64))
+    /// Tokens whose KV is stored.
+    pub fn stored(&self) -> &[u32] {
+        &self.tokens[..self.computed as usize]
     }
 
-    /// Takes what came of its next row. Returns whether the sequence is over.
-    pub fn take(&mut self, pick: &Pick<'_>, ends: bool) -> bool {
-        if self.unscored.next().is_some() {
-            self.send(Event::Scored(pick.logprobs()));
-            return false;
+    /// The beginning that need not be computed where it is stored already.
+    pub fn reusable_tokens(&self) -> &[u32] {
+        match self.cache_prompt {
+            true if self.unscored.is_empty() => &self.tokens,
+            true => &self.tokens[..=self.unscored.start as usize],
+            false => &[],
         }
-        let logprobs = self.scoring.map(|_| pick.logprobs());
-        self.push(pick.token, logprobs, ends)
     }
 
-    fn push(&mut self, token: u32, logprobs: Option<Box<Logprobs>>, ends: bool) -> bool {
+    /// What the next step tries after the pending tokens.
+    pub fn draft(&self) -> &[u32] {
+        self.drafter.draft()
+    }
+
+    /// How much of the draft turned out right.
+    pub fn accepted(&self) -> u32 {
+        self.drafter.accepted()
+    }
+
+    /// Drafts what may come after the pending tokens.
+    pub fn propose(&mut self, mut room: DraftRoom<'_>) {
+        let left = self.max_len - self.tokens.len();
+        let most = left.min(self.event_room() as usize).saturating_sub(1);
+        room.tokens = room.tokens.min(most as u32);
+        self.drafter.propose(&self.tokens, room);
+    }
+
+    /// How many tokens its reader has room for.
+    pub fn event_room(&self) -> u32 {
+        self.events.room().saturating_sub(RESERVED_EVENTS) as u32
+    }
+
+    /// Notices whether the reader keeps up.
+    pub fn look_at_reader(&mut self, now: Instant) {
+        self.paused = match self.event_room() {
+            0 => self.paused.or(Some(now)),
+            _ => None,
+        };
+    }
+
+    /// Why it is over although it has not finished. A reader may be slow for so long.
+    pub fn ended(&self, now: Instant, write_timeout: Duration) -> Option<Failure> {
+        if self.events.is_closed() {
+            Some(Failure::Abandoned)
+        } else if self.deadline.is_some_and(|deadline| deadline <= now) {
+            Some(Failure::Overdue)
+        } else if self
+            .paused
+            .is_some_and(|since| since + write_timeout <= now)
+        {
+            Some(Failure::Unread)
+        } else {
+            None
+        }
+    }
+
+    /// Takes what came of its next row.
+    pub fn take(&mut self, pick: &Pick<'_>, ends: bool) -> Taken {
+        if self.unscored.next().is_some() {
+            self.events.send(Event::Scored(pick.logprobs()));
+            return Taken::Row;
+        }
         if self.is_full() {
             return self.finish(FinishReason::Length);
         }
         if ends {
             return self.finish(FinishReason::Stop);
         }
+        let logprobs = self.scoring.map(|_| pick.logprobs());
+        self.push(pick.token, logprobs);
+        if self.is_full() {
+            return self.finish(FinishReason::Length);
+        }
+        match self.drafter.accept(pick.token) {
+            true => Taken::Row,
+            false => Taken::LastRow,
+        }
+    }
+
+    /// Tells the reader that there are events.
+    pub fn wake(&self) {
+        self.events.wake();
+    }
+
+    /// Tells the reader that the sequence failed.
+    pub fn fail(&self, failure: Failure) {
+        self.events.send(Event::Failed(failure));
+    }
+
+    fn push(&mut self, token: u32, logprobs: Option<Box<Logprobs>>) {
+        self.drafter.observe(&self.tokens, token);
         self.tokens.push(token);
         if self.params.penalizes() {
             self.counts.push(token);
         }
-        self.send(Event::Token { token, logprobs });
-        self.is_full() && self.finish(FinishReason::Length)
+        self.events.send(Event::Token { token, logprobs });
     }
 
     fn is_full(&self) -> bool {
         self.tokens.len() >= self.max_len
     }
 
-    /// Tells the listener that the sequence failed.
-    pub fn fail(&self, error: tenon_plugin_api::Error) {
-        self.send(Event::Failed(error));
+    fn finish(&self, reason: FinishReason) -> Taken {
+        self.events.send(Event::Finished { reason });
+        Taken::End
     }
 
-    fn finish(&self, reason: FinishReason) -> bool {
-        self.send(Event::Finished { reason });
-        true
-    }
-
-    fn send(&self, event: Event) {
-        // A listener that went away is noticed by the next schedule.
-        let _ = self.events.send(event);
+    /// Uniform bits for the token at this position: a function of seed and position only.
+    fn draw(&self, position: u32) -> u64 {
+        mix(mix(self.seed).wrapping_add(position.into()))
     }
 }
 

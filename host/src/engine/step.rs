@@ -1,11 +1,18 @@
 //! One step of the engine: schedule → forward → sample → settle.
 
-use tenon_plugin_api::{Batch, Code, Error, SpanOut};
+use std::time::Instant;
+
+use tenon_plugin_api::{Batch, Code, Error, Span, SpanOut};
 
 use super::{
+    EngineLimits, Failure,
     metrics::EngineMetrics,
-    picks::Picks,
-    scheduler::{Plan, Scheduler},
+    picks::{Pick, Picks},
+    plan::Plan,
+    queue::Queue,
+    scheduler::Scheduler,
+    sequence::{Sequence, Taken},
+    step_cost::StepCost,
 };
 use crate::plugin::Session;
 
@@ -17,8 +24,12 @@ pub struct Stepper {
     /// `[spans]`
     outs: Vec<SpanOut>,
     picks: Picks,
+    cost: StepCost,
     /// Tokens that end a text.
     eos: Vec<u32>,
+    queue: Queue,
+    /// When a sequence ended last.
+    last_end: Instant,
     metrics: EngineMetrics,
 }
 
@@ -26,30 +37,44 @@ pub struct Stepper {
 const MAX_LOSSES: u32 = 2;
 
 impl Stepper {
-    pub fn new(session: Session, eos: Vec<u32>, metrics: EngineMetrics) -> Self {
+    pub fn new(
+        session: Session,
+        eos: Vec<u32>,
+        limits: EngineLimits,
+        queue: Queue,
+        metrics: EngineMetrics,
+    ) -> Self {
         Self {
-            scheduler: Scheduler::new(session.info(), metrics.clone()),
+            scheduler: Scheduler::new(session.info(), limits, metrics.clone()),
             plan: Plan::new(session.info()),
             session,
             outs: Vec::new(),
             picks: Picks::default(),
+            cost: StepCost::default(),
             eos,
+            queue,
+            last_end: Instant::now(),
             metrics,
         }
     }
 
-    /// Takes every sequence one step further. An error is the end of the session.
-    pub fn step(&mut self) -> Result<(), Error> {
-        self.scheduler.schedule(&mut self.session, &mut self.plan);
+    /// Takes every sequence one step further. False if none could be: all wait for their readers. An error is the end of the
+    /// session.
+    pub fn step(&mut self) -> Result<bool, Error> {
+        self.scheduler
+            .schedule(&mut self.session, &mut self.plan, &self.cost);
         if self.plan.spans.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        match self.forward().and_then(|()| self.sample()) {
+        let begun = Instant::now();
+        let done = self.forward().and_then(|()| self.sample());
+        self.cost.record(self.plan.len(), begun.elapsed());
+        match done {
             Ok(()) => self.settle(),
             Err(error) if is_fatal(error.code) => return Err(error),
             Err(error) => self.refused(&error),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Puts the batch through the model.
@@ -85,36 +110,52 @@ impl Stepper {
             }
             self.scheduler.commit(&span);
             self.metrics.computed_tokens.inc_by(span.len.into());
-            for _ in 0..span.rows {
-                self.give(span.seq, request);
-                request += 1;
+            self.settle_span(&span, request);
+            request += span.rows as usize;
+        }
+    }
+
+    /// Gives a sequence what was picked from its rows, as far as its draft was right.
+    fn settle_span(&mut self, span: &Span, first: usize) {
+        let Some(sequence) = self.scheduler.get_mut(span.seq) else {
+            return;
+        };
+        let rows = first..first + span.rows as usize;
+        let outcome = take_rows(sequence, rows.map(|row| self.picks.get(row)), &self.eos);
+        self.metrics.generated_tokens.inc_by(outcome.tokens);
+        self.metrics
+            .drafted_tokens
+            .inc_by(sequence.draft().len() as u64);
+        self.metrics
+            .accepted_tokens
+            .inc_by(sequence.accepted().into());
+        sequence.wake();
+        if !sequence.draft().is_empty() {
+            self.scheduler.roll_back(&mut self.session, span.seq);
+        }
+        match outcome.end {
+            Ok(false) => {}
+            Ok(true) => self.finish(span.seq),
+            Err(code) => {
+                let error = Error::new(code, "no token could be sampled");
+                self.fail(span.seq, error);
             }
         }
     }
 
-    /// Gives a sequence what was picked, unless it ended with an earlier row.
-    fn give(&mut self, slot: u32, request: usize) {
-        let running = &mut self.scheduler.running;
-        let Some(sequence) = running.iter_mut().find(|s| s.slot == slot) else {
-            return;
-        };
-        let length = sequence.tokens.len();
-        let over = match self.picks.get(request) {
-            Ok(pick) => sequence.take(&pick, self.eos.contains(&pick.token)),
-            Err(code) => return self.fail(slot, Error::new(code, "no token could be sampled")),
-        };
-        if sequence.tokens.len() > length {
-            self.metrics.generated_tokens.inc();
+    fn finish(&mut self, slot: u32) {
+        self.scheduler.finish(&mut self.session, slot);
+        // Without anybody waiting, sequences end as seldom as they come.
+        if !self.scheduler.waiting.is_empty() {
+            self.queue.paced(self.last_end.elapsed());
         }
-        if over {
-            self.scheduler.remove(&mut self.session, slot);
-        }
+        self.last_end = Instant::now();
     }
 
     /// The backend refused the whole batch: it lacks room for it, or something is wrong with it.
     fn refused(&mut self, error: &Error) {
         match error.code {
-            Code::NO_KV_SPACE if self.scheduler.preempt_youngest(&mut self.session) => {}
+            Code::NO_KV_SPACE if self.scheduler.preempt(&mut self.session) => {}
             _ => {
                 for at in 0..self.plan.spans.len() {
                     self.fail(self.plan.spans[at].seq, error.clone());
@@ -124,8 +165,7 @@ impl Stepper {
     }
 
     fn span_failed(&mut self, slot: u32, code: Code) {
-        let running = &mut self.scheduler.running;
-        let Some(sequence) = running.iter_mut().find(|s| s.slot == slot) else {
+        let Some(sequence) = self.scheduler.get_mut(slot) else {
             return;
         };
         sequence.losses += 1;
@@ -143,7 +183,7 @@ impl Stepper {
 
     fn fail(&mut self, slot: u32, error: Error) {
         if let Some(sequence) = self.scheduler.remove(&mut self.session, slot) {
-            sequence.fail(error);
+            sequence.fail(Failure::Backend(error));
         }
     }
 
@@ -151,8 +191,36 @@ impl Stepper {
     pub fn fail_all(&mut self, error: &Error) {
         let waiting = self.scheduler.waiting.drain(..);
         for sequence in waiting.chain(self.scheduler.running.drain(..)) {
-            sequence.fail(error.clone());
+            sequence.fail(Failure::Backend(error.clone()));
         }
+    }
+}
+
+/// What a sequence had of its rows.
+struct Outcome {
+    tokens: u64,
+    /// Whether it is over, or why it failed.
+    end: Result<bool, Code>,
+}
+
+fn take_rows<'a>(
+    sequence: &mut Sequence,
+    picks: impl Iterator<Item = Result<Pick<'a>, Code>>,
+    eos: &[u32],
+) -> Outcome {
+    let before = sequence.tokens.len();
+    let mut end = Ok(false);
+    for pick in picks {
+        let taken = pick.map(|pick| sequence.take(&pick, eos.contains(&pick.token)));
+        if taken == Ok(Taken::Row) {
+            continue;
+        }
+        end = taken.map(|taken| taken == Taken::End);
+        break;
+    }
+    Outcome {
+        tokens: (sequence.tokens.len() - before) as u64,
+        end,
     }
 }
 

@@ -1,12 +1,15 @@
 //! The model thread: loads, steps while there is work, and loads anew once if the plugin breaks.
 
-use std::sync::{Arc, OnceLock, mpsc};
+use std::{
+    sync::{Arc, OnceLock, mpsc},
+    time::Duration,
+};
 
 use tenon_plugin_api::{Error, ModelInfo, SessionArgs, SessionInfo, Vocabulary};
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use super::{EngineMetrics, Loader, Sequence, step::Stepper};
+use super::{EngineLimits, EngineMetrics, Failure, Loader, Sequence, queue::Queue, step::Stepper};
 use crate::plugin::Tokenizer;
 
 /// What the thread is made of before it has a session.
@@ -14,6 +17,8 @@ pub struct Worker {
     pub inbox: mpsc::Receiver<Sequence>,
     pub loader: Loader,
     pub session_args: SessionArgs,
+    pub limits: EngineLimits,
+    pub queue: Queue,
     pub metrics: EngineMetrics,
     pub failure: Arc<OnceLock<Error>>,
 }
@@ -25,6 +30,9 @@ pub struct Started {
     pub vocabulary: Vocabulary,
     pub tokenizer: Tokenizer,
 }
+
+/// How soon a sequence goes on whose reader was slow, if nothing else runs.
+const READERS_POLL: Duration = Duration::from_millis(5);
 
 /// How often a broken plugin is loaded anew.
 const MAX_RELOADS: u32 = 1;
@@ -60,12 +68,18 @@ impl Worker {
             if stepper.scheduler.is_idle() {
                 stepper.scheduler.report();
                 match self.inbox.recv() {
-                    Ok(sequence) => stepper.scheduler.waiting.push_back(sequence),
+                    Ok(sequence) => stepper.scheduler.enqueue(sequence),
                     Err(mpsc::RecvError) => return Ok(()),
                 }
             }
-            stepper.scheduler.waiting.extend(self.inbox.try_iter());
-            stepper.step()?;
+            for sequence in self.inbox.try_iter() {
+                stepper.scheduler.enqueue(sequence);
+            }
+            if !stepper.step()?
+                && let Ok(sequence) = self.inbox.recv_timeout(READERS_POLL)
+            {
+                stepper.scheduler.enqueue(sequence);
+            }
         }
     }
 
@@ -77,7 +91,13 @@ impl Worker {
         let info = model.info().clone();
         let granted = *session.info();
         self.metrics.kv_total_tokens.set(granted.kv_tokens.into());
-        let stepper = Stepper::new(session, info.eos.clone(), self.metrics.clone());
+        let stepper = Stepper::new(
+            session,
+            info.eos.clone(),
+            self.limits,
+            self.queue.clone(),
+            self.metrics.clone(),
+        );
         let started = Started {
             info,
             granted,
@@ -101,7 +121,7 @@ impl Worker {
         self.metrics.ended();
         error!("the model stopped: {error}");
         for sequence in self.inbox.try_iter() {
-            sequence.fail(error.clone());
+            sequence.fail(Failure::Backend(error.clone()));
         }
     }
 }

@@ -10,7 +10,10 @@ use utoipa::{
 };
 
 use super::ApiError;
-use crate::{engine::SubmitError, openai::ErrorEnvelope};
+use crate::{
+    engine::{Failure, SubmitError},
+    openai::ErrorEnvelope,
+};
 
 /// How every route that needs a key may fail.
 pub struct AnyError;
@@ -77,13 +80,19 @@ pub struct GenerationError;
 
 impl IntoResponses for GenerationError {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let full = documented([(
-            "Too many requests are waiting.",
-            ApiError::from(SubmitError::QueueFull {
-                retry_after_secs: 5,
-            }),
-        )]);
-        BodyError::responses().into_iter().chain(full).collect()
+        let busy = documented([
+            (
+                "Too many requests are waiting.",
+                ApiError::from(SubmitError::QueueFull {
+                    retry_after_secs: 5,
+                }),
+            ),
+            (
+                "The answer took longer than the server allows.",
+                ApiError::from(Failure::Overdue),
+            ),
+        ]);
+        BodyError::responses().into_iter().chain(busy).collect()
     }
 }
 

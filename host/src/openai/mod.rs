@@ -20,7 +20,7 @@ pub use completion::{CompletionChoice, CompletionRequest, Prompt};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use model::{ModelList, ModelObject};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
-pub use response::{Completion, FinishReason, Usage};
+pub use response::{Completion, FinishReason, PromptTokensDetails, Usage};
 pub use tokens::{
     AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, Piece, TextToTokenize,
     TokenPiece, TokenizeRequest, Tokenized, Tokens,

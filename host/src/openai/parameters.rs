@@ -37,6 +37,10 @@ pub struct GenerationParameters {
     pub repetition_penalty: Option<f32>,
     /// The same seed and request give the same answer. Default: random.
     pub seed: Option<i64>,
+    /// Requests with a lower one are begun first; those with the same in the order of their arrival. Default: 0.
+    pub priority: Option<i32>,
+    /// Whether to use what is stored of earlier prompts that begin alike, and to store this one. Default: true.
+    pub cache_prompt: Option<bool>,
     /// Texts that end the answer, and are not part of it.
     pub stop: Option<Stop>,
 }

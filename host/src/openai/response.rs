@@ -29,15 +29,25 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// Both together.
     pub total_tokens: u32,
+    /// What the prompt consisted of.
+    pub prompt_tokens_details: PromptTokensDetails,
+}
+
+/// What a prompt consisted of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PromptTokensDetails {
+    /// Tokens that an earlier prompt had in common with it, so that they did not have to be computed.
+    pub cached_tokens: u32,
 }
 
 impl Usage {
     /// Usage with its total.
-    pub fn new(prompt_tokens: u32, completion_tokens: u32) -> Self {
+    pub fn new(prompt_tokens: u32, cached_tokens: u32, completion_tokens: u32) -> Self {
         Self {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
+            prompt_tokens_details: PromptTokensDetails { cached_tokens },
         }
     }
 }

@@ -5,7 +5,7 @@ use tenon_plugin_api::{Code, Error, Vocabulary};
 
 use super::{Detokenizer, Matched, StopMatcher};
 use crate::{
-    engine::{Event, FinishReason, Generation},
+    engine::{Event, Failure, FinishReason, Generation},
     metrics::Meter,
 };
 
@@ -32,6 +32,8 @@ pub struct End {
     pub reason: FinishReason,
     /// Tokens generated, those of a stop string included, the model's end token not.
     pub completion_tokens: u32,
+    /// Tokens of the prompt that were stored already.
+    pub cached_tokens: u32,
 }
 
 impl Reply {
@@ -50,7 +52,7 @@ impl Reply {
     }
 
     /// The next piece. None after [`Delta::End`] or an error.
-    pub async fn next(&mut self) -> Option<Result<Delta, Error>> {
+    pub async fn next(&mut self) -> Option<Result<Delta, Failure>> {
         loop {
             if let Some(delta) = self.text.ready.pop_front() {
                 return Some(Ok(delta));
@@ -58,6 +60,7 @@ impl Reply {
             match self.generation.as_mut()?.next().await {
                 Some(Event::Token { token, .. }) => self.take_token(token),
                 Some(Event::Scored(_)) => {}
+                Some(Event::Started { cached_tokens }) => self.text.cached_tokens = cached_tokens,
                 Some(Event::Finished { reason }) => self.finish(reason),
                 Some(Event::Failed(error)) => return Some(Err(self.fail(error))),
                 None => return Some(Err(self.fail(cut_off()))),
@@ -66,14 +69,14 @@ impl Reply {
     }
 
     /// The same as a stream.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Delta, Error>> + Send {
+    pub fn into_stream(self) -> impl Stream<Item = Result<Delta, Failure>> + Send {
         stream::unfold(self, async |mut reply| {
             reply.next().await.map(|delta| (delta, reply))
         })
     }
 
     /// The whole answer.
-    pub async fn collect(mut self) -> Result<(String, End), Error> {
+    pub async fn collect(mut self) -> Result<(String, End), Failure> {
         let mut text = String::new();
         loop {
             match self.next().await {
@@ -99,7 +102,7 @@ impl Reply {
         self.meter.finished();
     }
 
-    fn fail(&mut self, error: Error) -> Error {
+    fn fail(&mut self, error: Failure) -> Failure {
         self.generation = None;
         self.meter.failed();
         error
@@ -107,11 +110,9 @@ impl Reply {
 }
 
 /// The engine's thread went away without a word: the process is about to end.
-fn cut_off() -> Error {
-    Error::new(
-        Code::CANCELLED,
-        "the answer was cut off; send the request again",
-    )
+fn cut_off() -> Failure {
+    let why = "the answer was cut off; send the request again";
+    Error::new(Code::CANCELLED, why).into()
 }
 
 /// Tokens to deltas.
@@ -119,6 +120,7 @@ struct TextAssembler {
     detokenizer: Detokenizer,
     stop: StopMatcher,
     tokens: u32,
+    cached_tokens: u32,
     ready: VecDeque<Delta>,
 }
 
@@ -128,6 +130,7 @@ impl TextAssembler {
             detokenizer: Detokenizer::new(vocabulary),
             stop: StopMatcher::new(stop),
             tokens: 0,
+            cached_tokens: 0,
             ready: VecDeque::new(),
         }
     }
@@ -173,6 +176,7 @@ impl TextAssembler {
         self.ready.push_back(Delta::End(End {
             reason,
             completion_tokens: self.tokens,
+            cached_tokens: self.cached_tokens,
         }));
     }
 }
@@ -200,6 +204,7 @@ mod tests {
         Delta::End(End {
             reason,
             completion_tokens,
+            cached_tokens: 0,
         })
     }
 

@@ -40,6 +40,8 @@ fn app_with_keys(keys: &[&str]) -> Arc<App> {
         port: 0,
         keep_alive_interval: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(10),
+        request_timeout: None,
+        write_timeout: Duration::from_secs(10),
         max_body_bytes: MAX_BODY_BYTES,
         api_keys: keys.iter().map(|&key| key.to_owned()).collect(),
         log_format: config::LogFormat::Text,

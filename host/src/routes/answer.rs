@@ -1,6 +1,6 @@
 //! From a prompt to an answer, plain or streamed: the same for chats and plain completions, which differ in their [`Format`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json,
@@ -98,6 +98,12 @@ pub async fn answer<F: Format>(
         max_tokens: settings.max_tokens.unwrap_or(u32::MAX),
         params: settings.params,
         seed: settings.seed,
+        priority: settings.priority,
+        cache_prompt: settings.cache_prompt,
+        deadline: app
+            .server
+            .request_timeout
+            .map(|limit| Instant::now() + limit),
         bias: Vec::new(),
         scoring: None,
     })?;
@@ -137,7 +143,7 @@ impl Head {
     }
 
     fn whole<F: Format>(self, text: String, end: End) -> Completion<F::Choice> {
-        let usage = Usage::new(self.prompt_tokens, end.completion_tokens);
+        let usage = Usage::new(self.prompt_tokens, end.cached_tokens, end.completion_tokens);
         let choices = vec![F::whole(text, end.reason)];
         self.completion(F::OBJECT, choices, Some(Some(usage)))
     }
@@ -180,6 +186,7 @@ mod tests {
         let end = End {
             reason: FinishReason::Stop,
             completion_tokens: 3,
+            cached_tokens: 0,
         };
         let head = Head {
             id: "x".to_owned(),
@@ -196,7 +203,8 @@ mod tests {
                 "logprobs": null,
                 "finish_reason": "stop",
             }],
-            "usage": {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5},
+            "usage": {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 0}},
         });
         assert_eq!(answer, expected);
     }

@@ -20,6 +20,10 @@ pub struct Settings {
     pub params: SampleParams,
     /// What chance depends on.
     pub seed: u64,
+    /// Lower ones are begun first.
+    pub priority: i32,
+    /// Whether prompts that begin alike are computed once.
+    pub cache_prompt: bool,
     /// Texts that end the answer.
     pub stop: Vec<String>,
     /// Whether to answer in pieces.
@@ -44,6 +48,8 @@ impl Settings {
             max_tokens: max_tokens(parameters)?,
             params: sample_params(parameters, defaults)?,
             seed: parameters.seed.map_or_else(random_seed, i64::cast_unsigned),
+            priority: parameters.priority.unwrap_or(0),
+            cache_prompt: parameters.cache_prompt.unwrap_or(true),
             stop: stop(parameters.stop.clone())?,
             stream,
             include_usage: options.include_usage.unwrap_or(false),

@@ -8,10 +8,10 @@ use axum::response::{
 };
 use futures_util::{Stream, StreamExt, future::ready, stream};
 use serde::Serialize;
-use tenon_plugin_api::Error;
 
 use super::answer::{Format, Head};
 use crate::{
+    engine::Failure,
     error::ApiError,
     openai::Usage,
     reply::{Delta, End},
@@ -21,7 +21,7 @@ type SseResult = Result<Event, axum::Error>;
 
 /// Sends an answer in pieces. While there is none, it sends comments.
 pub fn streamed<F: Format>(
-    deltas: impl Stream<Item = Result<Delta, Error>> + Send + 'static,
+    deltas: impl Stream<Item = Result<Delta, Failure>> + Send + 'static,
     head: Head,
     include_usage: bool,
     keep_alive: Duration,
@@ -33,7 +33,7 @@ pub fn streamed<F: Format>(
 }
 
 fn events<F: Format>(
-    deltas: impl Stream<Item = Result<Delta, Error>> + Send + 'static,
+    deltas: impl Stream<Item = Result<Delta, Failure>> + Send + 'static,
     head: Head,
     include_usage: bool,
 ) -> impl Stream<Item = SseResult> + Send + 'static {
@@ -54,7 +54,7 @@ struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    fn write<F: Format>(&self, delta: Result<Delta, Error>) -> Vec<SseResult> {
+    fn write<F: Format>(&self, delta: Result<Delta, Failure>) -> Vec<SseResult> {
         match delta {
             Ok(Delta::Text(text)) => vec![self.choice::<F>(F::text(text))],
             Ok(Delta::End(end)) => {
@@ -72,7 +72,11 @@ impl ChunkWriter {
     }
 
     fn usage<F: Format>(&self, end: End) -> SseResult {
-        let usage = Usage::new(self.head.prompt_tokens, end.completion_tokens);
+        let usage = Usage::new(
+            self.head.prompt_tokens,
+            end.cached_tokens,
+            end.completion_tokens,
+        );
         let choices = Vec::<F::ChunkChoice>::new();
         event(
             self.head
@@ -89,6 +93,7 @@ fn event(data: impl Serialize) -> SseResult {
 mod tests {
     use axum::body::to_bytes;
     use serde_json::{Value, json};
+    use tenon_plugin_api::Error;
 
     use super::{super::chat_completions::Chat, super::completions::Text, *};
     use crate::engine::FinishReason;
@@ -102,18 +107,19 @@ mod tests {
         }
     }
 
-    fn text(text: &str) -> Result<Delta, Error> {
+    fn text(text: &str) -> Result<Delta, Failure> {
         Ok(Delta::Text(text.to_owned()))
     }
 
-    fn end() -> Result<Delta, Error> {
+    fn end() -> Result<Delta, Failure> {
         Ok(Delta::End(End {
             reason: FinishReason::Length,
             completion_tokens: 3,
+            cached_tokens: 1,
         }))
     }
 
-    async fn stream_text<F: Format>(deltas: Vec<Result<Delta, Error>>, usage: bool) -> String {
+    async fn stream_text<F: Format>(deltas: Vec<Result<Delta, Failure>>, usage: bool) -> String {
         let keep_alive = Duration::from_secs(10);
         let response = streamed::<F>(stream::iter(deltas), head(), usage, keep_alive);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -156,7 +162,8 @@ mod tests {
         };
         let mut last = chat_chunk(json!({}), json!(null));
         last["choices"] = json!([]);
-        let usage = json!({"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5});
+        let usage = json!({"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 1}});
         let opening = chat_chunk(json!({"role": "assistant", "content": ""}), json!(null));
         let expected = events_of(&[
             with_usage(opening, json!(null)),
@@ -181,7 +188,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_in_mid_stream_is_told_and_the_stream_ends_as_usual() {
-        let failed = Err(Error::new(tenon_plugin_api::Code::PANICKED, "it broke"));
+        let error = Error::new(tenon_plugin_api::Code::PANICKED, "it broke");
+        let failed = Err(error.into());
         let stream = stream_text::<Text>(vec![failed], false).await;
         let error = json!({"error": {
             "message": "it broke", "type": "server_error", "param": null, "code": "model_unavailable",

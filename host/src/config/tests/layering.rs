@@ -16,6 +16,8 @@ fn without_anything_there_are_defaults() {
         port: 8080,
         keep_alive_interval: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(30),
+        request_timeout: None,
+        write_timeout: Duration::from_secs(60),
         max_body_bytes: 32 << 20,
         api_keys: Vec::new(),
         log_format: LogFormat::Text,
@@ -43,8 +45,11 @@ fn a_bare_model_path_is_enough() {
     let expected = Engine {
         context_length: 0,
         max_sequences: 16,
+        max_cached_sequences: 16,
         kv_tokens: 0,
         max_batch_tokens: 512,
+        max_step: Some(Duration::from_millis(200)),
+        max_draft_tokens: 32,
         max_queue: 256,
         threads: 0,
     };

@@ -11,14 +11,14 @@ fn unknown_keys() {
         "[server]\nprot = 1",
         &[
             "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, \
-             keep_alive_interval_ms, drain_timeout_secs, max_body_bytes, api_keys, log_format",
+             keep_alive_interval_ms, drain_timeout_secs, request_timeout_secs, write_timeout_secs, max_body_bytes, api_keys, log_format",
         ],
     );
     check(
         "[[models]]\npath = 'a'\n[[models]]\npath = 'b'\nxyz = 1",
         &[
             "tenon.toml: \"models[1].xyz\" is no known key; allowed: id, aliases, path, backend, devices, options, \
-             chat_template, context_length, max_sequences, kv_tokens, max_batch_tokens, max_queue, threads",
+             chat_template, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, threads",
         ],
     );
     check(

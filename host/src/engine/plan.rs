@@ -1,0 +1,85 @@
+//! The batch of one step, as it is put together.
+
+use tenon_plugin_api::{SessionInfo, Span};
+
+use super::Sequence;
+
+/// The spans of one step. Its buffers are used again and again.
+pub struct Plan {
+    /// Tokens of all spans, flat.
+    pub tokens: Vec<u32>,
+    pub spans: Vec<Span>,
+    max_batch_tokens: u32,
+    max_rows: u32,
+    /// Tokens that may still be added.
+    free_tokens: u32,
+    /// Rows of logits that may still be asked for.
+    free_rows: u32,
+}
+
+impl Plan {
+    pub fn new(granted: &SessionInfo) -> Self {
+        Self {
+            tokens: Vec::with_capacity(granted.max_batch_tokens as usize),
+            spans: Vec::with_capacity(granted.max_sequences as usize),
+            max_batch_tokens: granted.max_batch_tokens,
+            max_rows: granted.max_rows,
+            free_tokens: granted.max_batch_tokens,
+            free_rows: granted.max_rows,
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.spans.clear();
+        self.free_tokens = self.max_batch_tokens;
+        self.free_rows = self.max_rows;
+    }
+
+    /// Tokens that are in it.
+    pub fn len(&self) -> u32 {
+        self.tokens.len() as u32
+    }
+
+    /// Tokens that may still be added.
+    pub fn room(&self) -> u32 {
+        self.free_tokens
+    }
+
+    /// Rows of logits that may still be asked for.
+    pub fn rows(&self) -> u32 {
+        self.free_rows
+    }
+
+    /// Leaves room for so many tokens, at most.
+    pub fn limit(&mut self, tokens: u32) {
+        self.free_tokens = self.free_tokens.min(tokens);
+    }
+
+    /// Adds as many pending tokens of a sequence as fit, and its draft after the last of them.
+    pub fn add(&mut self, sequence: &Sequence) {
+        let len = sequence.pending().min(self.free_tokens);
+        // Each token less needs a row less, if any.
+        let free_rows = self.free_rows.min(sequence.event_room());
+        let len = len - sequence.rows(len).saturating_sub(free_rows);
+        if len == 0 {
+            return;
+        }
+        let whole = len == sequence.pending();
+        let draft = if whole { sequence.draft() } else { &[] };
+        let span = Span {
+            seq: sequence.slot,
+            position: sequence.computed,
+            len: len + draft.len() as u32,
+            rows: sequence.rows(len) + draft.len() as u32,
+            ..Span::default()
+        };
+        let from = sequence.computed as usize;
+        self.tokens
+            .extend_from_slice(&sequence.tokens[from..from + len as usize]);
+        self.tokens.extend_from_slice(draft);
+        self.free_tokens -= span.len;
+        self.free_rows -= span.rows;
+        self.spans.push(span);
+    }
+}

@@ -1,0 +1,132 @@
+//! The model thread allocates nothing while it decodes. The plugin has an allocator of its own and is not counted here.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use prometheus::Registry as Metrics;
+use tenon::{
+    engine::{
+        Engine, EngineLimits, EngineMetrics, EngineOptions, Event, Generate, Generation, Loader,
+    },
+    plugin::{Registry, RegistryOptions},
+};
+use tenon_plugin_api::{EncodeFlags, LoadArgs, SampleParams, SessionArgs};
+use tenon_tests::artifacts;
+
+/// The system's allocator, which counts what the model thread asks of it.
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static IS_MODEL_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if IS_MODEL_THREAD.get() {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Tokens after which all buffers have their size, and those that are counted.
+const WARM_UP: usize = 500;
+const COUNTED: usize = 1000;
+
+#[tokio::test]
+async fn decoding_allocates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(&folder);
+    let message = "The answer is as long as the question. ".repeat(60);
+    let prompt = format!("<|user|>{message}<|end|><|assistant|>");
+    let prompt = engine.encode(&prompt, EncodeFlags::PARSE_CONTROL).unwrap();
+    let request = |temperature| Generate {
+        prompt: prompt.clone(),
+        max_tokens: u32::MAX,
+        params: SampleParams {
+            temperature,
+            top_p: 0.9,
+            frequency_penalty: temperature,
+            ..SampleParams::default()
+        },
+        seed: 1,
+        bias: Vec::new(),
+        scoring: None,
+        priority: 0,
+        cache_prompt: true,
+        deadline: None,
+    };
+    let mut generations = engine
+        .submit_all([0.0, 0.0, 0.1].map(request).into())
+        .unwrap();
+    read(&mut generations, WARM_UP).await;
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    assert!(before > 0, "nothing is counted");
+    read(&mut generations, COUNTED).await;
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+}
+
+async fn read(generations: &mut [Generation], tokens: usize) {
+    for generation in generations {
+        for _ in 0..tokens {
+            let event = generation.next().await;
+            let expected = matches!(event, Some(Event::Token { .. } | Event::Started { .. }));
+            assert!(expected, "{event:?}");
+        }
+    }
+}
+
+fn engine(folder: &tempfile::TempDir) -> Engine {
+    let library = artifacts().library("tenon_plugin_echo");
+    std::os::unix::fs::symlink(library, folder.path().join("echo.so")).unwrap();
+    let options = RegistryOptions::new(vec![folder.path().to_path_buf()]).unwrap();
+    let model = folder.path().join("a.echo");
+    std::fs::write(&model, "0").unwrap();
+    let backend = Registry::load(&options)
+        .choose(&model, None)
+        .unwrap()
+        .clone();
+    let loader: Loader = Box::new(move || {
+        IS_MODEL_THREAD.set(true);
+        let args = LoadArgs {
+            path: model.clone(),
+            ..LoadArgs::default()
+        };
+        backend.load(&args, Box::new(|_, _| true))
+    });
+    let options = EngineOptions {
+        name: "echo".into(),
+        session: SessionArgs {
+            max_sequences: 8,
+            context_length: 8192,
+            max_batch_tokens: 512,
+            threads: 1,
+            ..SessionArgs::default()
+        },
+        max_queue: 8,
+        limits: EngineLimits {
+            max_running: 4,
+            max_draft_tokens: 16,
+            max_step: Some(Duration::from_millis(200)),
+            write_timeout: Duration::from_secs(60),
+        },
+    };
+    let metrics = EngineMetrics::register(&Metrics::new(), "echo").unwrap();
+    Engine::start(options, loader, metrics).unwrap()
+}
