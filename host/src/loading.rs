@@ -18,7 +18,7 @@ use crate::{
 
 /// Loads every model, one after the other. Those that fail say so in `/health`; an error if all of them do.
 pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
-    let registry = registry(&config.plugins)?;
+    let registry = registry(config)?;
     let threads = GrammarThreads::start(&config.grammar)?;
     let mut failures = Vec::new();
     for (model, served) in config.models.iter().zip(app.models()) {
@@ -49,9 +49,15 @@ pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn registry(plugins: &config::Plugins) -> anyhow::Result<Registry> {
-    let mut options = RegistryOptions::new(plugins.directories.clone())?;
-    options.options = plugins.options.clone();
+fn registry(config: &Config) -> anyhow::Result<Registry> {
+    let mut options = RegistryOptions::new(config.plugins.directories.clone())?;
+    options.options = config.plugins.options.clone();
+    // A plugin that has one pool of threads for all its models makes it now.
+    let threads = config
+        .models
+        .iter()
+        .map(|model| thread_count(model.engine.threads));
+    options.threads = threads.max().unwrap_or(options.threads);
     Ok(Registry::load(&options))
 }
 

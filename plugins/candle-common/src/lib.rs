@@ -1,3 +1,19 @@
-//! What the candle plugins share.
+//! What the candle plugins share: a family of decoders on candle, written once.
+//!
+//! - `config` is what makes one decoder another, as data; `weights` is where tensors come from, and their quantization.
+//! - `decoder` computes a ragged batch: all sequences' tokens go through the `linear` layers together, and each
+//!   attends to its own keys and values in the `kv` pool.
+//! - `kernels` is what candle has no kernel for on CPUs; `pool` is the threads, which are candle's.
+//! - `session` and `model` are what a host sees.
 
+pub mod config;
+pub mod decoder;
+pub mod kernels;
+pub mod kv;
+pub mod linear;
+pub mod matrix;
+pub mod model;
+pub mod pool;
+pub mod session;
 pub mod tokenizer;
+pub mod weights;

@@ -1,0 +1,394 @@
+//! Tiny random decoders: what a batch, a chunk and a fork give is what a token at a time gives.
+
+use std::sync::Arc;
+
+use candle_core::{
+    Device, Tensor,
+    quantized::{GgmlDType, QTensor},
+};
+use tenon_plugin_api::{Batch, Code, Interrupt, Session, SessionArgs, Span, SpanOut};
+
+use super::*;
+use crate::{
+    config::{RopeLayout, RopeScaling},
+    kernels::elementwise::Activation,
+    session::DecoderSession,
+    weights::Source,
+};
+
+const VOCABULARY: usize = 96;
+const TOLERANCE: f32 = 1e-4;
+
+/// Weights made up by name.
+struct Random {
+    config: Config,
+    kind: GgmlDType,
+    /// Whether there are biases, and norms of queries, keys and outputs.
+    extras: bool,
+}
+
+impl Random {
+    fn shape(&self, name: &str) -> Option<(usize, usize)> {
+        let config = &self.config;
+        let (hidden, heads, kv) = (
+            config.hidden,
+            config.heads * config.head,
+            config.kv_heads * config.head,
+        );
+        let part = name.rsplit('.').next().unwrap();
+        Some(match part {
+            "token_embd" => (VOCABULARY, hidden),
+            "attn_q" => (heads, hidden),
+            "attn_k" | "attn_v" => (kv, hidden),
+            "attn_output" => (hidden, heads),
+            "ffn_gate" | "ffn_up" => (64, hidden),
+            "ffn_down" => (hidden, 64),
+            "attn_norm" | "ffn_norm" | "output_norm" => (1, hidden),
+            "post_attention_norm" | "post_ffw_norm" if self.extras => (1, hidden),
+            "attn_q_norm" | "attn_k_norm" if self.extras => (1, config.head),
+            _ => return None,
+        })
+    }
+
+    fn numbers(name: &str, len: usize) -> Vec<f32> {
+        let mut state = name.bytes().fold(7u32, |hash, byte| {
+            hash.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * 0.3
+        };
+        (0..len).map(next).collect()
+    }
+}
+
+impl Source for Random {
+    fn has(&self, name: &str) -> bool {
+        self.shape(name).is_some()
+    }
+
+    fn matrix(&self, name: &str) -> Result<Option<QTensor>> {
+        let matrix = self.shape(name).map(|(rows, width)| {
+            let numbers = Self::numbers(name, rows * width);
+            let tensor = Tensor::from_vec(numbers, (rows, width), &Device::Cpu).unwrap();
+            QTensor::quantize(&tensor, self.kind).unwrap()
+        });
+        Ok(matrix)
+    }
+
+    fn vector(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        let numbers = self.shape(name).map(|(_, len)| Self::numbers(name, len));
+        Ok(numbers.map(|numbers| numbers.into_iter().map(|x| 1.0 + x).collect()))
+    }
+
+    fn bias(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        let biased = self.extras && name.ends_with("attn_q");
+        Ok(biased.then(|| Self::numbers(name, self.config.heads * self.config.head)))
+    }
+}
+
+fn plain() -> Config {
+    let rope = RopeConfig {
+        dimensions: 16,
+        base: 1e4,
+        scaling: RopeScaling::None,
+    };
+    Config {
+        architecture: "llama".into(),
+        layers: 3,
+        hidden: 64,
+        heads: 4,
+        kv_heads: 2,
+        head: 16,
+        context_length: 256,
+        activation: Activation::Silu,
+        norm_epsilon: 1e-5,
+        norm_offset: 0.0,
+        embedding_scale: 1.0,
+        attention_scale: 0.25,
+        attention_soft_cap: None,
+        logits_soft_cap: None,
+        rope_layout: RopeLayout::Pairs,
+        rope,
+        local_rope: None,
+        window: None,
+        local: vec![true; 3],
+        tied: true,
+    }
+}
+
+fn gemma() -> Config {
+    let config = plain();
+    Config {
+        activation: Activation::Gelu,
+        norm_offset: 0.5,
+        embedding_scale: 8.0,
+        attention_soft_cap: Some(3.0),
+        logits_soft_cap: Some(2.0),
+        rope_layout: RopeLayout::Halves,
+        local_rope: Some(RopeConfig {
+            base: 100.0,
+            ..config.rope.clone()
+        }),
+        window: Some(9),
+        local: vec![true, false, true],
+        ..config
+    }
+}
+
+fn decoder(config: Config, kind: GgmlDType, extras: bool) -> Arc<Decoder> {
+    let source = Random {
+        config: config.clone(),
+        kind,
+        extras,
+    };
+    let loader = Loader {
+        source: &source,
+        quantizer: None,
+    };
+    Arc::new(Decoder::load(config, &loader, &|_| Ok(())).unwrap())
+}
+
+fn decoders() -> [Arc<Decoder>; 3] {
+    [
+        decoder(plain(), GgmlDType::F32, false),
+        decoder(gemma(), GgmlDType::F32, true),
+        decoder(plain(), GgmlDType::BF16, true),
+    ]
+}
+
+fn session(decoder: &Arc<Decoder>) -> DecoderSession<f32> {
+    let args = SessionArgs {
+        max_sequences: 4,
+        kv_tokens: 200,
+        max_batch_tokens: 128,
+        ..SessionArgs::default()
+    };
+    DecoderSession::new(Arc::clone(decoder), &args).unwrap()
+}
+
+fn text(len: usize, seed: usize) -> Vec<u32> {
+    (0..len)
+        .map(|at| ((at * 17 + seed * 29 + at * at) % VOCABULARY) as u32)
+        .collect()
+}
+
+/// Runs spans that want the logits of their last `rows` tokens.
+fn try_forward(
+    session: &mut impl Session,
+    spans: &[(u32, u32, &[u32], u32)],
+) -> (Result<()>, Vec<SpanOut>) {
+    let tokens: Vec<_> = spans.iter().flat_map(|span| span.2).copied().collect();
+    let spans: Vec<_> = spans
+        .iter()
+        .map(|&(seq, position, tokens, rows)| Span {
+            seq,
+            position,
+            len: tokens.len() as u32,
+            rows,
+            ..Span::default()
+        })
+        .collect();
+    let mut out = vec![SpanOut::default(); spans.len()];
+    (session.forward(&Batch::new(&tokens, &spans), &mut out), out)
+}
+
+fn forward(session: &mut impl Session, spans: &[(u32, u32, &[u32], u32)]) -> Vec<SpanOut> {
+    let (result, out) = try_forward(session, spans);
+    result.unwrap();
+    out
+}
+
+/// Logits after each token of a text, computed one by one.
+fn one_by_one(decoder: &Arc<Decoder>, text: &[u32]) -> Vec<Vec<f32>> {
+    let mut session = session(decoder);
+    (0..text.len())
+        .map(|at| {
+            forward(&mut session, &[(2, at as u32, &text[at..=at], 1)]);
+            session.logits(0).unwrap().to_vec()
+        })
+        .collect()
+}
+
+fn assert_close(left: &[f32], right: &[f32], tolerance: f32) {
+    let apart = left
+        .iter()
+        .zip(right)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(
+        left.len() == right.len() && apart < tolerance,
+        "logits are {apart} apart"
+    );
+}
+
+#[test]
+fn a_batch_gives_what_its_tokens_give_alone() {
+    for decoder in decoders() {
+        let tolerance = if decoder.main_type() == "F32" {
+            TOLERANCE
+        } else {
+            0.1
+        };
+        let texts = [text(40, 1), text(3, 2), text(1, 3)];
+        let mut session = session(&decoder);
+        let spans = [
+            (0, 0, &texts[0][..], 3),
+            (1, 0, &texts[1][..], 0),
+            (3, 0, &texts[2][..], 1),
+        ];
+        let out = forward(&mut session, &spans);
+        assert_eq!(
+            [0, 3, 3],
+            [out[0].first_row, out[1].first_row, out[2].first_row]
+        );
+        let alone = one_by_one(&decoder, &texts[0]);
+        for row in 0..3 {
+            assert_close(
+                session.logits(row).unwrap(),
+                &alone[37 + row as usize],
+                tolerance,
+            );
+        }
+        assert_close(
+            session.logits(3).unwrap(),
+            &one_by_one(&decoder, &texts[2])[0],
+            tolerance,
+        );
+        assert_eq!(session.logits(4).unwrap_err().code, Code::INVALID);
+        assert!(alone[39].iter().any(|x| x.abs() > 0.01));
+    }
+}
+
+#[test]
+fn chunks_forks_and_rollbacks_give_what_the_whole_gives() {
+    for decoder in &decoders()[..2] {
+        let text = text(50, 4);
+        let mut session = session(decoder);
+        forward(&mut session, &[(0, 0, &text, 1)]);
+        let whole = session.logits(0).unwrap().to_vec();
+
+        forward(&mut session, &[(1, 0, &text[..13], 0)]);
+        forward(&mut session, &[(1, 13, &text[13..48], 0)]);
+        forward(&mut session, &[(1, 48, &text[48..], 1)]);
+        assert_close(&whole, session.logits(0).unwrap(), TOLERANCE);
+
+        // The fork goes on elsewhere first, then as its source did.
+        session.fork(0, 2, 20).unwrap();
+        let other: Vec<_> = text[20..]
+            .iter()
+            .map(|token| (token + 1) % VOCABULARY as u32)
+            .collect();
+        forward(&mut session, &[(2, 20, &other, 1)]);
+        session.truncate(2, 20).unwrap();
+        session.free(1);
+        forward(&mut session, &[(2, 20, &text[20..], 1)]);
+        assert_close(&whole, session.logits(0).unwrap(), TOLERANCE);
+
+        session.truncate(0, 49).unwrap();
+        forward(&mut session, &[(0, 49, &text[49..], 1)]);
+        assert_close(&whole, session.logits(0).unwrap(), TOLERANCE);
+        assert_eq!(session.kv_stats().used_tokens, 50 + 30);
+    }
+}
+
+#[test]
+fn what_does_not_fit_fails_alone_and_changes_nothing() {
+    let decoder = decoder(plain(), GgmlDType::F32, false);
+    let mut session = session(&decoder);
+    assert_eq!(session.info().context_length, 200);
+    forward(&mut session, &[(0, 0, &text(120, 1), 0)]);
+    let (long, short) = (text(90, 2), text(10, 3));
+    let spans = [
+        (1, 0, &long[..], 1),
+        (2, 0, &short[..], 1),
+        (3, 1, &short[..], 1),
+        (0, 120, &[VOCABULARY as u32][..], 1),
+        (9, 0, &[0][..], 1),
+    ];
+    let statuses = forward(&mut session, &spans)
+        .into_iter()
+        .map(|out| out.status);
+    let expected = [
+        Code::NO_KV_SPACE,
+        Code::OK,
+        Code::BAD_POSITION,
+        Code::INVALID,
+        Code::INVALID,
+    ];
+    assert_eq!(statuses.collect::<Vec<_>>(), expected);
+    assert_close(
+        session.logits(0).unwrap(),
+        &one_by_one(&decoder, &short)[9],
+        TOLERANCE,
+    );
+    assert_eq!(session.kv_stats().used_tokens, 130);
+
+    let too_many = [(0, 120, &text(129, 1)[..], 1)];
+    assert_eq!(
+        try_forward(&mut session, &too_many).0.unwrap_err().code,
+        Code::INVALID
+    );
+    assert_eq!(session.kv_stats().used_tokens, 130);
+}
+
+#[test]
+fn an_interrupted_batch_leaves_no_trace() {
+    let decoder = decoder(plain(), GgmlDType::F32, false);
+    let interrupt = Interrupt::default();
+    let args = SessionArgs {
+        max_sequences: 1,
+        max_batch_tokens: 64,
+        interrupt: interrupt.clone(),
+        ..SessionArgs::default()
+    };
+    let mut session = DecoderSession::<f32>::new(Arc::clone(&decoder), &args).unwrap();
+    let text = text(20, 1);
+    forward(&mut session, &[(0, 0, &text[..5], 0)]);
+    interrupt.set(true);
+    let stopped = try_forward(&mut session, &[(0, 5, &text[5..], 1)]).0;
+    assert_eq!(stopped.unwrap_err().code, Code::CANCELLED);
+    assert_eq!(session.kv_stats().used_tokens, 5);
+    assert!(session.logits(0).is_err());
+    interrupt.set(false);
+    forward(&mut session, &[(0, 5, &text[5..], 1)]);
+    assert_close(
+        session.logits(0).unwrap(),
+        &one_by_one(&decoder, &text)[19],
+        TOLERANCE,
+    );
+}
+
+#[test]
+fn files_that_do_not_fit_their_configuration_are_refused_by_tensor() {
+    let source = Random {
+        config: plain(),
+        kind: GgmlDType::F32,
+        extras: false,
+    };
+    let loader = Loader {
+        source: &source,
+        quantizer: None,
+    };
+    let load = |config| {
+        Decoder::load(config, &loader, &|_| Ok(()))
+            .err()
+            .unwrap()
+            .message
+    };
+    let hidden = load(Config {
+        kv_heads: 4,
+        ..plain()
+    });
+    assert!(
+        hidden.contains("blk.0.attn_qkv") && hidden.contains("192"),
+        "{hidden}"
+    );
+    assert!(
+        load(Config {
+            hidden: 32,
+            ..plain()
+        })
+        .contains("norm")
+    );
+}

@@ -1,0 +1,6 @@
+//! Kernels on slices: what candle has no kernel for on CPUs, or only one that makes a new tensor on one thread.
+
+pub mod attention;
+pub mod elementwise;
+pub mod gemm;
+pub mod math;

@@ -1,0 +1,103 @@
+//! The KV pool: keys and values of all layers, in places that a [`KvLedger`](tenon_plugin_api::KvLedger) numbers. Sequences
+//! share places by sharing their numbers; nothing is ever moved.
+
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+
+use crate::config::Config;
+
+/// A number format of keys and values.
+pub trait Element: Copy + Default + Send + Sync + 'static {
+    fn widen(from: &[Self], to: &mut [f32]);
+    fn narrow(from: &[f32], to: &mut [Self]);
+}
+
+impl Element for f32 {
+    fn widen(from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+}
+
+impl Element for f16 {
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+impl Element for bf16 {
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+/// Keys and values of every layer.
+pub struct KvPool<E> {
+    layers: Vec<LayerKv<E>>,
+}
+
+/// Those of one layer: `[kv_heads, cells, head]`, so that what one head reads of neighbouring cells is in one piece.
+pub struct LayerKv<E> {
+    keys: Vec<E>,
+    values: Vec<E>,
+    cells: usize,
+    head: usize,
+}
+
+impl<E: Element> KvPool<E> {
+    /// Room for `cells` tokens. The system gives the memory when it is first written.
+    pub fn new(config: &Config, cells: u32) -> Self {
+        let layer = || LayerKv::new(config.kv_heads, cells as usize, config.head);
+        Self {
+            layers: (0..config.layers).map(|_| layer()).collect(),
+        }
+    }
+
+    pub fn layer(&mut self, layer: usize) -> &mut LayerKv<E> {
+        &mut self.layers[layer]
+    }
+}
+
+impl<E: Element> LayerKv<E> {
+    pub fn new(kv_heads: usize, cells: usize, head: usize) -> Self {
+        let len = kv_heads * cells * head;
+        Self {
+            keys: vec![E::default(); len],
+            values: vec![E::default(); len],
+            cells,
+            head,
+        }
+    }
+
+    /// Stores a token's keys and values, each `[kv_heads, head]`.
+    pub fn write(&mut self, cell: u32, keys: &[f32], values: &[f32]) {
+        let heads = keys
+            .chunks_exact(self.head)
+            .zip(values.chunks_exact(self.head));
+        for (head, (key, value)) in heads.enumerate() {
+            let at = (head * self.cells + cell as usize) * self.head;
+            E::narrow(key, &mut self.keys[at..][..self.head]);
+            E::narrow(value, &mut self.values[at..][..self.head]);
+        }
+    }
+
+    /// `[cells, head]`
+    pub fn keys(&self, kv_head: usize) -> &[E] {
+        &self.keys[kv_head * self.cells * self.head..][..self.cells * self.head]
+    }
+
+    /// `[cells, head]`
+    pub fn values(&self, kv_head: usize) -> &[E] {
+        &self.values[kv_head * self.cells * self.head..][..self.cells * self.head]
+    }
+}

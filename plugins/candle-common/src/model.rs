@@ -1,0 +1,234 @@
+//! A model in memory, and how the plugins make one from files.
+
+use std::{path::Path, sync::Arc};
+
+use half::{bf16, f16};
+use serde::{Deserialize, de::DeserializeOwned};
+use tenon_plugin_api::{
+    Error, Estimate, LoadArgs, Model, ModelInfo, Progress, Result, Session, SessionArgs, Tokenizer,
+    levels,
+};
+
+use crate::{
+    config::Config,
+    decoder::{Decoder, Report},
+    session::DecoderSession,
+    tokenizer::Prompting,
+    weights::{
+        Loader, Source,
+        quantize::{Quantizer, offered},
+    },
+};
+
+/// A model's files, opened.
+pub trait Files: Send + Sync {
+    /// # Errors
+    /// `INVALID` for architectures that are not known, and for what is missing.
+    fn config(&self) -> Result<Config>;
+
+    /// Tokenizer and chat template.
+    ///
+    /// # Errors
+    /// `INVALID` for tokenizers that are not known, and for what is missing.
+    fn prompting(&self) -> Result<Prompting>;
+
+    /// Where the weights come from.
+    fn source(&self) -> &dyn Source;
+
+    /// The level that the weights have, for example `Q4_1`.
+    fn level(&self) -> &str;
+
+    /// Number of weights.
+    fn parameters(&self) -> u64;
+
+    /// Bytes that the weights take.
+    fn bytes(&self) -> u64;
+}
+
+/// Opens a model's files once more: every level is made from the original weights.
+pub type Open = Box<dyn Fn() -> Result<Box<dyn Files>> + Send + Sync>;
+
+/// Where a model comes from and how it is used, but for its level.
+pub struct Origin {
+    pub open: Open,
+    pub kv_type: KvType,
+}
+
+/// Number format of the KV cache.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    F32,
+    #[default]
+    F16,
+    Bf16,
+}
+
+impl KvType {
+    fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+/// A model in memory. Sessions share its weights.
+pub struct DecoderModel {
+    origin: Arc<Origin>,
+    decoder: Arc<Decoder>,
+    prompting: Prompting,
+    level: String,
+    source_level: String,
+    fallback_tensors: u32,
+}
+
+/// Reads a model, and brings it to a level if one is asked for.
+///
+/// # Errors
+/// Those of [`Files`], [`Quantizer::new`] and [`Decoder::load`].
+pub fn load(origin: Arc<Origin>, level: Option<&str>, report: &Report) -> Result<DecoderModel> {
+    let files = (origin.open)()?;
+    let source_level = files.level().to_owned();
+    let quantizer = quantizer(level, &source_level)?;
+    let prompting = files.prompting()?;
+    let loader = Loader {
+        source: files.source(),
+        quantizer,
+    };
+    let decoder = Decoder::load(files.config()?, &loader, report)?;
+    let (level, fallback_tensors) = match &loader.quantizer {
+        Some(quantizer) => (quantizer.level().to_owned(), quantizer.fallbacks()),
+        None => (source_level.clone(), 0),
+    };
+    Ok(DecoderModel {
+        level,
+        fallback_tensors,
+        decoder: Arc::new(decoder),
+        source_level,
+        prompting,
+        origin,
+    })
+}
+
+/// Memory that a model takes. candle also keeps a copy of most weights of 4, 6 and 8 bits, sorted for products of many rows.
+///
+/// # Errors
+/// Those of [`Files`] and [`Quantizer::new`].
+pub fn estimate(
+    origin: &Origin,
+    level: Option<&str>,
+    session: &SessionArgs,
+) -> Result<Vec<Estimate>> {
+    let files = (origin.open)()?;
+    let config = files.config()?;
+    let weight_bytes = match quantizer(level, files.level())? {
+        Some(quantizer) => {
+            let bits = quantizer.tensor().bits_per_weight();
+            (files.parameters() as f64 * f64::from(bits) / 8.0) as u64
+        }
+        None => files.bytes(),
+    };
+    // Hidden state, queries, keys and values, and the widest layer, which is about four times the hidden state.
+    let activations = (config.hidden * 12 + 2 * config.heads * config.head) as u64;
+    Ok(vec![Estimate {
+        device: "cpu".into(),
+        weight_bytes,
+        kv_bytes_per_token: config.kv_numbers_per_token() * origin.kv_type.bytes(),
+        compute_bytes: u64::from(session.max_batch_tokens) * activations * size_of::<f32>() as u64,
+        ..Estimate::default()
+    }])
+}
+
+/// The options of a model or of a plugin: a JSON object, `what` in errors.
+///
+/// # Errors
+/// `INVALID` for unknown keys and values, by name, with what is allowed.
+pub fn parse_options<T: DeserializeOwned>(json: &str, what: &str) -> Result<T> {
+    let json = if json.is_empty() { "{}" } else { json };
+    serde_json::from_str(json).map_err(|error| Error::invalid(format!("{what}: {error}")))
+}
+
+/// # Errors
+/// `INVALID` for other devices than the CPU.
+pub fn check_devices(args: &LoadArgs) -> Result<()> {
+    match args.devices.iter().find(|device| *device != "cpu") {
+        Some(device) => Err(Error::invalid(format!(
+            "there is no device {device:?}: choose from cpu"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// For errors that name the file which they are about.
+pub fn in_file(path: &Path, error: Error) -> Error {
+    Error {
+        message: format!("{}: {}", path.display(), error.message),
+        ..error
+    }
+}
+
+/// None where the weights are at the level already, or stay as they are.
+fn quantizer(level: Option<&str>, source_level: &str) -> Result<Option<Quantizer>> {
+    let Some(level) = level else {
+        return Ok(None);
+    };
+    let level = levels::choose(level, &levels_from(source_level))?.to_owned();
+    match level == source_level {
+        true => Ok(None),
+        false => Quantizer::new(&level).map(Some),
+    }
+}
+
+/// What can be made of weights at `source`, and that level itself, from the most to the least faithful.
+fn levels_from(source: &str) -> Vec<String> {
+    let offered = offered();
+    let levels = levels::LEVELS.iter().map(|level| level.name);
+    levels
+        .filter(|name| *name == source || offered.contains(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+impl Model for DecoderModel {
+    fn info(&self) -> ModelInfo {
+        let config = self.decoder.config();
+        ModelInfo {
+            architecture: config.architecture.clone(),
+            parameters: self.decoder.parameters(),
+            weight_bytes: self.decoder.weight_bytes(),
+            context_length: config.context_length,
+            vocab_size: self.prompting.tokenizer.vocab_size(),
+            logits_width: self.decoder.vocabulary() as u32,
+            bos: self.prompting.bos,
+            eos: self.prompting.eos.clone(),
+            chat_template: self.prompting.chat_template.clone(),
+            quantization: self.level.clone(),
+            source_quantization: self.source_level.clone(),
+            fallback_tensors: self.fallback_tensors,
+            requantize_levels: levels_from(&self.source_level),
+            sampling: self.prompting.sampling,
+            ..ModelInfo::default()
+        }
+    }
+
+    fn tokenizer(&self) -> Result<Box<dyn Tokenizer>> {
+        Ok(Box::new(self.prompting.tokenizer.clone()))
+    }
+
+    fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>> {
+        let decoder = Arc::clone(&self.decoder);
+        Ok(match self.origin.kv_type {
+            KvType::F32 => Box::new(DecoderSession::<f32>::new(decoder, args)?),
+            KvType::F16 => Box::new(DecoderSession::<f16>::new(decoder, args)?),
+            KvType::Bf16 => Box::new(DecoderSession::<bf16>::new(decoder, args)?),
+        })
+    }
+
+    fn requantize(&self, level: &str, progress: &Progress) -> Result<Box<dyn Model>> {
+        let message = format!("quantizing to {level}");
+        let report = |fraction| progress.report(Some(fraction), &message);
+        let origin = Arc::clone(&self.origin);
+        Ok(Box::new(load(origin, Some(level), &report)?))
+    }
+}

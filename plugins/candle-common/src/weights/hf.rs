@@ -1,0 +1,364 @@
+//! Tensors of a Hugging Face directory: safetensors files, mapped into memory.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use candle_core::{
+    DType, Device,
+    quantized::{GgmlDType, QStorage, QTensor},
+    safetensors::MmapedSafetensors,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tenon_plugin_api::{Code, Error, Result, levels};
+
+use super::{Source, candle_error, missing, quantize, type_name};
+use crate::{
+    config::{self, Config},
+    model::Files,
+    tokenizer::{self, Prompting},
+};
+
+const INDEX: &str = "model.safetensors.index.json";
+const SINGLE: &str = "model.safetensors";
+
+/// Number formats of weights that are not quantized.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum FloatType {
+    F32,
+    F16,
+    Bf16,
+}
+
+/// A directory, opened.
+pub struct HfDirectory {
+    path: PathBuf,
+    weights: Safetensors,
+    level: &'static str,
+}
+
+/// The weights of a directory.
+pub struct Safetensors {
+    tensors: MmapedSafetensors,
+    names: HashSet<String>,
+    /// Type of matrices. None: each as its file has it.
+    kind: Option<GgmlDType>,
+    /// Whether norms stand behind attention and MLP too: the name of one in front means another then.
+    sandwiched: bool,
+}
+
+impl FloatType {
+    fn candle(self) -> GgmlDType {
+        match self {
+            Self::F32 => GgmlDType::F32,
+            Self::F16 => GgmlDType::F16,
+            Self::Bf16 => GgmlDType::BF16,
+        }
+    }
+}
+
+impl HfDirectory {
+    /// Opens the files of a directory. Matrices will have the type `kind`, or the one they have there.
+    ///
+    /// # Errors
+    /// As [`Safetensors::open`].
+    pub fn open(path: &Path, kind: Option<FloatType>) -> Result<Self> {
+        let weights = Safetensors::open(path, kind)?;
+        Ok(Self {
+            path: path.to_owned(),
+            level: type_name(weights.main_type()?),
+            weights,
+        })
+    }
+}
+
+impl Files for HfDirectory {
+    fn config(&self) -> Result<Config> {
+        config::hf::read(&self.path)
+    }
+
+    fn prompting(&self) -> Result<Prompting> {
+        tokenizer::from_dir(&self.path)
+    }
+
+    fn source(&self) -> &dyn Source {
+        &self.weights
+    }
+
+    fn level(&self) -> &str {
+        self.level
+    }
+
+    fn parameters(&self) -> u64 {
+        let tensors = self.weights.tensors.tensors();
+        let counts = tensors
+            .iter()
+            .map(|(_, view)| view.shape().iter().product::<usize>());
+        counts.sum::<usize>() as u64
+    }
+
+    fn bytes(&self) -> u64 {
+        let bytes = levels::find(self.level).map_or(4, |level| level.tensor.block_bytes);
+        self.parameters() * u64::from(bytes)
+    }
+}
+
+impl Safetensors {
+    /// Maps the files of a directory.
+    ///
+    /// # Errors
+    /// `IO`; `INVALID` for damaged or missing files.
+    pub fn open(directory: &Path, kind: Option<FloatType>) -> Result<Self> {
+        let files = files(directory)?;
+        // SAFETY: like every program that maps models, this one relies on nobody changing the files while it reads them.
+        let tensors = unsafe { MmapedSafetensors::multi(&files) }.map_err(|error| {
+            candle_error(&format!("{} cannot be read", directory.display()), &error)
+        })?;
+        let names: HashSet<_> = tensors
+            .tensors()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        Ok(Self {
+            sandwiched: names.contains("model.layers.0.pre_feedforward_layernorm.weight"),
+            tensors,
+            names,
+            kind: kind.map(FloatType::candle),
+        })
+    }
+
+    /// Type that matrices will have: that of the embedding, where they are not converted.
+    fn main_type(&self) -> Result<GgmlDType> {
+        if let Some(kind) = self.kind {
+            return Ok(kind);
+        }
+        let name = self
+            .find("token_embd", "weight")
+            .ok_or_else(|| missing("token_embd"))?;
+        let view = self.tensors.get(&name);
+        view.and_then(|view| float_type(view.dtype().try_into()?))
+            .map_err(|error| candle_error(&name, &error))
+    }
+
+    /// The name in the files, if they have it.
+    fn find(&self, name: &str, part: &str) -> Option<String> {
+        let stems = stems(name, self.sandwiched);
+        let names = stems.iter().map(|stem| format!("{stem}.{part}"));
+        names.into_iter().find(|name| self.names.contains(name))
+    }
+
+    fn floats(&self, name: &str, part: &str) -> Result<Option<Vec<f32>>> {
+        let Some(name) = self.find(name, part) else {
+            return Ok(None);
+        };
+        self.tensors
+            .load(&name, &Device::Cpu)
+            .and_then(|tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1())
+            .map(Some)
+            .map_err(|error| candle_error(&name, &error))
+    }
+
+    fn load(&self, name: &str) -> candle_core::Result<QTensor> {
+        let view = self.tensors.get(name)?;
+        let kind = float_type(view.dtype().try_into()?)?;
+        // candle wants them aligned; files mostly have them so.
+        let bytes = view.data();
+        let bytes = match bytes.as_ptr().align_offset(kind.type_size()) {
+            0 => Cow::Borrowed(bytes),
+            _ => Cow::Owned(bytes.to_vec()),
+        };
+        QTensor::new(
+            QStorage::from_data(bytes, &Device::Cpu, kind)?,
+            view.shape(),
+        )
+    }
+}
+
+impl Source for Safetensors {
+    fn has(&self, name: &str) -> bool {
+        self.find(name, "weight").is_some()
+    }
+
+    fn matrix(&self, name: &str) -> Result<Option<QTensor>> {
+        let Some(name) = self.find(name, "weight") else {
+            return Ok(None);
+        };
+        let matrix = self
+            .load(&name)
+            .map_err(|error| candle_error(&name, &error))?;
+        match self.kind {
+            Some(kind) => quantize::convert(matrix, kind).map(Some),
+            None => Ok(Some(matrix)),
+        }
+    }
+
+    fn vector(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        self.floats(name, "weight")
+    }
+
+    fn bias(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        self.floats(name, "bias")
+    }
+}
+
+fn float_type(kind: DType) -> candle_core::Result<GgmlDType> {
+    match kind {
+        DType::F32 => Ok(GgmlDType::F32),
+        DType::F16 => Ok(GgmlDType::F16),
+        DType::BF16 => Ok(GgmlDType::BF16),
+        other => {
+            candle_core::bail!("weights of type {other:?} are not known: F32, F16 and BF16 are")
+        }
+    }
+}
+
+/// The files of a directory that hold its weights.
+///
+/// # Errors
+/// `IO`; `INVALID` if there are none, or the index makes no sense.
+pub fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let index = directory.join(INDEX);
+    if !index.exists() {
+        let single = directory.join(SINGLE);
+        return match single.exists() {
+            true => Ok(vec![single]),
+            false => Err(Error::new(
+                Code::INVALID,
+                format!(
+                    "{} has neither {SINGLE} nor {INDEX}: give the directory of a model in safetensors format",
+                    directory.display()
+                ),
+            )),
+        };
+    }
+    let text = fs::read_to_string(&index).map_err(|error| Error::io(&index, &error))?;
+    let parsed: Value = serde_json::from_str(&text).unwrap_or_default();
+    let map = parsed["weight_map"].as_object();
+    let names: Option<BTreeSet<_>> = map.and_then(|map| map.values().map(Value::as_str).collect());
+    let names = names.filter(|names| !names.is_empty()).ok_or_else(|| {
+        Error::invalid(format!(
+            "{} has no \"weight_map\" of tensors to files: download it again",
+            index.display()
+        ))
+    })?;
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+/// What the files may call a tensor, without `.weight`.
+fn stems(name: &str, sandwiched: bool) -> Vec<String> {
+    let outer = |stem: &str| vec![stem.to_owned()];
+    let Some((layer, part)) = name
+        .strip_prefix("blk.")
+        .and_then(|rest| rest.split_once('.'))
+    else {
+        return match name {
+            "token_embd" => outer("model.embed_tokens"),
+            "output_norm" => outer("model.norm"),
+            "output" => outer("lm_head"),
+            _ => Vec::new(),
+        };
+    };
+    let parts: &[&str] = match part {
+        "attn_norm" => &["input_layernorm"],
+        "attn_q" => &["self_attn.q_proj"],
+        "attn_k" => &["self_attn.k_proj"],
+        "attn_v" => &["self_attn.v_proj"],
+        "attn_qkv" => &["self_attn.qkv_proj"],
+        "attn_output" => &["self_attn.o_proj"],
+        "attn_q_norm" => &["self_attn.q_norm"],
+        "attn_k_norm" => &["self_attn.k_norm"],
+        "post_attention_norm" if sandwiched => &["post_attention_layernorm"],
+        "ffn_norm" if sandwiched => &["pre_feedforward_layernorm"],
+        "ffn_norm" => &["post_attention_layernorm"],
+        "post_ffw_norm" => &["post_feedforward_layernorm"],
+        "ffn_gate" => &["mlp.gate_proj"],
+        "ffn_up" => &["mlp.up_proj", "mlp.gate_up_proj"],
+        "ffn_down" => &["mlp.down_proj"],
+        _ => &[],
+    };
+    let full = |part: &&str| format!("model.layers.{layer}.{part}");
+    parts.iter().map(full).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use candle_core::Tensor;
+
+    use super::*;
+
+    fn save(path: PathBuf, names: &[&str]) {
+        let tensor = Tensor::arange(0f32, 8.0, &Device::Cpu).unwrap();
+        let tensor = tensor
+            .reshape((2, 4))
+            .unwrap()
+            .to_dtype(DType::BF16)
+            .unwrap();
+        let tensors: HashMap<_, _> = names.iter().map(|name| (*name, tensor.clone())).collect();
+        candle_core::safetensors::save(&tensors, path).unwrap();
+    }
+
+    #[test]
+    fn one_file_or_many_by_their_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let empty = files(directory.path()).unwrap_err().message;
+        assert!(empty.contains("model.safetensors"), "{empty}");
+
+        save(directory.path().join(SINGLE), &["lm_head.weight"]);
+        let single = Safetensors::open(directory.path(), None).unwrap();
+        assert_eq!(
+            single.matrix("output").unwrap().unwrap().dtype(),
+            GgmlDType::BF16
+        );
+        assert!(single.matrix("token_embd").unwrap().is_none());
+
+        save(
+            directory.path().join("a.safetensors"),
+            &["model.embed_tokens.weight"],
+        );
+        save(
+            directory.path().join("b.safetensors"),
+            &["model.layers.3.mlp.gate_up_proj.weight"],
+        );
+        let map = r#"{"weight_map": {"model.embed_tokens.weight": "a.safetensors", "x": "b.safetensors", "y": "b.safetensors"}}"#;
+        fs::write(directory.path().join(INDEX), map).unwrap();
+        let many = Safetensors::open(directory.path(), Some(FloatType::F32)).unwrap();
+        assert_eq!(
+            many.matrix("token_embd").unwrap().unwrap().dtype(),
+            GgmlDType::F32
+        );
+        assert_eq!(many.vector("blk.3.ffn_up").unwrap().unwrap()[7], 7.0);
+        assert!(many.matrix("output").unwrap().is_none());
+
+        fs::write(directory.path().join(INDEX), "{}").unwrap();
+        assert!(
+            files(directory.path())
+                .unwrap_err()
+                .message
+                .contains("weight_map")
+        );
+    }
+
+    #[test]
+    fn a_norm_behind_attention_is_what_its_neighbours_make_it() {
+        assert_eq!(
+            stems("blk.0.ffn_norm", false),
+            ["model.layers.0.post_attention_layernorm"]
+        );
+        assert_eq!(
+            stems("blk.0.ffn_norm", true),
+            ["model.layers.0.pre_feedforward_layernorm"]
+        );
+        assert_eq!(
+            stems("blk.0.post_attention_norm", true),
+            ["model.layers.0.post_attention_layernorm"]
+        );
+        assert!(stems("blk.0.post_attention_norm", false).is_empty());
+    }
+}
