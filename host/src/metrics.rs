@@ -71,10 +71,16 @@ impl Metrics {
         self.requests.with_label_values(&[route, &status]).inc();
     }
 
+    /// Counts a prompt.
+    pub fn prompt(&self, model: &str, tokens: u64) {
+        self.prompt_tokens
+            .with_label_values(&[model])
+            .inc_by(tokens);
+    }
+
     /// Counts a prompt and begins to measure its answer.
     pub fn meter(&self, model: &str, prompt_tokens: u32) -> Meter {
-        let counter = self.prompt_tokens.with_label_values(&[model]);
-        counter.inc_by(prompt_tokens.into());
+        self.prompt(model, prompt_tokens.into());
         Meter {
             completion_tokens: self.completion_tokens.with_label_values(&[model]),
             first_token_seconds: Some(self.first_token_seconds.with_label_values(&[model])),

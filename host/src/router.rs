@@ -24,8 +24,8 @@ use crate::{
     auth::require_key,
     error::ApiError,
     routes::{
-        apply_template, chat_completions, completions, detokenize, docs, health, metrics, models,
-        tokenize,
+        apply_template, chat_completions, completions, detokenize, docs, embeddings, health,
+        metrics, models, tokenize,
     },
 };
 
@@ -41,6 +41,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(docs::Api::openapi())
         .routes(routes!(chat_completions::chat_completions))
         .routes(routes!(completions::completions))
+        .routes(routes!(embeddings::embeddings))
         .routes(routes!(tokenize::tokenize))
         .routes(routes!(detokenize::detokenize))
         .routes(routes!(apply_template::apply_template))

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::{
-    Batch, CpuSampler, Descriptor, Device, EncodeFlags, Error, Estimate, Host, KvLedger, KvStats,
-    LoadArgs, ModelInfo, Progress, Result, SampleRequest, Sampled, SessionArgs, SessionInfo,
-    SpanOut, Support, ThreadPlan, Vocabulary, abi::Extension,
+    Batch, CpuSampler, Descriptor, Device, Embedder, EncodeFlags, Error, Estimate, Host, KvLedger,
+    KvStats, LoadArgs, ModelInfo, Progress, Result, SampleRequest, Sampled, SessionArgs,
+    SessionInfo, SpanOut, Support, ThreadPlan, Vocabulary, abi::Extension,
 };
 
 /// The plugin as a whole: finds out what it can load, and loads it. Made once per process by
@@ -92,6 +92,11 @@ pub trait Model: Send + Sync {
     fn requantize(&self, level: &str, progress: &Progress) -> Result<Box<dyn Model>> {
         let _ = (level, progress);
         Err(Error::unsupported("requantizing"))
+    }
+
+    /// `[any thread]` What makes embeddings with this model; None if nothing does. Asked once, before the model is dropped.
+    fn embedder(&self) -> Option<Box<dyn Embedder>> {
+        None
     }
 
     /// `[any thread]` An optional interface by its id; None for ids that the plugin does not know.

@@ -14,14 +14,16 @@ use abi_stable::{
 };
 
 use crate::{
-    Backend, Batch, Code, CpuSampler, EncodeFlags, Error, Host, KvStats, Model, Progress, Result,
-    SampleRequest, Sampled, Session, SessionInfo, SpanOut, ThreadPlan, Tokenizer,
+    Backend, Batch, Code, CpuSampler, Embedder, EncodeFlags, Error, Host, Interrupt, KvStats,
+    Model, Progress, Result, SampleRequest, Sampled, Session, SessionInfo, SpanOut, ThreadPlan,
+    Tokenizer,
     abi::{
         AbiVersion, BackendBox, BackendObject, BackendObject_TO, DescriptorRecord, DeviceRecord,
-        ErrorRecord, EstimateRecord, Extension, HostBox, LoadArgsRecord, ModelBox, ModelInfoRecord,
-        ModelObject, ModelObject_TO, PluginModule, PluginModule_Ref, ProgressBox,
-        SessionArgsRecord, SessionBox, SessionObject, SessionObject_TO, SupportRecord,
-        TokenizerBox, TokenizerObject, TokenizerObject_TO, VocabularyRecord,
+        EMBEDDINGS, EmbedderInfoRecord, EmbedderObject, EmbedderObject_TO, ErrorRecord,
+        EstimateRecord, Extension, HostBox, LoadArgsRecord, ModelBox, ModelInfoRecord, ModelObject,
+        ModelObject_TO, PluginModule, PluginModule_Ref, ProgressBox, SessionArgsRecord, SessionBox,
+        SessionObject, SessionObject_TO, SupportRecord, TokenizerBox, TokenizerObject,
+        TokenizerObject_TO, VocabularyRecord,
     },
 };
 
@@ -219,7 +221,28 @@ impl ModelObject for Exported<dyn Model> {
     }
 
     fn extension(&self, id: RStr<'_>) -> ROption<Extension> {
-        optional(self.call(|model| Ok(model.extension(id.as_str()))))
+        optional(self.call(|model| {
+            Ok(match id.as_str() {
+                EMBEDDINGS => model.embedder().map(embeddings),
+                id => model.extension(id),
+            })
+        }))
+    }
+}
+
+impl EmbedderObject for Exported<dyn Embedder> {
+    fn info(&self) -> RResult<EmbedderInfoRecord, ErrorRecord> {
+        across(self.call(|embedder| Ok(embedder.info().into())))
+    }
+
+    fn embed(
+        &mut self,
+        texts: RSlice<'_, RSlice<'_, u32>>,
+        interrupt: &Interrupt,
+        mut out: RSliceMut<'_, f32>,
+    ) -> RResult<(), ErrorRecord> {
+        let texts: Vec<&[u32]> = texts.iter().map(RSlice::as_slice).collect();
+        across(self.call_mut(|embedder| embedder.embed(&texts, interrupt, out.as_mut_slice())))
     }
 }
 
@@ -318,6 +341,13 @@ impl SessionObject for ExportedSession {
                 .call(|session| Ok(session.extension(id.as_str()))),
         )
     }
+}
+
+fn embeddings(embedder: Box<dyn Embedder>) -> Extension {
+    Extension::new(EmbedderObject_TO::from_value(
+        Exported::new(embedder),
+        TD_Opaque,
+    ))
 }
 
 fn model_box(model: Box<dyn Model>) -> ModelBox {

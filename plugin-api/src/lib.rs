@@ -22,6 +22,7 @@ pub mod sampler;
 mod backend;
 mod batch;
 mod byte_tokenizer;
+mod embedder;
 mod error;
 mod export;
 mod host;
@@ -32,6 +33,7 @@ mod request;
 pub use backend::{Backend, Model, Session, Tokenizer};
 pub use batch::{Batch, DEVICE_TOKEN, KvStats, SessionInfo, Span, SpanOut, ThreadPlan};
 pub use byte_tokenizer::ByteTokenizer;
+pub use embedder::{Embedder, EmbedderInfo};
 pub use error::{Code, Error, Result};
 #[doc(hidden)]
 pub use export::module;

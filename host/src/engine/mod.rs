@@ -3,10 +3,13 @@
 //! The thread owns the plugin's session and every sequence (`worker.rs`); its loop is `step()` in `step.rs`:
 //! schedule → forward → sample → settle. Requests reach it over a channel, tokens leave it over one channel per sequence.
 //!
+//! A model that makes embeddings has a second thread for them (`embeddings.rs`).
+//!
 //! Invariant: nothing here knows HTTP, text or templates. Tokens go in, tokens come out.
 
 mod channel;
 mod draft;
+mod embeddings;
 mod event;
 mod kv_pool;
 mod metrics;
@@ -33,6 +36,7 @@ use tokio::sync::oneshot;
 use crate::plugin::{Model, Tokenizer};
 
 use channel::channel;
+pub use embeddings::Embeddings;
 pub use event::{
     Event, Failure, FinishReason, Generate, Generation, Logprobs, Scoring, SubmitError,
 };
@@ -82,6 +86,7 @@ struct Shared {
     granted: SessionInfo,
     vocabulary: Arc<Vocabulary>,
     tokenizer: Tokenizer,
+    embeddings: Option<Embeddings>,
     queue: Queue,
     max_draft_tokens: u32,
     /// Why the thread ended, once it has.
@@ -109,16 +114,21 @@ impl Engine {
             failure: failure.clone(),
         };
         thread::Builder::new()
-            .name(options.name)
+            .name(options.name.clone())
             .spawn(move || worker.run(started))
             .map_err(|e| Error::new(tenon_plugin_api::Code::INTERNAL, e.to_string()))?;
         let started = ready.blocking_recv().map_err(|_| ended(&failure))??;
+        let embeddings = started.embedder.map(|embedder| {
+            let name = format!("{}, embeddings", options.name);
+            Embeddings::start(name, embedder, options.max_queue)
+        });
         Ok(Self {
             shared: Arc::new(Shared {
                 info: started.info,
                 granted: started.granted,
                 vocabulary: Arc::new(started.vocabulary),
                 tokenizer: started.tokenizer,
+                embeddings: embeddings.transpose()?,
                 queue,
                 max_draft_tokens: options.limits.max_draft_tokens,
                 failure,
@@ -184,6 +194,11 @@ impl Engine {
     /// Text to tokens.
     pub fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Error> {
         self.shared.tokenizer.encode(text, flags)
+    }
+
+    /// What makes embeddings with the model, if it can.
+    pub fn embeddings(&self) -> Option<&Embeddings> {
+        self.shared.embeddings.as_ref()
     }
 
     /// Why the model does not serve any more, if so.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::{EngineLimits, EngineMetrics, Failure, Loader, Sequence, queue::Queue, step::Stepper};
-use crate::plugin::Tokenizer;
+use crate::plugin::{Embedder, Tokenizer};
 
 /// What the thread is made of before it has a session.
 pub struct Worker {
@@ -29,6 +29,7 @@ pub struct Started {
     pub granted: SessionInfo,
     pub vocabulary: Vocabulary,
     pub tokenizer: Tokenizer,
+    pub embedder: Option<Embedder>,
 }
 
 /// How soon a sequence goes on whose reader was slow, if nothing else runs.
@@ -88,6 +89,7 @@ impl Worker {
         let tokenizer = model.tokenizer()?;
         let vocabulary = tokenizer.vocabulary()?;
         let session = model.session(&self.session_args)?;
+        let embedder = model.embedder()?;
         let info = model.info().clone();
         let granted = *session.info();
         self.metrics.kv_total_tokens.set(granted.kv_tokens.into());
@@ -103,6 +105,7 @@ impl Worker {
             granted,
             vocabulary,
             tokenizer,
+            embedder,
         };
         Ok((started, stepper))
     }

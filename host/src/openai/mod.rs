@@ -5,6 +5,7 @@
 
 mod chat;
 mod completion;
+mod embedding;
 mod error;
 mod model;
 mod parameters;
@@ -17,8 +18,12 @@ pub use chat::{
     ContentPart, Message, ReasoningEffort, Role,
 };
 pub use completion::{CompletionChoice, CompletionRequest, Prompt};
+pub use embedding::{
+    EmbeddingList, EmbeddingObject, EmbeddingRequest, EmbeddingUsage, EmbeddingVector,
+    EncodingFormat,
+};
 pub use error::{ErrorBody, ErrorEnvelope};
-pub use model::{ModelList, ModelObject};
+pub use model::{ModelEmbeddings, ModelList, ModelObject};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use response::{Completion, FinishReason, PromptTokensDetails, Usage};
 pub use tokens::{

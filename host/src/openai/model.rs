@@ -33,4 +33,18 @@ pub struct ModelObject {
     pub quantization: String,
     /// Most tokens of a prompt and its answer together.
     pub context_length: u32,
+    /// What `/v1/embeddings` makes with it; null if it makes none.
+    #[schema(required)]
+    pub embeddings: Option<ModelEmbeddings>,
+}
+
+/// What a model's embeddings are like.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ModelEmbeddings {
+    /// Numbers in a vector.
+    pub dimensions: u32,
+    /// Tokens of the longest text.
+    pub max_tokens: u32,
+    /// How one vector is made of those of all tokens: `mean`, `last` or `cls`.
+    pub pooling: String,
 }

@@ -10,6 +10,7 @@
 mod backend;
 mod discover;
 mod elf;
+mod embedder;
 mod host_services;
 mod load;
 mod model;
@@ -19,6 +20,7 @@ mod session;
 
 pub use backend::{Backend, ReportProgress};
 pub use discover::DirectoryError;
+pub use embedder::Embedder;
 pub use model::{Model, Tokenizer};
 pub use registry::{ChooseError, RefusedPlugin, Registry, RegistryOptions};
 pub use session::Session;

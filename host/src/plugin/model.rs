@@ -2,10 +2,10 @@
 
 use tenon_plugin_api::{
     Code, EncodeFlags, Error, ModelInfo, Result, SessionArgs, Vocabulary,
-    abi::{ModelBox, TokenizerBox},
+    abi::{EMBEDDINGS, EmbedderBox, ModelBox, TokenizerBox},
 };
 
-use super::{ReportProgress, Session, host_services::progress_box};
+use super::{Embedder, ReportProgress, Session, host_services::progress_box};
 
 /// A loaded model. Sessions and tokenizers may outlive it.
 pub struct Model {
@@ -37,6 +37,13 @@ impl Model {
     pub fn session(&self, args: &SessionArgs) -> Result<Session> {
         let object = self.object.session(&args.clone().into()).into_result()?;
         Session::new(object, &self.info)
+    }
+
+    /// What makes embeddings with the model, if it can. It may outlive the model.
+    pub fn embedder(&self) -> Result<Option<Embedder>> {
+        let extension = self.object.extension(EMBEDDINGS.into()).into_option();
+        let embedder = extension.map(|extension| Embedder::new(extension.open::<EmbedderBox>()?));
+        embedder.transpose()
     }
 
     /// A new model at another level, beside this one.

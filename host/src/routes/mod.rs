@@ -8,6 +8,7 @@ pub mod chat_completions;
 pub mod completions;
 pub mod detokenize;
 pub mod docs;
+pub mod embeddings;
 pub mod health;
 mod messages;
 pub mod metrics;

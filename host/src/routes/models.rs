@@ -5,12 +5,12 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
 };
 
-use super::answer::loaded;
+use super::{answer::loaded, embeddings::max_tokens};
 use crate::{
     app::App,
     error::{AnyError, ApiError, ModelError},
     model::{LoadedModel, ModelState, ServedModel},
-    openai::{ModelList, ModelObject},
+    openai::{ModelEmbeddings, ModelList, ModelObject},
 };
 
 /// Lists the models that are being served.
@@ -69,5 +69,13 @@ fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
         parameters: info.parameters,
         quantization: info.quantization.clone(),
         context_length: model.engine.context_length(),
+        embeddings: model.engine.embeddings().map(|embeddings| {
+            let info = embeddings.info();
+            ModelEmbeddings {
+                dimensions: info.dimensions,
+                max_tokens: max_tokens(model, embeddings),
+                pooling: info.pooling.clone(),
+            }
+        }),
     }
 }

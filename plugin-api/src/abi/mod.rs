@@ -14,12 +14,16 @@
 //! - **Threads.** `[any thread]`: may be called from several threads at once. `[model thread]`: called by the one thread that
 //!   owns the session, never by two at once.
 
+mod embeddings;
 mod extension;
 mod layout;
 mod module;
 mod objects;
 mod records;
 
+pub use embeddings::{
+    EMBEDDINGS, EmbedderBox, EmbedderInfoRecord, EmbedderObject, EmbedderObject_TO,
+};
 pub use extension::Extension;
 pub use layout::{LayoutMismatch, layouts_agree};
 pub use module::{AbiVersion, LOADER_SYMBOL, PluginModule, PluginModule_Ref};

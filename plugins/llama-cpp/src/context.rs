@@ -23,7 +23,7 @@ const DEFAULT_KV_TOKENS: u64 = 131_072;
 pub struct Context {
     raw: NonNull<sys::llama_context>,
     /// Where the context's abort callback looks: boxed, because it keeps the address.
-    _interrupt: Box<Interrupt>,
+    interrupt: Box<Interrupt>,
     /// The context uses the model until it is freed.
     _weights: Arc<Weights>,
 }
@@ -35,24 +35,52 @@ impl Context {
         if weights.is_encoder() {
             return Err(Error::unsupported("models with an encoder"));
         }
-        let interrupt = Box::new(args.interrupt.clone());
+        let params = params(&weights, args, options);
+        let mut context = Self::with(weights, params)?;
+        context.set_interrupt(&args.interrupt);
+        Ok(context)
+    }
+
+    /// One that gives the vector of every token of a batch.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn for_embeddings(
+        weights: Arc<Weights>,
+        args: &SessionArgs,
+        options: &Options,
+    ) -> Result<Self> {
         let mut params = params(&weights, args, options);
-        params.abort_callback = Some(is_interrupted);
-        params.abort_callback_data = std::ptr::from_ref(&*interrupt).cast_mut().cast();
-        // SAFETY: the model is valid, and `interrupt` outlives the context.
+        params.embeddings = true;
+        params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+        Self::with(weights, params)
+    }
+
+    fn with(weights: Arc<Weights>, params: sys::llama_context_params) -> Result<Self> {
+        // SAFETY: the model is valid.
         let (raw, reason) =
             log::with_reason(|| unsafe { sys::llama_init_from_model(weights.raw(), params) });
         let raw =
             NonNull::new(raw).ok_or_else(|| failure("llama.cpp cannot make a session", &reason))?;
         let context = Self {
             raw,
-            _interrupt: interrupt,
+            interrupt: Box::default(),
             _weights: weights,
         };
         if context.memory().is_null() {
             return Err(Error::unsupported("models without a KV cache"));
         }
         Ok(context)
+    }
+
+    /// Has later batches stop when it is set.
+    pub fn set_interrupt(&mut self, interrupt: &Interrupt) {
+        *self.interrupt = interrupt.clone();
+        let interrupt = std::ptr::from_ref(&*self.interrupt).cast_mut();
+        // SAFETY: the context is valid, and the boxed interrupt outlives it.
+        unsafe {
+            sys::llama_set_abort_callback(self.raw(), Some(is_interrupted), interrupt.cast());
+        }
     }
 
     /// For llama.cpp's functions, valid as long as `self`.
@@ -100,6 +128,25 @@ impl Context {
             let row = NonNull::new(sys::llama_get_logits_ith(self.raw(), token))?;
             Some(std::slice::from_raw_parts(row.as_ptr(), logits_width))
         }
+    }
+
+    /// The vector of a token of the last batch, by its place there.
+    ///
+    /// # Errors
+    /// `INTERNAL` if there is none.
+    pub fn embedding(&mut self, token: i32, dimensions: usize) -> Result<&[f32]> {
+        // SAFETY: the context is valid, and llama.cpp's rows have as many numbers as the model's output.
+        unsafe {
+            let row = NonNull::new(sys::llama_get_embeddings_ith(self.raw(), token));
+            let row = row.ok_or_else(|| Error::new(Code::INTERNAL, "llama.cpp lost a vector"))?;
+            Ok(std::slice::from_raw_parts(row.as_ptr(), dimensions))
+        }
+    }
+
+    /// Drops all sequences.
+    pub fn clear(&mut self) {
+        // SAFETY: the context is valid.
+        unsafe { sys::llama_memory_clear(self.memory(), false) }
     }
 
     /// Drops the positions of a sequence from `len` on. `false`: the model cannot, and nothing was changed.

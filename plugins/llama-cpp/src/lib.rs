@@ -6,6 +6,7 @@
 //! - `model` loads a file and knows its facts; `tokenizer` is the vocabulary in it.
 //! - `session` is one KV pool for many sequences: it checks each span against its book, hands the rest to llama.cpp as one
 //!   `batch`, and takes everything back if that fails. `context` is the pool, `threads` compute.
+//! - `embedder` makes embeddings, in a context of its own.
 //! - `shim` catches what C++ throws; `log` is llama.cpp's log.
 //!
 //! llama-cpp-2 serves for the backend, the model and the vocabulary. Its context hides thread pools and the abort callback,
@@ -15,6 +16,7 @@ mod batch;
 mod cache;
 mod context;
 mod devices;
+mod embedder;
 mod estimate;
 mod file_types;
 mod gguf;

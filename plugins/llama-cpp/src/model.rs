@@ -8,12 +8,14 @@ use llama_cpp_2::{
 };
 use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{
-    Code, Error, LoadArgs, Model, ModelInfo, Progress, Result, SamplingDefaults, Session,
+    Code, Embedder, Error, LoadArgs, Model, ModelInfo, Progress, Result, SamplingDefaults, Session,
     SessionArgs, Tokenizer,
 };
 
 use crate::{
-    devices, file_types, gguf,
+    devices,
+    embedder::{LlamaEmbedder, Pooling},
+    file_types, gguf,
     level_file::{LevelFile, LevelFiles},
     log,
     options::Options,
@@ -175,6 +177,16 @@ impl Model for GgufModel {
         )?))
     }
 
+    fn embedder(&self) -> Option<Box<dyn Embedder>> {
+        let weights = Arc::clone(&self.weights);
+        let pooling = weights.pooling().filter(|_| !weights.is_encoder())?;
+        let threads = self.loader.threads(self.args.threads);
+        let options = self.options.clone();
+        Some(Box::new(LlamaEmbedder::new(
+            weights, options, threads, pooling,
+        )))
+    }
+
     fn requantize(&self, level: &str, progress: &Progress) -> Result<Box<dyn Model>> {
         let args = LoadArgs {
             quantize: Some(level.to_owned()),
@@ -217,6 +229,18 @@ impl Weights {
         unsafe {
             sys::llama_model_has_encoder(self.raw()) || sys::llama_model_is_diffusion(self.raw())
         }
+    }
+
+    /// How a text's vector is made of those of its tokens. None for models that judge pairs of texts instead.
+    pub fn pooling(&self) -> Option<Pooling> {
+        let architecture = self.text("general.architecture").unwrap_or_default();
+        Pooling::from_number(self.number(&format!("{architecture}.pooling_type")))
+    }
+
+    /// Numbers in the vector of a token.
+    pub fn embedding_dimensions(&self) -> u32 {
+        // SAFETY: the model is valid.
+        unsafe { sys::llama_model_n_embd_out(self.raw()) }.unsigned_abs()
     }
 
     /// Numbers that the KV cache holds for one token.

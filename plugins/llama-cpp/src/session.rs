@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     model::Weights,
     options::Options,
-    threads::{Threads, Use},
+    threads::{DEFAULT_POLL, Threads, Use},
 };
 
 pub struct LlamaSession {
@@ -62,7 +62,7 @@ impl LlamaSession {
         }
         Ok(Self {
             context,
-            threads: Threads::new(threads)?,
+            threads: Threads::new(threads, DEFAULT_POLL)?,
             info,
             logits_width,
             ledger: KvLedger::new(info.max_sequences, info.kv_tokens),

@@ -8,7 +8,7 @@ use tenon_plugin_api::{Code, Error, Result, ThreadPlan};
 use crate::{context::Context, log};
 
 /// ggml's own default: spin a little, then sleep.
-const DEFAULT_POLL: u32 = 50;
+pub const DEFAULT_POLL: u32 = 50;
 /// ggml's `GGML_MAX_N_THREADS`.
 const MAX_THREADS: u32 = 512;
 const MAX_POLL: u32 = 100;
@@ -34,15 +34,15 @@ pub enum Use {
 }
 
 impl Threads {
-    /// The same threads for everything.
+    /// The same threads for everything. `poll` is how long they spin before they sleep, 0 to 100.
     ///
     /// # Errors
     /// `NO_MEMORY` if the threads cannot be started.
-    pub fn new(count: u32) -> Result<Self> {
+    pub fn new(count: u32, poll: u32) -> Result<Self> {
         Self::planned(ThreadPlan {
             decode: count,
             prefill: count,
-            poll: DEFAULT_POLL,
+            poll,
             ..ThreadPlan::default()
         })
     }

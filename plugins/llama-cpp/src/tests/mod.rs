@@ -1,5 +1,6 @@
 //! The backend on a real model, through the traits that the host calls.
 
+mod embedder;
 mod files;
 mod quantize;
 mod session;

@@ -1,0 +1,72 @@
+//! A model's embedder, as ordinary Rust. What a plugin says is checked here, once.
+
+use abi_stable::std_types::RSlice;
+use tenon_plugin_api::{Code, EmbedderInfo, Error, Interrupt, Result, abi::EmbedderBox};
+
+use super::model::plugin_fault;
+
+/// Turns texts into vectors of length 1.
+pub struct Embedder {
+    object: EmbedderBox,
+    info: EmbedderInfo,
+}
+
+impl Embedder {
+    pub(super) fn new(object: EmbedderBox) -> Result<Self> {
+        let info = EmbedderInfo::from(object.info().into_result()?);
+        if info.dimensions == 0 || info.max_tokens == 0 {
+            return Err(plugin_fault("embeds texts into nothing"));
+        }
+        Ok(Self { object, info })
+    }
+
+    /// Facts about it.
+    pub fn info(&self) -> &EmbedderInfo {
+        &self.info
+    }
+
+    /// Vectors of texts, each of 1 to `max_tokens` known tokens: `[texts, dimensions]`.
+    pub fn embed(&mut self, texts: &[Vec<u32>], interrupt: &Interrupt) -> Result<Vec<f32>> {
+        let dimensions = self.info.dimensions as usize;
+        let mut out = vec![0.0; texts.len() * dimensions];
+        let texts: Vec<RSlice<'_, u32>> = texts.iter().map(|text| text.as_slice().into()).collect();
+        let texts = texts.as_slice().into();
+        let result = self
+            .object
+            .embed(texts, interrupt, out.as_mut_slice().into());
+        result.into_result()?;
+        out.chunks_exact_mut(dimensions)
+            .try_for_each(scale_to_one)?;
+        Ok(out)
+    }
+}
+
+/// Makes a vector one of length 1.
+fn scale_to_one(vector: &mut [f32]) -> Result<()> {
+    // In f64, where squares of any f32 and their sum are finite.
+    let squares = vector.iter().map(|&x| f64::from(x).powi(2));
+    let length = squares.sum::<f64>().sqrt();
+    if !(length.is_finite() && length > 0.0) {
+        let message = "the model gave a vector without a direction for this text";
+        return Err(Error::new(Code::INTERNAL, message));
+    }
+    for x in vector {
+        *x = (f64::from(*x) / length) as f32;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_get_length_one_or_are_refused() {
+        let mut vector = [3e30, -4e30];
+        scale_to_one(&mut vector).unwrap();
+        assert_eq!(vector, [0.6, -0.8]);
+        for mut wrong in [[0.0, 0.0], [f32::NAN, 1.0], [f32::INFINITY, 1.0]] {
+            assert_eq!(scale_to_one(&mut wrong).unwrap_err().code, Code::INTERNAL);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `/v1/embeddings`: vectors of texts, from SmolLM2 through llama.cpp.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tenon_tests::{Client, ServerOptions};
+
+const EMBEDDINGS: &str = "/v1/embeddings";
+const SKY: &str = "The sky is blue.";
+
+async fn embed(client: &Client, body: Value) -> Value {
+    let (status, answer) = client.post(EMBEDDINGS, &body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    answer
+}
+
+/// The vector of one input of an answer.
+fn vector(answer: &Value, index: usize) -> Vec<f64> {
+    let embedding = &answer["data"][index];
+    assert_eq!(embedding["index"], index);
+    let numbers = embedding["embedding"].as_array().unwrap();
+    numbers.iter().map(|x| x.as_f64().unwrap()).collect()
+}
+
+/// Of vectors of length 1.
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Kernels round differently in batches of other sizes.
+#[track_caller]
+fn check_same(a: &[f64], b: &[f64]) {
+    let cosine = cosine(a, b);
+    assert!((0.999..1.001).contains(&cosine), "{cosine}");
+}
+
+#[tokio::test]
+async fn smollm2_embeds_all_forms_of_input() {
+    let mut server = ServerOptions::smollm2().start();
+    let client = server.client();
+    let one = embed(&client, json!({"input": SKY})).await;
+    let sky = vector(&one, 0);
+    assert_eq!((&one["object"], sky.len()), (&json!("list"), 576));
+    check_same(&sky, &sky);
+
+    let (_, tokens) = client.post("/tokenize", &json!({"content": SKY})).await;
+    let (tokens, count) = (&tokens["tokens"], tokens["count"].as_u64().unwrap());
+    let usage = |count: u64| json!({"prompt_tokens": count, "total_tokens": count});
+    assert_eq!(one["usage"], usage(count));
+    for input in [json!([SKY]), json!(tokens), json!([tokens])] {
+        let answer = embed(&client, json!({"input": input})).await;
+        check_same(&vector(&answer, 0), &sky);
+    }
+
+    // A long text, cut into batches, and short ones around it: each is what it is alone.
+    let long = "A word and another. ".repeat(60);
+    let alone = embed(&client, json!({"input": long})).await;
+    let crowd: Vec<&str> = [SKY; 40].into_iter().chain([&*long, SKY]).collect();
+    let answer = embed(&client, json!({"input": crowd})).await;
+    check_same(&vector(&answer, 39), &sky);
+    check_same(&vector(&answer, 40), &vector(&alone, 0));
+    check_same(&vector(&answer, 41), &sky);
+    let long_count = alone["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(answer["usage"], usage(41 * count + long_count));
+}
+
+#[tokio::test]
+async fn smollm2_embeddings_tell_meanings_apart() {
+    let mut server = ServerOptions::smollm2().start();
+    let client = server.client();
+    let texts = [
+        "A cat sleeps on the sofa.",
+        "A kitten is sleeping on the couch.",
+        "The stock market fell by three percent.",
+    ];
+    let answer = embed(&client, json!({"input": texts})).await;
+    let [cat, kitten, market] = [0, 1, 2].map(|index| vector(&answer, index));
+    assert!(cosine(&cat, &kitten) > cosine(&cat, &market));
+}
+
+#[tokio::test]
+async fn smollm2_embeddings_are_shortened_and_written_as_asked() {
+    let mut server = ServerOptions::smollm2().start();
+    let client = server.client();
+    let whole = vector(&embed(&client, json!({"input": SKY})).await, 0);
+    let short = embed(&client, json!({"input": SKY, "dimensions": 16})).await;
+    let short = vector(&short, 0);
+    check_same(&short, &short);
+    let scale = whole[..16].iter().map(|x| x * x).sum::<f64>().sqrt();
+    let expected: Vec<f64> = whole[..16].iter().map(|x| x / scale).collect();
+    check_same(&short, &expected);
+    let body = json!({"input": SKY, "dimensions": 16, "encoding_format": "base64", "user": "me"});
+    let answer = embed(&client, body).await;
+    let text = answer["data"][0]["embedding"].as_str().unwrap();
+    // 64 bytes.
+    assert_eq!(text.len(), 88);
+}
+
+#[tokio::test]
+async fn smollm2_refuses_what_cannot_be_embedded() {
+    let config = format!(
+        "[[models]]\npath = {:?}\ncontext_length = 64\n",
+        tenon_tests::smollm2()
+    );
+    let mut server = ServerOptions::new(&["tenon_plugin_llama_cpp"])
+        .config(&config)
+        .start();
+    let client = server.client();
+    for (body, param, code) in [
+        (json!({}), Some("input"), None),
+        (json!({"input": ""}), Some("input"), None),
+        (json!({"input": []}), Some("input"), None),
+        (json!({"input": ["a", ""]}), Some("input"), None),
+        (json!({"input": [999_999]}), Some("input"), None),
+        (json!({"input": {"text": "a"}}), Some("input"), None),
+        (
+            json!({"input": "a", "dimensions": 577}),
+            Some("dimensions"),
+            None,
+        ),
+        (
+            json!({"input": "a", "encoding_format": "hex"}),
+            Some("encoding_format"),
+            None,
+        ),
+        (
+            json!({"input": "a ".repeat(65)}),
+            None,
+            Some("context_length_exceeded"),
+        ),
+    ] {
+        let (status, answer) = client.post(EMBEDDINGS, &body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {answer}");
+        assert_eq!(answer["error"]["param"].as_str(), param, "{answer}");
+        assert_eq!(answer["error"]["code"].as_str(), code, "{answer}");
+    }
+    let (_, model) = client.get("/v1/models/SmolLM2-135M-Instruct.Q4_1").await;
+    let expected = json!({"dimensions": 576, "max_tokens": 64, "pooling": "mean"});
+    assert_eq!(model["embeddings"], expected);
+}
+
+#[tokio::test]
+async fn a_model_without_embeddings_says_so() {
+    let mut server = ServerOptions::echo(0).start();
+    let client = server.client();
+    let (status, answer) = client.post(EMBEDDINGS, &json!({"input": "a"})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer["error"]["param"], "model");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("embeddings"), "{message}");
+    let (_, model) = client.get("/v1/models/echo").await;
+    assert_eq!(model["embeddings"], Value::Null);
+}
