@@ -10,7 +10,7 @@ pub enum TokenizeRequest {
     /// A text.
     Text(TextToTokenize),
     /// A conversation, of which the model's chat template makes a prompt.
-    Chat(ChatToTokenize),
+    Chat(Box<ChatToTokenize>),
 }
 
 /// A text to tokenize.
