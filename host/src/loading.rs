@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     app::App,
-    config::{self, Config},
+    config::{self, Config, Threads},
     engine::{Engine, EngineLimits, EngineMetrics, EngineOptions, Loader},
     grammar::{GrammarMetrics, GrammarThreads, Grammars},
     model::{LoadedModel, ModelState},
@@ -114,6 +114,7 @@ fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptio
             max_step,
             write_timeout: server.write_timeout,
         },
+        tune_threads: threads == Threads::Auto,
     }
 }
 
@@ -153,10 +154,10 @@ fn progress(id: &str, stop: impl Fn() -> bool + Send + Sync + 'static) -> Report
     })
 }
 
-/// 0 means all cores that this process may use.
-fn thread_count(threads: u32) -> u32 {
+/// At most: affinity and the limits of control groups are respected.
+fn thread_count(threads: Threads) -> u32 {
     match threads {
-        0 => available_parallelism().map_or(1, NonZero::get) as u32,
-        threads => threads,
+        Threads::Auto => available_parallelism().map_or(1, NonZero::get) as u32,
+        Threads::Fixed(count) => count.get(),
     }
 }

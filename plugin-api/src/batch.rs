@@ -144,8 +144,10 @@ pub struct ThreadPlan {
     pub decode: u32,
     /// Threads for larger batches, at least 1.
     pub prefill: u32,
-    /// How busily idle threads wait between operations: 0 = sleep, 100 = spin.
-    pub poll: u32,
+    /// How busily idle threads wait while decoding: 0 = sleep, 100 = spin.
+    pub decode_poll: u32,
+    /// The same for larger batches.
+    pub prefill_poll: u32,
     /// Zero.
     pub reserved: [u64; 2],
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::{net::TcpListener, runtime};
 
 use crate::{
-    config::{self, Config, Flags},
+    config::{self, Config, Flags, Threads},
     shutdown, telemetry,
 };
 
@@ -34,10 +34,15 @@ pub struct Serve {
     /// What requests call the model [default: the file's name].
     #[arg(long, value_name = "NAME")]
     model_id: Option<String>,
-    /// Threads that compute [default: all cores].
+    /// Threads that compute, or "auto": as many as are fastest [default: auto].
     #[arg(long, value_name = "N")]
-    threads: Option<u32>,
+    threads: Option<Threads>,
 }
+
+/// They only pass on what models compute, and the cores are needed for that.
+const HTTP_THREADS: usize = 2;
+/// Most threads for what takes a while: loading models, templates and tokens of long prompts.
+const BLOCKING_THREADS: usize = 16;
 
 impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
@@ -59,7 +64,11 @@ impl Serve {
             );
         }
         telemetry::start(config.server.log_format)?;
-        let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(HTTP_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .enable_all()
+            .build()?;
         runtime.block_on(serve(config))?;
         shutdown::exit_now(0)
     }

@@ -5,6 +5,8 @@ use std::{num::NonZeroU32, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Threads;
+
 /// What one model may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine {
@@ -20,8 +22,7 @@ pub struct Engine {
     /// 0 = no drafts.
     pub max_draft_tokens: u32,
     pub max_queue: usize,
-    /// 0 = as many as the machine has.
-    pub threads: u32,
+    pub threads: Threads,
 }
 
 /// What each model may use, unless its own entry says otherwise.
@@ -44,8 +45,8 @@ pub struct RawEngine {
     pub max_draft_tokens: u32,
     /// Requests that may wait. One more is answered with 429.
     pub max_queue: NonZeroU32,
-    /// Threads that compute. 0: as many as the machine has.
-    pub threads: u32,
+    /// Threads that compute. "auto": as many as are fastest, measured when the model is loaded and watched from then on.
+    pub threads: Threads,
 }
 
 const DEFAULT_MAX_SEQUENCES: NonZeroU32 = NonZeroU32::new(16).unwrap();
@@ -63,7 +64,7 @@ impl Default for RawEngine {
             max_step_ms: 200,
             max_draft_tokens: 32,
             max_queue: DEFAULT_MAX_QUEUE,
-            threads: 0,
+            threads: Threads::Auto,
         }
     }
 }

@@ -123,13 +123,21 @@ fn settings() -> BTreeMap<String, Setting> {
         let setting = |(key, kind): (&String, &serde_json::Value)| {
             let setting = Setting {
                 key: format!("{section}.{key}"),
-                is_number: kind["type"] == "integer",
+                is_number: is_number(&kind["type"]),
             };
             (format!("{PREFIX}{section}__{key}").to_uppercase(), setting)
         };
         single.map(setting).collect()
     };
     SECTIONS.into_iter().flat_map(of_section).collect()
+}
+
+/// Whether a value of these types may be a number.
+fn is_number(types: &serde_json::Value) -> bool {
+    let list = types
+        .as_array()
+        .map_or(std::slice::from_ref(types), Vec::as_slice);
+    list.iter().any(|kind| kind == "integer")
 }
 
 fn unknown(variable: &str, settings: &BTreeMap<String, Setting>) -> String {

@@ -7,7 +7,7 @@ use figment::{
     value::{Dict, Value},
 };
 
-use super::layers::Layer;
+use super::{Threads, layers::Layer};
 
 /// What the command line says. Relative paths start at the working directory.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +23,7 @@ pub struct Flags {
     /// For the only model there is.
     pub model_id: Option<String>,
     /// For every model.
-    pub threads: Option<u32>,
+    pub threads: Option<Threads>,
 }
 
 impl Flags {

@@ -20,6 +20,7 @@ mod sentences;
 mod server;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::path::Path;
 
@@ -39,6 +40,7 @@ pub use self::{
     plugins::Plugins,
     schema::{schema, schema_text},
     server::{LogFormat, Server},
+    threads::Threads,
 };
 
 /// What the program uses.

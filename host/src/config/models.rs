@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Engine, Flags, engine::RawEngine, refusals::Refusals};
+use super::{Engine, Flags, Threads, engine::RawEngine, refusals::Refusals};
 
 /// One model to serve.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,7 @@ pub struct RawModel {
     /// Instead of the `max_queue` of `[engine]`.
     max_queue: Option<NonZeroU32>,
     /// Instead of the `threads` of `[engine]`.
-    threads: Option<u32>,
+    threads: Option<Threads>,
 }
 
 /// Flags that change models: some every model, some need that there is only one.

@@ -19,6 +19,9 @@ pub struct EngineMetrics {
     pub kept: IntGauge,
     pub kv_used_tokens: IntGauge,
     pub kv_total_tokens: IntGauge,
+    pub decode_threads: IntGauge,
+    pub prefill_threads: IntGauge,
+    pub thread_switches: IntCounter,
 }
 
 impl EngineMetrics {
@@ -67,7 +70,25 @@ impl EngineMetrics {
                 "tenon_engine_kv_total_tokens",
                 "Size of the KV pool in tokens",
             )?,
+            decode_threads: gauge(
+                "tenon_engine_decode_threads",
+                "Threads that compute steps with one token for each sequence",
+            )?,
+            prefill_threads: gauge(
+                "tenon_engine_prefill_threads",
+                "Threads that compute larger steps",
+            )?,
+            thread_switches: counter(
+                "tenon_engine_thread_switches_total",
+                "Times that other threads became the faster ones",
+            )?,
         })
+    }
+
+    /// Shows how many threads compute.
+    pub fn set_threads(&self, decode: u32, prefill: u32) {
+        self.decode_threads.set(decode.into());
+        self.prefill_threads.set(prefill.into());
     }
 
     /// Shows that nothing runs, waits or is stored any more.

@@ -21,6 +21,7 @@ mod scheduler;
 mod sequence;
 mod step;
 mod step_cost;
+mod threads;
 mod token_counts;
 mod worker;
 
@@ -58,6 +59,8 @@ pub struct EngineOptions {
     pub max_queue: usize,
     /// How the steps are made.
     pub limits: EngineLimits,
+    /// Whether to find out how many of the session's threads, and which way of waiting, are the fastest.
+    pub tune_threads: bool,
 }
 
 /// What one step may take, and one sequence of it.
@@ -110,6 +113,7 @@ impl Engine {
             session_args: options.session,
             limits: options.limits,
             queue: queue.clone(),
+            tune_threads: options.tune_threads,
             metrics,
             failure: failure.clone(),
         };

@@ -13,6 +13,7 @@ use super::{
     scheduler::Scheduler,
     sequence::{Sequence, Taken},
     step_cost::StepCost,
+    threads::Threads,
 };
 use crate::plugin::Session;
 
@@ -30,6 +31,8 @@ pub struct Stepper {
     queue: Queue,
     /// When a sequence ended last.
     last_end: Instant,
+    /// None: they stay as they are.
+    threads: Option<Threads>,
     metrics: EngineMetrics,
 }
 
@@ -42,6 +45,7 @@ impl Stepper {
         eos: Vec<u32>,
         limits: EngineLimits,
         queue: Queue,
+        threads: Option<Threads>,
         metrics: EngineMetrics,
     ) -> Self {
         Self {
@@ -54,6 +58,7 @@ impl Stepper {
             eos,
             queue,
             last_end: Instant::now(),
+            threads,
             metrics,
         }
     }
@@ -68,9 +73,15 @@ impl Stepper {
         }
         let begun = Instant::now();
         let done = self.forward().and_then(|()| self.sample());
-        self.cost.record(self.plan.len(), begun.elapsed());
+        let took = begun.elapsed();
+        self.cost.record(self.plan.len(), took);
         match done {
-            Ok(()) => self.settle(),
+            Ok(()) => {
+                if let Some(threads) = &mut self.threads {
+                    threads.observe(&mut self.session, &self.plan.spans, took);
+                }
+                self.settle();
+            }
             Err(error) if is_fatal(error.code) => return Err(error),
             Err(error) => self.refused(&error),
         }

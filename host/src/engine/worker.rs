@@ -9,8 +9,11 @@ use tenon_plugin_api::{Error, ModelInfo, SessionArgs, SessionInfo, Vocabulary};
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use super::{EngineLimits, EngineMetrics, Failure, Loader, Sequence, queue::Queue, step::Stepper};
-use crate::plugin::{Embedder, Tokenizer};
+use super::{
+    EngineLimits, EngineMetrics, Failure, Loader, Sequence, queue::Queue, step::Stepper,
+    threads::Threads,
+};
+use crate::plugin::{Embedder, Session, Tokenizer};
 
 /// What the thread is made of before it has a session.
 pub struct Worker {
@@ -19,6 +22,7 @@ pub struct Worker {
     pub session_args: SessionArgs,
     pub limits: EngineLimits,
     pub queue: Queue,
+    pub tune_threads: bool,
     pub metrics: EngineMetrics,
     pub failure: Arc<OnceLock<Error>>,
 }
@@ -88,16 +92,18 @@ impl Worker {
         let model = (self.loader)()?;
         let tokenizer = model.tokenizer()?;
         let vocabulary = tokenizer.vocabulary()?;
-        let session = model.session(&self.session_args)?;
+        let mut session = model.session(&self.session_args)?;
         let embedder = model.embedder()?;
         let info = model.info().clone();
         let granted = *session.info();
         self.metrics.kv_total_tokens.set(granted.kv_tokens.into());
+        let threads = self.threads(&mut session);
         let stepper = Stepper::new(
             session,
             info.eos.clone(),
             self.limits,
             self.queue.clone(),
+            threads,
             self.metrics.clone(),
         );
         let started = Started {
@@ -108,6 +114,14 @@ impl Worker {
             embedder,
         };
         Ok((started, stepper))
+    }
+
+    /// None where their number stays what it is.
+    fn threads(&self, session: &mut Session) -> Option<Threads> {
+        let most = self.session_args.threads;
+        self.metrics.set_threads(most, most);
+        let tune = self.tune_threads && most > 1;
+        tune.then(|| Threads::calibrate(session, most, &self.metrics))?
     }
 
     fn recover(&mut self, reloads: u32, error: Error) -> Result<Stepper, Error> {

@@ -1,6 +1,6 @@
 //! The threads that compute. ggml makes new ones for every batch unless it is given some to keep.
 
-use std::ptr::NonNull;
+use std::{mem::replace, ptr::NonNull, rc::Rc};
 
 use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{Code, Error, Result, ThreadPlan};
@@ -15,12 +15,11 @@ const MAX_POLL: u32 = 100;
 
 /// Threads for decoding and for prefill. They outlive the context that they are attached to.
 pub struct Threads {
-    plan: ThreadPlan,
-    decode: Pool,
-    /// None: the same as for decoding.
-    prefill: Option<Pool>,
+    decode: Rc<Pool>,
+    /// The same as for decoding if the same is asked of both.
+    prefill: Rc<Pool>,
     /// What the context used last. ggml still touches it when it begins to use another.
-    retired: Vec<Pool>,
+    retired: Vec<Rc<Pool>>,
     /// Which of the two the context has for batches of many tokens. None: it does not have these pools yet.
     attached: Option<Use>,
 }
@@ -39,46 +38,40 @@ impl Threads {
     /// # Errors
     /// `NO_MEMORY` if the threads cannot be started.
     pub fn new(count: u32, poll: u32) -> Result<Self> {
-        Self::planned(ThreadPlan {
-            decode: count,
-            prefill: count,
-            poll,
-            ..ThreadPlan::default()
-        })
-    }
-
-    fn planned(asked: ThreadPlan) -> Result<Self> {
-        let plan = ThreadPlan {
-            decode: asked.decode.clamp(1, MAX_THREADS),
-            prefill: asked.prefill.clamp(1, MAX_THREADS),
-            poll: asked.poll.min(MAX_POLL),
-            ..asked
-        };
-        let differ = plan.prefill != plan.decode;
+        let pool = Rc::new(Pool::new(Size::new(count, poll))?);
         Ok(Self {
-            plan,
-            decode: Pool::new(plan.decode, plan.poll)?,
-            prefill: differ
-                .then(|| Pool::new(plan.prefill, plan.poll))
-                .transpose()?,
+            decode: pool.clone(),
+            prefill: pool,
             retired: Vec::new(),
             attached: None,
         })
     }
 
-    /// Changes the plan; from the next batch on.
+    /// Changes the threads; from the next batch on. Those that stay the same go on.
     ///
     /// # Errors
-    /// As [`new`](Self::new); the old plan stays.
+    /// As [`new`](Self::new); the old threads stay.
     pub fn change(&mut self, plan: ThreadPlan) -> Result<()> {
-        if plan == self.plan {
+        let decode = Size::new(plan.decode, plan.decode_poll);
+        let prefill = Size::new(plan.prefill, plan.prefill_poll);
+        if (decode, prefill) == (self.decode.size, self.prefill.size) {
             return Ok(());
         }
-        let old = std::mem::replace(self, Self::planned(plan)?);
-        self.retired = old.retired;
-        self.retired.push(old.decode);
-        self.retired.extend(old.prefill);
+        let decode = self.pool(decode, &self.prefill)?;
+        let prefill = self.pool(prefill, &decode)?;
+        self.retired.push(replace(&mut self.decode, decode));
+        self.retired.push(replace(&mut self.prefill, prefill));
+        self.attached = None;
         Ok(())
+    }
+
+    /// A pool of this size: one that is there already, or a new one.
+    fn pool(&self, size: Size, other: &Rc<Pool>) -> Result<Rc<Pool>> {
+        let pools = [&self.decode, &self.prefill, other];
+        match pools.into_iter().find(|pool| pool.size == size) {
+            Some(pool) => Ok(pool.clone()),
+            None => Pool::new(size).map(Rc::new),
+        }
     }
 
     /// Has the context use the threads for this kind of batch. llama.cpp itself tells only one token from many, but many
@@ -88,14 +81,15 @@ impl Threads {
             return;
         }
         self.attached = Some(to);
-        let (count, pool) = match (to, &self.prefill) {
-            (Use::Prefill, Some(prefill)) => (self.plan.prefill, prefill),
-            _ => (self.plan.decode, &self.decode),
+        let many = match to {
+            Use::Decode => &self.decode,
+            Use::Prefill => &self.prefill,
         };
+        let (one_count, many_count) = (self.decode.size.count, many.size.count);
         // SAFETY: the context is valid, and the pools live as long as it uses them.
         log::silently(|| unsafe {
-            sys::llama_set_n_threads(context.raw(), self.plan.decode as i32, count as i32);
-            sys::llama_attach_threadpool(context.raw(), self.decode.0.as_ptr(), pool.0.as_ptr());
+            sys::llama_set_n_threads(context.raw(), one_count as i32, many_count as i32);
+            sys::llama_attach_threadpool(context.raw(), self.decode.raw(), many.raw());
         });
     }
 
@@ -105,29 +99,52 @@ impl Threads {
     }
 }
 
-struct Pool(NonNull<sys::ggml_threadpool>);
+/// How many threads, and how busily they wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Size {
+    count: u32,
+    poll: u32,
+}
+
+impl Size {
+    fn new(count: u32, poll: u32) -> Self {
+        let count = count.clamp(1, MAX_THREADS);
+        // One thread waits for nobody.
+        let poll = if count == 1 { 0 } else { poll.min(MAX_POLL) };
+        Self { count, poll }
+    }
+}
+
+struct Pool {
+    raw: NonNull<sys::ggml_threadpool>,
+    size: Size,
+}
 
 impl Pool {
-    fn new(count: u32, poll: u32) -> Result<Self> {
+    fn new(size: Size) -> Result<Self> {
         // SAFETY: the parameters are read during the call.
         let pool = unsafe {
-            let mut params = sys::ggml_threadpool_params_default(count as i32);
-            params.poll = poll;
+            let mut params = sys::ggml_threadpool_params_default(size.count as i32);
+            params.poll = size.poll;
             sys::ggml_threadpool_new(&raw mut params)
         };
-        let message = || {
+        let raw = NonNull::new(pool).ok_or_else(|| {
             Error::new(
                 Code::NO_MEMORY,
-                format!("{count} threads cannot be started"),
+                format!("{} threads cannot be started", size.count),
             )
-        };
-        NonNull::new(pool).map(Self).ok_or_else(message)
+        })?;
+        Ok(Self { raw, size })
+    }
+
+    fn raw(&self) -> *mut sys::ggml_threadpool {
+        self.raw.as_ptr()
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         // SAFETY: it is freed once, when no context uses it any more.
-        unsafe { sys::ggml_threadpool_free(self.0.as_ptr()) }
+        unsafe { sys::ggml_threadpool_free(self.raw()) }
     }
 }

@@ -101,7 +101,8 @@ impl EngineBench {
             let plan = ThreadPlan {
                 decode: threads,
                 prefill: threads,
-                poll,
+                decode_poll: poll,
+                prefill_poll: poll,
                 ..ThreadPlan::default()
             };
             session

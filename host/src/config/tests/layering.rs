@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{environment, load, load_toml};
-use crate::config::{Config, Engine, Flags, LogFormat, Server, load_from};
+use crate::config::{Config, Engine, Flags, LogFormat, Server, Threads, load_from};
 
 #[test]
 fn without_anything_there_are_defaults() {
@@ -51,7 +51,7 @@ fn a_bare_model_path_is_enough() {
         max_step: Some(Duration::from_millis(200)),
         max_draft_tokens: 32,
         max_queue: 256,
-        threads: 0,
+        threads: Threads::Auto,
     };
     assert_eq!(model.engine, expected);
 }
@@ -114,14 +114,17 @@ fn a_model_takes_from_the_engine_section_what_it_lacks() {
             .map(|engine| (engine.max_queue, engine.threads, engine.kv_tokens))
             .collect()
     };
-    assert_eq!(engines(&load_toml(toml)), [(5, 3, 0), (5, 4, 4096)]);
+    assert_eq!(
+        engines(&load_toml(toml)),
+        [(5, fixed(3), 0), (5, fixed(4), 4096)]
+    );
     let variables = [("TENON__ENGINE__MAX_QUEUE", "6")];
     let flags = Flags {
-        threads: Some(1),
+        threads: Some(fixed(1)),
         ..Flags::default()
     };
     let config = load(toml, &variables, &flags).unwrap();
-    assert_eq!(engines(&config), [(6, 1, 0), (6, 1, 4096)]);
+    assert_eq!(engines(&config), [(6, fixed(1), 0), (6, fixed(1), 4096)]);
 }
 
 #[test]
@@ -131,7 +134,7 @@ fn a_model_path_replaces_the_models_of_the_file() {
         model_path: Some("/models/c.gguf".into()),
         model_id: Some("c/1".into()),
         backend: Some("org.tenon.echo".into()),
-        threads: Some(2),
+        threads: Some(fixed(2)),
         plugin_directories: vec!["/one".into(), "two".into()],
         ..Flags::default()
     };
@@ -144,7 +147,7 @@ fn a_model_path_replaces_the_models_of_the_file() {
         ("c/1", Path::new("/models/c.gguf"))
     );
     assert_eq!(model.backend.as_deref(), Some("org.tenon.echo"));
-    assert_eq!(model.engine.threads, 2);
+    assert_eq!(model.engine.threads, fixed(2));
     let two = env::current_dir().unwrap().join("two");
     assert_eq!(config.plugins.directories, [Path::new("/one"), &two]);
 }
@@ -244,4 +247,27 @@ fn the_file_is_searched_for_here_and_then_at_home() {
     let local = here.join("tenon.toml");
     write(&local);
     assert_eq!(variables(true).find_file(&here), Some(local));
+}
+
+#[test]
+fn threads_are_a_number_or_found_out() {
+    let check = |toml: &str, variables: &[_], expected| {
+        let toml = format!("{toml}\n[[models]]\npath = 'a.gguf'");
+        let config = load(&toml, variables, &Flags::default()).unwrap();
+        assert_eq!(config.models[0].engine.threads, expected);
+    };
+    let variable = "TENON__ENGINE__THREADS";
+    check("", &[], Threads::Auto);
+    check("[engine]\nthreads = 'auto'", &[], Threads::Auto);
+    check("[engine]\nthreads = 3", &[], fixed(3));
+    check("[engine]\nthreads = 3", &[(variable, "2")], fixed(2));
+    check(
+        "[engine]\nthreads = 3",
+        &[(variable, "auto")],
+        Threads::Auto,
+    );
+}
+
+fn fixed(threads: u32) -> Threads {
+    threads.to_string().parse().unwrap()
 }

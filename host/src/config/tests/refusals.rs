@@ -126,7 +126,11 @@ fn models() {
         ),
         (
             "path = 'a'\nthreads = 'all'",
-            "\"models[0].threads\" must be a whole number from 0 to 4294967295, not \"all\"",
+            "\"models[0].threads\" must be \"auto\" or a whole number from 1 to 4294967295, not \"all\"",
+        ),
+        (
+            "path = 'a'\nthreads = 0",
+            "\"models[0].threads\" must be \"auto\" or a whole number from 1 to 4294967295, not 0",
         ),
         (
             "path = 'a'\naliases = ['b']\n[[models]]\npath = 'x/b.gguf'",
@@ -187,7 +191,7 @@ fn all_mistakes_are_told_at_once() {
         kv_tokens = 'x'
         ",
         &[
-            "tenon.toml: \"engine.threads\" must be a whole number from 0 to 4294967295, not -1",
+            "tenon.toml: \"engine.threads\" must be \"auto\" or a whole number from 1 to 4294967295, not -1",
             "tenon.toml: \"models[0].path\" must be text in quotes, not 1",
             "tenon.toml: \"models[1].kv_tokens\" must be a whole number from 0 to 4294967295, not \"x\"",
             "tenon.toml: \"server.api_keys[0]\" must be text in quotes",

@@ -204,7 +204,6 @@ fn threads_change_between_batches() {
         let plan = ThreadPlan {
             decode,
             prefill,
-            poll: 0,
             ..ThreadPlan::default()
         };
         session.set_threads(plan).unwrap();

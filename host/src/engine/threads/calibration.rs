@@ -1,0 +1,109 @@
+//! What each choice costs before anybody waits for a token.
+
+use std::time::{Duration, Instant};
+
+use tenon_plugin_api::Error;
+
+use super::tuner::Choice;
+
+/// The ways of computing that are worth trying with up to `most` threads: each number up to four, two for each doubling above,
+/// half of all, all but one and all of them; threads that spin and threads that sleep.
+pub fn choices(most: u32) -> Vec<Choice> {
+    let mut counts: Vec<_> = (1..=most)
+        .filter(|&count| is_step(count) || [most / 2, most - 1, most].contains(&count))
+        .collect();
+    // The likely ones first, for calibration may not come to the end.
+    counts.reverse();
+    let spinning = counts.iter().map(|&threads| Choice {
+        threads,
+        poll: SPIN,
+    });
+    // One thread waits for nobody.
+    let sleeping = counts
+        .iter()
+        .filter(|&&threads| threads > 1)
+        .map(|&threads| Choice { threads, poll: 0 });
+    spinning.chain(sleeping).collect()
+}
+
+/// ggml's own default: spin for a while, then sleep.
+const SPIN: u32 = 50;
+/// Enough for a median; a fast model needs no more.
+const MAX_ROUNDS: usize = 5;
+
+/// 1, 2, 3, 4, 6, 8, 12, 16, 24, …
+fn is_step(count: u32) -> bool {
+    let power = 1 << count.ilog2();
+    count == power || 2 * count == 3 * power
+}
+
+/// The median of the seconds that each choice takes for what `run` does; None where `limit` was over before its turn.
+///
+/// # Errors
+/// The first one of `run`.
+pub fn measure(
+    choices: &[Choice],
+    limit: Duration,
+    mut run: impl FnMut(Choice) -> Result<Duration, Error>,
+) -> Result<Vec<Option<f64>>, Error> {
+    let started = Instant::now();
+    let mut seconds = vec![Vec::with_capacity(MAX_ROUNDS); choices.len()];
+    // In turns, so that a disturbance hits all of them.
+    for _ in 0..MAX_ROUNDS {
+        for (choice, seconds) in choices.iter().zip(&mut seconds) {
+            if started.elapsed() < limit {
+                seconds.push(run(*choice)?.as_secs_f64());
+            }
+        }
+    }
+    Ok(seconds.into_iter().map(median).collect())
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_stay_few_on_large_machines() {
+        let counts = |most| {
+            let choices = choices(most);
+            let mut counts: Vec<_> = choices.iter().map(|choice| choice.threads).collect();
+            counts.sort_unstable();
+            counts.dedup();
+            counts
+        };
+        assert_eq!(counts(1), [1]);
+        assert_eq!(counts(2), [1, 2]);
+        assert_eq!(counts(5), [1, 2, 3, 4, 5]);
+        assert_eq!(counts(64), [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 63, 64]);
+        assert_eq!(choices(2).len(), 3);
+    }
+
+    #[test]
+    fn the_median_of_each_choice_counts() {
+        let choices = choices(2);
+        let mut runs = 0;
+        let seconds = measure(&choices, Duration::MAX, |choice| {
+            runs += 1;
+            // Everything takes long in the first round.
+            let disturbance = if runs <= 3 { 50 } else { 1 };
+            Ok(Duration::from_millis(
+                disturbance * u64::from(choice.threads),
+            ))
+        });
+        let expected = choices.iter().map(|one| Some(f64::from(one.threads) / 1e3));
+        assert_eq!(seconds.unwrap(), expected.collect::<Vec<_>>());
+        assert_eq!(runs, 15);
+    }
+
+    #[test]
+    fn nothing_runs_when_time_is_up() {
+        let seconds = measure(&choices(2), Duration::ZERO, |_| panic!());
+        assert_eq!(seconds.unwrap(), [None; 3]);
+    }
+}

@@ -1,0 +1,170 @@
+//! How many threads compute, and how they wait for each other: found out when a model is loaded, and watched from then on.
+//!
+//! `calibration` measures the choices before the first request, `tuner` decides from step to step; decode and prefill apart,
+//! because more threads may pay for the one and not for the other. Backends that cannot change their threads are left alone.
+
+mod calibration;
+mod tuner;
+
+use std::time::{Duration, Instant};
+
+use tenon_plugin_api::{Batch, Code, Error, Span, SpanOut, ThreadPlan};
+use tracing::{info, warn};
+
+use super::EngineMetrics;
+use crate::plugin::Session;
+use calibration::{choices, measure};
+use tuner::{Choice, Switch, Tuner};
+
+/// The threads of one session.
+pub struct Threads {
+    decode: Tuner,
+    prefill: Tuner,
+    /// What the session has.
+    plan: ThreadPlan,
+    metrics: EngineMetrics,
+}
+
+/// Calibration of each kind ends after this time, or a little later: when its last step is done.
+const DECODE_LIMIT: Duration = Duration::from_millis(200);
+const PREFILL_LIMIT: Duration = Duration::from_millis(300);
+/// Tokens of a step that stands for prefill.
+const PREFILL_TOKENS: u32 = 16;
+
+impl Threads {
+    /// Measures what is best with up to `most` threads, on a session that nobody uses yet. None where the backend
+    /// has no choice.
+    pub fn calibrate(session: &mut Session, most: u32, metrics: &EngineMetrics) -> Option<Self> {
+        let choices = choices(most);
+        match Self::measured(session, &choices, metrics) {
+            Ok(threads) => Some(threads),
+            Err(error) => {
+                if error.code != Code::UNSUPPORTED {
+                    warn!("the threads of the model cannot be tuned: {error}");
+                }
+                None
+            }
+        }
+    }
+
+    fn measured(
+        session: &mut Session,
+        choices: &[Choice],
+        metrics: &EngineMetrics,
+    ) -> Result<Self, Error> {
+        let started = Instant::now();
+        // The first one would measure how the model comes into memory.
+        session.set_threads(plan(choices[0], choices[0]))?;
+        dummy_step(session, 1)?;
+        let decode = measure(choices, DECODE_LIMIT, |choice| {
+            session.set_threads(plan(choice, choice))?;
+            dummy_step(session, 1)
+        })?;
+        let tokens = session
+            .info()
+            .max_batch_tokens
+            .min(session.info().context_length);
+        let prefill = measure(choices, PREFILL_LIMIT, |choice| {
+            session.set_threads(plan(choice, choice))?;
+            dummy_step(session, tokens.min(PREFILL_TOKENS))
+        })?;
+        let mut threads = Self {
+            decode: Tuner::new(choices, &decode),
+            prefill: Tuner::new(choices, &prefill),
+            plan: ThreadPlan::default(),
+            metrics: metrics.clone(),
+        };
+        threads.apply(session)?;
+        threads.show();
+        info!(
+            "decode runs on {}, prefill on {} (measured in {} ms)",
+            describe(threads.decode.choice()),
+            describe(threads.prefill.choice()),
+            started.elapsed().as_millis()
+        );
+        Ok(threads)
+    }
+
+    /// Takes note of a step that was computed, and changes the threads for the next one if that seems better.
+    pub fn observe(&mut self, session: &mut Session, spans: &[Span], took: Duration) {
+        let tokens = spans.iter().map(|span| span.len).sum();
+        let decoding = spans.iter().all(|span| span.len == 1);
+        let (what, tuner) = match decoding {
+            true => ("decode", &mut self.decode),
+            false => ("prefill", &mut self.prefill),
+        };
+        if let Some(switch) = tuner.observe(tokens, took.as_secs_f64()) {
+            announce(what, &switch);
+            self.metrics.thread_switches.inc();
+            self.show();
+        }
+        // If it fails the old threads go on, and the next step asks again.
+        if let Err(error) = self.apply(session) {
+            warn!("the threads of the model could not be changed: {error}");
+        }
+    }
+
+    /// What is used but for trials.
+    fn show(&self) {
+        let (decode, prefill) = (self.decode.settled(), self.prefill.settled());
+        self.metrics.set_threads(decode.threads, prefill.threads);
+    }
+
+    fn apply(&mut self, session: &mut Session) -> Result<(), Error> {
+        let wanted = plan(self.decode.choice(), self.prefill.choice());
+        if wanted != self.plan {
+            session.set_threads(wanted)?;
+            self.plan = wanted;
+        }
+        Ok(())
+    }
+}
+
+fn plan(decode: Choice, prefill: Choice) -> ThreadPlan {
+    ThreadPlan {
+        decode: decode.threads,
+        decode_poll: decode.poll,
+        prefill: prefill.threads,
+        prefill_poll: prefill.poll,
+        ..ThreadPlan::default()
+    }
+}
+
+/// Computes a sequence of so many tokens and drops it again.
+fn dummy_step(session: &mut Session, tokens: u32) -> Result<Duration, Error> {
+    let span = Span {
+        len: tokens,
+        rows: 1,
+        ..Span::default()
+    };
+    let ids = [0; PREFILL_TOKENS as usize];
+    let mut out = [SpanOut::default()];
+    let started = Instant::now();
+    session.forward(&Batch::new(&ids[..tokens as usize], &[span]), &mut out)?;
+    let took = started.elapsed();
+    session.free(span.seq);
+    match out[0].status {
+        Code::OK => Ok(took),
+        code => Err(Error::new(
+            code,
+            format!("a step for calibration failed: {code:?}"),
+        )),
+    }
+}
+
+fn announce(what: &str, switch: &Switch) {
+    info!(
+        "{what} now runs on {}, {:.2} times as fast as on {}",
+        describe(switch.to),
+        switch.speedup,
+        describe(switch.from)
+    );
+}
+
+fn describe(choice: Choice) -> String {
+    match choice {
+        Choice { threads: 1, .. } => "1 thread".to_owned(),
+        Choice { threads, poll: 0 } => format!("{threads} threads that sleep"),
+        Choice { threads, .. } => format!("{threads} threads that spin"),
+    }
+}

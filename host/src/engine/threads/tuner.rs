@@ -1,0 +1,505 @@
+//! Which way of computing is the fastest right now, for one kind of step.
+//!
+//! No choice stays the best: on a shared machine the fastest number of threads changes with what the neighbours do. So each
+//! other choice is tried for a step or two now and then, and compared with what a step of the same size costs in the usual
+//! way. How often depends on what trying it costs, so that all trials together take a small share of the time.
+
+/// A way of computing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    pub threads: u32,
+    /// How busily idle threads wait: 0 = sleep, 100 = spin.
+    pub poll: u32,
+}
+
+/// Finds the best choice from how long steps take.
+pub struct Tuner {
+    candidates: Vec<Candidate>,
+    /// Which one computes unless another is being tried.
+    used: usize,
+    trial: Option<Trial>,
+    usual: Costs,
+    /// Seconds of computing so far.
+    clock: f64,
+    /// Steps since everything changed at once.
+    since_surprise: u32,
+}
+
+/// A change to tell people about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Switch {
+    pub from: Choice,
+    pub to: Choice,
+    /// How much faster the new one is: 1.5 = takes two thirds of the time.
+    pub speedup: f64,
+}
+
+struct Candidate {
+    choice: Choice,
+    /// On the clock: when to try it again.
+    due: f64,
+}
+
+struct Trial {
+    candidate: usize,
+    steps: u32,
+    steps_left: u32,
+    /// Seconds that its steps took longer than usual.
+    excess: f64,
+    /// Sum of ln(cost / usual cost).
+    log_ratios: f64,
+    compared: u32,
+    /// Whether a first trial went well.
+    confirms: bool,
+}
+
+/// All trials together may cost this share of the time.
+const TRIAL_SHARE: f64 = 0.02;
+const TRIAL_STEPS: u32 = 2;
+/// Before a switch, a choice that did well is tried for longer.
+const CONFIRMING_STEPS: u32 = 6;
+/// A trial ends early where a step takes this many times as long as usual.
+const HOPELESS: f64 = 2.5;
+/// How much faster a choice must be to be switched to.
+const WORTHWHILE: f64 = 1.05;
+/// Bounds of the time between two trials of a choice, in seconds of computing.
+const SHORTEST_WAIT: f64 = 2.0;
+const LONGEST_WAIT: f64 = 120.0;
+/// Steps between two surprises.
+const SURPRISE_PAUSE: u32 = 64;
+
+impl Tuner {
+    /// With what calibration measured: seconds for the same step, None where there was no time to measure. At least one choice.
+    pub fn new(choices: &[Choice], seconds: &[Option<f64>]) -> Self {
+        let cost = |at: usize| seconds.get(at).copied().flatten().unwrap_or(f64::INFINITY);
+        let used = (0..choices.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
+        let used = used.unwrap_or(0);
+        // Calibration was short, and of small steps: those that lost are soon tried in earnest.
+        let due = |at: usize| {
+            if cost(at).is_finite() {
+                SHORTEST_WAIT
+            } else {
+                0.0
+            }
+        };
+        let candidate = |(at, &choice): (usize, &Choice)| Candidate {
+            choice,
+            due: due(at),
+        };
+        Self {
+            candidates: choices.iter().enumerate().map(candidate).collect(),
+            used,
+            trial: None,
+            usual: Costs::NONE,
+            clock: 0.0,
+            since_surprise: 0,
+        }
+    }
+
+    /// How the next step is to be computed.
+    pub fn choice(&self) -> Choice {
+        let trial = self.trial.as_ref();
+        self.candidates[trial.map_or(self.used, |trial| trial.candidate)].choice
+    }
+
+    /// How steps are computed but for trials.
+    pub fn settled(&self) -> Choice {
+        self.candidates[self.used].choice
+    }
+
+    /// Takes note of a step of so many tokens, computed as [`choice`](Self::choice) said.
+    pub fn observe(&mut self, tokens: u32, seconds: f64) -> Option<Switch> {
+        self.clock += seconds;
+        self.since_surprise = self.since_surprise.saturating_add(1);
+        match self.trial.take() {
+            Some(trial) => self.go_on(trial, tokens, seconds),
+            None => {
+                self.watch(tokens, seconds);
+                None
+            }
+        }
+    }
+
+    /// A usual step: what does it cost, and is it time to try something else?
+    fn watch(&mut self, tokens: u32, seconds: f64) {
+        let drifted = self.usual.add(tokens, seconds);
+        if drifted && self.since_surprise >= SURPRISE_PAUSE {
+            self.since_surprise = 0;
+            self.usual.forget_long_run();
+            self.candidates.iter_mut().for_each(|one| one.due = 0.0);
+        }
+        let others = (0..self.candidates.len()).filter(|&at| at != self.used);
+        let due = |&at: &usize| self.candidates[at].due;
+        let next = others.min_by(|a, b| due(a).total_cmp(&due(b)));
+        self.trial = next
+            .filter(|at| due(at) <= self.clock)
+            .map(|candidate| Trial::new(candidate, TRIAL_STEPS, false));
+    }
+
+    /// A step of a trial.
+    fn go_on(&mut self, mut trial: Trial, tokens: u32, seconds: f64) -> Option<Switch> {
+        trial.steps_left -= 1;
+        trial.steps += 1;
+        if let Some(usual) = self.usual.of(tokens) {
+            trial.excess += seconds - usual;
+            trial.log_ratios += (seconds / usual).ln();
+            trial.compared += 1;
+            if seconds > HOPELESS * usual {
+                trial.steps_left = 0;
+            }
+        }
+        if trial.steps_left > 0 {
+            self.trial = Some(trial);
+            return None;
+        }
+        self.judge(&trial)
+    }
+
+    fn judge(&mut self, trial: &Trial) -> Option<Switch> {
+        if trial.compared == 0 {
+            // Steps of these sizes were not seen lately.
+            self.candidates[trial.candidate].due = self.clock + SHORTEST_WAIT;
+            return None;
+        }
+        let speedup = (-trial.log_ratios / f64::from(trial.compared)).exp();
+        let good = speedup >= WORTHWHILE;
+        if good && !trial.confirms {
+            self.trial = Some(Trial::new(trial.candidate, CONFIRMING_STEPS, true));
+            return None;
+        }
+        let others = (self.candidates.len() - 1) as f64;
+        if good {
+            let from = self.used;
+            // The old one will cost per step what the new one saved.
+            let excess = -trial.excess / f64::from(trial.compared) * f64::from(TRIAL_STEPS);
+            self.candidates[from].due = self.clock + wait(excess, others);
+            self.used = trial.candidate;
+            self.usual.scale(1.0 / speedup);
+            let choice = |at: usize| self.candidates[at].choice;
+            let (from, to) = (choice(from), choice(self.used));
+            return Some(Switch { from, to, speedup });
+        }
+        self.candidates[trial.candidate].due = self.clock + wait(trial.excess, others);
+        None
+    }
+}
+
+impl Trial {
+    fn new(candidate: usize, steps: u32, confirms: bool) -> Self {
+        Self {
+            candidate,
+            steps: 0,
+            steps_left: steps,
+            excess: 0.0,
+            log_ratios: 0.0,
+            compared: 0,
+            confirms,
+        }
+    }
+}
+
+/// Seconds until a choice may be tried again that cost `excess` seconds more than usual, one of several that share the time.
+fn wait(excess: f64, others: f64) -> f64 {
+    (excess * others / TRIAL_SHARE).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+}
+
+/// What steps usually cost, in seconds for each token, by size of the step.
+struct Costs {
+    sizes: [Cost; SIZES],
+    steps: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Of the last steps, in a ring.
+    last: [f64; LAST],
+    /// How many were ever entered.
+    entered: usize,
+    long_run: f64,
+    /// When it was last updated.
+    step: u64,
+}
+
+/// Sizes up to 8 tokens by themselves, above four for each doubling, up to 2^20.
+const SIZES: usize = 8 + 4 * 17;
+/// Their median is what a step usually costs: one that was interrupted does not matter, and a new world is noticed soon.
+const LAST: usize = 9;
+const LONG_RUN: f64 = 0.01;
+/// A cost is known as long as it is of one of the last so many steps.
+const FRESH_STEPS: u64 = 64;
+/// A surprise: the steps of late differ so much from the long run.
+const DRIFT: f64 = 1.4;
+
+impl Cost {
+    const UNKNOWN: Self = Self {
+        last: [0.0; LAST],
+        entered: 0,
+        long_run: 0.0,
+        step: 0,
+    };
+
+    fn enter(&mut self, per_token: f64) {
+        self.last[self.entered % LAST] = per_token;
+        self.entered += 1;
+        let usual = self.usual();
+        match self.entered {
+            1..=LAST => self.long_run = usual,
+            _ => self.long_run += LONG_RUN * (usual - self.long_run),
+        }
+    }
+
+    fn usual(&self) -> f64 {
+        let mut last = self.last;
+        let known = &mut last[..self.entered.min(LAST)];
+        known.sort_unstable_by(f64::total_cmp);
+        known.get(known.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+impl Costs {
+    const NONE: Self = Self {
+        sizes: [Cost::UNKNOWN; SIZES],
+        steps: 0,
+    };
+
+    /// Says whether steps of this size have become much slower or faster.
+    fn add(&mut self, tokens: u32, seconds: f64) -> bool {
+        self.steps += 1;
+        let steps = self.steps;
+        let cost = &mut self.sizes[size(tokens)];
+        if cost.step + FRESH_STEPS <= steps {
+            *cost = Cost::UNKNOWN;
+        }
+        cost.step = steps;
+        cost.enter(seconds / f64::from(tokens.max(1)));
+        (cost.usual() / cost.long_run).ln().abs() > DRIFT.ln()
+    }
+
+    /// Usual seconds of a step of this size, if they are known.
+    fn of(&self, tokens: u32) -> Option<f64> {
+        let cost = &self.sizes[size(tokens)];
+        let known = cost.entered > 0 && cost.step + FRESH_STEPS > self.steps;
+        known.then(|| cost.usual() * f64::from(tokens.max(1)))
+    }
+
+    /// From now on every step costs so many times as much.
+    fn scale(&mut self, factor: f64) {
+        for cost in &mut self.sizes {
+            cost.last.iter_mut().for_each(|value| *value *= factor);
+            cost.long_run *= factor;
+        }
+    }
+
+    fn forget_long_run(&mut self) {
+        for cost in &mut self.sizes {
+            cost.long_run = cost.usual();
+        }
+    }
+}
+
+/// Which of the sizes a step has.
+fn size(tokens: u32) -> usize {
+    if tokens < 8 {
+        return tokens as usize;
+    }
+    let doublings = tokens.ilog2();
+    let quarter = (tokens >> (doublings - 2)) & 3;
+    (8 + 4 * (doublings as usize - 3) + quarter as usize).min(SIZES - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+    use super::*;
+
+    /// One thread, two that spin, two that sleep.
+    const CHOICES: [Choice; 3] = [choice(1, 0), choice(2, 50), choice(2, 0)];
+    /// Tokens per second of the choices, measured on a machine with two shared cores: decode and prefill, in a quiet hour and
+    /// in a busy one.
+    const QUIET: [[f64; 3]; 2] = [[94.0, 150.0, 40.0], [179.0, 350.0, 303.0]];
+    const BUSY: [[f64; 3]; 2] = [[77.0, 16.0, 64.0], [160.0, 85.0, 177.0]];
+
+    const fn choice(threads: u32, poll: u32) -> Choice {
+        Choice { threads, poll }
+    }
+
+    /// Steps of one kind while hours change.
+    struct World {
+        tokens: u32,
+        /// Tokens per second of each choice, and for how many seconds.
+        hours: Vec<([f64; 3], f64)>,
+        steps: u64,
+    }
+
+    impl World {
+        fn seconds(&self) -> f64 {
+            self.hours.iter().map(|(_, seconds)| seconds).sum()
+        }
+
+        /// Tokens per second of a choice at a time.
+        fn rate(&self, choice: usize, time: f64) -> f64 {
+            let mut end = 0.0;
+            let hour = self.hours.iter().find(|(_, seconds)| {
+                end += seconds;
+                time < end
+            });
+            hour.unwrap_or(&self.hours[self.hours.len() - 1]).0[choice]
+        }
+
+        /// How long a step takes: a tenth more or less, and now and then the neighbours interrupt it.
+        fn step(&mut self, choice: usize, time: f64) -> f64 {
+            self.steps += 1;
+            let bits = BuildHasherDefault::<DefaultHasher>::new().hash_one(self.steps);
+            let noise = 0.9 + 0.2 * (bits >> 40) as f64 / f64::from(1 << 24);
+            let interrupted = if bits.is_multiple_of(200) { 5.0 } else { 1.0 };
+            f64::from(self.tokens) / self.rate(choice, time) * noise * interrupted
+        }
+
+        /// Tokens per second, of the tuner or of a fixed choice.
+        fn run(&mut self, mut choose: impl FnMut(Option<f64>) -> usize) -> f64 {
+            let (mut time, mut tokens, mut last) = (0.0, 0.0, None);
+            self.steps = 0;
+            while time < self.seconds() {
+                let took = self.step(choose(last), time);
+                last = Some(took);
+                time += took;
+                tokens += f64::from(self.tokens);
+            }
+            tokens / time
+        }
+
+        fn best_fixed(&mut self) -> f64 {
+            (0..3)
+                .map(|choice| self.run(|_| choice))
+                .fold(0.0, f64::max)
+        }
+
+        /// With a tuner that was calibrated in the hour before the first one.
+        fn tuned(&mut self, calibrated: [f64; 3]) -> f64 {
+            let tokens = self.tokens;
+            let seconds = calibrated.map(|rate| Some(f64::from(tokens) / rate));
+            let mut tuner = Tuner::new(&CHOICES, &seconds);
+            self.run(|last| {
+                if let Some(seconds) = last {
+                    tuner.observe(tokens, seconds);
+                }
+                CHOICES
+                    .iter()
+                    .position(|&one| one == tuner.choice())
+                    .unwrap()
+            })
+        }
+    }
+
+    /// Decode and prefill in these hours, calibrated in any.
+    #[track_caller]
+    fn check(hours: &[([[f64; 3]; 2], f64)], share: f64) {
+        for (kind, tokens) in [(0, 1), (1, 64)] {
+            for calibrated in [QUIET[kind], BUSY[kind]] {
+                let hours = hours
+                    .iter()
+                    .map(|(rates, seconds)| (rates[kind], *seconds))
+                    .collect();
+                let mut world = World {
+                    tokens,
+                    hours,
+                    steps: 0,
+                };
+                let (best, tuned) = (world.best_fixed(), world.tuned(calibrated));
+                assert!(
+                    tuned >= share * best,
+                    "{tuned:.1} of {best:.1} tokens/s, kind {kind}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn quiet_hours_stay_near_the_best_fixed_choice() {
+        check(&[(QUIET, 300.0)], 0.95);
+    }
+
+    #[test]
+    fn busy_hours_stay_near_the_best_fixed_choice() {
+        check(&[(BUSY, 300.0)], 0.95);
+    }
+
+    #[test]
+    fn hours_that_change_stay_near_the_best_fixed_choice() {
+        let hours = [QUIET, BUSY].into_iter().cycle().take(10);
+        let hours: Vec<_> = hours.map(|rates| (rates, 60.0)).collect();
+        check(&hours, 0.95);
+    }
+
+    /// What one fixed choice loses, the tuner must win.
+    #[test]
+    fn hours_that_change_are_won_against_every_fixed_choice() {
+        let hours = [QUIET, BUSY].into_iter().cycle().take(10);
+        let hours = hours.map(|rates| (rates[0], 60.0)).collect();
+        let mut world = World {
+            tokens: 1,
+            hours,
+            steps: 0,
+        };
+        let (best, tuned) = (world.best_fixed(), world.tuned(QUIET[0]));
+        assert!(tuned > 1.2 * best, "{tuned:.1} of {best:.1} tokens/s");
+    }
+
+    #[test]
+    fn what_was_not_calibrated_is_tried() {
+        let mut world = World {
+            tokens: 1,
+            hours: vec![(QUIET[0], 60.0)],
+            steps: 0,
+        };
+        let mut tuner = Tuner::new(&CHOICES, &[Some(0.0106), None, None]);
+        assert_eq!(tuner.choice(), CHOICES[0]);
+        let switched = (0..200).find_map(|_| {
+            let choice = CHOICES
+                .iter()
+                .position(|&one| one == tuner.choice())
+                .unwrap();
+            let took = world.step(choice, 0.0);
+            tuner.observe(1, took)
+        });
+        let switch = switched.unwrap();
+        assert_eq!((switch.from, switch.to), (CHOICES[0], CHOICES[1]));
+        assert!((1.3..1.9).contains(&switch.speedup), "{switch:?}");
+    }
+
+    #[test]
+    fn a_hopeless_trial_takes_one_step() {
+        let mut tuner = Tuner::new(&CHOICES[..2], &[Some(0.01), None]);
+        tuner.observe(4, 0.01);
+        assert_eq!(tuner.choice(), CHOICES[1]);
+        tuner.observe(4, 0.05);
+        assert_eq!(tuner.choice(), CHOICES[0]);
+        // 0.04 s too many are 2% of 2 s.
+        let steps = (0..1000).take_while(|_| {
+            tuner.observe(4, 0.01);
+            tuner.choice() == CHOICES[0]
+        });
+        assert_eq!(steps.count(), 199);
+    }
+
+    #[test]
+    fn one_choice_is_never_left() {
+        let mut tuner = Tuner::new(&CHOICES[..1], &[None]);
+        for seconds in [0.01, 0.02, 1.0, 0.001] {
+            assert_eq!(tuner.observe(1, seconds), None);
+            assert_eq!(tuner.choice(), CHOICES[0]);
+        }
+    }
+
+    #[test]
+    fn sizes_are_close_to_what_they_stand_for() {
+        for tokens in 1..5000 {
+            let next = (tokens + 1..)
+                .find(|&more| size(more) != size(tokens))
+                .unwrap();
+            assert!(next - tokens <= (tokens / 4).max(1), "{tokens} and {next}");
+        }
+        assert_eq!(size(u32::MAX), SIZES - 1);
+    }
+}
