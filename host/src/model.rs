@@ -1,8 +1,11 @@
 //! A model that is being served: its names, its state, and what turns requests into its tokens.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, PoisonError, RwLock},
+};
 
-use tenon_plugin_api::{EncodeFlags, Error, TokenKind, Vocabulary};
+use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, TokenKind, Vocabulary};
 
 use crate::{
     engine::Engine,
@@ -77,6 +80,8 @@ pub struct LoadedModel {
     pub backend: String,
     /// When it was loaded, in Unix seconds.
     pub created: u64,
+    /// Differs where model or server differ, so that the same seed may give other answers.
+    pub fingerprint: String,
     /// What computes.
     pub engine: Engine,
     /// What its answers may have to look like.
@@ -119,6 +124,7 @@ impl LoadedModel {
         template: Option<String>,
     ) -> Self {
         Self {
+            fingerprint: fingerprint(&backend, engine.info()),
             backend,
             created: crate::app::unix_seconds(),
             template: chat_template(&engine, template.as_deref()),
@@ -183,6 +189,21 @@ impl Encoder for Engine {
     fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Error> {
         Engine::encode(self, text, flags)
     }
+}
+
+fn fingerprint(backend: &str, info: &ModelInfo) -> String {
+    let mut hasher = DefaultHasher::new();
+    let version = env!("CARGO_PKG_VERSION");
+    let sizes = (info.parameters, info.weight_bytes, info.vocab_size);
+    (
+        version,
+        backend,
+        &info.architecture,
+        &info.quantization,
+        sizes,
+    )
+        .hash(&mut hasher);
+    format!("fp_{:016x}", hasher.finish())
 }
 
 fn chat_template(engine: &Engine, template: Option<&str>) -> Result<ChatTemplate, String> {

@@ -61,6 +61,15 @@ async fn a_wrong_value_is_named() {
         ("seed", json!("x"), "seed"),
         ("stop", json!(1), "stop"),
         ("stop", json!(["a", "b", "c", "d", "e"]), "stop"),
+        ("typical_p", json!(1.5), "typical_p"),
+        ("n", json!(0), "n"),
+        ("n", json!(129), "n"),
+        ("logit_bias", json!({"260": 1}), "logit_bias"),
+        ("logit_bias", json!({"a": 1}), "logit_bias"),
+        ("logit_bias", json!({"1": -101}), "logit_bias"),
+        ("logprobs", json!(5), "logprobs"),
+        ("top_logprobs", json!(2), "top_logprobs"),
+        ("top_logprobs", json!(21), "top_logprobs"),
         ("stream", json!("yes"), "stream"),
         (
             "stream_options",
@@ -79,7 +88,15 @@ async fn a_wrong_value_is_named() {
         ("prompt", json!(7), "prompt"),
         ("prompt", json!(null), "prompt"),
         ("prompt", json!([1, -2]), "prompt"),
+        ("prompt", json!([]), "prompt"),
         ("prompt", json!([260]), "prompt"),
+        ("prompt", json!([[1], []]), "prompt"),
+        ("prompt", json!([[1], [260]]), "prompt"),
+        ("max_tokens", json!(0), "max_tokens"),
+        ("logprobs", json!(true), "logprobs"),
+        ("logprobs", json!(21), "logprobs"),
+        ("echo", json!("yes"), "echo"),
+        ("best_of", json!(0), "best_of"),
         ("temperature", json!(true), "temperature"),
     ] {
         check_parameter(&client, PLAIN, key, value, param, json!(null)).await;
@@ -91,8 +108,6 @@ async fn a_parameter_that_is_not_implemented_is_named() {
     let (_server, client) = start();
     let code = json!("unsupported_parameter");
     for (key, value) in [
-        ("n", json!(2)),
-        ("logit_bias", json!({"5": 10})),
         ("response_format", json!({"type": "json_object"})),
         ("grammar", json!({"type": "regex", "value": "a+"})),
     ] {
@@ -102,8 +117,6 @@ async fn a_parameter_that_is_not_implemented_is_named() {
     }
     let tool = json!({"type": "function", "function": {"name": "f"}});
     for (key, value) in [
-        ("logprobs", json!(true)),
-        ("top_logprobs", json!(2)),
         ("tools", json!([tool])),
         ("tool_choice", json!("required")),
         ("functions", json!([{"name": "f"}])),
@@ -113,15 +126,7 @@ async fn a_parameter_that_is_not_implemented_is_named() {
     let image = json!([{"role": "user", "content": [{"type": "image_url"}]}]);
     let param = "messages[0].content[0]";
     check_parameter(&client, CHAT, "messages", image, param, code.clone()).await;
-    for (key, value) in [
-        ("logprobs", json!(0)),
-        ("best_of", json!(2)),
-        ("echo", json!(true)),
-        ("suffix", json!("end")),
-        ("prompt", json!(["a", "b"])),
-    ] {
-        check_parameter(&client, PLAIN, key, value, key, code.clone()).await;
-    }
+    check_parameter(&client, PLAIN, "suffix", json!("end"), "suffix", code).await;
 }
 
 #[tokio::test]
@@ -202,13 +207,28 @@ async fn a_prompt_that_is_too_long_is_refused_with_both_numbers() {
 }
 
 #[tokio::test]
-async fn an_empty_prompt_is_refused() {
-    let (_server, client) = start();
-    let request = client
-        .request(Method::POST, PLAIN)
-        .json(&json!({"prompt": []}));
+async fn more_answers_than_may_wait_are_refused() {
+    let config = "[engine]\nmax_queue = 3\n";
+    let mut server = ServerOptions::echo(0).config(config).start();
+    let client = server.client();
+    let body = json!({"prompt": ["a", "b"], "n": 2});
+    let request = client.request(Method::POST, PLAIN).json(&body);
     let message = check(request, 400, json!(null), json!(null)).await;
-    assert!(message.contains("empty"), "{message}");
+    assert!(message.contains("4 answers"), "{message}");
+}
+
+#[tokio::test]
+async fn the_best_are_not_chosen_in_a_stream_nor_from_fewer() {
+    let (_server, client) = start();
+    for fields in [
+        json!({"best_of": 2, "stream": true}),
+        json!({"best_of": 2, "n": 3}),
+    ] {
+        let mut body = fields;
+        body["prompt"] = json!("a");
+        let request = client.request(Method::POST, PLAIN).json(&body);
+        check(request, 400, json!("best_of"), json!(null)).await;
+    }
 }
 
 fn start() -> (Server, Client) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tenon_plugin_api::{Error, SampleParams, TokenBias, TokenLogprob};
 
-use super::channel::Receiver;
+use super::{DryOptions, channel::Receiver};
 
 /// A request, in tokens.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Generate {
     pub seed: u64,
     /// Added to the logits at every step. Each token at most once, below the vocabulary's size.
     pub bias: Vec<TokenBias>,
+    /// What keeps the sequence from repeating itself: the bias then depends on all tokens before.
+    pub dry: Option<DryOptions>,
     /// Whether tokens come with their log-probabilities.
     pub scoring: Option<Scoring>,
     /// Requests with a lower one are begun first.

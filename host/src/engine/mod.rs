@@ -9,6 +9,7 @@
 
 mod channel;
 mod draft;
+mod dry;
 mod embeddings;
 mod event;
 mod kv_pool;
@@ -37,6 +38,7 @@ use tokio::sync::oneshot;
 use crate::plugin::{Model, Tokenizer};
 
 use channel::channel;
+pub use dry::DryOptions;
 pub use embeddings::Embeddings;
 pub use event::{
     Event, Failure, FinishReason, Generate, Generation, Logprobs, Scoring, SubmitError,
@@ -183,6 +185,11 @@ impl Engine {
     pub fn context_length(&self) -> u32 {
         let granted = &self.shared.granted;
         granted.context_length.min(granted.kv_tokens)
+    }
+
+    /// Most requests that may wait at the same time.
+    pub fn max_queue(&self) -> usize {
+        self.shared.queue.max()
     }
 
     /// Facts about the model.

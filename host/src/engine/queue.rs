@@ -42,6 +42,11 @@ impl Queue {
         }))
     }
 
+    /// Its size.
+    pub fn max(&self) -> usize {
+        self.0.max
+    }
+
     /// Takes so many places, or none if there are fewer.
     pub fn enter(&self, places: usize) -> Result<Vec<Ticket>, SubmitError> {
         let room = |waiting| (waiting + places <= self.0.max).then_some(waiting + places);

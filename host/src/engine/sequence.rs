@@ -11,6 +11,7 @@ use super::{
     Event, Failure, FinishReason, Generate, Logprobs, Scoring,
     channel::Sender,
     draft::{DraftRoom, Drafter},
+    dry::Dry,
     picks::Pick,
     queue::Ticket,
     token_counts::TokenCounts,
@@ -28,6 +29,8 @@ pub struct Sequence {
     /// Counted where there are penalties; else it stays empty.
     counts: TokenCounts,
     bias: Vec<TokenBias>,
+    /// Instead of `bias`.
+    dry: Option<Dry>,
     scoring: Option<Scoring>,
     /// Positions whose logits the prompt's next tokens are still to be scored by. Empty unless that was asked for.
     unscored: Range<u32>,
@@ -94,6 +97,11 @@ impl Sequence {
             Some(Scoring { prompt: true, .. }) => 0..request.prompt.len() as u32 - 1,
             _ => 0..0,
         };
+        let dry = request
+            .dry
+            .map(|options| Dry::new(options, &request.bias, &request.prompt));
+        // What keeps a text from repeating itself depends on each token before.
+        let max_draft_tokens = if dry.is_some() { 0 } else { max_draft_tokens };
         let mut tokens = request.prompt;
         let max_len = max_len.min(context_length as usize);
         // Decoding does not allocate until this is used up.
@@ -103,6 +111,7 @@ impl Sequence {
             slot: u32::MAX,
             params: request.params,
             counts,
+            dry,
             bias: request.bias,
             scoring: request.scoring,
             unscored,
@@ -170,7 +179,7 @@ impl Sequence {
         request.draw = self.draw(position + 1);
         request
             .with_counts(self.counts.as_slice())
-            .with_bias(&self.bias)
+            .with_bias(self.dry.as_ref().map_or(&self.bias, Dry::bias))
             .with_appended(&self.draft()[..drafted])
     }
 
@@ -278,6 +287,9 @@ impl Sequence {
         self.tokens.push(token);
         if self.params.penalizes() {
             self.counts.push(token);
+        }
+        if let Some(dry) = &mut self.dry {
+            dry.update(&self.tokens);
         }
         self.events.send(Event::Token { token, logprobs });
     }

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{FinishReason, GenerationParameters, PastToolCall, Tool, ToolChoice};
+use super::{ChatLogprobs, FinishReason, GenerationParameters, PastToolCall, Tool, ToolChoice};
 
 /// What `POST /v1/chat/completions` takes.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -27,6 +27,11 @@ pub struct ChatCompletionRequest {
     pub add_generation_prompt: Option<bool>,
     /// Whether the answer goes on with the text of the last message. Default: false.
     pub continue_final_message: Option<bool>,
+    /// Whether to return the log-probabilities of the answer's tokens. Default: false.
+    pub logprobs: Option<bool>,
+    /// How many of the most likely tokens to return at each place of the answer; only with `logprobs`. Default: 0.
+    #[schema(minimum = 0, maximum = 20)]
+    pub top_logprobs: Option<u32>,
     /// Everything that plain completions take too.
     #[serde(flatten)]
     pub parameters: GenerationParameters,
@@ -121,9 +126,9 @@ pub struct ChatChoice {
     pub index: u32,
     /// The answer.
     pub message: ChatMessage,
-    /// Always null.
+    /// Null unless asked for.
     #[schema(required)]
-    pub logprobs: Option<()>,
+    pub logprobs: Option<ChatLogprobs>,
     /// Why it ended.
     pub finish_reason: FinishReason,
 }
@@ -148,9 +153,9 @@ pub struct ChatChunkChoice {
     pub index: u32,
     /// What comes on top of the pieces before.
     pub delta: ChatDelta,
-    /// Always null.
+    /// Null unless asked for.
     #[schema(required)]
-    pub logprobs: Option<()>,
+    pub logprobs: Option<ChatLogprobs>,
     /// Null before the last piece.
     #[schema(required)]
     pub finish_reason: Option<FinishReason>,

@@ -1,13 +1,25 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{FinishReason, GenerationParameters};
+use super::{CompletionLogprobs, FinishReason, GenerationParameters};
 
 /// What `POST /v1/completions` takes.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct CompletionRequest {
-    /// What to continue.
+    /// What to continue: one prompt or several. With several, the answers to the first one come first.
     pub prompt: Prompt,
+    /// Whether to return the log-probabilities of all tokens, and how many of the most likely ones at each place.
+    #[schema(minimum = 0, maximum = 20)]
+    pub logprobs: Option<u32>,
+    /// Whether to repeat the prompt before the answer; with `logprobs`, its tokens have theirs. With `max_tokens` 0 there
+    /// is only the prompt. Default: false.
+    pub echo: Option<bool>,
+    /// Generate this many answers and return the `n` whose tokens are the most likely ones in the mean. Not for streams.
+    /// Default: `n`.
+    #[schema(minimum = 1, maximum = 128)]
+    pub best_of: Option<u32>,
+    /// What comes after the answer, for models that are trained to fill a gap.
+    pub suffix: Option<String>,
     /// Everything that chat takes too.
     #[serde(flatten)]
     pub parameters: GenerationParameters,
@@ -37,9 +49,9 @@ pub struct CompletionChoice {
     pub text: String,
     /// Which answer this is.
     pub index: u32,
-    /// Always null.
+    /// Null unless asked for.
     #[schema(required)]
-    pub logprobs: Option<()>,
+    pub logprobs: Option<CompletionLogprobs>,
     /// Null in a stream before its end.
     #[schema(required)]
     pub finish_reason: Option<FinishReason>,

@@ -7,6 +7,7 @@ mod chat;
 mod completion;
 mod embedding;
 mod error;
+mod logprobs;
 mod model;
 mod parameters;
 mod response;
@@ -23,6 +24,7 @@ pub use embedding::{
     EncodingFormat,
 };
 pub use error::{ErrorBody, ErrorEnvelope};
+pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob};
 pub use model::{ModelEmbeddings, ModelList, ModelObject};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use response::{Completion, FinishReason, PromptTokensDetails, Usage};

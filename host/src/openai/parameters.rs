@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 /// What chat and plain completions have in common. Absent and `null` are the same.
@@ -26,6 +29,9 @@ pub struct GenerationParameters {
     pub top_k: Option<i64>,
     /// Sample from tokens at least this likely relative to the most likely one. Only relevant from 0 to 1.
     pub min_p: Option<f32>,
+    /// Sample from the tokens closest to what the model expects to say next, with this total probability, from 0 to 1. 1: off.
+    #[schema(minimum = 0, maximum = 1)]
+    pub typical_p: Option<f32>,
     /// How much less likely a token becomes with each time that it is in the answer already, -2 to 2. Default: 0.
     #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: Option<f32>,
@@ -35,6 +41,17 @@ pub struct GenerationParameters {
     /// Weakens tokens that are in the prompt or the answer already, by this factor. Default: the model's own, else 1.
     #[schema(minimum = 0.01, maximum = 100)]
     pub repetition_penalty: Option<f32>,
+    /// Weakens tokens that would repeat a stretch of the text, by this times `dry_base` to the power of how much longer than
+    /// `dry_allowed_length` the stretch is. Default: 0, off.
+    #[schema(minimum = 0, maximum = 100)]
+    pub dry_multiplier: Option<f32>,
+    /// Default: 1.75.
+    #[schema(minimum = 1, maximum = 100)]
+    pub dry_base: Option<f32>,
+    /// How many tokens may be repeated. Default: 2.
+    pub dry_allowed_length: Option<u32>,
+    /// Texts that no repeated stretch goes across. Default: line break, `:`, `"` and `*`. Control tokens always are.
+    pub dry_sequence_breakers: Option<Vec<String>>,
     /// The same seed and request give the same answer. Default: random.
     pub seed: Option<i64>,
     /// Requests with a lower one are begun first; those with the same in the order of their arrival. Default: 0.
@@ -43,6 +60,20 @@ pub struct GenerationParameters {
     pub cache_prompt: Option<bool>,
     /// Texts that end the answer, and are not part of it.
     pub stop: Option<Stop>,
+    /// How many answers to give to each prompt. Default: 1.
+    #[schema(minimum = 1, maximum = 128)]
+    pub n: Option<u32>,
+    /// Added to the logits of tokens, by their ids: -100, almost never, to 100, almost always.
+    pub logit_bias: Option<BTreeMap<String, f32>>,
+    /// Accepted, of no effect.
+    pub user: Option<String>,
+    /// Accepted, of no effect: nothing is stored.
+    pub store: Option<bool>,
+    /// Accepted, of no effect.
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Map<String, Value>>,
+    /// Accepted, of no effect.
+    pub service_tier: Option<String>,
 }
 
 /// Options of a stream.

@@ -13,6 +13,8 @@ pub struct Completion<C> {
     pub created: u64,
     /// The model that answers.
     pub model: String,
+    /// Changes when the model or the server does: the same `seed` may then give another answer.
+    pub system_fingerprint: String,
     /// Answers; empty in the chunk of a stream that carries the usage.
     pub choices: Vec<C>,
     /// Absent in streams that did not ask for it; else null in all chunks but the last.
@@ -23,9 +25,9 @@ pub struct Completion<C> {
 /// How many tokens a request took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Usage {
-    /// Tokens of the prompt, with what the chat template adds.
+    /// Tokens of all prompts, with what the chat template adds.
     pub prompt_tokens: u32,
-    /// Tokens generated, those of a stop string included, the model's end token not.
+    /// Tokens generated in all answers, those of stop strings included, the model's end tokens not.
     pub completion_tokens: u32,
     /// Both together.
     pub total_tokens: u32,

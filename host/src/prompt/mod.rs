@@ -4,7 +4,8 @@
 //!    once per model.
 //! 2. [`ChatTemplate::render`] per chat request gives a [`RenderedChat`].
 //!    What a template does not know is said in a way that it knows: its [`Dialect`].
-//! 3. [`encode_chat`] turns it into tokens; [`encode_text`] does so for a plain completion prompt.
+//! 3. [`encode_chat`] turns it into tokens; [`encode_text`] does so for a plain completion prompt, [`GapTokens`] for one whose
+//!    answer fills a gap.
 //!
 //! Invariant: nothing here knows HTTP, wire types or the engine.
 
@@ -12,6 +13,7 @@ mod chat_template;
 mod control_tokens;
 mod dialect;
 mod encode;
+mod gap;
 mod generic_tools;
 mod python_json;
 mod template_functions;
@@ -26,3 +28,4 @@ pub use chat_template::{
 pub use control_tokens::{ControlTokens, ControlTokensError};
 pub use dialect::Dialect;
 pub use encode::{Encoder, encode_chat, encode_text};
+pub use gap::{GapTokens, encode_part};

@@ -30,6 +30,11 @@ impl Detokenizer {
         text
     }
 
+    /// Whether the last token ended inside a character.
+    pub fn is_inside_character(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// At the end: what no token completed, as U+FFFD.
     pub fn flush(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();

@@ -3,11 +3,22 @@ use std::{collections::VecDeque, sync::Arc};
 use futures_util::{Stream, stream};
 use tenon_plugin_api::{Code, Error, Vocabulary};
 
-use super::{Detokenizer, Matched, StopMatcher};
+use super::{Detokenizer, Echo, HeldTokens, Matched, ScoredToken, StopMatcher};
 use crate::{
-    engine::{Event, Failure, FinishReason, Generation},
+    engine::{Event, Failure, FinishReason, Generation, Logprobs},
     metrics::Meter,
 };
+
+/// What an answer is read with.
+#[derive(Clone, Debug, Default)]
+pub struct ReplyOptions {
+    /// Texts that end it.
+    pub stop: Vec<String>,
+    /// Whether its pieces come with their tokens, for which the generation must be scored.
+    pub with_tokens: bool,
+    /// The prompt, if it is to be repeated; with tokens it must be scored as well.
+    pub echo: Option<Echo>,
+}
 
 /// An answer as text. Plain answers collect what streamed ones send. Dropping it cancels the generation.
 pub struct Reply {
@@ -18,35 +29,45 @@ pub struct Reply {
 }
 
 /// A piece of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Delta {
-    /// More text, never empty.
-    Text(String),
+    /// More text.
+    Text(Piece),
     /// The last piece.
     End(End),
 }
 
+/// Some text, and the tokens whose text ends in it. Not both are empty.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Piece {
+    pub text: String,
+    /// None if they are not wanted.
+    pub tokens: Option<Vec<ScoredToken>>,
+}
+
 /// How an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct End {
     pub reason: FinishReason,
     /// Tokens generated, those of a stop string included, the model's end token not.
     pub completion_tokens: u32,
     /// Tokens of the prompt that were stored already.
     pub cached_tokens: u32,
+    /// The mean of their log-probabilities, if they were scored; 0 without any token.
+    pub mean_logprob: f32,
 }
 
 impl Reply {
-    /// The text of a generation, up to the first of these stop strings.
+    /// The text of a generation, up to the first stop string.
     pub fn new(
         generation: Generation,
         vocabulary: Arc<Vocabulary>,
-        stop: Vec<String>,
+        options: ReplyOptions,
         meter: Meter,
     ) -> Self {
         Self {
             generation: Some(generation),
-            text: TextAssembler::new(vocabulary, stop),
+            text: TextAssembler::new(vocabulary, options),
             meter,
         }
     }
@@ -58,9 +79,9 @@ impl Reply {
                 return Some(Ok(delta));
             }
             match self.generation.as_mut()?.next().await {
-                Some(Event::Token { token, .. }) => self.take_token(token),
-                Some(Event::Scored(_)) => {}
                 Some(Event::Started { cached_tokens }) => self.text.cached_tokens = cached_tokens,
+                Some(Event::Scored(logprobs)) => self.text.prompt_logprobs.push(*logprobs),
+                Some(Event::Token { token, logprobs }) => self.take_token(token, logprobs),
                 Some(Event::Finished { reason }) => self.finish(reason),
                 Some(Event::Failed(error)) => return Some(Err(self.fail(error))),
                 None => return Some(Err(self.fail(cut_off()))),
@@ -76,21 +97,21 @@ impl Reply {
     }
 
     /// The whole answer.
-    pub async fn collect(mut self) -> Result<(String, End), Failure> {
-        let mut text = String::new();
+    pub async fn collect(mut self) -> Result<(Piece, End), Failure> {
+        let mut whole = self.text.empty_piece();
         loop {
             match self.next().await {
-                Some(Ok(Delta::Text(more))) => text += &more,
-                Some(Ok(Delta::End(end))) => return Ok((text, end)),
+                Some(Ok(Delta::Text(more))) => whole.append(more),
+                Some(Ok(Delta::End(end))) => return Ok((whole, end)),
                 Some(Err(error)) => return Err(error),
                 None => return Err(cut_off()),
             }
         }
     }
 
-    fn take_token(&mut self, token: u32) {
+    fn take_token(&mut self, token: u32, logprobs: Option<Box<Logprobs>>) {
         self.meter.token();
-        if self.text.push(token) {
+        if self.text.push(token, logprobs) {
             self.generation = None;
             self.meter.finished();
         }
@@ -109,6 +130,15 @@ impl Reply {
     }
 }
 
+impl Piece {
+    fn append(&mut self, more: Self) {
+        self.text += &more.text;
+        if let (Some(tokens), Some(more)) = (&mut self.tokens, more.tokens) {
+            tokens.extend(more);
+        }
+    }
+}
+
 /// The engine's thread went away without a word: the process is about to end.
 fn cut_off() -> Failure {
     let why = "the answer was cut off; send the request again";
@@ -117,49 +147,86 @@ fn cut_off() -> Failure {
 
 /// Tokens to deltas.
 struct TextAssembler {
+    vocabulary: Arc<Vocabulary>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
+    /// None if tokens are not wanted.
+    held: Option<HeldTokens>,
+    /// None once it was repeated.
+    echo: Option<Echo>,
+    prompt_logprobs: Vec<Logprobs>,
     tokens: u32,
     cached_tokens: u32,
+    logprob_sum: f32,
     ready: VecDeque<Delta>,
 }
 
 impl TextAssembler {
-    fn new(vocabulary: Arc<Vocabulary>, stop: Vec<String>) -> Self {
+    fn new(vocabulary: Arc<Vocabulary>, options: ReplyOptions) -> Self {
+        let echo = options.echo;
+        let echoed = echo.as_ref().map_or(0, |echo| echo.text().chars().count());
         Self {
-            detokenizer: Detokenizer::new(vocabulary),
-            stop: StopMatcher::new(stop),
+            detokenizer: Detokenizer::new(vocabulary.clone()),
+            vocabulary,
+            stop: StopMatcher::new(options.stop),
+            held: options.with_tokens.then(|| HeldTokens::after(echoed)),
+            echo,
+            prompt_logprobs: Vec::new(),
             tokens: 0,
             cached_tokens: 0,
+            logprob_sum: 0.0,
             ready: VecDeque::new(),
         }
     }
 
     /// Takes the next token. Returns whether a stop string ended the answer.
-    fn push(&mut self, token: u32) -> bool {
+    fn push(&mut self, token: u32, logprobs: Option<Box<Logprobs>>) -> bool {
+        self.repeat_prompt();
         self.tokens += 1;
+        if let Some(logprobs) = logprobs {
+            self.logprob_sum += logprobs.logprob;
+            if let Some(held) = &mut self.held {
+                held.push(ScoredToken::new(token, Some(*logprobs), &self.vocabulary));
+            }
+        }
         let text = self.detokenizer.push(token);
         self.push_text(&text)
     }
 
     /// Takes the end: nothing is held back any more.
     fn finish(&mut self, reason: FinishReason) {
+        self.repeat_prompt();
         let text = self.detokenizer.flush();
         if !self.push_text(&text) {
-            let held = self.stop.flush();
-            self.send(held);
+            let rest = self.stop.flush();
+            self.send(rest);
             self.end(reason);
         }
     }
 
+    /// Before the first token. By then all of the prompt is scored.
+    fn repeat_prompt(&mut self) {
+        if let Some(echo) = self.echo.take() {
+            let logprobs = std::mem::take(&mut self.prompt_logprobs);
+            let scored = || echo.scored(logprobs, &self.vocabulary);
+            let tokens = self.held.is_some().then(scored);
+            let text = echo.text().to_owned();
+            self.ready.push_back(Delta::Text(Piece { text, tokens }));
+        }
+    }
+
     fn push_text(&mut self, text: &str) -> bool {
+        if let Some(held) = &mut self.held {
+            held.made(text, !self.detokenizer.is_inside_character());
+        }
         match self.stop.push(text) {
             Matched::Text(text) => {
                 self.send(text);
                 false
             }
             Matched::Stopped(text) => {
-                self.send(text);
+                let tokens = self.held.as_mut().map(|held| held.cut(&text));
+                self.send_piece(Piece { text, tokens });
                 self.end(FinishReason::Stop);
                 true
             }
@@ -167,8 +234,13 @@ impl TextAssembler {
     }
 
     fn send(&mut self, text: String) {
-        if !text.is_empty() {
-            self.ready.push_back(Delta::Text(text));
+        let tokens = self.held.as_mut().map(|held| held.release(&text));
+        self.send_piece(Piece { text, tokens });
+    }
+
+    fn send_piece(&mut self, piece: Piece) {
+        if !piece.text.is_empty() || piece.tokens.as_ref().is_some_and(|t| !t.is_empty()) {
+            self.ready.push_back(Delta::Text(piece));
         }
     }
 
@@ -177,7 +249,15 @@ impl TextAssembler {
             reason,
             completion_tokens: self.tokens,
             cached_tokens: self.cached_tokens,
+            mean_logprob: self.logprob_sum / self.tokens.max(1) as f32,
         }));
+    }
+
+    fn empty_piece(&self) -> Piece {
+        Piece {
+            text: String::new(),
+            tokens: self.held.as_ref().map(|_| Vec::new()),
+        }
     }
 }
 
@@ -194,10 +274,11 @@ mod tests {
             vocabulary.push(&[byte], TokenKind::BYTE);
         }
         vocabulary.push(b"<|x|>", TokenKind::CONTROL);
-        TextAssembler::new(
-            Arc::new(vocabulary),
-            stop.iter().map(|&stop| stop.to_owned()).collect(),
-        )
+        let options = ReplyOptions {
+            stop: stop.iter().map(|&stop| stop.to_owned()).collect(),
+            ..ReplyOptions::default()
+        };
+        TextAssembler::new(Arc::new(vocabulary), options)
     }
 
     fn end(reason: FinishReason, completion_tokens: u32) -> Delta {
@@ -205,6 +286,14 @@ mod tests {
             reason,
             completion_tokens,
             cached_tokens: 0,
+            mean_logprob: 0.0,
+        })
+    }
+
+    fn text(text: &str) -> Delta {
+        Delta::Text(Piece {
+            text: text.to_owned(),
+            tokens: None,
         })
     }
 
@@ -212,10 +301,10 @@ mod tests {
     fn check(stop: &[&str], output: &str, texts: &[&str], last: Delta) {
         let mut assembler = assembler(stop);
         let mut bytes = output.bytes();
-        if !bytes.any(|byte| assembler.push(byte.into())) {
+        if !bytes.any(|byte| assembler.push(byte.into(), None)) {
             assembler.finish(FinishReason::Length);
         }
-        let texts = texts.iter().map(|&text| Delta::Text(text.to_owned()));
+        let texts = texts.iter().map(|piece| text(piece));
         let expected: Vec<Delta> = texts.chain([last]).collect();
         assert_eq!(Vec::from(assembler.ready), expected);
     }
@@ -245,7 +334,7 @@ mod tests {
     #[test]
     fn half_a_character_at_the_end_is_replaced_and_may_stop() {
         let mut assembler = assembler(&["\u{FFFD}"]);
-        assert!(!assembler.push(0xC3));
+        assert!(!assembler.push(0xC3, None));
         assembler.finish(FinishReason::Length);
         assert_eq!(Vec::from(assembler.ready), [end(FinishReason::Stop, 1)]);
     }
@@ -253,7 +342,7 @@ mod tests {
     #[test]
     fn control_tokens_count_but_print_nothing() {
         let mut assembler = assembler(&[]);
-        assert!(!assembler.push(256));
+        assert!(!assembler.push(256, None));
         assembler.finish(FinishReason::Stop);
         assert_eq!(Vec::from(assembler.ready), [end(FinishReason::Stop, 1)]);
     }

@@ -195,11 +195,11 @@ async fn wrong_fields_are_named() {
             json!({"messages": [], "enable_thinking": "yes"}),
             "enable_thinking",
         ),
-        (CHAT, json!({"messages": [], "n": 2}), "n"),
+        (CHAT, json!({"messages": [], "n": "two"}), "n"),
         (COMPLETIONS, json!({}), "prompt"),
         (COMPLETIONS, json!({"prompt": {}}), "prompt"),
         (COMPLETIONS, json!({"prompt": "", "stream": 1}), "stream"),
-        (COMPLETIONS, json!({"prompt": "", "echo": true}), "echo"),
+        (COMPLETIONS, json!({"prompt": "", "echo": 1}), "echo"),
     ] {
         let answer = post_body(path, body.to_string()).await;
         let error = answer.error();

@@ -6,17 +6,22 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{settings::Settings, stream::streamed};
+use super::{
+    dry::DrySettings,
+    settings::Settings,
+    stream::{ChunkWriter, streamed},
+};
 use crate::{
     app::{App, unix_seconds},
-    engine::{self, FinishReason, Generate},
+    engine::{self, DryOptions, FinishReason, Generate, Scoring},
     error::ApiError,
-    model::{LoadedModel, ModelState, PromptError, ServedModel},
+    model::{LoadedModel, ModelState, ServedModel},
     openai::{self, Completion, Usage},
-    reply::{End, Reply},
+    reply::{Echo, End, Piece, Reply, ReplyOptions, merged},
 };
 
 /// How a route writes its choices.
@@ -34,13 +39,20 @@ pub trait Format: 'static {
     const CHUNK_OBJECT: &str;
 
     /// A whole answer.
-    fn whole(text: String, reason: FinishReason) -> Self::Choice;
-    /// What a stream begins with, before there is any text.
-    fn opening() -> Option<Self::ChunkChoice>;
+    fn whole(index: u32, answer: Piece, reason: FinishReason) -> Self::Choice;
+    /// What a choice of a stream begins with, before there is any text.
+    fn opening(index: u32) -> Option<Self::ChunkChoice>;
     /// More text.
-    fn text(text: String) -> Self::ChunkChoice;
+    fn piece(index: u32, piece: Piece) -> Self::ChunkChoice;
     /// The end of the text.
-    fn end(reason: FinishReason) -> Self::ChunkChoice;
+    fn end(index: u32, reason: FinishReason) -> Self::ChunkChoice;
+}
+
+/// A prompt that is ready for the model.
+pub struct Prompt {
+    pub tokens: Vec<u32>,
+    /// If it is to be repeated.
+    pub echo: Option<Echo>,
 }
 
 /// The model of this name, if it answers.
@@ -73,55 +85,179 @@ pub fn loaded<'a>(
 }
 
 /// Does work that takes a while where it holds nobody up.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PromptError> + Send + 'static,
+pub async fn blocking<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, ApiError> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
+        Ok(result) => result.map_err(Into::into),
         Err(error) => Err(ApiError::internal(format!(
             "the prompt could not be made: {error}"
         ))),
     }
 }
 
-/// Generates an answer and sends it, in one piece or in many.
+/// Generates answers to these prompts and sends them, in one piece or in many.
 pub async fn answer<F: Format>(
     app: &App,
     served: &ServedModel,
     model: &LoadedModel,
-    prompt: Vec<u32>,
+    prompts: Vec<Prompt>,
     settings: Settings,
 ) -> Result<Response, ApiError> {
-    let prompt_tokens = prompt.len() as u32;
-    let generation = model.engine.submit(Generate {
-        prompt,
+    let head = Head::new::<F>(served, model);
+    let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len() as u32);
+    let mut tally = Tally::new(prompt_tokens.sum(), settings.best_of);
+    let dry = dry(model, settings.dry.clone()).await?;
+    let replies = replies(app, served, model, prompts, &settings, dry)?;
+    if settings.stream {
+        let choices = replies.len() as u32;
+        let interval = app.server.keep_alive_interval;
+        let chunks = ChunkWriter::new(head, tally, choices, settings.include_usage);
+        return Ok(streamed::<F>(merged(replies), chunks, interval));
+    }
+    let answers = try_join_all(replies.into_iter().map(Reply::collect)).await?;
+    for (index, (_, end)) in (0..).zip(&answers) {
+        tally.add(index, end);
+    }
+    let best = best(answers, &settings);
+    Ok(Json(head.whole::<F>(best, tally.usage())).into_response())
+}
+
+async fn dry(
+    model: &LoadedModel,
+    settings: Option<DrySettings>,
+) -> Result<Option<DryOptions>, ApiError> {
+    let Some(settings) = settings else {
+        return Ok(None);
+    };
+    let vocabulary = model.engine.vocabulary().clone();
+    let options = blocking(move || settings.into_options(&vocabulary)).await?;
+    Ok(Some(options))
+}
+
+/// Submits all generations of a request, or none.
+fn replies(
+    app: &App,
+    served: &ServedModel,
+    model: &LoadedModel,
+    prompts: Vec<Prompt>,
+    settings: &Settings,
+    dry: Option<DryOptions>,
+) -> Result<Vec<Reply>, ApiError> {
+    let best_of = settings.best_of as usize;
+    let (wanted, most) = (prompts.len() * best_of, model.engine.max_queue());
+    if wanted > most {
+        let message = format!(
+            "the request is for {wanted} answers, of which at most {most} may wait: ask for fewer"
+        );
+        return Err(ApiError::invalid(message));
+    }
+    let deadline = app
+        .server
+        .request_timeout
+        .map(|limit| Instant::now() + limit);
+    let requests = (0..wanted as u64).map(|index| Generate {
+        dry: dry.clone(),
+        deadline,
+        ..generate(&prompts[index as usize / best_of], settings, index)
+    });
+    let generations = model.engine.submit_all(requests.collect())?;
+    let replies = generations
+        .into_iter()
+        .enumerate()
+        .map(|(index, generation)| {
+            let prompt = &prompts[index / best_of];
+            let is_first = index % best_of == 0;
+            let prompt_tokens = if is_first { prompt.tokens.len() } else { 0 };
+            let meter = app.metrics.meter(&served.id, prompt_tokens as u32);
+            let options = ReplyOptions {
+                stop: settings.stop.clone(),
+                with_tokens: settings.logprobs.is_some(),
+                echo: prompt.echo.clone(),
+            };
+            Reply::new(
+                generation,
+                model.engine.vocabulary().clone(),
+                options,
+                meter,
+            )
+        });
+    Ok(replies.collect())
+}
+
+/// What to generate as a request's answer of this index.
+fn generate(prompt: &Prompt, settings: &Settings, index: u64) -> Generate {
+    let is_scored = settings.logprobs.is_some() || settings.best_of > settings.n;
+    Generate {
+        prompt: prompt.tokens.clone(),
         max_tokens: settings.max_tokens.unwrap_or(u32::MAX),
         params: settings.params,
-        seed: settings.seed,
+        // The golden ratio keeps the seeds of one request apart from those of another with the next seed.
+        seed: settings
+            .seed
+            .wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         priority: settings.priority,
         cache_prompt: settings.cache_prompt,
-        deadline: app
-            .server
-            .request_timeout
-            .map(|limit| Instant::now() + limit),
-        bias: Vec::new(),
-        scoring: None,
-    })?;
-    let meter = app.metrics.meter(&served.id, prompt_tokens);
-    let vocabulary = model.engine.vocabulary().clone();
-    let reply = Reply::new(generation, vocabulary, settings.stop, meter);
-    let head = Head::new::<F>(&served.id, prompt_tokens);
-    if settings.stream {
-        let deltas = reply.into_stream();
-        return Ok(streamed::<F>(
-            deltas,
-            head,
-            settings.include_usage,
-            app.server.keep_alive_interval,
-        ));
+        deadline: None,
+        bias: settings.bias.clone(),
+        dry: None,
+        scoring: is_scored.then(|| Scoring {
+            top: settings.logprobs.unwrap_or(0),
+            prompt: settings.logprobs.is_some() && prompt.echo.is_some(),
+        }),
     }
-    let (text, end) = reply.collect().await?;
-    Ok(Json(head.whole::<F>(text, end)).into_response())
+}
+
+/// Of the answers to each prompt those whose tokens are the most likely ones in the mean, if more were generated than wanted.
+fn best(answers: Vec<(Piece, End)>, settings: &Settings) -> Vec<(Piece, End)> {
+    if settings.best_of == settings.n {
+        return answers;
+    }
+    let mut rest = answers.into_iter();
+    let mut best = Vec::new();
+    while rest.len() > 0 {
+        let mut group: Vec<_> = rest.by_ref().take(settings.best_of as usize).collect();
+        group.sort_by(|(_, a), (_, b)| b.mean_logprob.total_cmp(&a.mean_logprob));
+        group.truncate(settings.n as usize);
+        best.extend(group);
+    }
+    best
+}
+
+/// What the answers to a request took.
+pub struct Tally {
+    prompt_tokens: u32,
+    cached_tokens: u32,
+    completion_tokens: u32,
+    answers_per_prompt: u32,
+}
+
+impl Tally {
+    /// Before any answer.
+    pub fn new(prompt_tokens: u32, answers_per_prompt: u32) -> Self {
+        Self {
+            prompt_tokens,
+            cached_tokens: 0,
+            completion_tokens: 0,
+            answers_per_prompt,
+        }
+    }
+
+    /// Adds an answer. The prompt counts once: for the first of its answers.
+    pub fn add(&mut self, index: u32, end: &End) {
+        self.completion_tokens += end.completion_tokens;
+        if index.is_multiple_of(self.answers_per_prompt) {
+            self.cached_tokens += end.cached_tokens;
+        }
+    }
+
+    pub fn usage(&self) -> Usage {
+        Usage::new(
+            self.prompt_tokens,
+            self.cached_tokens,
+            self.completion_tokens,
+        )
+    }
 }
 
 /// What all parts of one answer have in common.
@@ -129,23 +265,23 @@ pub struct Head {
     pub id: String,
     pub created: u64,
     pub model: String,
-    pub prompt_tokens: u32,
+    pub system_fingerprint: String,
 }
 
 impl Head {
-    fn new<F: Format>(model: &str, prompt_tokens: u32) -> Self {
+    fn new<F: Format>(served: &ServedModel, model: &LoadedModel) -> Self {
         Self {
             id: format!("{}{}", F::ID_PREFIX, Uuid::new_v4().simple()),
             created: unix_seconds(),
-            model: model.to_owned(),
-            prompt_tokens,
+            model: served.id.clone(),
+            system_fingerprint: model.fingerprint.clone(),
         }
     }
 
-    fn whole<F: Format>(self, text: String, end: End) -> Completion<F::Choice> {
-        let usage = Usage::new(self.prompt_tokens, end.cached_tokens, end.completion_tokens);
-        let choices = vec![F::whole(text, end.reason)];
-        self.completion(F::OBJECT, choices, Some(Some(usage)))
+    fn whole<F: Format>(self, answers: Vec<(Piece, End)>, usage: Usage) -> Completion<F::Choice> {
+        let answers = (0..).zip(answers);
+        let choices = answers.map(|(index, (answer, end))| F::whole(index, answer, end.reason));
+        self.completion(F::OBJECT, choices.collect(), Some(Some(usage)))
     }
 
     /// An answer or a chunk of it.
@@ -160,6 +296,7 @@ impl Head {
             object,
             created: self.created,
             model: self.model.clone(),
+            system_fingerprint: self.system_fingerprint.clone(),
             choices,
             usage,
         }
@@ -178,34 +315,80 @@ impl From<engine::FinishReason> for openai::FinishReason {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tenon_plugin_api::SamplingDefaults;
 
     use super::{super::chat_completions::Chat, *};
+    use crate::openai::GenerationParameters;
 
-    #[test]
-    fn a_whole_answer_has_its_usage() {
+    fn answer(text: &str, mean_logprob: f32) -> (Piece, End) {
+        let piece = Piece {
+            text: text.to_owned(),
+            tokens: None,
+        };
         let end = End {
             reason: FinishReason::Stop,
             completion_tokens: 3,
-            cached_tokens: 0,
+            cached_tokens: 1,
+            mean_logprob,
         };
+        (piece, end)
+    }
+
+    #[test]
+    fn a_whole_answer_has_its_usage() {
         let head = Head {
             id: "x".to_owned(),
             created: 1,
             model: "m".to_owned(),
-            prompt_tokens: 2,
+            system_fingerprint: "fp".to_owned(),
         };
-        let answer = serde_json::to_value(head.whole::<Chat>("Hi".to_owned(), end)).unwrap();
-        let expected = json!({
-            "id": "x", "object": "chat.completion", "created": 1, "model": "m",
-            "choices": [{
-                "index": 0,
-                "message": {"role": "assistant", "content": "Hi", "refusal": null},
+        let answers = vec![answer("Hi", 0.0), answer("Ho", 0.0)];
+        let mut tally = Tally::new(2, 2);
+        tally.add(0, &answers[0].1);
+        tally.add(1, &answers[1].1);
+        let answer = head.whole::<Chat>(answers, tally.usage());
+        let answer = serde_json::to_value(answer).unwrap();
+        let choice = |index, text| {
+            json!({
+                "index": index,
+                "message": {"role": "assistant", "content": text, "refusal": null},
                 "logprobs": null,
                 "finish_reason": "stop",
-            }],
-            "usage": {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5,
-                "prompt_tokens_details": {"cached_tokens": 0}},
+            })
+        };
+        let expected = json!({
+            "id": "x", "object": "chat.completion", "created": 1, "model": "m", "system_fingerprint": "fp",
+            "choices": [choice(0, "Hi"), choice(1, "Ho")],
+            "usage": {"prompt_tokens": 2, "completion_tokens": 6, "total_tokens": 8,
+                "prompt_tokens_details": {"cached_tokens": 1}},
         });
         assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn the_likeliest_answers_to_each_prompt_are_the_best() {
+        let parameters = GenerationParameters {
+            n: Some(2),
+            ..GenerationParameters::default()
+        };
+        let mut settings = Settings::new(&parameters, &SamplingDefaults::default(), 10).unwrap();
+        let answers = || {
+            [
+                ("a", -3.0),
+                ("b", -1.0),
+                ("c", -2.0),
+                ("d", -9.0),
+                ("e", -8.0),
+                ("f", -10.0),
+            ]
+        };
+        let best = |settings: &Settings| -> Vec<String> {
+            let answers = answers().map(|(text, mean)| answer(text, mean));
+            let best = super::best(answers.to_vec(), settings).into_iter();
+            best.map(|(piece, _)| piece.text).collect()
+        };
+        assert_eq!(best(&settings), ["a", "b", "c", "d", "e", "f"]);
+        settings.best_of = 3;
+        assert_eq!(best(&settings), ["b", "c", "e", "d"]);
     }
 }

@@ -50,7 +50,7 @@ pub fn read<T: DeserializeOwned>(fields: &Value) -> Result<T, ApiError> {
                 };
                 ApiError::invalid_parameter(&param, format!("'{param}' is missing"))
             }
-            None => ApiError::invalid_parameter(&path, format!("'{path}' is wrong: {error}")),
+            None => ApiError::invalid_parameter(&path, wrong_value(&path, &error)),
         }
     })
 }
@@ -86,4 +86,78 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
 /// serde gives the name of a missing field only in its message.
 fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
+}
+
+/// Says what serde says, without the names of Rust's types.
+fn wrong_value(path: &str, error: &str) -> String {
+    let Some((found, expected)) = error.split_once("expected ") else {
+        return format!("'{path}' is wrong: {error}");
+    };
+    let expected = match expected {
+        "f32" | "f64" => "a number",
+        "i32" | "i64" => "a whole number",
+        "u32" | "u64" | "usize" => "a whole number from 0 on",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        structure if structure.starts_with("struct ") => "an object",
+        other => other,
+    };
+    let found = found.trim_end_matches(", ");
+    match found.split_once(": ").map_or(found, |(_, found)| found) {
+        "" => format!("'{path}' must be {expected}"),
+        "map" => format!("'{path}' must be {expected}, not an object"),
+        "sequence" => format!("'{path}' must be {expected}, not a list"),
+        found => format!("'{path}' must be {expected}, not {found}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::openai::{CompletionRequest, GenerationParameters};
+
+    #[track_caller]
+    fn check<T: DeserializeOwned>(fields: Value, expected: &str) {
+        let error = read::<T>(&fields).map(drop).unwrap_err();
+        assert_eq!(error.into_envelope().error.message, expected);
+    }
+
+    #[test]
+    fn errors_name_no_types_of_rust() {
+        for (fields, expected) in [
+            (
+                json!({"temperature": "hot"}),
+                "'temperature' must be a number, not string \"hot\"",
+            ),
+            (
+                json!({"max_tokens": -1}),
+                "'max_tokens' must be a whole number from 0 on, not integer `-1`",
+            ),
+            (
+                json!({"seed": {}}),
+                "'seed' must be a whole number, not an object",
+            ),
+            (
+                json!({"stream": [1]}),
+                "'stream' must be a boolean, not a list",
+            ),
+            (
+                json!({"stop": 1}),
+                "'stop' must be a string or a list of strings",
+            ),
+            (
+                json!({"logit_bias": [1]}),
+                "'logit_bias' must be an object, not a list",
+            ),
+            (
+                json!({"stream_options": 1}),
+                "'stream_options' must be an object, not integer `1`",
+            ),
+        ] {
+            check::<GenerationParameters>(fields, expected);
+        }
+        check::<CompletionRequest>(json!({}), "'prompt' is missing");
+    }
 }

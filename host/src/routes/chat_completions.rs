@@ -4,10 +4,10 @@ use axum::{extract::State, response::Response};
 use serde_json::Value;
 
 use super::{
-    answer::{Format, answer, blocking, loaded},
+    answer::{Format, Prompt, answer, blocking, loaded},
     body::{Body, RequestBody, read},
-    messages,
-    settings::Settings,
+    logprobs, messages,
+    settings::{self, Settings},
     unsupported,
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         GenerationParameters, Role,
     },
+    reply::Piece,
 };
 
 /// Answers a conversation.
@@ -60,6 +61,20 @@ use crate::{
                     "stop": ["\n\n"],
                 }),
             )),
+            ("Choices" = (
+                summary = "Several answers, with the log-probabilities of their tokens",
+                value = json!({
+                    "model": "",
+                    "messages": [{"role": "user", "content": "Name a color."}],
+                    "max_tokens": 8,
+                    "n": 2,
+                    "seed": 1,
+                    "logprobs": true,
+                    "top_logprobs": 3,
+                    "logit_bias": {"50": -100},
+                    "dry_multiplier": 0.8,
+                }),
+            )),
             ("Stream" = (
                 summary = "A stream that ends with its usage",
                 value = json!({
@@ -82,6 +97,7 @@ use crate::{
                     "object": "chat.completion",
                     "created": 1767225600,
                     "model": "SmolLM2-135M-Instruct",
+                    "system_fingerprint": "fp_c7d1a3b5e9f02468",
                     "choices": [{
                         "index": 0,
                         "message": {
@@ -99,6 +115,7 @@ use crate::{
                     "object": "chat.completion.chunk",
                     "created": 1767225600,
                     "model": "SmolLM2-135M-Instruct",
+                    "system_fingerprint": "fp_c7d1a3b5e9f02468",
                     "choices": [{
                         "index": 0,
                         "delta": {"content": "The"},
@@ -118,11 +135,15 @@ pub async fn chat_completions(
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
-    let settings = Settings::new(&request.parameters, &model.engine.info().sampling)?;
+    let info = model.engine.info();
+    settings::refuse_no_tokens(&request.parameters)?;
+    let mut settings = Settings::new(&request.parameters, &info.sampling, info.vocab_size)?;
+    settings.logprobs = wanted_logprobs(&request)?;
     let chat = messages::chat(request)?;
     let encoder = model.clone();
-    let prompt = blocking(move || encoder.encode_chat(&chat)).await?;
-    answer::<Chat>(&app, served, &model, prompt, settings).await
+    let tokens = blocking(move || encoder.encode_chat(&chat)).await?;
+    let prompts = vec![Prompt { tokens, echo: None }];
+    answer::<Chat>(&app, served, &model, prompts, settings).await
 }
 
 impl RequestBody for ChatCompletionRequest {
@@ -144,45 +165,64 @@ impl Format for Chat {
     const OBJECT: &str = "chat.completion";
     const CHUNK_OBJECT: &str = "chat.completion.chunk";
 
-    fn whole(content: String, reason: FinishReason) -> ChatChoice {
+    fn whole(index: u32, answer: Piece, reason: FinishReason) -> ChatChoice {
         ChatChoice {
-            index: 0,
+            index,
             message: ChatMessage {
                 role: Role::Assistant,
-                content: Some(content),
+                content: Some(answer.text),
                 refusal: None,
             },
-            logprobs: None,
+            logprobs: answer.tokens.map(logprobs::for_chat),
             finish_reason: reason.into(),
         }
     }
 
-    fn opening() -> Option<ChatChunkChoice> {
+    fn opening(index: u32) -> Option<ChatChunkChoice> {
         let delta = ChatDelta {
             role: Some(Role::Assistant),
             content: Some(String::new()),
         };
-        Some(chunk(delta, None))
+        Some(chunk(index, delta))
     }
 
-    fn text(content: String) -> ChatChunkChoice {
+    fn piece(index: u32, piece: Piece) -> ChatChunkChoice {
         let delta = ChatDelta {
             role: None,
-            content: Some(content),
+            content: Some(piece.text),
         };
-        chunk(delta, None)
+        ChatChunkChoice {
+            logprobs: piece.tokens.map(logprobs::for_chat),
+            ..chunk(index, delta)
+        }
     }
 
-    fn end(reason: FinishReason) -> ChatChunkChoice {
-        chunk(ChatDelta::default(), Some(reason))
+    fn end(index: u32, reason: FinishReason) -> ChatChunkChoice {
+        ChatChunkChoice {
+            finish_reason: Some(reason.into()),
+            ..chunk(index, ChatDelta::default())
+        }
     }
 }
 
-fn chunk(delta: ChatDelta, reason: Option<FinishReason>) -> ChatChunkChoice {
+fn chunk(index: u32, delta: ChatDelta) -> ChatChunkChoice {
     ChatChunkChoice {
-        index: 0,
+        index,
         delta,
         logprobs: None,
-        finish_reason: reason.map(Into::into),
+        finish_reason: None,
+    }
+}
+
+/// How many of the most likely tokens to give, if any log-probabilities are wanted.
+fn wanted_logprobs(request: &ChatCompletionRequest) -> Result<Option<u32>, ApiError> {
+    let top = settings::top_logprobs("top_logprobs", request.top_logprobs)?.unwrap_or(0);
+    match request.logprobs.unwrap_or(false) {
+        true => Ok(Some(top)),
+        false if top == 0 => Ok(None),
+        false => Err(ApiError::invalid_parameter(
+            "top_logprobs",
+            "'top_logprobs' is only allowed with \"logprobs\": true",
+        )),
     }
 }

@@ -2,19 +2,23 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use serde_json::Value;
+use tenon_plugin_api::ModelInfo;
 
 use super::{
-    answer::{Format, answer, blocking, loaded},
+    answer::{Format, Prompt, answer, blocking, loaded},
     body::{Body, RequestBody, read},
-    settings::Settings,
+    logprobs,
+    settings::{self, Settings},
     unsupported,
 };
 use crate::{
     app::App,
     engine::FinishReason,
     error::{AnyError, ApiError, GenerationError, ModelError},
-    model::LoadedModel,
-    openai::{Completion, CompletionChoice, CompletionRequest, GenerationParameters, Prompt},
+    model::{LoadedModel, PromptError},
+    openai::{self, Completion, CompletionChoice, CompletionRequest, GenerationParameters},
+    prompt::{GapTokens, encode_part},
+    reply::{Echo, Piece},
 };
 
 /// As many as OpenAI's.
@@ -36,6 +40,26 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
                     "model": "",
                     "prompt": "Once upon a time",
                     "max_tokens": 16,
+                }),
+            )),
+            ("Echo" = (
+                summary = "How likely a text is: nothing is generated",
+                value = json!({
+                    "model": "",
+                    "prompt": "The sky is blue.",
+                    "echo": true,
+                    "logprobs": 2,
+                    "max_tokens": 0,
+                }),
+            )),
+            ("Prompts" = (
+                summary = "Two prompts, with the best of three answers to each",
+                value = json!({
+                    "model": "",
+                    "prompt": ["Red, green,", "One, two,"],
+                    "max_tokens": 8,
+                    "best_of": 3,
+                    "seed": 1,
                 }),
             )),
             ("Stream" = (
@@ -60,6 +84,7 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
                     "object": "text_completion",
                     "created": 1767225600,
                     "model": "SmolLM2-135M-Instruct",
+                    "system_fingerprint": "fp_c7d1a3b5e9f02468",
                     "choices": [{
                         "text": ", in a small village,",
                         "index": 0,
@@ -73,6 +98,7 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
                     "object": "text_completion",
                     "created": 1767225600,
                     "model": "SmolLM2-135M-Instruct",
+                    "system_fingerprint": "fp_c7d1a3b5e9f02468",
                     "choices": [{
                         "text": ", in",
                         "index": 0,
@@ -92,10 +118,27 @@ pub async fn completions(
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
-    let mut settings = Settings::new(&request.parameters, &model.engine.info().sampling)?;
-    settings.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
-    let prompt = tokens(&model, request.prompt).await?;
-    answer::<Text>(&app, served, &model, prompt, settings).await
+    let settings = settings(&request, model.engine.info())?;
+    let sources = sources(request.prompt);
+    let is_echoed = request.echo.unwrap_or(false);
+    let suffix = request.suffix.filter(|suffix| !suffix.is_empty());
+    if is_echoed && suffix.is_some() {
+        let message = "'suffix' is not possible with \"echo\": true";
+        return Err(ApiError::invalid_parameter("suffix", message));
+    }
+    let encoder = model.clone();
+    let prompts = blocking(move || {
+        let encode = |source| match &suffix {
+            Some(suffix) => encode_gap(&encoder, source, suffix),
+            None => encode(&encoder, source, is_echoed),
+        };
+        sources
+            .into_iter()
+            .map(encode)
+            .collect::<Result<_, ApiError>>()
+    });
+    let prompts = prompts.await?;
+    answer::<Text>(&app, served, &model, prompts, settings).await
 }
 
 impl RequestBody for CompletionRequest {
@@ -106,45 +149,86 @@ impl RequestBody for CompletionRequest {
     }
 }
 
-async fn tokens(model: &Arc<LoadedModel>, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
-    match single(prompt)? {
-        Single::Tokens(tokens) => check_tokens(tokens, model.engine.info().vocab_size),
-        Single::Text(text) => {
-            let model = model.clone();
-            blocking(move || model.encode_text(&text)).await
-        }
+fn settings(request: &CompletionRequest, info: &ModelInfo) -> Result<Settings, ApiError> {
+    let parameters = &request.parameters;
+    let mut settings = Settings::new(parameters, &info.sampling, info.vocab_size)?;
+    settings.logprobs = settings::top_logprobs("logprobs", request.logprobs)?;
+    if !request.echo.unwrap_or(false) {
+        settings::refuse_no_tokens(parameters)?;
     }
+    settings.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
+    let n = settings.n;
+    let best_of = settings::count("best_of", request.best_of)?.unwrap_or(n);
+    let problem = match best_of {
+        best_of if best_of < n => "'best_of' must be at least 'n'",
+        best_of if best_of > n && settings.stream => {
+            "'best_of' is not possible with \"stream\": true"
+        }
+        _ => {
+            settings.best_of = best_of;
+            return Ok(settings);
+        }
+    };
+    Err(ApiError::invalid_parameter("best_of", problem))
 }
 
+/// A prompt as it was sent.
 #[derive(Debug, PartialEq)]
-enum Single {
+enum Source {
     Text(String),
     Tokens(Vec<u32>),
 }
 
-fn single(prompt: Prompt) -> Result<Single, ApiError> {
+fn sources(prompt: openai::Prompt) -> Vec<Source> {
     match prompt {
-        Prompt::Text(text) => Ok(Single::Text(text)),
-        Prompt::Tokens(tokens) => Ok(Single::Tokens(tokens)),
-        Prompt::Texts(texts) => only(texts).map(Single::Text),
-        Prompt::TokenLists(lists) => only(lists).map(Single::Tokens),
+        openai::Prompt::Text(text) => vec![Source::Text(text)],
+        openai::Prompt::Tokens(tokens) => vec![Source::Tokens(tokens)],
+        openai::Prompt::Texts(texts) => texts.into_iter().map(Source::Text).collect(),
+        openai::Prompt::TokenLists(lists) => lists.into_iter().map(Source::Tokens).collect(),
     }
 }
 
-fn only<T>(prompts: Vec<T>) -> Result<T, ApiError> {
-    let [prompt] = <[T; 1]>::try_from(prompts).map_err(|prompts| {
-        let message = format!(
-            "'prompt' has {} prompts: send one for each request",
-            prompts.len()
-        );
-        ApiError::unsupported("prompt", message)
-    })?;
-    Ok(prompt)
+fn encode(model: &LoadedModel, source: Source, is_echoed: bool) -> Result<Prompt, ApiError> {
+    let (tokens, text) = match source {
+        Source::Tokens(tokens) => (tokens, None),
+        Source::Text(text) => (model.encode_text(&text)?, Some(text)),
+    };
+    check_tokens(&tokens, model.engine.info().vocab_size)?;
+    let echo = is_echoed.then(|| match text {
+        Some(text) => Echo::of_text(text, tokens.clone()),
+        None => Echo::of_tokens(tokens.clone(), model.engine.vocabulary()),
+    });
+    Ok(Prompt { tokens, echo })
 }
 
-fn check_tokens(tokens: Vec<u32>, vocab_size: u32) -> Result<Vec<u32>, ApiError> {
+/// A prompt that asks for what is between the source and the suffix.
+fn encode_gap(model: &LoadedModel, source: Source, suffix: &str) -> Result<Prompt, ApiError> {
+    let engine = &model.engine;
+    let gap = GapTokens::find(engine.vocabulary()).ok_or_else(|| {
+        let message = "'suffix' needs a model that is trained to fill a gap, and this one has no tokens for that: leave it out";
+        ApiError::unsupported("suffix", message)
+    })?;
+    let before = match source {
+        Source::Tokens(tokens) => tokens,
+        Source::Text(text) => encode_part(&text, engine).map_err(PromptError::from)?,
+    };
+    check_range(&before, engine.info().vocab_size)?;
+    let tokens = gap.prompt(&before, suffix, engine.info().bos, engine);
+    let tokens = tokens.map_err(PromptError::from)?;
+    Ok(Prompt { tokens, echo: None })
+}
+
+fn check_tokens(tokens: &[u32], vocab_size: u32) -> Result<(), ApiError> {
+    if tokens.is_empty() {
+        let message = "'prompt' is empty: send at least one token";
+        return Err(ApiError::invalid_parameter("prompt", message));
+    }
+    check_range(tokens, vocab_size)
+}
+
+fn check_range(tokens: &[u32], vocab_size: u32) -> Result<(), ApiError> {
     match tokens.iter().find(|&&token| token >= vocab_size) {
-        None => Ok(tokens),
+        None => Ok(()),
         Some(token) => {
             let last = vocab_size.saturating_sub(1);
             let message =
@@ -165,64 +249,79 @@ impl Format for Text {
     const OBJECT: &str = "text_completion";
     const CHUNK_OBJECT: &str = "text_completion";
 
-    fn whole(text: String, reason: FinishReason) -> CompletionChoice {
-        choice(text, Some(reason))
+    fn whole(index: u32, answer: Piece, reason: FinishReason) -> CompletionChoice {
+        CompletionChoice {
+            finish_reason: Some(reason.into()),
+            ..Self::piece(index, answer)
+        }
     }
 
-    fn opening() -> Option<CompletionChoice> {
+    fn opening(_index: u32) -> Option<CompletionChoice> {
         None
     }
 
-    fn text(text: String) -> CompletionChoice {
-        choice(text, None)
+    fn piece(index: u32, piece: Piece) -> CompletionChoice {
+        CompletionChoice {
+            text: piece.text,
+            index,
+            logprobs: piece.tokens.map(logprobs::for_completion),
+            finish_reason: None,
+        }
     }
 
-    fn end(reason: FinishReason) -> CompletionChoice {
-        choice(String::new(), Some(reason))
-    }
-}
-
-fn choice(text: String, reason: Option<FinishReason>) -> CompletionChoice {
-    CompletionChoice {
-        text,
-        index: 0,
-        logprobs: None,
-        finish_reason: reason.map(Into::into),
+    fn end(index: u32, reason: FinishReason) -> CompletionChoice {
+        Self::whole(index, Piece::default(), reason)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     #[test]
-    fn each_form_of_a_single_prompt_is_read() {
-        let text = Single::Text("a".to_owned());
-        let tokens = Single::Tokens(vec![1, 2]);
+    fn each_form_of_a_prompt_is_read() {
+        let text = |text: &str| Source::Text(text.to_owned());
         for (form, expected) in [
-            (json!("a"), &text),
-            (json!(["a"]), &text),
-            (json!([1, 2]), &tokens),
-            (json!([[1, 2]]), &tokens),
-            (json!([]), &Single::Tokens(vec![])),
+            (json!("a"), vec![text("a")]),
+            (json!(["a", "b"]), vec![text("a"), text("b")]),
+            (json!([1, 2]), vec![Source::Tokens(vec![1, 2])]),
+            (
+                json!([[1, 2], [3]]),
+                vec![Source::Tokens(vec![1, 2]), Source::Tokens(vec![3])],
+            ),
+            (json!([]), vec![Source::Tokens(vec![])]),
         ] {
             let prompt = serde_json::from_value(form).unwrap();
-            assert_eq!(single(prompt).unwrap(), *expected);
+            assert_eq!(sources(prompt), expected);
         }
     }
 
     #[test]
-    fn several_prompts_are_refused() {
-        for form in [json!(["a", "b"]), json!([[1], [2]])] {
-            assert!(single(serde_json::from_value(form).unwrap()).is_err());
-        }
+    fn a_prompt_has_tokens_that_the_vocabulary_has() {
+        assert!(check_tokens(&[0, 9], 10).is_ok());
+        assert!(check_tokens(&[0, 10], 10).is_err());
+        assert!(check_tokens(&[], 10).is_err());
+    }
+
+    fn best_of(fields: Value) -> Result<(u32, u32), Option<String>> {
+        let mut request = fields;
+        request["prompt"] = json!("a");
+        let info = ModelInfo::default();
+        let settings = settings(&serde_json::from_value(request).unwrap(), &info);
+        let settings = settings.map_err(|error| error.into_envelope().error.param)?;
+        Ok((settings.n, settings.best_of))
     }
 
     #[test]
-    fn tokens_beyond_the_vocabulary_are_refused() {
-        assert_eq!(check_tokens(vec![0, 9], 10).unwrap(), [0, 9]);
-        assert!(check_tokens(vec![0, 10], 10).is_err());
+    fn the_best_are_chosen_from_at_least_as_many() {
+        assert_eq!(best_of(json!({})), Ok((1, 1)));
+        assert_eq!(best_of(json!({"n": 3})), Ok((3, 3)));
+        assert_eq!(best_of(json!({"n": 2, "best_of": 5})), Ok((2, 5)));
+        assert_eq!(best_of(json!({"best_of": 1, "stream": true})), Ok((1, 1)));
+        let refused = Err(Some("best_of".to_owned()));
+        assert_eq!(best_of(json!({"n": 3, "best_of": 2})), refused);
+        assert_eq!(best_of(json!({"best_of": 2, "stream": true})), refused);
     }
 }

@@ -1,5 +1,6 @@
 //! One file for each route; what they share is in `body.rs` (what comes in), `settings.rs` and `messages.rs` (what it means)
-//! and `answer.rs` and `stream.rs` (what goes out).
+//! and `answer.rs`, `stream.rs` and `logprobs.rs`
+//! (what goes out).
 
 mod answer;
 pub mod apply_template;
@@ -8,8 +9,10 @@ pub mod chat_completions;
 pub mod completions;
 pub mod detokenize;
 pub mod docs;
+mod dry;
 pub mod embeddings;
 pub mod health;
+mod logprobs;
 mod messages;
 pub mod metrics;
 pub mod models;

@@ -9,57 +9,65 @@ use axum::response::{
 use futures_util::{Stream, StreamExt, future::ready, stream};
 use serde::Serialize;
 
-use super::answer::{Format, Head};
-use crate::{
-    engine::Failure,
-    error::ApiError,
-    openai::Usage,
-    reply::{Delta, End},
-};
+use super::answer::{Format, Head, Tally};
+use crate::{engine::Failure, error::ApiError, reply::Delta};
 
 type SseResult = Result<Event, axum::Error>;
 
-/// Sends an answer in pieces. While there is none, it sends comments.
+/// Sends answers in pieces, each with the index of its answer. While there are none, it sends comments.
 pub fn streamed<F: Format>(
-    deltas: impl Stream<Item = Result<Delta, Failure>> + Send + 'static,
-    head: Head,
-    include_usage: bool,
+    deltas: impl Stream<Item = (u32, Result<Delta, Failure>)> + Send + 'static,
+    chunks: ChunkWriter,
     keep_alive: Duration,
 ) -> Response {
     let keep_alive = KeepAlive::new().interval(keep_alive).text("ping");
-    let sse = Sse::new(events::<F>(deltas, head, include_usage)).keep_alive(keep_alive);
+    let sse = Sse::new(events::<F>(deltas, chunks)).keep_alive(keep_alive);
     // nginx would collect a stream before it passes it on.
     ([("x-accel-buffering", "no")], sse).into_response()
 }
 
 fn events<F: Format>(
-    deltas: impl Stream<Item = Result<Delta, Failure>> + Send + 'static,
-    head: Head,
-    include_usage: bool,
+    deltas: impl Stream<Item = (u32, Result<Delta, Failure>)> + Send + 'static,
+    mut chunks: ChunkWriter,
 ) -> impl Stream<Item = SseResult> + Send + 'static {
-    let chunks = ChunkWriter {
-        head,
-        include_usage,
-    };
-    let opening = F::opening().map(|choice| chunks.choice::<F>(choice));
-    let rest = deltas.flat_map(move |delta| stream::iter(chunks.write::<F>(delta)));
+    let openings = (0..chunks.open).filter_map(F::opening);
+    let openings: Vec<_> = openings.map(|choice| chunks.choice::<F>(choice)).collect();
+    let write = move |(index, delta)| stream::iter(chunks.write::<F>(index, delta));
     let done = stream::once(ready(Ok(Event::default().data("[DONE]"))));
-    stream::iter(opening).chain(rest).chain(done)
+    stream::iter(openings)
+        .chain(deltas.flat_map(write))
+        .chain(done)
 }
 
 /// Writes the chunks of one stream.
-struct ChunkWriter {
+pub struct ChunkWriter {
     head: Head,
+    tally: Tally,
     include_usage: bool,
+    /// Answers that are not at their end.
+    open: u32,
 }
 
 impl ChunkWriter {
-    fn write<F: Format>(&self, delta: Result<Delta, Failure>) -> Vec<SseResult> {
+    /// For a stream of this many answers.
+    pub fn new(head: Head, tally: Tally, answers: u32, include_usage: bool) -> Self {
+        Self {
+            head,
+            tally,
+            include_usage,
+            open: answers,
+        }
+    }
+
+    fn write<F: Format>(&mut self, index: u32, delta: Result<Delta, Failure>) -> Vec<SseResult> {
         match delta {
-            Ok(Delta::Text(text)) => vec![self.choice::<F>(F::text(text))],
+            Ok(Delta::Text(piece)) => vec![self.choice::<F>(F::piece(index, piece))],
             Ok(Delta::End(end)) => {
-                let mut last = vec![self.choice::<F>(F::end(end.reason))];
-                last.extend(self.include_usage.then(|| self.usage::<F>(end)));
+                self.open -= 1;
+                self.tally.add(index, &end);
+                let mut last = vec![self.choice::<F>(F::end(index, end.reason))];
+                let is_last = self.open == 0 && self.include_usage;
+                last.extend(is_last.then(|| self.usage::<F>()));
                 last
             }
             Err(error) => vec![event(ApiError::from(error).into_envelope())],
@@ -71,12 +79,8 @@ impl ChunkWriter {
         event(self.head.completion(F::CHUNK_OBJECT, vec![choice], usage))
     }
 
-    fn usage<F: Format>(&self, end: End) -> SseResult {
-        let usage = Usage::new(
-            self.head.prompt_tokens,
-            end.cached_tokens,
-            end.completion_tokens,
-        );
+    fn usage<F: Format>(&self) -> SseResult {
+        let usage = self.tally.usage();
         let choices = Vec::<F::ChunkChoice>::new();
         event(
             self.head
@@ -96,19 +100,25 @@ mod tests {
     use tenon_plugin_api::Error;
 
     use super::{super::chat_completions::Chat, super::completions::Text, *};
-    use crate::engine::FinishReason;
+    use crate::{
+        engine::FinishReason,
+        reply::{End, Piece},
+    };
 
     fn head() -> Head {
         Head {
             id: "x".to_owned(),
             created: 1,
             model: "m".to_owned(),
-            prompt_tokens: 2,
+            system_fingerprint: "fp".to_owned(),
         }
     }
 
     fn text(text: &str) -> Result<Delta, Failure> {
-        Ok(Delta::Text(text.to_owned()))
+        Ok(Delta::Text(Piece {
+            text: text.to_owned(),
+            tokens: None,
+        }))
     }
 
     fn end() -> Result<Delta, Failure> {
@@ -116,12 +126,22 @@ mod tests {
             reason: FinishReason::Length,
             completion_tokens: 3,
             cached_tokens: 1,
+            mean_logprob: 0.0,
         }))
     }
 
     async fn stream_text<F: Format>(deltas: Vec<Result<Delta, Failure>>, usage: bool) -> String {
-        let keep_alive = Duration::from_secs(10);
-        let response = streamed::<F>(stream::iter(deltas), head(), usage, keep_alive);
+        let deltas = deltas.into_iter().map(|delta| (0, delta)).collect();
+        stream_texts::<F>(1, deltas, usage).await
+    }
+
+    async fn stream_texts<F: Format>(
+        answers: u32,
+        deltas: Vec<(u32, Result<Delta, Failure>)>,
+        usage: bool,
+    ) -> String {
+        let chunks = ChunkWriter::new(head(), Tally::new(2, answers), answers, usage);
+        let response = streamed::<F>(stream::iter(deltas), chunks, Duration::from_secs(10));
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-cache");
         assert_eq!(response.headers()["x-accel-buffering"], "no");
@@ -136,7 +156,7 @@ mod tests {
 
     fn chat_chunk(delta: Value, reason: Value) -> Value {
         json!({
-            "id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m",
+            "id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "system_fingerprint": "fp",
             "choices": [{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}],
         })
     }
@@ -178,11 +198,41 @@ mod tests {
         let stream = stream_text::<Text>(vec![text("Hi"), end()], false).await;
         let chunk = |text: &str, reason: Value| {
             json!({
-                "id": "x", "object": "text_completion", "created": 1, "model": "m",
+                "id": "x", "object": "text_completion", "created": 1, "model": "m", "system_fingerprint": "fp",
                 "choices": [{"text": text, "index": 0, "logprobs": null, "finish_reason": reason}],
             })
         };
         let expected = events_of(&[chunk("Hi", json!(null)), chunk("", json!("length"))]);
+        assert_eq!(stream, expected);
+    }
+
+    #[tokio::test]
+    async fn several_answers_have_their_index_and_one_usage() {
+        let deltas = vec![(1, text("b")), (0, text("a")), (1, end()), (0, end())];
+        let stream = stream_texts::<Text>(2, deltas, true).await;
+        let chunk = |choices: Value, usage: Value| {
+            json!({
+                "id": "x", "object": "text_completion", "created": 1, "model": "m", "system_fingerprint": "fp",
+                "choices": choices,
+                "usage": usage,
+            })
+        };
+        let choice = |index: u32, text: &str, reason: Value| {
+            let choice =
+                json!([{"text": text, "index": index, "logprobs": null, "finish_reason": reason}]);
+            chunk(choice, json!(null))
+        };
+        let usage = json!({
+            "prompt_tokens": 2, "completion_tokens": 6, "total_tokens": 8,
+            "prompt_tokens_details": {"cached_tokens": 1},
+        });
+        let expected = events_of(&[
+            choice(1, "b", json!(null)),
+            choice(0, "a", json!(null)),
+            choice(1, "", json!("length")),
+            choice(0, "", json!("length")),
+            chunk(json!([]), usage),
+        ]);
         assert_eq!(stream, expected);
     }
 
@@ -201,9 +251,10 @@ mod tests {
     async fn a_waiting_stream_sends_comments() {
         let deltas = stream::once(async {
             tokio::time::sleep(Duration::from_millis(2500)).await;
-            end()
+            (0, end())
         });
-        let response = streamed::<Text>(deltas, head(), false, Duration::from_secs(1));
+        let chunks = ChunkWriter::new(head(), Tally::new(2, 1), 1, false);
+        let response = streamed::<Text>(deltas, chunks, Duration::from_secs(1));
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let body = String::from_utf8(body.into()).unwrap();
         assert!(body.starts_with(": ping\n\n: ping\n\ndata: {"), "{body}");

@@ -4,20 +4,16 @@ use crate::error::ApiError;
 
 /// A known parameter that this server does not implement, and the values that ask for nothing (null never does).
 ///
-/// Implementing a parameter deletes its line. Parameters that may be ignored by their meaning are not here: `user`, `store`,
-/// `metadata`, `service_tier`, `safety_identifier`, `prompt_cache_key`, `prediction`, `parallel_tool_calls` …
+/// Implementing a parameter deletes its line. Parameters that may be ignored by their meaning are not here:
+/// `safety_identifier`, `prompt_cache_key`, `prediction` …
 type Unsupported = (&'static str, &'static [&'static str]);
 
 const COMMON: &[Unsupported] = &[
-    ("n", &["1"]),
-    ("logit_bias", &["{}"]),
     ("response_format", &[r#"{"type":"text"}"#]),
     ("grammar", &[]),
 ];
 
 const CHAT: &[Unsupported] = &[
-    ("logprobs", &["false"]),
-    ("top_logprobs", &["0"]),
     ("tools", &["[]"]),
     ("tool_choice", &[r#""none""#, r#""auto""#]),
     ("functions", &["[]"]),
@@ -28,13 +24,6 @@ const CHAT: &[Unsupported] = &[
     ("web_search_options", &[]),
 ];
 
-const COMPLETIONS: &[Unsupported] = &[
-    ("logprobs", &[]),
-    ("best_of", &["1"]),
-    ("echo", &["false"]),
-    ("suffix", &[r#""""#]),
-];
-
 /// Refuses what only a later version can do for chats.
 pub fn check_chat(fields: &Value) -> Result<(), ApiError> {
     check(fields, COMMON.iter().chain(CHAT))
@@ -42,7 +31,7 @@ pub fn check_chat(fields: &Value) -> Result<(), ApiError> {
 
 /// Refuses what only a later version can do for plain completions.
 pub fn check_completions(fields: &Value) -> Result<(), ApiError> {
-    check(fields, COMMON.iter().chain(COMPLETIONS))
+    check(fields, COMMON.iter())
 }
 
 fn check<'a>(
@@ -77,40 +66,31 @@ mod tests {
     fn values_that_ask_for_nothing_pass() {
         for fields in [
             json!({}),
-            json!({"n": 1, "logit_bias": {}, "grammar": null}),
+            json!({"grammar": null}),
             json!({"response_format": {"type": "text"}, "user": "me", "no_such_parameter": [1]}),
         ] {
             assert!(check_chat(&fields).is_ok(), "{fields}");
             assert!(check_completions(&fields).is_ok(), "{fields}");
         }
-        let chat =
-            json!({"logprobs": false, "tools": [], "tool_choice": "auto", "modalities": ["text"]});
+        let chat = json!({"tools": [], "tool_choice": "auto", "modalities": ["text"]});
         assert!(check_chat(&chat).is_ok());
-        let completion = json!({"best_of": 1, "echo": false, "suffix": "", "logprobs": null});
-        assert!(check_completions(&completion).is_ok());
     }
 
     #[test]
     fn all_others_are_refused_by_name() {
         for fields in [
-            json!({"n": 2}),
-            json!({"n": "1"}),
-            json!({"logit_bias": {"1": 1}}),
             json!({"response_format": {"type": "json_object"}}),
             json!({"grammar": {"type": "regex", "value": "a"}}),
-            json!({"logprobs": true}),
         ] {
             assert!(check_chat(&fields).is_err(), "{fields}");
             assert!(check_completions(&fields).is_err(), "{fields}");
         }
         assert!(check_chat(&json!({"tools": [{}]})).is_err());
-        assert!(check_completions(&json!({"echo": true})).is_err());
-        assert!(check_completions(&json!({"logprobs": 0})).is_err());
     }
 
     #[test]
     fn every_harmless_value_is_json_as_it_is_written() {
-        for (name, harmless) in [COMMON, CHAT, COMPLETIONS].concat() {
+        for (name, harmless) in [COMMON, CHAT].concat() {
             for text in harmless {
                 let value: Value = serde_json::from_str(text).unwrap();
                 assert!(is_equal(&value, text), "{name}: {text}");

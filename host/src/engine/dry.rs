@@ -1,0 +1,190 @@
+//! DRY ("don't repeat yourself"): makes a token less likely the longer a stretch of the text it would repeat.
+//!
+//! The rule is p-e-w's (github.com/oobabooga/text-generation-webui, pull request 5637): if the last `length` tokens stand
+//! somewhere before as well, the token that comes next there is weakened by `multiplier * base^(length - allowed_length)`.
+//! A stretch never goes across a breaker.
+
+use std::collections::BTreeMap;
+
+use tenon_plugin_api::TokenBias;
+
+/// How much repeating is weakened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DryOptions {
+    /// Above 0.
+    pub multiplier: f32,
+    /// At least 1.
+    pub base: f32,
+    /// Shorter stretches may be repeated.
+    pub allowed_length: u32,
+    /// Tokens at which a stretch ends, in the order of ids.
+    pub breakers: Vec<u32>,
+}
+
+/// The bias of a sequence that must not repeat itself.
+pub struct Dry {
+    options: DryOptions,
+    /// What is added to logits whatever the text is, by token.
+    fixed: BTreeMap<u32, f32>,
+    /// `[tokens]`, scratch.
+    lengths: Vec<u32>,
+    /// The longest stretch that each token would make longer. Scratch.
+    repeats: BTreeMap<u32, u32>,
+    bias: Vec<TokenBias>,
+}
+
+impl Dry {
+    /// For a sequence with these tokens and this bias.
+    pub fn new(options: DryOptions, fixed: &[TokenBias], tokens: &[u32]) -> Self {
+        let mut dry = Self {
+            options,
+            fixed: fixed.iter().map(|bias| (bias.token, bias.bias)).collect(),
+            lengths: Vec::new(),
+            repeats: BTreeMap::new(),
+            bias: Vec::new(),
+        };
+        dry.update(tokens);
+        dry
+    }
+
+    /// What is added to the logits of the next token. Each token at most once.
+    pub fn bias(&self) -> &[TokenBias] {
+        &self.bias
+    }
+
+    /// Takes the sequence with its newest tokens.
+    pub fn update(&mut self, tokens: &[u32]) {
+        self.find_repeats(tokens);
+        let DryOptions {
+            multiplier,
+            base,
+            allowed_length,
+            ..
+        } = self.options;
+        let penalty = |length: u32| multiplier * base.powi((length - allowed_length) as i32);
+        let fixed = &self.fixed;
+        let repeats = self.repeats.iter().map(|(&token, &length)| TokenBias {
+            token,
+            bias: fixed.get(&token).unwrap_or(&0.0) - penalty(length),
+        });
+        self.bias.clear();
+        self.bias.extend(repeats);
+        let others = fixed
+            .iter()
+            .filter(|(token, _)| !self.repeats.contains_key(token));
+        self.bias
+            .extend(others.map(|(&token, &bias)| TokenBias { token, bias }));
+    }
+
+    fn find_repeats(&mut self, tokens: &[u32]) {
+        self.repeats.clear();
+        let is_breaker = |token: &u32| self.options.breakers.binary_search(token).is_ok();
+        // A stretch is no longer than what came after the last breaker.
+        let longest = tokens
+            .iter()
+            .rev()
+            .take_while(|token| !is_breaker(token))
+            .count() as u32;
+        if longest < self.options.allowed_length.max(1) {
+            return;
+        }
+        common_suffixes(tokens, &mut self.lengths);
+        for (end, &length) in self.lengths.iter().enumerate() {
+            let (next, length) = (tokens[end], length.min(longest));
+            if length >= self.options.allowed_length.max(1) && !is_breaker(&next) {
+                let repeat = self.repeats.entry(next).or_default();
+                *repeat = length.max(*repeat);
+            }
+        }
+    }
+}
+
+/// For each position: how many tokens before it are the same as the last ones of all. This is the Z-algorithm (Gusfield
+/// 1997), from the end: it looks at each token about twice.
+fn common_suffixes(tokens: &[u32], lengths: &mut Vec<u32>) {
+    let count = tokens.len();
+    lengths.clear();
+    lengths.resize(count, 0);
+    // The tokens from `from` to `to` are known to be a copy of the last ones; the copy that begins leftmost.
+    let (mut from, mut to) = (count, count);
+    for end in (1..count).rev() {
+        let mut length = match end > from {
+            // Inside the copy it is as at the same place of the original.
+            true => (lengths[count - (to - end)] as usize).min(end - from),
+            false => 0,
+        };
+        while length < end && tokens[end - 1 - length] == tokens[count - 1 - length] {
+            length += 1;
+        }
+        lengths[end] = length as u32;
+        if end - length < from {
+            (from, to) = (end - length, end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BREAKER: u32 = 9;
+
+    fn bias(tokens: &[u32], allowed_length: u32, fixed: &[TokenBias]) -> Vec<(u32, f32)> {
+        let options = DryOptions {
+            multiplier: 1.0,
+            base: 2.0,
+            allowed_length,
+            breakers: vec![BREAKER],
+        };
+        let dry = Dry::new(options, fixed, tokens);
+        dry.bias()
+            .iter()
+            .map(|bias| (bias.token, bias.bias))
+            .collect()
+    }
+
+    #[test]
+    fn the_token_that_would_go_on_is_weakened_by_the_length_of_the_stretch() {
+        // After 1 2 3 came 4, and after 2 3 came 5.
+        let tokens = [1, 2, 3, 4, 2, 3, 5, 1, 2, 3];
+        assert_eq!(bias(&tokens, 2, &[]), [(4, -2.0), (5, -1.0)]);
+        assert_eq!(bias(&tokens, 3, &[]), [(4, -1.0)]);
+        assert_eq!(bias(&tokens, 4, &[]), []);
+    }
+
+    #[test]
+    fn a_stretch_may_overlap_itself() {
+        assert_eq!(bias(&[7, 7, 7, 7], 2, &[]), [(7, -2.0)]);
+    }
+
+    #[test]
+    fn breakers_end_a_stretch_and_are_never_weakened() {
+        assert_eq!(
+            bias(&[1, BREAKER, 2, 3, 1, BREAKER, 2], 1, &[]),
+            [(3, -1.0)]
+        );
+        assert_eq!(bias(&[1, 2, BREAKER, 1, 2], 1, &[]), []);
+        assert_eq!(bias(&[1, 2, 3, BREAKER], 1, &[]), []);
+        assert_eq!(bias(&[], 1, &[]), []);
+    }
+
+    #[test]
+    fn each_token_is_biased_once() {
+        let fixed = [(2, 0.5), (5, 1.0)].map(|(token, bias)| TokenBias { token, bias });
+        assert_eq!(bias(&[1, 2, 1], 1, &fixed), [(2, -0.5), (5, 1.0)]);
+    }
+
+    #[test]
+    fn common_suffixes_are_those_of_the_definition() {
+        let mut lengths = Vec::new();
+        for number in 0..3_u32.pow(8) {
+            let tokens: Vec<u32> = (0..8).map(|digit| number / 3_u32.pow(digit) % 3).collect();
+            common_suffixes(&tokens, &mut lengths);
+            for end in 1..8 {
+                let pairs = tokens[..end].iter().rev().zip(tokens.iter().rev());
+                let expected = pairs.take_while(|(a, b)| a == b).count();
+                assert_eq!(lengths[end] as usize, expected, "{tokens:?} {end}");
+            }
+        }
+    }
+}

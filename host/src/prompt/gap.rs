@@ -1,0 +1,119 @@
+use tenon_plugin_api::{EncodeFlags, Vocabulary};
+
+use super::Encoder;
+
+/// Tokens that models are trained with to fill a gap between a prefix and a suffix: before the prefix, before the suffix,
+/// before what fills the gap. As model cards name them; llama.cpp (`src/llama-vocab.cpp`) knows the same ones.
+const KNOWN: [[&str; 3]; 7] = [
+    // Qwen Coder, CodeGemma
+    ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
+    // StarCoder, Granite Code
+    ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
+    // SantaCoder
+    ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],
+    // DeepSeek Coder
+    ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
+    // Code Llama, whose tokens have a space that not every tokenizer shows
+    [" <PRE>", " <SUF>", " <MID>"],
+    ["▁<PRE>", "▁<SUF>", "▁<MID>"],
+    // GLM
+    ["<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"],
+];
+
+/// The tokens of one model for filling a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GapTokens {
+    prefix: u32,
+    suffix: u32,
+    middle: u32,
+}
+
+impl GapTokens {
+    /// Looks for known ones. None: the model cannot fill a gap.
+    pub fn find(vocabulary: &Vocabulary) -> Option<Self> {
+        let id = |name: &str| {
+            let mut tokens = 0..vocabulary.len() as u32;
+            tokens.find(|&token| vocabulary.bytes(token) == name.as_bytes())
+        };
+        KNOWN.iter().find_map(|[prefix, suffix, middle]| {
+            Some(Self {
+                prefix: id(prefix)?,
+                suffix: id(suffix)?,
+                middle: id(middle)?,
+            })
+        })
+    }
+
+    /// A prompt whose answer fills the gap between these tokens and this text. `bos` comes first if the tokenizer says so.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub fn prompt<E: Encoder + ?Sized>(
+        self,
+        before: &[u32],
+        after: &str,
+        bos: Option<u32>,
+        encoder: &E,
+    ) -> Result<Vec<u32>, E::Error> {
+        let special = encoder.encode("", EncodeFlags::ADD_SPECIAL)?;
+        let mut tokens: Vec<u32> = bos
+            .filter(|bos| special.contains(bos))
+            .into_iter()
+            .collect();
+        tokens.push(self.prefix);
+        tokens.extend(before);
+        tokens.push(self.suffix);
+        tokens.extend(encode_part(after, encoder)?);
+        tokens.push(self.middle);
+        Ok(tokens)
+    }
+}
+
+/// Tokens of a text beside a gap. Control tokens in it are read as plain text.
+///
+/// # Errors
+/// Those of the tokenizer.
+pub fn encode_part<E: Encoder + ?Sized>(text: &str, encoder: &E) -> Result<Vec<u32>, E::Error> {
+    encoder.encode(text, EncodeFlags::CONTINUATION)
+}
+
+#[cfg(test)]
+mod tests {
+    use tenon_plugin_api::{ByteTokenizer, Error, Tokenizer};
+
+    use super::*;
+
+    struct Bytes(ByteTokenizer);
+
+    impl Encoder for Bytes {
+        type Error = Error;
+
+        fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Error> {
+            self.0.encode(text, flags)
+        }
+    }
+
+    const NAMES: [&str; 4] = ["<|begin|>", "<fim_middle>", "<fim_prefix>", "<fim_suffix>"];
+
+    #[test]
+    fn the_parts_stand_behind_their_tokens() {
+        let tokenizer = Bytes(ByteTokenizer::new(&NAMES));
+        let gap = GapTokens::find(&tokenizer.0.vocabulary().unwrap()).unwrap();
+        let before = encode_part("a<|begin|>", &tokenizer).unwrap();
+        assert_eq!(before.len(), 10, "a control token in a part is text");
+        let tokens = gap.prompt(&[97], "bc", Some(256), &tokenizer);
+        assert_eq!(tokens.unwrap(), [256, 258, 97, 259, 98, 99, 257]);
+        let tokens = gap.prompt(&[97], "b", None, &tokenizer);
+        assert_eq!(tokens.unwrap(), [258, 97, 259, 98, 257]);
+    }
+
+    #[test]
+    fn a_model_with_only_some_of_them_cannot() {
+        let vocabulary = |names| ByteTokenizer::new(names).vocabulary().unwrap();
+        assert_eq!(GapTokens::find(&vocabulary(&NAMES[..3])), None);
+        assert_eq!(
+            GapTokens::find(&vocabulary(&["<PRE>", "<fim_suffix>"])),
+            None
+        );
+    }
+}

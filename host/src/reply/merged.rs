@@ -1,0 +1,57 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::{Delta, Reply};
+use crate::engine::Failure;
+use futures_util::{Stream, stream};
+
+type Deltas = Pin<Box<dyn Stream<Item = Result<Delta, Failure>> + Send>>;
+
+/// What several replies send, each piece with the index of its reply. Nobody who talks a lot keeps the others from being
+/// heard, and nothing is allocated for a piece. An error is the last that comes.
+pub fn merged(replies: Vec<Reply>) -> impl Stream<Item = (u32, Result<Delta, Failure>)> + Send {
+    let mut merged = Merged {
+        replies: replies
+            .into_iter()
+            .map(|reply| Some(Box::pin(reply.into_stream()) as Deltas))
+            .collect(),
+        turn: 0,
+    };
+    stream::poll_fn(move |context| merged.poll(context))
+}
+
+struct Merged {
+    /// None once it is over.
+    replies: Vec<Option<Deltas>>,
+    /// Who is asked first.
+    turn: usize,
+}
+
+impl Merged {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<(u32, Result<Delta, Failure>)>> {
+        let count = self.replies.len();
+        let mut is_over = true;
+        for at in (0..count).map(|step| (self.turn + step) % count) {
+            let Some(reply) = &mut self.replies[at] else {
+                continue;
+            };
+            match reply.as_mut().poll_next(context) {
+                Poll::Ready(Some(delta)) => {
+                    self.turn = at + 1;
+                    if delta.is_err() {
+                        self.replies.clear();
+                    }
+                    return Poll::Ready(Some((at as u32, delta)));
+                }
+                Poll::Ready(None) => self.replies[at] = None,
+                Poll::Pending => is_over = false,
+            }
+        }
+        match is_over {
+            true => Poll::Ready(None),
+            false => Poll::Pending,
+        }
+    }
+}
