@@ -1,5 +1,4 @@
-use serde::Serialize;
-use serde_json::Map;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 /// How likely the tokens of a chat's answer were in the model's own distribution.
@@ -42,7 +41,26 @@ pub struct CompletionLogprobs {
     pub token_logprobs: Vec<Option<f32>>,
     /// The most likely tokens at each place and the one that is there; null for the first token of a repeated prompt.
     #[schema(value_type = Vec<Option<std::collections::HashMap<String, f32>>>)]
-    pub top_logprobs: Vec<Option<Map<String, serde_json::Value>>>,
+    pub top_logprobs: Vec<Option<TopLogprobs>>,
     /// Characters of the text before each.
     pub text_offset: Vec<usize>,
+}
+
+/// Log-probabilities by token, most likely first. Each token is there once.
+#[derive(Clone, Debug, Default)]
+pub struct TopLogprobs(Vec<(String, f32)>);
+
+impl TopLogprobs {
+    /// Adds a token, unless it is there.
+    pub fn add(&mut self, token: String, logprob: f32) {
+        if self.0.iter().all(|(other, _)| *other != token) {
+            self.0.push((token, logprob));
+        }
+    }
+}
+
+impl Serialize for TopLogprobs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(token, logprob)| (token, logprob)))
+    }
 }

@@ -24,7 +24,7 @@ pub use embedding::{
     EncodingFormat,
 };
 pub use error::{ErrorBody, ErrorEnvelope};
-pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob};
+pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob, TopLogprobs};
 pub use model::{ModelEmbeddings, ModelList, ModelObject};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use response::{Completion, FinishReason, PromptTokensDetails, Usage};

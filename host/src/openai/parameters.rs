@@ -13,11 +13,11 @@ pub struct GenerationParameters {
     pub stream: Option<bool>,
     /// Options of a stream.
     pub stream_options: Option<StreamOptions>,
-    /// Most tokens to generate.
-    #[schema(minimum = 1)]
+    /// Most tokens to generate. 0 only where the prompt is repeated.
+    #[schema(minimum = 0)]
     pub max_tokens: Option<u32>,
     /// The newer name of `max_tokens`, which it overrides.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 0)]
     pub max_completion_tokens: Option<u32>,
     /// From 0, always the most likely token, to 2. Default: the model's own, else 1.
     #[schema(minimum = 0, maximum = 2)]

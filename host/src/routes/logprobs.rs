@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    openai::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob},
+    openai::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob, TopLogprobs},
     reply::ScoredToken,
 };
 
@@ -33,14 +33,17 @@ pub fn for_completion(tokens: Vec<ScoredToken>) -> CompletionLogprobs {
     for token in tokens {
         let text = text_of(&token.bytes, "bytes:");
         let logprob = token.logprob.map(|l| l.max(IMPOSSIBLE));
-        logprobs.top_logprobs.push(logprob.map(|logprob| {
-            let top = token.top.iter();
-            let top = top.map(|(bytes, l)| (text_of(bytes, "bytes:"), l.max(IMPOSSIBLE)));
-            let all = top.chain([(text.clone(), logprob)]);
-            all.map(|(text, logprob)| (text, logprob.into())).collect()
-        }));
+        let top = logprob.map(|logprob| {
+            let mut all = TopLogprobs::default();
+            for (bytes, logprob) in &token.top {
+                all.add(text_of(bytes, "bytes:"), logprob.max(IMPOSSIBLE));
+            }
+            all.add(text.clone(), logprob);
+            all
+        });
         logprobs.tokens.push(text);
         logprobs.token_logprobs.push(logprob);
+        logprobs.top_logprobs.push(top);
         logprobs.text_offset.push(token.text_offset);
     }
     logprobs
