@@ -108,7 +108,10 @@ use crate::{
                         "logprobs": null,
                         "finish_reason": "stop",
                     }],
-                    "usage": {"prompt_tokens": 37, "completion_tokens": 7, "total_tokens": 44},
+                    "usage": {
+                        "prompt_tokens": 37, "completion_tokens": 7, "total_tokens": 44,
+                        "prompt_tokens_details": {"cached_tokens": 0},
+                    },
                 })),
                 (Completion<ChatChunkChoice> = "text/event-stream", example = json!({
                     "id": "chatcmpl-4aec860564224a67873b0a0e3837a4bf",

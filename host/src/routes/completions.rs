@@ -91,7 +91,10 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
                         "logprobs": null,
                         "finish_reason": "length",
                     }],
-                    "usage": {"prompt_tokens": 4, "completion_tokens": 16, "total_tokens": 20},
+                    "usage": {
+                        "prompt_tokens": 4, "completion_tokens": 16, "total_tokens": 20,
+                        "prompt_tokens_details": {"cached_tokens": 0},
+                    },
                 })),
                 (Completion<CompletionChoice> = "text/event-stream", example = json!({
                     "id": "cmpl-0e3837a4bf4aec860564224a67873b0a",
