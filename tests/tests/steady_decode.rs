@@ -67,6 +67,7 @@ async fn decoding_allocates_nothing() {
         },
         seed: 1,
         bias: Vec::new(),
+        dry: None,
         scoring: None,
         priority: 0,
         cache_prompt: true,
