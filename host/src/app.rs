@@ -1,7 +1,10 @@
 //! What all requests share.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -10,7 +13,7 @@ use crate::{config, metrics::Metrics, model::ServedModel};
 /// State of the server. Requests only read it, or hold a lock for as long as a clone takes, never across an await.
 pub struct App {
     /// Models in the order of the configuration; the first is the default.
-    models: Vec<ServedModel>,
+    models: Vec<Arc<ServedModel>>,
     /// What `/metrics` shows.
     pub metrics: Metrics,
     /// How the HTTP side behaves.
@@ -22,7 +25,7 @@ impl App {
     /// Serves these models, which may still be loading.
     pub fn new(models: Vec<ServedModel>, metrics: Metrics, server: &config::Server) -> Self {
         Self {
-            models,
+            models: models.into_iter().map(Arc::new).collect(),
             metrics,
             server: server.clone(),
             draining: AtomicBool::new(false),
@@ -30,12 +33,12 @@ impl App {
     }
 
     /// All models, the default first.
-    pub fn models(&self) -> &[ServedModel] {
+    pub fn models(&self) -> &[Arc<ServedModel>] {
         &self.models
     }
 
     /// The model of this name; the default for none.
-    pub fn model(&self, name: Option<&str>) -> Option<&ServedModel> {
+    pub fn model(&self, name: Option<&str>) -> Option<&Arc<ServedModel>> {
         match name {
             None | Some("") => self.models.first(),
             Some(name) => self.models.iter().find(|model| model.is_called(name)),

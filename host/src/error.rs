@@ -18,9 +18,10 @@ use crate::{
     model::PromptError,
     openai::{ErrorBody, ErrorEnvelope},
     prompt::TemplateError,
+    requantize::RequantizeError,
 };
 
-pub use documented::{AnyError, BodyError, GenerationError, ModelError};
+pub use documented::{AnyError, BodyError, GenerationError, ModelError, RequantizeFailure};
 
 /// When to try again what is only refused for now.
 const RETRY_AFTER_SECS: u64 = 5;
@@ -115,6 +116,11 @@ impl ApiError {
             Some("unsupported_media_type"),
             message,
         )
+    }
+
+    /// The server's state does not allow it.
+    pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, Some(code), message)
     }
 
     /// It would work at another time.
@@ -217,6 +223,25 @@ impl From<PromptError> for ApiError {
             PromptError::TooLong { .. } => Self::context_length_exceeded(message),
             PromptError::Tokenizer(error) if error.code == Code::INVALID => Self::invalid(message),
             PromptError::Tokenizer(_) => Self::internal(message),
+        }
+    }
+}
+
+impl From<RequantizeError> for ApiError {
+    fn from(error: RequantizeError) -> Self {
+        let message = error.to_string();
+        match error {
+            RequantizeError::Busy(_) => Self::conflict("requantize_running", message),
+            RequantizeError::Memory { .. } => Self::conflict("not_enough_memory", message),
+            RequantizeError::Level(_) => Self::invalid_parameter("ggml_type", message),
+            RequantizeError::Failed(error) if error.code == Code::CANCELLED => {
+                Self::try_later("draining", message)
+            }
+            RequantizeError::Failed(_) => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Some("requantize_failed"),
+                message,
+            ),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! each model, with [`mod@grammar`]) → [`reply`] (text, stop strings) → `routes`. Errors become HTTP in `error` and nowhere else.
 //!
 //! Around it: [`cli`] (the program's commands), [`config`] (what the operator says), [`plugin`] (from a file to a backend),
-//! [`loading`] (from the configuration to models that answer), [`shutdown`], [`telemetry`], [`metrics`].
+//! [`loading`] (from the configuration to models that answer), [`source`] (how each of them is made), [`requantize`] (changing
+//! the level of one), [`shutdown`], [`telemetry`], [`metrics`].
 //!
 //! 1. [`config::load`] reads what to serve.
 //! 2. [`run`] takes it and a listener, and serves until it is told to stop.
@@ -23,9 +24,11 @@ pub mod openai;
 pub mod plugin;
 pub mod prompt;
 pub mod reply;
+pub mod requantize;
 pub mod router;
 pub mod routes;
 pub mod shutdown;
+pub mod source;
 pub mod telemetry;
 pub mod tools;
 

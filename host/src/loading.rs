@@ -1,35 +1,40 @@
 //! From the configuration to models that answer, while the server is up already.
 
-use std::{fs, io::IsTerminal, num::NonZero, sync::Arc, thread::available_parallelism};
+use std::{fs, num::NonZero, sync::Arc, thread::available_parallelism};
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
-use tenon_plugin_api::{LoadArgs, SessionArgs};
+use tenon_plugin_api::{Code, LoadArgs, SessionArgs};
 use tracing::{error, info, warn};
 
 use crate::{
     app::App,
     config::{self, Config, Threads},
-    engine::{Engine, EngineLimits, EngineMetrics, EngineOptions, Loader},
-    grammar::{GrammarMetrics, GrammarThreads, Grammars},
+    engine::{EngineLimits, EngineMetrics, EngineOptions},
+    grammar::{GrammarMetrics, GrammarThreads},
     model::{LoadedModel, ModelState},
-    plugin::{Backend, Registry, RegistryOptions, ReportProgress},
+    plugin::{Registry, RegistryOptions},
+    source::{Source, weight_warnings},
 };
 
 /// Loads every model, one after the other. Those that fail say so in `/health`; an error if all of them do.
 pub fn load_all(config: &Config, app: &Arc<App>) -> anyhow::Result<()> {
     let registry = registry(config)?;
-    let threads = GrammarThreads::start(&config.grammar)?;
+    let threads = Arc::new(GrammarThreads::start(&config.grammar)?);
     let mut failures = Vec::new();
     for (model, served) in config.models.iter().zip(app.models()) {
         match load(model, config, &threads, &registry, app) {
             Ok(loaded) => {
-                let backend = loaded.backend.clone();
+                let backend = loaded.backend().to_owned();
                 let why_no_chat = loaded.why_no_chat().map(str::to_owned);
+                let warnings = weight_warnings(loaded.engine.info());
+                app.metrics.loaded(&served.id, loaded.engine.info());
                 served.set_state(ModelState::Ready(Arc::new(loaded)));
                 info!(model = served.id, backend, "model ready");
                 if let Some(why) = why_no_chat {
                     warn!(model = served.id, "no chat with this model: {why}");
+                }
+                for warning in warnings {
+                    warn!(model = served.id, "{warning}");
                 }
             }
             Err(why) => {
@@ -58,17 +63,32 @@ fn registry(config: &Config) -> anyhow::Result<Registry> {
         .iter()
         .map(|model| thread_count(model.engine.threads));
     options.threads = threads.max().unwrap_or(options.threads);
+    if let Some(cache) = &config.plugins.cache_directory {
+        options.cache = cache.clone();
+    }
     Ok(Registry::load(&options))
 }
 
 fn load(
     model: &config::Model,
     config: &Config,
-    threads: &GrammarThreads,
+    threads: &Arc<GrammarThreads>,
     registry: &Registry,
     app: &Arc<App>,
 ) -> anyhow::Result<LoadedModel> {
-    let backend = registry.choose(&model.path, model.backend.as_deref())?;
+    let source = Arc::new(source(model, config, threads, registry, app)?);
+    let level = model.quantize.as_deref();
+    check_memory(&source, level, model.engine.kv_tokens)?;
+    Ok(source.load(level, None, source.progress())?)
+}
+
+fn source(
+    model: &config::Model,
+    config: &Config,
+    threads: &Arc<GrammarThreads>,
+    registry: &Registry,
+    app: &Arc<App>,
+) -> anyhow::Result<Source> {
     let template = model.chat_template.as_ref();
     let template = template
         .map(|path| {
@@ -76,13 +96,43 @@ fn load(
                 .with_context(|| format!("cannot read the chat template {}", path.display()))
         })
         .transpose()?;
-    let metrics = EngineMetrics::register(&app.metrics.registry, &model.id)?;
-    let options = engine_options(model, &app.server);
-    let engine = Engine::start(options, loader(model, backend, app), metrics)?;
-    let metrics = GrammarMetrics::register(&app.metrics.registry, &model.id)?;
-    let grammars = Grammars::new(&engine, &config.grammar, threads, metrics)?;
-    let id = backend.descriptor().id.clone();
-    Ok(LoadedModel::new(id, engine, grammars, template))
+    Ok(Source {
+        id: model.id.clone(),
+        backend: registry
+            .choose(&model.path, model.backend.as_deref())?
+            .clone(),
+        args: LoadArgs {
+            path: model.path.clone(),
+            devices: model.devices.clone(),
+            quantize: None,
+            threads: thread_count(model.engine.threads),
+            options: model.options.to_string(),
+        },
+        engine: engine_options(model, &app.server),
+        metrics: EngineMetrics::register(&app.metrics.registry, &model.id)?,
+        grammar: config.grammar.clone(),
+        grammar_threads: threads.clone(),
+        grammar_metrics: GrammarMetrics::register(&app.metrics.registry, &model.id)?,
+        template,
+        memory_limit_bytes: model.memory_limit_bytes,
+        in_place: model.requantize == config::Requantize::InPlace,
+        app: Arc::downgrade(app),
+    })
+}
+
+/// As far as it can be known before loading: a backend that gives no estimates is not held to it.
+fn check_memory(source: &Source, level: Option<&str>, kv_tokens: u32) -> anyhow::Result<()> {
+    let Some(limit) = source.memory_limit_bytes else {
+        return Ok(());
+    };
+    match source.memory_bytes(level, kv_tokens) {
+        Ok(bytes) if bytes > limit => bail!(
+            "it takes about {bytes} bytes, more than its memory_limit_bytes of {limit}: raise that, or choose a smaller level (quantize)"
+        ),
+        Ok(_) => Ok(()),
+        Err(error) if error.code == Code::UNSUPPORTED => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptions {
@@ -116,42 +166,6 @@ fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptio
         },
         tune_threads: threads == Threads::Auto,
     }
-}
-
-fn loader(model: &config::Model, backend: &Arc<Backend>, app: &Arc<App>) -> Loader {
-    let args = LoadArgs {
-        path: model.path.clone(),
-        devices: model.devices.clone(),
-        quantize: None,
-        threads: thread_count(model.engine.threads),
-        options: model.options.to_string(),
-    };
-    let (id, backend, app) = (model.id.clone(), backend.clone(), Arc::downgrade(app));
-    Box::new(move || {
-        let stop = {
-            let app = app.clone();
-            move || app.upgrade().is_none_or(|app| app.is_draining())
-        };
-        backend.load(&args, progress(&id, stop))
-    })
-}
-
-/// Shows progress on a terminal and stops loading when the server stops.
-fn progress(id: &str, stop: impl Fn() -> bool + Send + Sync + 'static) -> ReportProgress {
-    if !std::io::stderr().is_terminal() {
-        return Box::new(move |_, _| !stop());
-    }
-    let bar = ProgressBar::new(100).with_message(format!("loading {id}"));
-    // The template is a constant that parses.
-    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:40}] {percent}% {elapsed}") {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    Box::new(move |fraction, _| {
-        if let Some(fraction) = fraction {
-            bar.set_position((fraction * 100.0) as u64);
-        }
-        !stop()
-    })
 }
 
 /// At most: affinity and the limits of control groups are respected.

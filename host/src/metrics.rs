@@ -1,11 +1,12 @@
 //! What `/metrics` shows of requests. The engine registers its own counters in the same registry.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
-    core::Collector, exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector, exponential_buckets,
 };
+use tenon_plugin_api::ModelInfo;
 
 /// Counters of the whole server.
 #[derive(Clone)]
@@ -17,6 +18,9 @@ pub struct Metrics {
     completion_tokens: IntCounterVec,
     first_token_seconds: HistogramVec,
     generation_seconds: HistogramVec,
+    requantize_seconds: HistogramVec,
+    level: IntGaugeVec,
+    weight_bytes: IntGaugeVec,
 }
 
 impl Metrics {
@@ -28,6 +32,9 @@ impl Metrics {
                 &registry,
                 IntCounterVec::new(Opts::new(name, help), labels)?,
             )
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
         };
         let seconds = |name: &str, help: &str, labels: &[&str]| {
             // A millisecond to more than half an hour.
@@ -61,6 +68,21 @@ impl Metrics {
                 "From an accepted request to its end: finished, failed or cancelled",
                 &["model", "outcome"],
             )?,
+            requantize_seconds: seconds(
+                "tenon_requantize_seconds",
+                "From an accepted change of a model's level to its end: finished or failed",
+                &["model", "outcome"],
+            )?,
+            level: gauge(
+                "tenon_model_level",
+                "1 for the level that the model is at",
+                &["model", "level"],
+            )?,
+            weight_bytes: gauge(
+                "tenon_model_weight_bytes",
+                "Bytes of the model's weights",
+                &["model"],
+            )?,
             registry,
         })
     }
@@ -89,6 +111,27 @@ impl Metrics {
             started: Instant::now(),
             outcome: "cancelled",
         }
+    }
+
+    /// Shows what a model is that was just loaded.
+    pub fn loaded(&self, model: &str, info: &ModelInfo) {
+        let level = [model, info.quantization.as_str()];
+        self.level.with_label_values(&level).set(1);
+        let bytes = i64::try_from(info.weight_bytes).unwrap_or(i64::MAX);
+        self.weight_bytes.with_label_values(&[model]).set(bytes);
+    }
+
+    /// Shows that a model is not at this level any more.
+    pub fn left_level(&self, model: &str, level: &str) {
+        // An error only says that it was not there.
+        let _ = self.level.remove_label_values(&[model, level]);
+    }
+
+    /// Counts a change of a model's level.
+    pub fn requantized(&self, model: &str, took: Duration, finished: bool) {
+        let outcome = if finished { "finished" } else { "failed" };
+        let histogram = self.requantize_seconds.with_label_values(&[model, outcome]);
+        histogram.observe(took.as_secs_f64());
     }
 
     /// All metrics in Prometheus' text format.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, TokenKind, Vocabulary};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     engine::Engine,
@@ -14,6 +15,7 @@ use crate::{
         ChatTemplate, ControlTokens, Encoder, RenderRequest, RenderedChat, SpecialTokens,
         TemplateError, encode_chat, encode_text,
     },
+    source::Source,
 };
 
 /// A name under which a model is served, whatever state the model is in.
@@ -24,6 +26,8 @@ pub struct ServedModel {
     pub aliases: Vec<String>,
     /// Changes while the server runs; held for a clone only.
     state: RwLock<ModelState>,
+    /// Held by whoever changes its level.
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Where a model is on its way to answering.
@@ -44,7 +48,13 @@ impl ServedModel {
             id,
             aliases,
             state: RwLock::new(ModelState::Loading),
+            changing: Arc::default(),
         }
+    }
+
+    /// The right to change its level, until it is dropped. None: somebody has it.
+    pub fn begin_change(&self) -> Option<OwnedMutexGuard<()>> {
+        self.changing.clone().try_lock_owned().ok()
     }
 
     /// Whether this is one of its names.
@@ -76,8 +86,8 @@ impl ServedModel {
 
 /// A model that answers.
 pub struct LoadedModel {
-    /// The plugin that runs it, for example `org.tenon.echo`.
-    pub backend: String,
+    /// How it was made.
+    pub source: Arc<Source>,
     /// When it was loaded, in Unix seconds.
     pub created: u64,
     /// Differs where model or server differ, so that the same seed may give other answers.
@@ -85,7 +95,9 @@ pub struct LoadedModel {
     /// What computes.
     pub engine: Engine,
     /// What its answers may have to look like.
-    pub grammars: Grammars,
+    pub grammars: Arc<Grammars>,
+    /// Level that it was loaded at; None: that of its file.
+    pub level: Option<String>,
     /// Err: why there is no chat, in words.
     template: Result<ChatTemplate, String>,
     /// Bytes of the longest token, at least 1.
@@ -116,22 +128,28 @@ pub enum PromptError {
 }
 
 impl LoadedModel {
-    /// Makes a running engine ready for requests. `template` is used instead of the model's own.
+    /// Makes a running engine ready for requests.
     pub fn new(
-        backend: String,
+        source: Arc<Source>,
         engine: Engine,
-        grammars: Grammars,
-        template: Option<String>,
+        grammars: Arc<Grammars>,
+        level: Option<String>,
     ) -> Self {
         Self {
-            fingerprint: fingerprint(&backend, engine.info()),
-            backend,
+            fingerprint: fingerprint(&source.backend.descriptor().id, engine.info()),
             created: crate::app::unix_seconds(),
-            template: chat_template(&engine, template.as_deref()),
+            template: chat_template(&engine, source.template.as_deref()),
             longest_token_bytes: longest_token_bytes(engine.vocabulary()),
+            source,
             engine,
             grammars,
+            level,
         }
+    }
+
+    /// The plugin that runs it, for example `org.tenon.echo`.
+    pub fn backend(&self) -> &str {
+        &self.source.backend.descriptor().id
     }
 
     /// Why it cannot chat, if so.

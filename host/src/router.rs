@@ -25,7 +25,7 @@ use crate::{
     error::ApiError,
     routes::{
         apply_template, chat_completions, completions, detokenize, docs, embeddings, health,
-        metrics, models, tokenize,
+        metrics, models, requantize, tokenize,
     },
 };
 
@@ -47,6 +47,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(apply_template::apply_template))
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))
+        .routes(routes!(requantize::requantize))
         .routes(routes!(metrics::metrics))
         .routes(routes!(health::health))
         .routes(routes!(health::root))

@@ -1,5 +1,7 @@
 //! The end of the process: once politely, then at once.
 
+use std::io;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -12,6 +14,15 @@ pub async fn requested() {
         warn!("stopped at once");
         exit_now(130);
     });
+}
+
+/// A file that grows beyond its limit (`ulimit -f`) is an error for who writes it, not the end of the process.
+pub fn too_large_files_are_errors() -> io::Result<()> {
+    // SAFETY: ignoring a signal runs no code of ours.
+    match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Ends the process without running destructors of libraries: a model thread may still be computing in one.

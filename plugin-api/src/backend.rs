@@ -55,6 +55,19 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// for devices or a level that the backend does not have.
     fn load(&self, args: &LoadArgs, progress: &Progress) -> Result<Box<dyn Model>>;
 
+    /// `[any thread]` Writes the model of `args.path` at the level `args.quantize`, which is never None here, to the file or
+    /// directory `output`, which does not exist yet. May take long: report to `progress`. Nothing is left of it after an error.
+    ///
+    /// Returns what is known of the written model; of its facts the host uses `quantization`, `source_quantization`,
+    /// `fallback_tensors` and `weight_bytes`.
+    ///
+    /// # Errors
+    /// [`Code::UNSUPPORTED`](crate::Code::UNSUPPORTED) by default; else as [`load`](Self::load).
+    fn quantize(&self, args: &LoadArgs, output: &Path, progress: &Progress) -> Result<ModelInfo> {
+        let _ = (args, output, progress);
+        Err(Error::unsupported("writing quantized models"))
+    }
+
     /// `[any thread]` An optional interface by its id, for example `org.tenon.embeddings/1`; None for ids that the plugin does
     /// not know.
     fn extension(&self, id: &str) -> Option<Extension> {
@@ -64,7 +77,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
 }
 
 /// A loaded model: weights and tokenizer. Sessions and tokenizers own what they need of it (share it in an `Arc`): the host
-/// drops the model first, as soon as it has both.
+/// keeps the model to requantize it, and drops the three in any order.
 pub trait Model: Send + Sync {
     /// `[any thread]` Facts about the model. They never change. The host refuses a model whose facts contradict each other, see
     /// [`ModelInfo`].

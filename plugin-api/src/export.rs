@@ -188,6 +188,18 @@ impl<B: Backend> BackendObject for Exported<B> {
         }))
     }
 
+    fn quantize(
+        &self,
+        args: &LoadArgsRecord,
+        output: RStr<'_>,
+        progress: ProgressBox,
+    ) -> RResult<ModelInfoRecord, ErrorRecord> {
+        across(self.call(|backend| {
+            let (output, progress) = (Path::new(output.as_str()), Progress::new(progress));
+            Ok(backend.quantize(&args.into(), output, &progress)?.into())
+        }))
+    }
+
     fn extension(&self, id: RStr<'_>) -> ROption<Extension> {
         optional(self.call(|backend| Ok(backend.extension(id.as_str()))))
     }

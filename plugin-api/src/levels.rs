@@ -90,7 +90,7 @@ pub fn choose<'a, S: AsRef<str>>(asked: &str, offered: &'a [S]) -> Result<&'a st
     found.or_else(|| offers(&kin?)).ok_or_else(|| {
         let offered: Vec<_> = offered.iter().map(AsRef::as_ref).collect();
         let choices = match offered.as_slice() {
-            [] => "it has none".to_owned(),
+            [] => "its backend has no levels".to_owned(),
             offered => format!("use one of {}", offered.join(", ")),
         };
         match known {

@@ -4,6 +4,8 @@
 //! may get another text in a crowd than alone, and both are right. They can still be told from a wrong one: put through the
 //! model token by token, none of their tokens is less likely than the best by more than [`TOLERANCE`].
 
+use std::path::Path;
+
 use tenon::plugin::{Session, Tokenizer};
 use tenon_plugin_api::{Batch, Code, EncodeFlags, SessionArgs, Span, SpanOut, Vocabulary};
 
@@ -29,7 +31,12 @@ pub struct Judge {
 impl Judge {
     /// Loads SmolLM2 through the llama-cpp plugin, past server and engine.
     pub fn smollm2() -> Self {
-        let loaded = LoadedModel::new("tenon_plugin_llama_cpp", &smollm2(), "{}");
+        Self::of(&smollm2())
+    }
+
+    /// Loads any GGUF file in the same way.
+    pub fn of(path: &Path) -> Self {
+        let loaded = LoadedModel::new("tenon_plugin_llama_cpp", path, "{}");
         let model = &loaded.model;
         let args = SessionArgs {
             max_sequences: 1,

@@ -174,6 +174,11 @@ impl Server {
         self.home.path()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a line of the log with this text in it, and gives it back.
     pub fn wait_for_log(&mut self, text: &str) -> String {
         if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {

@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod plugins;
+mod quantize;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +19,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Quantize(quantize::Quantize),
     #[command(subcommand)]
     Plugins(plugins::Plugins),
     #[command(subcommand)]
@@ -31,6 +33,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Quantize(quantize) => quantize.run(),
             Command::Config(config) => config.run(),
             Command::Bench(bench) => bench.run(),
             Command::Plugins(plugins) => plugins.run(),

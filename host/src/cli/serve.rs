@@ -63,6 +63,7 @@ impl Serve {
                 "there is no model to serve: give one (tenon serve MODEL_PATH), or a configuration with [[models]] (--config FILE)"
             );
         }
+        shutdown::too_large_files_are_errors()?;
         telemetry::start(config.server.log_format)?;
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(HTTP_THREADS)

@@ -36,7 +36,7 @@ pub use self::{
     engine::Engine,
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
-    models::Model,
+    models::{Model, Requantize},
     plugins::Plugins,
     schema::{schema, schema_text},
     server::{LogFormat, Server},

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Engine, Flags, Threads, engine::RawEngine, refusals::Refusals};
+use super::{Engine, Flags, Threads, by_name, engine::RawEngine, refusals::Refusals};
 
 /// One model to serve.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,23 @@ pub struct Model {
     pub options: Value,
     /// None: the model's own.
     pub chat_template: Option<PathBuf>,
+    /// None: as the file is.
+    pub quantize: Option<String>,
+    pub requantize: Requantize,
+    /// None: no limit.
+    pub memory_limit_bytes: Option<u64>,
     pub engine: Engine,
+}
+
+/// How a model changes its level while it is being served.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Requantize {
+    /// The new one is made beside the old one, which goes on answering. Refused where there is no memory for both.
+    #[default]
+    Beside,
+    /// Where there is no memory for both, the old one finishes what runs and is dropped before the new one is loaded.
+    InPlace,
 }
 
 /// A model to serve.
@@ -53,6 +69,14 @@ pub struct RawModel {
     options: Map<String, Value>,
     /// File with a chat template (Jinja) to use instead of the model's own, relative to this file.
     chat_template: Option<PathBuf>,
+    /// Level to quantize the model to when it is loaded, for example `Q4_K_M`. Default: as the file is.
+    quantize: Option<String>,
+    /// What happens when `POST /re_isq` changes the level and `memory_limit_bytes` has no room for both models.
+    #[serde(default, deserialize_with = "by_name")]
+    requantize: Requantize,
+    /// Most memory that the model may take, also while its level changes: weights, KV pool and scratch space, as the plugin
+    /// estimates them. Default: no limit.
+    memory_limit_bytes: Option<NonZeroU64>,
     /// Instead of the `context_length` of `[engine]`.
     context_length: Option<u32>,
     /// Instead of the `max_sequences` of `[engine]`.
@@ -111,6 +135,13 @@ impl RawModel {
         for device in &self.devices {
             refusals.check_not_empty(&key("devices"), device);
         }
+        if let Some(level) = &self.quantize {
+            refusals.check_not_empty(&key("quantize"), level);
+        }
+        if self.requantize == Requantize::InPlace && self.memory_limit_bytes.is_none() {
+            let why = "can only be \"in-place\" where memory_limit_bytes says how much there is: set it too";
+            refusals.refuse(&key("requantize"), why);
+        }
         let path = match &self.path {
             Some(path) => refusals.whole_path(&key("path"), path),
             None => {
@@ -128,6 +159,9 @@ impl RawModel {
             chat_template: self
                 .chat_template
                 .map(|path| refusals.whole_path(&key("chat_template"), &path)),
+            quantize: self.quantize,
+            requantize: self.requantize,
+            memory_limit_bytes: self.memory_limit_bytes.map(NonZeroU64::get),
             path,
         }
     }

@@ -13,6 +13,8 @@ use super::refusals::Refusals;
 pub struct Plugins {
     /// The preferred directory first.
     pub directories: Vec<PathBuf>,
+    /// None: the user's cache directory.
+    pub cache_directory: Option<PathBuf>,
     /// By plugin id.
     pub options: BTreeMap<String, Map<String, Value>>,
 }
@@ -23,6 +25,9 @@ pub struct Plugins {
 pub struct RawPlugins {
     /// Directories with plugins (`*.so`), the preferred one first. Default: `plugins` beside the program.
     directories: Option<Vec<PathBuf>>,
+    /// Directory in which plugins keep files that can be made again, for example quantized models. Default: `tenon` in the
+    /// user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`).
+    cache_directory: Option<PathBuf>,
     /// A table for each plugin id, for example `[plugins.options."org.tenon.llama-cpp"]`, passed on to that plugin. Its
     /// documentation says what it understands.
     options: BTreeMap<String, Map<String, Value>>,
@@ -37,8 +42,11 @@ impl RawPlugins {
                 .collect(),
             None => beside_program(refusals).into_iter().collect(),
         };
+        let cache = self.cache_directory;
         Plugins {
             directories,
+            cache_directory: cache
+                .map(|path| refusals.whole_path(&["plugins", "cache_directory"], &path)),
             options: self.options,
         }
     }

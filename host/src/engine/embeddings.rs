@@ -7,7 +7,7 @@ use std::{
 };
 
 use tenon_plugin_api::{Code, EmbedderInfo, Error, Interrupt};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     SubmitError,
@@ -37,15 +37,23 @@ struct Job {
 }
 
 impl Embeddings {
-    /// Starts the thread. `max_queue` requests may wait; one more is refused.
-    pub fn start(name: String, embedder: Embedder, max_queue: usize) -> Result<Self, Error> {
+    /// Starts the thread. `max_queue` requests may wait; one more is refused. `alive` is dropped when nothing is left of it.
+    pub fn start(
+        name: String,
+        embedder: Embedder,
+        max_queue: usize,
+        alive: watch::Sender<()>,
+    ) -> Result<Self, Error> {
         let info = embedder.info().clone();
         let (jobs, inbox) = channel();
         let queue = Queue::new(max_queue);
         let pace = queue.clone();
         thread::Builder::new()
             .name(name)
-            .spawn(move || run(embedder, inbox, pace))
+            .spawn(move || {
+                run(embedder, inbox, pace);
+                drop(alive);
+            })
             .map_err(|e| Error::new(Code::INTERNAL, e.to_string()))?;
         Ok(Self { info, queue, jobs })
     }

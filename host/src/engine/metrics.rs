@@ -1,10 +1,15 @@
 //! What the model thread counts. Plain atomics: the thread never waits for a scrape.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
 use prometheus::{IntCounter, IntGauge, Opts, Registry};
 
 use crate::metrics::registered;
 
-/// Counters and gauges of one model.
+/// Counters and gauges of one model. While its level changes, the old and the new engine count into the same ones.
 #[derive(Clone)]
 pub struct EngineMetrics {
     pub steps: IntCounter,
@@ -14,13 +19,13 @@ pub struct EngineMetrics {
     pub drafted_tokens: IntCounter,
     pub accepted_tokens: IntCounter,
     pub preemptions: IntCounter,
-    pub running: IntGauge,
-    pub waiting: IntGauge,
-    pub kept: IntGauge,
-    pub kv_used_tokens: IntGauge,
-    pub kv_total_tokens: IntGauge,
-    pub decode_threads: IntGauge,
-    pub prefill_threads: IntGauge,
+    pub running: PartGauge,
+    pub waiting: PartGauge,
+    pub kept: PartGauge,
+    pub kv_used_tokens: PartGauge,
+    pub kv_total_tokens: PartGauge,
+    pub decode_threads: PartGauge,
+    pub prefill_threads: PartGauge,
     pub thread_switches: IntCounter,
 }
 
@@ -31,7 +36,8 @@ impl EngineMetrics {
             registered(registry, IntCounter::with_opts(opts(name, help, model))?)
         };
         let gauge = |name: &str, help: &str| {
-            registered(registry, IntGauge::with_opts(opts(name, help, model))?)
+            let gauge = registered(registry, IntGauge::with_opts(opts(name, help, model))?)?;
+            prometheus::Result::Ok(PartGauge::new(gauge))
         };
         Ok(Self {
             steps: counter("tenon_engine_steps_total", "Forwards")?,
@@ -91,19 +97,88 @@ impl EngineMetrics {
         self.prefill_threads.set(prefill.into());
     }
 
+    /// The same metrics for another engine of the model: it has parts of its own in the gauges.
+    pub fn of_another_engine(&self) -> Self {
+        let mut metrics = self.clone();
+        for gauge in metrics.gauges() {
+            *gauge = PartGauge::new(gauge.0.sum.clone());
+        }
+        metrics
+    }
+
+    fn gauges(&mut self) -> [&mut PartGauge; 7] {
+        [
+            &mut self.running,
+            &mut self.waiting,
+            &mut self.kept,
+            &mut self.kv_used_tokens,
+            &mut self.kv_total_tokens,
+            &mut self.decode_threads,
+            &mut self.prefill_threads,
+        ]
+    }
+
     /// Shows that nothing runs, waits or is stored any more.
-    pub fn ended(&self) {
-        let gauges = [
-            &self.running,
-            &self.waiting,
-            &self.kept,
-            &self.kv_used_tokens,
-        ];
-        gauges.iter().for_each(|gauge| gauge.set(0));
-        self.kv_total_tokens.set(0);
+    pub fn ended(&mut self) {
+        self.gauges().into_iter().for_each(|gauge| gauge.set(0));
+    }
+}
+
+/// One engine's part in a gauge that shows the sum of them. Dropped, it counts for nothing.
+#[derive(Clone)]
+pub struct PartGauge(Arc<Part>);
+
+struct Part {
+    sum: IntGauge,
+    mine: AtomicI64,
+}
+
+impl PartGauge {
+    fn new(sum: IntGauge) -> Self {
+        let mine = AtomicI64::new(0);
+        Self(Arc::new(Part { sum, mine }))
+    }
+
+    /// Changes this part.
+    pub fn set(&self, value: i64) {
+        self.0.set(value);
+    }
+}
+
+impl Part {
+    fn set(&self, value: i64) {
+        let before = self.mine.swap(value, Ordering::Relaxed);
+        self.sum.add(value - before);
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
 fn opts(name: &str, help: &str, model: &str) -> Opts {
     Opts::new(name, help).const_label("model", model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gauges_show_the_sum_of_the_engines_that_live() {
+        let registry = Registry::new();
+        let old = EngineMetrics::register(&registry, "m").unwrap();
+        let new = old.of_another_engine();
+        let sum = old.running.0.sum.clone();
+        old.running.set(3);
+        new.running.set(2);
+        old.running.set(1);
+        assert_eq!(sum.get(), 3);
+        drop(old);
+        assert_eq!(sum.get(), 2);
+        new.clone().ended();
+        assert_eq!(sum.get(), 0);
+    }
 }

@@ -8,6 +8,7 @@
 //! Invariant: nothing here knows HTTP, text or templates. Tokens go in, tokens come out.
 
 mod channel;
+mod current;
 mod draft;
 mod dry;
 mod embeddings;
@@ -33,11 +34,12 @@ use std::{
 };
 
 use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, SessionArgs, SessionInfo, Vocabulary};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::plugin::{Model, Tokenizer};
 
 use channel::channel;
+pub use current::CurrentModel;
 pub use dry::DryOptions;
 pub use embeddings::Embeddings;
 pub use event::{
@@ -52,6 +54,7 @@ use worker::Worker;
 pub type Loader = Box<dyn FnMut() -> Result<Model, Error> + Send>;
 
 /// What an engine is started with.
+#[derive(Clone)]
 pub struct EngineOptions {
     /// Names the thread.
     pub name: String,
@@ -90,12 +93,26 @@ struct Shared {
     info: ModelInfo,
     granted: SessionInfo,
     vocabulary: Arc<Vocabulary>,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     embeddings: Option<Embeddings>,
     queue: Queue,
     max_draft_tokens: u32,
     /// Why the thread ended, once it has.
     failure: Arc<OnceLock<Error>>,
+    model: CurrentModel,
+    end: End,
+}
+
+/// The end of an engine: of its thread, its session and its model.
+#[derive(Clone)]
+pub struct End(watch::Receiver<()>);
+
+impl End {
+    /// Waits for it.
+    pub async fn wait(mut self) {
+        // Nothing is ever sent: the channel closes.
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 impl Engine {
@@ -109,6 +126,9 @@ impl Engine {
         let (started, ready) = oneshot::channel();
         let failure = Arc::new(OnceLock::new());
         let queue = Queue::new(options.max_queue);
+        let model = CurrentModel::default();
+        let (alive, end) = watch::channel(());
+        let also_alive = alive.clone();
         let worker = Worker {
             inbox,
             loader,
@@ -118,26 +138,33 @@ impl Engine {
             tune_threads: options.tune_threads,
             metrics,
             failure: failure.clone(),
+            model: model.clone(),
         };
         thread::Builder::new()
             .name(options.name.clone())
-            .spawn(move || worker.run(started))
+            .spawn(move || {
+                worker.run(started);
+                // Nothing of the model is left on this thread.
+                drop(alive);
+            })
             .map_err(|e| Error::new(tenon_plugin_api::Code::INTERNAL, e.to_string()))?;
         let started = ready.blocking_recv().map_err(|_| ended(&failure))??;
         let embeddings = started.embedder.map(|embedder| {
             let name = format!("{}, embeddings", options.name);
-            Embeddings::start(name, embedder, options.max_queue)
+            Embeddings::start(name, embedder, options.max_queue, also_alive)
         });
         Ok(Self {
             shared: Arc::new(Shared {
                 info: started.info,
                 granted: started.granted,
                 vocabulary: Arc::new(started.vocabulary),
-                tokenizer: started.tokenizer,
+                tokenizer: Arc::new(started.tokenizer),
                 embeddings: embeddings.transpose()?,
                 queue,
                 max_draft_tokens: options.limits.max_draft_tokens,
                 failure,
+                model,
+                end: End(end),
             }),
             arrivals,
         })
@@ -202,6 +229,11 @@ impl Engine {
         &self.shared.vocabulary
     }
 
+    /// The model's tokenizer. Whoever keeps it may keep the model in memory.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.shared.tokenizer
+    }
+
     /// Text to tokens.
     pub fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Error> {
         self.shared.tokenizer.encode(text, flags)
@@ -210,6 +242,21 @@ impl Engine {
     /// What makes embeddings with the model, if it can.
     pub fn embeddings(&self) -> Option<&Embeddings> {
         self.shared.embeddings.as_ref()
+    }
+
+    /// Tokens that fit into the KV pool.
+    pub fn kv_tokens(&self) -> u32 {
+        self.shared.granted.kv_tokens
+    }
+
+    /// The plugin's model, to make another one of it at another level.
+    pub fn model(&self) -> CurrentModel {
+        self.shared.model.clone()
+    }
+
+    /// What comes when the last handle is dropped and the last sequence has ended.
+    pub fn end(&self) -> End {
+        self.shared.end.clone()
     }
 
     /// Why the model does not serve any more, if so.

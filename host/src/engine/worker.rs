@@ -2,6 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -10,8 +11,8 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::{
-    EngineLimits, EngineMetrics, Failure, Loader, Sequence, queue::Queue, step::Stepper,
-    threads::Threads,
+    EngineLimits, EngineMetrics, Failure, Loader, Sequence, current::CurrentModel, queue::Queue,
+    step::Stepper, threads::Threads,
 };
 use crate::plugin::{Embedder, Session, Tokenizer};
 
@@ -25,6 +26,7 @@ pub struct Worker {
     pub tune_threads: bool,
     pub metrics: EngineMetrics,
     pub failure: Arc<OnceLock<Error>>,
+    pub model: CurrentModel,
 }
 
 /// What the handle learns from a model that stands.
@@ -80,10 +82,14 @@ impl Worker {
             for sequence in self.inbox.try_iter() {
                 stepper.scheduler.enqueue(sequence);
             }
-            if !stepper.step()?
-                && let Ok(sequence) = self.inbox.recv_timeout(READERS_POLL)
-            {
-                stepper.scheduler.enqueue(sequence);
+            if stepper.step()? {
+                continue;
+            }
+            match self.inbox.recv_timeout(READERS_POLL) {
+                Ok(sequence) => stepper.scheduler.enqueue(sequence),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                // The last sequences of a model that is being replaced.
+                Err(mpsc::RecvTimeoutError::Disconnected) => thread::sleep(READERS_POLL),
             }
         }
     }
@@ -113,6 +119,7 @@ impl Worker {
             tokenizer,
             embedder,
         };
+        self.model.set(model);
         Ok((started, stepper))
     }
 
@@ -128,12 +135,14 @@ impl Worker {
         if reloads >= MAX_RELOADS {
             return Err(error);
         }
+        self.model.clear();
         warn!("the backend broke ({error}); loading the model anew");
         self.load().map(|(_, stepper)| stepper)
     }
 
     /// Leaves the reason behind and answers what still arrives.
-    fn give_up(self, error: Error) {
+    fn give_up(mut self, error: Error) {
+        self.model.clear();
         let _ = self.failure.set(error.clone());
         self.metrics.ended();
         error!("the model stopped: {error}");

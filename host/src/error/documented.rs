@@ -13,6 +13,7 @@ use super::ApiError;
 use crate::{
     engine::{Failure, SubmitError},
     openai::ErrorEnvelope,
+    requantize::RequantizeError,
 };
 
 /// How every route that needs a key may fail.
@@ -93,6 +94,18 @@ impl IntoResponses for GenerationError {
             ),
         ]);
         BodyError::responses().into_iter().chain(busy).collect()
+    }
+}
+
+/// How changing a model's level may fail besides.
+pub struct RequantizeFailure;
+
+impl IntoResponses for RequantizeFailure {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        documented([(
+            "The level of the model is being changed already, or there is no memory for the old and the new one.",
+            ApiError::from(RequantizeError::Busy("SmolLM2-135M-Instruct".into())),
+        )])
     }
 }
 

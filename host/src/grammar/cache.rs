@@ -10,14 +10,16 @@ use std::{
 
 use lru::LruCache;
 use serde_json::json;
+use tenon_plugin_api::Vocabulary;
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 
 use super::{
-    CompiledGrammar, Grammar, GrammarError, GrammarMetrics, Workers, compile::Compiler,
-    environment::environment,
+    CompiledGrammar, Grammar, GrammarError, GrammarMetrics, Workers,
+    compile::Compiler,
+    environment::{CurrentTokenizer, environment},
 };
 use crate::{config, engine::Engine};
 
@@ -41,6 +43,10 @@ pub struct Grammars {
     cache: Mutex<LruCache<String, Arc<OnceCell<Arc<CompiledGrammar>>>>>,
     compiling: Arc<Semaphore>,
     compile_timeout: Duration,
+    /// What they are about.
+    vocabulary: Arc<Vocabulary>,
+    eos: Vec<u32>,
+    tokenizer: CurrentTokenizer,
 }
 
 /// What all grammars of a model have in common.
@@ -70,9 +76,14 @@ impl Grammars {
         threads: &GrammarThreads,
         metrics: GrammarMetrics,
     ) -> anyhow::Result<Self> {
+        let tokenizer = CurrentTokenizer::default();
+        tokenizer.set(Some(engine.tokenizer().clone()));
         let entries = NonZeroUsize::new(config.cache_entries).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
-            compiler: Arc::new(Compiler::new(&environment(engine), config)?),
+            compiler: Arc::new(Compiler::new(
+                &environment(engine, tokenizer.clone()),
+                config,
+            )?),
             shared: Arc::new(Shared {
                 workers: threads.workers.clone(),
                 metrics,
@@ -82,7 +93,27 @@ impl Grammars {
             cache: Mutex::new(LruCache::new(entries)),
             compiling: threads.compiling.clone(),
             compile_timeout: config.compile_timeout,
+            vocabulary: engine.vocabulary().clone(),
+            eos: engine.info().eos.clone(),
+            tokenizer,
         })
+    }
+
+    /// Serves this engine from now on instead of the one before. `false`: its tokens are others.
+    pub fn move_to(&self, engine: &Engine) -> bool {
+        let info = engine.info();
+        let same = *self.vocabulary == **engine.vocabulary()
+            && self.eos == info.eos
+            && self.shared.mask_words == info.logits_width.div_ceil(32) as usize;
+        if same {
+            self.tokenizer.set(Some(engine.tokenizer().clone()));
+        }
+        same
+    }
+
+    /// Keeps nothing of the engine, until they move to another one.
+    pub fn leave_engine(&self) {
+        self.tokenizer.set(None);
     }
 
     /// The compiled form of a grammar. Requests that need the same one at the same time wait for one compilation.

@@ -1,29 +1,50 @@
 //! The model's tokens, as llguidance sees them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tenon_plugin_api::{Capabilities, EncodeFlags, TokenKind, Vocabulary};
 use toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
-use crate::engine::Engine;
+use crate::{engine::Engine, plugin::Tokenizer};
+
+/// The tokenizer of the model that is served now. Grammars outlive a model whose level changes, and a tokenizer may keep its
+/// model in memory.
+#[derive(Clone, Default)]
+pub struct CurrentTokenizer(Arc<RwLock<Option<Arc<Tokenizer>>>>);
+
+impl CurrentTokenizer {
+    /// None: there is none for a while.
+    pub fn set(&self, tokenizer: Option<Arc<Tokenizer>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokenizer;
+    }
+
+    fn encode(&self, text: &str) -> Option<Vec<TokenId>> {
+        let tokenizer = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        tokenizer?.encode(text, EncodeFlags::CONTINUATION).ok()
+    }
+}
 
 /// What the vocabulary allows at each place, and how text is cut into tokens.
 struct Environment {
-    engine: Engine,
+    tokenizer: CurrentTokenizer,
     trie: TokTrie,
     /// Whether text that a grammar forces may be put in as the tokenizer's tokens.
     canonical: bool,
 }
 
 /// The environment of a model. Takes a while for a large vocabulary.
-pub fn environment(engine: &Engine) -> TokEnv {
+pub fn environment(engine: &Engine, tokenizer: CurrentTokenizer) -> TokEnv {
     let info = engine.info();
     Arc::new(Environment {
         trie: trie(engine.vocabulary(), &info.eos),
         canonical: info
             .capabilities
             .contains(Capabilities::CANONICAL_TOKENIZER),
-        engine: engine.clone(),
+        tokenizer,
     })
 }
 
@@ -54,7 +75,7 @@ fn word(vocabulary: &Vocabulary, eos: &[u32], token: u32) -> Vec<u8> {
 impl Environment {
     /// None where the tokens would be another text, as those of a tokenizer that normalizes may be.
     fn encode(&self, text: &str) -> Option<Vec<TokenId>> {
-        let tokens = self.engine.encode(text, EncodeFlags::CONTINUATION).ok()?;
+        let tokens = self.tokenizer.encode(text)?;
         (self.trie.decode_raw(&tokens) == text.as_bytes()).then_some(tokens)
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod logprobs;
 mod model;
 mod parameters;
+mod requantize;
 mod response;
 mod tokens;
 mod tools;
@@ -27,6 +28,7 @@ pub use error::{ErrorBody, ErrorEnvelope};
 pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob, TopLogprobs};
 pub use model::{ModelEmbeddings, ModelList, ModelObject};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
+pub use requantize::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest};
 pub use response::{Completion, FinishReason, PromptTokensDetails, Usage};
 pub use tokens::{
     AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, Piece, TextToTokenize,

@@ -29,8 +29,10 @@ pub struct ModelObject {
     pub architecture: String,
     /// Number of parameters.
     pub parameters: u64,
-    /// Precision of the weights, for example `Q4_1`.
+    /// Current level of the weights, for example `Q4_1`.
     pub quantization: String,
+    /// What `POST /re_isq` can change that to, from the most to the least faithful.
+    pub requantize_levels: Vec<String>,
     /// Most tokens of a prompt and its answer together.
     pub context_length: u32,
     /// What `/v1/embeddings` makes with it; null if it makes none.

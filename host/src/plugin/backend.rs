@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tenon_plugin_api::{
-    Descriptor, Device, Error, Estimate, LoadArgs, Result, SessionArgs, Support,
+    Descriptor, Device, Error, Estimate, LoadArgs, ModelInfo, Result, SessionArgs, Support,
     abi::{AbiVersion, BackendBox},
 };
 
@@ -30,10 +30,11 @@ impl Backend {
         plugin: &Plugin,
         path: PathBuf,
         threads: u32,
+        cache: &Path,
         options: &str,
     ) -> Result<Self> {
         let descriptor = plugin.descriptor().clone();
-        let object = plugin.init(host_box(&descriptor.id, threads), options)?;
+        let object = plugin.init(host_box(&descriptor.id, threads, cache), options)?;
         Ok(Self {
             object,
             descriptor,
@@ -91,6 +92,19 @@ impl Backend {
             .object
             .load(&args.clone().into(), progress_box(progress));
         Model::new(model.into_result()?)
+    }
+
+    /// Writes the model of `args` at its level to `output`. May take minutes.
+    pub fn quantize(
+        &self,
+        args: &LoadArgs,
+        output: &Path,
+        progress: ReportProgress,
+    ) -> Result<ModelInfo> {
+        utf8(&args.path)?;
+        let (args, output) = (args.clone().into(), utf8(output)?.into());
+        let written = self.object.quantize(&args, output, progress_box(progress));
+        Ok(written.into_result()?.into())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the host does for a plugin: the other direction of the ABI.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use abi_stable::{
     sabi_trait::TD_Opaque,
@@ -17,10 +17,13 @@ use tenon_plugin_api::{
 use super::ReportProgress;
 
 /// The host as one plugin sees it.
-pub fn host_box(plugin_id: &str, threads: u32) -> HostBox {
+///
+/// `cache` is where plugins keep files, each in a directory of its own.
+pub fn host_box(plugin_id: &str, threads: u32, cache: &Path) -> HostBox {
     let services = HostServices {
         plugin_id: plugin_id.into(),
         threads,
+        cache: cache.into(),
     };
     HostObject_TO::from_value(services, TD_Opaque)
 }
@@ -33,6 +36,7 @@ pub fn progress_box(report: ReportProgress) -> ProgressBox {
 struct HostServices {
     plugin_id: String,
     threads: u32,
+    cache: PathBuf,
 }
 
 impl HostObject for HostServices {
@@ -52,7 +56,7 @@ impl HostObject for HostServices {
     }
 
     fn cache_dir(&self) -> RString {
-        let directory = cache_root().join("tenon").join(&self.plugin_id);
+        let directory = self.cache.join(&self.plugin_id);
         directory.to_string_lossy().into_owned().into()
     }
 
@@ -61,12 +65,13 @@ impl HostObject for HostServices {
     }
 }
 
-/// As the XDG base directory specification has it: a relative path counts as none.
-fn cache_root() -> PathBuf {
+/// `tenon` in the user's cache directory, as the XDG base directory specification has it: a relative path counts as none.
+pub fn default_cache() -> PathBuf {
     let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     set.filter(|path| path.is_absolute())
         .or_else(|| Some(std::env::home_dir()?.join(".cache")))
         .unwrap_or_else(std::env::temp_dir)
+        .join("tenon")
 }
 
 struct Progress(ReportProgress);

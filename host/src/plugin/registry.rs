@@ -18,6 +18,7 @@ use super::{
     Backend,
     discover::{Discovered, discover},
     elf,
+    host_services::default_cache,
     load::Plugin,
     probe::{Refusal, probe},
 };
@@ -30,12 +31,14 @@ pub struct RegistryOptions {
     pub executable: PathBuf,
     /// Threads that a plugin may use for computing.
     pub threads: u32,
+    /// Where plugins keep files that can be made again.
+    pub cache: PathBuf,
     /// Options of plugins by their ids.
     pub options: BTreeMap<String, Map<String, Value>>,
 }
 
 impl RegistryOptions {
-    /// These directories, or if there are none `plugins/` beside this program; all cores, no options.
+    /// These directories, or if there are none `plugins/` beside this program; all cores, the user's cache, no options.
     pub fn new(mut directories: Vec<PathBuf>) -> io::Result<Self> {
         if directories.is_empty() {
             directories.push(env::current_exe()?.with_file_name("plugins"));
@@ -46,6 +49,7 @@ impl RegistryOptions {
             // Not its path, where a newer version may be by now.
             executable: "/proc/self/exe".into(),
             threads: u32::try_from(threads).unwrap_or(u32::MAX),
+            cache: default_cache(),
             options: BTreeMap::new(),
         })
     }
@@ -160,8 +164,14 @@ impl Registry {
         let plugin = Plugin::open(file)?;
         let own_options = options.options.get(&probed.id).cloned().unwrap_or_default();
         let own_options = Value::Object(own_options).to_string();
-        Backend::start(&plugin, path.into(), options.threads, &own_options)
-            .map_err(|error| refusal(format!("did not start: {error}")))
+        Backend::start(
+            &plugin,
+            path.into(),
+            options.threads,
+            &options.cache,
+            &own_options,
+        )
+        .map_err(|error| refusal(format!("did not start: {error}")))
     }
 
     fn by_id(&self, id: &str) -> Option<&Arc<Backend>> {

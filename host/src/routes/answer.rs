@@ -59,7 +59,7 @@ pub struct Prompt {
 pub fn loaded<'a>(
     app: &'a App,
     name: Option<&str>,
-) -> Result<(&'a ServedModel, Arc<LoadedModel>), ApiError> {
+) -> Result<(&'a Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
     if app.is_draining() {
         return Err(ApiError::try_later(
             "draining",

@@ -31,7 +31,7 @@ use crate::{
     ),
 )]
 pub async fn health(State(app): State<Arc<App>>) -> Response {
-    let models: Vec<_> = app.models().iter().map(ModelHealth::new).collect();
+    let models: Vec<_> = app.models().iter().map(|m| ModelHealth::new(m)).collect();
     let status = overall(app.is_draining(), &models);
     let body = Json(Health { status, models });
     match status {

@@ -16,6 +16,7 @@ mod logprobs;
 mod messages;
 pub mod metrics;
 pub mod models;
+pub mod requantize;
 mod settings;
 mod stream;
 pub mod tokenize;

@@ -64,10 +64,11 @@ fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
         created: model.created,
         owned_by: "tenon",
         aliases: served.aliases.clone(),
-        backend: model.backend.clone(),
+        backend: model.backend().to_owned(),
         architecture: info.architecture.clone(),
         parameters: info.parameters,
         quantization: info.quantization.clone(),
+        requantize_levels: info.requantize_levels.clone(),
         context_length: model.engine.context_length(),
         embeddings: model.engine.embeddings().map(|embeddings| {
             let info = embeddings.info();

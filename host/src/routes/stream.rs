@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::answer::{Format, Head, Tally};
 use crate::{engine::Failure, error::ApiError, reply::Delta};
 
-type SseResult = Result<Event, axum::Error>;
+/// An event on its way out.
+pub type SseResult = Result<Event, axum::Error>;
 
 /// Sends answers in pieces, each with the index of its answer. While there are none, it sends comments.
 pub fn streamed<F: Format>(
@@ -20,10 +21,28 @@ pub fn streamed<F: Format>(
     chunks: ChunkWriter,
     keep_alive: Duration,
 ) -> Response {
+    sse(events::<F>(deltas, chunks), keep_alive)
+}
+
+/// Sends events as they come.
+pub fn sse(
+    events: impl Stream<Item = SseResult> + Send + 'static,
+    keep_alive: Duration,
+) -> Response {
     let keep_alive = KeepAlive::new().interval(keep_alive).text("ping");
-    let sse = Sse::new(events::<F>(deltas, chunks)).keep_alive(keep_alive);
+    let sse = Sse::new(events).keep_alive(keep_alive);
     // nginx would collect a stream before it passes it on.
     ([("x-accel-buffering", "no")], sse).into_response()
+}
+
+/// An event with a JSON value.
+pub fn event(data: impl Serialize) -> SseResult {
+    Event::default().json_data(data)
+}
+
+/// The event that ends every stream.
+pub fn done() -> SseResult {
+    Ok(Event::default().data("[DONE]"))
 }
 
 fn events<F: Format>(
@@ -33,10 +52,9 @@ fn events<F: Format>(
     let openings = (0..chunks.open).filter_map(F::opening);
     let openings: Vec<_> = openings.map(|choice| chunks.choice::<F>(choice)).collect();
     let write = move |(index, delta)| stream::iter(chunks.write::<F>(index, delta));
-    let done = stream::once(ready(Ok(Event::default().data("[DONE]"))));
     stream::iter(openings)
         .chain(deltas.flat_map(write))
-        .chain(done)
+        .chain(stream::once(ready(done())))
 }
 
 /// Writes the chunks of one stream.
@@ -87,10 +105,6 @@ impl ChunkWriter {
                 .completion(F::CHUNK_OBJECT, choices, Some(Some(usage))),
         )
     }
-}
-
-fn event(data: impl Serialize) -> SseResult {
-    Event::default().json_data(data)
 }
 
 #[cfg(test)]

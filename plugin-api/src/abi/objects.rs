@@ -66,6 +66,13 @@ pub trait BackendObject: Send + Sync {
     ) -> RResult<RVec<EstimateRecord>, ErrorRecord>;
     /// `[any thread]` Reads a model.
     fn load(&self, args: &LoadArgsRecord, progress: ProgressBox) -> RResult<ModelBox, ErrorRecord>;
+    /// `[any thread]` Writes a model at another level.
+    fn quantize(
+        &self,
+        args: &LoadArgsRecord,
+        output: RStr<'_>,
+        progress: ProgressBox,
+    ) -> RResult<ModelInfoRecord, ErrorRecord>;
     /// `[any thread]` An optional interface by its id.
     #[sabi(last_prefix_field)]
     fn extension(&self, id: RStr<'_>) -> ROption<Extension>;

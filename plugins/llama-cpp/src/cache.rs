@@ -149,7 +149,8 @@ impl Part {
     /// # Errors
     /// `IO`; the file is removed then.
     pub fn finish(self, whole: &Path) -> Result<()> {
-        let directory = whole.parent().unwrap_or(Path::new("."));
+        let named = |directory: &&Path| !directory.as_os_str().is_empty();
+        let directory = whole.parent().filter(named).unwrap_or(Path::new("."));
         let finish = || {
             self.file.sync_all()?;
             fs::rename(&self.path, whole)?;

@@ -10,10 +10,10 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tenon_plugin_api::{Error, Result, levels};
+use tenon_plugin_api::{Error, LoadArgs, ModelInfo, Result, levels};
 
 use crate::{
-    cache::Cache,
+    cache::{Cache, Part},
     file_types, gguf,
     quantize::{self, Report},
 };
@@ -128,6 +128,35 @@ impl LevelFiles {
         known.insert(identity, hash.clone());
         Ok(hash)
     }
+}
+
+/// Writes a model at the level of `args` to a file, whatever its own level is.
+///
+/// # Errors
+/// See [`Backend::quantize`](tenon_plugin_api::Backend::quantize).
+pub fn write(args: &LoadArgs, output: &Path, threads: u32, report: Report) -> Result<ModelInfo> {
+    gguf::check_model(&args.path)?;
+    let source_level = gguf::read_model(&args.path)?.level;
+    let asked = args.quantize.as_deref().unwrap_or(&source_level);
+    let offered = file_types::levels_from(&source_level);
+    let level = levels::choose(asked, &offered)?;
+    let plan = quantize::plan(&args.path, level)?;
+    let wait = || {
+        report(
+            None,
+            "waiting for another process that writes the same file",
+        )
+    };
+    let part = Part::claim(output, wait)?;
+    quantize::write(&args.path, &part.path, level, threads, report)?;
+    part.finish(output)?;
+    Ok(ModelInfo {
+        quantization: level.to_owned(),
+        source_quantization: source_level,
+        weight_bytes: gguf::read_model(output)?.tensor_bytes,
+        fallback_tensors: plan.fallback_tensors,
+        ..ModelInfo::default()
+    })
 }
 
 /// What a model's files have besides tensors.

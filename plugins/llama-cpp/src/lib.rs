@@ -37,8 +37,8 @@ use std::{ffi::CStr, path::Path, sync::Arc};
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use tenon_plugin_api::{
-    Backend, Code, Descriptor, Device, Error, Estimate, Host, LoadArgs, Model, Progress, Result,
-    SessionArgs, Support, export_plugin,
+    Backend, Code, Descriptor, Device, Error, Estimate, Host, LoadArgs, Model, ModelInfo, Progress,
+    Result, SessionArgs, Support, export_plugin,
 };
 
 use crate::{cache::Cache, level_file::LevelFiles, model::Loader, options::PluginOptions};
@@ -95,6 +95,11 @@ impl Backend for LlamaCpp {
 
     fn estimate(&self, load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
         estimate::estimate(load, session)
+    }
+
+    fn quantize(&self, args: &LoadArgs, output: &Path, progress: &Progress) -> Result<ModelInfo> {
+        let report = |fraction, message: &str| progress.report(fraction, message);
+        level_file::write(args, output, self.0.threads(args.threads), &report)
     }
 
     fn load(&self, args: &LoadArgs, progress: &Progress) -> Result<Box<dyn Model>> {

@@ -87,8 +87,7 @@ pub fn write(input: &Path, output: &Path, level: &str, threads: u32, report: Rep
     let message = format!("quantizing to {level}");
     let written = thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            // Threads that llama.cpp starts from this one are as nice. Not to be is only rude.
-            let _ = rustix::process::nice(NICE);
+            give_way();
             let mut params = params(level)?;
             params.nthread = i32::try_from(threads).unwrap_or(i32::MAX);
             params.allow_requantize = true;
@@ -112,6 +111,25 @@ pub fn write(input: &Path, output: &Path, level: &str, threads: u32, report: Rep
     };
     written.unwrap_or_else(panicked)?;
     gguf::check_model(output)
+}
+
+/// Does long work beside running models on a thread that gives way to theirs.
+///
+/// # Errors
+/// Those of `work`.
+pub fn giving_way<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    let worker = || {
+        give_way();
+        work()
+    };
+    let panicked = |_| Err(Error::new(Code::INTERNAL, "a working thread panicked"));
+    thread::scope(|scope| scope.spawn(worker).join().unwrap_or_else(panicked))
+}
+
+/// Lowers the priority of the calling thread and of those that it will start.
+fn give_way() {
+    // On Linux this is about the thread, not the process. Where it is not allowed, it is only rude not to.
+    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 fn params(level: &str) -> Result<sys::llama_model_quantize_params> {

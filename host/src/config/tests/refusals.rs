@@ -18,13 +18,13 @@ fn unknown_keys() {
         "[[models]]\npath = 'a'\n[[models]]\npath = 'b'\nxyz = 1",
         &[
             "tenon.toml: \"models[1].xyz\" is no known key; allowed: id, aliases, path, backend, devices, options, \
-             chat_template, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, threads",
+             chat_template, quantize, requantize, memory_limit_bytes, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, threads",
         ],
     );
     check(
         "[sever]\nport = 1",
         &[
-            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, models",
+            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, grammar, models",
         ],
     );
 }
@@ -123,6 +123,14 @@ fn models() {
         (
             "path = 'a'\nchat_template = ''",
             "\"models[0].chat_template\" must not be empty",
+        ),
+        (
+            "path = 'a'\nquantize = ''",
+            "\"models[0].quantize\" must not be empty",
+        ),
+        (
+            "path = 'a'\nrequantize = 'in-place'",
+            "\"models[0].requantize\" can only be \"in-place\" where memory_limit_bytes says how much there is: set it too",
         ),
         (
             "path = 'a'\nthreads = 'all'",

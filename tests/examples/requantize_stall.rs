@@ -1,0 +1,159 @@
+//! What changing a model's level costs. How long a stream is held up at most, in its usual steps, while eight of them run and
+//! the level changes; and how long quantizing and writing SmolLM2 takes, in turns with llama-quantize where its path is given.
+//!
+//!     cargo run --release -p tenon-tests --example requantize_stall -- [ROUNDS] [LLAMA_QUANTIZE]
+
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use futures_util::{FutureExt, future::join_all};
+use serde_json::json;
+use tempfile::TempDir;
+use tenon_tests::{Client, Event, Events, ServerOptions, artifacts, smollm2, text};
+
+const STREAMS: usize = 8;
+const MAX_TOKENS: u32 = 1000;
+/// How many steps of a stream are measured before the level changes.
+const USUAL: usize = 50;
+const LEVEL: &str = "Q8_0";
+
+#[tokio::main]
+async fn main() {
+    let rounds = env::args()
+        .nth(1)
+        .map_or(5, |rounds| rounds.parse().expect("a number"));
+    let llama_quantize = env::args().nth(2);
+    let (mut stalls, mut usual, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let round = stall().await;
+        stalls.push(round.longest / round.usual);
+        usual.push(round.usual);
+        changes.push(round.change);
+        ours.push(quantize(&mut tenon_quantize()));
+        let peer = llama_quantize.as_deref().map(Command::new);
+        theirs.extend(peer.map(|mut command| quantize(&mut command)));
+    }
+    println!("{STREAMS} streams while SmolLM2 goes from its file to {LEVEL}, {rounds} rounds");
+    println!(
+        "usual step, median            {:.1} ms",
+        1000.0 * median(&mut usual)
+    );
+    println!(
+        "longest stall, usual steps    {:.1} (median), {:.1} (worst)",
+        median(&mut stalls),
+        stalls[stalls.len() - 1]
+    );
+    println!(
+        "the change under that load    {:.2} s",
+        median(&mut changes)
+    );
+    println!("tenon quantize                {:.3} s", median(&mut ours));
+    if !theirs.is_empty() {
+        println!("llama-quantize                {:.3} s", median(&mut theirs));
+        println!(
+            "tenon / llama-quantize        {:.3}",
+            median(&mut ours) / median(&mut theirs)
+        );
+    }
+}
+
+struct Round {
+    usual: f64,
+    longest: f64,
+    change: f64,
+}
+
+/// With an empty cache: all of the work is done.
+async fn stall() -> Round {
+    let mut server = ServerOptions::smollm2()
+        .environment("XDG_CACHE_HOME", "")
+        .start();
+    let client = server.client();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let request = json!({"prompt": "A long story:\n\nOnce upon a time", "temperature": 0, "max_tokens": MAX_TOKENS});
+        streams.push(client.open("/v1/completions", &request).await);
+    }
+    let usual = streams
+        .iter_mut()
+        .map(|stream| steps(stream, |count| count < USUAL));
+    let mut gaps = join_all(usual).await.concat();
+    let changed = AtomicBool::new(false);
+    let go_on = |_| !changed.load(Ordering::Relaxed);
+    let during = join_all(streams.iter_mut().map(|stream| steps(stream, go_on)));
+    let change = change(&client).inspect(|_| changed.store(true, Ordering::Relaxed));
+    let (change, during) = tokio::join!(change, during);
+    Round {
+        usual: median(&mut gaps),
+        longest: during.concat().into_iter().fold(0.0, f64::max),
+        change,
+    }
+}
+
+async fn change(client: &Client) -> f64 {
+    let (status, report) = client.post("/re_isq", &json!({"ggml_type": LEVEL})).await;
+    assert!(status.is_success(), "{report}");
+    report["seconds"].as_f64().expect("seconds")
+}
+
+/// Seconds between the texts of a stream, as long as their count is good for more.
+async fn steps(stream: &mut Events, go_on: impl Fn(usize) -> bool) -> Vec<f64> {
+    let (mut last, mut gaps) = (Instant::now(), Vec::new());
+    while go_on(gaps.len()) {
+        match stream.next().await {
+            Some(Event::Chunk(chunk)) if !text(&chunk).is_empty() => {
+                gaps.push(last.elapsed().as_secs_f64());
+                last = Instant::now();
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    gaps
+}
+
+fn tenon_quantize() -> Command {
+    let plugins = artifacts()
+        .library("tenon_plugin_llama_cpp")
+        .parent()
+        .expect("a directory");
+    let mut command = Command::new(&artifacts().tenon);
+    command
+        .arg("quantize")
+        .arg("--plugins")
+        .arg(plugins)
+        .args(["--backend", "llama-cpp"]);
+    command
+}
+
+/// Both programs take input, output and level, in this order, and count all of their start.
+fn quantize(command: &mut Command) -> f64 {
+    let directory = TempDir::new().expect("a temporary directory");
+    let output = directory.path().join("quantized.gguf");
+    if !command.get_args().any(|argument| argument == "quantize") {
+        command.arg("--allow-requantize");
+    }
+    command.arg(smollm2()).arg(&output).arg(LEVEL);
+    let started = Instant::now();
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.expect("the program starts").success());
+    synced(&output);
+    started.elapsed().as_secs_f64()
+}
+
+/// llama-quantize leaves that to the system; to be compared, both files are on the disk.
+fn synced(path: &Path) {
+    let file = fs::File::open(path).expect("the quantized file");
+    file.sync_all().expect("a disk");
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
