@@ -11,7 +11,7 @@ use crate::{
     config::{self, Config, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
-    model::{LoadedModel, ModelState},
+    model::{ChatOptions, LoadedModel, ModelState},
     plugin::{Registry, RegistryOptions},
     source::{Source, weight_warnings},
 };
@@ -113,7 +113,11 @@ fn source(
         grammar: config.grammar.clone(),
         grammar_threads: threads.clone(),
         grammar_metrics: GrammarMetrics::register(&app.metrics.registry, &model.id)?,
-        template,
+        chat: ChatOptions {
+            template,
+            tool_format: model.tool_format,
+            reasoning_tags: model.reasoning_tags.clone(),
+        },
         memory_limit_bytes: model.memory_limit_bytes,
         in_place: model.requantize == config::Requantize::InPlace,
         app: Arc::downgrade(app),

@@ -12,10 +12,12 @@ use crate::{
     engine::Engine,
     grammar::Grammars,
     prompt::{
-        ChatTemplate, ControlTokens, Encoder, RenderRequest, RenderedChat, SpecialTokens,
-        TemplateError, encode_chat, encode_text,
+        ChatTemplate, ControlTokens, Dialect, Encoder, Ending, RenderRequest, RenderedChat,
+        SpecialTokens, TemplateError, encode_chat, encode_text,
     },
+    reply::ReasoningTags,
     source::Source,
+    tools::ToolFormat,
 };
 
 /// A name under which a model is served, whatever state the model is in.
@@ -102,6 +104,29 @@ pub struct LoadedModel {
     template: Result<ChatTemplate, String>,
     /// Bytes of the longest token, at least 1.
     longest_token_bytes: usize,
+    /// None if it does not think.
+    reasoning_tags: Option<ReasoningTags>,
+    /// Tokens that are text here though they are control tokens: they begin or end calls and thoughts.
+    marks: Arc<[u32]>,
+}
+
+/// What is said of a model's chats instead of what it says itself.
+#[derive(Clone, Debug, Default)]
+pub struct ChatOptions {
+    /// A chat template.
+    pub template: Option<String>,
+    /// How it writes calls of tools.
+    pub tool_format: Option<&'static ToolFormat>,
+    /// What it writes around its thoughts; Some of None: it has none.
+    pub reasoning_tags: Option<Option<ReasoningTags>>,
+}
+
+/// A chat, ready for the engine.
+pub struct ChatPrompt {
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// Whether the answer begins within thoughts.
+    pub opens_reasoning: bool,
 }
 
 /// Why a request could not be turned into tokens.
@@ -135,12 +160,22 @@ impl LoadedModel {
         grammars: Arc<Grammars>,
         level: Option<String>,
     ) -> Self {
+        let options = &source.chat;
+        let template = chat_template(&engine, options);
+        let shown = || ReasoningTags::of_template(template.as_ref().ok()?.source());
+        let reasoning_tags = options.reasoning_tags.clone().unwrap_or_else(shown);
+        let format = template
+            .as_ref()
+            .ok()
+            .map(|template| template.dialect().tool_format);
         Self {
             fingerprint: fingerprint(&source.backend.descriptor().id, engine.info()),
             created: crate::app::unix_seconds(),
-            template: chat_template(&engine, source.template.as_deref()),
-            longest_token_bytes: longest_token_bytes(engine.vocabulary()),
             source,
+            longest_token_bytes: longest_token_bytes(engine.vocabulary()),
+            marks: marks(engine.vocabulary(), format, reasoning_tags.as_ref()),
+            template,
+            reasoning_tags,
             engine,
             grammars,
             level,
@@ -157,18 +192,54 @@ impl LoadedModel {
         self.template.as_ref().err().map(String::as_str)
     }
 
+    /// What its chat template knows.
+    pub fn dialect(&self) -> Result<&Dialect, PromptError> {
+        Ok(self.template()?.dialect())
+    }
+
+    /// What it writes around its thoughts. None if it does not think.
+    pub fn reasoning_tags(&self) -> Option<&ReasoningTags> {
+        self.reasoning_tags.as_ref()
+    }
+
+    /// Control tokens that are text in its answers to chats: they begin or end calls and thoughts.
+    pub fn marks(&self) -> &Arc<[u32]> {
+        &self.marks
+    }
+
     /// The prompt of a chat. Takes a while for a long one.
     pub fn render_chat(&self, request: &RenderRequest) -> Result<RenderedChat, PromptError> {
-        let template = self.template.as_ref();
-        let template = template.map_err(|why| PromptError::NoChat(why.clone()))?;
-        Ok(template.render(request)?)
+        Ok(self.template()?.render(request)?)
     }
 
     /// Tokens of a chat. Takes a while for a long one.
-    pub fn encode_chat(&self, request: &RenderRequest) -> Result<Vec<u32>, PromptError> {
+    pub fn encode_chat(&self, request: &RenderRequest) -> Result<ChatPrompt, PromptError> {
         let chat = self.render_chat(request)?;
         self.check_length(chat.pieces().iter().map(String::len).sum())?;
-        Ok(encode_chat(&chat, &self.engine)?)
+        Ok(ChatPrompt {
+            tokens: encode_chat(&chat, &self.engine)?,
+            opens_reasoning: self.opens_reasoning(request, &chat),
+        })
+    }
+
+    fn opens_reasoning(&self, request: &RenderRequest, chat: &RenderedChat) -> bool {
+        let Some(tags) = &self.reasoning_tags else {
+            return false;
+        };
+        let last = request
+            .messages
+            .last()
+            .and_then(|message| message["content"].as_str());
+        match request.ending {
+            Ending::OpenMessage => last.is_some_and(|text| tags.are_open_in(text)),
+            Ending::GenerationPrompt => chat.ends_with(&tags.open),
+            Ending::LastMessage => false,
+        }
+    }
+
+    fn template(&self) -> Result<&ChatTemplate, PromptError> {
+        let template = self.template.as_ref();
+        template.map_err(|why| PromptError::NoChat(why.clone()))
     }
 
     /// Tokens of a prompt of plain text. Takes a while for a long one.
@@ -224,9 +295,12 @@ fn fingerprint(backend: &str, info: &ModelInfo) -> String {
     format!("fp_{:016x}", hasher.finish())
 }
 
-fn chat_template(engine: &Engine, template: Option<&str>) -> Result<ChatTemplate, String> {
+fn chat_template(engine: &Engine, options: &ChatOptions) -> Result<ChatTemplate, String> {
     let (info, vocabulary) = (engine.info(), engine.vocabulary());
-    let source = template.or(info.chat_template.as_deref());
+    let source = options
+        .template
+        .as_deref()
+        .or(info.chat_template.as_deref());
     let source = source.ok_or("it has no chat template")?;
     let text = |token: u32| String::from_utf8(vocabulary.bytes(token).to_vec()).ok();
     let special = SpecialTokens {
@@ -234,7 +308,27 @@ fn chat_template(engine: &Engine, template: Option<&str>) -> Result<ChatTemplate
         eos: info.eos.first().copied().and_then(text),
     };
     let control = ControlTokens::new(control_texts(vocabulary)).map_err(|e| e.to_string())?;
-    ChatTemplate::parse(source, special, control, None).map_err(|e| e.to_string())
+    ChatTemplate::parse(source, special, control, options.tool_format).map_err(|e| e.to_string())
+}
+
+/// Control tokens that are a mark of the format or a tag.
+fn marks(
+    vocabulary: &Vocabulary,
+    format: Option<&ToolFormat>,
+    tags: Option<&ReasoningTags>,
+) -> Arc<[u32]> {
+    let of_format = format.map(ToolFormat::marks).unwrap_or_default();
+    let of_tags = tags.map(|tags| [tags.open.as_str(), &tags.close]);
+    let texts: Vec<&str> = of_format
+        .into_iter()
+        .chain(of_tags.into_iter().flatten())
+        .collect();
+    let is_mark = |&token: &u32| {
+        let bytes = vocabulary.bytes(token);
+        vocabulary.kind(token) == TokenKind::CONTROL
+            && texts.iter().any(|text| text.as_bytes() == bytes)
+    };
+    (0..vocabulary.len() as u32).filter(is_mark).collect()
 }
 
 /// What the tokenizer reads as control tokens.

@@ -13,7 +13,7 @@ use crate::{
     config,
     engine::{Engine, EngineMetrics, EngineOptions, Loader},
     grammar::{GrammarMetrics, GrammarThreads, Grammars},
-    model::LoadedModel,
+    model::{ChatOptions, LoadedModel},
     plugin::{Backend, Model, ReportProgress},
 };
 
@@ -35,8 +35,8 @@ pub struct Source {
     pub grammar_threads: Arc<GrammarThreads>,
     /// The same for each engine of the model.
     pub grammar_metrics: GrammarMetrics,
-    /// Instead of the model's own chat template.
-    pub template: Option<String>,
+    /// Instead of what the model says of its chats.
+    pub chat: ChatOptions,
     /// Most memory that it may take.
     pub memory_limit_bytes: Option<u64>,
     /// Whether it may stop answering for a while where the memory is too small for two.

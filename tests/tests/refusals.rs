@@ -115,12 +115,7 @@ async fn a_parameter_that_is_not_implemented_is_named() {
             check_parameter(&client, path, key, value.clone(), key, code.clone()).await;
         }
     }
-    let tool = json!({"type": "function", "function": {"name": "f"}});
-    for (key, value) in [
-        ("tools", json!([tool])),
-        ("tool_choice", json!("required")),
-        ("functions", json!([{"name": "f"}])),
-    ] {
+    for (key, value) in [("functions", json!([{"name": "f"}]))] {
         check_parameter(&client, CHAT, key, value, key, code.clone()).await;
     }
     let image = json!([{"role": "user", "content": [{"type": "image_url"}]}]);

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Engine, Flags, Threads, by_name, engine::RawEngine, refusals::Refusals};
+use crate::{
+    reply::ReasoningTags,
+    tools::{FORMATS, ToolFormat},
+};
 
 /// One model to serve.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +32,10 @@ pub struct Model {
     pub options: Value,
     /// None: the model's own.
     pub chat_template: Option<PathBuf>,
+    /// None: what the chat template shows.
+    pub tool_format: Option<&'static ToolFormat>,
+    /// None: those that the chat template shows. Some of None: there are none.
+    pub reasoning_tags: Option<Option<ReasoningTags>>,
     /// None: as the file is.
     pub quantize: Option<String>,
     pub requantize: Requantize,
@@ -69,6 +77,12 @@ pub struct RawModel {
     options: Map<String, Value>,
     /// File with a chat template (Jinja) to use instead of the model's own, relative to this file.
     chat_template: Option<PathBuf>,
+    /// How the model writes calls of tools: "hermes", "llama3", "mistral", "mistral_args", "functionary" or "granite". Default:
+    /// what the chat template shows, else "hermes".
+    tool_format: Option<String>,
+    /// What the model writes around its thoughts, for example ["<think>", "</think>"]; [] for none. Default: what the chat
+    /// template shows.
+    reasoning_tags: Option<Vec<String>>,
     /// Level to quantize the model to when it is loaded, for example `Q4_K_M`. Default: as the file is.
     quantize: Option<String>,
     /// What happens when `POST /re_isq` changes the level and `memory_limit_bytes` has no room for both models.
@@ -149,8 +163,14 @@ impl RawModel {
                 PathBuf::new()
             }
         };
+        let tool_format = self.tool_format.as_deref();
+        let reasoning_tags = self.reasoning_tags.as_deref();
         Model {
             engine: self.engine(engine),
+            tool_format: tool_format
+                .and_then(|name| resolve_tool_format(&key("tool_format"), name, refusals)),
+            reasoning_tags: reasoning_tags
+                .and_then(|tags| resolve_tags(&key("reasoning_tags"), tags, refusals)),
             id: self.id.unwrap_or_else(|| name_of(&path)),
             aliases: self.aliases,
             backend: self.backend,
@@ -184,6 +204,40 @@ impl RawModel {
             max_draft_tokens: self.max_draft_tokens.unwrap_or(default.max_draft_tokens),
             max_queue: max_queue.get() as usize,
             threads: self.threads.unwrap_or(default.threads),
+        }
+    }
+}
+
+fn resolve_tool_format(
+    key: &[&str],
+    name: &str,
+    refusals: &mut Refusals,
+) -> Option<&'static ToolFormat> {
+    let format = ToolFormat::named(name);
+    if format.is_none() {
+        let known: Vec<_> = FORMATS.iter().map(|format| format.name).collect();
+        let why = format!("is \"{name}\", but must be one of {}", known.join(", "));
+        refusals.refuse(key, &why);
+    }
+    format
+}
+
+fn resolve_tags(
+    key: &[&str],
+    tags: &[String],
+    refusals: &mut Refusals,
+) -> Option<Option<ReasoningTags>> {
+    match tags {
+        [] => Some(None),
+        [open, close] if !open.is_empty() && !close.is_empty() => {
+            Some(Some(ReasoningTags::new(open, close)))
+        }
+        _ => {
+            refusals.refuse(
+                key,
+                "must be two texts, the one that begins thoughts and the one that ends them, or []",
+            );
+            None
         }
     }
 }

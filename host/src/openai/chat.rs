@@ -2,7 +2,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{ChatLogprobs, FinishReason, GenerationParameters, PastToolCall, Tool, ToolChoice};
+use super::{
+    ChatLogprobs, FinishReason, GenerationParameters, PastToolCall, Tool, ToolCall, ToolCallChunk,
+    ToolChoice,
+};
 
 /// What `POST /v1/chat/completions` takes.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -138,9 +141,15 @@ pub struct ChatChoice {
 pub struct ChatMessage {
     /// Always `assistant`.
     pub role: Role,
-    /// Its text.
+    /// Its text. Null if it only calls tools.
     #[schema(required)]
     pub content: Option<String>,
+    /// What the model thought before it answered, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// The tools that it calls, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
     /// Always null.
     #[schema(required)]
     pub refusal: Option<String>,
@@ -170,4 +179,10 @@ pub struct ChatDelta {
     /// More text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// More of what the model thinks before it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// More of the tools that it calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCallChunk>>,
 }

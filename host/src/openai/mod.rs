@@ -29,12 +29,12 @@ pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogp
 pub use model::{ModelEmbeddings, ModelList, ModelObject};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use requantize::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest};
-pub use response::{Completion, FinishReason, PromptTokensDetails, Usage};
+pub use response::{Completion, CompletionTokensDetails, FinishReason, PromptTokensDetails, Usage};
 pub use tokens::{
     AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, Piece, TextToTokenize,
     TokenPiece, TokenizeRequest, Tokenized, Tokens,
 };
 pub use tools::{
-    Function, FunctionName, NamedTool, PastFunctionCall, PastToolCall, Tool, ToolChoice, ToolKind,
-    ToolMode,
+    Function, FunctionCall, FunctionCallChunk, FunctionName, NamedTool, PastFunctionCall,
+    PastToolCall, Tool, ToolCall, ToolCallChunk, ToolChoice, ToolKind, ToolMode,
 };

@@ -33,6 +33,9 @@ pub struct Usage {
     pub total_tokens: u32,
     /// What the prompt consisted of.
     pub prompt_tokens_details: PromptTokensDetails,
+    /// What the generated tokens were, for models that think.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tokens_details: Option<CompletionTokensDetails>,
 }
 
 /// What a prompt consisted of.
@@ -40,6 +43,13 @@ pub struct Usage {
 pub struct PromptTokensDetails {
     /// Tokens that an earlier prompt had in common with it, so that they did not have to be computed.
     pub cached_tokens: u32,
+}
+
+/// What the generated tokens were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CompletionTokensDetails {
+    /// Those of thoughts, with what begins and ends them.
+    pub reasoning_tokens: u32,
 }
 
 impl Usage {
@@ -50,6 +60,7 @@ impl Usage {
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
             prompt_tokens_details: PromptTokensDetails { cached_tokens },
+            completion_tokens_details: None,
         }
     }
 }
@@ -62,4 +73,6 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the end of the context was reached.
     Length,
+    /// The model called tools.
+    ToolCalls,
 }

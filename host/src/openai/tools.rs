@@ -106,3 +106,49 @@ pub struct PastFunctionCall {
     #[serde(default)]
     pub arguments: String,
 }
+
+/// A call that the model makes.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ToolCall {
+    /// Like no other; the message with the result names it.
+    pub id: String,
+    /// Always `function`.
+    #[serde(rename = "type")]
+    pub kind: ToolKind,
+    /// What it calls.
+    pub function: FunctionCall,
+}
+
+/// What is called.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FunctionCall {
+    /// One of the functions in `tools`.
+    pub name: String,
+    /// Its arguments: JSON in a string.
+    pub arguments: String,
+}
+
+/// A piece of a call.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ToolCallChunk {
+    /// Which call of the answer this is a piece of.
+    pub index: u32,
+    /// Only in the first piece of a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Only in the first piece of a call: `function`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ToolKind>,
+    /// What it calls.
+    pub function: FunctionCallChunk,
+}
+
+/// What one piece adds to a call.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FunctionCallChunk {
+    /// Only in the first piece of a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// More of its arguments.
+    pub arguments: String,
+}

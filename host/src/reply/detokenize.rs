@@ -5,22 +5,25 @@ use tenon_plugin_api::{TokenKind, Vocabulary};
 /// Tokens to text, in whole characters: a token may hold half of one.
 pub struct Detokenizer {
     vocabulary: Arc<Vocabulary>,
+    /// Control tokens that are text.
+    marks: Arc<[u32]>,
     /// The beginning of a character whose other bytes are still to come.
     pending: Vec<u8>,
 }
 
 impl Detokenizer {
-    /// For tokens of this vocabulary.
-    pub fn new(vocabulary: Arc<Vocabulary>) -> Self {
+    /// For tokens of this vocabulary. `marks` are its control tokens that are text.
+    pub fn new(vocabulary: Arc<Vocabulary>, marks: Arc<[u32]>) -> Self {
         Self {
             vocabulary,
+            marks,
             pending: Vec::new(),
         }
     }
 
-    /// The text that this token completes. Control tokens are no text. Bytes that can no longer become a character are U+FFFD.
+    /// The text that this token completes. Other control tokens are no text. Bytes that can no longer become a character are U+FFFD.
     pub fn push(&mut self, token: u32) -> String {
-        if self.vocabulary.kind(token) == TokenKind::CONTROL {
+        if self.vocabulary.kind(token) == TokenKind::CONTROL && !self.marks.contains(&token) {
             return String::new();
         }
         self.pending.extend_from_slice(self.vocabulary.bytes(token));
@@ -67,11 +70,12 @@ mod tests {
         }
         vocabulary.push(b"<|im_end|>", TokenKind::CONTROL);
         vocabulary.push(b"<tool_call>", TokenKind::USER_DEFINED);
+        vocabulary.push(b"[TOOL_CALLS]", TokenKind::CONTROL);
         Arc::new(vocabulary)
     }
 
     fn pieces(tokens: impl IntoIterator<Item = u32>) -> Vec<String> {
-        let mut detokenizer = Detokenizer::new(vocabulary());
+        let mut detokenizer = Detokenizer::new(vocabulary(), Arc::new([258]));
         let mut pieces: Vec<_> = tokens
             .into_iter()
             .map(|token| detokenizer.push(token))
@@ -100,8 +104,9 @@ mod tests {
     }
 
     #[test]
-    fn control_tokens_print_nothing_and_others_their_bytes() {
+    fn control_tokens_print_nothing_and_marks_and_others_their_bytes() {
         check(&[256, 257, 9999], &["", "<tool_call>", "", ""]);
+        check(&[258], &["[TOOL_CALLS]", ""]);
     }
 
     #[test]

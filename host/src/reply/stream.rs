@@ -3,7 +3,9 @@ use std::{collections::VecDeque, sync::Arc};
 use futures_util::{Stream, stream};
 use tenon_plugin_api::{Code, Error, Vocabulary};
 
-use super::{Detokenizer, Echo, HeldTokens, Matched, ScoredToken, StopMatcher};
+use super::{
+    Detokenizer, Echo, HeldTokens, Interpreter, Matched, Piece, Reading, ScoredToken, StopMatcher,
+};
 use crate::{
     engine::{Event, Failure, FinishReason, Generation, Logprobs},
     metrics::Meter,
@@ -18,6 +20,8 @@ pub struct ReplyOptions {
     pub with_tokens: bool,
     /// The prompt, if it is to be repeated; with tokens it must be scored as well.
     pub echo: Option<Echo>,
+    /// What its text may mean.
+    pub reading: Reading,
 }
 
 /// An answer as text. Plain answers collect what streamed ones send. Dropping it cancels the generation.
@@ -37,14 +41,6 @@ pub enum Delta {
     End(End),
 }
 
-/// Some text, and the tokens whose text ends in it. Not both are empty.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Piece {
-    pub text: String,
-    /// None if they are not wanted.
-    pub tokens: Option<Vec<ScoredToken>>,
-}
-
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct End {
@@ -53,6 +49,10 @@ pub struct End {
     pub completion_tokens: u32,
     /// Tokens of the prompt that were stored already.
     pub cached_tokens: u32,
+    /// How many of them were thoughts. None if the model does not think.
+    pub reasoning_tokens: Option<u32>,
+    /// Whether it calls tools, and all calls are complete.
+    pub has_called: bool,
     /// The mean of their log-probabilities, if they were scored; 0 without any token.
     pub mean_logprob: f32,
 }
@@ -130,15 +130,6 @@ impl Reply {
     }
 }
 
-impl Piece {
-    fn append(&mut self, more: Self) {
-        self.text += &more.text;
-        if let (Some(tokens), Some(more)) = (&mut self.tokens, more.tokens) {
-            tokens.extend(more);
-        }
-    }
-}
-
 /// The engine's thread went away without a word: the process is about to end.
 fn cut_off() -> Failure {
     let why = "the answer was cut off; send the request again";
@@ -150,13 +141,17 @@ struct TextAssembler {
     vocabulary: Arc<Vocabulary>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
+    interpreter: Interpreter,
     /// None if tokens are not wanted.
     held: Option<HeldTokens>,
+    /// Tokens whose text the interpreter holds back.
+    waiting: Option<Vec<ScoredToken>>,
     /// None once it was repeated.
     echo: Option<Echo>,
     prompt_logprobs: Vec<Logprobs>,
     tokens: u32,
     cached_tokens: u32,
+    reasoning_tokens: u32,
     logprob_sum: f32,
     ready: VecDeque<Delta>,
 }
@@ -166,20 +161,23 @@ impl TextAssembler {
         let echo = options.echo;
         let echoed = echo.as_ref().map_or(0, |echo| echo.text().chars().count());
         Self {
-            detokenizer: Detokenizer::new(vocabulary.clone()),
+            detokenizer: Detokenizer::new(vocabulary.clone(), options.reading.marks.clone()),
             vocabulary,
             stop: StopMatcher::new(options.stop),
+            interpreter: Interpreter::new(options.reading),
+            waiting: None,
             held: options.with_tokens.then(|| HeldTokens::after(echoed)),
             echo,
             prompt_logprobs: Vec::new(),
             tokens: 0,
             cached_tokens: 0,
+            reasoning_tokens: 0,
             logprob_sum: 0.0,
             ready: VecDeque::new(),
         }
     }
 
-    /// Takes the next token. Returns whether a stop string ended the answer.
+    /// Takes the next token. Returns whether the answer ends here.
     fn push(&mut self, token: u32, logprobs: Option<Box<Logprobs>>) -> bool {
         self.repeat_prompt();
         self.tokens += 1;
@@ -189,8 +187,12 @@ impl TextAssembler {
                 held.push(ScoredToken::new(token, Some(*logprobs), &self.vocabulary));
             }
         }
+        let was_reasoning = self.interpreter.is_reasoning() == Some(true);
         let text = self.detokenizer.push(token);
-        self.push_text(&text)
+        let has_ended = self.push_text(&text);
+        let is_reasoning = was_reasoning || self.interpreter.is_reasoning() == Some(true);
+        self.reasoning_tokens += u32::from(is_reasoning);
+        has_ended
     }
 
     /// Takes the end: nothing is held back any more.
@@ -210,8 +212,11 @@ impl TextAssembler {
             let logprobs = std::mem::take(&mut self.prompt_logprobs);
             let scored = || echo.scored(logprobs, &self.vocabulary);
             let tokens = self.held.is_some().then(scored);
-            let text = echo.text().to_owned();
-            self.ready.push_back(Delta::Text(Piece { text, tokens }));
+            self.ready.push_back(Delta::Text(Piece {
+                text: echo.text().to_owned(),
+                tokens,
+                ..Piece::default()
+            }));
         }
     }
 
@@ -222,11 +227,15 @@ impl TextAssembler {
         match self.stop.push(text) {
             Matched::Text(text) => {
                 self.send(text);
-                false
+                let is_done = self.interpreter.is_done();
+                if is_done {
+                    self.end(FinishReason::Stop);
+                }
+                is_done
             }
             Matched::Stopped(text) => {
                 let tokens = self.held.as_mut().map(|held| held.cut(&text));
-                self.send_piece(Piece { text, tokens });
+                self.send_with(text, tokens);
                 self.end(FinishReason::Stop);
                 true
             }
@@ -235,28 +244,45 @@ impl TextAssembler {
 
     fn send(&mut self, text: String) {
         let tokens = self.held.as_mut().map(|held| held.release(&text));
-        self.send_piece(Piece { text, tokens });
+        self.send_with(text, tokens);
     }
 
-    fn send_piece(&mut self, piece: Piece) {
-        if !piece.text.is_empty() || piece.tokens.as_ref().is_some_and(|t| !t.is_empty()) {
+    fn send_with(&mut self, text: String, tokens: Option<Vec<ScoredToken>>) {
+        if let Some(tokens) = tokens {
+            self.waiting.get_or_insert_default().extend(tokens);
+        }
+        let piece = self.interpreter.push(text);
+        // Tokens wait for what the interpreter holds back.
+        if self.interpreter.is_plain() || !piece.has_no_content() {
+            self.send_piece(piece);
+        }
+    }
+
+    fn send_piece(&mut self, mut piece: Piece) {
+        piece.tokens = self.waiting.take();
+        if !piece.is_empty() {
             self.ready.push_back(Delta::Text(piece));
         }
     }
 
     fn end(&mut self, reason: FinishReason) {
+        let held_back = self.interpreter.finish();
+        self.send_piece(held_back);
+        let thinks = self.interpreter.is_reasoning().is_some();
         self.ready.push_back(Delta::End(End {
             reason,
             completion_tokens: self.tokens,
             cached_tokens: self.cached_tokens,
+            reasoning_tokens: thinks.then_some(self.reasoning_tokens),
+            has_called: self.interpreter.has_called(),
             mean_logprob: self.logprob_sum / self.tokens.max(1) as f32,
         }));
     }
 
     fn empty_piece(&self) -> Piece {
         Piece {
-            text: String::new(),
             tokens: self.held.as_ref().map(|_| Vec::new()),
+            ..Piece::default()
         }
     }
 }
@@ -286,6 +312,8 @@ mod tests {
             reason,
             completion_tokens,
             cached_tokens: 0,
+            reasoning_tokens: None,
+            has_called: false,
             mean_logprob: 0.0,
         })
     }
@@ -293,7 +321,7 @@ mod tests {
     fn text(text: &str) -> Delta {
         Delta::Text(Piece {
             text: text.to_owned(),
-            tokens: None,
+            ..Piece::default()
         })
     }
 

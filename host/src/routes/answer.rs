@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     app::{App, unix_seconds},
-    engine::{self, DryOptions, FinishReason, Generate, Scoring},
+    engine::{DryOptions, FinishReason, Generate, Scoring},
     error::ApiError,
     model::{LoadedModel, ModelState, ServedModel},
-    openai::{self, Completion, Usage},
-    reply::{Echo, End, Piece, Reply, ReplyOptions, merged},
+    openai::{self, Completion, CompletionTokensDetails, Usage},
+    reply::{Echo, End, Piece, Reading, Reply, ReplyOptions, merged},
 };
 
 /// How a route writes its choices.
@@ -39,13 +39,13 @@ pub trait Format: 'static {
     const CHUNK_OBJECT: &str;
 
     /// A whole answer.
-    fn whole(index: u32, answer: Piece, reason: FinishReason) -> Self::Choice;
+    fn whole(index: u32, answer: Piece, end: &End) -> Self::Choice;
     /// What a choice of a stream begins with, before there is any text.
     fn opening(index: u32) -> Option<Self::ChunkChoice>;
     /// More text.
     fn piece(index: u32, piece: Piece) -> Self::ChunkChoice;
     /// The end of the text.
-    fn end(index: u32, reason: FinishReason) -> Self::ChunkChoice;
+    fn end(index: u32, end: &End) -> Self::ChunkChoice;
 }
 
 /// A prompt that is ready for the model.
@@ -53,6 +53,8 @@ pub struct Prompt {
     pub tokens: Vec<u32>,
     /// If it is to be repeated.
     pub echo: Option<Echo>,
+    /// What the text of its answers may mean.
+    pub reading: Reading,
 }
 
 /// The model of this name, if it answers.
@@ -174,6 +176,7 @@ fn replies(
                 stop: settings.stop.clone(),
                 with_tokens: settings.logprobs.is_some(),
                 echo: prompt.echo.clone(),
+                reading: prompt.reading.clone(),
             };
             Reply::new(
                 generation,
@@ -229,6 +232,8 @@ pub struct Tally {
     prompt_tokens: u32,
     cached_tokens: u32,
     completion_tokens: u32,
+    /// None unless the model thinks.
+    reasoning_tokens: Option<u32>,
     answers_per_prompt: u32,
 }
 
@@ -239,6 +244,7 @@ impl Tally {
             prompt_tokens,
             cached_tokens: 0,
             completion_tokens: 0,
+            reasoning_tokens: None,
             answers_per_prompt,
         }
     }
@@ -246,17 +252,24 @@ impl Tally {
     /// Adds an answer. The prompt counts once: for the first of its answers.
     pub fn add(&mut self, index: u32, end: &End) {
         self.completion_tokens += end.completion_tokens;
+        if let Some(tokens) = end.reasoning_tokens {
+            *self.reasoning_tokens.get_or_insert_default() += tokens;
+        }
         if index.is_multiple_of(self.answers_per_prompt) {
             self.cached_tokens += end.cached_tokens;
         }
     }
 
     pub fn usage(&self) -> Usage {
-        Usage::new(
-            self.prompt_tokens,
-            self.cached_tokens,
-            self.completion_tokens,
-        )
+        let details = |reasoning_tokens| CompletionTokensDetails { reasoning_tokens };
+        Usage {
+            completion_tokens_details: self.reasoning_tokens.map(details),
+            ..Usage::new(
+                self.prompt_tokens,
+                self.cached_tokens,
+                self.completion_tokens,
+            )
+        }
     }
 }
 
@@ -280,7 +293,7 @@ impl Head {
 
     fn whole<F: Format>(self, answers: Vec<(Piece, End)>, usage: Usage) -> Completion<F::Choice> {
         let answers = (0..).zip(answers);
-        let choices = answers.map(|(index, (answer, end))| F::whole(index, answer, end.reason));
+        let choices = answers.map(|(index, (answer, end))| F::whole(index, answer, &end));
         self.completion(F::OBJECT, choices.collect(), Some(Some(usage)))
     }
 
@@ -303,12 +316,12 @@ impl Head {
     }
 }
 
-impl From<engine::FinishReason> for openai::FinishReason {
-    fn from(reason: engine::FinishReason) -> Self {
-        match reason {
-            engine::FinishReason::Stop => Self::Stop,
-            engine::FinishReason::Length => Self::Length,
-        }
+/// Why an answer ended. One that was cut off may have calls, but that is not why.
+pub fn finish_reason(end: &End) -> openai::FinishReason {
+    match end.reason {
+        FinishReason::Length => openai::FinishReason::Length,
+        FinishReason::Stop if end.has_called => openai::FinishReason::ToolCalls,
+        FinishReason::Stop => openai::FinishReason::Stop,
     }
 }
 
@@ -323,12 +336,14 @@ mod tests {
     fn answer(text: &str, mean_logprob: f32) -> (Piece, End) {
         let piece = Piece {
             text: text.to_owned(),
-            tokens: None,
+            ..Piece::default()
         };
         let end = End {
             reason: FinishReason::Stop,
             completion_tokens: 3,
             cached_tokens: 1,
+            reasoning_tokens: None,
+            has_called: false,
             mean_logprob,
         };
         (piece, end)

@@ -4,21 +4,21 @@ use axum::{extract::State, response::Response};
 use serde_json::Value;
 
 use super::{
-    answer::{Format, Prompt, answer, blocking, loaded},
+    answer::{Format, Prompt, answer, blocking, finish_reason, loaded},
     body::{Body, RequestBody, read},
     logprobs, messages,
     settings::{self, Settings},
+    tools::{self, Calling},
     unsupported,
 };
 use crate::{
     app::App,
-    engine::FinishReason,
     error::{AnyError, ApiError, GenerationError, ModelError},
     openai::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         GenerationParameters, Role,
     },
-    reply::Piece,
+    reply::{End, Piece, Reading},
 };
 
 /// Answers a conversation.
@@ -26,6 +26,9 @@ use crate::{
 /// Without `max_tokens` the answer may go on to the end of the context. With `"stream": true` it comes in pieces, as
 /// server-sent events: each is `data: ` and a JSON object, the last one is `data: [DONE]`. An error in the middle of a
 /// stream is an event with the error envelope.
+///
+/// What a model writes to call one of the `tools` comes as `tool_calls`, in streams piece by piece, and what it thinks before it
+/// answers as `reasoning_content`. Models whose chat template knows no tools get them described in words.
 #[utoipa::path(
     post,
     path = "/v1/chat/completions",
@@ -73,6 +76,61 @@ use crate::{
                     "top_logprobs": 3,
                     "logit_bias": {"50": -100},
                     "dry_multiplier": 0.8,
+                }),
+            )),
+            ("Tools" = (
+                summary = "A function that the model may call",
+                value = json!({
+                    "model": "",
+                    "messages": [
+                        {"role": "system", "content": "Look the weather up when you are asked about it."},
+                        {"role": "user", "content": "Do I need an umbrella in Bonn?"},
+                    ],
+                    "tools": [{
+                        "type": "function",
+                        "function": {
+                            "name": "weather",
+                            "description": "The weather of today",
+                            "parameters": {
+                                "type": "object",
+                                "properties": {"city": {"type": "string"}},
+                                "required": ["city"],
+                                "additionalProperties": false,
+                            },
+                        },
+                    }],
+                    "max_tokens": 64,
+                    "temperature": 0,
+                }),
+            )),
+            ("Tool result" = (
+                summary = "The result of a call, for the model to answer with",
+                value = json!({
+                    "model": "",
+                    "messages": [
+                        {"role": "user", "content": "Do I need an umbrella in Bonn?"},
+                        {"role": "assistant", "content": null, "tool_calls": [{
+                            "id": "call_1",
+                            "type": "function",
+                            "function": {"name": "weather", "arguments": "{\"city\": \"Bonn\"}"},
+                        }]},
+                        {"role": "tool", "tool_call_id": "call_1", "content": "Dry until the evening."},
+                    ],
+                    "max_tokens": 32,
+                    "temperature": 0,
+                }),
+            )),
+            ("Prefill" = (
+                summary = "The beginning of an answer, to go on with",
+                value = json!({
+                    "model": "",
+                    "messages": [
+                        {"role": "user", "content": "Name a river in Germany."},
+                        {"role": "assistant", "content": "The longest one is"},
+                    ],
+                    "continue_final_message": true,
+                    "max_tokens": 16,
+                    "temperature": 0,
                 }),
             )),
             ("Stream" = (
@@ -142,10 +200,22 @@ pub async fn chat_completions(
     settings::refuse_no_tokens(&request.parameters)?;
     let mut settings = Settings::new(&request.parameters, &info.sampling, info.vocab_size)?;
     settings.logprobs = wanted_logprobs(&request)?;
+    let calling = Calling::of(&request)?;
     let chat = messages::chat(request)?;
     let encoder = model.clone();
-    let tokens = blocking(move || encoder.encode_chat(&chat)).await?;
-    let prompts = vec![Prompt { tokens, echo: None }];
+    let prompt = blocking(move || encoder.encode_chat(&chat)).await?;
+    let dialect = model.dialect()?;
+    let reading = Reading {
+        reasoning: model.reasoning_tags().cloned(),
+        begins_in_reasoning: prompt.opens_reasoning,
+        calls: calling.map(|calling| calling.syntax(dialect)),
+        marks: model.marks().clone(),
+    };
+    let prompts = vec![Prompt {
+        tokens: prompt.tokens,
+        echo: None,
+        reading,
+    }];
     answer::<Chat>(&app, served, &model, prompts, settings).await
 }
 
@@ -168,16 +238,21 @@ impl Format for Chat {
     const OBJECT: &str = "chat.completion";
     const CHUNK_OBJECT: &str = "chat.completion.chunk";
 
-    fn whole(index: u32, answer: Piece, reason: FinishReason) -> ChatChoice {
+    fn whole(index: u32, answer: Piece, end: &End) -> ChatChoice {
+        let tool_calls = tools::whole(answer.calls);
+        // Whoever calls need not say anything.
+        let is_silent = tool_calls.is_some() && answer.text.is_empty();
         ChatChoice {
             index,
             message: ChatMessage {
                 role: Role::Assistant,
-                content: Some(answer.text),
+                content: (!is_silent).then_some(answer.text),
+                reasoning_content: unless_empty(answer.reasoning),
+                tool_calls,
                 refusal: None,
             },
             logprobs: answer.tokens.map(logprobs::for_chat),
-            finish_reason: reason.into(),
+            finish_reason: finish_reason(end),
         }
     }
 
@@ -185,14 +260,19 @@ impl Format for Chat {
         let delta = ChatDelta {
             role: Some(Role::Assistant),
             content: Some(String::new()),
+            ..ChatDelta::default()
         };
         Some(chunk(index, delta))
     }
 
     fn piece(index: u32, piece: Piece) -> ChatChunkChoice {
+        // A piece that has only tokens is one of text.
+        let is_text = !piece.text.is_empty() || piece.has_no_content();
         let delta = ChatDelta {
             role: None,
-            content: Some(piece.text),
+            content: is_text.then_some(piece.text),
+            reasoning_content: unless_empty(piece.reasoning),
+            tool_calls: tools::chunks(piece.calls),
         };
         ChatChunkChoice {
             logprobs: piece.tokens.map(logprobs::for_chat),
@@ -200,9 +280,9 @@ impl Format for Chat {
         }
     }
 
-    fn end(index: u32, reason: FinishReason) -> ChatChunkChoice {
+    fn end(index: u32, end: &End) -> ChatChunkChoice {
         ChatChunkChoice {
-            finish_reason: Some(reason.into()),
+            finish_reason: Some(finish_reason(end)),
             ..chunk(index, ChatDelta::default())
         }
     }
@@ -215,6 +295,10 @@ fn chunk(index: u32, delta: ChatDelta) -> ChatChunkChoice {
         logprobs: None,
         finish_reason: None,
     }
+}
+
+fn unless_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
 }
 
 /// How many of the most likely tokens to give, if any log-probabilities are wanted.

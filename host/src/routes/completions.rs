@@ -5,7 +5,7 @@ use serde_json::Value;
 use tenon_plugin_api::ModelInfo;
 
 use super::{
-    answer::{Format, Prompt, answer, blocking, loaded},
+    answer::{Format, Prompt, answer, blocking, finish_reason, loaded},
     body::{Body, RequestBody, read},
     logprobs,
     settings::{self, Settings},
@@ -13,12 +13,11 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::FinishReason,
     error::{AnyError, ApiError, GenerationError, ModelError},
     model::{LoadedModel, PromptError},
     openai::{self, Completion, CompletionChoice, CompletionRequest, GenerationParameters},
     prompt::{GapTokens, encode_part},
-    reply::{Echo, Piece},
+    reply::{Echo, End, Piece, Reading},
 };
 
 /// As many as OpenAI's.
@@ -201,7 +200,11 @@ fn encode(model: &LoadedModel, source: Source, is_echoed: bool) -> Result<Prompt
         Some(text) => Echo::of_text(text, tokens.clone()),
         None => Echo::of_tokens(tokens.clone(), model.engine.vocabulary()),
     });
-    Ok(Prompt { tokens, echo })
+    Ok(Prompt {
+        tokens,
+        echo,
+        reading: Reading::default(),
+    })
 }
 
 /// A prompt that asks for what is between the source and the suffix.
@@ -218,7 +221,11 @@ fn encode_gap(model: &LoadedModel, source: Source, suffix: &str) -> Result<Promp
     check_range(&before, engine.info().vocab_size)?;
     let tokens = gap.prompt(&before, suffix, engine.info().bos, engine);
     let tokens = tokens.map_err(PromptError::from)?;
-    Ok(Prompt { tokens, echo: None })
+    Ok(Prompt {
+        tokens,
+        echo: None,
+        reading: Reading::default(),
+    })
 }
 
 fn check_tokens(tokens: &[u32], vocab_size: u32) -> Result<(), ApiError> {
@@ -252,9 +259,9 @@ impl Format for Text {
     const OBJECT: &str = "text_completion";
     const CHUNK_OBJECT: &str = "text_completion";
 
-    fn whole(index: u32, answer: Piece, reason: FinishReason) -> CompletionChoice {
+    fn whole(index: u32, answer: Piece, end: &End) -> CompletionChoice {
         CompletionChoice {
-            finish_reason: Some(reason.into()),
+            finish_reason: Some(finish_reason(end)),
             ..Self::piece(index, answer)
         }
     }
@@ -272,8 +279,8 @@ impl Format for Text {
         }
     }
 
-    fn end(index: u32, reason: FinishReason) -> CompletionChoice {
-        Self::whole(index, Piece::default(), reason)
+    fn end(index: u32, end: &End) -> CompletionChoice {
+        Self::whole(index, Piece::default(), end)
     }
 }
 

@@ -1,5 +1,6 @@
 use serde_json::{Map, Value};
 
+use super::tools::Calling;
 use crate::{
     error::ApiError,
     openai::{ChatCompletionRequest, Content, ContentPart, Message, ReasoningEffort, Role},
@@ -11,8 +12,11 @@ pub fn chat(request: ChatCompletionRequest) -> Result<RenderRequest, ApiError> {
     Ok(RenderRequest {
         ending: ending(&request)?,
         variables: variables(&request)?,
+        tools: match Calling::of(&request)? {
+            Some(calling) => calling.tools()?,
+            None => Vec::new(),
+        },
         messages: for_template(request.messages)?,
-        tools: Vec::new(),
     })
 }
 

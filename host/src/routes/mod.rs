@@ -21,4 +21,5 @@ mod settings;
 mod stream;
 pub mod tokenize;
 mod tokens;
+mod tools;
 mod unsupported;

@@ -83,7 +83,7 @@ impl ChunkWriter {
             Ok(Delta::End(end)) => {
                 self.open -= 1;
                 self.tally.add(index, &end);
-                let mut last = vec![self.choice::<F>(F::end(index, end.reason))];
+                let mut last = vec![self.choice::<F>(F::end(index, &end))];
                 let is_last = self.open == 0 && self.include_usage;
                 last.extend(is_last.then(|| self.usage::<F>()));
                 last
@@ -98,12 +98,9 @@ impl ChunkWriter {
     }
 
     fn usage<F: Format>(&self) -> SseResult {
-        let usage = self.tally.usage();
         let choices = Vec::<F::ChunkChoice>::new();
-        event(
-            self.head
-                .completion(F::CHUNK_OBJECT, choices, Some(Some(usage))),
-        )
+        let usage = Some(Some(self.tally.usage()));
+        event(self.head.completion(F::CHUNK_OBJECT, choices, usage))
     }
 }
 
@@ -131,7 +128,7 @@ mod tests {
     fn text(text: &str) -> Result<Delta, Failure> {
         Ok(Delta::Text(Piece {
             text: text.to_owned(),
-            tokens: None,
+            ..Piece::default()
         }))
     }
 
@@ -140,6 +137,8 @@ mod tests {
             reason: FinishReason::Length,
             completion_tokens: 3,
             cached_tokens: 1,
+            reasoning_tokens: None,
+            has_called: false,
             mean_logprob: 0.0,
         }))
     }

@@ -75,7 +75,7 @@ pub async fn tokenize(
         }
         TokenizeRequest::Chat(request) => {
             let chat = messages::chat(request.chat)?;
-            blocking(move || encoder.encode_chat(&chat)).await?
+            blocking(move || encoder.encode_chat(&chat)).await?.tokens
         }
     };
     Ok(Json(Tokenized {

@@ -14,18 +14,26 @@ const COMMON: &[Unsupported] = &[
 ];
 
 const CHAT: &[Unsupported] = &[
-    ("tools", &["[]"]),
-    ("tool_choice", &[r#""none""#, r#""auto""#]),
-    ("functions", &["[]"]),
-    ("function_call", &[r#""none""#, r#""auto""#]),
     ("verbosity", &[r#""medium""#]),
     ("modalities", &[r#"["text"]"#]),
     ("audio", &[]),
     ("web_search_options", &[]),
 ];
 
+/// Parameters that have been replaced: values that ask for nothing, and by what.
+const REPLACED: &[(&str, &[&str], &str)] = &[
+    ("functions", &["[]"], "tools"),
+    ("function_call", &[r#""none""#, r#""auto""#], "tool_choice"),
+];
+
 /// Refuses what only a later version can do for chats.
 pub fn check_chat(fields: &Value) -> Result<(), ApiError> {
+    for (name, harmless, instead) in REPLACED {
+        if asks_for_something(&fields[name], harmless) {
+            let message = format!("'{name}' is not supported by this server: send '{instead}'");
+            return Err(ApiError::unsupported(*name, message));
+        }
+    }
     check(fields, COMMON.iter().chain(CHAT))
 }
 
@@ -39,13 +47,16 @@ fn check<'a>(
     unsupported: impl Iterator<Item = &'a Unsupported>,
 ) -> Result<(), ApiError> {
     for (name, harmless) in unsupported {
-        let value = &fields[name];
-        if !value.is_null() && !harmless.iter().any(|text| is_equal(value, text)) {
+        if asks_for_something(&fields[name], harmless) {
             let message = format!("'{name}' is not supported by this server: leave it out");
             return Err(ApiError::unsupported(*name, message));
         }
     }
     Ok(())
+}
+
+fn asks_for_something(value: &Value, harmless: &[&str]) -> bool {
+    !value.is_null() && !harmless.iter().any(|text| is_equal(value, text))
 }
 
 /// Unlike JSON's own equality, 1 and 1.0 are equal.
@@ -72,7 +83,7 @@ mod tests {
             assert!(check_chat(&fields).is_ok(), "{fields}");
             assert!(check_completions(&fields).is_ok(), "{fields}");
         }
-        let chat = json!({"tools": [], "tool_choice": "auto", "modalities": ["text"]});
+        let chat = json!({"functions": [], "function_call": "auto", "modalities": ["text"]});
         assert!(check_chat(&chat).is_ok());
     }
 
@@ -85,7 +96,7 @@ mod tests {
             assert!(check_chat(&fields).is_err(), "{fields}");
             assert!(check_completions(&fields).is_err(), "{fields}");
         }
-        assert!(check_chat(&json!({"tools": [{}]})).is_err());
+        assert!(check_chat(&json!({"functions": [{}]})).is_err());
     }
 
     #[test]

@@ -130,6 +130,16 @@ impl ToolFormat {
             .find(|format| format.signs.iter().any(has) && !format.other_signs.iter().any(has))
     }
 
+    /// The texts that tell calls from other text; some models have control tokens for them.
+    pub fn marks(&self) -> Vec<&'static str> {
+        let separator = match self.body {
+            Body::Named { separator } => separator,
+            Body::Object { .. } | Body::List { .. } => "",
+        };
+        let marks = [self.begin, separator, "[CALL_ID]", self.end];
+        marks.into_iter().filter(|mark| !mark.is_empty()).collect()
+    }
+
     /// Writes calls of functions by these names with these arguments, which are JSON.
     pub fn write(&self, calls: &[(&str, &str)]) -> String {
         let object = |key: &str, (name, arguments): &(&str, &str)| {

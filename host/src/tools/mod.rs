@@ -11,4 +11,4 @@ mod json;
 mod parser;
 
 pub use format::{Body, FORMATS, ToolFormat};
-pub use parser::{CallParser, CallSyntax, Part};
+pub use parser::{CallParser, CallSyntax, Part, begun};

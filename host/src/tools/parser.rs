@@ -261,9 +261,10 @@ impl CallParser {
 }
 
 /// How many bytes at the end of `text` may be the beginning of `mark`.
-fn begun(text: &str, mark: &str) -> usize {
-    let ends = mark.char_indices().map(|(at, _)| at).rev();
-    ends.filter(|&length| text.ends_with(&mark[..length]))
+pub fn begun(text: &str, mark: &str) -> usize {
+    let lengths = mark.char_indices().map(|(at, _)| at);
+    lengths
+        .filter(|&length| text.ends_with(&mark[..length]))
         .max()
         .unwrap_or(0)
 }

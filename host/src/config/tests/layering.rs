@@ -6,7 +6,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{environment, load, load_toml};
-use crate::config::{Config, Engine, Flags, LogFormat, Server, Threads, load_from};
+use crate::{
+    config::{Config, Engine, Flags, LogFormat, Server, Threads, load_from},
+    reply::ReasoningTags,
+};
 
 #[test]
 fn without_anything_there_are_defaults() {
@@ -221,6 +224,37 @@ fn options_reach_plugins_and_models_as_they_are() {
         json!({"org.tenon.llama-cpp": {"numa": true, "nested": {"list": [1, 2.5, "x"]}}});
     assert_eq!(options, expected);
     assert_eq!(config.models[0].options, json!({"offload": -1}));
+}
+
+#[test]
+fn tools_and_thoughts_are_the_template_s_unless_configured() {
+    let config = load_toml(
+        "
+        [[models]]
+        path = 'a.gguf'
+        [[models]]
+        path = 'b.gguf'
+        tool_format = 'mistral'
+        reasoning_tags = ['<a>', '</a>']
+        [[models]]
+        path = 'c.gguf'
+        reasoning_tags = []
+        ",
+    );
+    let formats = config
+        .models
+        .iter()
+        .map(|model| model.tool_format.map(|format| format.name));
+    assert_eq!(formats.collect::<Vec<_>>(), [None, Some("mistral"), None]);
+    let tags = config
+        .models
+        .iter()
+        .map(|model| model.reasoning_tags.clone());
+    let own = ReasoningTags::new("<a>", "</a>");
+    assert_eq!(
+        tags.collect::<Vec<_>>(),
+        [None, Some(Some(own)), Some(None)]
+    );
 }
 
 #[test]

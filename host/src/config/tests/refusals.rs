@@ -18,7 +18,7 @@ fn unknown_keys() {
         "[[models]]\npath = 'a'\n[[models]]\npath = 'b'\nxyz = 1",
         &[
             "tenon.toml: \"models[1].xyz\" is no known key; allowed: id, aliases, path, backend, devices, options, \
-             chat_template, quantize, requantize, memory_limit_bytes, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, threads",
+             chat_template, tool_format, reasoning_tags, quantize, requantize, memory_limit_bytes, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, threads",
         ],
     );
     check(
@@ -123,6 +123,14 @@ fn models() {
         (
             "path = 'a'\nchat_template = ''",
             "\"models[0].chat_template\" must not be empty",
+        ),
+        (
+            "path = 'a'\ntool_format = 'xml'",
+            "\"models[0].tool_format\" is \"xml\", but must be one of mistral_args, mistral, granite, hermes, functionary, llama3",
+        ),
+        (
+            "path = 'a'\nreasoning_tags = ['<think>']",
+            "\"models[0].reasoning_tags\" must be two texts, the one that begins thoughts and the one that ends them, or []",
         ),
         (
             "path = 'a'\nquantize = ''",

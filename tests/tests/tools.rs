@@ -1,0 +1,258 @@
+//! Calls of tools over the wire. Echo repeats the last message of the user, so that what is asked is what the model "writes".
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tenon_tests::{Client, Server, ServerOptions, Stream};
+
+const CHAT: &str = "/v1/chat/completions";
+
+#[tokio::test]
+async fn a_call_is_told_from_text() {
+    let (_server, client) = start("");
+    let written = "I'll look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Köln\"}}\n</tool_call>";
+    let (status, answer) = client.post(CHAT, &ask(written, json!({}))).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let message = json!({
+        "role": "assistant",
+        "content": "I'll look.",
+        "tool_calls": [{
+            "id": answer["choices"][0]["message"]["tool_calls"][0]["id"],
+            "type": "function",
+            "function": {"name": "weather", "arguments": "{\"city\": \"Köln\"}"},
+        }],
+        "refusal": null,
+    });
+    let choice =
+        json!({"index": 0, "message": message, "logprobs": null, "finish_reason": "tool_calls"});
+    assert_eq!(answer["choices"], json!([choice]));
+}
+
+#[tokio::test]
+async fn an_answer_that_only_calls_has_no_content() {
+    let (_server, client) = start("");
+    let call = |city: &str| {
+        format!(
+            "<tool_call>{{\"name\": \"weather\", \"arguments\": {{\"city\": \"{city}\"}}}}</tool_call>"
+        )
+    };
+    let written = format!("{}\n{}", call("A"), call("B"));
+    let (_, answer) = client.post(CHAT, &ask(&written, json!({}))).await;
+    let message = &answer["choices"][0]["message"];
+    assert_eq!(message["content"], json!(null));
+    let calls = message["tool_calls"].as_array().unwrap();
+    assert_eq!(calls.len(), 2, "{message}");
+    assert_ne!(calls[0]["id"], calls[1]["id"]);
+
+    let one = json!({"parallel_tool_calls": false});
+    let (_, answer) = client.post(CHAT, &ask(&written, one)).await;
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["message"]["tool_calls"].as_array().unwrap().len(), 1);
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    client
+        .wait_for_metric("tenon_engine_running_sequences", 0.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_stream_sends_the_head_of_a_call_once_and_its_arguments_in_pieces() {
+    let (_server, client) = start("");
+    let arguments = r#"{"city": "Köln", "days": [1, 2]}"#;
+    let written = format!(
+        "Well.\n<tool_call>\n{{\"name\": \"weather\", \"arguments\": {arguments}}}\n</tool_call>"
+    );
+    let stream = client.stream(CHAT, &ask(&written, json!({}))).await;
+    assert_eq!(stream.text(), "Well.");
+    assert_eq!(stream.finish_reason(), Some("tool_calls"));
+    let pieces = call_pieces(&stream);
+    assert!(pieces.len() > 10, "{pieces:?}");
+    let (first, more) = pieces.split_first().unwrap();
+    assert_eq!(first["index"], 0);
+    assert_eq!(first["type"], "function");
+    assert_eq!(first["function"]["name"], "weather");
+    assert!(first["id"].as_str().unwrap().starts_with("call_"));
+    for piece in more {
+        let keys: Vec<_> = piece.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["index", "function"]);
+        let keys: Vec<_> = piece["function"].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["arguments"]);
+    }
+    let text = pieces
+        .iter()
+        .map(|piece| piece["function"]["arguments"].as_str().unwrap());
+    assert_eq!(text.collect::<String>(), arguments);
+}
+
+#[tokio::test]
+async fn every_format_that_is_configured_is_read() {
+    for (format, written) in [
+        (
+            "hermes",
+            r#"<tool_call>{"name": "weather", "arguments": {"a": 1}}</tool_call>"#,
+        ),
+        ("llama3", r#"{"name": "weather", "parameters": {"a": 1}}"#),
+        (
+            "mistral",
+            r#"[TOOL_CALLS] [{"name": "weather", "arguments": {"a": 1}}]"#,
+        ),
+        ("mistral_args", r#"[TOOL_CALLS]weather[ARGS]{"a": 1}"#),
+        ("functionary", r#"<function=weather>{"a": 1}</function>"#),
+        (
+            "granite",
+            r#"<|tool_call|>[{"name": "weather", "arguments": {"a": 1}}]"#,
+        ),
+    ] {
+        let (_server, client) = start(&format!("tool_format = \"{format}\""));
+        let (_, answer) = client.post(CHAT, &ask(written, json!({}))).await;
+        let function = json!({"name": "weather", "arguments": "{\"a\": 1}"});
+        assert_eq!(
+            answer["choices"][0]["message"]["tool_calls"][0]["function"], function,
+            "{answer}"
+        );
+        let stream = client.stream(CHAT, &ask(written, json!({}))).await;
+        let names = call_pieces(&stream);
+        assert_eq!(names[0]["function"]["name"], "weather", "{format}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_cut_off_ends_with_length() {
+    let (_server, client) = start("");
+    let written =
+        "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}</tool_call>";
+    let body = ask(written, json!({"max_tokens": 55}));
+    let (_, answer) = client.post(CHAT, &body).await;
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["finish_reason"], "length");
+    let function = json!({"name": "weather", "arguments": &written[44..55]});
+    assert_eq!(choice["message"]["tool_calls"][0]["function"], function);
+    assert_eq!(
+        client.stream(CHAT, &body).await.finish_reason(),
+        Some("length")
+    );
+}
+
+#[tokio::test]
+async fn without_tools_nothing_is_a_call() {
+    let (_server, client) = start("");
+    let written = "<tool_call>{\"name\": \"weather\", \"arguments\": {}}</tool_call>";
+    for fields in [
+        json!({"tools": null}),
+        json!({"tools": []}),
+        json!({"tool_choice": "none"}),
+        json!({"tools": [{"type": "function", "function": {"name": "other"}}]}),
+    ] {
+        let (_, answer) = client.post(CHAT, &ask(written, fields)).await;
+        let message = json!({"role": "assistant", "content": written, "refusal": null});
+        assert_eq!(answer["choices"][0]["message"], message);
+        assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_with_calls_and_results_goes_on() {
+    let (_server, client) = start("");
+    let call = json!({"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Bonn\"}"}});
+    let mut body = ask("Rain?", json!({}));
+    body["messages"].as_array_mut().unwrap().extend([
+        json!({"role": "assistant", "content": null, "tool_calls": [call]}),
+        json!({"role": "tool", "tool_call_id": "call_1", "content": "dry"}),
+    ]);
+    let (status, answer) = client.post(CHAT, &body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    // Echo's template knows no tools, so that the result comes as a message of the user.
+    let content = &answer["choices"][0]["message"]["content"];
+    assert_eq!(content, "<tool_response>\ndry\n</tool_response>");
+}
+
+#[tokio::test]
+async fn wrong_tools_are_refused_by_place() {
+    let (_server, client) = start("");
+    let tool = |name: Value| json!([{"type": "function", "function": {"name": name}}]);
+    let named = json!({"type": "function", "function": {"name": "other"}});
+    for (fields, param) in [
+        (json!({"tools": "f"}), "tools"),
+        (
+            json!({"tools": [{"type": "custom", "custom": {}}]}),
+            "tools[0].type",
+        ),
+        (
+            json!({"tools": [{"type": "function"}]}),
+            "tools[0].function",
+        ),
+        (json!({"tools": tool(json!(7))}), "tools[0].function.name"),
+        (
+            json!({"tools": tool(json!("a b"))}),
+            "tools[0].function.name",
+        ),
+        (json!({"tool_choice": "always"}), "tool_choice"),
+        (json!({"tool_choice": named}), "tool_choice"),
+        (
+            json!({"tools": [], "tool_choice": "required"}),
+            "tool_choice",
+        ),
+        (json!({"parallel_tool_calls": "no"}), "parallel_tool_calls"),
+        (json!({"functions": [{"name": "f"}]}), "functions"),
+        (json!({"function_call": {"name": "f"}}), "function_call"),
+    ] {
+        let (status, answer) = client.post(CHAT, &ask("Hi", fields)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+        assert_eq!(answer["error"]["param"], param, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_template_of_ones_own_shows_tools_and_opens_thoughts() {
+    let template = "{% for tool in tools %}{{ tool | tojson }}<tool_call>{% endfor %}\
+                    {% for m in messages %}<|{{ 'assistant' if m.role == 'assistant' else 'user' }}|>{{ m.content }}<|end|>{% endfor %}\
+                    <|assistant|>{% if enable_thinking %}<think>{% endif %}{# </think> #}";
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("echo.echo", "")
+        .file("chat.jinja", template)
+        .config("[[models]]\npath = 'echo.echo'\nchat_template = 'chat.jinja'\n")
+        .start();
+    let client = server.client();
+    // Echo goes on at the place where it is: behind the seven bytes of the tag.
+    let written = "<think>Hm.</think>Fine. <tool_call>{\"name\": \"weather\"}</tool_call>";
+    let (_, answer) = client
+        .post(CHAT, &ask(written, json!({"enable_thinking": true})))
+        .await;
+    let message = &answer["choices"][0]["message"];
+    assert_eq!(message["reasoning_content"], "Hm.", "{answer}");
+    assert_eq!(message["content"], "Fine.");
+    assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{}");
+    let details = &answer["usage"]["completion_tokens_details"];
+    assert_eq!(details["reasoning_tokens"], "Hm.</think>".len());
+}
+
+fn start(of_model: &str) -> (Server, Client) {
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("echo.echo", "")
+        .config(&format!("[[models]]\npath = 'echo.echo'\n{of_model}\n"))
+        .start();
+    let client = server.client();
+    (server, client)
+}
+
+/// A chat whose answer is this text, with a tool.
+fn ask(text: &str, fields: Value) -> Value {
+    let parameters = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    let function = json!({"name": "weather", "description": "d", "parameters": parameters});
+    let mut body = json!({
+        "messages": [{"role": "user", "content": text}],
+        "temperature": 0,
+        "tools": [{"type": "function", "function": function}],
+    });
+    for (key, value) in fields.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    body
+}
+
+fn call_pieces(stream: &Stream) -> Vec<Value> {
+    let deltas = stream
+        .chunks
+        .iter()
+        .map(|chunk| &chunk["choices"][0]["delta"]);
+    let calls = deltas.filter_map(|delta| delta["tool_calls"].as_array());
+    calls.flatten().cloned().collect()
+}
