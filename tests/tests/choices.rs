@@ -155,20 +155,6 @@ async fn the_best_answers_are_the_likeliest() {
 }
 
 #[tokio::test]
-async fn a_bias_forces_and_forbids_tokens() {
-    let (_server, client) = start();
-    let x = u32::from(b'x').to_string();
-    let forced = sampled(json!({"logit_bias": {x.as_str(): 100}}));
-    assert_eq!(texts(&client, forced).await, ["x".repeat(12)]);
-    let body = json!({"prompt": "<|user|>axb<|end|><|assistant|>", "temperature": 0});
-    let mut forbidden = body.clone();
-    forbidden["logit_bias"] = json!({x.as_str(): -100});
-    assert_eq!(texts(&client, body).await, ["axb"]);
-    let text = texts(&client, forbidden).await.remove(0);
-    assert!(text.starts_with('a') && !text.contains('x'), "{text}");
-}
-
-#[tokio::test]
 async fn what_the_fingerprint_stands_for_does_not_change() {
     let (_server, client) = start();
     let fingerprint = post(&client, PLAIN, sampled(json!({}))).await["system_fingerprint"].clone();
