@@ -252,6 +252,9 @@ impl From<Failure> for ApiError {
         let message = failure.to_string();
         match failure {
             Failure::Backend(error) => error.into(),
+            Failure::Grammar(_) => {
+                Self::new(StatusCode::BAD_REQUEST, Some("grammar_failed"), message)
+            }
             Failure::Overdue => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 Some("request_timeout"),

@@ -119,8 +119,8 @@ pub struct LoadArgs {
 pub struct Capabilities(pub u64);
 
 impl Capabilities {
-    /// `encode` of a text is the token sequence that the model would produce for it, whatever comes before. Lets the host
-    /// append forced tokens.
+    /// `encode` of a continuation is the token sequence that the model itself writes for it, and the bytes of these tokens are
+    /// the text. Lets the host put tokens in that a grammar forces, without asking the model for each.
     pub const CANONICAL_TOKENIZER: Self = Self(1);
     /// [`DEVICE_TOKEN`](crate::DEVICE_TOKEN) may stand in a batch.
     pub const DEVICE_TOKENS: Self = Self(1 << 1);

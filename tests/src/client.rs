@@ -19,7 +19,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(address: String) -> Self {
+    /// A client of the server at this address, such as `http://127.0.0.1:8080`.
+    pub fn new(address: String) -> Self {
         Self {
             http: reqwest::Client::new(),
             address,

@@ -2,15 +2,19 @@
 
 mod artifacts;
 mod backend;
+mod beginnings;
 mod browser;
 mod client;
 mod exactness;
 pub mod models;
+mod schemas;
 mod server;
 
 pub use artifacts::{Artifacts, artifacts};
 pub use backend::LoadedModel;
+pub use beginnings::accepts_beginning;
 pub use browser::{Browser, HOST};
 pub use client::{Client, Event, Events, Stream, chat, text};
 pub use exactness::{Judge, TOLERANCE};
+pub use schemas::{Example, examples};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2};

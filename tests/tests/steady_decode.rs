@@ -72,6 +72,7 @@ async fn decoding_allocates_nothing() {
         priority: 0,
         cache_prompt: true,
         deadline: None,
+        grammar: None,
     };
     let mut generations = engine
         .submit_all([0.0, 0.0, 0.1].map(request).into())

@@ -1,10 +1,11 @@
 //! What goes into an engine and what comes out.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use tenon_plugin_api::{Error, SampleParams, TokenBias, TokenLogprob};
 
 use super::{DryOptions, channel::Receiver};
+use crate::grammar::{CompiledGrammar, GrammarError};
 
 /// A request, in tokens.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Generate {
     pub cache_prompt: bool,
     /// When it has to be finished.
     pub deadline: Option<Instant>,
+    /// What the answer must look like.
+    pub grammar: Option<Arc<CompiledGrammar>>,
 }
 
 /// Which log-probabilities are wanted.
@@ -95,6 +98,9 @@ pub enum FinishReason {
 pub enum Failure {
     #[error(transparent)]
     Backend(#[from] Error),
+    /// Its grammar cannot be followed any further.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// It was not finished at its deadline.
     #[error(
         "the answer was not ready in time; ask for fewer tokens, or try again when there is less to do"

@@ -8,6 +8,7 @@
 //! Invariant: nothing here knows HTTP, text or templates. Tokens go in, tokens come out.
 
 mod channel;
+mod constraint;
 mod current;
 mod draft;
 mod dry;

@@ -58,7 +58,7 @@ impl Plan {
 
     /// Adds as many pending tokens of a sequence as fit, and its draft after the last of them.
     pub fn add(&mut self, sequence: &Sequence) {
-        let len = sequence.pending().min(self.free_tokens);
+        let len = sequence.ready().min(self.free_tokens);
         // Each token less needs a row less, if any.
         let free_rows = self.free_rows.min(sequence.event_room());
         let len = len - sequence.rows(len).saturating_sub(free_rows);

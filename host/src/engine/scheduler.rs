@@ -11,7 +11,7 @@ use std::{collections::VecDeque, time::Instant};
 use tenon_plugin_api::{SessionInfo, Span};
 
 use super::{
-    EngineLimits, Sequence,
+    EngineLimits, Failure, Sequence,
     draft::DraftRoom,
     kv_pool::{KvPool, Prefix},
     metrics::EngineMetrics,
@@ -74,6 +74,7 @@ impl Scheduler {
     /// Plans the next step.
     pub fn schedule(&mut self, session: &mut Session, plan: &mut Plan, cost: &StepCost) {
         self.drop_ended(session);
+        self.follow_grammars(session);
         self.make_room(session);
         plan.clear();
         self.plan_decodes(plan, cost);
@@ -201,6 +202,26 @@ impl Scheduler {
         }
     }
 
+    /// Takes what grammars force, and ends sequences whose grammar does.
+    fn follow_grammars(&mut self, session: &mut Session) {
+        for at in (0..self.running.len()).rev() {
+            let sequence = &mut self.running[at];
+            let slot = sequence.slot;
+            match sequence.follow_grammar() {
+                Ok(()) => {
+                    if let Some(reason) = sequence.end_by_grammar() {
+                        sequence.finish(reason);
+                        self.finish(session, slot);
+                    }
+                }
+                Err(error) => {
+                    sequence.fail(Failure::Grammar(error));
+                    self.finish(session, slot);
+                }
+            }
+        }
+    }
+
     /// Sees to it that the running sequences find places for all that they still have to store.
     fn make_room(&mut self, session: &mut Session) {
         while self.pool.free_tokens() < self.promised() && self.preempt(session) {}
@@ -256,6 +277,8 @@ impl Scheduler {
         let mut sequence = self.waiting.remove(at)?;
         self.metrics.cached_tokens.inc_by(stored.into());
         sequence.start(slot, stored);
+        // What goes wrong goes wrong again when the next step is planned, and is told then.
+        let _ = sequence.follow_grammar();
         self.running.push(sequence);
         self.running.last()
     }

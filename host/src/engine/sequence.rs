@@ -2,20 +2,23 @@
 
 use std::{
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tenon_plugin_api::{SampleParams, SampleRequest, TokenBias};
 
 use super::{
-    Event, Failure, FinishReason, Generate, Logprobs, Scoring,
+    Event, Failure, FinishReason, Generate, Scoring,
     channel::Sender,
+    constraint::Constraint,
     draft::{DraftRoom, Drafter},
     dry::Dry,
     picks::Pick,
     queue::Ticket,
     token_counts::TokenCounts,
 };
+use crate::grammar::{CompiledGrammar, GrammarError};
 
 /// One token stream. Belongs to the model thread from its arrival on.
 pub struct Sequence {
@@ -32,7 +35,8 @@ pub struct Sequence {
     /// Instead of `bias`.
     dry: Option<Dry>,
     scoring: Option<Scoring>,
-    /// Positions whose logits the prompt's next tokens are still to be scored by. Empty unless that was asked for.
+    /// Positions whose logits the next tokens, those of the prompt or forced ones, are still to be scored by. Empty unless
+    /// that was asked for.
     unscored: Range<u32>,
     /// How often it had to begin anew because the backend lost it.
     pub losses: u32,
@@ -49,6 +53,13 @@ pub struct Sequence {
     max_len: usize,
     /// Length from which on it decodes: what is known before is put in as a prompt is.
     prompt_len: usize,
+    /// Length of the request's prompt.
+    answer_start: u32,
+    grammar: Option<Arc<CompiledGrammar>>,
+    /// Its place in the grammar, once it runs.
+    constraint: Option<Constraint>,
+    /// Whether it sits out the next step, because what its grammar allows is not known yet.
+    is_held: bool,
     drafter: Drafter,
     deadline: Option<Instant>,
     /// Since when its reader has left no room for events.
@@ -123,6 +134,10 @@ impl Sequence {
             seed: request.seed,
             max_len,
             prompt_len: tokens.len(),
+            answer_start: tokens.len() as u32,
+            grammar: request.grammar,
+            constraint: None,
+            is_held: false,
             drafter: Drafter::new(max_draft_tokens),
             deadline: request.deadline,
             paused: None,
@@ -136,6 +151,9 @@ impl Sequence {
         self.slot = slot;
         self.computed = stored;
         self.prompt_len = self.tokens.len();
+        if let Some(grammar) = self.grammar.take() {
+            self.constraint = Some(Constraint::new(grammar));
+        }
         if self.ticket.take().is_some() {
             self.events.send(Event::Started {
                 cached_tokens: stored,
@@ -152,6 +170,18 @@ impl Sequence {
     /// Tokens that have no KV yet: 1 while decoding, more while the prompt is put in.
     pub fn pending(&self) -> u32 {
         self.tokens.len() as u32 - self.computed
+    }
+
+    /// How many of them the next step can have. The last one waits for those that must follow it.
+    pub fn ready(&self) -> u32 {
+        let waits = self
+            .constraint
+            .as_ref()
+            .is_some_and(|c| !c.forced().is_empty());
+        match self.is_held || self.end_by_grammar().is_some() {
+            true => 0,
+            false => self.pending() - u32::from(waits),
+        }
     }
 
     /// How many of the last of the next `len` pending tokens need logits.
@@ -175,9 +205,11 @@ impl Sequence {
             return request;
         }
         let drafted = position as usize + 1 - self.tokens.len();
+        let mask = self.constraint.as_ref().and_then(|c| c.mask(drafted));
         request.params = self.params;
         request.draw = self.draw(position + 1);
         request
+            .with_mask(mask.unwrap_or_default())
             .with_counts(self.counts.as_slice())
             .with_bias(self.dry.as_ref().map_or(&self.bias, Dry::bias))
             .with_appended(&self.draft()[..drafted])
@@ -214,6 +246,10 @@ impl Sequence {
 
     /// Drafts what may come after the pending tokens.
     pub fn propose(&mut self, mut room: DraftRoom<'_>) {
+        if self.ready() < self.pending() || self.constraint.as_ref().is_some_and(|c| !c.can_draft())
+        {
+            return self.drafter.clear();
+        }
         let left = self.max_len - self.tokens.len();
         let most = left.min(self.event_room() as usize).saturating_sub(1);
         room.tokens = room.tokens.min(most as u32);
@@ -249,11 +285,73 @@ impl Sequence {
         }
     }
 
+    /// Takes what its grammar forces, and finds out whether it has to sit out the next step.
+    pub fn follow_grammar(&mut self) -> Result<(), GrammarError> {
+        let Some(constraint) = &mut self.constraint else {
+            return Ok(());
+        };
+        self.is_held = !constraint.is_ready()?;
+        if self.is_held || constraint.forced().is_empty() {
+            return Ok(());
+        }
+        let room = self
+            .event_room()
+            .min((self.max_len - self.tokens.len()) as u32);
+        self.take_forced(room as usize);
+        self.events.wake();
+        Ok(())
+    }
+
+    /// Waits for its grammar, if that is what it sits out for.
+    pub fn await_grammar(&mut self) -> bool {
+        match &mut self.constraint {
+            Some(constraint) if self.is_held => {
+                constraint.wait();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Why its grammar ends it, if so: nothing may follow, or it has no room for what must.
+    pub fn end_by_grammar(&self) -> Option<FinishReason> {
+        let constraint = self.constraint.as_ref().filter(|_| !self.is_held)?;
+        if !self.unscored.is_empty() {
+            None
+        } else if constraint.is_finished() && constraint.forced().is_empty() {
+            Some(FinishReason::Stop)
+        } else {
+            self.is_full().then_some(FinishReason::Length)
+        }
+    }
+
+    /// Begins to find out what may follow, if the next `len` tokens are all that are pending, and a draft perhaps.
+    pub fn begin_masks(&mut self, len: u32) {
+        if len >= self.pending()
+            && let Some(constraint) = &mut self.constraint
+        {
+            constraint.begin_masks(self.drafter.draft());
+        }
+    }
+
+    /// Waits until it is known what may follow.
+    pub fn await_masks(&mut self) -> Result<(), GrammarError> {
+        self.constraint
+            .as_mut()
+            .map_or(Ok(()), Constraint::await_masks)
+    }
+
+    /// Has its grammar take what was chosen.
+    pub fn advance_grammar(&mut self) {
+        if let Some(constraint) = &mut self.constraint {
+            constraint.advance();
+        }
+    }
+
     /// Takes what came of its next row.
     pub fn take(&mut self, pick: &Pick<'_>, ends: bool) -> Taken {
-        if self.unscored.next().is_some() {
-            self.events.send(Event::Scored(pick.logprobs()));
-            return Taken::Row;
+        if let Some(position) = self.unscored.next() {
+            return self.take_score(position, pick);
         }
         if self.is_full() {
             return self.finish(FinishReason::Length);
@@ -262,14 +360,28 @@ impl Sequence {
             return self.finish(FinishReason::Stop);
         }
         let logprobs = self.scoring.map(|_| pick.logprobs());
-        self.push(pick.token, logprobs);
-        if self.is_full() {
+        let token = pick.token;
+        self.push(token);
+        if let Some(constraint) = &mut self.constraint {
+            constraint.choose(token);
+        }
+        self.events.send(Event::Token { token, logprobs });
+        // Its grammar may be complete with this token, which is another reason to end.
+        if self.is_full() && self.constraint.is_none() {
             return self.finish(FinishReason::Length);
         }
-        match self.drafter.accept(pick.token) {
+        let right = self.drafter.accept(pick.token) && !self.is_full();
+        match right && self.allows_draft() {
             true => Taken::Row,
             false => Taken::LastRow,
         }
+    }
+
+    /// Whether it is known what may follow the part of the draft that turned out right.
+    fn allows_draft(&mut self) -> bool {
+        let accepted = self.drafter.accepted() as usize;
+        let constraint = self.constraint.as_ref();
+        constraint.is_none_or(|c| c.mask(accepted).is_some())
     }
 
     /// Tells the reader that there are events.
@@ -282,7 +394,49 @@ impl Sequence {
         self.events.send(Event::Failed(failure));
     }
 
-    fn push(&mut self, token: u32, logprobs: Option<Box<Logprobs>>) {
+    fn take_score(&mut self, position: u32, pick: &Pick<'_>) -> Taken {
+        let scored = position + 1;
+        self.events.send(match scored < self.answer_start {
+            true => Event::Scored(pick.logprobs()),
+            false => Event::Token {
+                token: self.tokens[scored as usize],
+                logprobs: Some(pick.logprobs()),
+            },
+        });
+        match self.end_by_grammar() {
+            Some(reason) => self.finish(reason),
+            None => Taken::Row,
+        }
+    }
+
+    /// Puts up to `most` tokens in that its grammar forces. Where scores are wanted, these tell the reader of them.
+    fn take_forced(&mut self, most: usize) {
+        let before = self.tokens.len() as u32;
+        let mut count = 0;
+        while count < most
+            && let Some(constraint) = &mut self.constraint
+            && let Some(token) = constraint.next_forced()
+        {
+            self.push(token);
+            count += 1;
+            if self.scoring.is_none() {
+                self.events.send(Event::Token {
+                    token,
+                    logprobs: None,
+                });
+            }
+        }
+        if self.scoring.is_some() {
+            let from = if self.unscored.is_empty() {
+                before - 1
+            } else {
+                self.unscored.start
+            };
+            self.unscored = from..self.tokens.len() as u32 - 1;
+        }
+    }
+
+    fn push(&mut self, token: u32) {
         self.drafter.observe(&self.tokens, token);
         self.tokens.push(token);
         if self.params.penalizes() {
@@ -291,14 +445,14 @@ impl Sequence {
         if let Some(dry) = &mut self.dry {
             dry.update(&self.tokens);
         }
-        self.events.send(Event::Token { token, logprobs });
     }
 
     fn is_full(&self) -> bool {
         self.tokens.len() >= self.max_len
     }
 
-    fn finish(&self, reason: FinishReason) -> Taken {
+    /// Tells the reader that it is over.
+    pub fn finish(&self, reason: FinishReason) -> Taken {
         self.events.send(Event::Finished { reason });
         Taken::End
     }

@@ -63,16 +63,21 @@ impl Stepper {
         }
     }
 
-    /// Takes every sequence one step further. False if none could be: all wait for their readers. An error is the end of the
+    /// Takes every sequence one step further. False if all wait for their readers. An error is the end of the
     /// session.
     pub fn step(&mut self) -> Result<bool, Error> {
         self.scheduler
             .schedule(&mut self.session, &mut self.plan, &self.cost);
         if self.plan.spans.is_empty() {
-            return Ok(false);
+            let mut running = self.scheduler.running.iter_mut();
+            return Ok(running.any(|s| s.await_grammar() || s.end_by_grammar().is_some()));
         }
         let begun = Instant::now();
-        let done = self.forward().and_then(|()| self.sample());
+        self.begin_masks();
+        let done = self.forward().and_then(|()| {
+            self.await_masks();
+            self.sample()
+        });
         let took = begun.elapsed();
         self.cost.record(self.plan.len(), took);
         match done {
@@ -95,6 +100,29 @@ impl Stepper {
         self.metrics.steps.inc();
         let batch = Batch::new(&self.plan.tokens, &self.plan.spans);
         self.session.forward(&batch, &mut self.outs)
+    }
+
+    /// Has it found out, while the model computes, what the grammars allow.
+    fn begin_masks(&mut self) {
+        for span in &self.plan.spans {
+            if let Some(sequence) = self.scheduler.get_mut(span.seq) {
+                sequence.begin_masks(span.len);
+            }
+        }
+    }
+
+    /// Waits for that. A sequence whose grammar takes too long fails, and its rows are not used.
+    fn await_masks(&mut self) {
+        for at in 0..self.plan.spans.len() {
+            let slot = self.plan.spans[at].seq;
+            let Some(sequence) = self.scheduler.get_mut(slot) else {
+                continue;
+            };
+            if let Err(error) = sequence.await_masks() {
+                self.outs[at].status = Code::CANCELLED;
+                self.fail(slot, error);
+            }
+        }
     }
 
     /// Picks the next token of every sequence whose tokens are all computed, and scores what is to be scored.
@@ -140,6 +168,7 @@ impl Stepper {
         self.metrics
             .accepted_tokens
             .inc_by(sequence.accepted().into());
+        sequence.advance_grammar();
         sequence.wake();
         if !sequence.draft().is_empty() {
             self.scheduler.roll_back(&mut self.session, span.seq);
@@ -192,9 +221,9 @@ impl Stepper {
         }
     }
 
-    fn fail(&mut self, slot: u32, error: Error) {
+    fn fail(&mut self, slot: u32, failure: impl Into<Failure>) {
         if let Some(sequence) = self.scheduler.remove(&mut self.session, slot) {
-            sequence.fail(Failure::Backend(error));
+            sequence.fail(failure.into());
         }
     }
 

@@ -12,12 +12,13 @@ use llguidance::{
     earley::{CGrammar, CSymIdx},
     toktrie::InferenceCapabilities,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use toktrie::TokEnv;
 
 use super::{
     GrammarError, GrammarMetrics, Matcher, Workers,
     cache::Shared,
+    schema::prepared,
     text::{Piece, lark},
 };
 use crate::config::{self, JsonWhitespace};
@@ -102,46 +103,26 @@ impl Compiler {
             Grammar::Regex(regex) => Ok(TopLevelGrammar::from_regex(regex)),
             Grammar::Lark(text) => Ok(TopLevelGrammar::from_lark(text.clone())),
             Grammar::JsonSchema(schema) => {
-                let schema = self.with_whitespace(schema.clone());
+                let schema = prepared(schema.clone(), self.whitespace);
                 Ok(TopLevelGrammar::from_json_schema(schema))
             }
             Grammar::LlGuidance(text) => {
                 let mut source = TopLevelGrammar::from_lark_or_grammar_list(text)?;
                 for part in &mut source.grammars {
                     let schema = part.json_schema.take();
-                    part.json_schema = schema.map(|schema| self.with_whitespace(schema));
+                    part.json_schema = schema.map(|schema| prepared(schema, self.whitespace));
                 }
                 Ok(source)
             }
-            Grammar::OneOf(calls) => Ok(TopLevelGrammar::from_lark(lark(None, calls, |schema| {
-                self.with_whitespace(schema)
-            }))),
-            Grammar::Triggered { trigger, calls } => Ok(TopLevelGrammar::from_lark(lark(
-                Some(trigger),
-                calls,
-                |schema| self.with_whitespace(schema),
-            ))),
+            Grammar::OneOf(calls) => Ok(TopLevelGrammar::from_lark(self.calls(None, calls))),
+            Grammar::Triggered { trigger, calls } => {
+                Ok(TopLevelGrammar::from_lark(self.calls(Some(trigger), calls)))
+            }
         }
     }
 
-    /// The schema with the configured whitespace, unless it says itself what it wants.
-    fn with_whitespace(&self, mut schema: Value) -> Value {
-        if self.whitespace == JsonWhitespace::Flexible {
-            return schema;
-        }
-        if schema == json!(true) {
-            schema = json!({});
-        }
-        if let Value::Object(fields) = &mut schema {
-            let options = fields.entry("x-guidance").or_insert_with(|| json!({}));
-            if let Value::Object(options) = options
-                && !options.contains_key("whitespace_pattern")
-            {
-                let flexible = options.entry("whitespace_flexible");
-                flexible.or_insert(Value::Bool(false));
-            }
-        }
-        schema
+    fn calls(&self, trigger: Option<&str>, calls: &[Vec<Piece>]) -> String {
+        lark(trigger, calls, |schema| prepared(schema, self.whitespace))
     }
 }
 

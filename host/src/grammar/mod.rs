@@ -13,6 +13,7 @@ mod compile;
 mod environment;
 mod matcher;
 mod metrics;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod text;

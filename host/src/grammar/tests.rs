@@ -202,9 +202,9 @@ fn what_cannot_be_followed_is_refused_with_its_reason() {
     let endless = json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]});
     check_refused(schema(endless), "always needs another");
     let too_long = json!({"type": "string", "pattern": "^a$", "minLength": 5});
-    check_refused(schema(too_long.clone()), "no text fits");
+    check_refused(schema(too_long.clone()), "Unsatisfiable");
     let nested = json!({"type": "object", "properties": {"a": too_long}, "required": ["a"]});
-    check_refused(schema(nested), "no text fits");
+    check_refused(schema(nested), "Unsatisfiable");
     check_refused(schema(json!(3)), "must be an object");
     check_refused(
         schema(json!({"$ref": "https://example.com/x.json"})),
@@ -216,4 +216,35 @@ fn what_cannot_be_followed_is_refused_with_its_reason() {
 fn lenient_schemas_lose_what_is_not_supported() {
     let schema = json!({"type": "array", "items": {"type": "null"}, "uniqueItems": true, "x-guidance": {"lenient": true}});
     check_fits(Grammar::JsonSchema(schema), &["[null,null]"], &["[1]"]);
+}
+
+#[test]
+fn dates_and_times_are_exact() {
+    let format = |format: &str| Grammar::JsonSchema(json!({"type": "string", "format": format}));
+    check_fits(
+        format("date"),
+        &[
+            "\"2024-02-29\"",
+            "\"2000-02-29\"",
+            "\"2023-02-28\"",
+            "\"1999-12-31\"",
+        ],
+        &[
+            "\"2023-02-29\"",
+            "\"1900-02-29\"",
+            "\"2024-02-30\"",
+            "\"2024-04-31\"",
+        ],
+    );
+    check_fits(
+        format("time"),
+        &["\"23:59:59Z\"", "\"00:00:00.5+01:00\""],
+        &["\"12:00:60Z\"", "\"24:00:00Z\""],
+    );
+    let inner = json!({"type": "array", "items": {"type": "string", "format": "date-time"}});
+    check_fits(
+        Grammar::JsonSchema(inner),
+        &["[\"2023-02-28T10:00:00Z\"]", "[\"2024-02-29t23:59:59Z\"]"],
+        &["[\"2023-02-29T10:00:00Z\"]", "[\"2023-02-28T10:00:60Z\"]"],
+    );
 }

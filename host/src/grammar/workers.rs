@@ -22,8 +22,8 @@ pub struct Workers {
     slow: Sender<Job>,
 }
 
-/// A task, and where to send it when it is done.
-type Job = (Box<Task>, Sender<Box<Task>>);
+/// A task, and where to send it when it is done; None where it is of no use any more.
+type Job = (Box<Task>, Option<Sender<Box<Task>>>);
 
 /// What is to be done for one sequence, and then what came out. It goes back and forth, and its buffers with it.
 pub struct Task {
@@ -67,7 +67,12 @@ impl Workers {
     pub fn submit(&self, task: Box<Task>, done: Sender<Box<Task>>, is_slow: bool) {
         let lane = if is_slow { &self.slow } else { &self.fast };
         // The threads live as long as `self`.
-        let _ = lane.send((task, done));
+        let _ = lane.send((task, Some(done)));
+    }
+
+    /// Drops a task, which may take a while.
+    pub fn retire(&self, task: Box<Task>) {
+        let _ = self.slow.send((task, None));
     }
 }
 
@@ -93,6 +98,7 @@ fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {
 }
 
 fn run((mut task, done): Job) {
+    let Some(done) = done else { return };
     let run = catch_unwind(AssertUnwindSafe(|| task.run()));
     task.result = run.unwrap_or_else(|_| {
         task.matcher = None;

@@ -7,6 +7,7 @@ mod chat;
 mod completion;
 mod embedding;
 mod error;
+mod grammar;
 mod logprobs;
 mod model;
 mod parameters;
@@ -25,6 +26,7 @@ pub use embedding::{
     EncodingFormat,
 };
 pub use error::{ErrorBody, ErrorEnvelope};
+pub use grammar::{GrammarKind, GrammarRequest, GrammarValue, JsonSchemaFormat, ResponseFormat};
 pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob, TopLogprobs};
 pub use model::{ModelEmbeddings, ModelList, ModelObject};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};

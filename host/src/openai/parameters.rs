@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::{GrammarRequest, ResponseFormat};
+
 /// What chat and plain completions have in common. Absent and `null` are the same.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct GenerationParameters {
@@ -60,6 +62,10 @@ pub struct GenerationParameters {
     pub cache_prompt: Option<bool>,
     /// Texts that end the answer, and are not part of it.
     pub stop: Option<Stop>,
+    /// What the answer must look like, exactly. Not together with `response_format`.
+    pub grammar: Option<GrammarRequest>,
+    /// What the answer must look like, as OpenAI has it.
+    pub response_format: Option<ResponseFormat>,
     /// How many answers to give to each prompt. Default: 1.
     #[schema(minimum = 1, maximum = 128)]
     pub n: Option<u32>,

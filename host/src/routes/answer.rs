@@ -19,6 +19,7 @@ use crate::{
     app::{App, unix_seconds},
     engine::{DryOptions, FinishReason, Generate, Scoring},
     error::ApiError,
+    grammar::CompiledGrammar,
     model::{LoadedModel, ModelState, ServedModel},
     openai::{self, Completion, CompletionTokensDetails, Usage},
     reply::{Echo, End, Piece, Reading, Reply, ReplyOptions, merged},
@@ -109,8 +110,12 @@ pub async fn answer<F: Format>(
     let head = Head::new::<F>(served, model);
     let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len() as u32);
     let mut tally = Tally::new(prompt_tokens.sum(), settings.best_of);
+    let grammar = match settings.grammar.clone() {
+        Some(wanted) => Some(wanted.compile(model).await?),
+        None => None,
+    };
     let dry = dry(model, settings.dry.clone()).await?;
-    let replies = replies(app, served, model, prompts, &settings, dry)?;
+    let replies = replies(app, served, model, prompts, &settings, dry, grammar)?;
     if settings.stream {
         let choices = replies.len() as u32;
         let interval = app.server.keep_alive_interval;
@@ -145,6 +150,7 @@ fn replies(
     prompts: Vec<Prompt>,
     settings: &Settings,
     dry: Option<DryOptions>,
+    grammar: Option<Arc<CompiledGrammar>>,
 ) -> Result<Vec<Reply>, ApiError> {
     let best_of = settings.best_of as usize;
     let (wanted, most) = (prompts.len() * best_of, model.engine.max_queue());
@@ -160,6 +166,7 @@ fn replies(
         .map(|limit| Instant::now() + limit);
     let requests = (0..wanted as u64).map(|index| Generate {
         dry: dry.clone(),
+        grammar: grammar.clone(),
         deadline,
         ..generate(&prompts[index as usize / best_of], settings, index)
     });
@@ -204,6 +211,7 @@ fn generate(prompt: &Prompt, settings: &Settings, index: u64) -> Generate {
         deadline: None,
         bias: settings.bias.clone(),
         dry: None,
+        grammar: None,
         scoring: is_scored.then(|| Scoring {
             top: settings.logprobs.unwrap_or(0),
             prompt: settings.logprobs.is_some() && prompt.echo.is_some(),

@@ -64,6 +64,23 @@ use crate::{
                     "stop": ["\n\n"],
                 }),
             )),
+            ("Schema" = (
+                summary = "An answer that obeys a JSON Schema",
+                value = json!({
+                    "model": "",
+                    "messages": [{"role": "user", "content": "Which city is the capital of France?"}],
+                    "max_tokens": 64,
+                    "response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": {
+                        "type": "object",
+                        "properties": {
+                            "city": {"type": "string", "maxLength": 20},
+                            "millions_of_inhabitants": {"type": "integer", "minimum": 0, "maximum": 40},
+                        },
+                        "required": ["city", "millions_of_inhabitants"],
+                        "additionalProperties": false,
+                    }}},
+                }),
+            )),
             ("Choices" = (
                 summary = "Several answers, with the log-probabilities of their tokens",
                 value = json!({

@@ -9,7 +9,6 @@ use super::{
     body::{Body, RequestBody, read},
     logprobs,
     settings::{self, Settings},
-    unsupported,
 };
 use crate::{
     app::App,
@@ -39,6 +38,15 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
                     "model": "",
                     "prompt": "Once upon a time",
                     "max_tokens": 16,
+                }),
+            )),
+            ("Grammar" = (
+                summary = "A text that matches a regular expression",
+                value = json!({
+                    "model": "",
+                    "prompt": "The capital of France is",
+                    "max_tokens": 16,
+                    "grammar": {"type": "regex", "value": " [A-Z][a-z]{2,12}\\."},
                 }),
             )),
             ("Echo" = (
@@ -145,7 +153,6 @@ pub async fn completions(
 
 impl RequestBody for CompletionRequest {
     fn check(fields: &Value) -> Result<(), ApiError> {
-        unsupported::check_completions(fields)?;
         // serde loses the names of fields in a flattened struct.
         read::<GenerationParameters>(fields).map(drop)
     }

@@ -11,6 +11,7 @@ pub mod detokenize;
 pub mod docs;
 mod dry;
 pub mod embeddings;
+mod grammar;
 pub mod health;
 mod logprobs;
 mod messages;

@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 use tenon_plugin_api::{SampleParams, SamplingDefaults, TokenBias};
 use uuid::Uuid;
 
-use super::dry::{self, DrySettings};
+use super::{
+    dry::{self, DrySettings},
+    grammar::WantedGrammar,
+};
 use crate::{
     error::ApiError,
     openai::{GenerationParameters, Stop},
@@ -35,6 +38,8 @@ pub struct Settings {
     pub dry: Option<DrySettings>,
     /// Texts that end the answer.
     pub stop: Vec<String>,
+    /// What the answer must look like. None: anything.
+    pub grammar: Option<WantedGrammar>,
     /// How many answers to give to each prompt.
     pub n: u32,
     /// How many to generate for that; more than `n` only for whole answers.
@@ -70,6 +75,7 @@ impl Settings {
             bias: bias(parameters.logit_bias.as_ref(), vocab_size)?,
             dry: dry::settings(parameters)?,
             stop: stop(parameters.stop.clone())?,
+            grammar: WantedGrammar::of(parameters)?,
             n,
             best_of: n,
             logprobs: None,

@@ -8,11 +8,6 @@ use crate::error::ApiError;
 /// `safety_identifier`, `prompt_cache_key`, `prediction` …
 type Unsupported = (&'static str, &'static [&'static str]);
 
-const COMMON: &[Unsupported] = &[
-    ("response_format", &[r#"{"type":"text"}"#]),
-    ("grammar", &[]),
-];
-
 const CHAT: &[Unsupported] = &[
     ("verbosity", &[r#""medium""#]),
     ("modalities", &[r#"["text"]"#]),
@@ -34,19 +29,7 @@ pub fn check_chat(fields: &Value) -> Result<(), ApiError> {
             return Err(ApiError::unsupported(*name, message));
         }
     }
-    check(fields, COMMON.iter().chain(CHAT))
-}
-
-/// Refuses what only a later version can do for plain completions.
-pub fn check_completions(fields: &Value) -> Result<(), ApiError> {
-    check(fields, COMMON.iter())
-}
-
-fn check<'a>(
-    fields: &Value,
-    unsupported: impl Iterator<Item = &'a Unsupported>,
-) -> Result<(), ApiError> {
-    for (name, harmless) in unsupported {
+    for (name, harmless) in CHAT {
         if asks_for_something(&fields[name], harmless) {
             let message = format!("'{name}' is not supported by this server: leave it out");
             return Err(ApiError::unsupported(*name, message));
@@ -77,32 +60,24 @@ mod tests {
     fn values_that_ask_for_nothing_pass() {
         for fields in [
             json!({}),
-            json!({"grammar": null}),
-            json!({"response_format": {"type": "text"}, "user": "me", "no_such_parameter": [1]}),
+            json!({"user": "me", "no_such_parameter": [1]}),
+            json!({"functions": [], "function_call": "auto", "modalities": ["text"]}),
         ] {
             assert!(check_chat(&fields).is_ok(), "{fields}");
-            assert!(check_completions(&fields).is_ok(), "{fields}");
         }
-        let chat = json!({"functions": [], "function_call": "auto", "modalities": ["text"]});
-        assert!(check_chat(&chat).is_ok());
     }
 
     #[test]
     fn all_others_are_refused_by_name() {
-        for fields in [
-            json!({"response_format": {"type": "json_object"}}),
-            json!({"grammar": {"type": "regex", "value": "a"}}),
-        ] {
+        for fields in [json!({"functions": [{}]}), json!({"verbosity": "high"})] {
             assert!(check_chat(&fields).is_err(), "{fields}");
-            assert!(check_completions(&fields).is_err(), "{fields}");
         }
-        assert!(check_chat(&json!({"functions": [{}]})).is_err());
     }
 
     #[test]
     fn every_harmless_value_is_json_as_it_is_written() {
-        for (name, harmless) in [COMMON, CHAT].concat() {
-            for text in harmless {
+        for (name, harmless) in CHAT {
+            for text in *harmless {
                 let value: Value = serde_json::from_str(text).unwrap();
                 assert!(is_equal(&value, text), "{name}: {text}");
             }

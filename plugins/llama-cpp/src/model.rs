@@ -8,8 +8,8 @@ use llama_cpp_2::{
 };
 use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{
-    Code, Embedder, Error, LoadArgs, Model, ModelInfo, Progress, Result, SamplingDefaults, Session,
-    SessionArgs, Tokenizer,
+    Capabilities, Code, Embedder, Error, LoadArgs, Model, ModelInfo, Progress, Result,
+    SamplingDefaults, Session, SessionArgs, Tokenizer,
 };
 
 use crate::{
@@ -154,6 +154,7 @@ impl Model for GgufModel {
             source_quantization: self.file.source_level.clone(),
             fallback_tensors: self.file.fallback_tensors,
             requantize_levels: file_types::levels_from(&self.file.source_level),
+            capabilities: self.weights.capabilities(),
             sampling: self.weights.sampling(),
             ..ModelInfo::default()
         }
@@ -280,6 +281,17 @@ impl Weights {
         };
         let level = file_types::level(file_type);
         level.map_or_else(|| name.to_string_lossy().into_owned(), str::to_owned)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // SAFETY: the vocabulary belongs to the model.
+        match unsafe { sys::llama_vocab_type(self.vocab()) } {
+            // Cut by merges or scores alone, and nothing of the text is lost. The others normalize it.
+            sys::LLAMA_VOCAB_TYPE_BPE | sys::LLAMA_VOCAB_TYPE_SPM => {
+                Capabilities::CANONICAL_TOKENIZER
+            }
+            _ => Capabilities::default(),
+        }
     }
 
     fn sampling(&self) -> SamplingDefaults {

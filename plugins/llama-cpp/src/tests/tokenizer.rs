@@ -4,7 +4,7 @@ use std::{ffi::CString, path::Path, sync::Arc};
 
 use llama_cpp_2::model::{LlamaModel, params::LlamaModelParams};
 use llama_cpp_sys_2 as sys;
-use tenon_plugin_api::{EncodeFlags, Model, TokenKind, Tokenizer};
+use tenon_plugin_api::{Capabilities, EncodeFlags, Model, TokenKind, Tokenizer};
 
 use super::{backend, smol, write_gguf};
 use crate::{model::Weights, tokenizer::LlamaTokenizer};
@@ -13,6 +13,8 @@ const PLAIN: EncodeFlags = EncodeFlags::NONE;
 
 #[test]
 fn tokens_of_a_text_spell_it() {
+    let canonical = Capabilities::CANONICAL_TOKENIZER;
+    assert!(smol().info().capabilities.contains(canonical));
     let tokenizer = smol().tokenizer().unwrap();
     let vocabulary = tokenizer.vocabulary().unwrap();
     let long = "All work and no play makes Jack a dull boy. 12345\n".repeat(4000);

@@ -1,0 +1,87 @@
+//! Five schemas, from many fixed bytes to none.
+
+use serde_json::{Value, json};
+
+/// Their names, and they.
+pub fn schemas() -> [(&'static str, Value); 5] {
+    [
+        ("customer_record", customer_record()),
+        ("sensor_reading", sensor_reading()),
+        ("invoice", invoice()),
+        ("contact", contact()),
+        ("free_text", free_text()),
+    ]
+}
+
+fn word() -> Value {
+    json!({"type": "string", "pattern": "^[A-Z][a-z]{2,11}$"})
+}
+
+fn integer(maximum: u32) -> Value {
+    json!({"type": "integer", "minimum": 0, "maximum": maximum})
+}
+
+/// All of these properties, and no others.
+fn record(properties: Value) -> Value {
+    let names = properties
+        .as_object()
+        .map(|map| map.keys().cloned().collect::<Vec<_>>());
+    json!({
+        "type": "object", "properties": properties, "required": names, "additionalProperties": false,
+    })
+}
+
+/// Long keys, short values.
+fn customer_record() -> Value {
+    record(json!({
+        "customer_identification_number": integer(99999),
+        "customer_family_name": word(),
+        "customer_given_name": word(),
+        "date_of_first_registration": {"type": "string", "format": "date"},
+        "preferred_language_of_correspondence": {"enum": ["German", "English", "French"]},
+        "has_accepted_terms_and_conditions": {"type": "boolean"},
+        "delivery_address": record(json!({
+            "name_of_street_or_square": word(),
+            "number_of_house_or_building": integer(999),
+            "postal_code_of_municipality": {"type": "string", "pattern": "^[0-9]{5}$"},
+            "name_of_municipality": word(),
+        })),
+        "total_of_outstanding_invoices_in_cents": integer(999999),
+    }))
+}
+
+/// Known keys, numbers.
+fn sensor_reading() -> Value {
+    record(json!({
+        "sensor_id": {"type": "string", "pattern": "^S-[0-9]{4}$"},
+        "measured_at": {"type": "string", "format": "date"},
+        "temperature_celsius": integer(50),
+        "relative_humidity_percent": integer(100),
+        "battery_voltage_millivolts": integer(5000),
+        "status": {"enum": ["operational", "needs maintenance", "out of service"]},
+    }))
+}
+
+/// A list of records.
+fn invoice() -> Value {
+    let item = record(
+        json!({"description": word(), "quantity": integer(99), "unit_price": integer(9999)}),
+    );
+    record(json!({
+        "invoice_number": integer(99999),
+        "customer": word(),
+        "items": {"type": "array", "items": item, "minItems": 3, "maxItems": 3},
+        "currency": {"enum": ["EUR", "USD", "CHF"]},
+    }))
+}
+
+/// Short keys, longer values.
+fn contact() -> Value {
+    let line = json!({"type": "string", "minLength": 10, "maxLength": 40});
+    record(json!({"name": line, "mail": line, "city": line, "note": line}))
+}
+
+/// One long text.
+fn free_text() -> Value {
+    record(json!({"text": {"type": "string", "minLength": 400, "maxLength": 600}}))
+}
