@@ -108,6 +108,7 @@ fn source(
             threads: thread_count(model.engine.threads),
             options: model.options.to_string(),
         },
+        sampling: model.sampling,
         engine: engine_options(model, &app.server),
         metrics: EngineMetrics::register(&app.metrics.registry, &model.id)?,
         grammar: config.grammar.clone(),

@@ -6,7 +6,9 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tenon_plugin_api::{Code, Error, Interrupt, LoadArgs, ModelInfo, SessionArgs, levels};
+use tenon_plugin_api::{
+    Code, Error, Interrupt, LoadArgs, ModelInfo, SamplingDefaults, SessionArgs, levels,
+};
 
 use crate::{
     app::App,
@@ -25,6 +27,8 @@ pub struct Source {
     pub backend: Arc<Backend>,
     /// What to load; each load has a level of its own.
     pub args: LoadArgs,
+    /// Instead of what the model recommends.
+    pub sampling: SamplingDefaults,
     /// How the engine runs.
     pub engine: EngineOptions,
     /// The same for each engine of the model.
@@ -118,9 +122,14 @@ impl Source {
         let mut first = Some(first);
         let (backend, args) = (self.backend.clone(), self.args_at(level));
         let (id, app) = (self.id.clone(), self.app.clone());
-        let loader: Loader = Box::new(move || match first.take() {
-            Some(first) => first(),
-            None => backend.load(&args, progress(&id, app.clone())),
+        let sampling = self.sampling;
+        let loader: Loader = Box::new(move || {
+            let mut model = match first.take() {
+                Some(first) => first(),
+                None => backend.load(&args, progress(&id, app.clone())),
+            }?;
+            model.recommend(sampling);
+            Ok(model)
         });
         let options = EngineOptions {
             session: SessionArgs {

@@ -146,6 +146,11 @@ pub struct SamplingDefaults {
 macro_rules! sampling_defaults {
     ($($field:ident, $with:ident: $type:ty;)*) => {
         impl SamplingDefaults {
+            /// These, and `others` where they say nothing.
+            pub fn or(self, others: Self) -> Self {
+                Self { $($field: self.$field.or(others.$field),)* ..self }
+            }
+
             $(
                 #[doc = concat!("The recommended `", stringify!($field), "`.")]
                 pub fn $field(&self) -> Option<$type> { self.$field.into_option() }

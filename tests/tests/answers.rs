@@ -160,3 +160,26 @@ fn with(mut object: Value, key: &str, value: impl Into<Value>) -> Value {
     object[key] = value.into();
     object
 }
+
+/// What the request says, else the configuration, else the model (echo says nothing), else OpenAI's.
+#[tokio::test]
+async fn the_configuration_sets_sampling_parameters_for_requests_that_do_not() {
+    let config = "[[models]]\npath = 'echo.echo'\nsampling = { temperature = 0, top_k = 7 }";
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("echo.echo", "")
+        .config(config)
+        .start();
+    let client = server.client();
+    let (_, model) = client.get("/v1/models/echo").await;
+    let expected = json!({
+        "temperature": 0.0, "top_p": 1.0, "top_k": 7, "min_p": 0.0, "repetition_penalty": 1.0,
+    });
+    assert_eq!(model["sampling"], expected);
+    let text = async |temperature: Value, seed: u32| {
+        let body = json!({"prompt": "a", "temperature": temperature, "seed": seed});
+        let (_, answer) = client.post("/v1/completions", &body).await;
+        answer["choices"][0]["text"].clone()
+    };
+    assert_eq!(text(json!(null), 1).await, text(json!(null), 2).await);
+    assert_ne!(text(json!(1), 1).await, text(json!(1), 2).await);
+}

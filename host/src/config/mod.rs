@@ -15,6 +15,7 @@ mod layers;
 mod models;
 mod plugins;
 mod refusals;
+mod sampling;
 mod schema;
 mod sentences;
 mod server;

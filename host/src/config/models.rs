@@ -10,8 +10,11 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tenon_plugin_api::SamplingDefaults;
 
-use super::{Engine, Flags, Threads, by_name, engine::RawEngine, refusals::Refusals};
+use super::{
+    Engine, Flags, Threads, by_name, engine::RawEngine, refusals::Refusals, sampling::RawSampling,
+};
 use crate::{
     reply::ReasoningTags,
     tools::{FORMATS, ToolFormat},
@@ -41,6 +44,8 @@ pub struct Model {
     pub requantize: Requantize,
     /// None: no limit.
     pub memory_limit_bytes: Option<u64>,
+    /// Instead of what the model recommends.
+    pub sampling: SamplingDefaults,
     pub engine: Engine,
 }
 
@@ -91,6 +96,9 @@ pub struct RawModel {
     /// Most memory that the model may take, also while its level changes: weights, KV pool and scratch space, as the plugin
     /// estimates them. Default: no limit.
     memory_limit_bytes: Option<NonZeroU64>,
+    /// Sampling parameters of requests that do not say. Default: what the model's makers recommend, else OpenAI's.
+    #[serde(default)]
+    sampling: RawSampling,
     /// Instead of the `context_length` of `[engine]`.
     context_length: Option<u32>,
     /// Instead of the `max_sequences` of `[engine]`.
@@ -176,6 +184,7 @@ impl RawModel {
             backend: self.backend,
             devices: self.devices,
             options: Value::Object(self.options),
+            sampling: self.sampling.resolve(&key("sampling"), refusals),
             chat_template: self
                 .chat_template
                 .map(|path| refusals.whole_path(&key("chat_template"), &path)),

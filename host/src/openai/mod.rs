@@ -28,13 +28,13 @@ pub use embedding::{
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use grammar::{GrammarKind, GrammarRequest, GrammarValue, JsonSchemaFormat, ResponseFormat};
 pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob, TopLogprobs};
-pub use model::{ModelEmbeddings, ModelList, ModelObject};
+pub use model::{ModelEmbeddings, ModelList, ModelObject, ModelSampling};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use requantize::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest};
 pub use response::{Completion, CompletionTokensDetails, FinishReason, PromptTokensDetails, Usage};
 pub use tokens::{
-    AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, Piece, TextToTokenize,
-    TokenPiece, TokenizeRequest, Tokenized, Tokens,
+    AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, Piece, TextToTokenize, Token,
+    TokenPiece, TokenizeRequest, Tokenized,
 };
 pub use tools::{
     Function, FunctionCall, FunctionCallChunk, FunctionName, NamedTool, PastFunctionCall,

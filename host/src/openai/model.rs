@@ -35,6 +35,8 @@ pub struct ModelObject {
     pub requantize_levels: Vec<String>,
     /// Most tokens of a prompt and its answer together.
     pub context_length: u32,
+    /// Sampling parameters of requests that do not say.
+    pub sampling: ModelSampling,
     /// What `/v1/embeddings` makes with it; null if it makes none.
     #[schema(required)]
     pub embeddings: Option<ModelEmbeddings>,
@@ -49,4 +51,19 @@ pub struct ModelEmbeddings {
     pub max_tokens: u32,
     /// How one vector is made of those of all tokens: `mean`, `last` or `cls`.
     pub pooling: String,
+}
+
+/// What requests get that do not say: from the configuration, else from the model's makers, else OpenAI's.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct ModelSampling {
+    /// OpenAI's is 1.
+    pub temperature: f32,
+    /// OpenAI's is 1: off.
+    pub top_p: f32,
+    /// 0 is off.
+    pub top_k: u32,
+    /// 0 is off.
+    pub min_p: f32,
+    /// 1 is off.
+    pub repetition_penalty: f32,
 }

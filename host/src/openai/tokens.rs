@@ -42,19 +42,19 @@ pub struct ChatToTokenize {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Tokenized {
     /// In the order of the text.
-    pub tokens: Tokens,
+    pub tokens: Vec<Token>,
     /// How many there are.
     pub count: usize,
 }
 
-/// Tokens, with or without their texts.
+/// A token, with or without its text.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum Tokens {
-    /// Ids only.
-    Ids(Vec<u32>),
+pub enum Token {
+    /// Its id.
+    Id(u32),
     /// With `with_pieces`.
-    Pieces(Vec<TokenPiece>),
+    Piece(TokenPiece),
 }
 
 /// A token and what it stands for.

@@ -1,7 +1,7 @@
 //! A loaded model and its tokenizer, as ordinary Rust. What a plugin says is checked here, once.
 
 use tenon_plugin_api::{
-    Code, EncodeFlags, Error, ModelInfo, Result, SessionArgs, Vocabulary,
+    Code, EncodeFlags, Error, ModelInfo, Result, SamplingDefaults, SessionArgs, Vocabulary,
     abi::{EMBEDDINGS, EmbedderBox, ModelBox, TokenizerBox},
 };
 
@@ -23,6 +23,11 @@ impl Model {
     /// Facts about the model; token ids in it are below `vocab_size`.
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// Has it recommend these sampling parameters, where they say something, instead of its own.
+    pub fn recommend(&mut self, sampling: SamplingDefaults) {
+        self.info.sampling = sampling.or(self.info.sampling);
     }
 
     /// The model's tokenizer.

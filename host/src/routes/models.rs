@@ -10,7 +10,7 @@ use crate::{
     app::App,
     error::{AnyError, ApiError, ModelError},
     model::{LoadedModel, ModelState, ServedModel},
-    openai::{ModelEmbeddings, ModelList, ModelObject},
+    openai::{ModelEmbeddings, ModelList, ModelObject, ModelSampling},
 };
 
 /// Lists the models that are being served.
@@ -70,6 +70,13 @@ fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
         quantization: info.quantization.clone(),
         requantize_levels: info.requantize_levels.clone(),
         context_length: model.engine.context_length(),
+        sampling: ModelSampling {
+            temperature: info.sampling.temperature().unwrap_or(1.0),
+            top_p: info.sampling.top_p().unwrap_or(1.0),
+            top_k: info.sampling.top_k().unwrap_or(0),
+            min_p: info.sampling.min_p().unwrap_or(0.0),
+            repetition_penalty: info.sampling.repetition_penalty().unwrap_or(1.0),
+        },
         embeddings: model.engine.embeddings().map(|embeddings| {
             let info = embeddings.info();
             ModelEmbeddings {

@@ -13,8 +13,8 @@ use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError},
     openai::{
-        ChatCompletionRequest, ChatToTokenize, Piece, TextToTokenize, TokenPiece, TokenizeRequest,
-        Tokenized, Tokens,
+        ChatCompletionRequest, ChatToTokenize, Piece, TextToTokenize, Token, TokenPiece,
+        TokenizeRequest, Tokenized,
     },
 };
 
@@ -78,13 +78,14 @@ pub async fn tokenize(
             blocking(move || encoder.encode_chat(&chat)).await?.tokens
         }
     };
-    Ok(Json(Tokenized {
-        count: tokens.len(),
-        tokens: match with_pieces {
-            true => Tokens::Pieces(pieces(&tokens, model.engine.vocabulary())),
-            false => Tokens::Ids(tokens),
-        },
-    }))
+    let vocabulary = model.engine.vocabulary();
+    let written = tokens.into_iter().map(|id| match with_pieces {
+        true => Token::Piece(piece(id, vocabulary)),
+        false => Token::Id(id),
+    });
+    let tokens: Vec<_> = written.collect();
+    let count = tokens.len();
+    Ok(Json(Tokenized { tokens, count }))
 }
 
 impl TokenizeRequest {
@@ -129,13 +130,11 @@ fn flags(text: &TextToTokenize) -> EncodeFlags {
         )
 }
 
-fn pieces(tokens: &[u32], vocabulary: &Vocabulary) -> Vec<TokenPiece> {
-    let piece = |&id| TokenPiece {
-        id,
-        piece: match str::from_utf8(vocabulary.bytes(id)) {
-            Ok(text) => Piece::Text(text.to_owned()),
-            Err(_) => Piece::Bytes(vocabulary.bytes(id).to_vec()),
-        },
+fn piece(id: u32, vocabulary: &Vocabulary) -> TokenPiece {
+    let bytes = vocabulary.bytes(id);
+    let piece = match str::from_utf8(bytes) {
+        Ok(text) => Piece::Text(text.to_owned()),
+        Err(_) => Piece::Bytes(bytes.to_vec()),
     };
-    tokens.iter().map(piece).collect()
+    TokenPiece { id, piece }
 }

@@ -141,6 +141,14 @@ fn models() {
             "\"models[0].requantize\" can only be \"in-place\" where memory_limit_bytes says how much there is: set it too",
         ),
         (
+            "path = 'a'\nsampling = { temperature = 3 }",
+            "\"models[0].sampling.temperature\" must be from 0 to 2, not 3",
+        ),
+        (
+            "path = 'a'\nsampling = { min_p = -0.5 }",
+            "\"models[0].sampling.min_p\" must be from 0 to 1, not -0.5",
+        ),
+        (
             "path = 'a'\nthreads = 'all'",
             "\"models[0].threads\" must be \"auto\" or a whole number from 1 to 4294967295, not \"all\"",
         ),
