@@ -1,0 +1,15 @@
+"""schemathesis against the server's own OpenAPI document: no request breaks it, or is answered with an undocumented status.
+
+The same requests each time. What answers look like, other tests check: schemathesis does not read the data of a stream's events.
+"""
+
+import sys
+
+from schemathesis.cli import schemathesis
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance"
+
+schemathesis([
+    "run", f"{sys.argv[1]}/openapi.json",
+    "--seed", "1", "--max-examples", "50", "--checks", CHECKS, "--phases", "examples,coverage,fuzzing",
+])

@@ -1,0 +1,27 @@
+"""langchain-openai: the classes that its users make most."""
+
+import asyncio
+import sys
+
+from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
+
+SERVER = {"base_url": f"{sys.argv[1]}/v1", "api_key": "EMPTY"}
+MESSAGES = [SystemMessage("You are a helpful assistant."), HumanMessage("What is the capital of France?")]
+
+chat = ChatOpenAI(model="SmolLM2", max_tokens=12, temperature=0, **SERVER)
+answer = chat.invoke(MESSAGES)
+assert "Paris" in answer.content, answer
+assert answer.usage_metadata["total_tokens"] > 0, answer
+streamed = "".join(chunk.content for chunk in chat.stream(MESSAGES))
+assert streamed == answer.content, streamed
+assert all("Paris" in answer.content for answer in chat.batch([MESSAGES, MESSAGES]))
+assert "Paris" in asyncio.run(chat.ainvoke(MESSAGES)).content
+
+text = OpenAI(model="SmolLM2", max_tokens=4, temperature=0, **SERVER).invoke("One, two, three,")
+assert text.strip(), text
+
+# Otherwise it cuts texts into tokens of OpenAI's models.
+embeddings = OpenAIEmbeddings(model="SmolLM2", check_embedding_ctx_length=False, **SERVER)
+first, second = embeddings.embed_documents(["The sky is blue.", "A cat sleeps."])
+assert len(first) == len(second) == len(embeddings.embed_query("Hi")) == 576

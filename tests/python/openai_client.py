@@ -1,0 +1,98 @@
+"""The official client: every call that its users make most, and the answers against its own types."""
+
+import asyncio
+import sys
+
+import openai
+from openai.types import Completion, CreateEmbeddingResponse, Model
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from strict import check, events, post
+
+BASE = f"{sys.argv[1]}/v1"
+MESSAGES = [
+    {"role": "system", "content": "You are a helpful assistant."},
+    {"role": "user", "content": "What is the capital of France?"},
+]
+CHAT = {"model": "", "messages": MESSAGES, "max_tokens": 12, "temperature": 0}
+
+client = openai.OpenAI(base_url=BASE, api_key="EMPTY")
+
+
+def chats():
+    answer = client.chat.completions.create(**CHAT)
+    assert "Paris" in answer.choices[0].message.content, answer
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+    chunks = client.chat.completions.create(**CHAT, stream=True)
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert streamed == answer.choices[0].message.content, streamed
+
+    with client.chat.completions.stream(**CHAT) as stream:
+        deltas = "".join(event.delta for event in stream if event.type == "content.delta")
+        final = stream.get_final_completion()
+    assert deltas == final.choices[0].message.content == streamed, deltas
+
+    # Leaving early is allowed.
+    with client.chat.completions.create(**CHAT, stream=True) as stream:
+        next(iter(stream))
+
+
+def completions():
+    body = {"model": "", "prompt": "One, two, three,", "max_tokens": 4, "temperature": 0}
+    answer = client.completions.create(**body)
+    streamed = "".join(chunk.choices[0].text for chunk in client.completions.create(**body, stream=True))
+    assert answer.choices[0].text == streamed != "", answer
+    assert answer.choices[0].finish_reason == "length", answer
+
+
+def embeddings():
+    answer = client.embeddings.create(model="", input=["The sky is blue.", "The sky is blue."])
+    first, second = (item.embedding for item in answer.data)
+    assert abs(sum(x * y for x, y in zip(first, second)) - 1) < 0.01, answer
+    short = client.embeddings.create(model="", input="The sky is blue.", dimensions=8, encoding_format="float")
+    assert len(short.data[0].embedding) == 8, short
+
+
+def models_and_errors():
+    (model,) = client.models.list()
+    assert client.models.retrieve(model.id).id == model.id
+    for error, call in [
+        (openai.NotFoundError, lambda: client.chat.completions.create(**CHAT | {"model": "gpt-4"})),
+        (openai.BadRequestError, lambda: client.chat.completions.create(**CHAT | {"temperature": 3})),
+        (openai.NotFoundError, lambda: client.responses.create(model="", input="Hi")),
+    ]:
+        try:
+            call()
+            raise AssertionError(f"no {error}")
+        except error as told:
+            assert told.body.keys() == {"message", "type", "param", "code"}, told.body
+
+
+async def at_once():
+    asynchronous = openai.AsyncOpenAI(base_url=BASE, api_key="EMPTY")
+    answers = [asynchronous.chat.completions.create(**CHAT) for _ in range(3)]
+    texts = {answer.choices[0].message.content for answer in await asyncio.gather(*answers)}
+    stream = await asynchronous.chat.completions.create(**CHAT, stream=True)
+    texts.add("".join([chunk.choices[0].delta.content or "" async for chunk in stream]))
+    assert all("Paris" in text for text in texts), texts
+
+
+def strictly():
+    check(ChatCompletion, post(f"{BASE}/chat/completions", CHAT))
+    streamed = CHAT | {"stream": True, "stream_options": {"include_usage": True}}
+    for event in events(post(f"{BASE}/chat/completions", streamed)):
+        check(ChatCompletionChunk, event)
+    plain = {"model": "", "prompt": "One, two,", "max_tokens": 4}
+    check(Completion, post(f"{BASE}/completions", plain))
+    check(CreateEmbeddingResponse, post(f"{BASE}/embeddings", {"model": "", "input": "Hi"}))
+    (model,) = client.models.list()
+    check(Model, client.models.with_raw_response.retrieve(model.id).text)
+
+
+chats()
+completions()
+embeddings()
+models_and_errors()
+asyncio.run(at_once())
+strictly()

@@ -1,0 +1,58 @@
+"""Answers exactly as OpenAI's own types have them: the client itself takes almost anything."""
+
+import json
+import urllib.request
+
+from openai import BaseModel
+from pydantic import TypeAdapter
+
+# Keys that OpenAI always sends although they may be null; its types let them be absent.
+ALWAYS = {
+    "ChatCompletion": {"usage"},
+    "Choice": {"logprobs", "finish_reason"},
+    "ChatCompletionMessage": {"content", "refusal"},
+    "CompletionChoice": {"logprobs", "finish_reason"},
+}
+# Keys of Tenon's own, which the API's documentation describes.
+OWN = {
+    "Model": {
+        "aliases", "backend", "architecture", "parameters", "quantization", "context_length", "embeddings", "sampling",
+    },
+    "ChatCompletionMessage": {"reasoning_content"},
+    "ChoiceDelta": {"reasoning_content"},
+}
+
+
+def post(url, body):
+    """The answer's text."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as response:
+        return response.read().decode()
+
+
+def events(text):
+    """The data of a stream's events, without the end."""
+    data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    assert data.pop() == "[DONE]", text
+    return data
+
+
+def check(kind, text):
+    """Reads JSON as this type, and finds what is missing, of another type or too much."""
+    value = TypeAdapter(kind).validate_json(text, strict=True)
+    check_keys(value)
+    return value
+
+
+def check_keys(value):
+    if isinstance(value, list):
+        for item in value:
+            check_keys(item)
+    if isinstance(value, BaseModel):
+        name = type(value).__name__
+        unknown = set(value.model_extra or {}) - OWN.get(name, set())
+        assert not unknown, f"{name} has {unknown}: {value}"
+        missing = ALWAYS.get(name, set()) - value.model_fields_set
+        assert not missing, f"{name} lacks {missing}: {value}"
+        for key in type(value).model_fields:
+            check_keys(getattr(value, key))
