@@ -207,6 +207,13 @@ impl LoadedModel {
         &self.marks
     }
 
+    /// The one of these that is written like this.
+    pub fn mark(&self, text: &str) -> Option<u32> {
+        let vocabulary = self.engine.vocabulary();
+        let is_it = |&token: &u32| vocabulary.bytes(token) == text.as_bytes();
+        self.marks.iter().copied().find(is_it)
+    }
+
     /// The prompt of a chat. Takes a while for a long one.
     pub fn render_chat(&self, request: &RenderRequest) -> Result<RenderedChat, PromptError> {
         Ok(self.template()?.render(request)?)

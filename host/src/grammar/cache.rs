@@ -179,7 +179,7 @@ fn key(grammar: &Grammar) -> String {
         Grammar::Lark(text) => json!(["lark", text]).to_string(),
         Grammar::JsonSchema(schema) => json!(["json_schema", schema]).to_string(),
         Grammar::LlGuidance(text) => json!(["llguidance", text]).to_string(),
-        Grammar::OneOf(_) | Grammar::Triggered { .. } => format!("{grammar:?}"),
+        Grammar::Pieces(pieces) => format!("{pieces:?}"),
     }
 }
 

@@ -34,13 +34,8 @@ pub enum Grammar {
     JsonSchema(Value),
     /// llguidance's own format: `{"grammars": [{"json_schema": …}, {"lark_grammar": …}]}`, or Lark.
     LlGuidance(String),
-    /// One of these sequences of pieces.
-    OneOf(Vec<Vec<Piece>>),
-    /// Any text, in which each `trigger` is followed by one of these sequences of pieces.
-    Triggered {
-        trigger: String,
-        calls: Vec<Vec<Piece>>,
-    },
+    /// This sequence of pieces.
+    Pieces(Vec<Piece>),
 }
 
 /// A grammar that sequences can follow, each with a [`Matcher`] of its own.
@@ -114,15 +109,11 @@ impl Compiler {
                 }
                 Ok(source)
             }
-            Grammar::OneOf(calls) => Ok(TopLevelGrammar::from_lark(self.calls(None, calls))),
-            Grammar::Triggered { trigger, calls } => {
-                Ok(TopLevelGrammar::from_lark(self.calls(Some(trigger), calls)))
+            Grammar::Pieces(pieces) => {
+                let lark = lark(pieces, |schema| prepared(schema, self.whitespace));
+                Ok(TopLevelGrammar::from_lark(lark))
             }
         }
-    }
-
-    fn calls(&self, trigger: Option<&str>, calls: &[Vec<Piece>]) -> String {
-        lark(trigger, calls, |schema| prepared(schema, self.whitespace))
     }
 }
 

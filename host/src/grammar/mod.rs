@@ -15,7 +15,7 @@ mod matcher;
 mod metrics;
 mod schema;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod text;
 mod workers;
 

@@ -67,7 +67,7 @@ fn config() -> config::Grammar {
 }
 
 #[track_caller]
-fn check_fits(grammar: Grammar, good: &[&str], bad: &[&str]) {
+pub fn check_fits(grammar: Grammar, good: &[&str], bad: &[&str]) {
     let bytes = Bytes::new();
     for text in good {
         assert!(
@@ -139,7 +139,7 @@ fn pieces_make_a_text() {
     ];
     let other = vec![Piece::Token(256), Piece::Text("x".into())];
     let text = "<tool_call>\n{\"name\": \"w\", \"arguments\": {\"city\":\"Paris\"}}\n</tool_call>";
-    let grammar = Grammar::OneOf(vec![call, other]);
+    let grammar = Grammar::Pieces(vec![Piece::OneOf(vec![call, other])]);
     check_fits(grammar.clone(), &[text], &["", "x", "<tool_call>"]);
     let compiled = Bytes::new().compile(&grammar).unwrap();
     let mut matcher = compiled.matcher();
@@ -150,14 +150,12 @@ fn pieces_make_a_text() {
 
 #[test]
 fn a_call_follows_each_trigger() {
-    let calls = vec![
-        vec![Piece::Text("(1)".into())],
-        vec![Piece::Text("(2)".into())],
-    ];
-    let grammar = Grammar::Triggered {
-        trigger: "<c>".into(),
-        calls,
-    };
+    let text = |text: &str| Piece::Text(text.into());
+    let call = Piece::OneOf(vec![vec![text("(1)")], vec![text("(2)")]]);
+    let grammar = Grammar::Pieces(vec![
+        Piece::Many(vec![Piece::Until("<c>".into()), call]),
+        Piece::Without("<c>".into()),
+    ]);
     let good = &[
         "",
         "hello\n",
@@ -168,6 +166,31 @@ fn a_call_follows_each_trigger() {
     ];
     let bad = &["<c>", "so <c>(3)", "so <c> (1)", "<c>(1)<c>"];
     check_fits(grammar, good, bad);
+}
+
+#[test]
+fn text_of_any_kind_may_stand_around_tokens() {
+    let text = |text: &str| Piece::Text(text.into());
+    let call = vec![Piece::Any, Piece::Token(256), text("x")];
+    let grammar = Grammar::Pieces(vec![Piece::Many(call), Piece::Any]);
+    let compiled = Bytes::new().compile(&grammar).unwrap();
+    let mut matcher = compiled.matcher();
+    for (token, may_end) in [
+        (97, true),
+        (256, false),
+        (120, true),
+        (10, true),
+        (256, false),
+    ] {
+        matcher.consume(token).unwrap();
+        assert_eq!(matcher.may_end().unwrap(), may_end, "{token}");
+    }
+}
+
+#[test]
+fn a_text_may_not_begin_like_another() {
+    let grammar = Grammar::Pieces(vec![Piece::NotBeginning(vec!["{a".into(), "(".into()])]);
+    check_fits(grammar, &["", "{", "{b", "a{a"], &["{a", "(", "{ab"]);
 }
 
 #[test]

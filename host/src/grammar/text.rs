@@ -1,10 +1,8 @@
-//! Grammars out of literal text and JSON, as calls of tools need them.
-
-use std::fmt::Write;
+//! Grammars out of literal text, JSON and text of any kind, as calls of tools need them.
 
 use serde_json::Value;
 
-/// A piece of a text.
+/// A piece of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Piece {
     /// Exactly this text.
@@ -13,46 +11,113 @@ pub enum Piece {
     Token(u32),
     /// JSON that this schema validates.
     Json(Value),
+    /// Up to two line feeds or spaces.
+    Space,
+    /// Any text.
+    Any,
+    /// Any text that ends where this text first does.
+    Until(String),
+    /// Any text that does not have this text in it.
+    Without(String),
+    /// Any text that begins with none of these texts.
+    NotBeginning(Vec<String>),
+    /// One of these sequences. An empty one is nothing.
+    OneOf(Vec<Vec<Piece>>),
+    /// This sequence, any number of times.
+    Many(Vec<Piece>),
 }
 
-/// The grammar of one of `alternatives`; behind a trigger, of any text with one of them after each trigger.
+/// The grammar of a sequence of pieces, in llguidance's variant of Lark.
 ///
-/// The text before a trigger is one lexeme that ends where the trigger first does; the text after the last one is another,
-/// which has none in it. So there is one way only to read an answer.
-pub fn lark(
-    trigger: Option<&str>,
-    alternatives: &[Vec<Piece>],
-    schema: impl Fn(Value) -> Value,
-) -> String {
-    let mut lark = match trigger {
-        None => String::from("start: call\n"),
-        Some(trigger) => {
-            let literal = quoted(trigger);
-            let regex = regex_escaped(trigger);
-            format!(
-                "start: before_call* TEXT\nbefore_call: before call\nbefore[suffix={literal}]: /(?s:.*)/\n\
-                 TEXT: /(?s:.*)/ & ~/(?s:.*){regex}(?s:.*)/\n"
-            )
-        }
+/// Text of any kind is one lexeme wherever that can be, so that there is one way only to read an answer.
+pub fn lark(pieces: &[Piece], schema: impl Fn(Value) -> Value) -> String {
+    let mut writer = Writer {
+        schema,
+        rules: Vec::new(),
     };
-    let names: Vec<_> = (0..alternatives.len())
-        .map(|at| format!("call_{at}"))
-        .collect();
-    let mut rules = format!("call: {}\n", names.join(" | "));
-    for (name, pieces) in names.iter().zip(alternatives) {
-        rules += &format!("{name}:");
-        for piece in pieces {
-            // Writing to a string cannot fail.
-            let _ = match piece {
-                Piece::Text(text) => write!(rules, " {}", quoted(text)),
-                Piece::Token(token) => write!(rules, " <[{token}]>"),
-                Piece::Json(value) => write!(rules, " %json {}", schema(value.clone())),
-            };
-        }
-        rules.push('\n');
+    let start = writer.sequence(pieces);
+    let rules = (0..).zip(&writer.rules);
+    let rules: String = rules.map(|(index, rule)| rule.line(index)).collect();
+    format!("start: {start}\n{rules}")
+}
+
+struct Writer<S> {
+    schema: S,
+    /// Each is there once, however often it is needed.
+    rules: Vec<Rule>,
+}
+
+#[derive(PartialEq)]
+struct Rule {
+    /// In capitals for what is read by the lexer.
+    kind: &'static str,
+    attribute: String,
+    body: String,
+}
+
+impl Rule {
+    fn name(&self, index: usize) -> String {
+        format!("{}_{index}", self.kind)
     }
-    lark += &rules;
-    lark
+
+    fn line(&self, index: usize) -> String {
+        format!("{}{}: {}\n", self.name(index), self.attribute, self.body)
+    }
+}
+
+impl<S: Fn(Value) -> Value> Writer<S> {
+    fn sequence(&mut self, pieces: &[Piece]) -> String {
+        let pieces: Vec<_> = pieces.iter().map(|piece| self.piece(piece)).collect();
+        match pieces.is_empty() {
+            true => "\"\"".to_owned(),
+            false => pieces.join(" "),
+        }
+    }
+
+    fn piece(&mut self, piece: &Piece) -> String {
+        const ANY: &str = "/(?s:.*)/";
+        match piece {
+            Piece::Text(text) => quoted(text),
+            Piece::Token(token) => format!("<[{token}]>"),
+            Piece::Json(value) => format!("%json {}", (self.schema)(value.clone())),
+            Piece::Space => self.rule("SPACE", "", r"/[ \n]{0,2}/"),
+            Piece::Any => self.rule("ANY", "", ANY),
+            Piece::Until(end) => self.rule("until", &format!("[suffix={}]", quoted(end)), ANY),
+            Piece::Without(text) => {
+                let excluded = format!("(?s:.*){}(?s:.*)", regex_escaped(text));
+                self.rule("WITHOUT", "", &format!("{ANY} & ~/{excluded}/"))
+            }
+            Piece::NotBeginning(texts) => {
+                let texts: Vec<_> = texts.iter().map(|text| regex_escaped(text)).collect();
+                let excluded = format!("({})(?s:.*)", texts.join("|"));
+                self.rule("NOT_BEGINNING", "", &format!("{ANY} & ~/{excluded}/"))
+            }
+            Piece::OneOf(alternatives) => {
+                let alternatives = alternatives.iter();
+                let alternatives: Vec<_> = alternatives.map(|one| self.sequence(one)).collect();
+                self.rule("one_of", "", &alternatives.join(" | "))
+            }
+            Piece::Many(pieces) => {
+                let body = self.sequence(pieces);
+                self.rule("many", "", &body) + "*"
+            }
+        }
+    }
+
+    /// The name of a rule.
+    fn rule(&mut self, kind: &'static str, attribute: &str, body: &str) -> String {
+        let rule = Rule {
+            kind,
+            attribute: attribute.to_owned(),
+            body: body.to_owned(),
+        };
+        let known = self.rules.iter().position(|other| *other == rule);
+        let index = known.unwrap_or_else(|| {
+            self.rules.push(rule);
+            self.rules.len() - 1
+        });
+        self.rules[index].name(index)
+    }
 }
 
 /// Lark's strings are JSON's.

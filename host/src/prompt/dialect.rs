@@ -59,11 +59,14 @@ impl Dialect {
         format: Option<&'static ToolFormat>,
         write: impl Fn(RenderRequest) -> Option<String>,
     ) -> Self {
-        let mut probe = Probe {
-            write,
-            wants_parts: false,
+        let format = format.or(ToolFormat::of_template(source));
+        let tool_format = format.unwrap_or(ToolFormat::generic());
+        let Some(probe) = Probe::new(write) else {
+            return Self {
+                tool_format,
+                ..Self::default()
+            };
         };
-        probe.wants_parts = probe.wants_parts();
         let arguments = [json!({KEY: "x"}), json!({KEY: "x"}).to_string().into()];
         let [object, string] = &arguments;
         let takes_object = probe.takes_arguments(object);
@@ -80,9 +83,8 @@ impl Dialect {
         } else {
             probe.text("")
         };
-        let format = format.or(ToolFormat::of_template(source));
         Self {
-            tool_format: format.unwrap_or(ToolFormat::generic()),
+            tool_format,
             has_tools: format.is_some() && probe.writes_tools(),
             has_calls,
             has_parallel_calls: !has_calls || probe.writes_calls(&content, arguments, 2),
@@ -190,12 +192,27 @@ struct Probe<W> {
 }
 
 impl<W: Fn(RenderRequest) -> Option<String>> Probe<W> {
-    fn wants_parts(&self) -> bool {
-        let writes = |content: Json| {
-            let messages = vec![json!({"role": "user", "content": content})];
-            self.writes(messages, vec![], TEXT)
+    /// None if the template takes no message at all.
+    fn new(write: W) -> Option<Self> {
+        let mut probe = Self {
+            write,
+            wants_parts: false,
         };
-        !writes(json!(TEXT)) && writes(json!([{"type": "text", "text": TEXT}]))
+        let as_text = probe.written_text();
+        probe.wants_parts = true;
+        let as_parts = probe.written_text();
+        let is_text = |written: &String| written.contains(TEXT);
+        probe.wants_parts =
+            !as_text.as_ref().is_some_and(is_text) && as_parts.as_ref().is_some_and(is_text);
+        (as_text.is_some() || as_parts.is_some()).then_some(probe)
+    }
+
+    fn written_text(&self) -> Option<String> {
+        let messages = vec![json!({"role": "user", "content": self.text(TEXT)})];
+        (self.write)(RenderRequest {
+            messages,
+            ..RenderRequest::default()
+        })
     }
 
     fn writes_system(&self) -> bool {

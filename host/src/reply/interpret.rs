@@ -1,15 +1,13 @@
 use std::sync::Arc;
 
-use super::{Piece, ReasoningSplitter, ReasoningTags};
+use super::{Piece, ReasoningSplitter, Thoughts};
 use crate::tools::{CallParser, CallSyntax};
 
 /// How an answer is read, beyond plain text.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// For models that think: their tags.
-    pub reasoning: Option<ReasoningTags>,
-    /// Whether the prompt has opened thoughts already.
-    pub begins_in_reasoning: bool,
+    /// For models that think.
+    pub thoughts: Option<Thoughts>,
     /// For answers that may call tools.
     pub calls: Option<CallSyntax>,
     /// Control tokens that are text: they begin or end thoughts or calls.
@@ -25,10 +23,8 @@ pub struct Interpreter {
 impl Interpreter {
     /// At the beginning of an answer.
     pub fn new(reading: Reading) -> Self {
-        let begins_in_reasoning = reading.begins_in_reasoning;
-        let splitter = |tags| ReasoningSplitter::new(tags, begins_in_reasoning);
         Self {
-            reasoning: reading.reasoning.map(splitter),
+            reasoning: reading.thoughts.map(ReasoningSplitter::new),
             calls: reading.calls.map(CallParser::new),
         }
     }

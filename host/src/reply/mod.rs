@@ -18,7 +18,7 @@ pub use echo::Echo;
 pub use interpret::{Interpreter, Reading};
 pub use merged::merged;
 pub use piece::{CallBegin, CallPiece, Piece};
-pub use reasoning::{ReasoningSplitter, ReasoningTags, Split};
+pub use reasoning::{ReasoningSplitter, ReasoningTags, Split, Thoughts};
 pub use scored::{HeldTokens, ScoredToken};
 pub use stop::{Matched, StopMatcher};
 pub use stream::{Delta, End, Reply, ReplyOptions};

@@ -9,6 +9,14 @@ pub struct ReasoningTags {
     pub close: String,
 }
 
+/// Thoughts that an answer may begin with.
+#[derive(Clone, Debug)]
+pub struct Thoughts {
+    pub tags: ReasoningTags,
+    /// Whether the prompt has opened them already.
+    pub are_open: bool,
+}
+
 /// Tags of known models.
 const KNOWN: [(&str, &str); 6] = [
     ("<think>", "</think>"),
@@ -70,11 +78,14 @@ enum State {
 }
 
 impl ReasoningSplitter {
-    /// At the beginning of an answer; `is_open` if the prompt has opened thoughts already.
-    pub fn new(tags: ReasoningTags, is_open: bool) -> Self {
+    /// At the beginning of an answer.
+    pub fn new(thoughts: Thoughts) -> Self {
         Self {
-            tags,
-            state: if is_open { State::Opened } else { State::Start },
+            tags: thoughts.tags,
+            state: match thoughts.are_open {
+                true => State::Opened,
+                false => State::Start,
+            },
             held: String::new(),
         }
     }
@@ -169,10 +180,14 @@ impl ReasoningSplitter {
 mod tests {
     use super::*;
 
+    fn splitter(are_open: bool) -> ReasoningSplitter {
+        let tags = ReasoningTags::new("<think>", "</think>");
+        ReasoningSplitter::new(Thoughts { tags, are_open })
+    }
+
     /// `thoughts|answer`
     fn run<'a>(is_open: bool, pieces: impl IntoIterator<Item = &'a str>) -> String {
-        let tags = ReasoningTags::new("<think>", "</think>");
-        let mut splitter = ReasoningSplitter::new(tags, is_open);
+        let mut splitter = splitter(is_open);
         let mut whole = Split::default();
         let splits: Vec<_> = pieces
             .into_iter()
@@ -230,8 +245,7 @@ mod tests {
 
     #[test]
     fn it_knows_when_it_is_inside() {
-        let tags = ReasoningTags::new("<think>", "</think>");
-        let mut splitter = ReasoningSplitter::new(tags, false);
+        let mut splitter = splitter(false);
         let is_reasoning = ["<thi", "nk>", "x", "</think", ">", "y"].map(|piece| {
             splitter.push(piece);
             splitter.is_reasoning()

@@ -18,7 +18,7 @@ use crate::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         GenerationParameters, Role,
     },
-    reply::{End, Piece, Reading},
+    reply::{End, Piece, Reading, Thoughts},
 };
 
 /// Answers a conversation.
@@ -118,6 +118,27 @@ use crate::{
                     }],
                     "max_tokens": 64,
                     "temperature": 0,
+                }),
+            )),
+            ("Forced call" = (
+                summary = "A function that the model has to call",
+                value = json!({
+                    "model": "",
+                    "messages": [{"role": "user", "content": "Is it dark in Bonn?"}],
+                    "tools": [{
+                        "type": "function",
+                        "function": {
+                            "name": "light",
+                            "parameters": {
+                                "type": "object",
+                                "properties": {"city": {"enum": ["Bonn", "Berlin"]}, "on": {"type": "boolean"}},
+                                "required": ["city", "on"],
+                                "additionalProperties": false,
+                            },
+                        },
+                    }],
+                    "tool_choice": {"type": "function", "function": {"name": "light"}},
+                    "max_tokens": 64,
                 }),
             )),
             ("Tool result" = (
@@ -221,17 +242,21 @@ pub async fn chat_completions(
     let chat = messages::chat(request)?;
     let encoder = model.clone();
     let prompt = blocking(move || encoder.encode_chat(&chat)).await?;
+    let thoughts = model.reasoning_tags().map(|tags| Thoughts {
+        tags: tags.clone(),
+        are_open: prompt.opens_reasoning,
+    });
+    settings.grammar =
+        tools::grammar(&model, calling.as_ref(), thoughts.clone(), settings.grammar).await?;
     let dialect = model.dialect()?;
-    let reading = Reading {
-        reasoning: model.reasoning_tags().cloned(),
-        begins_in_reasoning: prompt.opens_reasoning,
-        calls: calling.map(|calling| calling.syntax(dialect)),
-        marks: model.marks().clone(),
-    };
     let prompts = vec![Prompt {
         tokens: prompt.tokens,
         echo: None,
-        reading,
+        reading: Reading {
+            thoughts,
+            calls: calling.map(|calling| calling.syntax(dialect)),
+            marks: model.marks().clone(),
+        },
     }];
     answer::<Chat>(&app, served, &model, prompts, settings).await
 }

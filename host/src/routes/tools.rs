@@ -1,16 +1,19 @@
 use std::{collections::HashSet, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
+use super::grammar::WantedGrammar;
 use crate::{
     error::ApiError,
+    grammar::{Grammar, GrammarError, Piece},
+    model::LoadedModel,
     openai::{
-        ChatCompletionRequest, FunctionCall, FunctionCallChunk, Tool, ToolCall, ToolCallChunk,
-        ToolChoice, ToolKind, ToolMode,
+        ChatCompletionRequest, Function, FunctionCall, FunctionCallChunk, Tool, ToolCall,
+        ToolCallChunk, ToolChoice, ToolKind, ToolMode,
     },
     prompt::Dialect,
-    reply::CallPiece,
-    tools::CallSyntax,
+    reply::{CallPiece, Thoughts},
+    tools::{self, CallRules, CallSyntax},
 };
 
 /// Longest name of a function.
@@ -20,7 +23,19 @@ const MAX_NAME: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Calling {
     tools: Vec<Tool>,
+    mode: Mode,
     is_parallel: bool,
+}
+
+/// What an answer has to call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Mode {
+    /// What the model likes.
+    Auto,
+    /// At least one tool.
+    Required,
+    /// This tool, once.
+    Named(String),
 }
 
 impl Calling {
@@ -29,15 +44,12 @@ impl Calling {
         let tools = request.tools.clone().unwrap_or_default();
         check_tools(&tools)?;
         let mode = mode(request.tool_choice.as_ref(), &tools)?;
-        if mode == ToolMode::Required {
-            let message = "'tool_choice' can only be 'none' or 'auto' on this server";
-            return Err(ApiError::unsupported("tool_choice", message));
-        }
-        let calling = Self {
+        Ok(mode.filter(|_| !tools.is_empty()).map(|mode| Self {
+            is_parallel: request.parallel_tool_calls.unwrap_or(true)
+                && !matches!(mode, Mode::Named(_)),
             tools,
-            is_parallel: request.parallel_tool_calls.unwrap_or(true),
-        };
-        Ok((mode == ToolMode::Auto && !calling.tools.is_empty()).then_some(calling))
+            mode,
+        }))
     }
 
     /// The tools, for the chat template.
@@ -57,6 +69,130 @@ impl Calling {
             is_parallel: self.is_parallel && dialect.has_parallel_calls,
         }
     }
+
+    fn rules(
+        &self,
+        dialect: &Dialect,
+        thoughts: Option<Thoughts>,
+        answer: Option<Value>,
+    ) -> CallRules {
+        let tools = self.tools.iter().filter(|tool| match &self.mode {
+            Mode::Named(name) => tool.function.name == *name,
+            Mode::Auto | Mode::Required => true,
+        });
+        CallRules {
+            format: dialect.tool_format,
+            tools: tools
+                .map(|tool| (tool.function.name.clone(), schema(&tool.function)))
+                .collect(),
+            is_forced: self.mode != Mode::Auto,
+            is_parallel: self.is_parallel && dialect.has_parallel_calls,
+            thoughts,
+            answer,
+        }
+    }
+
+    /// The grammar, if it can be followed.
+    async fn checked(
+        &self,
+        model: &LoadedModel,
+        grammar: Grammar,
+    ) -> Result<WantedGrammar, ApiError> {
+        let wanted = WantedGrammar {
+            grammar,
+            param: "tools",
+        };
+        match wanted.clone().compile(model).await {
+            Ok(_) => Ok(wanted),
+            Err(error) => Err(self.culprit(model).await.unwrap_or(error)),
+        }
+    }
+
+    /// The first tool whose schema cannot be followed.
+    async fn culprit(&self, model: &LoadedModel) -> Option<ApiError> {
+        for (index, tool) in self.tools.iter().enumerate() {
+            let grammar = Grammar::JsonSchema(schema(&tool.function));
+            if let Err(GrammarError::Invalid(why)) = model.grammars.compile(grammar).await {
+                let param = format!("tools[{index}].function.parameters");
+                let name = &tool.function.name;
+                let message = format!("'{param}', the schema of '{name}', cannot be used: {why}");
+                return Some(ApiError::invalid_parameter(param, message));
+            }
+        }
+        None
+    }
+}
+
+/// What an answer must look like: as `wanted`, or with calls that fit the schemas of their functions; thoughts may come first.
+pub async fn grammar(
+    model: &LoadedModel,
+    calling: Option<&Calling>,
+    thoughts: Option<Thoughts>,
+    wanted: Option<WantedGrammar>,
+) -> Result<Option<WantedGrammar>, ApiError> {
+    match (calling, wanted) {
+        (Some(calling), wanted) => {
+            let answer = wanted.map(schema_of_answers).transpose()?;
+            let rules = calling.rules(model.dialect()?, thoughts, answer);
+            let grammar = rules.grammar(|text| model.mark(text));
+            calling.checked(model, grammar).await.map(Some)
+        }
+        (None, Some(wanted)) => Ok(Some(behind(thoughts, wanted, model))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// What answers without calls look like.
+fn schema_of_answers(wanted: WantedGrammar) -> Result<Value, ApiError> {
+    match wanted.grammar {
+        Grammar::JsonSchema(schema) => Ok(schema),
+        _ => {
+            let param = wanted.param;
+            let message = format!(
+                "'{param}' and 'tools' exclude each other, unless it is a JSON Schema: send one of them"
+            );
+            Err(ApiError::invalid_parameter(param, message))
+        }
+    }
+}
+
+/// JSON may come behind thoughts. Any other grammar is that of the whole text.
+fn behind(thoughts: Option<Thoughts>, wanted: WantedGrammar, model: &LoadedModel) -> WantedGrammar {
+    let grammar = match (thoughts, wanted.grammar) {
+        (Some(thoughts), Grammar::JsonSchema(schema)) => {
+            let mut pieces = tools::thoughts(&thoughts, |text| model.mark(text));
+            pieces.push(Piece::Json(schema));
+            Grammar::Pieces(pieces)
+        }
+        (_, grammar) => grammar,
+    };
+    WantedGrammar { grammar, ..wanted }
+}
+
+/// The schema of a function's arguments. What cannot be followed of it is left to the model, unless the function is strict.
+fn schema(function: &Function) -> Value {
+    let mut schema = function.parameters.clone().unwrap_or_else(no_parameters);
+    schema.entry("type").or_insert_with(|| json!("object"));
+    if function.strict != Some(true) {
+        let options = schema.entry("x-guidance").or_insert_with(|| json!({}));
+        if let Some(options) = options.as_object_mut() {
+            options.entry("lenient").or_insert(json!(true));
+        }
+    }
+    Value::Object(schema)
+}
+
+/// As OpenAI's: a function without a schema takes nothing.
+fn no_parameters() -> Map<String, Value> {
+    let schema = [
+        ("type", json!("object")),
+        ("properties", json!({})),
+        ("additionalProperties", json!(false)),
+    ];
+    schema
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
 
 fn check_tools(tools: &[Tool]) -> Result<(), ApiError> {
@@ -71,6 +207,16 @@ fn check_tools(tools: &[Tool]) -> Result<(), ApiError> {
             );
             return Err(ApiError::invalid_parameter(param, message));
         }
+        let kind = tool
+            .function
+            .parameters
+            .as_ref()
+            .and_then(|schema| schema.get("type"));
+        if kind.is_some_and(|kind| kind != "object") {
+            let param = format!("tools[{index}].function.parameters");
+            let message = format!("'{param}', the schema of '{name}', must have the type 'object'");
+            return Err(ApiError::invalid_parameter(param, message));
+        }
         if !names.insert(name) {
             let message =
                 format!("'{param}' is '{name}', as another function is called: rename one");
@@ -80,21 +226,23 @@ fn check_tools(tools: &[Tool]) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn mode(choice: Option<&ToolChoice>, tools: &[Tool]) -> Result<ToolMode, ApiError> {
-    let refuse = |message: String| ApiError::invalid_parameter("tool_choice", message);
+/// None if the model is not to know of the tools.
+fn mode(choice: Option<&ToolChoice>, tools: &[Tool]) -> Result<Option<Mode>, ApiError> {
+    let refuse = |message: String| Err(ApiError::invalid_parameter("tool_choice", message));
     match choice {
-        None => Ok(ToolMode::Auto),
-        Some(ToolChoice::Mode(ToolMode::Required)) if tools.is_empty() => Err(refuse(
-            "'tool_choice' is 'required', but there are no 'tools'".to_owned(),
-        )),
-        Some(ToolChoice::Mode(mode)) => Ok(*mode),
+        None | Some(ToolChoice::Mode(ToolMode::Auto)) => Ok(Some(Mode::Auto)),
+        Some(ToolChoice::Mode(ToolMode::None)) => Ok(None),
+        Some(ToolChoice::Mode(ToolMode::Required)) if tools.is_empty() => {
+            refuse("'tool_choice' is 'required', but there are no 'tools'".to_owned())
+        }
+        Some(ToolChoice::Mode(ToolMode::Required)) => Ok(Some(Mode::Required)),
         Some(ToolChoice::Named(named)) => {
             let name = &named.function.name;
             match tools.iter().any(|tool| tool.function.name == *name) {
-                true => Ok(ToolMode::Required),
-                false => Err(refuse(format!(
+                true => Ok(Some(Mode::Named(name.clone()))),
+                false => refuse(format!(
                     "'tool_choice' names '{name}', which is none of the 'tools'"
-                ))),
+                )),
             }
         }
     }
@@ -195,6 +343,9 @@ mod tests {
             json!({"tools": tools(&["f", "f"])}),
             "tools[1].function.name",
         );
+        let function = json!({"name": "f", "parameters": {"type": "string"}});
+        let fields = json!({"tools": [{"type": "function", "function": function}]});
+        check_refused(fields, "tools[0].function.parameters");
         check_refused(json!({"tool_choice": "required"}), "tool_choice");
         let named = json!({"type": "function", "function": {"name": "g"}});
         let fields = json!({"tools": tools(&["f"]), "tool_choice": named});
@@ -217,5 +368,40 @@ mod tests {
         assert!(!is_parallel(json!({"tools": tools}), false));
         let one = json!({"tools": tools, "parallel_tool_calls": false});
         assert!(!is_parallel(one, true));
+    }
+
+    #[test]
+    fn a_choice_says_what_must_be_called() {
+        let rules = |choice: Value| {
+            let fields = json!({"tools": tools(&["f", "g"]), "tool_choice": choice});
+            let calling = calling(fields).unwrap().unwrap();
+            calling.rules(&Dialect::default(), None, None)
+        };
+        let names = |rules: &CallRules| {
+            let names = rules.tools.iter().map(|(name, _)| name.clone());
+            names.collect::<Vec<_>>()
+        };
+        let auto = rules(json!("auto"));
+        assert_eq!((auto.is_forced, auto.is_parallel), (false, true));
+        let required = rules(json!("required"));
+        assert_eq!((required.is_forced, required.is_parallel), (true, true));
+        assert_eq!(names(&required), ["f", "g"]);
+        let named = rules(json!({"type": "function", "function": {"name": "g"}}));
+        assert_eq!((named.is_forced, named.is_parallel), (true, false));
+        assert_eq!(names(&named), ["g"]);
+    }
+
+    #[test]
+    fn schemas_are_of_objects_and_exact_only_where_that_is_asked_for() {
+        let schema = |function: Value| schema(&serde_json::from_value(function).unwrap());
+        let lenient = json!({"lenient": true});
+        let nothing = schema(json!({"name": "f"}));
+        let expected = json!({"type": "object", "properties": {}, "additionalProperties": false, "x-guidance": lenient});
+        assert_eq!(nothing, expected);
+        let function = json!({"name": "f", "parameters": {"required": ["a"]}, "strict": true});
+        assert_eq!(
+            schema(function),
+            json!({"required": ["a"], "type": "object"})
+        );
     }
 }
