@@ -22,6 +22,10 @@ test: build ## run every test: documentation examples, unit tests, end-to-end te
 		cargo test --release --workspace --tests; \
 	fi
 
+bench: build ## print the README's tables; PEERS=DIR with llama-server and llama-batched-bench compares with these
+	@.ci/fetch-model >/dev/null
+	cargo run --quiet --release -p tenon-tests --example benchmarks -- $(if $(PEERS),--peers $(PEERS)) $(BENCH)
+
 lint: setup ## check format, dependencies, clippy and documentation; warnings are errors
 	cargo fmt --all --check
 	@if command -v cargo-deny >/dev/null; then \
@@ -35,4 +39,4 @@ lint: setup ## check format, dependencies, clippy and documentation; warnings ar
 setup: ## install the system packages the build needs and this machine lacks
 	@.ci/setup
 
-.PHONY: help run build test lint setup
+.PHONY: help run build test bench lint setup

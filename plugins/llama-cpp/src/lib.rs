@@ -50,12 +50,21 @@ export_plugin!(LlamaCpp);
 
 impl Backend for LlamaCpp {
     fn descriptor() -> Descriptor {
-        // SAFETY: llama.cpp returns a constant.
-        let version = unsafe { CStr::from_ptr(llama_cpp_sys_2::llama_version()) };
+        // SAFETY: both return constants.
+        let (llama, ggml) = unsafe {
+            (
+                CStr::from_ptr(llama_cpp_sys_2::llama_version()),
+                CStr::from_ptr(llama_cpp_sys_2::ggml_version()),
+            )
+        };
         Descriptor {
             vendor: "Tenon".into(),
             license: env!("CARGO_PKG_LICENSE").into(),
-            build: format!("llama.cpp {}", version.to_string_lossy()),
+            build: format!(
+                "llama.cpp {}, ggml {}",
+                llama.to_string_lossy(),
+                ggml.to_string_lossy()
+            ),
             ..Descriptor::new(
                 "org.tenon.llama-cpp",
                 "llama.cpp",

@@ -3,7 +3,7 @@
 //! 1. `client` asks and reads the clock whenever text comes.
 //! 2. `prompts` makes texts of a given length that are new to the server.
 //! 3. `measurements` puts a kind of load on a server, once, and draws figures from it.
-//! 4. [`HttpBench::run`] does that in rounds, and where there are two servers in turns; `report` shows the medians.
+//! 4. [`HttpBench::run`] does that in rounds, and where there are several servers in turns; `report` shows the medians.
 
 mod client;
 mod measurements;
@@ -21,7 +21,7 @@ use measurements::{Load, Measurement};
 use prompts::{Prompts, Sizing};
 use report::Report;
 
-/// Measure a server of the OpenAI API, any server, over HTTP. With --versus two servers in turns, and how they compare.
+/// Measure a server of the OpenAI API, any server, over HTTP. With --versus several servers in turns, and how they compare.
 ///
 /// Prompts are new to the server unless a measurement says otherwise. Tokens are counted by what the server reports as its usage.
 /// A model that ends its answers early is kept busy less: the line "answers that ended early" shows it. Most servers other than
@@ -30,9 +30,9 @@ use report::Report;
 pub struct HttpBench {
     /// Where the server is, for example http://localhost:8080.
     url: String,
-    /// Another server to measure in turns with the first; ratios are first to second.
+    /// Another server to measure in turns with the first, which is divided by it in the ratios; may be given more than once.
     #[arg(long, value_name = "URL")]
-    versus: Option<String>,
+    versus: Vec<String>,
     /// The model to ask for [default: the first that each server lists].
     #[arg(long, value_name = "ID")]
     model: Option<String>,
@@ -122,10 +122,7 @@ impl HttpBench {
         // Random, or a second run would find everything cached.
         let seed = Uuid::new_v4().as_u64_pair().0;
         let mut targets = Vec::new();
-        for url in [Some(&self.url), self.versus.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        for url in [&self.url].into_iter().chain(&self.versus) {
             targets.push(Target::new(url, &access, seed).await?);
         }
         let plan = self.plan();
@@ -202,12 +199,8 @@ impl Target {
 }
 
 /// Who goes first changes from round to round.
-fn turns(servers: usize, round: u32) -> Vec<usize> {
-    let mut order: Vec<_> = (0..servers).collect();
-    if round % 2 == 1 {
-        order.reverse();
-    }
-    order
+fn turns(servers: usize, round: u32) -> impl Iterator<Item = usize> {
+    (0..servers).map(move |turn| (turn + round as usize) % servers)
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, String> {

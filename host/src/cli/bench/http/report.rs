@@ -102,8 +102,8 @@ impl Report {
                 lines.push(cells(&name, row.name, &texts));
             }
         }
-        if let [_, _] = *urls {
-            self.append_ratios(&mut lines);
+        for server in 1..urls.len() {
+            self.append_ratios(server, &mut lines);
         }
         print_aligned(&lines);
         for failure in self.measurements.iter().flat_map(|entry| &entry.failures) {
@@ -111,15 +111,19 @@ impl Report {
         }
     }
 
-    fn append_ratios(&self, lines: &mut [Vec<String>]) {
+    /// A column with the first server divided by another.
+    fn append_ratios(&self, server: usize, lines: &mut [Vec<String>]) {
         let rows = self.measurements.iter().flat_map(|entry| &entry.figures);
         let ratios = rows.map(
-            |row| match median(&row.values[0]) / median(&row.values[1]) {
+            |row| match median(&row.values[0]) / median(&row.values[server]) {
                 ratio if ratio.is_finite() => format!("{ratio:.3}"),
                 _ => NOTHING.to_owned(),
             },
         );
-        let head = ["ratio", "---:"].map(str::to_owned);
+        let head = [
+            format!("ratio to {}", self.servers[server].url),
+            "---:".to_owned(),
+        ];
         for (line, ratio) in lines.iter_mut().zip(head.into_iter().chain(ratios)) {
             line.push(ratio);
         }
