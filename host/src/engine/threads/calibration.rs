@@ -12,8 +12,13 @@ pub fn choices(most: u32) -> Vec<Choice> {
     let mut counts: Vec<_> = (1..=most)
         .filter(|&count| is_step(count) || [most / 2, most - 1, most].contains(&count))
         .collect();
-    // The likely ones first, for calibration may not come to the end.
     counts.reverse();
+    // Half and all of them first, for calibration may not come to the end.
+    counts.sort_by_key(|&count| match count {
+        _ if count == (most / 2).max(1) => 0,
+        _ if count == most => 1,
+        _ => 2,
+    });
     let spinning = counts.iter().map(|&threads| Choice {
         threads,
         poll: SPIN,
@@ -30,6 +35,8 @@ pub fn choices(most: u32) -> Vec<Choice> {
 const SPIN: u32 = 50;
 /// Enough for a median; a fast model needs no more.
 const MAX_ROUNDS: usize = 5;
+/// Choices that are measured however long they take: among busy neighbours one step with all threads may last a second.
+const AT_LEAST: usize = 2;
 
 /// 1, 2, 3, 4, 6, 8, 12, 16, 24, …
 fn is_step(count: u32) -> bool {
@@ -37,7 +44,8 @@ fn is_step(count: u32) -> bool {
     count == power || 2 * count == 3 * power
 }
 
-/// The median of the seconds that each choice takes for what `run` does; None where `limit` was over before its turn.
+/// The median of the seconds that each choice takes for what `run` does; None where `limit` was over before its turn;
+/// the first two are measured in any case.
 ///
 /// # Errors
 /// The first one of `run`.
@@ -49,10 +57,11 @@ pub fn measure(
     let started = Instant::now();
     let mut seconds = vec![Vec::with_capacity(MAX_ROUNDS); choices.len()];
     // In turns, so that a disturbance hits all of them.
-    for _ in 0..MAX_ROUNDS {
-        for (choice, seconds) in choices.iter().zip(&mut seconds) {
-            if started.elapsed() < limit {
-                seconds.push(run(*choice)?.as_secs_f64());
+    for round in 0..MAX_ROUNDS {
+        for (at, choice) in choices.iter().enumerate() {
+            let needed = round == 0 && at < AT_LEAST;
+            if needed || started.elapsed() < limit {
+                seconds[at].push(run(*choice)?.as_secs_f64());
             }
         }
     }
@@ -102,8 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_runs_when_time_is_up() {
-        let seconds = measure(&choices(2), Duration::ZERO, |_| panic!());
-        assert_eq!(seconds.unwrap(), [None; 3]);
+    fn when_time_is_up_half_and_all_of_the_threads_are_known() {
+        let seconds = measure(&choices(4), Duration::ZERO, |choice| {
+            Ok(Duration::from_secs(choice.threads.into()))
+        });
+        let seconds = seconds.unwrap();
+        assert_eq!(seconds[..2], [Some(2.0), Some(4.0)]);
+        assert!(seconds[2..].iter().all(Option::is_none));
     }
 }

@@ -53,8 +53,9 @@ impl Threads {
         metrics: &EngineMetrics,
     ) -> Result<Self, Error> {
         let started = Instant::now();
-        // The first one would measure how the model comes into memory.
-        session.set_threads(plan(choices[0], choices[0]))?;
+        // The first step would measure how the model comes into memory.
+        let first = choices[0];
+        session.set_threads(plan(first, first))?;
         dummy_step(session, 1)?;
         let decode = measure(choices, DECODE_LIMIT, |choice| {
             session.set_threads(plan(choice, choice))?;
