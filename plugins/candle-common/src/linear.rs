@@ -7,7 +7,10 @@ use candle_core::{
 use tenon_plugin_api::{Code, Error, Result};
 
 use crate::{
-    kernels::gemm::{self, Rows},
+    kernels::{
+        gemm::{self, Rows},
+        quantized::{self, RoundedRows},
+    },
     matrix::Matrix,
     pool::{self, SharedRows},
     weights::{
@@ -16,9 +19,15 @@ use crate::{
     },
 };
 
-/// From so many rows of input on, weights for which candle has only products of single rows are widened to floats and
-/// multiplied as such: widening costs once, and float products are several times as fast.
-const WIDEN_FROM_ROWS: usize = 24;
+/// From so many rows of input on, quantized weights are widened to floats and multiplied as such, unless candle sorts them
+/// for many rows: widening costs once, and float products are faster.
+const WIDEN_QUANTIZED_FROM: usize = 24;
+/// The same for weights of 16 and 32 bits, which cost little to widen.
+const WIDEN_FLOATS_FROM: usize = 4;
+/// Up to so many rows, the own kernel is faster than candle's with sorted weights.
+const FEW_ROWS: usize = 3;
+/// Outputs that one thread computes at once by the own kernel.
+const OUTPUTS: usize = 64;
 /// Rows of weights widened at once: they stay in the second cache.
 const PANEL: usize = 128;
 
@@ -134,10 +143,10 @@ fn multiply(input: &Matrix, weights: &QTensor) -> Result<Matrix> {
             input.width()
         )));
     }
-    let widened = input.rows() >= WIDEN_FROM_ROWS && !is_repacked(weights.dtype(), outputs, inputs);
-    let result = match widened {
-        true => multiply_widened(input, weights, outputs),
-        false => multiply_as_is(input, weights, outputs),
+    let result = match way(input.rows(), weights.dtype(), outputs, inputs) {
+        Way::Widened => multiply_widened(input, weights, outputs),
+        Way::Rounded => multiply_rounded(input, weights, outputs),
+        Way::Candle => multiply_by_candle(input, weights, outputs),
     };
     result.map_err(|error| {
         Error::new(
@@ -147,14 +156,40 @@ fn multiply(input: &Matrix, weights: &QTensor) -> Result<Matrix> {
     })
 }
 
+/// How a product is computed.
+enum Way {
+    /// With weights widened to floats.
+    Widened,
+    /// With input rounded to bytes, by the own kernel.
+    Rounded,
+    Candle,
+}
+
+fn way(rows: usize, kind: GgmlDType, outputs: usize, inputs: usize) -> Way {
+    let is_float = matches!(kind, GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16);
+    let sorted = is_sorted(kind, outputs, inputs);
+    let widen_from = if is_float {
+        WIDEN_FLOATS_FROM
+    } else {
+        WIDEN_QUANTIZED_FROM
+    };
+    if rows >= widen_from && !sorted {
+        Way::Widened
+    } else if quantized::serves(kind) && (rows <= FEW_ROWS || !sorted) {
+        Way::Rounded
+    } else {
+        Way::Candle
+    }
+}
+
 /// Whether candle sorts such weights for products of many rows.
-fn is_repacked(kind: GgmlDType, outputs: usize, inputs: usize) -> bool {
+fn is_sorted(kind: GgmlDType, outputs: usize, inputs: usize) -> bool {
     matches!(kind, GgmlDType::Q4K | GgmlDType::Q6K | GgmlDType::Q8_0)
         && outputs.is_multiple_of(16)
         && inputs.is_multiple_of(256)
 }
 
-fn multiply_as_is(
+fn multiply_by_candle(
     input: &Matrix,
     weights: &QTensor,
     outputs: usize,
@@ -171,24 +206,59 @@ fn multiply_widened(
     weights: &QTensor,
     outputs: usize,
 ) -> candle_core::Result<Matrix> {
+    let width = input.width();
     let mut output = Matrix::zeros(input.rows(), outputs);
     let shared = SharedRows::new(output.data_mut(), outputs);
+    let bytes = weights.data()?;
+    let floats = (weights.dtype() == GgmlDType::F32).then(|| as_floats(&bytes));
     pool::try_for_each(outputs.div_ceil(PANEL), |panel| {
         let (from, to) = (panel * PANEL, outputs.min((panel + 1) * PANEL));
+        let multiply = |panel: &[f32]| {
+            let [left, right] = [input.data(), panel].map(|data| Rows { data, width });
+            // SAFETY: each panel has its own columns of the output.
+            unsafe { gemm::times_transposed(left, right, shared.target(from)) };
+        };
+        if let Some(floats) = floats {
+            multiply(&floats[from * width..to * width]);
+            return Ok(());
+        }
         let panel = rows_as_floats(weights, from, to)?;
         let (storage, _) = panel.storage_and_layout();
-        let Storage::Cpu(CpuStorage::F32(panel)) = &*storage else {
-            candle_core::bail!("weights on the CPU are widened elsewhere");
-        };
-        let [left, right] = [input.data(), panel].map(|data| Rows {
-            data,
-            width: input.width(),
-        });
-        // SAFETY: each panel has its own columns of the output.
-        unsafe { gemm::times_transposed(left, right, shared.target(from)) };
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(panel)) => multiply(panel),
+            _ => candle_core::bail!("weights on the CPU are widened elsewhere"),
+        }
         Ok(())
     })?;
     Ok(output)
+}
+
+fn multiply_rounded(
+    input: &Matrix,
+    weights: &QTensor,
+    outputs: usize,
+) -> candle_core::Result<Matrix> {
+    let mut output = Matrix::zeros(input.rows(), outputs);
+    let shared = SharedRows::new(output.data_mut(), outputs);
+    let rounded = RoundedRows::new(input.data(), input.width());
+    let (bytes, kind) = (weights.data()?, weights.dtype());
+    let row_bytes = input.width() / kind.block_size() * kind.type_size();
+    pool::for_each(outputs.div_ceil(OUTPUTS), |part| {
+        let (from, to) = (part * OUTPUTS, outputs.min((part + 1) * OUTPUTS));
+        let weights = &bytes[from * row_bytes..to * row_bytes];
+        // SAFETY: each part has its own columns of the output.
+        unsafe { quantized::multiply(&rounded, weights, kind, shared.target(from)) };
+    });
+    Ok(output)
+}
+
+/// The numbers in the bytes of a matrix of 32 bits.
+fn as_floats(bytes: &[u8]) -> &[f32] {
+    // SAFETY: every pattern of bits is a number.
+    let (before, floats, after) = unsafe { bytes.align_to() };
+    // candle keeps them as numbers, so they are aligned.
+    assert!(before.is_empty() && after.is_empty());
+    floats
 }
 
 fn copy_columns(from: &Matrix, to: &mut Matrix, column: usize) {
@@ -260,7 +330,7 @@ mod tests {
         for (kind, tolerance) in kinds {
             // Wider than a panel, and no multiple of it.
             let linear = Linear::new(vec![weights(300, kind)], None).unwrap();
-            for rows in [1, 5, WIDEN_FROM_ROWS, 70] {
+            for rows in [1, 6, WIDEN_QUANTIZED_FROM, 70] {
                 check(&linear, &[weights(300, kind)], rows, tolerance);
             }
         }

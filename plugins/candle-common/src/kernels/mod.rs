@@ -4,3 +4,4 @@ pub mod attention;
 pub mod elementwise;
 pub mod gemm;
 pub mod math;
+pub mod quantized;
