@@ -91,7 +91,13 @@ impl TestVocabulary {
         Self::new(Kind::SentencePiece { space_prefix }, tokens, learned)
     }
 
-    fn new(kind: Kind, mut tokens: Vec<Token>, learned: Learned) -> Self {
+    /// What was learned goes behind the tokens that are given, unless it is one of them.
+    fn new(kind: Kind, mut tokens: Vec<Token>, mut learned: Learned) -> Self {
+        let given = |text: &str| tokens.iter().any(|token| token.text == text);
+        learned
+            .merges
+            .retain(|merge| !given(&merge.replacen(' ', "", 1)));
+        learned.tokens.retain(|text| !given(text));
         tokens.extend(learned.tokens.iter().map(|text| Token::new(text, NORMAL)));
         Self {
             kind,

@@ -1,0 +1,264 @@
+//! `tenon bench perplexity`: how well a model predicts a text, through any backend.
+
+use std::{fs, io::IsTerminal, path::PathBuf};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tenon_plugin_api::{
+    Batch, Code, EncodeFlags, LoadArgs, SampleRequest, Sampled, SessionArgs, Span, SpanOut,
+};
+
+use crate::plugin::{Model, Registry, RegistryOptions, Session};
+
+/// Measure how well a model predicts a text: its perplexity, as llama-perplexity defines it. Lower is better.
+#[derive(Args)]
+pub struct PerplexityBench {
+    /// The model's file or directory.
+    model: PathBuf,
+    /// The text, in UTF-8.
+    text: PathBuf,
+    /// A directory with plugins; may be given more than once [default: `plugins` beside this program].
+    #[arg(long = "plugins", value_name = "DIR")]
+    directories: Vec<PathBuf>,
+    /// The backend to use [default: the one that fits the model best].
+    #[arg(long, value_name = "ID")]
+    backend: Option<String>,
+    /// Level to quantize to while loading [default: as the file is].
+    #[arg(long, value_name = "LEVEL")]
+    quantize: Option<String>,
+    /// The model's options for this backend, as in the configuration.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    options: String,
+    /// Threads that compute [default: all cores].
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    threads: u32,
+    /// Tokens of each window. The second half of a window is predicted, the first half is what it is predicted from.
+    #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..))]
+    context: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came out.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    backend: String,
+    quantization: String,
+    weight_bytes: u64,
+    /// Tensors that were left at another type, because their shape does not fit the level.
+    fallback_tensors: u32,
+    text_tokens: usize,
+    predicted_tokens: usize,
+    perplexity: f64,
+    /// Standard error of the mean, put into the same unit.
+    perplexity_error: f64,
+}
+
+impl PerplexityBench {
+    pub fn run(self) -> anyhow::Result<()> {
+        let text = fs::read_to_string(&self.text)
+            .with_context(|| format!("cannot read the text {}", self.text.display()))?;
+        let mut options = RegistryOptions::new(self.directories.clone())?;
+        if self.threads > 0 {
+            options.threads = self.threads;
+        }
+        let threads = options.threads;
+        let registry = Registry::load(&options);
+        let backend = registry.choose(&self.model, self.backend.as_deref())?;
+        let args = LoadArgs {
+            path: self.model.clone(),
+            quantize: self.quantize.clone(),
+            threads,
+            options: self.options.clone(),
+            ..LoadArgs::default()
+        };
+        let model = backend.load(&args, Box::new(|_, _| true))?;
+        let tokenizer = model.tokenizer()?;
+        let tokens = tokenizer.encode(&text, EncodeFlags::NONE)?;
+        // What stands before every text of a model that is configured so.
+        let before = tokenizer.encode("", EncodeFlags::ADD_SPECIAL)?;
+        let bos = model.info().bos.filter(|bos| before.first() == Some(bos));
+        let losses = self.losses(&model, &tokens, bos, threads)?;
+        let info = model.info();
+        let (perplexity, perplexity_error) = perplexity(&losses);
+        self.print(&Report {
+            model: self.model.display().to_string(),
+            backend: backend.descriptor().id.clone(),
+            quantization: info.quantization.clone(),
+            weight_bytes: info.weight_bytes,
+            fallback_tensors: info.fallback_tensors,
+            text_tokens: tokens.len(),
+            predicted_tokens: losses.len(),
+            perplexity,
+            perplexity_error,
+        })
+    }
+
+    /// Negative log-likelihoods of all predicted tokens. A window begins with BOS, in the place of its first token.
+    fn losses(
+        &self,
+        model: &Model,
+        tokens: &[u32],
+        bos: Option<u32>,
+        threads: u32,
+    ) -> anyhow::Result<Vec<f64>> {
+        let windows = tokens.chunks_exact(self.context as usize);
+        ensure!(
+            windows.len() > 0,
+            "{} has {} tokens: that is less than one window (--context {})",
+            self.text.display(),
+            tokens.len(),
+            self.context
+        );
+        let session = model.session(&SessionArgs {
+            max_sequences: 1,
+            kv_tokens: self.context,
+            context_length: self.context,
+            max_batch_tokens: self.context.min(512),
+            threads,
+            ..SessionArgs::default()
+        })?;
+        let mut scorer = Scorer {
+            session,
+            losses: Vec::new(),
+        };
+        let progress = progress_bar(windows.len());
+        for window in windows {
+            let mut window = window.to_vec();
+            if let Some(bos) = bos {
+                window[0] = bos;
+            }
+            scorer.window(&window)?;
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        Ok(scorer.losses)
+    }
+
+    fn print(&self, report: &Report) -> anyhow::Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string(report)?);
+            return Ok(());
+        }
+        println!(
+            "{} {} by {}: perplexity {:.4} ± {:.4} over {} tokens ({:.2} MiB of weights, {} tensors fell back)",
+            report.model,
+            report.quantization,
+            report.backend,
+            report.perplexity,
+            report.perplexity_error,
+            report.predicted_tokens,
+            report.weight_bytes as f64 / f64::from(1 << 20),
+            report.fallback_tensors
+        );
+        Ok(())
+    }
+}
+
+struct Scorer {
+    session: Session,
+    losses: Vec<f64>,
+}
+
+impl Scorer {
+    /// Puts a window through the model and scores what each position of its second half says about the next.
+    fn window(&mut self, tokens: &[u32]) -> anyhow::Result<()> {
+        let (half, last) = (tokens.len() / 2, tokens.len() - 1);
+        let info = self.session.info();
+        let (most_tokens, most_rows) = (info.max_batch_tokens as usize, info.max_rows as usize);
+        let mut position = 0;
+        while position < last {
+            let (end, rows) = match position < half {
+                true => (half.min(position + most_tokens), 0),
+                false => {
+                    let end = last.min(position + most_tokens.min(most_rows));
+                    (end, end - position)
+                }
+            };
+            self.chunk(&tokens[position..=end], position, rows)?;
+            position = end;
+        }
+        self.session.free(0);
+        Ok(())
+    }
+
+    /// Puts all but the last token through the model, and scores those behind the last `rows` ones.
+    fn chunk(&mut self, tokens: &[u32], position: usize, rows: usize) -> anyhow::Result<()> {
+        let len = tokens.len() - 1;
+        let spans = [Span {
+            position: position as u32,
+            len: len as u32,
+            rows: rows as u32,
+            ..Span::default()
+        }];
+        let mut out = [SpanOut::default()];
+        let batch = Batch::new(&tokens[..len], &spans);
+        self.session.forward(&batch, &mut out)?;
+        check(out[0].status)?;
+        let expected = &tokens[tokens.len() - rows..];
+        let requests = (out[0].first_row..).zip(expected).map(|(row, &token)| {
+            let mut request = SampleRequest::new(row);
+            request.forced = token;
+            request.logprob = 1;
+            request
+        });
+        let requests: Vec<_> = requests.collect();
+        let mut sampled: Vec<_> = expected.iter().map(|_| Sampled::new(&mut [])).collect();
+        self.session.sample(&requests, &mut sampled)?;
+        for sampled in &sampled {
+            check(sampled.status)?;
+            self.losses.push(-f64::from(sampled.logprob));
+        }
+        Ok(())
+    }
+}
+
+fn check(status: Code) -> anyhow::Result<()> {
+    ensure!(status == Code::OK, "the backend failed: {status:?}");
+    Ok(())
+}
+
+/// The exponential of the mean, and of how far it may be off.
+fn perplexity(losses: &[f64]) -> (f64, f64) {
+    let count = losses.len() as f64;
+    let mean = losses.iter().sum::<f64>() / count;
+    let squares = losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>();
+    let error = (squares / (count - 1.0) / count).sqrt();
+    (mean.exp(), mean.exp() * error)
+}
+
+fn progress_bar(windows: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(windows as u64).with_message("perplexity");
+    // The template is a constant that parses.
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {eta}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::perplexity;
+
+    #[test]
+    fn perplexity_is_the_number_of_equally_likely_choices() {
+        let (certain, error) = perplexity(&[8_f64.ln(); 10]);
+        assert!((certain - 8.0).abs() < 1e-9 && error < 1e-9);
+        let (mixed, error) = perplexity(&[2_f64.ln(), 8_f64.ln(), 2_f64.ln(), 8_f64.ln()]);
+        assert!((mixed - 4.0).abs() < 1e-9);
+        assert!((error - 4.0 * 2_f64.ln() / 3_f64.sqrt()).abs() < 1e-9);
+    }
+}
