@@ -9,7 +9,7 @@ use std::{
 use tenon_plugin_api::{SampleParams, SampleRequest, TokenBias};
 
 use super::{
-    Event, Failure, FinishReason, Generate, Logprobs, Scoring,
+    Event, Failure, FinishReason, Generate, Scoring,
     channel::Sender,
     constraint::Constraint,
     draft::{DraftRoom, Drafter},

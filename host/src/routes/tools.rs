@@ -123,14 +123,15 @@ impl Calling {
     }
 }
 
-/// What an answer must look like: as `wanted`, or with calls that fit the schemas of their functions; thoughts may come first.
+/// What an answer must look like: as `wanted`, or, where it has to call, calls that fit the schemas of their functions.
+/// Thoughts may come first. Calls that the model may make or not are as it writes them.
 pub async fn grammar(
     model: &LoadedModel,
     calling: Option<&Calling>,
     thoughts: Option<Thoughts>,
     wanted: Option<WantedGrammar>,
 ) -> Result<Option<WantedGrammar>, ApiError> {
-    match (calling, wanted) {
+    match (calling.filter(|calling| calling.mode != Mode::Auto), wanted) {
         (Some(calling), wanted) => {
             let answer = wanted.map(schema_of_answers).transpose()?;
             let rules = calling.rules(model.dialect()?, thoughts, answer);
