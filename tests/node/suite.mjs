@@ -38,6 +38,13 @@ test("a stream that is left early", async () => {
   assert.ok(stream.controller.signal.aborted);
 });
 
+test("answers of a JSON schema", async () => {
+  const schema = { type: "object", properties: { name: { type: "string" } }, required: ["name"], additionalProperties: false };
+  const response_format = { type: "json_schema", json_schema: { name: "city", strict: true, schema } };
+  const answer = await client.chat.completions.parse({ ...chat, max_tokens: 40, response_format });
+  assert.equal(typeof JSON.parse(answer.choices[0].message.content).name, "string");
+});
+
 test("plain completions", async () => {
   const answer = await client.completions.create({ model: "", prompt: "One, two, three,", max_tokens: 4 });
   assert.equal(answer.choices[0].finish_reason, "length");

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 
+import pydantic
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 
@@ -17,6 +18,15 @@ streamed = "".join(chunk.content for chunk in chat.stream(MESSAGES))
 assert streamed == answer.content, streamed
 assert all("Paris" in answer.content for answer in chat.batch([MESSAGES, MESSAGES]))
 assert "Paris" in asyncio.run(chat.ainvoke(MESSAGES)).content
+
+
+
+class City(pydantic.BaseModel):
+    name: str
+
+
+city = chat.with_structured_output(City, method="json_schema").invoke(MESSAGES)
+assert isinstance(city, City), city
 
 text = OpenAI(model="SmolLM2", max_tokens=4, temperature=0, **SERVER).invoke("One, two, three,")
 assert text.strip(), text

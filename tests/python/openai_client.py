@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 import openai
+import pydantic
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -36,6 +37,30 @@ def chats():
     # Leaving early is allowed.
     with client.chat.completions.create(**CHAT, stream=True) as stream:
         next(iter(stream))
+
+
+def parsed():
+    """`.parse` sends a JSON schema made of the class, and makes an object of the answer."""
+    class City(pydantic.BaseModel):
+        name: str
+        is_capital: bool
+
+    body = CHAT | {"max_tokens": 40}
+    answer = client.chat.completions.parse(**body, response_format=City)
+    city = answer.choices[0].message.parsed
+    assert isinstance(city, City), answer
+    with client.chat.completions.stream(**body, response_format=City) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].message.parsed == city, final
+
+
+def several_with_log_probabilities():
+    answer = client.chat.completions.create(**CHAT | {"temperature": 1}, n=2, logprobs=True, top_logprobs=2)
+    assert [choice.index for choice in answer.choices] == [0, 1], answer
+    for choice in answer.choices:
+        text = b"".join(bytes(token.bytes) for token in choice.logprobs.content).decode()
+        assert text == choice.message.content, choice
+        assert all(len(token.top_logprobs) == 2 for token in choice.logprobs.content), choice
 
 
 def completions():
@@ -80,10 +105,12 @@ async def at_once():
 
 def strictly():
     check(ChatCompletion, post(f"{BASE}/chat/completions", CHAT))
-    streamed = CHAT | {"stream": True, "stream_options": {"include_usage": True}}
+    scored = CHAT | {"n": 2, "logprobs": True, "top_logprobs": 2}
+    check(ChatCompletion, post(f"{BASE}/chat/completions", scored))
+    streamed = scored | {"stream": True, "stream_options": {"include_usage": True}}
     for event in events(post(f"{BASE}/chat/completions", streamed)):
         check(ChatCompletionChunk, event)
-    plain = {"model": "", "prompt": "One, two,", "max_tokens": 4}
+    plain = {"model": "", "prompt": "One, two,", "max_tokens": 4, "logprobs": 2}
     check(Completion, post(f"{BASE}/completions", plain))
     check(CreateEmbeddingResponse, post(f"{BASE}/embeddings", {"model": "", "input": "Hi"}))
     (model,) = client.models.list()
@@ -91,6 +118,8 @@ def strictly():
 
 
 chats()
+parsed()
+several_with_log_probabilities()
 completions()
 embeddings()
 models_and_errors()

@@ -16,7 +16,8 @@ ALWAYS = {
 # Keys of Tenon's own, which the API's documentation describes.
 OWN = {
     "Model": {
-        "aliases", "backend", "architecture", "parameters", "quantization", "context_length", "embeddings", "sampling",
+        "aliases", "backend", "architecture", "parameters", "quantization", "requantize_levels", "context_length",
+        "embeddings", "sampling",
     },
     "ChatCompletionMessage": {"reasoning_content"},
     "ChoiceDelta": {"reasoning_content"},

@@ -9,13 +9,15 @@ const CHAT: &str = "/v1/chat/completions";
 #[tokio::test]
 async fn the_examples_run() {
     let mut server = ServerOptions::echo(0).start();
-    check_examples(&server.client()).await;
+    // Echo has neither embeddings nor levels.
+    check_examples(&server.client(), &["/v1/embeddings", "/re_isq"]).await;
 }
 
 #[tokio::test]
 async fn the_examples_run_on_smollm2() {
     let mut server = ServerOptions::smollm2().start();
-    check_examples(&server.client()).await;
+    // Tests of its own change the level.
+    check_examples(&server.client(), &["/re_isq"]).await;
 }
 
 #[tokio::test]
@@ -70,7 +72,8 @@ async fn refusals_are_as_documented() {
     }
 }
 
-async fn check_examples(client: &Client) {
+/// The examples of all routes are as documented, and those of all but `unable` are answered.
+async fn check_examples(client: &Client, unable: &[&str]) {
     let document = Document::read(client).await;
     let paths = document.0["paths"].as_object().unwrap();
     let operations = paths
@@ -82,6 +85,9 @@ async fn check_examples(client: &Client) {
         for example in request["examples"].as_object().unwrap().values() {
             let body = &example["value"];
             document.check(request, body);
+            if unable.contains(&path.as_str()) {
+                continue;
+            }
             if body["stream"] == true {
                 let stream = client.stream(path, body).await;
                 for chunk in &stream.chunks {
