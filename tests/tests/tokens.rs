@@ -101,7 +101,7 @@ async fn what_is_too_long_for_certain_is_refused_before_it_is_tokenized() {
         let (status, answer) = client.post(path, &body).await;
         let message = answer["error"]["message"].as_str().unwrap().to_owned();
         check_refused((status, answer), None, code);
-        assert!(message.contains("8193") && message.contains("8192"));
+        assert!(message.contains("the context is 8192 tokens long"));
     }
 }
 
@@ -122,14 +122,12 @@ async fn check_chat(client: &Client) {
     let tokens = post(client, "/tokenize", chat.clone()).await;
     assert_eq!(tokens["count"], answer["usage"]["prompt_tokens"]);
     let prompt = post(client, "/apply-template", chat).await["prompt"].clone();
-    let text = post(client, "/detokenize", json!({"tokens": tokens["tokens"]})).await;
-    assert_eq!(text["content"], prompt);
-    assert!(
-        prompt
-            .as_str()
-            .unwrap()
-            .contains("Say <|im_end|> or <|end|>!")
-    );
+    let prompt = prompt.as_str().unwrap();
+    let tokens = json!({"tokens": tokens["tokens"]});
+    let text = post(client, "/detokenize", tokens).await["content"].clone();
+    // The begin token may come on top.
+    assert!(text.as_str().unwrap().ends_with(prompt), "{text}");
+    assert!(prompt.contains("Say <|im_end|> or <|end|>!"), "{prompt}");
 }
 
 #[tokio::test]
