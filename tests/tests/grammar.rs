@@ -37,10 +37,9 @@ async fn every_way_to_ask_for_a_grammar_works_on_both_routes() {
         ),
         (json!({"response_format": format}), vec![r#"{"ok":true}"#]),
     ] {
-        for body in [
-            prompt(parameters.clone()),
-            chat("hello", parameters.clone()),
-        ] {
+        let mut conversation = chat("hello", parameters.clone());
+        conversation["seed"] = json!(3);
+        for body in [prompt(parameters), conversation] {
             let path = if body["prompt"].is_null() {
                 CHAT
             } else {
@@ -113,7 +112,7 @@ async fn what_cannot_be_followed_is_a_400_with_the_reason() {
         (
             grammar("lark", json!("start: \"a\"\nfoo: \"")),
             "grammar",
-            "2(6)",
+            "2(7)",
         ),
         (
             grammar("lark", json!("start: \"a\" start")),
@@ -161,7 +160,7 @@ async fn what_cannot_be_followed_is_a_400_with_the_reason() {
         ),
         (
             json!({"response_format": {"type": "xml"}}),
-            "response_format",
+            "response_format.type",
             "json_object",
         ),
         (both, "grammar", "exclude each other"),
@@ -204,7 +203,7 @@ async fn forced_tokens_take_no_steps() {
     let (_server, client) = start("");
     let steps = "tenon_engine_steps_total";
     let forced = "tenon_grammar_forced_tokens_total";
-    let long = "The quick brown fox. ".repeat(40);
+    let long = "The quick brown fox, ".repeat(40);
     let regex = format!("[ab]{long}[cd]{long}");
     let stream = client
         .stream(PLAIN, &prompt(grammar("regex", json!(regex))))
@@ -212,8 +211,9 @@ async fn forced_tokens_take_no_steps() {
     assert_eq!(stream.text().len(), 2 + 2 * long.len());
     assert_eq!(stream.finish_reason(), Some("stop"));
     assert_eq!(client.metric(forced).await, 2.0 * long.len() as f64);
-    let steps = client.metric(steps).await;
-    assert!(steps < 40.0, "{steps} steps");
+    // As many at a time as the reader has room for.
+    let steps = client.metric(steps).await as usize;
+    assert!(steps < long.len() / 2, "{steps} steps");
 }
 
 #[tokio::test]
@@ -303,7 +303,10 @@ const SLOW: &str = "start: e{200}\ne: \"a\" | \"b\" | e e";
 async fn a_slow_grammar_fails_alone() {
     for (config, expected) in [
         ("mask_timeout_ms = 10\nmax_items = 100000000", "10 ms"),
-        ("mask_timeout_ms = 60000\nmax_items = 1000", "too"),
+        (
+            "mask_timeout_ms = 60000\nmax_items = 1000",
+            "Too many items",
+        ),
     ] {
         let (_server, client) = start(&format!("[grammar]\n{config}\n"));
         let slow = prompt(grammar("lark", json!(SLOW)));
@@ -325,8 +328,8 @@ async fn what_is_too_large_is_refused() {
     let words: Vec<_> = (0..5000).map(|at| format!("word {at}")).collect();
     let schema = json!({"enum": words});
     for (config, expected) in [
-        ("max_compile_fuel = 1000", "fuel"),
-        ("max_symbols = 2", "too"),
+        ("max_compile_fuel = 1000", "too big"),
+        ("max_symbols = 2", "too big"),
         ("compile_timeout_ms = 1", "within 1 ms"),
     ] {
         let (_server, client) = start(&format!("[grammar]\n{config}\n"));
