@@ -63,7 +63,7 @@ async fn a_request_can_do_without() {
 
 #[tokio::test]
 async fn nothing_is_kept_where_nothing_shall_be() {
-    let (_server, client) = start("[engine]\nmax_cached_sequences = 0\n");
+    let (_server, client) = start("max_cached_sequences = 0\n");
     for _ in 0..2 {
         let (_, answer) = client.post(CHAT, &chat("Again", json!({}))).await;
         assert_eq!(prompt_tokens(&answer).1, 0);
@@ -73,7 +73,7 @@ async fn nothing_is_kept_where_nothing_shall_be() {
 /// 300 tokens hold two of these conversations, so most of what is kept has to go.
 #[tokio::test]
 async fn what_was_not_used_for_longest_makes_room() {
-    let (_server, client) = start("[engine]\nkv_tokens = 300\nmax_sequences = 2\n");
+    let (_server, client) = start("kv_tokens = 300\nmax_sequences = 2\n");
     let messages = ["first", "second", "third", "fourth"].map(|name| format!("{name} ").repeat(8));
     for message in messages.iter().chain(&messages) {
         let (_, answer) = client
@@ -96,7 +96,7 @@ async fn what_was_not_used_for_longest_makes_room() {
 
 #[tokio::test]
 async fn as_many_are_kept_as_the_operator_says() {
-    let (_server, client) = start("[engine]\nmax_cached_sequences = 3\n");
+    let (_server, client) = start("max_cached_sequences = 3\n");
     for number in 0..5 {
         let message = format!("{number} is a number");
         client
@@ -107,7 +107,9 @@ async fn as_many_are_kept_as_the_operator_says() {
 }
 
 fn start(config: &str) -> (Server, Client) {
-    let mut server = ServerOptions::echo(1).config(config).start();
+    // What is computed shall be countable.
+    let config = format!("[engine]\nmax_draft_tokens = 0\n{config}");
+    let mut server = ServerOptions::echo(1).config(&config).start();
     let client = server.client();
     (server, client)
 }

@@ -97,7 +97,8 @@ async fn read(generations: &mut [Generation], tokens: usize) {
 fn engine(folder: &tempfile::TempDir) -> Engine {
     let library = artifacts().library("tenon_plugin_echo");
     std::os::unix::fs::symlink(library, folder.path().join("echo.so")).unwrap();
-    let options = RegistryOptions::new(vec![folder.path().to_path_buf()]).unwrap();
+    let mut options = RegistryOptions::new(vec![folder.path().to_path_buf()]).unwrap();
+    options.executable = artifacts().tenon.clone();
     let model = folder.path().join("a.echo");
     std::fs::write(&model, "0").unwrap();
     let backend = Registry::load(&options)

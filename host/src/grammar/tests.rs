@@ -198,7 +198,7 @@ fn what_cannot_be_followed_is_refused_with_its_reason() {
     check_refused(Grammar::Regex("(".into()), "regex");
     check_refused(Grammar::Regex("[^\\s\\S]".into()), "no text fits");
     check_refused(Grammar::Regex("".into()), "only the empty text");
-    check_refused(Grammar::Lark("start: \"a\"\n  foo".into()), "2(3)");
+    check_refused(Grammar::Lark("start: \"a\"\n  foo".into()), "2(6)");
     check_refused(Grammar::Lark("start: foo".into()), "foo");
     check_refused(
         Grammar::Lark("start: \"a\" start".into()),
