@@ -50,7 +50,10 @@ fn the_schema_names_every_section() {
     let output = tenon(&["config", "schema"], &[]);
     let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
     let sections: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
-    assert_eq!(sections, ["server", "plugins", "engine", "models"]);
+    assert_eq!(
+        sections,
+        ["server", "plugins", "engine", "grammar", "models"]
+    );
 }
 
 #[test]

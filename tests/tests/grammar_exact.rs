@@ -57,8 +57,12 @@ async fn check(client: &Client, Example { about, schema }: &Example, seed: usize
         );
         return false;
     }
-    let value: Value = serde_json::from_str(text)
-        .unwrap_or_else(|error| panic!("{about} {schema}: {text:?} is no JSON: {error}"));
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        // JSON has no largest number, this reader has.
+        Err(error) if error.to_string().starts_with("number out of range") => return true,
+        Err(error) => panic!("{about} {schema}: {text:?} is no JSON: {error}"),
+    };
     let validator = jsonschema::options()
         .should_validate_formats(true)
         .build(schema);

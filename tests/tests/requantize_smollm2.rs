@@ -134,7 +134,7 @@ async fn smollm2_half_a_file_of_a_killed_server_is_never_used() {
 #[tokio::test]
 async fn smollm2_memory_for_two_is_estimated() {
     let cache = TempDir::new().unwrap();
-    let (_server, client) = start(cache.path(), "memory_limit_bytes = 500_000_000");
+    let (_server, client) = start(cache.path(), "memory_limit_bytes = 700_000_000");
     let (status, answer) = client.post(CHANGE, &json!({"ggml_type": "F32"})).await;
     assert_eq!(
         (status, &answer["error"]["code"]),

@@ -156,7 +156,6 @@ impl Model for GgufModel {
             requantize_levels: file_types::levels_from(&self.file.source_level),
             capabilities: self.weights.capabilities(),
             sampling: self.weights.sampling(),
-            ..ModelInfo::default()
         }
     }
 

@@ -114,7 +114,7 @@ impl TestVocabulary {
         self
     }
 
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.tokens.len()
     }
 

@@ -48,7 +48,7 @@ pub fn dir(model: &TestModel, folder: &Path) -> Result<()> {
     for (weight, tensor) in weights(model)? {
         tensors.insert(weight.name(&weight.hf), tensor.to_dtype(model.dtype)?);
     }
-    let mut config = model.family.config(&model.shape, model.vocabulary.len());
+    let mut config = model.family.config(&model.shape, model.vocabulary.size());
     config["torch_dtype"] = match model.dtype {
         DType::BF16 => "bfloat16".into(),
         _ => "float32".into(),
@@ -81,7 +81,7 @@ impl Weight {
 /// The weights as directories have them, in f32.
 fn weights(model: &TestModel) -> Result<Vec<(Weight, Tensor)>> {
     let mut random = Random::new(model.seed);
-    let specs = model.family.weights(&model.shape, model.vocabulary.len());
+    let specs = model.family.weights(&model.shape, model.vocabulary.size());
     let tensor = |weight: Weight| {
         let offset = model.family.norm_offset();
         let (mean, spread) = match weight.role {
