@@ -67,7 +67,7 @@ async fn check(engine: &Engine) {
         params: SampleParams {
             temperature,
             top_p: 0.9,
-            frequency_penalty: temperature,
+            frequency_penalty: temperature / 100.0,
             ..SampleParams::default()
         },
         seed: 1,
