@@ -31,7 +31,10 @@ impl LoadedModel {
             options: json.into(),
             ..LoadArgs::default()
         };
-        let model = registry.backends()[0].load(&args, Box::new(|_, _| true));
+        // Where the library is refused, this says why.
+        let backend = registry.choose(path, None);
+        let backend = backend.unwrap_or_else(|error| panic!("{error}"));
+        let model = backend.load(&args, Box::new(|_, _| true));
         Self {
             model: model.unwrap_or_else(|error| panic!("{library}: {error}")),
             _plugins: plugins,
