@@ -1,43 +1,82 @@
-//! Plugins loaded into the test's own process, past server and engine.
+//! The backends with real models, and how to load them into the test's own process, past server and engine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenon::plugin::{Model, Registry, RegistryOptions};
 use tenon_plugin_api::LoadArgs;
 
-use crate::artifacts;
+use crate::{artifacts, models, smollm2};
+
+/// A backend with real models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    LlamaCpp,
+    /// GGUF files.
+    CandleQuantized,
+    /// Hugging Face directories.
+    Candle,
+}
+
+impl Backend {
+    pub const ALL: [Self; 3] = [Self::LlamaCpp, Self::CandleQuantized, Self::Candle];
+
+    /// The name of its library.
+    pub fn library(self) -> &'static str {
+        match self {
+            Self::LlamaCpp => "tenon_plugin_llama_cpp",
+            Self::CandleQuantized => "tenon_plugin_candle_quantized",
+            Self::Candle => "tenon_plugin_candle",
+        }
+    }
+
+    /// SmolLM2 as it reads it.
+    pub fn smollm2(self) -> PathBuf {
+        match self {
+            Self::LlamaCpp | Self::CandleQuantized => smollm2(),
+            Self::Candle => models::smollm2_f32_dir(),
+        }
+    }
+
+    /// Model options with which it computes in f32 wherever it can.
+    pub fn exact(self) -> Value {
+        match self {
+            Self::LlamaCpp => json!({"kv_type": "f32", "flash_attention": "off"}),
+            Self::CandleQuantized => json!({"kv_type": "f32"}),
+            Self::Candle => json!({"kv_type": "f32", "dtype": "f32"}),
+        }
+    }
+
+    /// Loads a file or directory on one thread.
+    pub fn load(self, path: &Path, options: &Value) -> LoadedModel {
+        let plugins = TempDir::new().expect("a temporary directory");
+        let link = plugins.path().join("plugin.so");
+        std::os::unix::fs::symlink(artifacts().library(self.library()), link).expect("a link");
+        let registry = Registry::load(&RegistryOptions {
+            executable: artifacts().tenon.clone(),
+            threads: 1,
+            ..RegistryOptions::new(vec![plugins.path().into()]).expect("options")
+        });
+        let args = LoadArgs {
+            path: path.into(),
+            threads: 1,
+            options: options.to_string(),
+            ..LoadArgs::default()
+        };
+        // Where the library is refused, this says why.
+        let plugin = registry.choose(path, None);
+        let plugin = plugin.unwrap_or_else(|error| panic!("{error}"));
+        let model = plugin.load(&args, Box::new(|_, _| true));
+        LoadedModel {
+            model: model.unwrap_or_else(|error| panic!("{self:?}: {error}")),
+            _plugins: plugins,
+        }
+    }
+}
 
 /// A model, as one plugin loads it.
 pub struct LoadedModel {
     pub model: Model,
     _plugins: TempDir,
-}
-
-impl LoadedModel {
-    /// Loads a file or directory on one thread, with the library of this name and the model options in `json`.
-    pub fn new(library: &str, path: &Path, json: &str) -> Self {
-        let plugins = TempDir::new().expect("a temporary directory");
-        let link = plugins.path().join("plugin.so");
-        std::os::unix::fs::symlink(artifacts().library(library), link).expect("a link");
-        let options = RegistryOptions {
-            executable: artifacts().tenon.clone(),
-            ..RegistryOptions::new(vec![plugins.path().into()]).expect("options")
-        };
-        let registry = Registry::load(&options);
-        let args = LoadArgs {
-            path: path.into(),
-            threads: 1,
-            options: json.into(),
-            ..LoadArgs::default()
-        };
-        // Where the library is refused, this says why.
-        let backend = registry.choose(path, None);
-        let backend = backend.unwrap_or_else(|error| panic!("{error}"));
-        let model = backend.load(&args, Box::new(|_, _| true));
-        Self {
-            model: model.unwrap_or_else(|error| panic!("{library}: {error}")),
-            _plugins: plugins,
-        }
-    }
 }

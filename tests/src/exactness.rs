@@ -6,10 +6,11 @@
 
 use std::path::Path;
 
+use serde_json::json;
 use tenon::plugin::{Session, Tokenizer};
 use tenon_plugin_api::{Batch, Code, EncodeFlags, SessionArgs, Span, SpanOut, Vocabulary};
 
-use crate::{LoadedModel, smollm2};
+use crate::{Backend, LoadedModel};
 
 /// How far a token of a greedy answer may be behind the best one, in logits.
 ///
@@ -29,14 +30,14 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Loads SmolLM2 through the llama-cpp plugin, past server and engine.
-    pub fn smollm2() -> Self {
-        Self::of(&smollm2())
+    /// Loads SmolLM2 through a plugin, past server and engine.
+    pub fn smollm2(backend: Backend) -> Self {
+        Self::of(backend, &backend.smollm2())
     }
 
-    /// Loads any GGUF file in the same way.
-    pub fn of(path: &Path) -> Self {
-        let loaded = LoadedModel::new("tenon_plugin_llama_cpp", path, "{}");
+    /// Loads any model that the backend reads, in the same way.
+    pub fn of(backend: Backend, path: &Path) -> Self {
+        let loaded = backend.load(path, &json!({}));
         let model = &loaded.model;
         let args = SessionArgs {
             max_sequences: 1,

@@ -7,14 +7,16 @@ mod browser;
 mod client;
 mod exactness;
 pub mod models;
+mod rows;
 mod schemas;
 mod server;
 
 pub use artifacts::{Artifacts, artifacts};
-pub use backend::LoadedModel;
+pub use backend::{Backend, LoadedModel};
 pub use beginnings::accepts_beginning;
 pub use browser::{Browser, HOST};
 pub use client::{Client, Event, Events, Stream, chat, text};
 pub use exactness::{Judge, TOLERANCE};
+pub use rows::{Row, RowReader, largest_difference};
 pub use schemas::{Example, examples};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2};

@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenon_tests::{
-    Client, Event, Judge, PATIENCE, Server, ServerOptions, TOLERANCE, artifacts, smollm2,
+    Backend, Client, Event, Judge, PATIENCE, Server, ServerOptions, TOLERANCE, artifacts, smollm2,
 };
 
 const PLAIN: &str = "/v1/completions";
@@ -31,8 +31,8 @@ async fn smollm2_streams_are_of_one_model_while_the_level_goes_down_and_up() {
     wait_for_memory(server.pid(), first).await;
     drop(server);
 
-    let mut q8 = Judge::of(&file_at(cache.path(), "Q8_0"));
-    let mut q4 = Judge::of(&file_at(cache.path(), "Q4_K_M"));
+    let mut q8 = Judge::of(Backend::LlamaCpp, &file_at(cache.path(), "Q8_0"));
+    let mut q4 = Judge::of(Backend::LlamaCpp, &file_at(cache.path(), "Q4_K_M"));
     for (prompt, text) in &to_q4 {
         assert!(q8.worst_gap(prompt, text) <= TOLERANCE, "{text}");
     }

@@ -1,19 +1,51 @@
-//! A real model, through llama.cpp. Tests with `smollm2` in their names run one at a time.
+//! A real model, through each backend that has any. Tests with `smollm2` in their names run one at a time.
 
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, Judge, Server, ServerOptions, TOLERANCE, smollm2, text};
+use tenon_tests::{Backend, Client, Judge, Server, ServerOptions, TOLERANCE, text};
 
 const CHAT: &str = "/v1/chat/completions";
 const PLAIN: &str = "/v1/completions";
 const SYSTEM: &str = "You are Mistral.rs, an AI assistant.";
 
-#[tokio::test]
-async fn smollm2_knows_the_capital_of_france() {
-    let (_server, client) = start();
+/// The tests below, by a backend.
+macro_rules! with_backend {
+    ($module:ident, $backend:expr, [$($test:ident),* $(,)?]) => {
+        mod $module {
+            use tenon_tests::Backend;
+
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test($backend).await;
+                }
+            )*
+        }
+    };
+}
+
+/// The tests below, by every backend.
+macro_rules! with_every_backend {
+    ($tests:tt) => {
+        with_backend!(smollm2_llama_cpp, Backend::LlamaCpp, $tests);
+        with_backend!(smollm2_candle_quantized, Backend::CandleQuantized, $tests);
+        with_backend!(smollm2_candle, Backend::Candle, $tests);
+    };
+}
+
+with_every_backend!([
+    knows_the_capital_of_france,
+    answers_the_examples,
+    answers_a_crowd_as_it_answers_each_alone,
+    characters_of_several_tokens_arrive_whole,
+    users_cannot_write_control_tokens,
+]);
+
+async fn knows_the_capital_of_france(backend: Backend) {
+    let (_server, client) = start(backend);
     let mut body = chat("What is the capital of France?");
     body["max_tokens"] = json!(32);
     let (_, answer) = client.post(CHAT, &body).await;
@@ -23,9 +55,8 @@ async fn smollm2_knows_the_capital_of_france() {
 }
 
 /// The requests of the API's documentation, as they are.
-#[tokio::test]
-async fn smollm2_answers_the_examples() {
-    let (_server, client) = start();
+async fn answers_the_examples(backend: Backend) {
+    let (_server, client) = start(backend);
     let story = json!({
         "model": "",
         "messages": [
@@ -48,15 +79,14 @@ async fn smollm2_answers_the_examples() {
     assert!(answer.contains("Rust"), "{answer}");
 }
 
-#[tokio::test]
-async fn smollm2_answers_a_crowd_as_it_answers_each_alone() {
-    let (_server, client) = start();
+async fn answers_a_crowd_as_it_answers_each_alone(backend: Backend) {
+    let (_server, client) = start(backend);
     let mut alone = Vec::new();
     for question in QUESTIONS {
         alone.push(greedy(&client, question).await);
     }
     let together = join_all(QUESTIONS.map(|question| greedy(&client, question))).await;
-    let mut judge = Judge::smollm2();
+    let mut judge = Judge::smollm2(backend);
     for ((question, alone), together) in QUESTIONS.iter().zip(&alone).zip(&together) {
         for answer in BTreeSet::from([alone, together]) {
             let gap = judge.worst_gap(&template(question), answer);
@@ -71,15 +101,16 @@ async fn smollm2_answers_a_crowd_as_it_answers_each_alone() {
     assert!(wrong > TOLERANCE, "{wrong}");
 }
 
-#[tokio::test]
-async fn smollm2_characters_of_several_tokens_arrive_whole() {
-    let (_server, client) = start();
+async fn characters_of_several_tokens_arrive_whole(backend: Backend) {
+    let (_server, client) = start(backend);
     for message in [
         "Repeat: 😀 中文字符 🇪🇺",
         "Say hello in Chinese, with emoji 🎉🎊",
     ] {
         let mut body = chat(message);
         body["max_tokens"] = json!(60);
+        // With a part of the prompt computed before, sums may be rounded otherwise: both are to be the same answer.
+        body["cache_prompt"] = json!(false);
         let (_, answer) = client.post(CHAT, &body).await;
         let stream = client.stream(CHAT, &body).await;
         assert_eq!(stream.text(), text(&answer));
@@ -97,9 +128,8 @@ async fn smollm2_characters_of_several_tokens_arrive_whole() {
     }
 }
 
-#[tokio::test]
-async fn smollm2_users_cannot_write_control_tokens() {
-    let (_server, client) = start();
+async fn users_cannot_write_control_tokens(backend: Backend) {
+    let (_server, client) = start(backend);
     // Without control tokens in it, the template written by hand is the chat.
     let harmless = "Hi. Say no.";
     assert_eq!(
@@ -125,12 +155,12 @@ const QUESTIONS: [&str; 8] = [
 ];
 
 /// The context bounds answers without `max_tokens`.
-fn start() -> (Server, Client) {
+fn start(backend: Backend) -> (Server, Client) {
     let config = format!(
         "[engine]\nthreads = 1\ncontext_length = 320\n[[models]]\npath = {:?}\naliases = ['mistral']\n",
-        smollm2()
+        backend.smollm2()
     );
-    let options = ServerOptions::new(&["tenon_plugin_llama_cpp"]);
+    let options = ServerOptions::new(&[backend.library()]);
     let mut server = options.config(&config).start();
     let client = server.client();
     (server, client)

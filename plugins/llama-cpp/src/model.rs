@@ -268,7 +268,10 @@ impl Weights {
     fn ends_of_generation(&self) -> Vec<u32> {
         let vocab = self.0.vocab();
         let ends = vocab.tokens().filter(|&token| vocab.is_eog(token));
-        ends.map(|token| token.0.unsigned_abs()).collect()
+        let mut ends: Vec<_> = ends.collect();
+        // What the file calls so comes first.
+        ends.sort_by_key(|&token| token != vocab.eos());
+        ends.iter().map(|token| token.0.unsigned_abs()).collect()
     }
 
     /// The level's name, or llama.cpp's words for a file type that is no level.

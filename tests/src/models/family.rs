@@ -41,6 +41,8 @@ pub enum Role {
         heads: usize,
     },
     Norm,
+    /// Of a norm whose output counts little.
+    FaintNorm,
     Bias,
 }
 
@@ -265,22 +267,32 @@ impl Family {
             weight("mlp.up_proj", "ffn_up", vec![ffn, hidden], Role::Matrix),
             weight("mlp.down_proj", "ffn_down", vec![hidden, ffn], Role::Matrix),
         ];
-        let norms: &[(&str, &str)] = match self.is_gemma() {
+        let norms: &[(&str, &str, Role)] = match self.is_gemma() {
             true => &[
-                ("input_layernorm", "attn_norm"),
-                ("post_attention_layernorm", "post_attention_norm"),
-                ("pre_feedforward_layernorm", "ffn_norm"),
-                ("post_feedforward_layernorm", "post_ffw_norm"),
+                ("input_layernorm", "attn_norm", Role::Norm),
+                (
+                    "post_attention_layernorm",
+                    "post_attention_norm",
+                    Role::Norm,
+                ),
+                ("pre_feedforward_layernorm", "ffn_norm", Role::Norm),
+                // llama.cpp's GELU rounds to 16 bits on CPUs. Where what the MLPs add counts as much as the rest, that alone
+                // moves logits by some thousandths.
+                (
+                    "post_feedforward_layernorm",
+                    "post_ffw_norm",
+                    Role::FaintNorm,
+                ),
             ],
             false => &[
-                ("input_layernorm", "attn_norm"),
-                ("post_attention_layernorm", "ffn_norm"),
+                ("input_layernorm", "attn_norm", Role::Norm),
+                ("post_attention_layernorm", "ffn_norm", Role::Norm),
             ],
         };
         weights.extend(
             norms
                 .iter()
-                .map(|(hf, gguf)| weight(hf, gguf, vec![hidden], Role::Norm)),
+                .map(|&(hf, gguf, role)| weight(hf, gguf, vec![hidden], role)),
         );
         if self.has_head_norms() {
             weights.push(weight(

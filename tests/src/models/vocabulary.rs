@@ -252,10 +252,9 @@ struct Learned {
 fn learn(mut tokenizer: Tokenizer, trainer: BpeTrainerBuilder, size: usize) -> Learned {
     let trainer = trainer.vocab_size(size).show_progress(false).build();
     let texts = [TEXTS, LANGUAGES, CODE].concat();
+    let texts = texts.iter().map(|text| without_chat_tokens(text));
     let mut trainer = TrainerWrapper::BpeTrainer(trainer);
-    tokenizer
-        .train(&mut trainer, texts.iter())
-        .expect("a model");
+    tokenizer.train(&mut trainer, texts).expect("a model");
     let model = serde_json::to_value(tokenizer.get_model()).expect("JSON");
     let pairs: Vec<(String, String)> =
         serde_json::from_value(model["merges"].clone()).expect("pairs");
@@ -268,4 +267,10 @@ fn learn(mut tokenizer: Tokenizer, trainer: BpeTrainerBuilder, size: usize) -> L
             .map(|(left, right)| format!("{left} {right}"))
             .collect(),
     }
+}
+
+/// Real vocabularies are not learned from them either. llama.cpp would make such a token of its parts, whatever it is asked.
+fn without_chat_tokens(text: &str) -> String {
+    let remove = |text: String, (token, _): &(&str, i32)| text.replace(token, "");
+    CHAT_TOKENS.iter().fold(text.to_owned(), remove)
 }

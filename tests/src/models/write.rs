@@ -20,7 +20,7 @@ pub fn gguf(model: &TestModel, path: &Path) -> Result<()> {
     for (weight, tensor) in weights(model)? {
         let tensor = as_gguf(model, &weight, tensor)?;
         let dtype = match (model.dtype, weight.role) {
-            (_, Role::Norm | Role::Bias) | (DType::F32, _) => GgmlDType::F32,
+            (_, Role::Norm | Role::FaintNorm | Role::Bias) | (DType::F32, _) => GgmlDType::F32,
             (DType::BF16, _) => GgmlDType::BF16,
             (dtype, _) => candle_core::bail!("no GGUF files of {dtype:?}"),
         };
@@ -86,6 +86,7 @@ fn weights(model: &TestModel) -> Result<Vec<(Weight, Tensor)>> {
         let offset = model.family.norm_offset();
         let (mean, spread) = match weight.role {
             Role::Norm => (1.0 - offset, 0.1),
+            Role::FaintNorm => (0.125 - offset, 0.0125),
             Role::Bias => (0.0, 0.5),
             Role::Embedding => (0.0, 0.5),
             // As wide as the input is long, so that numbers neither grow nor fade.
@@ -105,7 +106,7 @@ fn weights(model: &TestModel) -> Result<Vec<(Weight, Tensor)>> {
 fn as_gguf(model: &TestModel, weight: &Weight, tensor: Tensor) -> Result<Tensor> {
     match weight.role {
         Role::Rotated { heads } if model.family.interleaves_heads() => interleave(&tensor, heads),
-        Role::Norm => tensor + f64::from(model.family.norm_offset()),
+        Role::Norm | Role::FaintNorm => tensor + f64::from(model.family.norm_offset()),
         _ => Ok(tensor),
     }
 }
