@@ -113,9 +113,9 @@ impl Constraint {
         self.task.as_ref().is_some_and(|task| task.is_finished)
     }
 
-    /// Whether masks for drafts can be computed.
+    /// Whether masks for drafts may be computed.
     pub fn can_draft(&self) -> bool {
-        self.grammar.can_roll_back() && !self.is_slow
+        !self.is_slow
     }
 
     /// Begins to find out what may come next, and after each token of the draft.

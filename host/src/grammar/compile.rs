@@ -42,7 +42,6 @@ pub enum Grammar {
 pub struct CompiledGrammar {
     /// At the beginning, with its lexer as far as the first mask needs it. Locked while it is copied.
     prototype: Mutex<llguidance::Matcher>,
-    can_roll_back: bool,
     /// What it has in common with the model's other grammars.
     pub(super) shared: Arc<Shared>,
 }
@@ -84,13 +83,8 @@ impl Compiler {
             .source(grammar)
             .and_then(|source| self.factory.create_parser(source))
             .map_err(|error| invalid(&format!("{error:#}")))?;
-        let can_roll_back = parser.parser.grammar().lexer_spec().can_rollback();
         let prototype = Mutex::new(begin(parser)?);
-        Ok(CompiledGrammar {
-            prototype,
-            can_roll_back,
-            shared,
-        })
+        Ok(CompiledGrammar { prototype, shared })
     }
 
     fn source(&self, grammar: &Grammar) -> anyhow::Result<TopLevelGrammar> {
@@ -122,11 +116,8 @@ impl CompiledGrammar {
     pub fn matcher(&self) -> Matcher {
         let prototype = self.prototype.lock();
         let prototype = prototype.unwrap_or_else(PoisonError::into_inner);
-        Matcher::new(
-            prototype.deep_clone().into_cancellable(),
-            self.shared.mask_words,
-            self.can_roll_back,
-        )
+        let matcher = prototype.deep_clone().into_cancellable();
+        Matcher::new(matcher, self.shared.mask_words)
     }
 
     /// Words of a mask: `ceil(logits_width / 32)`.
@@ -147,11 +138,6 @@ impl CompiledGrammar {
     /// Counters of all grammars of the model.
     pub fn metrics(&self) -> &GrammarMetrics {
         &self.shared.metrics
-    }
-
-    /// Whether its matchers can compute the masks of drafts.
-    pub fn can_roll_back(&self) -> bool {
-        self.can_roll_back
     }
 }
 

@@ -9,22 +9,16 @@ use super::GrammarError;
 pub struct Matcher {
     inner: llguidance::Matcher,
     mask_words: usize,
-    can_roll_back: bool,
 }
 
 impl Matcher {
-    pub(super) fn new(inner: llguidance::Matcher, mask_words: usize, can_roll_back: bool) -> Self {
-        Self {
-            inner,
-            mask_words,
-            can_roll_back,
-        }
+    pub(super) fn new(inner: llguidance::Matcher, mask_words: usize) -> Self {
+        Self { inner, mask_words }
     }
 
     /// Takes the next token, which the mask allowed.
     pub fn consume(&mut self, token: u32) -> Result<(), GrammarError> {
-        let consumed = self.inner.consume_tokens(&[token]);
-        consumed.map_err(|error| failed(&error))
+        consume(&mut self.inner, token)
     }
 
     /// Takes the tokens that must come next, and puts them into `forced`.
@@ -52,39 +46,47 @@ impl Matcher {
     /// the grammar does not allow a draft, or ends with it.
     pub fn masks(&mut self, drafts: &[u32], masks: &mut Vec<u32>) -> Result<(), GrammarError> {
         masks.clear();
-        self.push_mask(masks)?;
-        let mut taken = 0;
-        let drafts = if self.can_roll_back { drafts } else { &[] };
+        push_mask(&mut self.inner, self.mask_words, masks)?;
+        // Tokens that llguidance takes back leave traces in later masks, so another one takes them.
+        let mut ahead = None;
         for &draft in drafts {
             let last = &masks[masks.len() - self.mask_words..];
             if last[draft as usize / 32] >> (draft % 32) & 1 == 0 {
                 break;
             }
-            self.consume(draft)?;
-            taken += 1;
-            if self.is_finished() {
+            let ahead = ahead.get_or_insert_with(|| self.inner.clone());
+            consume(ahead, draft)?;
+            if ahead.is_stopped() {
                 break;
             }
-            self.push_mask(masks)?;
+            push_mask(ahead, self.mask_words, masks)?;
         }
-        let rolled_back = self.inner.rollback(taken);
-        rolled_back.map_err(|error| failed(&error))
+        Ok(())
     }
 
     /// Stops whatever is being computed, from another thread.
     pub fn cancellation(&self) -> Option<CancellationHandle> {
         self.inner.cancellation_handle()
     }
+}
 
-    fn push_mask(&mut self, masks: &mut Vec<u32>) -> Result<(), GrammarError> {
-        let mask = self.inner.compute_mask().map_err(|error| failed(&error))?;
-        let mask = mask.as_slice();
-        let words = mask.len().min(self.mask_words);
-        let end = masks.len() + self.mask_words;
-        masks.extend_from_slice(&mask[..words]);
-        masks.resize(end, 0);
-        Ok(())
-    }
+fn consume(matcher: &mut llguidance::Matcher, token: u32) -> Result<(), GrammarError> {
+    let consumed = matcher.consume_tokens(&[token]);
+    consumed.map_err(|error| failed(&error))
+}
+
+fn push_mask(
+    matcher: &mut llguidance::Matcher,
+    mask_words: usize,
+    masks: &mut Vec<u32>,
+) -> Result<(), GrammarError> {
+    let mask = matcher.compute_mask().map_err(|error| failed(&error))?;
+    let mask = mask.as_slice();
+    let words = mask.len().min(mask_words);
+    let end = masks.len() + mask_words;
+    masks.extend_from_slice(&mask[..words]);
+    masks.resize(end, 0);
+    Ok(())
 }
 
 fn failed(error: &impl ToString) -> GrammarError {

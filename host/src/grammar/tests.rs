@@ -236,6 +236,33 @@ fn what_cannot_be_followed_is_refused_with_its_reason() {
 }
 
 #[test]
+fn drafts_leave_no_trace() {
+    let schema = json!({
+        "x-guidance": {"key_separator": ": ?"}, "type": "object",
+        "properties": {"a1": {"type": "boolean"}, "a3": {"enum": ["x"]}},
+    });
+    let compiled = Bytes::new().compile(&Grammar::JsonSchema(schema)).unwrap();
+    let masks_behind = |draft: &str| {
+        let (mut matcher, mut masks) = (compiled.matcher(), Vec::new());
+        for token in "{\"a".bytes() {
+            matcher.consume(token.into()).unwrap();
+        }
+        let draft: Vec<u32> = draft.bytes().map(u32::from).collect();
+        matcher.masks(&draft, &mut masks).unwrap();
+        assert_eq!(masks.len(), 9 * (1 + draft.len()));
+        for token in "3\":".bytes() {
+            matcher.consume(token.into()).unwrap();
+        }
+        matcher.masks(&[], &mut masks).unwrap();
+        masks
+    };
+    let expected = masks_behind("");
+    for draft in ["1", "1\":", "1\":t", "3\":\"x\""] {
+        assert_eq!(masks_behind(draft), expected, "{draft}");
+    }
+}
+
+#[test]
 fn lenient_schemas_lose_what_is_not_supported() {
     let schema = json!({"type": "array", "items": {"type": "null"}, "uniqueItems": true, "x-guidance": {"lenient": true}});
     check_fits(Grammar::JsonSchema(schema), &["[null,null]"], &["[1]"]);
