@@ -3,8 +3,9 @@ use tenon_plugin_api::{EncodeFlags, Vocabulary};
 use super::Encoder;
 
 /// Tokens that models are trained with to fill a gap between a prefix and a suffix: before the prefix, before the suffix,
-/// before what fills the gap. As model cards name them; llama.cpp (`src/llama-vocab.cpp`) knows the same ones.
-const KNOWN: [[&str; 3]; 7] = [
+/// before what fills the gap. Without a token for that (`""`) the suffix stands before the prefix, whose continuation it is.
+/// As model cards name them; llama.cpp (`src/llama-vocab.cpp`) knows most of them.
+const KNOWN: [[&str; 3]; 8] = [
     // Qwen Coder, CodeGemma
     ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
     // StarCoder, Granite Code
@@ -18,6 +19,8 @@ const KNOWN: [[&str; 3]; 7] = [
     ["▁<PRE>", "▁<SUF>", "▁<MID>"],
     // GLM
     ["<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"],
+    // Codestral
+    ["[PREFIX]", "[SUFFIX]", ""],
 ];
 
 /// The tokens of one model for filling a gap.
@@ -25,7 +28,8 @@ const KNOWN: [[&str; 3]; 7] = [
 pub struct GapTokens {
     prefix: u32,
     suffix: u32,
-    middle: u32,
+    /// None: the suffix comes first.
+    middle: Option<u32>,
 }
 
 impl GapTokens {
@@ -39,7 +43,10 @@ impl GapTokens {
             Some(Self {
                 prefix: id(prefix)?,
                 suffix: id(suffix)?,
-                middle: id(middle)?,
+                middle: match *middle {
+                    "" => None,
+                    middle => Some(id(middle)?),
+                },
             })
         })
     }
@@ -56,16 +63,14 @@ impl GapTokens {
         encoder: &E,
     ) -> Result<Vec<u32>, E::Error> {
         let special = encoder.encode("", EncodeFlags::ADD_SPECIAL)?;
-        let mut tokens: Vec<u32> = bos
-            .filter(|bos| special.contains(bos))
-            .into_iter()
-            .collect();
-        tokens.push(self.prefix);
-        tokens.extend(before);
-        tokens.push(self.suffix);
-        tokens.extend(encode_part(after, encoder)?);
-        tokens.push(self.middle);
-        Ok(tokens)
+        let bos = bos.filter(|bos| special.contains(bos));
+        let before = [&[self.prefix], before].concat();
+        let after = [vec![self.suffix], encode_part(after, encoder)?].concat();
+        let parts = match self.middle {
+            Some(middle) => [before, after, vec![middle]],
+            None => [after, before, Vec::new()],
+        };
+        Ok(bos.into_iter().chain(parts.concat()).collect())
     }
 }
 
@@ -105,6 +110,14 @@ mod tests {
         assert_eq!(tokens.unwrap(), [256, 258, 97, 259, 98, 99, 257]);
         let tokens = gap.prompt(&[97], "b", None, &tokenizer);
         assert_eq!(tokens.unwrap(), [258, 97, 259, 98, 257]);
+    }
+
+    #[test]
+    fn the_suffix_comes_first_where_nothing_stands_for_the_gap() {
+        let tokenizer = Bytes(ByteTokenizer::new(&["[PREFIX]", "[SUFFIX]"]));
+        let gap = GapTokens::find(&tokenizer.0.vocabulary().unwrap()).unwrap();
+        let tokens = gap.prompt(&[97], "bc", None, &tokenizer);
+        assert_eq!(tokens.unwrap(), [257, 98, 99, 256, 97]);
     }
 
     #[test]
