@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import OpenAI from "openai";
+import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
+import { z } from "zod";
 
 const client = new OpenAI({ baseURL: `${process.env.TENON}/v1`, apiKey: "EMPTY" });
 const chat = {
@@ -43,6 +45,39 @@ test("answers of a JSON schema", async () => {
   const response_format = { type: "json_schema", json_schema: { name: "city", strict: true, schema } };
   const answer = await client.chat.completions.parse({ ...chat, max_tokens: 40, response_format });
   assert.equal(typeof JSON.parse(answer.choices[0].message.content).name, "string");
+});
+
+test("answers and arguments that are parsed by zod", async () => {
+  const City = z.object({ name: z.string().max(20), isCapital: z.boolean() });
+  const body = { ...chat, max_tokens: 60 };
+  const answer = await client.chat.completions.parse({ ...body, response_format: zodResponseFormat(City, "city") });
+  const { parsed } = answer.choices[0].message;
+  assert.equal(typeof parsed.isCapital, "boolean");
+  const tools = [zodFunction({ name: "tell", parameters: City })];
+  const called = await client.chat.completions.parse({ ...body, tools, tool_choice: "required", parallel_tool_calls: false });
+  const [call] = called.choices[0].message.tool_calls;
+  assert.equal(called.choices[0].finish_reason, "tool_calls");
+  assert.equal(typeof call.function.parsed_arguments.isCapital, "boolean");
+});
+
+test("a call that has to be made, as a stream and run", async () => {
+  const parameters = { type: "object", properties: { on: { type: "boolean" } }, required: ["on"], additionalProperties: false };
+  const tool_choice = { type: "function", function: { name: "light" } };
+  const body = { ...chat, max_tokens: 60, tool_choice };
+  const stream = client.chat.completions.stream({ ...body, tools: [{ type: "function", function: { name: "light", parameters } }] });
+  let deltas = "";
+  stream.on("tool_calls.function.arguments.delta", (event) => (deltas += event.arguments_delta));
+  const choice = (await stream.finalChatCompletion()).choices[0];
+  assert.equal(choice.finish_reason, "stop");
+  assert.equal(deltas, choice.message.tool_calls[0].function.arguments);
+
+  const told = [];
+  const light = (argument) => void told.push(argument.on);
+  const runner = client.chat.completions.runTools({
+    ...body, tools: [{ type: "function", function: { name: "light", function: light, parse: JSON.parse, parameters } }],
+  });
+  await runner.done();
+  assert.deepEqual(told.map((on) => typeof on), ["boolean"]);
 });
 
 test("plain completions", async () => {

@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 import pydantic
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 
 SERVER = {"base_url": f"{sys.argv[1]}/v1", "api_key": "EMPTY"}
@@ -20,13 +20,28 @@ assert all("Paris" in answer.content for answer in chat.batch([MESSAGES, MESSAGE
 assert "Paris" in asyncio.run(chat.ainvoke(MESSAGES)).content
 
 
-
 class City(pydantic.BaseModel):
+    """Says which city it is."""
     name: str
 
 
-city = chat.with_structured_output(City, method="json_schema").invoke(MESSAGES)
-assert isinstance(city, City), city
+talkative = ChatOpenAI(model="SmolLM2", max_tokens=100, temperature=0, **SERVER)
+for method in ["json_schema", "function_calling"]:
+    city = talkative.with_structured_output(City, method=method).invoke(MESSAGES)
+    assert isinstance(city, City), (method, city)
+
+for choice in ["any", "City"]:
+    caller = talkative.bind_tools([City], tool_choice=choice, strict=True, parallel_tool_calls=False)
+    called = caller.invoke(MESSAGES)
+    (call,) = called.tool_calls
+    City(**call["args"])
+    chunks = list(caller.stream(MESSAGES))
+    merged = chunks[0]
+    for chunk in chunks[1:]:
+        merged += chunk
+    assert merged.tool_calls[0]["args"] == call["args"], merged
+result = ToolMessage("It is.", tool_call_id=call["id"])
+assert chat.bind_tools([City]).invoke([*MESSAGES, called, result]).type == "ai"
 
 text = OpenAI(model="SmolLM2", max_tokens=4, temperature=0, **SERVER).invoke("One, two, three,")
 assert text.strip(), text

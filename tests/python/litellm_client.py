@@ -1,6 +1,7 @@
 """litellm, as its users call an OpenAI-compatible server."""
 
 import asyncio
+import json
 import os
 import sys
 
@@ -25,6 +26,18 @@ chunks = litellm.completion(**SERVER, **CHAT, stream=True)
 streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
 assert streamed == answer.choices[0].message.content, streamed
 assert "Paris" in asyncio.run(litellm.acompletion(**SERVER, **CHAT)).choices[0].message.content
+
+parameters = {
+    "type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"], "additionalProperties": False,
+}
+tools = [{"type": "function", "function": {"name": "light", "parameters": parameters}}]
+call = CHAT | {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 60}
+called = litellm.completion(**SERVER, **call).choices[0]
+assert called.finish_reason == "tool_calls", called
+arguments = called.message.tool_calls[0].function.arguments
+assert json.loads(arguments).keys() == {"on"}, called
+rebuilt = litellm.stream_chunk_builder(list(litellm.completion(**SERVER, **call, stream=True)))
+assert rebuilt.choices[0].message.tool_calls[0].function.arguments == arguments, rebuilt
 
 text = litellm.text_completion(
     **SERVER | {"model": "text-completion-openai/SmolLM2"}, prompt="One, two, three,", max_tokens=4

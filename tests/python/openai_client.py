@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import Literal
 
 import openai
 import pydantic
@@ -54,6 +55,41 @@ def parsed():
     assert final.choices[0].message.parsed == city, final
 
 
+class Light(pydantic.BaseModel):
+    """Switches a light."""
+    room: Literal["kitchen", "hall"]
+    on: bool
+
+
+CALL = CHAT | {"tools": [openai.pydantic_function_tool(Light)], "max_tokens": 60, "parallel_tool_calls": False}
+NAMED = {"type": "function", "function": {"name": "Light"}}
+
+
+def tools():
+    """Calls that have to be made are parsed, whole and from a stream; then the answer to a result."""
+    for choice, reason in [("required", "tool_calls"), (NAMED, "stop")]:
+        answer = client.chat.completions.parse(**CALL, tool_choice=choice).choices[0]
+        (call,) = answer.message.tool_calls
+        assert isinstance(call.function.parsed_arguments, Light), answer
+        assert answer.finish_reason == reason, answer
+        with client.chat.completions.stream(**CALL, tool_choice=choice) as stream:
+            events = [event for event in stream if event.type.startswith("tool_calls.")]
+            final = stream.get_final_completion().choices[0]
+        (streamed,) = final.message.tool_calls
+        assert streamed.function.parsed_arguments == call.function.parsed_arguments, final
+        assert final.finish_reason == reason, final
+        *deltas, done = events
+        assert len(deltas) > 1 and all(event.type.endswith("arguments.delta") for event in deltas), events
+        assert "".join(event.arguments_delta for event in deltas) == done.arguments == streamed.function.arguments
+
+    # The message goes back as it came.
+    result = {"role": "tool", "tool_call_id": call.id, "content": "done"}
+    conversation = CHAT | {"messages": [*MESSAGES, answer.message, result]}
+    assert client.chat.completions.create(**conversation, tools=CALL["tools"]).choices[0].message.role == "assistant"
+    silent = client.chat.completions.create(**CALL, tool_choice="none").choices[0]
+    assert silent.message.tool_calls is None and silent.message.content, silent
+
+
 def several_with_log_probabilities():
     answer = client.chat.completions.create(**CHAT | {"temperature": 1}, n=2, logprobs=True, top_logprobs=2)
     assert [choice.index for choice in answer.choices] == [0, 1], answer
@@ -101,6 +137,8 @@ async def at_once():
     stream = await asynchronous.chat.completions.create(**CHAT, stream=True)
     texts.add("".join([chunk.choices[0].delta.content or "" async for chunk in stream]))
     assert all("Paris" in text for text in texts), texts
+    called = await asynchronous.chat.completions.parse(**CALL, tool_choice="required")
+    assert isinstance(called.choices[0].message.tool_calls[0].function.parsed_arguments, Light), called
 
 
 def strictly():
@@ -110,6 +148,11 @@ def strictly():
     streamed = scored | {"stream": True, "stream_options": {"include_usage": True}}
     for event in events(post(f"{BASE}/chat/completions", streamed)):
         check(ChatCompletionChunk, event)
+    for choice in ["required", NAMED]:
+        called = CALL | {"tool_choice": choice}
+        check(ChatCompletion, post(f"{BASE}/chat/completions", called))
+        for event in events(post(f"{BASE}/chat/completions", called | {"stream": True})):
+            check(ChatCompletionChunk, event)
     plain = {"model": "", "prompt": "One, two,", "max_tokens": 4, "logprobs": 2}
     check(Completion, post(f"{BASE}/completions", plain))
     check(CreateEmbeddingResponse, post(f"{BASE}/embeddings", {"model": "", "input": "Hi"}))
@@ -119,6 +162,7 @@ def strictly():
 
 chats()
 parsed()
+tools()
 several_with_log_probabilities()
 completions()
 embeddings()

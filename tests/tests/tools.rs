@@ -32,7 +32,7 @@ async fn an_answer_that_only_calls_has_no_content() {
     let (_server, client) = start("");
     let call = |city: &str| {
         format!(
-            "<tool_call>{{\"name\": \"weather\", \"arguments\": {{\"city\": \"{city}\"}}}}</tool_call>"
+            "<tool_call>\n{{\"name\": \"weather\", \"arguments\": {{\"city\": \"{city}\"}}}}\n</tool_call>"
         )
     };
     let written = format!("{}\n{}", call("A"), call("B"));
@@ -87,12 +87,12 @@ async fn every_format_that_is_configured_is_read() {
     for (format, written) in [
         (
             "hermes",
-            r#"<tool_call>{"name": "weather", "arguments": {"a": 1}}</tool_call>"#,
+            "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"a\": 1}}\n</tool_call>",
         ),
         ("llama3", r#"{"name": "weather", "parameters": {"a": 1}}"#),
         (
             "mistral",
-            r#"[TOOL_CALLS] [{"name": "weather", "arguments": {"a": 1}}]"#,
+            r#"[TOOL_CALLS][{"name": "weather", "arguments": {"a": 1}}]"#,
         ),
         ("mistral_args", r#"[TOOL_CALLS]weather[ARGS]{"a": 1}"#),
         ("functionary", r#"<function=weather>{"a": 1}</function>"#),
@@ -118,12 +118,12 @@ async fn every_format_that_is_configured_is_read() {
 async fn a_call_that_is_cut_off_ends_with_length() {
     let (_server, client) = start("");
     let written =
-        "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}</tool_call>";
-    let body = ask(written, json!({"max_tokens": 55}));
+        "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}\n</tool_call>";
+    let body = ask(written, json!({"max_tokens": 56}));
     let (_, answer) = client.post(CHAT, &body).await;
     let choice = &answer["choices"][0];
     assert_eq!(choice["finish_reason"], "length");
-    let function = json!({"name": "weather", "arguments": &written[44..55]});
+    let function = json!({"name": "weather", "arguments": &written[45..56]});
     assert_eq!(choice["message"]["tool_calls"][0]["function"], function);
     assert_eq!(
         client.stream(CHAT, &body).await.finish_reason(),
@@ -139,7 +139,6 @@ async fn without_tools_nothing_is_a_call() {
         json!({"tools": null}),
         json!({"tools": []}),
         json!({"tool_choice": "none"}),
-        json!({"tools": [{"type": "function", "function": {"name": "other"}}]}),
     ] {
         let (_, answer) = client.post(CHAT, &ask(written, fields)).await;
         let message = json!({"role": "assistant", "content": written, "refusal": null});
@@ -212,7 +211,7 @@ async fn a_template_of_ones_own_shows_tools_and_opens_thoughts() {
         .start();
     let client = server.client();
     // Echo goes on at the place where it is: behind the seven bytes of the tag.
-    let written = "<think>Hm.</think>Fine. <tool_call>{\"name\": \"weather\"}</tool_call>";
+    let written = "<think>Hm.</think>Fine. <tool_call>\n{\"name\": \"weather\", \"arguments\": {}}\n</tool_call>";
     let (_, answer) = client
         .post(CHAT, &ask(written, json!({"enable_thinking": true})))
         .await;

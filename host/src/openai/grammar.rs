@@ -40,17 +40,24 @@ pub enum GrammarValue {
 
 /// OpenAI's way to say what the answer must look like. Not together with `grammar`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum ResponseFormat {
+pub struct ResponseFormat {
+    /// What kind of answer.
+    #[serde(rename = "type")]
+    pub kind: ResponseKind,
+    /// The schema and its name; for `json_schema` only.
+    pub json_schema: Option<JsonSchemaFormat>,
+}
+
+/// Kinds of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseKind {
     /// Any text.
     Text,
     /// Any JSON object.
     JsonObject,
     /// JSON that a schema validates.
-    JsonSchema {
-        /// The schema and its name.
-        json_schema: JsonSchemaFormat,
-    },
+    JsonSchema,
 }
 
 /// A JSON Schema and its name.

@@ -26,7 +26,9 @@ pub use embedding::{
     EncodingFormat,
 };
 pub use error::{ErrorBody, ErrorEnvelope};
-pub use grammar::{GrammarKind, GrammarRequest, GrammarValue, JsonSchemaFormat, ResponseFormat};
+pub use grammar::{
+    GrammarKind, GrammarRequest, GrammarValue, JsonSchemaFormat, ResponseFormat, ResponseKind,
+};
 pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob, TopLogprobs};
 pub use model::{ModelEmbeddings, ModelList, ModelObject, ModelSampling};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};

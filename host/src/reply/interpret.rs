@@ -81,8 +81,8 @@ impl Interpreter {
         self.calls.as_ref().is_some_and(CallParser::is_done)
     }
 
-    /// Whether there are calls, and all of them are complete.
-    pub fn has_called(&self) -> bool {
-        self.calls.as_ref().is_some_and(CallParser::has_called)
+    /// Whether calls, all of them complete, are why the answer ends.
+    pub fn ends_with_calls(&self) -> bool {
+        self.calls.as_ref().is_some_and(CallParser::ends_with_calls)
     }
 }

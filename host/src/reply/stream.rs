@@ -51,8 +51,8 @@ pub struct End {
     pub cached_tokens: u32,
     /// How many of them were thoughts. None if the model does not think.
     pub reasoning_tokens: Option<u32>,
-    /// Whether it calls tools, and all calls are complete.
-    pub has_called: bool,
+    /// Whether calls of tools, all of them complete, are why.
+    pub ends_with_calls: bool,
     /// The mean of their log-probabilities, if they were scored; 0 without any token.
     pub mean_logprob: f32,
 }
@@ -274,7 +274,7 @@ impl TextAssembler {
             completion_tokens: self.tokens,
             cached_tokens: self.cached_tokens,
             reasoning_tokens: thinks.then_some(self.reasoning_tokens),
-            has_called: self.interpreter.has_called(),
+            ends_with_calls: self.interpreter.ends_with_calls(),
             mean_logprob: self.logprob_sum / self.tokens.max(1) as f32,
         }));
     }
@@ -313,7 +313,7 @@ mod tests {
             completion_tokens,
             cached_tokens: 0,
             reasoning_tokens: None,
-            has_called: false,
+            ends_with_calls: false,
             mean_logprob: 0.0,
         })
     }

@@ -328,7 +328,7 @@ impl Head {
 pub fn finish_reason(end: &End) -> openai::FinishReason {
     match end.reason {
         FinishReason::Length => openai::FinishReason::Length,
-        FinishReason::Stop if end.has_called => openai::FinishReason::ToolCalls,
+        FinishReason::Stop if end.ends_with_calls => openai::FinishReason::ToolCalls,
         FinishReason::Stop => openai::FinishReason::Stop,
     }
 }
@@ -351,7 +351,7 @@ mod tests {
             completion_tokens: 3,
             cached_tokens: 1,
             reasoning_tokens: None,
-            has_called: false,
+            ends_with_calls: false,
             mean_logprob,
         };
         (piece, end)

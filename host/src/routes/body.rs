@@ -103,6 +103,7 @@ fn wrong_value(path: &str, error: &str) -> String {
         other => other,
     };
     let found = found.trim_end_matches(", ");
+    let found = found.strip_prefix("unknown variant ").unwrap_or(found);
     match found.split_once(": ").map_or(found, |(_, found)| found) {
         "" => format!("'{path}' must be {expected}"),
         "map" => format!("'{path}' must be {expected}, not an object"),
@@ -116,7 +117,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::openai::{CompletionRequest, GenerationParameters};
+    use crate::openai::{CompletionRequest, GenerationParameters, ResponseFormat};
 
     #[track_caller]
     fn check<T: DeserializeOwned>(fields: Value, expected: &str) {
@@ -159,5 +160,13 @@ mod tests {
             check::<GenerationParameters>(fields, expected);
         }
         check::<CompletionRequest>(json!({}), "'prompt' is missing");
+        check::<ResponseFormat>(
+            json!({"type": "xml"}),
+            "'type' must be one of `text`, `json_object`, `json_schema`, not `xml`",
+        );
+        check::<ResponseFormat>(
+            json!({"type": "json_schema", "json_schema": {"strict": "yes"}}),
+            "'json_schema.strict' must be a boolean, not string \"yes\"",
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     model::LoadedModel,
     openai::{
         GenerationParameters, GrammarKind, GrammarRequest, GrammarValue, JsonSchemaFormat,
-        ResponseFormat,
+        ResponseFormat, ResponseKind,
     },
 };
 
@@ -29,27 +29,28 @@ impl WantedGrammar {
                 "'grammar' and 'response_format' exclude each other: send one of them",
             )),
             (Some(request), None) => Ok(wanted(grammar(request)?, "grammar")),
-            (None, None | Some(ResponseFormat::Text)) => Ok(None),
-            (None, Some(ResponseFormat::JsonObject)) => Ok(wanted(any_object(), "response_format")),
-            (None, Some(ResponseFormat::JsonSchema { json_schema })) => {
-                Ok(wanted(schema(json_schema), "response_format"))
+            (None, Some(format)) => {
+                Ok(answer(format)?.and_then(|grammar| wanted(grammar, "response_format")))
             }
+            (None, None) => Ok(None),
         }
     }
 
     /// Its compiled form.
     pub async fn compile(self, model: &LoadedModel) -> Result<Arc<CompiledGrammar>, ApiError> {
-        let compiled = model.grammars.compile(self.grammar).await;
-        compiled.map_err(|error| refused(self.param, &error))
+        let compiled = model.grammars.compile(self.grammar.clone()).await;
+        compiled.map_err(|error| self.refused(&error))
     }
-}
 
-fn refused(param: &str, error: &GrammarError) -> ApiError {
-    match error {
-        GrammarError::Busy => ApiError::try_later("grammar_busy", error.to_string()),
-        _ => {
-            let message = format!("'{param}' cannot be used: {error}");
-            ApiError::invalid_parameter(param, message)
+    /// What the client is told if it cannot be compiled.
+    pub fn refused(&self, error: &GrammarError) -> ApiError {
+        let param = self.param;
+        match error {
+            GrammarError::Busy => ApiError::try_later("grammar_busy", error.to_string()),
+            _ => {
+                let message = format!("'{param}' cannot be used: {error}");
+                ApiError::invalid_parameter(param, message)
+            }
         }
     }
 }
@@ -80,6 +81,20 @@ fn grammar(request: &GrammarRequest) -> Result<Grammar, ApiError> {
 
 fn wrong(why: &str) -> ApiError {
     ApiError::invalid_parameter("grammar.value", format!("'grammar.value' {why}"))
+}
+
+/// What a `response_format` asks for. None: any text.
+fn answer(format: &ResponseFormat) -> Result<Option<Grammar>, ApiError> {
+    match (format.kind, &format.json_schema) {
+        (ResponseKind::Text, _) => Ok(None),
+        (ResponseKind::JsonObject, _) => Ok(Some(any_object())),
+        (ResponseKind::JsonSchema, Some(format)) => Ok(Some(schema(format))),
+        (ResponseKind::JsonSchema, None) => {
+            let param = "response_format.json_schema";
+            let message = format!("'{param}' is missing");
+            Err(ApiError::invalid_parameter(param, message))
+        }
+    }
 }
 
 fn schema(format: &JsonSchemaFormat) -> Grammar {
@@ -149,10 +164,12 @@ mod tests {
             json!({"grammar": {"type": "regex", "value": "a"}, "response_format": {"type": "text"}}),
             json!({"grammar": {"type": "regex", "value": {}}}),
             json!({"grammar": {"type": "json_schema", "value": "{"}}),
+            json!({"response_format": {"type": "json_schema"}}),
         ] {
             let error = wanted(fields.clone()).unwrap_err().into_envelope().error;
+            let param = error.param.unwrap();
             assert!(
-                error.message.contains("'grammar"),
+                error.message.contains(&format!("'{param}'")),
                 "{fields}: {}",
                 error.message
             );

@@ -138,7 +138,7 @@ mod tests {
             completion_tokens: 3,
             cached_tokens: 1,
             reasoning_tokens: None,
-            has_called: false,
+            ends_with_calls: false,
             mean_logprob: 0.0,
         }))
     }

@@ -13,7 +13,7 @@ use crate::{
     },
     prompt::Dialect,
     reply::{CallPiece, Thoughts},
-    tools::{self, CallRules, CallSyntax},
+    tools::{self, CallRules, CallSyntax, Demand},
 };
 
 /// Longest name of a function.
@@ -36,6 +36,16 @@ enum Mode {
     Required,
     /// This tool, once.
     Named(String),
+}
+
+impl Mode {
+    fn demand(&self) -> Demand {
+        match self {
+            Self::Auto => Demand::Nothing,
+            Self::Required => Demand::Any,
+            Self::Named(_) => Demand::Named,
+        }
+    }
 }
 
 impl Calling {
@@ -67,6 +77,7 @@ impl Calling {
             format: dialect.tool_format,
             names: names.collect::<Arc<[_]>>(),
             is_parallel: self.is_parallel && dialect.has_parallel_calls,
+            demand: self.mode.demand(),
         }
     }
 
@@ -92,20 +103,10 @@ impl Calling {
         }
     }
 
-    /// The grammar, if it can be followed.
-    async fn checked(
-        &self,
-        model: &LoadedModel,
-        grammar: Grammar,
-    ) -> Result<WantedGrammar, ApiError> {
-        let wanted = WantedGrammar {
-            grammar,
-            param: "tools",
-        };
-        match wanted.clone().compile(model).await {
-            Ok(_) => Ok(wanted),
-            Err(error) => Err(self.culprit(model).await.unwrap_or(error)),
-        }
+    /// Whether an answer without any call is as good, and no function asks to have its schema followed exactly.
+    fn is_free(&self) -> bool {
+        let is_strict = |tool: &Tool| tool.function.strict == Some(true);
+        self.mode == Mode::Auto && !self.tools.iter().any(is_strict)
     }
 
     /// The first tool whose schema cannot be followed.
@@ -123,23 +124,31 @@ impl Calling {
     }
 }
 
-/// What an answer must look like: as `wanted`, or, where it has to call, calls that fit the schemas of their functions.
-/// Thoughts may come first. Calls that the model may make or not are as it writes them.
+/// What an answer must look like: text or what is `wanted`, and calls that fit the schemas of their functions. Thoughts may come
+/// first. Where calls are left to the model and a schema cannot be followed, so is what they look like.
 pub async fn grammar(
     model: &LoadedModel,
     calling: Option<&Calling>,
     thoughts: Option<Thoughts>,
     wanted: Option<WantedGrammar>,
 ) -> Result<Option<WantedGrammar>, ApiError> {
-    match (calling.filter(|calling| calling.mode != Mode::Auto), wanted) {
-        (Some(calling), wanted) => {
-            let answer = wanted.map(schema_of_answers).transpose()?;
-            let rules = calling.rules(model.dialect()?, thoughts, answer);
-            let grammar = rules.grammar(|text| model.mark(text));
-            calling.checked(model, grammar).await.map(Some)
+    let Some(calling) = calling else {
+        return Ok(wanted.map(|wanted| behind(thoughts, wanted, model)));
+    };
+    let answer = wanted.map(schema_of_answers).transpose()?;
+    let is_free = calling.is_free() && answer.is_none();
+    let rules = calling.rules(model.dialect()?, thoughts, answer);
+    let wanted = WantedGrammar {
+        grammar: rules.grammar(|text| model.mark(text)),
+        param: "tools",
+    };
+    match model.grammars.compile(wanted.grammar.clone()).await {
+        Ok(_) => Ok(Some(wanted)),
+        Err(GrammarError::Invalid(_) | GrammarError::Timeout(_)) if is_free => Ok(None),
+        Err(error) => {
+            let culprit = calling.culprit(model).await;
+            Err(culprit.unwrap_or_else(|| wanted.refused(&error)))
         }
-        (None, Some(wanted)) => Ok(Some(behind(thoughts, wanted, model))),
-        (None, None) => Ok(None),
     }
 }
 
@@ -171,13 +180,19 @@ fn behind(thoughts: Option<Thoughts>, wanted: WantedGrammar, model: &LoadedModel
 }
 
 /// The schema of a function's arguments. What cannot be followed of it is left to the model, unless the function is strict.
+/// Models write JSON as they have read it most: with or without spaces behind `,` and `:`.
 fn schema(function: &Function) -> Value {
     let mut schema = function.parameters.clone().unwrap_or_else(no_parameters);
     schema.entry("type").or_insert_with(|| json!("object"));
-    if function.strict != Some(true) {
-        let options = schema.entry("x-guidance").or_insert_with(|| json!({}));
-        if let Some(options) = options.as_object_mut() {
-            options.entry("lenient").or_insert(json!(true));
+    let options = schema.entry("x-guidance").or_insert_with(|| json!({}));
+    if let Some(options) = options.as_object_mut() {
+        let lenient = function.strict != Some(true);
+        for (option, value) in [
+            ("lenient", json!(lenient)),
+            ("item_separator", json!(", ?")),
+            ("key_separator", json!(": ?")),
+        ] {
+            options.entry(option).or_insert(value);
         }
     }
     Value::Object(schema)
@@ -394,15 +409,15 @@ mod tests {
 
     #[test]
     fn schemas_are_of_objects_and_exact_only_where_that_is_asked_for() {
-        let schema = |function: Value| schema(&serde_json::from_value(function).unwrap());
-        let lenient = json!({"lenient": true});
-        let nothing = schema(json!({"name": "f"}));
-        let expected = json!({"type": "object", "properties": {}, "additionalProperties": false, "x-guidance": lenient});
-        assert_eq!(nothing, expected);
+        let schema = |function: Value| {
+            let mut schema = schema(&serde_json::from_value(function).unwrap());
+            let options = schema.as_object_mut().unwrap().remove("x-guidance");
+            (schema, options.unwrap()["lenient"] == true)
+        };
+        let nothing = json!({"type": "object", "properties": {}, "additionalProperties": false});
+        assert_eq!(schema(json!({"name": "f"})), (nothing, true));
         let function = json!({"name": "f", "parameters": {"required": ["a"]}, "strict": true});
-        assert_eq!(
-            schema(function),
-            json!({"required": ["a"], "type": "object"})
-        );
+        let expected = json!({"required": ["a"], "type": "object"});
+        assert_eq!(schema(function), (expected, false));
     }
 }

@@ -14,4 +14,4 @@ mod parser;
 
 pub use constraint::{CallRules, thoughts};
 pub use format::{Body, FORMATS, ToolFormat};
-pub use parser::{CallParser, CallSyntax, Part, begun};
+pub use parser::{CallParser, CallSyntax, Demand, Part, begun};

@@ -17,6 +17,19 @@ pub struct CallSyntax {
     pub names: Arc<[String]>,
     /// Whether the answer may have more than one call.
     pub is_parallel: bool,
+    /// What has to be called.
+    pub demand: Demand,
+}
+
+/// What an answer has to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// What the model likes.
+    Nothing,
+    /// At least one tool, and the answer is nothing but calls.
+    Any,
+    /// One certain tool, and the answer is nothing but this call.
+    Named,
 }
 
 /// A part of an answer that may call tools.
@@ -95,11 +108,17 @@ impl CallParser {
         std::mem::take(&mut self.parts)
     }
 
-    /// Takes the end. Returns what was held back.
+    /// Takes the end. Returns what was held back, unless it can only be a call that was cut off before it said what it calls.
     pub fn finish(&mut self) -> Vec<Part> {
         let held = std::mem::take(&mut self.held);
+        let calls = self.begun > 0 || self.syntax.demand != Demand::Nothing;
         match self.state {
-            State::Text if self.begun > 0 => self.send_text(held.trim_end()),
+            State::Opening(_) if calls => {}
+            State::Text if calls && !self.has_text => {
+                let mark = begun(&held, self.syntax.format.begin);
+                self.send_text(held[..held.len() - mark].trim_end());
+            }
+            State::Text if calls => self.send_text(held.trim_end()),
             State::Text | State::Opening(_) => self.send_text(&held),
             State::Arguments(_) | State::Tail | State::Between | State::Done => {}
         }
@@ -111,9 +130,10 @@ impl CallParser {
         matches!(self.state, State::Done)
     }
 
-    /// Whether there are calls, and all of them are complete.
-    pub fn has_called(&self) -> bool {
-        self.begun > 0 && self.begun == self.complete
+    /// Whether calls, all of them complete, are why the answer ends. As OpenAI has it, one that was told what to call ends
+    /// like any other.
+    pub fn ends_with_calls(&self) -> bool {
+        self.has_called() && self.syntax.demand != Demand::Named
     }
 
     fn advance(&mut self) -> Progress {
@@ -243,6 +263,10 @@ impl CallParser {
     fn drop_space(&mut self) {
         let space = self.held.len() - self.held.trim_start().len();
         self.held.drain(..space);
+    }
+
+    fn has_called(&self) -> bool {
+        self.begun > 0 && self.begun == self.complete
     }
 
     fn send_text(&mut self, text: &str) {

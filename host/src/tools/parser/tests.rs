@@ -2,11 +2,12 @@
 
 use super::*;
 
-fn parser(format: &str, is_parallel: bool) -> CallParser {
+fn parser(format: &str, is_parallel: bool, demand: Demand) -> CallParser {
     CallParser::new(CallSyntax {
         format: ToolFormat::named(format).unwrap(),
         names: ["f", "g"].map(str::to_owned).into(),
         is_parallel,
+        demand,
     })
 }
 
@@ -44,8 +45,7 @@ fn run<'a>(mut parser: CallParser, pieces: impl IntoIterator<Item = &'a str>) ->
 }
 
 #[track_caller]
-fn check_with(is_parallel: bool, format: &str, text: &str, expected: &str) {
-    let new = || parser(format, is_parallel);
+fn check_parser(new: impl Fn() -> CallParser, text: &str, expected: &str) {
     assert_eq!(run(new(), [text]), expected);
     let characters = text
         .char_indices()
@@ -62,7 +62,7 @@ fn check_with(is_parallel: bool, format: &str, text: &str, expected: &str) {
 
 #[track_caller]
 fn check(format: &str, text: &str, expected: &str) {
-    check_with(true, format, text, expected);
+    check_parser(|| parser(format, true, Demand::Nothing), text, expected);
 }
 
 #[test]
@@ -197,10 +197,81 @@ fn a_call_that_is_cut_off_is_not_complete() {
 }
 
 #[test]
+fn a_call_that_is_cut_off_within_its_head_is_none() {
+    for (format, call, more) in [
+        (
+            "hermes",
+            r#"<tool_call>{"name": "f", "arguments": {}}</tool_call>"#,
+            "\n<tool_call>\n{\"name\": \"",
+        ),
+        (
+            "llama3",
+            r#"{"name": "f", "parameters": {}}"#,
+            r#"; {"name": "g", "par"#,
+        ),
+        (
+            "mistral",
+            r#"[TOOL_CALLS][{"name": "f", "arguments": {}}"#,
+            r#", {"name": "g""#,
+        ),
+        (
+            "mistral_args",
+            "[TOOL_CALLS]f[ARGS]{}",
+            "[TOOL_CALLS]g[ARGS",
+        ),
+        ("functionary", "<function=f>{}</function>", "<function=g"),
+        (
+            "granite",
+            r#"<|tool_call|>[{"name": "f", "arguments": {}}"#,
+            r#", {"name": "g", "#,
+        ),
+    ] {
+        let cuts = more.char_indices().map(|(at, _)| &more[..at]);
+        for cut in cuts.chain([more]) {
+            check(format, &format!("{call}{cut}"), "⟨f: {}⟩");
+        }
+    }
+}
+
+#[test]
+fn where_there_must_be_a_call_the_beginning_of_its_head_is_no_text() {
+    for (format, head) in [
+        ("hermes", "<tool_call>\n{\"name\": \""),
+        ("llama3", r#"{"name": "f", "par"#),
+        ("functionary", "<function=f"),
+    ] {
+        for cut in 0..=head.len() {
+            for demand in [Demand::Any, Demand::Named] {
+                check_parser(|| parser(format, true, demand), &head[..cut], "");
+            }
+        }
+    }
+}
+
+#[test]
+fn text_behind_a_call_is_kept_to_its_end() {
+    let call = "<tool_call>{\"name\": \"f\"}</tool_call>";
+    check("hermes", &format!("{call} a <"), "⟨f: {}a <⟩");
+}
+
+#[test]
+fn a_call_that_was_asked_for_by_name_is_not_why_an_answer_ends() {
+    for (demand, expected) in [
+        (Demand::Nothing, true),
+        (Demand::Any, true),
+        (Demand::Named, false),
+    ] {
+        let mut parser = parser("hermes", true, demand);
+        parser.push("<tool_call>{\"name\": \"f\"}");
+        assert_eq!(parser.ends_with_calls(), expected);
+        assert!(parser.has_called());
+    }
+}
+
+#[test]
 fn the_first_call_is_the_last_one_where_only_one_is_allowed() {
-    check_with(
-        false,
-        "hermes",
+    check_parser(
+        || parser("hermes", false, Demand::Nothing),
         "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call><tool_call>{\"name\": \"g\"}",
         "⟨f: {}⟩",
     );
@@ -208,7 +279,7 @@ fn the_first_call_is_the_last_one_where_only_one_is_allowed() {
 
 #[test]
 fn ids_are_unique_and_arguments_come_as_they_are_written() {
-    let mut parser = parser("hermes", true);
+    let mut parser = parser("hermes", true, Demand::Nothing);
     let head = r#"<tool_call>{"name": "f", "arguments": "#;
     let id = |parts: &[Part]| match &parts[0] {
         Part::Begin { id, .. } => id.clone(),
