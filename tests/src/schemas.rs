@@ -51,7 +51,7 @@ const KEYWORDS: &[Keyword] = &[
     ("$ref", reference),
     (
         "items",
-        |at| json!({"type": "array", "items": small(at), "maxItems": 4}),
+        |at| json!({"type": "array", "items": small(at), "maxItems": 3 + at / 5}),
     ),
     (
         "prefixItems",
@@ -75,7 +75,7 @@ const KEYWORDS: &[Keyword] = &[
     ("required", |at| closed(at, at)),
     ("additionalProperties", |at| {
         json!({
-            "type": "object", "properties": properties(2), "required": ["key_0"],
+            "type": "object", "properties": properties(1 + at), "required": ["key_0"],
             "additionalProperties": if at < 2 { json!(false) } else { small(at) },
         })
     }),
@@ -206,7 +206,7 @@ fn choices(at: usize) -> Vec<Value> {
         json!({"type": "null"}),
     ];
     let from = at % all.len();
-    let len = 2 + at % 3;
+    let len = 2 + (at % 3 + at / all.len()) % 3;
     all.into_iter().cycle().skip(from).take(len).collect()
 }
 
@@ -330,5 +330,27 @@ fn value(random: &mut Rng, depth: usize) -> Value {
         5 => json!({"type": "array", "items": value(random, depth - 1), "maxItems": 3}),
         6 => json!({"oneOf": [{"type": "null"}, record(random, depth - 1)]}),
         _ => record(random, depth - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    #[test]
+    fn each_keyword_has_as_many_different_schemas() {
+        let mut schemas: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for Example { about, schema } in examples() {
+            schemas.entry(about).or_default().insert(schema.to_string());
+        }
+        let nested = schemas.remove("nested").map(|schemas| schemas.len());
+        assert_eq!(nested, Some(NESTED));
+        assert_eq!(schemas.len(), KEYWORDS.len());
+        for (keyword, schemas) in schemas {
+            assert_eq!(schemas.len(), EACH, "{keyword}");
+            assert!(schemas.iter().all(|schema| schema.contains(&keyword)));
+        }
     }
 }

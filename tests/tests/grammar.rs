@@ -163,6 +163,16 @@ async fn what_cannot_be_followed_is_a_400_with_the_reason() {
             "response_format.type",
             "json_object",
         ),
+        (
+            json!({"response_format": {"type": "json_schema"}}),
+            "response_format.json_schema",
+            "missing",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"strict": 1}}}),
+            "response_format.json_schema.strict",
+            "boolean",
+        ),
         (both, "grammar", "exclude each other"),
     ] {
         for stream in [false, true] {

@@ -1,10 +1,15 @@
 //! Every answer obeys its grammar, as other implementations of the same languages see it.
 
+use std::collections::BTreeSet;
+
 use futures_util::{StreamExt, stream};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use regex::Regex;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, Example, Server, ServerOptions, accepts_beginning, examples, text};
+use tenon_tests::{
+    Client, Example, Server, ServerOptions, accepts_beginning, chat, examples, text,
+};
 
 const PLAIN: &str = "/v1/completions";
 
@@ -76,13 +81,7 @@ async fn check(client: &Client, Example { about, schema }: &Example, seed: usize
 #[tokio::test]
 async fn answers_match_regular_expressions() {
     let (_server, client) = start();
-    let mut random = fastrand::Rng::with_seed(5);
-    let generated = (0..150).map(|_| random_regex(&mut random, 3));
-    let all: Vec<_> = REGEXES
-        .iter()
-        .map(ToString::to_string)
-        .chain(generated)
-        .collect();
+    let all = regexes();
     let checks = all.iter().map(|regex| check_regex(&client, regex));
     let finished: Vec<_> = stream::iter(checks).buffer_unordered(8).collect().await;
     let finished = finished.into_iter().filter(|finished| *finished).count();
@@ -91,6 +90,46 @@ async fn answers_match_regular_expressions() {
         "{finished} of {} finished",
         all.len()
     );
+}
+
+/// Echo says again what it is told where the grammar lets it: so no text that matches is ever in the grammar's way.
+#[tokio::test]
+async fn every_text_that_matches_is_allowed() {
+    let (_server, client) = start();
+    let mut random = SmallRng::seed_from_u64(9);
+    let mut cases = Vec::new();
+    for regex in regexes() {
+        // Some have anchors, of which that crate wants to know nothing.
+        let Ok(texts) = rand_regex::Regex::compile(&regex, 6) else {
+            continue;
+        };
+        let texts: BTreeSet<String> = (&mut random).sample_iter(&texts).take(3).collect();
+        cases.extend(texts.into_iter().map(|text| (regex.clone(), text)));
+    }
+    cases.retain(|(_, text)| !text.is_empty());
+    assert!(cases.len() > 300, "{}", cases.len());
+    let checks = cases.iter().map(async |(regex, text)| {
+        let body = chat(
+            text,
+            json!({"temperature": 0, "max_tokens": 2000, "grammar": {"type": "regex", "value": regex}}),
+        );
+        let (status, answer) = client.post("/v1/chat/completions", &body).await;
+        assert_eq!(status, StatusCode::OK, "{regex}: {answer}");
+        assert_eq!(tenon_tests::text(&answer), text, "{regex}");
+        assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+    });
+    stream::iter(checks)
+        .buffer_unordered(8)
+        .collect::<()>()
+        .await;
+}
+
+/// Some of all kinds, and some by chance.
+fn regexes() -> Vec<String> {
+    let mut random = fastrand::Rng::with_seed(5);
+    let generated = (0..150).map(|_| random_regex(&mut random, 3));
+    let chosen = REGEXES.iter().map(ToString::to_string);
+    chosen.chain(generated).collect()
 }
 
 const REGEXES: [&str; 16] = [
