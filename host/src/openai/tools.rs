@@ -32,7 +32,7 @@ pub struct Function {
     /// JSON Schema of its arguments, which are an object. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Map<String, Value>>,
-    /// Accepted; arguments always fit the schema.
+    /// Whether a schema with keywords that cannot be followed is refused. Default: false, they are ignored.
     #[serde(skip_serializing)]
     pub strict: Option<bool>,
 }
