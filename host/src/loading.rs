@@ -169,7 +169,7 @@ fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptio
             max_step,
             write_timeout: server.write_timeout,
         },
-        tune_threads: threads == Threads::Auto,
+        calibration: (threads == Threads::Auto).then(Arc::default),
     }
 }
 

@@ -9,7 +9,7 @@ use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, TokenKind, Vocabulary};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
-    engine::Engine,
+    engine::{End, Engine},
     grammar::Grammars,
     prompt::{
         ChatTemplate, ControlTokens, Dialect, Encoder, Ending, RenderRequest, RenderedChat,
@@ -29,7 +29,35 @@ pub struct ServedModel {
     /// Changes while the server runs; held for a clone only.
     state: RwLock<ModelState>,
     /// Held by whoever changes its level.
-    changing: Arc<tokio::sync::Mutex<()>>,
+    former: Arc<tokio::sync::Mutex<FormerModels>>,
+}
+
+/// The right to change the level of a model, and what it answered with before, as long as requests run on that.
+pub type RightToChange = OwnedMutexGuard<FormerModels>;
+
+/// Models that are about to end.
+#[derive(Default)]
+pub struct FormerModels(Vec<(End, u64)>);
+
+impl FormerModels {
+    /// One more, with the memory that it takes.
+    pub fn push(&mut self, end: End, bytes: u64) {
+        self.0.push((end, bytes));
+    }
+
+    /// Memory that they take.
+    pub fn bytes(&mut self) -> u64 {
+        self.0.retain(|(end, _)| !end.has_come());
+        self.0.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Waits until none is left.
+    pub async fn ended(&mut self) {
+        for (end, _) in &self.0 {
+            end.clone().wait().await;
+        }
+        self.0.clear();
+    }
 }
 
 /// Where a model is on its way to answering.
@@ -50,13 +78,13 @@ impl ServedModel {
             id,
             aliases,
             state: RwLock::new(ModelState::Loading),
-            changing: Arc::default(),
+            former: Arc::default(),
         }
     }
 
     /// The right to change its level, until it is dropped. None: somebody has it.
-    pub fn begin_change(&self) -> Option<OwnedMutexGuard<()>> {
-        self.changing.clone().try_lock_owned().ok()
+    pub fn begin_change(&self) -> Option<RightToChange> {
+        self.former.clone().try_lock_owned().ok()
     }
 
     /// Whether this is one of its names.

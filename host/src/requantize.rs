@@ -4,15 +4,20 @@
 //! one, whose engine ends with the last of them. Where the memory is too small for both, the model's configuration may allow
 //! to do it in place: requests are asked to come again while the old model finishes, is dropped, and the new one is loaded.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tenon_plugin_api::{Code, Error, levels};
-use tokio::{runtime::Handle, sync::OwnedMutexGuard};
+use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
 use tracing::{error, info};
 
 use crate::{
     app::App,
-    model::{LoadedModel, ModelState, ServedModel},
+    engine::End,
+    memory,
+    model::{LoadedModel, ModelState, RightToChange, ServedModel},
     plugin::ReportProgress,
     source::weight_warnings,
 };
@@ -24,7 +29,7 @@ pub struct Requantize {
     current: Arc<LoadedModel>,
     level: String,
     way: Way,
-    _change: OwnedMutexGuard<()>,
+    right: RightToChange,
 }
 
 /// What a change did.
@@ -71,104 +76,128 @@ pub enum RequantizeError {
     Failed(Error),
 }
 
+/// More than a model takes to end when its last request has.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 enum Way {
     /// It is at that level.
     Nothing,
-    Beside,
+    /// The model takes so much memory until its last request has ended; 0 where that does not matter.
+    Beside(u64),
     InPlace,
 }
 
 impl Requantize {
-    /// Finds out whether `current`, which is what `served` answers with, can go to the level `asked`. Blocks: the plugin may
-    /// have to look at the model's file.
+    /// Finds out whether `served`, which answers with `current`, can go to the level `asked`. `right` is that to change it.
+    /// Blocks: the plugin may have to look at the model's file.
     pub fn prepare(
-        app: &Arc<App>,
-        served: &Arc<ServedModel>,
+        app: Arc<App>,
+        served: Arc<ServedModel>,
+        mut right: RightToChange,
         current: Arc<LoadedModel>,
         asked: &str,
     ) -> Result<Self, RequantizeError> {
-        let change = served.begin_change();
-        let change = change.ok_or_else(|| RequantizeError::Busy(served.id.clone()))?;
         let info = current.engine.info();
         let level = levels::choose(asked, &info.requantize_levels);
         let level = level.map_err(RequantizeError::Level)?.to_owned();
         let way = match level == info.quantization {
             true => Way::Nothing,
-            false => way(&current, &level)?,
+            false => way(&current, &mut right, &level)?,
         };
         Ok(Self {
-            app: app.clone(),
-            served: served.clone(),
+            app,
+            served,
             level,
             way,
             current,
-            _change: change,
+            right,
         })
     }
 
     /// Does it. Blocks until the model answers at the new level, or as before. On a runtime's thread for blocking work.
     pub fn run(self, progress: ReportProgress) -> Result<Requantized, RequantizeError> {
-        let started = Instant::now();
-        let (id, metrics) = (self.served.id.clone(), self.app.metrics.clone());
-        let info = self.current.engine.info();
-        let (from, before) = (info.quantization.clone(), info.weight_bytes);
-        info!(model = id, from, to = self.level, "requantizing");
-        let changed = self.change(progress).map_err(RequantizeError::Failed);
+        let Self {
+            app,
+            served,
+            current,
+            level,
+            way,
+            mut right,
+        } = self;
+        let (id, started) = (&served.id, Instant::now());
+        let before = current.engine.info().clone();
+        info!(
+            model = id,
+            from = before.quantization,
+            to = level,
+            "requantizing"
+        );
+        let changed = match way {
+            Way::Nothing => Ok(current),
+            Way::Beside(bytes) => beside(&served, &current, &level, progress)
+                .inspect(|_| right.push(current.engine.end(), bytes)),
+            Way::InPlace => in_place(&served, current, &level, &mut right, progress),
+        };
         let took = started.elapsed();
-        metrics.requantized(&id, took, changed.is_ok());
-        let new =
-            changed.inspect_err(|error| error!(model = id, "requantizing failed: {error}"))?;
-        let info = new.engine.info();
-        if info.quantization != from {
-            metrics.left_level(&id, &from);
+        app.metrics.requantized(id, took, changed.is_ok());
+        let changed = changed.inspect_err(|why| error!(model = id, "requantizing failed: {why}"));
+        let info = changed
+            .map_err(RequantizeError::Failed)?
+            .engine
+            .info()
+            .clone();
+        if info.quantization != before.quantization {
+            app.metrics.left_level(id, &before.quantization);
         }
-        metrics.loaded(&id, info);
+        app.metrics.loaded(id, &info);
         info!(model = id, level = info.quantization, "requantized");
         Ok(Requantized {
-            from,
-            to: info.quantization.clone(),
-            weight_bytes: (before, info.weight_bytes),
+            weight_bytes: (before.weight_bytes, info.weight_bytes),
             seconds: took.as_secs_f64(),
-            warnings: weight_warnings(info),
+            warnings: weight_warnings(&info),
+            from: before.quantization,
+            to: info.quantization,
         })
-    }
-
-    fn change(self, progress: ReportProgress) -> Result<Arc<LoadedModel>, Error> {
-        match self.way {
-            Way::Nothing => Ok(self.current),
-            Way::Beside => {
-                let source = &self.current.source;
-                let new = source.beside(&self.current, &self.level, progress)?;
-                Ok(ready(&self.served, new))
-            }
-            Way::InPlace => in_place(&self.served, self.current, &self.level, progress),
-        }
     }
 }
 
-/// How the memory allows to do it.
-fn way(current: &LoadedModel, level: &str) -> Result<Way, RequantizeError> {
+/// How the memory allows to do it, of which the models before may still take some.
+fn way(
+    current: &LoadedModel,
+    right: &mut RightToChange,
+    level: &str,
+) -> Result<Way, RequantizeError> {
     let Some(limit) = current.source.memory_limit_bytes else {
-        return Ok(Way::Beside);
+        return Ok(Way::Beside(0));
     };
     let old = memory_bytes(current, current.level.as_deref())?;
     let new = memory_bytes(current, Some(level))?;
-    let too_much = |what, bytes, advice| RequantizeError::Memory {
+    if old + new <= limit && right.bytes() + old + new > limit {
+        // They are all there still only if requests run on them.
+        let _ = Handle::current().block_on(timeout(END_TIMEOUT, right.ended()));
+    }
+    let all = right.bytes() + old + new;
+    let (what, bytes, advice) = match current.source.in_place {
+        _ if all <= limit => return Ok(Way::Beside(old)),
+        true if new <= limit => return Ok(Way::InPlace),
+        true => ("the model's new level alone would", new, ""),
+        false if old + new <= limit => (
+            "the model, its new level and those before, on which requests still run,",
+            all,
+            ", or wait for those requests",
+        ),
+        false => (
+            "the model and its new level",
+            old + new,
+            ", or set requantize = \"in-place\"",
+        ),
+    };
+    Err(RequantizeError::Memory {
         what,
         bytes,
         limit,
         advice,
-    };
-    if old + new <= limit {
-        Ok(Way::Beside)
-    } else if !current.source.in_place {
-        let advice = ", or set requantize = \"in-place\"";
-        Err(too_much("the model and its new level", old + new, advice))
-    } else if new <= limit {
-        Ok(Way::InPlace)
-    } else {
-        Err(too_much("the model's new level alone would", new, ""))
-    }
+    })
 }
 
 /// What the model takes at a level; only its weights, where the backend gives no estimates.
@@ -185,10 +214,22 @@ fn memory_bytes(model: &LoadedModel, level: Option<&str>) -> Result<u64, Requant
     })
 }
 
+fn beside(
+    served: &ServedModel,
+    current: &LoadedModel,
+    level: &str,
+    progress: ReportProgress,
+) -> Result<Arc<LoadedModel>, Error> {
+    let new = current.source.beside(current, level, progress)?;
+    give_memory_back_after(current.engine.end());
+    Ok(ready(served, new))
+}
+
 fn in_place(
     served: &ServedModel,
     current: Arc<LoadedModel>,
     level: &str,
+    right: &mut RightToChange,
     progress: ReportProgress,
 ) -> Result<Arc<LoadedModel>, Error> {
     let (source, old_level) = (current.source.clone(), current.level.clone());
@@ -196,7 +237,9 @@ fn in_place(
     served.set_state(ModelState::Loading);
     drop(current);
     grammars.leave_engine();
-    Handle::current().block_on(end.wait());
+    right.push(end, 0);
+    Handle::current().block_on(right.ended());
+    memory::give_back();
     let error = match source.load(Some(level), Some(grammars.clone()), progress) {
         Ok(new) => return Ok(ready(served, new)),
         Err(error) => error,
@@ -212,6 +255,15 @@ fn in_place(
             Err(Error::new(error.code, why))
         }
     }
+}
+
+/// When the old engine has ended, which takes as long as its last request.
+fn give_memory_back_after(end: End) {
+    Handle::current().spawn(async move {
+        end.wait().await;
+        // The task cannot fail.
+        let _ = spawn_blocking(memory::give_back).await;
+    });
 }
 
 fn ready(served: &ServedModel, model: LoadedModel) -> Arc<LoadedModel> {

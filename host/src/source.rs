@@ -17,6 +17,7 @@ use crate::{
     grammar::{GrammarMetrics, GrammarThreads, Grammars},
     model::{ChatOptions, LoadedModel},
     plugin::{Backend, Model, ReportProgress},
+    priority::giving_way,
 };
 
 /// How a model is made.
@@ -76,7 +77,7 @@ impl Source {
             let Some(model) = current.get() else {
                 return backend.load(&args, progress);
             };
-            let new = model.requantize(&asked, progress);
+            let new = giving_way(|| model.requantize(&asked, progress));
             if matches!(&new, Err(error) if error.code == Code::PANICKED) {
                 // Its sessions go on, but the object itself is not to be called again.
                 current.clear();
@@ -171,7 +172,7 @@ pub fn weight_warnings(info: &ModelInfo) -> Vec<String> {
     }
     if info.fallback_tensors > 0 {
         warnings.push(format!(
-            "{} tensors are at another type than {level}, because their shape does not divide into its blocks",
+            "tensors at another type than {level}, because their shape does not divide into its blocks: {}",
             info.fallback_tensors
         ));
     }

@@ -98,7 +98,8 @@ pub trait Model: Send + Sync {
     fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>>;
 
     /// `[any thread]` A **new** model at another level, made from the original weights on disk, while this one goes on
-    /// serving. `level` is one of [`ModelInfo::requantize_levels`].
+    /// serving. `level` is one of [`ModelInfo::requantize_levels`]. The calling thread gives way to those that answer, and so do
+    /// threads that are started from it: do not keep them for the new model's sessions.
     ///
     /// # Errors
     /// `UNSUPPORTED` by default and for levels that the model does not have; `IO`, `NO_MEMORY`, `CANCELLED`.

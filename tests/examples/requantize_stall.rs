@@ -1,5 +1,6 @@
 //! What changing a model's level costs. How long a stream is held up at most, in its usual steps, while eight of them run and
 //! the level changes; and how long quantizing and writing SmolLM2 takes, in turns with llama-quantize where its path is given.
+//! One thread computes in each.
 //!
 //!     cargo run --release -p tenon-tests --example requantize_stall -- [ROUNDS] [LLAMA_QUANTIZE]
 
@@ -124,11 +125,12 @@ fn tenon_quantize() -> Command {
         .parent()
         .expect("a directory");
     let mut command = Command::new(&artifacts().tenon);
-    command
-        .arg("quantize")
-        .arg("--plugins")
-        .arg(plugins)
-        .args(["--backend", "llama-cpp"]);
+    command.arg("quantize").arg("--plugins").arg(plugins).args([
+        "--backend",
+        "llama-cpp",
+        "--threads",
+        "1",
+    ]);
     command
 }
 
@@ -136,10 +138,15 @@ fn tenon_quantize() -> Command {
 fn quantize(command: &mut Command) -> f64 {
     let directory = TempDir::new().expect("a temporary directory");
     let output = directory.path().join("quantized.gguf");
-    if !command.get_args().any(|argument| argument == "quantize") {
+    let is_ours = command.get_args().len() > 0;
+    if !is_ours {
         command.arg("--allow-requantize");
     }
     command.arg(smollm2()).arg(&output).arg(LEVEL);
+    if !is_ours {
+        // Its number of threads.
+        command.arg("1");
+    }
     let started = Instant::now();
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     assert!(status.expect("the program starts").success());

@@ -1,6 +1,9 @@
 //! The backends with real models, and how to load them into the test's own process, past server and engine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -56,6 +59,7 @@ impl Backend {
         let registry = Registry::load(&RegistryOptions {
             executable: artifacts().tenon.clone(),
             threads: 1,
+            cache: plugins.path().into(),
             ..RegistryOptions::new(vec![plugins.path().into()]).expect("options")
         });
         let args = LoadArgs {
@@ -70,7 +74,7 @@ impl Backend {
         let model = plugin.load(&args, Box::new(|_, _| true));
         LoadedModel {
             model: model.unwrap_or_else(|error| panic!("{self:?}: {error}")),
-            _plugins: plugins,
+            plugins: Arc::new(plugins),
         }
     }
 }
@@ -78,5 +82,16 @@ impl Backend {
 /// A model, as one plugin loads it.
 pub struct LoadedModel {
     pub model: Model,
-    _plugins: TempDir,
+    plugins: Arc<TempDir>,
+}
+
+impl LoadedModel {
+    /// The same at a quantization level.
+    pub fn at(&self, level: &str) -> Self {
+        let model = self.model.requantize(level, Box::new(|_, _| true));
+        Self {
+            model: model.unwrap_or_else(|error| panic!("{level}: {error}")),
+            plugins: self.plugins.clone(),
+        }
+    }
 }

@@ -4,8 +4,6 @@
 //! may get another text in a crowd than alone, and both are right. They can still be told from a wrong one: put through the
 //! model token by token, none of their tokens is less likely than the best by more than [`TOLERANCE`].
 
-use std::path::Path;
-
 use serde_json::json;
 use tenon::plugin::{Session, Tokenizer};
 use tenon_plugin_api::{Batch, Code, EncodeFlags, SessionArgs, Span, SpanOut, Vocabulary};
@@ -32,12 +30,11 @@ pub struct Judge {
 impl Judge {
     /// Loads SmolLM2 through a plugin, past server and engine.
     pub fn smollm2(backend: Backend) -> Self {
-        Self::of(backend, &backend.smollm2())
+        Self::of(backend.load(&backend.smollm2(), &json!({})))
     }
 
-    /// Loads any model that the backend reads, in the same way.
-    pub fn of(backend: Backend, path: &Path) -> Self {
-        let loaded = backend.load(path, &json!({}));
+    /// Any other model.
+    pub fn of(loaded: LoadedModel) -> Self {
         let model = &loaded.model;
         let args = SessionArgs {
             max_sequences: 1,
@@ -58,16 +55,37 @@ impl Judge {
 
     /// How far behind the best token the worst token of an answer was. The prompt is read as that of a plain completion.
     pub fn worst_gap(&mut self, prompt: &str, answer: &str) -> f32 {
+        let mut rest = answer.as_bytes();
+        self.worst_gap_of(prompt, |judge| {
+            let token = (!rest.is_empty()).then(|| judge.most_likely_beginning(rest))?;
+            rest = &rest[judge.vocabulary.bytes(token).len()..];
+            Some(token)
+        })
+    }
+
+    /// The same of an answer whose tokens are known, each by its bytes. Where a text may be cut in two almost equally likely
+    /// ways, what follows may be very unlikely after one of them.
+    pub fn worst_gap_of_tokens(&mut self, prompt: &str, answer: &[Vec<u8>]) -> f32 {
+        let mut rest = answer.iter();
+        self.worst_gap_of(prompt, |judge| {
+            let bytes = rest.next()?;
+            let mut tokens = 0..judge.vocabulary.len() as u32;
+            let token = tokens.find(|&token| judge.vocabulary.bytes(token) == bytes);
+            Some(token.unwrap_or_else(|| panic!("no token is {bytes:?}")))
+        })
+    }
+
+    /// `next` gives the tokens of the answer, one after the other.
+    fn worst_gap_of(&mut self, prompt: &str, mut next: impl FnMut(&Self) -> Option<u32>) -> f32 {
         let flags = EncodeFlags::PARSE_CONTROL | EncodeFlags::ADD_SPECIAL;
-        let mut next = self.tokenizer.encode(prompt, flags).expect("tokens");
-        let (mut position, mut rest, mut worst) = (0, answer.as_bytes(), 0.0_f32);
-        while !rest.is_empty() {
-            self.forward(position, &next);
-            position += next.len() as u32;
-            let token = self.most_likely_beginning(rest);
+        let mut tokens = self.tokenizer.encode(prompt, flags).expect("tokens");
+        let (mut position, mut worst) = (0, 0.0_f32);
+        loop {
+            self.forward(position, &tokens);
+            position += tokens.len() as u32;
+            let Some(token) = next(self) else { break };
             worst = worst.max(self.gap(token));
-            rest = &rest[self.vocabulary.bytes(token).len()..];
-            next = vec![token];
+            tokens = vec![token];
         }
         self.session.free(0);
         worst

@@ -134,7 +134,7 @@ fn engine(folder: &tempfile::TempDir) -> Engine {
             max_step: Some(Duration::from_millis(200)),
             write_timeout: Duration::from_secs(60),
         },
-        tune_threads: false,
+        calibration: None,
     };
     let metrics = EngineMetrics::register(&Metrics::new(), "echo").unwrap();
     Engine::start(options, loader, metrics).unwrap()

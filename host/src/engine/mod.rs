@@ -49,6 +49,7 @@ pub use event::{
 pub use metrics::EngineMetrics;
 use queue::Queue;
 use sequence::{MAX_EVENTS, Sequence};
+pub use threads::Calibration;
 use worker::Worker;
 
 /// Loads the model: at the start, and once more if the plugin panics or loses its device.
@@ -65,8 +66,8 @@ pub struct EngineOptions {
     pub max_queue: usize,
     /// How the steps are made.
     pub limits: EngineLimits,
-    /// Whether to find out how many of the session's threads, and which way of waiting, are the fastest.
-    pub tune_threads: bool,
+    /// To find out how many of the session's threads, and which way of waiting, are the fastest. None: they stay as they are.
+    pub calibration: Option<Arc<Calibration>>,
 }
 
 /// What one step may take, and one sequence of it.
@@ -109,6 +110,11 @@ struct Shared {
 pub struct End(watch::Receiver<()>);
 
 impl End {
+    /// Whether it has come.
+    pub fn has_come(&self) -> bool {
+        self.0.has_changed().is_err()
+    }
+
     /// Waits for it.
     pub async fn wait(mut self) {
         // Nothing is ever sent: the channel closes.
@@ -136,7 +142,7 @@ impl Engine {
             session_args: options.session,
             limits: options.limits,
             queue: queue.clone(),
-            tune_threads: options.tune_threads,
+            calibration: options.calibration,
             metrics,
             failure: failure.clone(),
             model: model.clone(),

@@ -11,8 +11,11 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::{
-    EngineLimits, EngineMetrics, Failure, Loader, Sequence, current::CurrentModel, queue::Queue,
-    step::Stepper, threads::Threads,
+    EngineLimits, EngineMetrics, Failure, Loader, Sequence,
+    current::CurrentModel,
+    queue::Queue,
+    step::Stepper,
+    threads::{Calibration, Threads},
 };
 use crate::plugin::{Embedder, Session, Tokenizer};
 
@@ -23,7 +26,7 @@ pub struct Worker {
     pub session_args: SessionArgs,
     pub limits: EngineLimits,
     pub queue: Queue,
-    pub tune_threads: bool,
+    pub calibration: Option<Arc<Calibration>>,
     pub metrics: EngineMetrics,
     pub failure: Arc<OnceLock<Error>>,
     pub model: CurrentModel,
@@ -127,8 +130,8 @@ impl Worker {
     fn threads(&self, session: &mut Session) -> Option<Threads> {
         let most = self.session_args.threads;
         self.metrics.set_threads(most, most);
-        let tune = self.tune_threads && most > 1;
-        tune.then(|| Threads::calibrate(session, most, &self.metrics))?
+        let calibration = self.calibration.as_ref().filter(|_| most > 1)?;
+        Threads::calibrate(session, most, calibration, &self.metrics)
     }
 
     fn recover(&mut self, reloads: u32, error: Error) -> Result<Stepper, Error> {

@@ -63,19 +63,29 @@ pub fn loaded<'a>(
     app: &'a App,
     name: Option<&str>,
 ) -> Result<(&'a Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
+    let served = served(app, name)?;
+    Ok((served, answering(served)?))
+}
+
+/// The model of this name, whether it answers or not.
+pub fn served<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Arc<ServedModel>, ApiError> {
     if app.is_draining() {
         return Err(ApiError::try_later(
             "draining",
             "the server is shutting down",
         ));
     }
-    let served = app.model(name).ok_or_else(|| {
+    app.model(name).ok_or_else(|| {
         let ids: Vec<&str> = app.models().iter().map(|model| model.id.as_str()).collect();
         ApiError::model_not_found(name.unwrap_or_default(), &ids)
-    })?;
+    })
+}
+
+/// What a model answers with now.
+pub fn answering(served: &ServedModel) -> Result<Arc<LoadedModel>, ApiError> {
     let id = &served.id;
     match served.state() {
-        ModelState::Ready(model) => Ok((served, model)),
+        ModelState::Ready(model) => Ok(model),
         ModelState::Loading => Err(ApiError::try_later(
             "model_loading",
             format!("the model '{id}' is still loading"),

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    answer::loaded,
+    answer::{answering, served},
     body::{Body, RequestBody},
     stream::{SseResult, done, event, sse},
 };
@@ -86,12 +86,16 @@ pub async fn requantize(
     Body(request): Body<RequantizeRequest>,
 ) -> Result<Response, ApiError> {
     let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
-    let (served, model) = loaded(&app, request.model.as_deref())?;
-    let (served, id) = (served.clone(), served.id.clone());
+    let served = served(&app, request.model.as_deref())?.clone();
+    let id = served.id.clone();
+    let right = served.begin_change();
+    let right = right.ok_or_else(|| RequantizeError::Busy(id.clone()))?;
+    // Not before that: it would be the model before a change that has just ended.
+    let current = answering(&served)?;
     let keep_alive = app.server.keep_alive_interval;
     let (sender, progress) = unbounded_channel();
     let tell = tell(sender, app.clone());
-    let prepare = move || Requantize::prepare(&app, &served, model, &request.ggml_type);
+    let prepare = move || Requantize::prepare(app, served, right, current, &request.ggml_type);
     let change = spawn_blocking(prepare).await.map_err(panicked)??;
     // From here on it goes on without the client.
     let change = spawn_blocking(move || change.run(tell));

@@ -83,6 +83,16 @@ pub struct DecoderModel {
     fallback_tensors: u32,
 }
 
+impl DecoderModel {
+    /// A new one at another level, made from the files.
+    ///
+    /// # Errors
+    /// Those of [`load`].
+    pub fn at(&self, level: &str, report: &Report) -> Result<Self> {
+        load(Arc::clone(&self.origin), Some(level), report)
+    }
+}
+
 /// Reads a model, and brings it to a level if one is asked for.
 ///
 /// # Errors
@@ -228,7 +238,9 @@ impl Model for DecoderModel {
     fn requantize(&self, level: &str, progress: &Progress) -> Result<Box<dyn Model>> {
         let message = format!("quantizing to {level}");
         let report = |fraction| progress.report(Some(fraction), &message);
-        let origin = Arc::clone(&self.origin);
-        Ok(Box::new(load(origin, Some(level), &report)?))
+        Ok(Box::new(self.at(level, &report)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,14 @@
 //! changes.
 
 use std::{
-    env,
+    env, iter,
     marker::PhantomData,
-    sync::{Mutex, Once, PoisonError},
+    panic::resume_unwind,
+    sync::{
+        Mutex, Once, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, ScopedJoinHandle},
 };
 
 use candle_core::utils::barrier_pool;
@@ -75,6 +80,32 @@ pub fn try_for_each<E: Send>(
     });
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.map_or(Ok(()), Err)
+}
+
+/// Like [`try_for_each`], but on threads that end with it and have the priority of the calling one. While the pool is busy,
+/// whoever computes answers waits for it.
+///
+/// # Errors
+/// As there.
+pub fn try_for_each_apart<E: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let items = iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
+        let mut items = items.take_while(|&item| item < count);
+        items.try_for_each(&work)
+    };
+    thread::scope(|scope| {
+        let others = 1..count.min(threads() as usize);
+        let others: Vec<_> = others.map(|_| scope.spawn(some)).collect();
+        let own = some();
+        let join = |result: Result<(), E>, other: ScopedJoinHandle<'_, _>| {
+            result.and(other.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        };
+        others.into_iter().fold(own, join)
+    })
 }
 
 /// Runs `work` for each row of a matrix with rows of `width`: `work(row, its numbers)`.

@@ -19,7 +19,7 @@ use crate::{
     level_file::{LevelFile, LevelFiles},
     log,
     options::Options,
-    quantize::{self, Report},
+    quantize::Report,
     session::LlamaSession,
     tokenizer::LlamaTokenizer,
 };
@@ -193,8 +193,7 @@ impl Model for GgufModel {
             ..self.args.clone()
         };
         let report = |fraction, message: &str| progress.report(fraction, message);
-        let model = quantize::giving_way(|| self.loader.load(&args, &report))?;
-        Ok(Box::new(model))
+        Ok(Box::new(self.loader.load(&args, &report)?))
     }
 }
 

@@ -25,9 +25,6 @@ use crate::{
 /// Takes how far it is and what it does; an error stops the work.
 pub type Report<'a> = &'a (dyn Fn(Option<f32>, &str) -> Result<()> + Sync);
 
-/// Quantizing gives way to the threads that compute answers: about a tenth of the time where these take all they can get.
-const NICE: i32 = 10;
-
 /// What quantizing would make.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -87,7 +84,6 @@ pub fn write(input: &Path, output: &Path, level: &str, threads: u32, report: Rep
     let message = format!("quantizing to {level}");
     let written = thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            give_way();
             let mut params = params(level)?;
             params.nthread = i32::try_from(threads).unwrap_or(i32::MAX);
             params.allow_requantize = true;
@@ -111,25 +107,6 @@ pub fn write(input: &Path, output: &Path, level: &str, threads: u32, report: Rep
     };
     written.unwrap_or_else(panicked)?;
     gguf::check_model(output)
-}
-
-/// Does long work beside running models on a thread that gives way to theirs.
-///
-/// # Errors
-/// Those of `work`.
-pub fn giving_way<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-    let worker = || {
-        give_way();
-        work()
-    };
-    let panicked = |_| Err(Error::new(Code::INTERNAL, "a working thread panicked"));
-    thread::scope(|scope| scope.spawn(worker).join().unwrap_or_else(panicked))
-}
-
-/// Lowers the priority of the calling thread and of those that it will start.
-fn give_way() {
-    // On Linux this is about the thread, not the process. Where it is not allowed, it is only rude not to.
-    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 fn params(level: &str) -> Result<sys::llama_model_quantize_params> {

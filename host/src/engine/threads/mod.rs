@@ -6,7 +6,10 @@
 mod calibration;
 mod tuner;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use tenon_plugin_api::{Batch, Code, Error, Span, SpanOut, ThreadPlan};
 use tracing::{info, warn};
@@ -25,6 +28,17 @@ pub struct Threads {
     metrics: EngineMetrics,
 }
 
+/// What was measured for a model's first engine. Those at other levels begin with the same: measuring would take long while
+/// the one before computes, and hold up its requests.
+#[derive(Default)]
+pub struct Calibration(OnceLock<Measured>);
+
+/// Seconds of each choice.
+struct Measured {
+    decode: Vec<Option<f64>>,
+    prefill: Vec<Option<f64>>,
+}
+
 /// Calibration of each kind ends after this time, or a little later: when its last step is done.
 const DECODE_LIMIT: Duration = Duration::from_millis(200);
 const PREFILL_LIMIT: Duration = Duration::from_millis(300);
@@ -32,11 +46,16 @@ const PREFILL_LIMIT: Duration = Duration::from_millis(300);
 const PREFILL_TOKENS: u32 = 16;
 
 impl Threads {
-    /// Measures what is best with up to `most` threads, on a session that nobody uses yet. None where the backend
-    /// has no choice.
-    pub fn calibrate(session: &mut Session, most: u32, metrics: &EngineMetrics) -> Option<Self> {
+    /// Begins with what is best with up to `most` threads; if that is not known, it is measured on the session, which nobody
+    /// uses yet. None where the backend has no choice.
+    pub fn calibrate(
+        session: &mut Session,
+        most: u32,
+        calibration: &Calibration,
+        metrics: &EngineMetrics,
+    ) -> Option<Self> {
         let choices = choices(most);
-        match Self::measured(session, &choices, metrics) {
+        match Self::calibrated(session, &choices, calibration, metrics) {
             Ok(threads) => Some(threads),
             Err(error) => {
                 if error.code != Code::UNSUPPORTED {
@@ -47,38 +66,30 @@ impl Threads {
         }
     }
 
-    fn measured(
+    fn calibrated(
         session: &mut Session,
         choices: &[Choice],
+        calibration: &Calibration,
         metrics: &EngineMetrics,
     ) -> Result<Self, Error> {
         let started = Instant::now();
-        // The first step would measure how the model comes into memory.
-        let first = choices[0];
-        session.set_threads(plan(first, first))?;
-        dummy_step(session, 1)?;
-        let decode = measure(choices, DECODE_LIMIT, |choice| {
-            session.set_threads(plan(choice, choice))?;
-            dummy_step(session, 1)
-        })?;
-        let tokens = session
-            .info()
-            .max_batch_tokens
-            .min(session.info().context_length);
-        let prefill = measure(choices, PREFILL_LIMIT, |choice| {
-            session.set_threads(plan(choice, choice))?;
-            dummy_step(session, tokens.min(PREFILL_TOKENS))
-        })?;
+        let measured = match calibration.0.get() {
+            Some(measured) => measured,
+            None => {
+                let measured = Measured::of(session, choices)?;
+                calibration.0.get_or_init(|| measured)
+            }
+        };
         let mut threads = Self {
-            decode: Tuner::new(choices, &decode),
-            prefill: Tuner::new(choices, &prefill),
+            decode: Tuner::new(choices, &measured.decode),
+            prefill: Tuner::new(choices, &measured.prefill),
             plan: ThreadPlan::default(),
             metrics: metrics.clone(),
         };
         threads.apply(session)?;
         threads.show();
         info!(
-            "decode runs on {}, prefill on {} (measured in {} ms)",
+            "decode runs on {}, prefill on {} (found out in {} ms)",
             describe(threads.decode.choice()),
             describe(threads.prefill.choice()),
             started.elapsed().as_millis()
@@ -118,6 +129,26 @@ impl Threads {
             self.plan = wanted;
         }
         Ok(())
+    }
+}
+
+impl Measured {
+    fn of(session: &mut Session, choices: &[Choice]) -> Result<Self, Error> {
+        // The first step would measure how the model comes into memory.
+        let first = choices[0];
+        session.set_threads(plan(first, first))?;
+        dummy_step(session, 1)?;
+        let decode = measure(choices, DECODE_LIMIT, |choice| {
+            session.set_threads(plan(choice, choice))?;
+            dummy_step(session, 1)
+        })?;
+        let info = *session.info();
+        let tokens = info.max_batch_tokens.min(info.context_length);
+        let prefill = measure(choices, PREFILL_LIMIT, |choice| {
+            session.set_threads(plan(choice, choice))?;
+            dummy_step(session, tokens.min(PREFILL_TOKENS))
+        })?;
+        Ok(Self { decode, prefill })
     }
 }
 

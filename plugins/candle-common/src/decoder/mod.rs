@@ -207,7 +207,8 @@ impl Decoder {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
-    fn matrices(&self) -> impl Iterator<Item = &Linear> {
+    /// Every matrix of weights.
+    pub fn matrices(&self) -> impl Iterator<Item = &Linear> {
         let blocks = self.blocks.iter().flat_map(Block::linears);
         blocks.chain([&self.embedding]).chain(&self.output)
     }

@@ -108,7 +108,7 @@ pub fn convert(matrix: QTensor, kind: GgmlDType) -> Result<QTensor> {
     let (rows, width) = dimensions(&matrix)?;
     let row_bytes = width / kind.block_size() * kind.type_size();
     let parts: Vec<_> = (0..rows.div_ceil(ROWS)).map(|_| Mutex::default()).collect();
-    pool::try_for_each(parts.len(), |part| {
+    pool::try_for_each_apart(parts.len(), |part| {
         let first = part * ROWS;
         let converted = convert_rows(&matrix, first, rows.min(first + ROWS), kind)?;
         *parts[part].lock().unwrap_or_else(PoisonError::into_inner) = converted;

@@ -1,0 +1,26 @@
+//! Long work beside running models.
+
+use std::{panic::resume_unwind, thread};
+
+use tenon_plugin_api::{Code, Error};
+
+/// About a tenth of the time, where those who answer take all they can get.
+const NICE: i32 = 10;
+
+/// Does it on a thread that gives way to those of running models, and so do the threads that it starts. Blocks meanwhile.
+///
+/// # Errors
+/// Those of `work`; `INTERNAL` where no thread can be started.
+pub fn giving_way<R: Send>(work: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
+    let work = || {
+        // On Linux this is about the thread, not the process. Where it is not allowed, it is only rude not to.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        work()
+    };
+    thread::scope(|scope| {
+        let name = "requantizing".to_owned();
+        let thread = thread::Builder::new().name(name).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| Error::new(Code::INTERNAL, error.to_string()))?;
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}

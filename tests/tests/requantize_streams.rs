@@ -1,0 +1,227 @@
+//! The level of a real model goes down and up again while streams run, on each backend: none fails, none is of two models,
+//! and the memory comes back.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tenon_tests::{
+    Backend, Client, Event, Events, Judge, PATIENCE, Server, ServerOptions, TOLERANCE,
+};
+
+const TOPICS: [&str; 8] = [
+    "sea", "moon", "king", "rain", "road", "tree", "city", "bird",
+];
+
+#[tokio::test]
+async fn smollm2_streams_are_of_one_model_with_llama_cpp() {
+    check(Backend::LlamaCpp, ["Q8_0", "Q4_K_M"]).await;
+}
+
+#[tokio::test]
+async fn smollm2_streams_are_of_one_model_with_candle() {
+    check(Backend::Candle, ["Q8_0", "Q4_K"]).await;
+}
+
+#[tokio::test]
+async fn smollm2_streams_are_of_one_model_with_candle_quantized() {
+    check(Backend::CandleQuantized, ["Q8_0", "Q4_K"]).await;
+}
+
+async fn check(backend: Backend, levels: [&str; 2]) {
+    let [high, low] = levels;
+    let cache = TempDir::new().unwrap();
+    let (server, client) = start(backend, cache.path(), high);
+    texts(&client).await;
+    let first = memory_bytes(server.pid());
+    let down = texts_during(&client, "Q4K", low).await;
+    let up = texts_during(&client, "q8_0", high).await;
+    texts(&client).await;
+    wait_for_memory(server.pid(), first).await;
+    drop(server);
+
+    let original = backend.load(&backend.smollm2(), &json!({}));
+    let [mut high, mut low] = levels.map(|level| Judge::of(original.at(level)));
+    check_texts(&down, &mut high, &mut low);
+    check_texts(&up, &mut low, &mut high);
+}
+
+/// Each is wholly of one model, and some are of the old one, though they ended when there was the new one.
+fn check_texts(texts: &[Text], old: &mut Judge, new: &mut Judge) {
+    let gap =
+        |judge: &mut Judge, text: &Text| judge.worst_gap_of_tokens(&text.prompt, &text.tokens);
+    let gaps: Vec<_> = texts
+        .iter()
+        .map(|text| (gap(old, text), gap(new, text)))
+        .collect();
+    assert!(
+        gaps.iter().all(|(old, new)| old.min(*new) <= TOLERANCE),
+        "{gaps:?}"
+    );
+    assert!(gaps.iter().any(|(_, new)| *new > TOLERANCE), "{gaps:?}");
+}
+
+fn start(backend: Backend, cache: &Path, level: &str) -> (Server, Client) {
+    let config = format!(
+        "[plugins]\ncache_directory = {cache:?}\n\
+         [engine]\nthreads = 1\ncontext_length = 512\nkv_tokens = 4096\n\
+         [[models]]\npath = {:?}\nquantize = '{level}'\n",
+        backend.smollm2()
+    );
+    let mut server = ServerOptions::new(&[backend.library()])
+        .config(&config)
+        .start();
+    let client = server.client();
+    (server, client)
+}
+
+/// A prompt and what is written for it, token by token.
+struct Text {
+    prompt: String,
+    tokens: Vec<Vec<u8>>,
+}
+
+/// A text that is being written.
+struct Story<'a> {
+    client: &'a Client,
+    stream: Events,
+    text: Text,
+}
+
+impl<'a> Story<'a> {
+    /// Begun when it is returned.
+    async fn begin(client: &'a Client, topic: &str) -> Self {
+        let prompt = format!("A long story about the {topic}:\n\nOnce upon a time");
+        let mut story = Self {
+            client,
+            stream: open(client, &prompt).await,
+            text: Text {
+                prompt,
+                tokens: Vec::new(),
+            },
+        };
+        while story.text.tokens.is_empty() && story.read().await {}
+        story
+    }
+
+    /// Reads on, and if it ends too early begins anew. Returns what was being written when `changed` became true.
+    async fn written_during(mut self, changed: &AtomicBool) -> Text {
+        loop {
+            while self.read().await {}
+            if changed.load(Ordering::Relaxed) {
+                return self.text;
+            }
+            self.stream = open(self.client, &self.text.prompt).await;
+            self.text.tokens.clear();
+        }
+    }
+
+    /// False at its end.
+    async fn read(&mut self) -> bool {
+        let event = self.stream.next().await;
+        if let Some(Event::Chunk(chunk)) = &event {
+            assert!(chunk.get("error").is_none(), "{chunk}");
+            let tokens = chunk["choices"][0]["logprobs"]["tokens"].as_array();
+            let tokens = tokens.into_iter().flatten();
+            self.text.tokens.extend(tokens.map(bytes));
+        }
+        event.is_some()
+    }
+}
+
+/// Those of a token: a text, or `bytes:\xe2\x80` for what is no whole character.
+fn bytes(token: &Value) -> Vec<u8> {
+    let token = token.as_str().expect("a token");
+    match token.strip_prefix("bytes:\\x") {
+        Some(bytes) => bytes
+            .split("\\x")
+            .map(|byte| u8::from_str_radix(byte, 16).expect("a byte"))
+            .collect(),
+        None => token.into(),
+    }
+}
+
+async fn open(client: &Client, prompt: &str) -> Events {
+    let request = json!({"prompt": prompt, "temperature": 0, "max_tokens": 64, "logprobs": 0});
+    client.open("/v1/completions", &request).await
+}
+
+/// Eight stories, whatever they are.
+async fn texts(client: &Client) {
+    let done = AtomicBool::new(true);
+    let write = async |topic| {
+        let story = Story::begin(client, topic).await;
+        story.written_during(&done).await
+    };
+    join_all(TOPICS.map(write)).await;
+}
+
+/// Prompts and texts of eight streams that run while the level changes, and end after that.
+async fn texts_during(client: &Client, level: &str, named: &str) -> Vec<Text> {
+    let stories = join_all(TOPICS.map(|topic| Story::begin(client, topic))).await;
+    let changed = AtomicBool::new(false);
+    let texts = stories
+        .into_iter()
+        .map(|story| story.written_during(&changed));
+    let change = async {
+        let (status, report) = client.post("/re_isq", &json!({"ggml_type": level})).await;
+        assert_eq!(
+            (status, &report["to"]),
+            (StatusCode::OK, &json!(named)),
+            "{report}"
+        );
+        changed.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(join_all(texts), change).0
+}
+
+/// Memory of its own, and what is in memory of the model's file.
+fn memory_bytes(pid: u32) -> u64 {
+    let kilobytes = |line: &str| line.split_whitespace().nth(1)?.parse::<u64>().ok();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let own = status
+        .lines()
+        .find(|line| line.starts_with("RssAnon:"))
+        .and_then(kilobytes);
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut mapped = 0;
+    let mut is_model = false;
+    for line in maps.lines() {
+        if line
+            .split(' ')
+            .next()
+            .is_some_and(|first| first.contains('-'))
+        {
+            is_model = is_model_file(line.trim_end_matches(" (deleted)"));
+        } else if is_model && line.starts_with("Rss:") {
+            mapped += kilobytes(line).unwrap();
+        }
+    }
+    (own.unwrap() + mapped) * 1024
+}
+
+fn is_model_file(path: &str) -> bool {
+    [".gguf", ".safetensors"]
+        .iter()
+        .any(|end| path.ends_with(end))
+}
+
+/// The engine before ends a moment after its last stream.
+async fn wait_for_memory(pid: u32, first: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = memory_bytes(pid);
+        if now <= first + first / 10 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{now} bytes, at first {first}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
