@@ -4,8 +4,9 @@
 //! - `decoder` computes a ragged batch: all sequences' tokens go through the `linear` layers together, and each
 //!   attends to its own keys and values in the `kv` pool.
 //! - `kernels` is what candle has no kernel for on CPUs; `pool` is the threads, which are candle's.
-//! - `session` and `model` are what a host sees.
+//! - `session` and `model` are what a host sees; `backend` is what the plugins do alike around them.
 
+pub mod backend;
 pub mod config;
 pub mod decoder;
 pub mod kernels;

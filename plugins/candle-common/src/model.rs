@@ -3,10 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use half::{bf16, f16};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use tenon_plugin_api::{
-    Error, Estimate, LoadArgs, Model, ModelInfo, Progress, Result, Session, SessionArgs, Tokenizer,
-    levels,
+    Error, Estimate, Model, ModelInfo, Progress, Result, Session, SessionArgs, Tokenizer, levels,
 };
 
 use crate::{
@@ -121,7 +120,8 @@ pub fn load(origin: Arc<Origin>, level: Option<&str>, report: &Report) -> Result
     })
 }
 
-/// Memory that a model takes. candle also keeps a copy of most weights of 4, 6 and 8 bits, sorted for products of many rows.
+/// Memory that a model takes. On CPUs without AVX-512 VNNI candle also keeps a copy of most weights of 4, 6 and 8 bits, sorted for
+/// products of many rows.
 ///
 /// # Errors
 /// Those of [`Files`] and [`Quantizer::new`].
@@ -148,26 +148,6 @@ pub fn estimate(
         compute_bytes: u64::from(session.max_batch_tokens) * activations * size_of::<f32>() as u64,
         ..Estimate::default()
     }])
-}
-
-/// The options of a model or of a plugin: a JSON object, `what` in errors.
-///
-/// # Errors
-/// `INVALID` for unknown keys and values, by name, with what is allowed.
-pub fn parse_options<T: DeserializeOwned>(json: &str, what: &str) -> Result<T> {
-    let json = if json.is_empty() { "{}" } else { json };
-    serde_json::from_str(json).map_err(|error| Error::invalid(format!("{what}: {error}")))
-}
-
-/// # Errors
-/// `INVALID` for other devices than the CPU.
-pub fn check_devices(args: &LoadArgs) -> Result<()> {
-    match args.devices.iter().find(|device| *device != "cpu") {
-        Some(device) => Err(Error::invalid(format!(
-            "there is no device {device:?}: choose from cpu"
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// For errors that name the file which they are about.

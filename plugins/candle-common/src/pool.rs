@@ -13,7 +13,6 @@ use std::{
 };
 
 use candle_core::utils::barrier_pool;
-use tenon_plugin_api::{Host, LogLevel};
 
 use crate::kernels::gemm::Target;
 
@@ -37,17 +36,6 @@ pub fn start(threads: u32) {
             }
         }
     });
-}
-
-/// Says in the log if a model asks for other threads than there are.
-pub fn note_threads(host: &Host, asked: u32) {
-    let threads = threads();
-    if asked != 0 && asked != threads {
-        let message = format!(
-            "{asked} threads are asked for, but candle has one pool of {threads} for all models of a plugin, made at the start"
-        );
-        host.log(LogLevel::WARN, "pool", &message);
-    }
 }
 
 /// How many threads there are, the calling one included.

@@ -2,13 +2,13 @@
 //!
 //! The model, its KV pool and its tokenizers are `tenon-candle-common`'s; here is what makes a backend of them.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use serde::Deserialize;
 use tenon_candle_common::{
+    backend::{self, Plugin, Wanted},
     config,
-    model::{self, Files, KvType, Origin},
-    pool,
+    model::{Files, KvType},
     weights::hf::{self, FloatType, HfDirectory},
 };
 use tenon_plugin_api::{
@@ -16,9 +16,9 @@ use tenon_plugin_api::{
     export_plugin,
 };
 
-struct Candle {
-    host: Host,
-}
+const ID: &str = "org.tenon.candle";
+
+struct Candle(Plugin);
 
 /// Of a model. Every key may be left out.
 #[derive(Default, Deserialize)]
@@ -31,26 +31,15 @@ struct Options {
     kv_type: KvType,
 }
 
-/// Of the plugin as a whole, which has none.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PluginOptions {}
-
 export_plugin!(Candle);
 
 impl Backend for Candle {
     fn descriptor() -> Descriptor {
-        Descriptor {
-            vendor: "Tenon".into(),
-            license: env!("CARGO_PKG_LICENSE").into(),
-            ..Descriptor::new("org.tenon.candle", "candle", env!("CARGO_PKG_VERSION"))
-        }
+        backend::descriptor(ID, "candle")
     }
 
     fn init(host: Host, options: &str) -> Result<Self> {
-        let PluginOptions {} = model::parse_options(options, "the options of org.tenon.candle")?;
-        pool::start(host.threads());
-        Ok(Self { host })
+        Plugin::init(host, ID, options).map(Self)
     }
 
     fn supports(&self, path: &Path) -> Support {
@@ -64,31 +53,17 @@ impl Backend for Candle {
     }
 
     fn estimate(&self, load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
-        let (origin, level) = origin(load)?;
-        model::estimate(&origin, level.as_deref(), session)
+        wanted(load)?.estimate(session)
     }
 
     fn load(&self, args: &LoadArgs, progress: &Progress) -> Result<Box<dyn Model>> {
-        pool::note_threads(&self.host, args.threads);
-        let (origin, level) = origin(args)?;
-        let message = format!("loading {}", args.path.display());
-        let report = |fraction| progress.report(Some(fraction), &message);
-        Ok(Box::new(model::load(
-            Arc::new(origin),
-            level.as_deref(),
-            &report,
-        )?))
+        self.0.load(args, wanted(args)?, progress)
     }
 }
 
-/// What to load, and the level to bring it to.
-fn origin(args: &LoadArgs) -> Result<(Origin, Option<String>)> {
-    let options: Options = model::parse_options(&args.options, "the model's options")?;
-    model::check_devices(args)?;
+fn wanted(args: &LoadArgs) -> Result<Wanted> {
+    let options: Options = backend::parse_options(&args.options, "the model's options")?;
     let (path, kind) = (args.path.clone(), options.dtype);
-    let origin = Origin {
-        open: Box::new(move || Ok(Box::new(HfDirectory::open(&path, kind)?) as Box<dyn Files>)),
-        kv_type: options.kv_type,
-    };
-    Ok((origin, args.quantize.clone().or(options.quantize)))
+    let open = move || Ok(Box::new(HfDirectory::open(&path, kind)?) as Box<dyn Files>);
+    Wanted::new(args, Box::new(open), options.kv_type, options.quantize)
 }
