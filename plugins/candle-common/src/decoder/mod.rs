@@ -5,7 +5,6 @@ mod block;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{CpuStorage, Device, Storage, Tensor};
 use tenon_plugin_api::{Code, Error, Interrupt, Result};
 
 use crate::{
@@ -15,7 +14,7 @@ use crate::{
     linear::Linear,
     matrix::Matrix,
     pool,
-    weights::{Loader, candle_error, type_name},
+    weights::{Loader, type_name},
 };
 use block::Block;
 
@@ -118,13 +117,13 @@ impl Decoder {
     /// The type that most weights have.
     pub fn main_type(&self) -> &'static str {
         let mut counts = Vec::<(&str, usize)>::new();
-        for weights in self
+        for part in self
             .blocks
             .iter()
             .flat_map(Block::linears)
-            .flat_map(Linear::weights)
+            .flat_map(Linear::parts)
         {
-            let (name, count) = (type_name(weights.dtype()), weights.shape().elem_count());
+            let (name, count) = (type_name(part.kind()), part.outputs() * part.inputs());
             match counts.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, sum)) => *sum += count,
                 None => counts.push((name, count)),
@@ -172,18 +171,10 @@ impl Decoder {
     }
 
     fn embed(&self, tokens: &[u32]) -> Result<Matrix> {
-        let [weights] = self.embedding.weights() else {
-            unreachable!("an embedding is made of one matrix");
-        };
-        let rows = Tensor::new(tokens, &Device::Cpu).and_then(|tokens| weights.embedding(&tokens));
-        let rows = rows.map_err(|error| candle_error("embedding tokens", &error))?;
-        let (storage, _) = rows.storage_and_layout();
-        let Storage::Cpu(CpuStorage::F32(rows)) = &*storage else {
-            unreachable!("embeddings on the CPU are floats");
-        };
+        let mut rows = self.embedding.rows(tokens)?;
         let scale = self.config.embedding_scale;
-        let scaled = rows.iter().map(|x| x * scale).collect();
-        Ok(Matrix::new(scaled, self.config.hidden))
+        rows.data_mut().iter_mut().for_each(|x| *x *= scale);
+        Ok(rows)
     }
 
     fn logits(&self, buffers: &mut Buffers) -> Result<Matrix> {

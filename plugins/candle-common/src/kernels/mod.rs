@@ -3,5 +3,6 @@
 pub mod attention;
 pub mod elementwise;
 pub mod gemm;
+pub mod huge_pages;
 pub mod math;
 pub mod quantized;

@@ -1,0 +1,113 @@
+//! Blocks of weights, as files store them, taken apart.
+
+use candle_core::quantized::GgmlDType;
+
+/// One block: `weight = scale · own scale · (number − center) + offset · own offset`.
+pub struct Block {
+    /// 16 bits each, as floats.
+    pub scale: u16,
+    pub offset: u16,
+    /// Of each part of 16 or 32 numbers, where parts have their own.
+    pub scales: [u8; 16],
+    pub offsets: [u8; 8],
+    /// As many as the type has in a block.
+    pub numbers: [u8; 256],
+}
+
+/// The sign of a float of 16 bits.
+const SIGN: u16 = 0x8000;
+
+impl Block {
+    /// Takes apart a block of this type.
+    pub fn read(bytes: &[u8], kind: GgmlDType) -> Self {
+        let mut block = Self {
+            scale: half(bytes, 0),
+            offset: 0,
+            scales: [0; 16],
+            offsets: [0; 8],
+            numbers: [0; 256],
+        };
+        match kind {
+            GgmlDType::Q8_0 => block.read_bytes(&bytes[2..]),
+            GgmlDType::Q4_0 => block.read_nibbles(&bytes[2..]),
+            GgmlDType::Q5_0 => block.read_five_bits(&bytes[2..]),
+            GgmlDType::Q4_1 => {
+                block.offset = half(bytes, 2);
+                block.read_nibbles(&bytes[4..]);
+            }
+            GgmlDType::Q5_1 => {
+                block.offset = half(bytes, 2);
+                block.read_five_bits(&bytes[4..]);
+            }
+            GgmlDType::Q4K | GgmlDType::Q5K => block.read_four_or_five_bits(bytes, kind),
+            GgmlDType::Q6K => block.read_six_bits(bytes),
+            other => unreachable!("{other:?} has no layout"),
+        }
+        block
+    }
+
+    fn read_bytes(&mut self, bytes: &[u8]) {
+        for (number, byte) in self.numbers.iter_mut().zip(bytes) {
+            *number = byte ^ 0x80;
+        }
+    }
+
+    /// First all low halves, then all high ones.
+    fn read_nibbles(&mut self, bytes: &[u8]) {
+        for (at, byte) in bytes[..16].iter().enumerate() {
+            self.numbers[at] = byte & 15;
+            self.numbers[at + 16] = byte >> 4;
+        }
+    }
+
+    fn read_five_bits(&mut self, bytes: &[u8]) {
+        self.read_nibbles(&bytes[4..]);
+        for (at, number) in self.numbers[..32].iter_mut().enumerate() {
+            *number |= (bytes[at / 8] >> (at % 8) & 1) << 4;
+        }
+    }
+
+    /// Of a K type with offsets, which are taken away.
+    fn read_four_or_five_bits(&mut self, bytes: &[u8], kind: GgmlDType) {
+        self.offset = half(bytes, 2) ^ SIGN;
+        let packed = &bytes[4..16];
+        for group in 0..8 {
+            // Six bits each. The last groups have theirs in two pieces.
+            (self.scales[group], self.offsets[group]) = match group {
+                0..4 => (packed[group] & 63, packed[group + 4] & 63),
+                _ => (
+                    packed[group + 4] & 15 | packed[group - 4] >> 6 << 4,
+                    packed[group + 4] >> 4 | packed[group] >> 6 << 4,
+                ),
+            };
+        }
+        let (fifth, halves) = match kind {
+            GgmlDType::Q5K => (Some(&bytes[16..48]), &bytes[48..]),
+            _ => (None, &bytes[16..]),
+        };
+        for (at, number) in self.numbers.iter_mut().enumerate() {
+            let (group, byte) = (at / 32, at % 32);
+            *number = halves[group / 2 * 32 + byte] >> (group % 2 * 4) & 15;
+            if let Some(fifth) = fifth {
+                *number |= (fifth[byte] >> group & 1) << 4;
+            }
+        }
+    }
+
+    fn read_six_bits(&mut self, bytes: &[u8]) {
+        let (low, high) = (&bytes[..128], &bytes[128..192]);
+        self.scales.copy_from_slice(&bytes[192..208]);
+        self.scale = half(bytes, 208);
+        for (at, number) in self.numbers.iter_mut().enumerate() {
+            // Each half of the block has four rows of 32 numbers: two share bytes of low bits, all four those of high ones.
+            let (half, row, column) = (at / 128, at / 32 % 4, at % 32);
+            let low = low[half * 64 + row % 2 * 32 + column] >> (row / 2 * 4) & 15;
+            let high = high[half * 32 + column] >> (row * 2) & 3;
+            *number = low | high << 4;
+        }
+    }
+}
+
+fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}

@@ -1,0 +1,294 @@
+//! Weights in the order in which the kernel reads them.
+//!
+//! A vector has four numbers of each of [`LANES`] outputs, so that the sums of all are made at once. A *strip* is the outputs
+//! of some vectors that the kernel computes together: it reads their weights from one end to the other. They take as much memory
+//! as in the files' own order, which this one replaces.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::quantized::GgmlDType;
+use half::f16;
+
+use super::{GROUP, blocks::Block};
+use crate::{kernels::huge_pages::zeros, pool};
+
+/// Outputs of a vector.
+pub const LANES: usize = 16;
+/// Vectors of a strip. A matrix is padded to whole strips.
+pub const VECTORS: usize = 2;
+/// Outputs of a strip.
+pub const STRIP: usize = VECTORS * LANES;
+/// Inputs of an output whose products are one instruction.
+pub const QUAD: usize = 4;
+/// Those of a group.
+pub const QUADS: usize = GROUP / QUAD;
+
+/// A line of the cache, and one vector.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Line(pub [u8; LANES * QUAD]);
+
+/// What a type's weights are made of: `weight = scale · (number − center) + offset`.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    /// Bits of a number: 8, or a nibble and planes of one bit on top.
+    pub bits: usize,
+    /// What numbers are kept above, so that none is negative.
+    pub center: i32,
+    pub has_offset: bool,
+    /// Groups of a block. If there are several, each has small factors of its own for the block's scale and offset.
+    pub groups: usize,
+    /// Scales of a group.
+    pub parts: usize,
+}
+
+impl Layout {
+    /// None for types without a kernel.
+    pub const fn of(kind: GgmlDType) -> Option<Self> {
+        let (bits, center, has_offset, groups, parts) = match kind {
+            GgmlDType::Q8_0 => (8, 128, false, 1, 1),
+            GgmlDType::Q4_0 => (4, 8, false, 1, 1),
+            GgmlDType::Q4_1 => (4, 0, true, 1, 1),
+            GgmlDType::Q5_0 => (5, 16, false, 1, 1),
+            GgmlDType::Q5_1 => (5, 0, true, 1, 1),
+            GgmlDType::Q4K => (4, 0, true, 8, 1),
+            GgmlDType::Q5K => (5, 0, true, 8, 1),
+            GgmlDType::Q6K => (6, 32, false, 8, 2),
+            _ => return None,
+        };
+        Some(Self {
+            bits,
+            center,
+            has_offset,
+            groups,
+            parts,
+        })
+    }
+
+    /// Lines that a vector of outputs has of a group: its numbers, then the planes.
+    pub const fn lines(self) -> usize {
+        match self.bits {
+            8 => QUADS,
+            bits => QUADS / 2 + bits - 4,
+        }
+    }
+
+    /// Bytes of the scales that a vector of outputs has of a block.
+    pub const fn scale_bytes(self) -> usize {
+        self.own_offsets()
+            + if self.has_offset && self.groups > 1 {
+                self.groups * LANES
+            } else {
+                0
+            }
+    }
+
+    /// Where the parts' own scales are in those bytes: behind the block's scales and offsets, of 16 bits each.
+    pub const fn own_scales(self) -> usize {
+        2 * LANES * if self.has_offset { 2 } else { 1 }
+    }
+
+    /// Where the groups' own offsets are.
+    pub const fn own_offsets(self) -> usize {
+        self.own_scales()
+            + if self.groups > 1 {
+                self.groups * self.parts * LANES
+            } else {
+                0
+            }
+    }
+}
+
+/// A matrix of weights: `[outputs, inputs]`.
+pub struct Packed {
+    kind: GgmlDType,
+    layout: Layout,
+    outputs: usize,
+    inputs: usize,
+    /// `[strips, groups, VECTORS, layout.lines()]`
+    lines: Vec<Line>,
+    /// `[strips, blocks, VECTORS, layout.scale_bytes()]`
+    scales: Vec<u8>,
+}
+
+impl Packed {
+    /// Sorts whole rows of weights for `inputs`. None for types without a kernel.
+    pub fn new(bytes: &[u8], kind: GgmlDType, inputs: usize) -> Option<Self> {
+        let layout = Layout::of(kind)?;
+        let row_bytes = inputs / kind.block_size() * kind.type_size();
+        let outputs = bytes.len() / row_bytes;
+        let strips = outputs.div_ceil(STRIP);
+        let (groups, blocks) = (inputs / GROUP, inputs / GROUP / layout.groups);
+        let (strip_lines, strip_scales) = (
+            groups * VECTORS * layout.lines(),
+            blocks * VECTORS * layout.scale_bytes(),
+        );
+        let mut packed = Self {
+            kind,
+            layout,
+            outputs,
+            inputs,
+            lines: zeros(Line([0; LANES * QUAD]), strips * strip_lines),
+            scales: zeros(0, strips * strip_scales),
+        };
+        let rows = bytes.chunks(STRIP * row_bytes);
+        let lines = packed.lines.chunks_mut(strip_lines);
+        let scales = packed.scales.chunks_mut(strip_scales);
+        let strips: Vec<_> = rows.zip(lines.zip(scales)).map(Mutex::new).collect();
+        pool::for_each(strips.len(), |strip| {
+            let mut strip = strips[strip].lock().unwrap_or_else(PoisonError::into_inner);
+            let (rows, (lines, scales)) = &mut *strip;
+            for (output, row) in rows.chunks_exact(row_bytes).enumerate() {
+                for (at, block) in row.chunks_exact(kind.type_size()).enumerate() {
+                    let block = Block::read(block, kind);
+                    layout.put_scales(&block, scales, at, output);
+                    layout.put_numbers(&block, lines, at, output);
+                }
+            }
+        });
+        Some(packed)
+    }
+
+    pub fn kind(&self) -> GgmlDType {
+        self.kind
+    }
+
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice()) + self.scales.len()
+    }
+
+    pub fn strips(&self) -> usize {
+        self.outputs.div_ceil(STRIP)
+    }
+
+    /// `[groups, VECTORS, layout.lines()]` of a strip.
+    pub fn lines(&self, strip: usize) -> &[Line] {
+        let len = self.lines.len() / self.strips();
+        &self.lines[strip * len..][..len]
+    }
+
+    /// `[blocks, VECTORS, layout.scale_bytes()]` of a strip.
+    pub fn scales(&self, strip: usize) -> &[u8] {
+        let len = self.scales.len() / self.strips();
+        &self.scales[strip * len..][..len]
+    }
+
+    /// The weights of one output, as floats.
+    pub fn row(&self, output: usize) -> impl Iterator<Item = f32> {
+        let layout = self.layout;
+        let (lines, scales) = (self.lines(output / STRIP), self.scales(output / STRIP));
+        let output = output % STRIP;
+        let len = GROUP / layout.parts;
+        (0..self.inputs / len).flat_map(move |part| {
+            let group = part / layout.parts;
+            let (scale, offset) = layout.scale_and_offset(scales, group, part, output);
+            let first = part % layout.parts * len;
+            (first..first + len).map(move |input| {
+                let number = layout.number(lines, group, input, output) - layout.center;
+                scale * number as f32 + offset
+            })
+        })
+    }
+}
+
+// Where things are. `output` is counted within a strip, and all else within a row of weights.
+impl Layout {
+    fn put_scales(self, block: &Block, strip: &mut [u8], number: usize, output: usize) {
+        let (to, lane) = (&mut strip[self.scales_at(number, output)..], output % LANES);
+        to[2 * lane..][..2].copy_from_slice(&block.scale.to_le_bytes());
+        if self.has_offset {
+            to[2 * (LANES + lane)..][..2].copy_from_slice(&block.offset.to_le_bytes());
+        }
+        if self.groups == 1 {
+            return;
+        }
+        for part in 0..self.groups * self.parts {
+            to[self.own_scales() + part * LANES + lane] = block.scales[part];
+        }
+        if self.has_offset {
+            for group in 0..self.groups {
+                to[self.own_offsets() + group * LANES + lane] = block.offsets[group];
+            }
+        }
+    }
+
+    fn put_numbers(self, block: &Block, strip: &mut [Line], number: usize, output: usize) {
+        let numbers = block.numbers.as_chunks::<GROUP>().0.iter();
+        for (group, numbers) in numbers.take(self.groups).enumerate() {
+            let lines = &mut strip[self.lines_at(number * self.groups + group, output)..];
+            for (input, &number) in numbers.iter().enumerate() {
+                let (quad, byte) = (input / QUAD, output % LANES * QUAD + input % QUAD);
+                if self.bits == 8 {
+                    lines[quad].0[byte] = number;
+                    continue;
+                }
+                lines[quad / 2].0[byte] |= (number & 15) << (quad % 2 * 4);
+                for plane in 0..self.bits - 4 {
+                    let bit = (number >> (plane + 4)) & 1;
+                    lines[QUADS / 2 + plane].0[quad * 8 + byte / 8] |= bit << (byte % 8);
+                }
+            }
+        }
+    }
+
+    fn scale_and_offset(
+        self,
+        strip: &[u8],
+        group: usize,
+        part: usize,
+        output: usize,
+    ) -> (f32, f32) {
+        let (at, lane) = (
+            &strip[self.scales_at(group / self.groups, output)..],
+            output % LANES,
+        );
+        let half = |number: usize| {
+            let at = &at[2 * (number * LANES + lane)..];
+            f16::from_le_bytes([at[0], at[1]]).to_f32()
+        };
+        let own = |from: usize, number: usize| match self.groups {
+            1 => 1.0,
+            _ => f32::from(at[from + number * LANES + lane] as i8),
+        };
+        let part = part % (self.groups * self.parts);
+        let scale = half(0) * own(self.own_scales(), part);
+        match self.has_offset {
+            true => (
+                scale,
+                half(1) * own(self.own_offsets(), group % self.groups),
+            ),
+            false => (scale, 0.0),
+        }
+    }
+
+    fn number(self, strip: &[Line], group: usize, input: usize, output: usize) -> i32 {
+        let lines = &strip[self.lines_at(group, output)..][..self.lines()];
+        let (quad, byte) = (input / QUAD, output % LANES * QUAD + input % QUAD);
+        if self.bits == 8 {
+            return lines[quad].0[byte].into();
+        }
+        let nibble = (lines[quad / 2].0[byte] >> (quad % 2 * 4)) & 15;
+        let planes = lines[QUADS / 2..].iter().enumerate();
+        let high = planes.map(|(plane, line)| {
+            let bit = (line.0[quad * 8 + byte / 8] >> (byte % 8)) & 1;
+            i32::from(bit) << (plane + 4)
+        });
+        i32::from(nibble) + high.sum::<i32>()
+    }
+
+    fn scales_at(self, block: usize, output: usize) -> usize {
+        (block * VECTORS + output / LANES) * self.scale_bytes()
+    }
+
+    fn lines_at(self, group: usize, output: usize) -> usize {
+        (group * VECTORS + output / LANES) * self.lines()
+    }
+}

@@ -1,0 +1,220 @@
+//! Weights of one type, and how to multiply with them.
+
+use candle_core::{
+    CpuStorage, CustomOp1, Device, Layout, Storage, Tensor,
+    quantized::{GgmlDType, QTensor},
+};
+use tenon_plugin_api::{Code, Error, Result};
+
+use crate::{
+    kernels::{
+        gemm::{self, Rows},
+        quantized::{self, Packed, RoundedRows},
+    },
+    matrix::Matrix,
+    pool::{self, SharedRows},
+    weights::{
+        candle_error,
+        quantize::{dimensions, rows_as_floats},
+    },
+};
+
+/// From so many rows of input on, quantized weights without a kernel of their own are widened to floats and multiplied as
+/// such, unless candle sorts them for many rows: widening costs once, and float products are faster.
+const WIDEN_QUANTIZED_FROM: usize = 24;
+/// The same for weights of 16 and 32 bits, which cost little to widen.
+const WIDEN_FLOATS_FROM: usize = 4;
+/// Rows of weights widened at once: they stay in the second cache.
+const PANEL: usize = 128;
+
+/// Weights of one type: `[outputs, inputs]`.
+pub struct Part {
+    kind: GgmlDType,
+    outputs: usize,
+    inputs: usize,
+    weights: Weights,
+}
+
+enum Weights {
+    /// For the own kernel.
+    Packed(Packed),
+    /// As files have them. candle keeps a copy of some types, sorted for products of many rows.
+    Candle(QTensor),
+}
+
+impl Part {
+    /// # Errors
+    /// For what is no matrix.
+    pub fn new(matrix: QTensor) -> Result<Self> {
+        let (outputs, inputs) = dimensions(&matrix)?;
+        let kind = matrix.dtype();
+        let packed = match quantized::serves(kind) {
+            true => {
+                let bytes = matrix.data();
+                let bytes = bytes.map_err(|error| candle_error("reading weights", &error))?;
+                Packed::new(&bytes, kind, inputs)
+            }
+            false => None,
+        };
+        Ok(Self {
+            kind,
+            outputs,
+            inputs,
+            weights: packed.map_or_else(|| Weights::Candle(matrix), Weights::Packed),
+        })
+    }
+
+    pub fn kind(&self) -> GgmlDType {
+        self.kind
+    }
+
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    pub fn bytes(&self) -> usize {
+        match &self.weights {
+            Weights::Packed(weights) => weights.bytes(),
+            Weights::Candle(weights) => weights.storage_size_in_bytes(),
+        }
+    }
+
+    /// The weights of some outputs, a row each.
+    ///
+    /// # Errors
+    /// For outputs that do not exist.
+    pub fn rows(&self, outputs: &[u32]) -> Result<Matrix> {
+        if let Some(wrong) = outputs
+            .iter()
+            .find(|&&output| output as usize >= self.outputs)
+        {
+            return Err(Error::invalid(format!(
+                "weights of {} outputs have no row {wrong}",
+                self.outputs
+            )));
+        }
+        match &self.weights {
+            Weights::Packed(weights) => {
+                let rows = outputs.iter().map(|&output| weights.row(output as usize));
+                Ok(Matrix::new(rows.flatten().collect(), self.inputs))
+            }
+            Weights::Candle(weights) => {
+                let rows = Tensor::new(outputs, &Device::Cpu)
+                    .and_then(|outputs| weights.embedding(&outputs))
+                    .and_then(|rows| rows.flatten_all()?.to_vec1());
+                let rows = rows.map_err(|error| candle_error("reading weights", &error))?;
+                Ok(Matrix::new(rows, self.inputs))
+            }
+        }
+    }
+
+    /// `input · weightsᵀ`
+    ///
+    /// # Errors
+    /// `INVALID` for input of another width; `INTERNAL` for what candle refuses.
+    pub fn multiply(&self, input: &Matrix) -> Result<Matrix> {
+        if self.inputs != input.width() {
+            return Err(Error::invalid(format!(
+                "weights for {} inputs got {}: the model's files do not fit its configuration",
+                self.inputs,
+                input.width()
+            )));
+        }
+        let result = match &self.weights {
+            Weights::Packed(weights) => return Ok(multiply_rounded(input, weights)),
+            Weights::Candle(weights) if self.is_widened(input.rows()) => {
+                multiply_widened(input, weights, self.outputs)
+            }
+            Weights::Candle(weights) => multiply_by_candle(input, weights, self.outputs),
+        };
+        result.map_err(|error| {
+            Error::new(
+                Code::INTERNAL,
+                format!("candle could not multiply: {error}"),
+            )
+        })
+    }
+
+    fn is_widened(&self, rows: usize) -> bool {
+        match self.kind {
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => rows >= WIDEN_FLOATS_FROM,
+            _ => rows >= WIDEN_QUANTIZED_FROM && !self.is_sorted(),
+        }
+    }
+
+    /// Whether candle sorts such weights for products of many rows.
+    fn is_sorted(&self) -> bool {
+        matches!(self.kind, GgmlDType::Q4K | GgmlDType::Q6K | GgmlDType::Q8_0)
+            && self.outputs.is_multiple_of(16)
+            && self.inputs.is_multiple_of(256)
+    }
+}
+
+/// By the own kernel, with input rounded to bytes.
+fn multiply_rounded(input: &Matrix, weights: &Packed) -> Matrix {
+    let mut output = Matrix::zeros(input.rows(), weights.outputs());
+    let shared = SharedRows::new(output.data_mut(), weights.outputs());
+    let rounded = RoundedRows::new(input.data(), input.width());
+    pool::for_each(weights.strips(), |strip| {
+        // SAFETY: each strip has its own columns of the output.
+        unsafe { quantized::multiply(&rounded, weights, strip..strip + 1, shared.target(0)) };
+    });
+    output
+}
+
+fn multiply_by_candle(
+    input: &Matrix,
+    weights: &QTensor,
+    outputs: usize,
+) -> candle_core::Result<Matrix> {
+    let layout = Layout::contiguous((input.rows(), input.width()));
+    match weights.cpu_fwd(input.storage(), &layout)? {
+        (CpuStorage::F32(data), _) => Ok(Matrix::new(data, outputs)),
+        _ => candle_core::bail!("a product of floats is no floats"),
+    }
+}
+
+fn multiply_widened(
+    input: &Matrix,
+    weights: &QTensor,
+    outputs: usize,
+) -> candle_core::Result<Matrix> {
+    let width = input.width();
+    let mut output = Matrix::zeros(input.rows(), outputs);
+    let shared = SharedRows::new(output.data_mut(), outputs);
+    let bytes = weights.data()?;
+    let floats = (weights.dtype() == GgmlDType::F32).then(|| as_floats(&bytes));
+    pool::try_for_each(outputs.div_ceil(PANEL), |panel| {
+        let (from, to) = (panel * PANEL, outputs.min((panel + 1) * PANEL));
+        let multiply = |panel: &[f32]| {
+            let [left, right] = [input.data(), panel].map(|data| Rows { data, width });
+            // SAFETY: each panel has its own columns of the output.
+            unsafe { gemm::times_transposed(left, right, shared.target(from)) };
+        };
+        if let Some(floats) = floats {
+            multiply(&floats[from * width..to * width]);
+            return Ok(());
+        }
+        let panel = rows_as_floats(weights, from, to)?;
+        let (storage, _) = panel.storage_and_layout();
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(panel)) => multiply(panel),
+            _ => candle_core::bail!("weights on the CPU are widened elsewhere"),
+        }
+        Ok(())
+    })?;
+    Ok(output)
+}
+
+/// The numbers in the bytes of a matrix of 32 bits.
+fn as_floats(bytes: &[u8]) -> &[f32] {
+    // SAFETY: every pattern of bits is a number.
+    let (before, floats, after) = unsafe { bytes.align_to() };
+    // candle keeps them as numbers, so they are aligned.
+    assert!(before.is_empty() && after.is_empty());
+    floats
+}
