@@ -1,8 +1,18 @@
 //! The end of the process: once politely, then at once.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
 use tracing::{info, warn};
 
 /// Waits for Ctrl-C or SIGTERM. A second one ends the process without waiting for anything.
@@ -14,6 +24,22 @@ pub async fn requested() {
         warn!("stopped at once");
         exit_now(130);
     });
+}
+
+/// Becomes true at Ctrl-C or SIGTERM, for work without a runtime. A second one ends the process.
+pub fn flag() -> io::Result<Arc<AtomicBool>> {
+    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+    let flag = Arc::new(AtomicBool::new(false));
+    let requested = flag.clone();
+    let wait = async move {
+        stop_signal().await;
+        requested.store(true, Ordering::Relaxed);
+        stop_signal().await;
+        exit_now(130)
+    };
+    let thread = thread::Builder::new().name("signals".to_owned());
+    thread.spawn(move || runtime.block_on(wait))?;
+    Ok(flag)
 }
 
 /// A file that grows beyond its limit (`ulimit -f`) is an error for who writes it, not the end of the process.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use reqwest::StatusCode;
@@ -100,6 +100,26 @@ async fn smollm2_half_a_file_of_a_killed_server_is_never_used() {
     assert_eq!(status, StatusCode::OK, "{report}");
     assert_eq!(files(cache.path()), [file_at(cache.path(), "Q8_0")]);
     assert_eq!(write(&client).await, StatusCode::OK);
+}
+
+#[test]
+fn smollm2_quantize_can_be_interrupted_and_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let mut child = quantize(&folder.path().join("written.gguf"), "IQ3_S")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let files = || fs::read_dir(folder.path()).unwrap().count();
+    while files() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it wrote nothing");
+    }
+    let pid = child.id().to_string();
+    let interrupted = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(interrupted.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("cancelled"), "{error}");
+    assert_eq!((output.status.code(), files()), (Some(2), 0));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `tenon quantize`
 
-use std::{num::NonZero, path::PathBuf, thread::available_parallelism};
+use std::{num::NonZero, path::PathBuf, sync::atomic::Ordering, thread::available_parallelism};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -49,12 +49,13 @@ impl Quantize {
             options: "{}".to_owned(),
             ..LoadArgs::default()
         };
+        let stop = shutdown::flag()?;
         let bar = progress_bar("quantizing".to_owned());
         let progress = {
             let bar = bar.clone();
             Box::new(move |fraction: Option<f32>, _: &str| {
                 bar.set_position((fraction.unwrap_or(0.0) * 100.0) as u64);
-                true
+                !stop.load(Ordering::Relaxed)
             })
         };
         let written = backend.quantize(&args, &self.output, progress);
