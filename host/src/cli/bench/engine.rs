@@ -1,40 +1,27 @@
 //! `tenon bench engine`: a backend through the ABI, in the table form of llama-bench.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use clap::Args;
 use tenon_plugin_api::{
-    Batch, Code, Error, LoadArgs, ModelInfo, SampleRequest, Sampled, SessionArgs, Span, SpanOut,
-    ThreadPlan,
+    Batch, Error, ModelInfo, SampleRequest, Sampled, SessionArgs, Span, SpanOut, ThreadPlan,
 };
 
-use super::statistics::mean_and_deviation;
-use crate::plugin::{Model, Registry, RegistryOptions, Session};
+use super::{
+    model::{BenchModel, ModelArgs, check},
+    statistics::mean_and_deviation,
+};
+use crate::plugin::Session;
 
 /// Measure a backend through the ABI, without HTTP: prefill (`pp`) and decode (`tg`), in the table form of llama-bench.
 #[derive(Args)]
 pub struct EngineBench {
-    /// The model's file or directory.
-    model: PathBuf,
-    /// A directory with plugins; may be given more than once [default: `plugins` beside this program].
-    #[arg(long = "plugins", value_name = "DIR")]
-    directories: Vec<PathBuf>,
-    /// The backend to use [default: the one that fits the model best].
-    #[arg(long, value_name = "ID")]
-    backend: Option<String>,
-    /// Threads that compute [default: all cores].
-    #[arg(
-        short,
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        hide_default_value = true
-    )]
-    threads: u32,
+    #[command(flatten)]
+    model: ModelArgs,
     /// How busily idle threads wait between operations: 0 = sleep, 100 = spin [default: the backend decides].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     poll: Option<u32>,
@@ -47,6 +34,9 @@ pub struct EngineBench {
     /// Sequences at the same time; several numbers are measured one after the other. Rates are of all sequences together.
     #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Vec<u32>,
+    /// Tokens of another sequence that the KV pool holds meanwhile, as it does of finished requests.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    idle_tokens: u32,
     /// Runs to average over, after one to warm up.
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
@@ -57,41 +47,31 @@ const BATCH_TOKENS: u32 = 512;
 
 impl EngineBench {
     pub fn run(self) -> anyhow::Result<()> {
-        let mut options = RegistryOptions::new(self.directories.clone())?;
-        if self.threads > 0 {
-            options.threads = self.threads;
-        }
-        let threads = options.threads;
-        let registry = Registry::load(&options);
-        let backend = registry.choose(&self.model, self.backend.as_deref())?;
-        let args = LoadArgs {
-            path: self.model.clone(),
-            threads,
-            options: "{}".into(),
-            ..LoadArgs::default()
-        };
-        let model = backend.load(&args, Box::new(|_, _| true))?;
+        let bench = self.model.load()?;
+        let info = bench.model.info();
         let label = Label {
-            model: describe(&self.model, model.info()),
-            size_mib: model.info().weight_bytes as f64 / f64::from(1 << 20),
-            parameters_millions: model.info().parameters as f64 / 1e6,
-            backend: backend.descriptor().id.clone(),
-            threads,
+            model: describe(&self.model.path, info),
+            size_mib: info.weight_bytes as f64 / f64::from(1 << 20),
+            parameters_millions: info.parameters as f64 / 1e6,
+            backend: bench.backend.clone(),
+            threads: bench.threads,
         };
         Label::print_head();
         for &sequences in &self.batch {
-            let session = self.session(&model, sequences, threads)?;
-            let mut runner = Runner::new(session, model.info().vocab_size, sequences);
+            let session = self.session(&bench, sequences)?;
+            let mut runner = Runner::new(session, info.vocab_size, sequences);
+            runner.store(sequences, self.idle_tokens)?;
             self.measure_all(&mut runner, &label)?;
         }
         Ok(())
     }
 
-    fn session(&self, model: &Model, sequences: u32, threads: u32) -> anyhow::Result<Session> {
-        let longest = self.prompt.max(self.generate).max(1);
-        let mut session = model.session(&SessionArgs {
-            max_sequences: sequences,
-            kv_tokens: longest.saturating_mul(sequences),
+    fn session(&self, bench: &BenchModel, sequences: u32) -> anyhow::Result<Session> {
+        let longest = self.prompt.max(self.generate).max(self.idle_tokens).max(1);
+        let threads = bench.threads;
+        let mut session = bench.model.session(&SessionArgs {
+            max_sequences: sequences + 1,
+            kv_tokens: longest.saturating_mul(sequences) + self.idle_tokens,
             context_length: longest,
             max_batch_tokens: BATCH_TOKENS.max(sequences),
             threads,
@@ -151,9 +131,9 @@ struct Runner {
     session: Session,
     vocab_size: u32,
     sequences: u32,
-    /// Length of each sequence: `[sequences]`.
+    /// Length of each sequence, the idle one last: `[sequences + 1]`.
     positions: Vec<u32>,
-    /// The token that follows each sequence: `[sequences]`.
+    /// The token that follows each sequence: `[sequences + 1]`.
     next: Vec<u32>,
     // The batch of one forward.
     tokens: Vec<u32>,
@@ -166,8 +146,8 @@ impl Runner {
             session,
             vocab_size,
             sequences,
-            positions: vec![0; sequences as usize],
-            next: vec![0; sequences as usize],
+            positions: vec![0; sequences as usize + 1],
+            next: vec![0; sequences as usize + 1],
             tokens: Vec::new(),
             spans: Vec::new(),
         }
@@ -177,21 +157,37 @@ impl Runner {
     fn prefill(&mut self, tokens: u32) -> Result<Duration, Error> {
         self.restart();
         let started = Instant::now();
-        let most = self.session.info().max_batch_tokens;
         for seq in 0..self.sequences {
-            while self.positions[seq as usize] < tokens {
-                let position = self.positions[seq as usize];
-                let room = most - self.tokens.len() as u32;
-                self.push_prompt(seq, position, (tokens - position).min(room));
-                if self.tokens.len() as u32 == most {
-                    self.forward()?;
-                }
+            self.add_prompt(seq, tokens)?;
+        }
+        self.finish_batch()?;
+        Ok(started.elapsed())
+    }
+
+    /// Puts a prompt into a sequence, beside those that are measured.
+    fn store(&mut self, seq: u32, tokens: u32) -> Result<(), Error> {
+        self.add_prompt(seq, tokens)?;
+        self.finish_batch()
+    }
+
+    fn add_prompt(&mut self, seq: u32, tokens: u32) -> Result<(), Error> {
+        let most = self.session.info().max_batch_tokens;
+        while self.positions[seq as usize] < tokens {
+            let position = self.positions[seq as usize];
+            let room = most - self.tokens.len() as u32;
+            self.push_prompt(seq, position, (tokens - position).min(room));
+            if self.tokens.len() as u32 == most {
+                self.forward()?;
             }
         }
-        if !self.tokens.is_empty() {
-            self.forward()?;
+        Ok(())
+    }
+
+    fn finish_batch(&mut self) -> Result<(), Error> {
+        match self.tokens.is_empty() {
+            true => Ok(()),
+            false => self.forward(),
         }
-        Ok(started.elapsed())
     }
 
     fn decode(&mut self, tokens: u32) -> Result<Duration, Error> {
@@ -210,9 +206,9 @@ impl Runner {
     fn restart(&mut self) {
         for seq in 0..self.sequences {
             self.session.free(seq);
+            self.positions[seq as usize] = 0;
+            self.next[seq as usize] = 0;
         }
-        self.positions.fill(0);
-        self.next.fill(0);
     }
 
     fn push_prompt(&mut self, seq: u32, position: u32, len: u32) {
@@ -254,13 +250,6 @@ impl Runner {
         self.tokens.clear();
         self.spans.clear();
         Ok(())
-    }
-}
-
-fn check(status: Code) -> Result<(), Error> {
-    match status {
-        Code::OK => Ok(()),
-        code => Err(Error::new(code, format!("the backend failed: {code:?}"))),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod engine;
 mod http;
+mod model;
 mod perplexity;
 mod statistics;
 

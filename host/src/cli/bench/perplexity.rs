@@ -6,40 +6,18 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tenon_plugin_api::{
-    Batch, Code, EncodeFlags, LoadArgs, SampleRequest, Sampled, SessionArgs, Span, SpanOut,
-};
+use tenon_plugin_api::{Batch, EncodeFlags, SampleRequest, Sampled, SessionArgs, Span, SpanOut};
 
-use crate::plugin::{Model, Registry, RegistryOptions, Session};
+use super::model::{BenchModel, ModelArgs, check};
+use crate::plugin::Session;
 
 /// Measure how well a model predicts a text: its perplexity, as llama-perplexity defines it. Lower is better.
 #[derive(Args)]
 pub struct PerplexityBench {
-    /// The model's file or directory.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The text, in UTF-8.
     text: PathBuf,
-    /// A directory with plugins; may be given more than once [default: `plugins` beside this program].
-    #[arg(long = "plugins", value_name = "DIR")]
-    directories: Vec<PathBuf>,
-    /// The backend to use [default: the one that fits the model best].
-    #[arg(long, value_name = "ID")]
-    backend: Option<String>,
-    /// Level to quantize to while loading [default: as the file is].
-    #[arg(long, value_name = "LEVEL")]
-    quantize: Option<String>,
-    /// The model's options for this backend, as in the configuration.
-    #[arg(long, value_name = "JSON", default_value = "{}")]
-    options: String,
-    /// Threads that compute [default: all cores].
-    #[arg(
-        short,
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        hide_default_value = true
-    )]
-    threads: u32,
     /// Tokens of each window. The second half of a window is predicted, the first half is what it is predicted from.
     #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..))]
     context: u32,
@@ -68,32 +46,19 @@ impl PerplexityBench {
     pub fn run(self) -> anyhow::Result<()> {
         let text = fs::read_to_string(&self.text)
             .with_context(|| format!("cannot read the text {}", self.text.display()))?;
-        let mut options = RegistryOptions::new(self.directories.clone())?;
-        if self.threads > 0 {
-            options.threads = self.threads;
-        }
-        let threads = options.threads;
-        let registry = Registry::load(&options);
-        let backend = registry.choose(&self.model, self.backend.as_deref())?;
-        let args = LoadArgs {
-            path: self.model.clone(),
-            quantize: self.quantize.clone(),
-            threads,
-            options: self.options.clone(),
-            ..LoadArgs::default()
-        };
-        let model = backend.load(&args, Box::new(|_, _| true))?;
+        let bench = self.model.load()?;
+        let model = &bench.model;
         let tokenizer = model.tokenizer()?;
         let tokens = tokenizer.encode(&text, EncodeFlags::NONE)?;
         // What stands before every text of a model that is configured so.
         let before = tokenizer.encode("", EncodeFlags::ADD_SPECIAL)?;
         let bos = model.info().bos.filter(|bos| before.first() == Some(bos));
-        let losses = self.losses(&model, &tokens, bos, threads)?;
+        let losses = self.losses(&bench, &tokens, bos)?;
         let info = model.info();
         let (perplexity, perplexity_error) = perplexity(&losses);
         self.print(&Report {
-            model: self.model.display().to_string(),
-            backend: backend.descriptor().id.clone(),
+            model: self.model.path.display().to_string(),
+            backend: bench.backend.clone(),
             quantization: info.quantization.clone(),
             weight_bytes: info.weight_bytes,
             fallback_tensors: info.fallback_tensors,
@@ -107,10 +72,9 @@ impl PerplexityBench {
     /// Negative log-likelihoods of all predicted tokens. A window begins with BOS, in the place of its first token.
     fn losses(
         &self,
-        model: &Model,
+        bench: &BenchModel,
         tokens: &[u32],
         bos: Option<u32>,
-        threads: u32,
     ) -> anyhow::Result<Vec<f64>> {
         let windows = tokens.chunks_exact(self.context as usize);
         ensure!(
@@ -120,12 +84,12 @@ impl PerplexityBench {
             tokens.len(),
             self.context
         );
-        let session = model.session(&SessionArgs {
+        let session = bench.model.session(&SessionArgs {
             max_sequences: 1,
             kv_tokens: self.context,
             context_length: self.context,
             max_batch_tokens: self.context.min(512),
-            threads,
+            threads: bench.threads,
             ..SessionArgs::default()
         })?;
         let mut scorer = Scorer {
@@ -221,11 +185,6 @@ impl Scorer {
         }
         Ok(())
     }
-}
-
-fn check(status: Code) -> anyhow::Result<()> {
-    ensure!(status == Code::OK, "the backend failed: {status:?}");
-    Ok(())
 }
 
 /// The exponential of the mean, and of how far it may be off.
