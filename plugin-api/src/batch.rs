@@ -98,8 +98,9 @@ pub struct SessionInfo {
     pub max_rollback: u32,
     /// 1 if `fork` takes any length, 0 if only whole sequences can be forked.
     pub fork_any_len: u32,
-    /// 1 if cached but idle tokens slow decoding down.
-    pub idle_kv_costs: u32,
+    /// Cached but idle tokens that slow the decoding of one sequence down by a twentieth; 0 if idle tokens cost nothing. The
+    /// host keeps no more of them, except those of the sequence that ended last.
+    pub costly_idle_tokens: u32,
     /// Zero.
     pub reserved: [u64; 6],
 }

@@ -2,6 +2,8 @@
 //!
 //! The host's own ledger decides what fits. What the plugin says of its pool is a hint, its NO_KV_SPACE the last word.
 
+use std::{collections::HashSet, num::NonZeroU32};
+
 use tenon_plugin_api::{Error, KvLedger, SessionInfo, Span};
 
 use super::{
@@ -17,8 +19,8 @@ pub struct KvPool {
     kept: PrefixCache,
     fork_any_len: bool,
     max_rollback: u32,
-    /// More tokens in the pool than these are not kept for later.
-    max_idle_tokens: u32,
+    /// More tokens are not kept for later: each costs time in every step of a backend that looks at its whole pool.
+    max_idle_tokens: Option<NonZeroU32>,
     /// Most kept sequences: the running ones have ids of their own.
     max_kept: usize,
 }
@@ -31,21 +33,16 @@ pub struct Prefix {
     pub len: u32,
 }
 
-/// A kept token costs time in every step of a backend that looks at its whole pool: with so many, decoding a short
-/// sequence is a few percent slower than without.
-const MAX_COSTLY_TOKENS: u32 = 8192;
-
 impl KvPool {
     /// A pool as it was granted, in which `max_running` sequences always find an id.
     pub fn new(granted: &SessionInfo, max_running: u32) -> Self {
-        let costly = granted.idle_kv_costs != 0;
         Self {
             ledger: KvLedger::new(granted.max_sequences, granted.kv_tokens),
             free_slots: (0..granted.max_sequences).rev().collect(),
             kept: PrefixCache::default(),
             fork_any_len: granted.fork_any_len != 0,
             max_rollback: granted.max_rollback,
-            max_idle_tokens: if costly { MAX_COSTLY_TOKENS } else { u32::MAX },
+            max_idle_tokens: NonZeroU32::new(granted.costly_idle_tokens),
             max_kept: granted.max_sequences.saturating_sub(max_running) as usize,
         }
     }
@@ -79,15 +76,20 @@ impl KvPool {
         Ok(())
     }
 
-    /// Gives back all that a sequence holds.
-    pub fn release(&mut self, session: &mut Session, slot: u32) {
+    /// Gives back all that a sequence has stored.
+    pub fn clear(&mut self, session: &mut Session, slot: u32) {
         session.free(slot);
         self.ledger.free(slot);
+    }
+
+    /// Gives back all that a sequence holds, its id too.
+    pub fn release(&mut self, session: &mut Session, slot: u32) {
+        self.clear(session, slot);
         self.free_slots.push(slot);
     }
 
-    /// Keeps what a sequence has stored for prompts that begin like it.
-    pub fn keep(&mut self, session: &mut Session, sequence: Sequence) {
+    /// Keeps what a sequence has stored for prompts that begin like it. The others go on running.
+    pub fn keep(&mut self, session: &mut Session, sequence: Sequence, others: &[Sequence]) {
         let (slot, mut tokens) = (sequence.slot, sequence.tokens);
         tokens.truncate(sequence.computed as usize);
         if self.max_kept == 0 || tokens.is_empty() || self.kept.holds(&tokens) {
@@ -98,7 +100,7 @@ impl KvPool {
             self.release(session, beginning.slot);
         }
         self.kept.insert(Kept { slot, tokens });
-        while self.kept.len() > self.max_kept || self.is_costly() {
+        while self.kept.len() > self.max_kept || self.is_costly(others) {
             self.drop_oldest(session, None);
         }
     }
@@ -165,8 +167,7 @@ impl KvPool {
         if stored == len || (can_cut && self.truncate(session, slot, len).is_ok()) {
             return len;
         }
-        session.free(slot);
-        self.ledger.free(slot);
+        self.clear(session, slot);
         0
     }
 
@@ -181,8 +182,15 @@ impl KvPool {
     }
 
     /// Whether kept sequences slow down those that run. The last one stays: it is the conversation that may go on.
-    fn is_costly(&self) -> bool {
-        self.kept.len() > 1 && self.used_tokens() > self.max_idle_tokens
+    fn is_costly(&self, running: &[Sequence]) -> bool {
+        let costly = |most: NonZeroU32| self.idle_tokens(running) > most.get();
+        self.kept.len() > 1 && self.max_idle_tokens.is_some_and(costly)
+    }
+
+    /// Places that only kept sequences hold.
+    fn idle_tokens(&self, running: &[Sequence]) -> u32 {
+        let running = running.iter().flat_map(|s| self.ledger.cells(s.slot));
+        self.used_tokens() - running.collect::<HashSet<_>>().len() as u32
     }
 
     fn drop_oldest(&mut self, session: &mut Session, spared: Option<u32>) -> bool {

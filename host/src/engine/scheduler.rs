@@ -120,9 +120,10 @@ impl Scheduler {
             return;
         }
         sequence.computed = kept;
-        // A backend that cannot has lost the sequence.
+        // Where a backend cannot, all of the sequence is computed anew.
         if self.pool.truncate(session, slot, kept).is_err() {
-            self.requeue(session, slot);
+            self.pool.clear(session, slot);
+            sequence.restart();
         }
     }
 
@@ -137,7 +138,7 @@ impl Scheduler {
             return;
         };
         match sequence.cache_prompt {
-            true => self.pool.keep(session, sequence),
+            true => self.pool.keep(session, sequence, &self.running),
             false => self.pool.release(session, slot),
         }
     }

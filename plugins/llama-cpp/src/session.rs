@@ -41,6 +41,7 @@ impl LlamaSession {
         }
         let recurrent = weights.is_recurrent();
         let logits_width = weights.vocab_size();
+        let costly_idle_tokens = weights.costly_idle_tokens();
         let mut info = SessionInfo::grant(args, weights.0.n_ctx_train());
         // SAFETY: it returns a constant.
         let most = unsafe { llama_max_parallel_sequences() };
@@ -55,7 +56,7 @@ impl LlamaSession {
         info.context_length = info.context_length.min(info.kv_tokens);
         info.max_batch_tokens = context.max_batch_tokens();
         info.max_rows = info.max_batch_tokens;
-        info.idle_kv_costs = 1;
+        info.costly_idle_tokens = costly_idle_tokens;
         if recurrent {
             info.max_rollback = 0;
             info.fork_any_len = 0;
