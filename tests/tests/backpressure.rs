@@ -3,6 +3,10 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tenon_tests::{Client, Server, ServerOptions, chat, text};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const RUNNING: &str = "tenon_engine_running_sequences";
@@ -71,6 +75,42 @@ async fn those_who_are_sent_away_learn_when_to_come_back() {
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     let retry_after = refused.headers()["retry-after"].to_str().unwrap();
     assert!(retry_after.parse::<u32>().unwrap() >= 16, "{retry_after}");
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_sent_away_and_holds_nobody_up() {
+    let (mut server, client) = start(0, "[server]\nwrite_timeout_secs = 1\n");
+    // More than the buffers on the way can hold.
+    let body = chat(
+        &"x".repeat(3000),
+        json!({"temperature": 0, "stream": true, "logprobs": true, "top_logprobs": 20}),
+    );
+    let mut reader = send_without_reading(&server.address(), &body).await;
+    client.wait_for_metric(RUNNING, 1.0).await;
+    let (status, answer) = client.post(CHAT, &greedy("quick", 0)).await;
+    assert_eq!((status, text(&answer)), (StatusCode::OK, "quick"));
+    client.wait_for_metric(RUNNING, 0.0).await;
+
+    let mut received = String::new();
+    reader.read_to_string(&mut received).await.unwrap();
+    assert!(received.contains("\"read_timeout\""));
+    assert!(!received.contains("\"finish_reason\":\"stop\""));
+}
+
+async fn send_without_reading(address: &str, body: &Value) -> TcpStream {
+    let host = address.trim_start_matches("http://");
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(host.parse().unwrap()).await.unwrap();
+    let body = body.to_string();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    stream
 }
 
 fn start(step_ms: u32, config: &str) -> (Server, Client) {
