@@ -1,17 +1,21 @@
 //! The table of the README: Tenon, and where there are peers llama-server and the bare engine, in turns on the same model.
 //! `make bench` runs it; `PEERS` is a directory with llama-server and llama-batched-bench.
 //!
-//! - `servers` starts them, `measurements` has `tenon bench http` and llama-batched-bench measure, `table` shows medians.
+//! - `servers` starts them, `measurements` has `tenon bench http` and llama-batched-bench measure, `grammar` writes after `schemas`,
+//!   `table` shows medians.
 
+mod grammar;
 mod measurements;
+mod schemas;
 mod servers;
 mod table;
 
 use std::{path::PathBuf, process::Command, thread::available_parallelism};
 
 use clap::{Parser, ValueEnum};
-use tenon_tests::{Server, ServerOptions, smollm2};
+use tenon_tests::{Client, Server, ServerOptions, smollm2};
 
+use grammar::{Case, Tally};
 use measurements::{Http, bare_engine};
 use servers::Peers;
 use table::{Table, median};
@@ -32,7 +36,7 @@ struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "clients,prefix,schema,long-prompt,copy,threads"
+        default_value = "clients,prefix,schema,grammar,large-schema,long-prompt,copy,threads"
     )]
     only: Vec<Part>,
 }
@@ -42,6 +46,8 @@ enum Part {
     Clients,
     Prefix,
     Schema,
+    Grammar,
+    LargeSchema,
     LongPrompt,
     Copy,
     Threads,
@@ -77,6 +83,8 @@ async fn main() {
             Part::Clients => bench.clients().await,
             Part::Prefix => bench.prefix().await,
             Part::Schema => bench.schema().await,
+            Part::Grammar => bench.grammar().await,
+            Part::LargeSchema => bench.large_schema().await,
             Part::LongPrompt => bench.long_prompt().await,
             Part::Copy => bench.copy().await,
             Part::Threads => bench.threads().await,
@@ -164,6 +172,83 @@ impl Bench {
             &figures,
         )
         .await
+    }
+
+    /// What grammars cost, and what they cost llama-server.
+    async fn grammar(&self) -> Table {
+        let mut table = Table::new(&[
+            "valid bytes/s",
+            "unconstrained",
+            "constrained",
+            "ratio",
+            "valid, %",
+            "llama-server, constrained",
+            "Tenon / llama-server",
+            "llama-server valid, %",
+        ]);
+        let mut server = self.tenon(Some(1));
+        let tenon = server.client();
+        let peer = self.peer(Some(1), 1, 4096).await;
+        let peer = peer.as_ref().map(|peer| Client::new(peer.url()));
+        let cases = schemas::schemas().map(|(name, schema)| (Case::schema(name, schema), &peer));
+        let anything = [("(.|\\n)*", 1), ("(.|\\n)*, 8 clients", 8)];
+        let anything = anything.map(|(name, clients)| (Case::anything(name, clients), &None));
+        for (case, peer) in cases.into_iter().chain(anything) {
+            let [free, bound, other] = self.tallies(&case, &tenon, peer.as_ref()).await;
+            let (rate, others) = (bound.rate(), other.rate());
+            let ratios = (rate / free.rate(), rate / others);
+            let valid = (bound.valid(), other.valid());
+            let values = [
+                free.rate(),
+                rate,
+                ratios.0,
+                valid.0,
+                others,
+                ratios.1,
+                valid.1,
+            ];
+            table.row(case.name, &values);
+        }
+        let [median, slowest] = grammar::mask_seconds(&tenon).await;
+        println!("- masks: p50 at most {median} s, p99 at most {slowest} s");
+        table
+    }
+
+    /// Unconstrained, constrained, and constrained by the peer.
+    async fn tallies(&self, case: &Case, tenon: &Client, peer: Option<&Client>) -> [Tally; 3] {
+        // Grammars are compiled and kernels are warm before anything counts.
+        case.measure(tenon, true, 0, &mut Tally::default()).await;
+        let mut tallies = <[Tally; 3]>::default();
+        let [free, bound, other] = &mut tallies;
+        for round in 1..=self.rounds {
+            case.measure(tenon, false, round, free).await;
+            case.measure(tenon, true, round, bound).await;
+            if let Some(peer) = peer {
+                case.measure(peer, true, round, other).await;
+            }
+        }
+        tallies
+    }
+
+    /// How a large schema that is new to the server disturbs others.
+    async fn large_schema(&self) -> Table {
+        let mut server = self.tenon(Some(1));
+        let client = server.client();
+        let mut gaps = [Vec::new(), Vec::new()];
+        let mut bytes = 0;
+        for round in 0..self.rounds {
+            let schema = schemas::catalogue(round);
+            bytes = schema.to_string().len();
+            let measured = grammar::gaps_beside(&client, &schema).await;
+            gaps.iter_mut()
+                .zip(measured)
+                .for_each(|(all, new)| all.push(new));
+        }
+        let [usual, beside] = gaps.map(|gaps| median(&gaps));
+        let mut table = Table::new(&["4 streams, ITL p99, ms", "alone", "beside", "ratio"]);
+        let name = format!("a new schema of {} KB", bytes / 1000);
+        table.row(&name, &[usual, beside, beside / usual]);
+        table
     }
 
     async fn long_prompt(&self) -> Table {

@@ -44,6 +44,17 @@ fn number(value: f64) -> String {
     }
 }
 
+/// The value below which `part` of the values are. NaN of nothing.
+pub fn percentile(values: &[f64], part: f64) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let at = (part * values.len() as f64).ceil() as usize;
+    values
+        .get(at.saturating_sub(1))
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
 /// NaN of nothing.
 pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();

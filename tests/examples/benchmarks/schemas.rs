@@ -85,3 +85,25 @@ fn contact() -> Value {
 fn free_text() -> Value {
     record(json!({"text": {"type": "string", "minLength": 400, "maxLength": 600}}))
 }
+
+/// About 100 KB: a catalogue of 400 kinds of things, each with keys of its own. A `version` is a schema that no server has seen.
+pub fn catalogue(version: u32) -> Value {
+    let kinds = (0..400).map(|kind| {
+        let (kind, variant) = (format!("kind_{version}_{kind:03}"), kind % 7);
+        let record = record(json!({
+            "kind": {"const": kind},
+            format!("number_of_{kind}"): integer(100 + variant),
+            "label": word(),
+            "tags": {"type": "array", "items": {"enum": ["new", "used", "broken"]}, "maxItems": 2 + variant},
+        }));
+        (kind, record)
+    });
+    let kinds: Vec<(String, Value)> = kinds.collect();
+    let things: Vec<_> = kinds
+        .iter()
+        .map(|(kind, _)| json!({"$ref": format!("#/$defs/{kind}")}))
+        .collect();
+    let mut schema = record(json!({"thing": {"anyOf": things}}));
+    schema["$defs"] = kinds.into_iter().collect();
+    schema
+}
