@@ -24,8 +24,8 @@ use report::Report;
 /// Measure a server of the OpenAI API, any server, over HTTP. With --versus several servers in turns, and how they compare.
 ///
 /// Prompts are new to the server unless a measurement says otherwise. Tokens are counted by what the server reports as its usage.
-/// A model that ends its answers early is kept busy less: the line "answers that ended early" shows it. Most servers other than
-/// OpenAI's take the field `ignore_eos` against that: --extra '{"ignore_eos": true}'.
+/// A model that ends its answers early is kept busy less: the line "answers that ended early" shows it. A bias against the token
+/// that ends an answer helps: --extra '{"logit_bias": {"2": -100}}'.
 #[derive(Args)]
 pub struct HttpBench {
     /// Where the server is, for example http://localhost:8080.
