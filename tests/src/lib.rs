@@ -19,4 +19,4 @@ pub use client::{Client, Event, Events, Stream, chat, text};
 pub use exactness::{Judge, TOLERANCE};
 pub use rows::{Row, RowReader, largest_difference};
 pub use schemas::{Example, examples};
-pub use server::{PATIENCE, Server, ServerOptions, smollm2};
+pub use server::{PATIENCE, Server, ServerOptions, smollm2, start_echo};

@@ -240,6 +240,16 @@ impl Drop for Server {
     }
 }
 
+/// A server of one echo model, called `echo`, with these keys in its `[[models]]`.
+pub fn start_echo(keys: &str) -> (Server, Client) {
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("echo.echo", "")
+        .config(&format!("[[models]]\npath = 'echo.echo'\n{keys}\n"))
+        .start();
+    let client = server.client();
+    (server, client)
+}
+
 /// The default model of the quickstart, fetched by `make test`.
 pub fn smollm2() -> PathBuf {
     let home = env::var_os("HOME").expect("HOME");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, stream};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, Server, ServerOptions, Stream, accepts_beginning, examples};
+use tenon_tests::{Client, ServerOptions, Stream, accepts_beginning, examples, start_echo};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -19,7 +19,7 @@ async fn required_calls_fit_their_schemas_in_every_format() {
         "functionary",
         "granite",
     ] {
-        let (_server, client) = start(&format!("tool_format = \"{format}\""));
+        let (_server, client) = start_echo(&format!("tool_format = \"{format}\""));
         for seed in 0..10 {
             let answer = post(&client, &request("required", json!({"seed": seed}))).await;
             let choice = &answer["choices"][0];
@@ -31,7 +31,7 @@ async fn required_calls_fit_their_schemas_in_every_format() {
 
 #[tokio::test]
 async fn a_named_function_is_called_once_and_the_answer_ends_as_any_other() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     for seed in 0..10 {
         let named = json!({"type": "function", "function": {"name": "light"}});
         let body = request(named, json!({"seed": seed}));
@@ -49,7 +49,7 @@ async fn a_named_function_is_called_once_and_the_answer_ends_as_any_other() {
 
 #[tokio::test]
 async fn without_parallel_calls_there_is_one() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let mut several = 0;
     for seed in 0..10 {
         let fields = json!({"seed": seed, "parallel_tool_calls": false});
@@ -65,7 +65,7 @@ async fn without_parallel_calls_there_is_one() {
 
 #[tokio::test]
 async fn a_stream_has_the_calls_of_the_whole_answer() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     for seed in 0..10 {
         let body = request("required", json!({"seed": seed}));
         let answer = post(&client, &body).await;
@@ -79,7 +79,7 @@ async fn a_stream_has_the_calls_of_the_whole_answer() {
 
 #[tokio::test]
 async fn each_answer_has_ids_of_its_own() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let answer = post(&client, &request("required", json!({"n": 8, "seed": 1}))).await;
     let mut ids = BTreeSet::new();
     for choice in answer["choices"].as_array().unwrap() {
@@ -93,7 +93,7 @@ async fn each_answer_has_ids_of_its_own() {
 /// Wherever an answer is cut off, what calls are written with is no text, and what is there of the arguments is their beginning.
 #[tokio::test]
 async fn a_cut_shows_nothing_but_calls() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let body = request("required", json!({"seed": 4}));
     let whole = post(&client, &body).await;
     let calls = check_calls(&whole["choices"][0]["message"]);
@@ -179,7 +179,7 @@ async fn arguments_fit(client: &Client, schema: &Value) -> bool {
 
 #[tokio::test]
 async fn a_call_that_has_begun_fits_its_schema() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let call = |name: &str, arguments: &str| {
         format!(
             "Well.\n<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>"
@@ -204,7 +204,7 @@ async fn a_call_that_has_begun_fits_its_schema() {
 
 #[tokio::test]
 async fn an_answer_in_json_may_also_be_a_call() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let format = json!({"type": "json_schema", "json_schema": {"name": "r", "schema": {
         "type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"], "additionalProperties": false,
     }}});
@@ -229,7 +229,7 @@ async fn an_answer_in_json_may_also_be_a_call() {
 
 #[tokio::test]
 async fn thoughts_may_come_before_a_call_that_has_to_be_made() {
-    let (_server, client) = start("reasoning_tags = ['<think>', '</think>']");
+    let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let mut body = request("required", json!({}));
     body["messages"][0]["content"] = json!("<think>Hm.</think>\nI would rather not.");
     let answer = post(&client, &body).await;
@@ -240,7 +240,7 @@ async fn thoughts_may_come_before_a_call_that_has_to_be_made() {
 
 #[tokio::test]
 async fn schemas_that_cannot_be_followed_are_refused_by_place() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let unsatisfiable = json!({"type": "object", "properties": {"a": {"type": "integer", "minimum": 2, "maximum": 1}}, "required": ["a"]});
     let unsupported = json!({"type": "object", "properties": {"a": {"type": "array", "uniqueItems": true}}, "required": ["a"]});
     for (schema, strict, choice, expected) in [
@@ -278,15 +278,6 @@ async fn schemas_that_cannot_be_followed_are_refused_by_place() {
     let (status, answer) = client.post(CHAT, &both).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(answer["error"]["param"], "grammar");
-}
-
-fn start(of_model: &str) -> (Server, Client) {
-    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
-        .file("echo.echo", "")
-        .config(&format!("[[models]]\npath = 'echo.echo'\n{of_model}\n"))
-        .start();
-    let client = server.client();
-    (server, client)
 }
 
 /// Functions with their schemas.

@@ -2,13 +2,13 @@
 
 use reqwest::StatusCode;
 use serde_json::json;
-use tenon_tests::{Client, Server, ServerOptions, chat};
+use tenon_tests::{ServerOptions, chat, start_echo};
 
 const CHAT: &str = "/v1/chat/completions";
 
 #[tokio::test]
 async fn thoughts_are_reasoning_content() {
-    let (_server, client) = start("reasoning_tags = ['<think>', '</think>']");
+    let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let body = chat(
         "<think>\nLet me see.\n</think>\n\nYes.",
         json!({"temperature": 0}),
@@ -29,7 +29,7 @@ async fn thoughts_are_reasoning_content() {
 
 #[tokio::test]
 async fn a_stream_sends_thoughts_apart() {
-    let (_server, client) = start("reasoning_tags = ['<think>', '</think>']");
+    let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let mut body = chat("<think>Hm, é.</think>Yes.", json!({"temperature": 0}));
     body["stream_options"] = json!({"include_usage": true});
     let stream = client.stream(CHAT, &body).await;
@@ -50,7 +50,7 @@ async fn a_stream_sends_thoughts_apart() {
 
 #[tokio::test]
 async fn thoughts_that_are_cut_off_leave_an_empty_answer() {
-    let (_server, client) = start("reasoning_tags = ['<think>', '</think>']");
+    let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let body = chat(
         "<think>Hm, hm.</think>Yes.",
         json!({"temperature": 0, "max_tokens": 12}),
@@ -65,7 +65,7 @@ async fn thoughts_that_are_cut_off_leave_an_empty_answer() {
 
 #[tokio::test]
 async fn a_model_without_tags_has_no_thoughts() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let text = "<think>Hm.</think>Yes.";
     let (_, answer) = client
         .post(CHAT, &chat(text, json!({"temperature": 0})))
@@ -77,7 +77,7 @@ async fn a_model_without_tags_has_no_thoughts() {
 
 #[tokio::test]
 async fn an_answer_goes_on_with_the_last_message() {
-    let (_server, client) = start("reasoning_tags = ['<think>', '</think>']");
+    let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let ask = |prefill: &str| {
         json!({
             "temperature": 0,
@@ -144,13 +144,4 @@ async fn templates_get_what_the_request_says() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
         assert_eq!(answer["error"]["param"], param, "{answer}");
     }
-}
-
-fn start(of_model: &str) -> (Server, Client) {
-    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
-        .file("echo.echo", "")
-        .config(&format!("[[models]]\npath = 'echo.echo'\n{of_model}\n"))
-        .start();
-    let client = server.client();
-    (server, client)
 }

@@ -2,13 +2,13 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, Server, ServerOptions, Stream};
+use tenon_tests::{ServerOptions, Stream, start_echo};
 
 const CHAT: &str = "/v1/chat/completions";
 
 #[tokio::test]
 async fn a_call_is_told_from_text() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let written = "I'll look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Köln\"}}\n</tool_call>";
     let (status, answer) = client.post(CHAT, &ask(written, json!({}))).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
@@ -29,7 +29,7 @@ async fn a_call_is_told_from_text() {
 
 #[tokio::test]
 async fn an_answer_that_only_calls_has_no_content() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let call = |city: &str| {
         format!(
             "<tool_call>\n{{\"name\": \"weather\", \"arguments\": {{\"city\": \"{city}\"}}}}\n</tool_call>"
@@ -55,7 +55,7 @@ async fn an_answer_that_only_calls_has_no_content() {
 
 #[tokio::test]
 async fn a_stream_sends_the_head_of_a_call_once_and_its_arguments_in_pieces() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let arguments = r#"{"city": "Köln", "days": [1, 2]}"#;
     let written = format!(
         "Well.\n<tool_call>\n{{\"name\": \"weather\", \"arguments\": {arguments}}}\n</tool_call>"
@@ -101,7 +101,7 @@ async fn every_format_that_is_configured_is_read() {
             r#"<|tool_call|>[{"name": "weather", "arguments": {"a": 1}}]"#,
         ),
     ] {
-        let (_server, client) = start(&format!("tool_format = \"{format}\""));
+        let (_server, client) = start_echo(&format!("tool_format = \"{format}\""));
         let (_, answer) = client.post(CHAT, &ask(written, json!({}))).await;
         let function = json!({"name": "weather", "arguments": "{\"a\": 1}"});
         assert_eq!(
@@ -116,7 +116,7 @@ async fn every_format_that_is_configured_is_read() {
 
 #[tokio::test]
 async fn a_call_that_is_cut_off_ends_with_length() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let written =
         "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}\n</tool_call>";
     let body = ask(written, json!({"max_tokens": 56}));
@@ -133,7 +133,7 @@ async fn a_call_that_is_cut_off_ends_with_length() {
 
 #[tokio::test]
 async fn without_tools_nothing_is_a_call() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let written = "<tool_call>{\"name\": \"weather\", \"arguments\": {}}</tool_call>";
     for fields in [
         json!({"tools": null}),
@@ -149,7 +149,7 @@ async fn without_tools_nothing_is_a_call() {
 
 #[tokio::test]
 async fn a_conversation_with_calls_and_results_goes_on() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let call = json!({"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Bonn\"}"}});
     let mut body = ask("Rain?", json!({}));
     body["messages"].as_array_mut().unwrap().extend([
@@ -165,7 +165,7 @@ async fn a_conversation_with_calls_and_results_goes_on() {
 
 #[tokio::test]
 async fn wrong_tools_are_refused_by_place() {
-    let (_server, client) = start("");
+    let (_server, client) = start_echo("");
     let tool = |name: Value| json!([{"type": "function", "function": {"name": name}}]);
     let named = json!({"type": "function", "function": {"name": "other"}});
     for (fields, param) in [
@@ -221,15 +221,6 @@ async fn a_template_of_ones_own_shows_tools_and_opens_thoughts() {
     assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{}");
     let details = &answer["usage"]["completion_tokens_details"];
     assert_eq!(details["reasoning_tokens"], "Hm.</think>".len());
-}
-
-fn start(of_model: &str) -> (Server, Client) {
-    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
-        .file("echo.echo", "")
-        .config(&format!("[[models]]\npath = 'echo.echo'\n{of_model}\n"))
-        .start();
-    let client = server.client();
-    (server, client)
 }
 
 /// A chat whose answer is this text, with a tool.
