@@ -38,7 +38,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Each span with its own tokens. A span that claims more tokens than there are gets what is there.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a Span, &'a [u32])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'a Span, &'a [u32])> + use<'a> {
         let mut rest = self.tokens();
         self.spans().iter().map(move |span| {
             let (own, after) = rest.split_at(rest.len().min(span.len as usize));

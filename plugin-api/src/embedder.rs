@@ -20,7 +20,8 @@ pub struct EmbedderInfo {
 /// see such a request. It owns what it needs of the model, as a session does, and computes beside the session: with as many
 /// threads as [`LoadArgs::threads`](crate::LoadArgs::threads) says, and without spinning where they wait.
 ///
-/// [The guide](crate::guide#embeddings) has an example.
+/// [The guide](crate::guide#embeddings) has an example. Backends that compute tokens in batches find the rest of an embedder in
+/// [`TextBatch`](crate::TextBatch).
 pub trait Embedder: Send {
     /// `[any thread]` Facts about it. They never change.
     fn info(&self) -> EmbedderInfo;

@@ -28,6 +28,7 @@ mod export;
 mod host;
 mod info;
 mod kv_ledger;
+mod pooling;
 mod request;
 
 pub use backend::{Backend, Model, Session, Tokenizer};
@@ -43,6 +44,7 @@ pub use info::{
     SamplingDefaults, SessionArgs, Support, TokenKind, Vocabulary,
 };
 pub use kv_ledger::KvLedger;
+pub use pooling::{Pooling, TextBatch};
 pub use request::{
     NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenBias, TokenCount, TokenLogprob,
 };

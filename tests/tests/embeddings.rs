@@ -1,11 +1,30 @@
-//! `/v1/embeddings`: vectors of texts, from SmolLM2 through llama.cpp.
+//! `/v1/embeddings`: vectors of texts, from SmolLM2 through each backend that has any.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, ServerOptions};
+use tenon_tests::{Backend, Client, Server, ServerOptions, with_every_backend};
 
 const EMBEDDINGS: &str = "/v1/embeddings";
 const SKY: &str = "The sky is blue.";
+
+with_every_backend!([
+    embeds_all_forms_of_input,
+    embeddings_tell_meanings_apart,
+    embeddings_are_shortened_and_written_as_asked,
+    refuses_what_cannot_be_embedded,
+]);
+
+/// With a context of this many tokens.
+fn start(backend: Backend, context_length: u32) -> (Server, Client) {
+    let config = format!(
+        "[engine]\nthreads = 1\n[[models]]\npath = {:?}\nid = 'smollm2'\ncontext_length = {context_length}\n",
+        backend.smollm2()
+    );
+    let options = ServerOptions::new(&[backend.library()]);
+    let mut server = options.config(&config).start();
+    let client = server.client();
+    (server, client)
+}
 
 async fn embed(client: &Client, body: Value) -> Value {
     let (status, answer) = client.post(EMBEDDINGS, &body).await;
@@ -34,10 +53,8 @@ fn check_same(a: &[f64], b: &[f64]) {
     assert!((0.999..1.001).contains(&cosine), "{cosine}");
 }
 
-#[tokio::test]
-async fn smollm2_embeds_all_forms_of_input() {
-    let mut server = ServerOptions::smollm2().start();
-    let client = server.client();
+async fn embeds_all_forms_of_input(backend: Backend) {
+    let (_server, client) = start(backend, 1024);
     let one = embed(&client, json!({"input": SKY})).await;
     let sky = vector(&one, 0);
     assert_eq!((&one["object"], sky.len()), (&json!("list"), 576));
@@ -64,10 +81,8 @@ async fn smollm2_embeds_all_forms_of_input() {
     assert_eq!(answer["usage"], usage(41 * count + long_count));
 }
 
-#[tokio::test]
-async fn smollm2_embeddings_tell_meanings_apart() {
-    let mut server = ServerOptions::smollm2().start();
-    let client = server.client();
+async fn embeddings_tell_meanings_apart(backend: Backend) {
+    let (_server, client) = start(backend, 1024);
     let texts = [
         "A cat sleeps on the sofa.",
         "A kitten is sleeping on the couch.",
@@ -78,10 +93,8 @@ async fn smollm2_embeddings_tell_meanings_apart() {
     assert!(cosine(&cat, &kitten) > cosine(&cat, &market));
 }
 
-#[tokio::test]
-async fn smollm2_embeddings_are_shortened_and_written_as_asked() {
-    let mut server = ServerOptions::smollm2().start();
-    let client = server.client();
+async fn embeddings_are_shortened_and_written_as_asked(backend: Backend) {
+    let (_server, client) = start(backend, 1024);
     let whole = vector(&embed(&client, json!({"input": SKY})).await, 0);
     let short = embed(&client, json!({"input": SKY, "dimensions": 16})).await;
     let short = vector(&short, 0);
@@ -96,16 +109,8 @@ async fn smollm2_embeddings_are_shortened_and_written_as_asked() {
     assert_eq!(text.len(), 88);
 }
 
-#[tokio::test]
-async fn smollm2_refuses_what_cannot_be_embedded() {
-    let config = format!(
-        "[[models]]\npath = {:?}\ncontext_length = 64\n",
-        tenon_tests::smollm2()
-    );
-    let mut server = ServerOptions::new(&["tenon_plugin_llama_cpp"])
-        .config(&config)
-        .start();
-    let client = server.client();
+async fn refuses_what_cannot_be_embedded(backend: Backend) {
+    let (_server, client) = start(backend, 64);
     for (body, param, code) in [
         (json!({}), Some("input"), None),
         (json!({"input": ""}), Some("input"), None),
@@ -134,7 +139,7 @@ async fn smollm2_refuses_what_cannot_be_embedded() {
         assert_eq!(answer["error"]["param"].as_str(), param, "{answer}");
         assert_eq!(answer["error"]["code"].as_str(), code, "{answer}");
     }
-    let (_, model) = client.get("/v1/models/SmolLM2-135M-Instruct.Q4_1").await;
+    let (_, model) = client.get("/v1/models/smollm2").await;
     let expected = json!({"dimensions": 576, "max_tokens": 64, "pooling": "mean"});
     assert_eq!(model["embeddings"], expected);
 }

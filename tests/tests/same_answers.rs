@@ -2,10 +2,9 @@
 
 use std::{path::PathBuf, sync::LazyLock};
 
-use tempfile::TempDir;
 use tenon_plugin_api::EncodeFlags;
 use tenon_tests::{
-    Backend, LoadedModel, Row, RowReader, largest_difference,
+    Backend, LoadedModel, ModelFiles, Row, RowReader, largest_difference,
     models::{Family, LANGUAGES, TestModel, smollm2_f32_dir, smollm2_f32_gguf},
 };
 
@@ -38,7 +37,7 @@ fn gemma3_is_the_same_in_all_backends() {
 }
 
 fn check_backends(family: Family) {
-    let files = Files::of(family);
+    let files = ModelFiles::write(&TestModel::tiny(family));
     let [llama, others @ ..] = Backend::ALL.map(|backend| {
         let loaded = files.load(backend);
         let tokens = text(&loaded, 0);
@@ -186,33 +185,12 @@ const PROMPTS: [&str; 10] = [
     "The most important thing about software is",
 ];
 
-/// A model in both formats.
-struct Files {
-    folder: TempDir,
-}
-
-impl Files {
-    fn of(family: Family) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let model = TestModel::tiny(family);
-        model.write_gguf(&folder.path().join("model.gguf"));
-        model.write_dir(&folder.path().join("model"));
-        Self { folder }
-    }
-
-    fn load(&self, backend: Backend) -> LoadedModel {
-        let name = match backend {
-            Backend::LlamaCpp | Backend::CandleQuantized => "model.gguf",
-            Backend::Candle => "model",
-        };
-        backend.load(&self.folder.path().join(name), &backend.exact())
-    }
-}
-
 /// Two families that differ in almost everything, in all backends.
 fn on_all(check: impl Fn(&str, &LoadedModel)) {
-    static FILES: LazyLock<[(Family, Files); 2]> =
-        LazyLock::new(|| [Family::Llama, Family::Gemma3].map(|family| (family, Files::of(family))));
+    static FILES: LazyLock<[(Family, ModelFiles); 2]> = LazyLock::new(|| {
+        [Family::Llama, Family::Gemma3]
+            .map(|family| (family, ModelFiles::write(&TestModel::tiny(family))))
+    });
     for (family, files) in &*FILES {
         for backend in Backend::ALL {
             check(&format!("{backend:?}, {family:?}"), &files.load(backend));

@@ -5,36 +5,13 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Backend, Client, Judge, Server, ServerOptions, TOLERANCE, text};
+use tenon_tests::{
+    Backend, Client, Judge, Server, ServerOptions, TOLERANCE, text, with_every_backend,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const PLAIN: &str = "/v1/completions";
 const SYSTEM: &str = "You are Mistral.rs, an AI assistant.";
-
-/// The tests below, by a backend.
-macro_rules! with_backend {
-    ($module:ident, $backend:expr, [$($test:ident),* $(,)?]) => {
-        mod $module {
-            use tenon_tests::Backend;
-
-            $(
-                #[tokio::test]
-                async fn $test() {
-                    super::$test($backend).await;
-                }
-            )*
-        }
-    };
-}
-
-/// The tests below, by every backend.
-macro_rules! with_every_backend {
-    ($tests:tt) => {
-        with_backend!(smollm2_llama_cpp, Backend::LlamaCpp, $tests);
-        with_backend!(smollm2_candle_quantized, Backend::CandleQuantized, $tests);
-        with_backend!(smollm2_candle, Backend::Candle, $tests);
-    };
-}
 
 with_every_backend!([
     knows_the_capital_of_france,

@@ -4,17 +4,21 @@
 //! - `decoder` computes a ragged batch: all sequences' tokens go through the `linear` layers together, and each
 //!   attends to its own keys and values in the `kv` pool.
 //! - `kernels` is what candle has no kernel for on CPUs; `pool` is the threads, which are candle's.
-//! - `session` and `model` are what a host sees; `backend` is what the plugins do alike around them.
+//! - `sequences` are what batches extend: the KV pool with its book, and one batch through the decoder.
+//! - `session`, `embedder` and `model` are what a host sees; `backend` is what the plugins do alike around them.
 
 pub mod backend;
 pub mod config;
 pub mod decoder;
+pub mod embedder;
+mod files;
 pub mod kernels;
 pub mod kv;
 pub mod linear;
 pub mod matrix;
 pub mod model;
 pub mod pool;
+pub mod sequences;
 pub mod session;
 pub mod tokenizer;
 pub mod weights;

@@ -5,12 +5,14 @@ use std::{path::Path, sync::Arc};
 use half::{bf16, f16};
 use serde::Deserialize;
 use tenon_plugin_api::{
-    Error, Estimate, Model, ModelInfo, Progress, Result, Session, SessionArgs, Tokenizer, levels,
+    Embedder, Error, Estimate, Model, ModelInfo, Progress, Result, Session, SessionArgs, Tokenizer,
+    levels,
 };
 
 use crate::{
     config::Config,
     decoder::{Decoder, Report},
+    embedder::DecoderEmbedder,
     session::DecoderSession,
     tokenizer::Prompting,
     weights::{
@@ -212,6 +214,16 @@ impl Model for DecoderModel {
             KvType::F32 => Box::new(DecoderSession::<f32>::new(decoder, args)?),
             KvType::F16 => Box::new(DecoderSession::<f16>::new(decoder, args)?),
             KvType::Bf16 => Box::new(DecoderSession::<bf16>::new(decoder, args)?),
+        })
+    }
+
+    fn embedder(&self) -> Option<Box<dyn Embedder>> {
+        let decoder = Arc::clone(&self.decoder);
+        let pooling = decoder.config().pooling?;
+        Some(match self.origin.kv_type {
+            KvType::F32 => Box::new(DecoderEmbedder::<f32>::new(decoder, pooling)),
+            KvType::F16 => Box::new(DecoderEmbedder::<f16>::new(decoder, pooling)),
+            KvType::Bf16 => Box::new(DecoderEmbedder::<bf16>::new(decoder, pooling)),
         })
     }
 

@@ -134,8 +134,9 @@ impl Context {
     ///
     /// # Errors
     /// `INTERNAL` if there is none.
-    pub fn embedding(&mut self, token: i32, dimensions: usize) -> Result<&[f32]> {
-        // SAFETY: the context is valid, and llama.cpp's rows have as many numbers as the model's output.
+    pub fn embedding(&self, token: i32, dimensions: usize) -> Result<&[f32]> {
+        // SAFETY: the context is valid, and llama.cpp's rows have as many numbers as the model's output. It sorts them when the
+        // first one is asked for, so before any is lent, and then lets them stand until the next batch.
         unsafe {
             let row = NonNull::new(sys::llama_get_embeddings_ith(self.raw(), token));
             let row = row.ok_or_else(|| Error::new(Code::INTERNAL, "llama.cpp lost a vector"))?;

@@ -3,9 +3,11 @@
 //! llama.cpp can pool too, but only what fits into one micro-batch. So it gives the vectors of all tokens, and they are pooled
 //! here: a text of any length then takes no more compute buffers than a short one.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
-use tenon_plugin_api::{Embedder, EmbedderInfo, Interrupt, Result, SessionArgs, Span};
+use tenon_plugin_api::{
+    Embedder, EmbedderInfo, Interrupt, Pooling, Result, SessionArgs, TextBatch,
+};
 
 use crate::{
     batch::BatchArrays,
@@ -21,46 +23,6 @@ const BATCH_TOKENS: u32 = 256;
 const MAX_TEXTS: u32 = 32;
 /// The waiting threads sleep, for they share their cores with those of the session.
 const POLL: u32 = 0;
-
-/// How one vector is made of those of all tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooling {
-    Mean,
-    /// The first token's.
-    Cls,
-    Last,
-}
-
-impl Pooling {
-    /// By llama.cpp's number for it. Without one it is the mean, which suits models that were not trained for embeddings best.
-    /// None for models that judge pairs of texts instead.
-    pub fn from_number(number: Option<u32>) -> Option<Self> {
-        match number {
-            None | Some(0 | 1) => Some(Self::Mean),
-            Some(2) => Some(Self::Cls),
-            Some(3) => Some(Self::Last),
-            Some(_) => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Mean => "mean",
-            Self::Cls => "cls",
-            Self::Last => "last",
-        }
-    }
-
-    /// Takes in the vector of a text's next token. Lengths mean nothing, so a mean need not be divided.
-    fn add(self, pooled: &mut [f32], token: &[f32], position: usize) {
-        match self {
-            Self::Mean => pooled.iter_mut().zip(token).for_each(|(sum, x)| *sum += x),
-            Self::Last => pooled.copy_from_slice(token),
-            Self::Cls if position == 0 => pooled.copy_from_slice(token),
-            Self::Cls => {}
-        }
-    }
-}
 
 pub struct LlamaEmbedder {
     weights: Arc<Weights>,
@@ -115,18 +77,12 @@ impl Embedder for LlamaEmbedder {
         let running = self.running(longest.unwrap_or(0))?;
         running.context.set_interrupt(interrupt);
         running.context.clear();
-        for pieces in batches(texts) {
-            running.compute(&pieces, texts)?;
-            let mut rows = 0..;
-            for Piece { text, tokens } in pieces {
-                let pooled = &mut out[text * dimensions..][..dimensions];
-                for (position, row) in tokens.zip(&mut rows) {
-                    pooling.add(
-                        pooled,
-                        running.context.embedding(row, dimensions)?,
-                        position,
-                    );
-                }
+        for batch in TextBatch::cut(texts, BATCH_TOKENS, MAX_TEXTS) {
+            running.compute(&batch)?;
+            let vector = |row| running.context.embedding(row as i32, dimensions);
+            batch.pool(pooling, vector, out)?;
+            for seq in batch.ended() {
+                running.context.remove(seq, 0);
             }
         }
         Ok(())
@@ -158,100 +114,15 @@ impl Running {
         })
     }
 
-    fn compute(&mut self, pieces: &[Piece], texts: &[&[u32]]) -> Result<()> {
+    fn compute(&mut self, batch: &TextBatch) -> Result<()> {
         self.batch.clear();
-        for piece in pieces {
-            let tokens = &texts[piece.text][piece.tokens.clone()];
-            self.batch.push(&piece.span(), tokens);
+        for (span, tokens) in batch.batch().iter() {
+            self.batch.push(span, tokens);
         }
         self.threads.attach(&mut self.context, Use::Prefill);
         // SAFETY: the arrays are the batch's own, and the sequences of spans are below those asked for.
         unsafe { self.context.decode(&self.batch.as_llama()) }?;
         self.threads.settle();
-        for piece in pieces {
-            if piece.tokens.end == texts[piece.text].len() {
-                self.context.remove(piece.span().seq, 0);
-            }
-        }
         Ok(())
-    }
-}
-
-/// Consecutive tokens of a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Piece {
-    text: usize,
-    tokens: Range<usize>,
-}
-
-impl Piece {
-    /// The texts of a batch follow each other, so that their sequences differ.
-    fn span(&self) -> Span {
-        let len = self.tokens.len() as u32;
-        Span {
-            seq: self.text as u32 % MAX_TEXTS,
-            position: self.tokens.start as u32,
-            len,
-            rows: len,
-            ..Span::default()
-        }
-    }
-}
-
-/// The texts one after the other, cut into full batches.
-fn batches(texts: &[&[u32]]) -> Vec<Vec<Piece>> {
-    let mut batches = Vec::new();
-    let mut batch = Vec::new();
-    let mut room = BATCH_TOKENS as usize;
-    for (text, tokens) in texts.iter().enumerate() {
-        let mut start = 0;
-        while start < tokens.len() {
-            let end = tokens.len().min(start + room);
-            batch.push(Piece {
-                text,
-                tokens: start..end,
-            });
-            room -= end - start;
-            start = end;
-            if room == 0 || batch.len() == MAX_TEXTS as usize {
-                batches.push(std::mem::take(&mut batch));
-                room = BATCH_TOKENS as usize;
-            }
-        }
-    }
-    batches.extend(Some(batch).filter(|batch| !batch.is_empty()));
-    batches
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_are_full_and_texts_whole() {
-        let tokens = [0; 1000];
-        let texts: Vec<&[u32]> = [3, 600, 1, 300].map(|len| &tokens[..len]).to_vec();
-        let ranges: Vec<Vec<_>> = batches(&texts)
-            .into_iter()
-            .map(|batch| batch.into_iter().map(|p| (p.text, p.tokens)).collect())
-            .collect();
-        let expected = vec![
-            vec![(0, 0..3), (1, 0..253)],
-            vec![(1, 253..509)],
-            vec![(1, 509..600), (2, 0..1), (3, 0..164)],
-            vec![(3, 164..300)],
-        ];
-        assert_eq!(ranges, expected);
-    }
-
-    #[test]
-    fn texts_in_a_batch_have_sequences_of_their_own() {
-        let texts = vec![&[0_u32][..]; 100];
-        for batch in batches(&texts) {
-            let mut sequences: Vec<_> = batch.iter().map(|piece| piece.span().seq).collect();
-            sequences.sort_unstable();
-            sequences.dedup();
-            assert_eq!(sequences.len(), batch.len());
-        }
     }
 }

@@ -8,13 +8,13 @@ use llama_cpp_2::{
 };
 use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{
-    Capabilities, Code, Embedder, Error, LoadArgs, Model, ModelInfo, Progress, Result,
+    Capabilities, Code, Embedder, Error, LoadArgs, Model, ModelInfo, Pooling, Progress, Result,
     SamplingDefaults, Session, SessionArgs, Tokenizer,
 };
 
 use crate::{
     devices,
-    embedder::{LlamaEmbedder, Pooling},
+    embedder::LlamaEmbedder,
     file_types, gguf,
     level_file::{LevelFile, LevelFiles},
     log,
@@ -238,7 +238,7 @@ impl Weights {
     /// How a text's vector is made of those of its tokens. None for models that judge pairs of texts instead.
     pub fn pooling(&self) -> Option<Pooling> {
         let architecture = self.text("general.architecture").unwrap_or_default();
-        Pooling::from_number(self.number(&format!("{architecture}.pooling_type")))
+        Pooling::from_gguf(self.number(&format!("{architecture}.pooling_type")))
     }
 
     /// Numbers in the vector of a token.

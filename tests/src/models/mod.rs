@@ -15,6 +15,7 @@ pub use vocabulary::TestVocabulary;
 use std::path::Path;
 
 use candle_core::DType;
+use tenon_plugin_api::Pooling;
 
 /// A model to write.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub struct TestModel {
     /// Of weights. Norms and biases are f32 in GGUF files.
     pub dtype: DType,
     pub seed: u64,
+    /// What the files say about it. None: nothing.
+    pub pooling: Option<Pooling>,
 }
 
 impl TestModel {
@@ -42,6 +45,7 @@ impl TestModel {
             pre: "gpt-2",
             dtype: DType::F32,
             seed: 42,
+            pooling: None,
         }
     }
 

@@ -7,6 +7,8 @@ use candle_core::{
     quantized::{GgmlDType, QTensor, gguf_file, gguf_file::Value},
     safetensors,
 };
+use serde_json::json;
+use tenon_plugin_api::Pooling;
 
 use super::{
     TestModel,
@@ -64,7 +66,30 @@ pub fn dir(model: &TestModel, folder: &Path) -> Result<()> {
     for (name, content) in files {
         fs::write(folder.join(name), content.to_string())?;
     }
+    if let Some(pooling) = model.pooling {
+        let config = json!({pooling_flag(pooling): true});
+        fs::create_dir_all(folder.join("1_Pooling"))?;
+        fs::write(folder.join("1_Pooling/config.json"), config.to_string())?;
+    }
     safetensors::save(&tensors, folder.join("model.safetensors"))
+}
+
+/// As sentence-transformers writes it.
+fn pooling_flag(pooling: Pooling) -> &'static str {
+    match pooling {
+        Pooling::Mean => "pooling_mode_mean_tokens",
+        Pooling::Cls => "pooling_mode_cls_token",
+        Pooling::Last => "pooling_mode_lasttoken",
+    }
+}
+
+/// As llama.cpp numbers it.
+fn pooling_number(pooling: Pooling) -> u32 {
+    match pooling {
+        Pooling::Mean => 1,
+        Pooling::Cls => 2,
+        Pooling::Last => 3,
+    }
 }
 
 impl Weight {
@@ -141,6 +166,10 @@ fn metadata(model: &TestModel) -> Vec<(String, Value)> {
             .chain(factors)
             .map(|(key, value)| (format!("{architecture}.{key}"), value)),
     );
+    if let Some(pooling) = model.pooling {
+        let number = Value::U32(pooling_number(pooling));
+        pairs.push((format!("{architecture}.pooling_type"), number));
+    }
     pairs.extend(model.vocabulary.gguf(model.pre));
     pairs
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::quantized::gguf_file::Value;
-use tenon_plugin_api::{Error, Result};
+use tenon_plugin_api::{Error, Pooling, Result};
 
 use super::{Config, Family, RopeConfig, RopeLayout, RopeScaling, family};
 use crate::kernels::elementwise::Activation;
@@ -99,6 +99,7 @@ impl Keys<'_> {
                 .map(|window| window as u32),
             local: family.local(layers, pattern.unwrap_or(family.pattern)),
             tied: false,
+            pooling: Pooling::from_gguf(self.count("pooling_type").map(|number| number as u32)),
         }
         .checked()
     }

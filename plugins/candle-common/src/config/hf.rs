@@ -5,8 +5,8 @@ use std::{fs, path::Path};
 use serde_json::{Map, Value};
 use tenon_plugin_api::{Error, Result};
 
-use super::{Config, Family, RopeConfig, RopeLayout, RopeScaling, family};
-use crate::kernels::elementwise::Activation;
+use super::{Config, Family, RopeConfig, RopeLayout, RopeScaling, family, sentence_transformers};
+use crate::{kernels::elementwise::Activation, model::in_file};
 
 const FILE: &str = "config.json";
 
@@ -20,9 +20,10 @@ pub fn read(directory: &Path) -> Result<Config> {
     let parsed = serde_json::from_str(&text).map_err(|error| {
         Error::invalid(format!("{} is no JSON object: {error}", path.display()))
     })?;
-    parse(&parsed).map_err(|error| Error {
-        message: format!("{}: {}", path.display(), error.message),
-        ..error
+    let config = parse(&parsed).map_err(|error| in_file(&path, error))?;
+    Ok(Config {
+        pooling: sentence_transformers::pooling(directory)?,
+        ..config
     })
 }
 
@@ -75,6 +76,7 @@ fn parse(json: &Map<String, Value>) -> Result<Config> {
         window: fields.window(),
         local: fields.local(family, layers),
         tied: fields.flag("tie_word_embeddings").unwrap_or(family.gemma),
+        pooling: None,
     }
     .checked()
 }

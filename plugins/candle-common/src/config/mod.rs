@@ -3,10 +3,11 @@
 pub mod gguf;
 pub mod hf;
 mod rope;
+mod sentence_transformers;
 
 pub use rope::{Rope, RopeConfig, RopeLayout, RopeScaling, Turns};
 
-use tenon_plugin_api::{Error, Result};
+use tenon_plugin_api::{Error, Pooling, Result};
 
 use crate::kernels::elementwise::Activation;
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub local: Vec<bool>,
     /// Whether the output shares the embedding's weights even if the file has others.
     pub tied: bool,
+    /// How a text's vector is made of those of its tokens. None: in a way that is not known.
+    pub pooling: Option<Pooling>,
 }
 
 /// What an architecture fixes, whatever the file says.

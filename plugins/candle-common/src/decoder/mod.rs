@@ -36,7 +36,7 @@ pub struct Step<'a> {
     /// Where each token's keys and values go.
     pub cells: &'a [u32],
     pub tiles: &'a [Tile<'a>],
-    /// Tokens whose logits are wanted, ascending.
+    /// Tokens whose vectors are wanted, ascending.
     pub rows: &'a [u32],
 }
 
@@ -133,18 +133,18 @@ impl Decoder {
         most.map_or("", |(name, _)| name)
     }
 
-    /// Computes a batch and stores its keys and values. Gives logits, `[rows, vocabulary]`; None if no row is wanted.
+    /// Computes a batch and stores its keys and values. Gives the vectors of tokens, `[rows, hidden]`; None if no row is wanted.
     ///
     /// # Errors
     /// `CANCELLED` if `interrupt` is set meanwhile; `INTERNAL` for what candle refuses.
-    pub fn forward<E: Element>(
+    pub fn forward<'b, E: Element>(
         &self,
         step: &Step,
         ropes: &Ropes,
         kv: &mut KvPool<E>,
-        buffers: &mut Buffers,
+        buffers: &'b mut Buffers,
         interrupt: &Interrupt,
-    ) -> Result<Option<Matrix>> {
+    ) -> Result<Option<&'b Matrix>> {
         buffers.hidden = self.embed(step.tokens)?;
         buffers.global.compute(&ropes.global, step.positions);
         if let Some(local) = &ropes.local {
@@ -164,27 +164,24 @@ impl Decoder {
             };
             block.forward(&pass, kv.layer(layer), buffers)?;
         }
-        match step.rows {
-            [] => Ok(None),
-            _ => self.logits(buffers).map(Some),
+        if step.rows.is_empty() {
+            return Ok(None);
         }
-    }
-
-    fn embed(&self, tokens: &[u32]) -> Result<Matrix> {
-        let mut rows = self.embedding.rows(tokens)?;
-        let scale = self.config.embedding_scale;
-        rows.data_mut().iter_mut().for_each(|x| *x *= scale);
-        Ok(rows)
-    }
-
-    fn logits(&self, buffers: &mut Buffers) -> Result<Matrix> {
         elementwise::rms_norm(
             &buffers.hidden,
             &self.norm,
             self.config.norm_epsilon,
             &mut buffers.normed,
         );
-        let mut logits = self.head().forward(&buffers.normed)?;
+        Ok(Some(&buffers.normed))
+    }
+
+    /// What tokens may follow, by the vectors of [`forward`](Self::forward): `[rows, vocabulary]`.
+    ///
+    /// # Errors
+    /// `INTERNAL` for what candle refuses.
+    pub fn logits(&self, vectors: &Matrix) -> Result<Matrix> {
+        let mut logits = self.head().forward(vectors)?;
         if let Some(cap) = self.config.logits_soft_cap {
             let width = logits.width();
             pool::for_each_row(logits.data_mut(), width, |_, row| {
@@ -192,6 +189,13 @@ impl Decoder {
             });
         }
         Ok(logits)
+    }
+
+    fn embed(&self, tokens: &[u32]) -> Result<Matrix> {
+        let mut rows = self.embedding.rows(tokens)?;
+        let scale = self.config.embedding_scale;
+        rows.data_mut().iter_mut().for_each(|x| *x *= scale);
+        Ok(rows)
     }
 
     fn head(&self) -> &Linear {

@@ -6,11 +6,14 @@ use candle_core::{
     Device, Tensor,
     quantized::{GgmlDType, QTensor},
 };
-use tenon_plugin_api::{Batch, Code, Interrupt, Session, SessionArgs, Span, SpanOut};
+use tenon_plugin_api::{
+    Batch, Code, Embedder, Interrupt, Pooling, Session, SessionArgs, Span, SpanOut,
+};
 
 use super::*;
 use crate::{
     config::{RopeLayout, RopeScaling},
+    embedder::DecoderEmbedder,
     kernels::elementwise::Activation,
     session::DecoderSession,
     weights::Source,
@@ -114,6 +117,7 @@ fn plain() -> Config {
         window: None,
         local: vec![true; 3],
         tied: true,
+        pooling: Some(Pooling::Mean),
     }
 }
 
@@ -357,6 +361,58 @@ fn an_interrupted_batch_leaves_no_trace() {
         &one_by_one(&decoder, &text)[19],
         TOLERANCE,
     );
+}
+
+fn embed(embedder: &mut impl Embedder, texts: &[&[u32]]) -> Vec<Vec<f32>> {
+    let dimensions = embedder.info().dimensions as usize;
+    let mut out = vec![0.0; texts.len() * dimensions];
+    embedder
+        .embed(texts, &Interrupt::default(), &mut out)
+        .unwrap();
+    out.chunks(dimensions).map(<[f32]>::to_vec).collect()
+}
+
+#[test]
+fn vectors_are_what_logits_are_made_of() {
+    let decoder = decoder(plain(), GgmlDType::F32, false);
+    let text = text(20, 1);
+    let logits = one_by_one(&decoder, &text);
+    for (pooling, token) in [(Pooling::Cls, 0), (Pooling::Last, 19)] {
+        let mut embedder = DecoderEmbedder::<f32>::new(Arc::clone(&decoder), pooling);
+        let vector = embed(&mut embedder, &[&text]).remove(0);
+        let vector = Matrix::new(vector, decoder.config().hidden);
+        let made = decoder.logits(&vector).unwrap();
+        assert_close(made.row(0), &logits[token], TOLERANCE);
+    }
+}
+
+#[test]
+fn a_text_has_the_same_vector_alone_and_among_others() {
+    for decoder in &decoders()[..2] {
+        let embedder = || DecoderEmbedder::<f32>::new(Arc::clone(decoder), Pooling::Mean);
+        let (short, long) = (text(7, 1), text(250, 2));
+        let mut one = embedder();
+        let alone = [&short, &long].map(|text| embed(&mut one, &[text]).remove(0));
+        // The long text goes on in a second batch, and there are more texts than sequences.
+        let crowd: Vec<&[u32]> = [&short[..], &long].repeat(20);
+        for (number, vector) in embed(&mut embedder(), &crowd).iter().enumerate() {
+            // Means are sums.
+            assert_close(vector, &alone[number % 2], 250.0 * TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_embedding_leaves_no_trace() {
+    let decoder = decoder(plain(), GgmlDType::F32, false);
+    let mut embedder = DecoderEmbedder::<f32>::new(decoder, Pooling::Mean);
+    let text = text(20, 1);
+    let before = embed(&mut embedder, &[&text]);
+    let stopped = Interrupt::default();
+    stopped.set(true);
+    let error = embedder.embed(&[&text], &stopped, &mut [0.0; 64]);
+    assert_eq!(error.unwrap_err().code, Code::CANCELLED);
+    assert_eq!(embed(&mut embedder, &[&text]), before);
 }
 
 #[test]

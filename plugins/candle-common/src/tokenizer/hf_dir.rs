@@ -12,12 +12,13 @@ use tokenizers::{
 
 use super::{
     HfTokenizer, Prompting,
-    hf_config::{GenerationConfig, TokenizerConfig, read_json, read_text},
+    hf_config::{GenerationConfig, TokenizerConfig},
     hf_tokenizer::Parts,
     pipeline::Pipeline,
     spelling::{SPACE, Spelling, byte_token},
     tokens::{Tokens, unusable},
 };
+use crate::files::{read_json, read_text};
 
 /// Reads tokenizer.json, tokenizer_config.json, generation_config.json, config.json and chat_template.jinja of a directory.
 /// All but the first may be missing.

@@ -25,6 +25,7 @@ use crate::{
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
+const PREFIX: &str = "model.";
 
 /// Number formats of weights that are not quantized.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Safetensors {
     names: HashSet<String>,
     /// Type of matrices. None: each as its file has it.
     kind: Option<GgmlDType>,
+    /// What stands before the names of all but the output: nothing where a model was saved without its output.
+    prefix: &'static str,
     /// Whether norms stand behind attention and MLP too: the name of one in front means another then.
     sandwiched: bool,
 }
@@ -124,8 +127,14 @@ impl Safetensors {
             .into_iter()
             .map(|(name, _)| name)
             .collect();
+        let prefix = match names.iter().any(|name| name.starts_with(PREFIX)) {
+            true => PREFIX,
+            false => "",
+        };
+        let sandwich = format!("{prefix}layers.0.pre_feedforward_layernorm.weight");
         Ok(Self {
-            sandwiched: names.contains("model.layers.0.pre_feedforward_layernorm.weight"),
+            prefix,
+            sandwiched: names.contains(&sandwich),
             tensors,
             names,
             kind: kind.map(FloatType::candle),
@@ -147,7 +156,7 @@ impl Safetensors {
 
     /// The name in the files, if they have it.
     fn find(&self, name: &str, part: &str) -> Option<String> {
-        let stems = stems(name, self.sandwiched);
+        let stems = stems(name, self.prefix, self.sandwiched);
         let names = stems.iter().map(|stem| format!("{stem}.{part}"));
         names.into_iter().find(|name| self.names.contains(name))
     }
@@ -250,16 +259,15 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// What the files may call a tensor, without `.weight`.
-fn stems(name: &str, sandwiched: bool) -> Vec<String> {
-    let outer = |stem: &str| vec![stem.to_owned()];
+fn stems(name: &str, prefix: &str, sandwiched: bool) -> Vec<String> {
     let Some((layer, part)) = name
         .strip_prefix("blk.")
         .and_then(|rest| rest.split_once('.'))
     else {
         return match name {
-            "token_embd" => outer("model.embed_tokens"),
-            "output_norm" => outer("model.norm"),
-            "output" => outer("lm_head"),
+            "token_embd" => vec![format!("{prefix}embed_tokens")],
+            "output_norm" => vec![format!("{prefix}norm")],
+            "output" => vec!["lm_head".to_owned()],
             _ => Vec::new(),
         };
     };
@@ -281,7 +289,7 @@ fn stems(name: &str, sandwiched: bool) -> Vec<String> {
         "ffn_down" => &["mlp.down_proj"],
         _ => &[],
     };
-    let full = |part: &&str| format!("model.layers.{layer}.{part}");
+    let full = |part: &&str| format!("{prefix}layers.{layer}.{part}");
     parts.iter().map(full).collect()
 }
 
@@ -346,19 +354,29 @@ mod tests {
     }
 
     #[test]
+    fn models_saved_without_their_output_have_shorter_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["embed_tokens.weight", "layers.0.mlp.up_proj.weight"];
+        save(directory.path().join(SINGLE), &names);
+        let weights = Safetensors::open(directory.path(), None).unwrap();
+        assert!(weights.has("token_embd") && weights.has("blk.0.ffn_up"));
+        assert!(!weights.has("output"));
+    }
+
+    #[test]
     fn a_norm_behind_attention_is_what_its_neighbours_make_it() {
         assert_eq!(
-            stems("blk.0.ffn_norm", false),
+            stems("blk.0.ffn_norm", PREFIX, false),
             ["model.layers.0.post_attention_layernorm"]
         );
         assert_eq!(
-            stems("blk.0.ffn_norm", true),
-            ["model.layers.0.pre_feedforward_layernorm"]
+            stems("blk.0.ffn_norm", "", true),
+            ["layers.0.pre_feedforward_layernorm"]
         );
         assert_eq!(
-            stems("blk.0.post_attention_norm", true),
+            stems("blk.0.post_attention_norm", PREFIX, true),
             ["model.layers.0.post_attention_layernorm"]
         );
-        assert!(stems("blk.0.post_attention_norm", false).is_empty());
+        assert!(stems("blk.0.post_attention_norm", PREFIX, false).is_empty());
     }
 }

@@ -1,0 +1,152 @@
+//! Sequences in a KV pool, and how a batch extends them.
+
+use std::sync::Arc;
+
+use tenon_plugin_api::{Batch, Code, Interrupt, KvLedger, Result, Span, SpanOut};
+
+use crate::{
+    decoder::{Buffers, Decoder, Ropes, Step},
+    kernels::attention::{self, SpanView},
+    kv::{Element, KvPool},
+    matrix::Matrix,
+};
+
+pub struct Sequences<E> {
+    decoder: Arc<Decoder>,
+    /// Longest that one may become, in tokens.
+    context_length: u32,
+    ropes: Ropes,
+    ledger: KvLedger,
+    kv: KvPool<E>,
+    buffers: Buffers,
+    admitted: Admitted,
+}
+
+/// The spans of a batch that can be computed, and their tokens.
+#[derive(Default)]
+struct Admitted {
+    spans: Vec<Span>,
+    /// `[tokens]`, as the next two.
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    cells: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl<E: Element> Sequences<E> {
+    /// This many, all empty, of up to `context_length` tokens each and `kv_tokens` together.
+    pub fn new(
+        decoder: Arc<Decoder>,
+        max_sequences: u32,
+        context_length: u32,
+        kv_tokens: u32,
+    ) -> Self {
+        let config = decoder.config();
+        Self {
+            context_length,
+            ropes: Ropes::new(config, context_length),
+            ledger: KvLedger::new(max_sequences, kv_tokens),
+            kv: KvPool::new(config, kv_tokens),
+            buffers: Buffers::default(),
+            admitted: Admitted::default(),
+            decoder,
+        }
+    }
+
+    /// Takes the spans of a batch that can be computed into the book, and says which these are.
+    pub fn admit(&mut self, batch: &Batch<'_>, out: &mut [SpanOut]) {
+        self.admitted.clear();
+        for ((span, tokens), out) in batch.iter().zip(out) {
+            *out = SpanOut {
+                first_row: self.admitted.rows.len() as u32,
+                status: self.admit_span(span, tokens),
+                ..SpanOut::default()
+            };
+        }
+    }
+
+    /// Computes what was admitted, and stores keys and values. Gives the vectors of the rows that are wanted; None if none is.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub fn compute(&mut self, interrupt: &Interrupt) -> Result<Option<&Matrix>> {
+        let admitted = &self.admitted;
+        if admitted.spans.is_empty() {
+            return Ok(None);
+        }
+        let mut first = 0;
+        let spans = admitted.spans.iter().map(|span| {
+            let len = span.len as usize;
+            first += len;
+            SpanView {
+                first: first - len,
+                len,
+                cells: self.ledger.cells(span.seq),
+            }
+        });
+        let step = Step {
+            tokens: &admitted.tokens,
+            positions: &admitted.positions,
+            cells: &admitted.cells,
+            tiles: &attention::tiles(spans),
+            rows: &admitted.rows,
+        };
+        let (kv, buffers) = (&mut self.kv, &mut self.buffers);
+        self.decoder
+            .forward(&step, &self.ropes, kv, buffers, interrupt)
+    }
+
+    /// Makes what was admitted last undone.
+    pub fn take_back(&mut self) {
+        for span in &self.admitted.spans {
+            self.ledger.truncate(span.seq, span.position);
+        }
+    }
+
+    /// Which sequence holds which cells of the pool.
+    pub fn ledger(&self) -> &KvLedger {
+        &self.ledger
+    }
+
+    pub fn ledger_mut(&mut self) -> &mut KvLedger {
+        &mut self.ledger
+    }
+
+    fn admit_span(&mut self, span: &Span, tokens: &[u32]) -> Code {
+        let whole = span.len > 0 && tokens.len() == span.len as usize && span.rows <= span.len;
+        let vocabulary = self.decoder.vocabulary();
+        let known = tokens.iter().all(|&token| (token as usize) < vocabulary);
+        let end = u64::from(span.position) + u64::from(span.len);
+        if !whole || !known || end > u64::from(self.context_length) {
+            return Code::INVALID;
+        }
+        match self.ledger.append(span) {
+            Ok(()) => {
+                let cells = &self.ledger.cells(span.seq)[span.position as usize..];
+                self.admitted.push(span, tokens, cells);
+                Code::OK
+            }
+            Err(code) => code,
+        }
+    }
+}
+
+impl Admitted {
+    fn clear(&mut self) {
+        self.spans.clear();
+        self.tokens.clear();
+        self.positions.clear();
+        self.cells.clear();
+        self.rows.clear();
+    }
+
+    fn push(&mut self, span: &Span, tokens: &[u32], cells: &[u32]) {
+        self.spans.push(*span);
+        self.tokens.extend_from_slice(tokens);
+        self.positions
+            .extend(span.position..span.position + span.len);
+        self.cells.extend_from_slice(cells);
+        let end = self.tokens.len() as u32;
+        self.rows.extend(end - span.rows..end);
+    }
+}
