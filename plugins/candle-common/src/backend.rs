@@ -8,7 +8,7 @@ use tenon_plugin_api::{
 };
 
 use crate::{
-    model::{self, KvType, Open, Origin},
+    model::{self, DecoderModel, KvType, Open, Origin},
     pool,
 };
 
@@ -38,7 +38,7 @@ pub fn descriptor(id: &str, name: &str) -> Descriptor {
 }
 
 impl Plugin {
-    /// Makes the threads.
+    /// Takes note of the threads.
     ///
     /// # Errors
     /// `INVALID` for options, of which there are none.
@@ -56,20 +56,20 @@ impl Plugin {
         wanted: Wanted,
         progress: &Progress,
     ) -> Result<Box<dyn Model>> {
-        self.note_threads(args.threads);
         let message = format!("loading {}", args.path.display());
         let report = |fraction| progress.report(Some(fraction), &message);
         let Wanted { origin, level } = wanted;
         let model = model::load(Arc::new(origin), level.as_deref(), &report)?;
+        self.note_threads(args.threads, &model);
         Ok(Box::new(model))
     }
 
-    /// Says in the log if a model asks for other threads than there are.
-    fn note_threads(&self, asked: u32) {
+    /// Says in the log if not all of a model can be computed with the threads that it asks for.
+    fn note_threads(&self, asked: u32, model: &DecoderModel) {
         let threads = pool::threads();
-        if asked != 0 && asked != threads {
+        if asked != 0 && asked != threads && model.uses_candles_threads() {
             let message = format!(
-                "{asked} threads are asked for, but candle has one pool of {threads} for all models of a plugin, made at the start"
+                "{asked} threads are asked for, but candle computes some of the weights, and has one pool of {threads} for all models of a plugin, made at the start"
             );
             self.host.log(LogLevel::WARN, "pool", &message);
         }
@@ -93,7 +93,11 @@ impl Wanted {
             )));
         }
         Ok(Self {
-            origin: Origin { open, kv_type },
+            origin: Origin {
+                open,
+                kv_type,
+                threads: args.threads,
+            },
             level: args.quantize.clone().or(quantize),
         })
     }

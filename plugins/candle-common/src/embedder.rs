@@ -6,7 +6,13 @@ use tenon_plugin_api::{
     Batch, Code, Embedder, EmbedderInfo, Error, Interrupt, Pooling, Result, SpanOut, TextBatch,
 };
 
-use crate::{decoder::Decoder, kv::Element, matrix::Matrix, sequences::Sequences};
+use crate::{
+    decoder::Decoder,
+    kv::Element,
+    matrix::Matrix,
+    pool::{self, Workers},
+    sequences::Sequences,
+};
 
 /// Most tokens in a batch.
 const BATCH_TOKENS: u32 = 256;
@@ -16,38 +22,49 @@ const MAX_TEXTS: u32 = 32;
 pub struct DecoderEmbedder<E> {
     decoder: Arc<Decoder>,
     pooling: Pooling,
-    sequences: Option<Sequences<E>>,
+    threads: u32,
+    running: Option<Running<E>>,
+}
+
+struct Running<E> {
+    sequences: Sequences<E>,
+    workers: Arc<Workers>,
 }
 
 impl<E: Element> DecoderEmbedder<E> {
-    pub fn new(decoder: Arc<Decoder>, pooling: Pooling) -> Self {
+    pub fn new(decoder: Arc<Decoder>, pooling: Pooling, threads: u32) -> Self {
         Self {
             decoder,
             pooling,
-            sequences: None,
+            threads,
+            running: None,
         }
     }
 
-    /// Empty sequences with room for texts of this length.
-    fn sequences(&mut self, longest: usize) -> &mut Sequences<E> {
+    /// Threads, and empty sequences with room for texts of this length.
+    fn running(&mut self, longest: usize) -> &mut Running<E> {
         // A batch may hold the end of one text and the beginning of others.
         let wanted = longest as u32 + BATCH_TOKENS;
-        let old = self.sequences.take();
-        let old = old.filter(|old| old.ledger().stats().total_tokens >= wanted);
-        let mut sequences = old.unwrap_or_else(|| {
-            // As for all texts: some models turn by other frequencies where contexts are long.
-            let context_length = self.decoder.config().context_length;
-            Sequences::new(
-                Arc::clone(&self.decoder),
-                MAX_TEXTS,
-                context_length,
-                wanted.next_power_of_two(),
-            )
-        });
+        let old = self.running.take();
+        let old = old.filter(|old| old.sequences.ledger().stats().total_tokens >= wanted);
+        let mut running = old.unwrap_or_else(|| self.start(wanted.next_power_of_two()));
         for seq in 0..MAX_TEXTS {
-            sequences.ledger_mut().free(seq);
+            running.sequences.ledger_mut().free(seq);
         }
-        self.sequences.insert(sequences)
+        self.running.insert(running)
+    }
+
+    fn start(&self, kv_tokens: u32) -> Running<E> {
+        let workers = Workers::new(self.threads as usize - 1);
+        // They sleep where they wait, for they share their cores with those of the session.
+        workers.set(workers.count(), 0);
+        let decoder = Arc::clone(&self.decoder);
+        // As for all texts: some models turn by other frequencies where contexts are long.
+        let context_length = decoder.config().context_length;
+        Running {
+            sequences: Sequences::new(decoder, MAX_TEXTS, context_length, kv_tokens),
+            workers: Arc::new(workers),
+        }
     }
 }
 
@@ -64,9 +81,9 @@ impl<E: Element> Embedder for DecoderEmbedder<E> {
     fn embed(&mut self, texts: &[&[u32]], interrupt: &Interrupt, out: &mut [f32]) -> Result<()> {
         let pooling = self.pooling;
         let longest = texts.iter().map(|text| text.len()).max();
-        let sequences = self.sequences(longest.unwrap_or(0));
+        let Running { sequences, workers } = self.running(longest.unwrap_or(0));
         for batch in TextBatch::cut(texts, BATCH_TOKENS, MAX_TEXTS) {
-            let vectors = vectors(sequences, &batch.batch(), interrupt)?;
+            let vectors = pool::install(workers, || vectors(sequences, &batch.batch(), interrupt))?;
             batch.pool(pooling, |row| Ok(vectors.row(row)), out)?;
             for seq in batch.ended() {
                 sequences.ledger_mut().free(seq);

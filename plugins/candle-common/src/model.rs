@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     decoder::{Decoder, Report},
     embedder::DecoderEmbedder,
+    pool,
     session::DecoderSession,
     tokenizer::Prompting,
     weights::{
@@ -53,6 +54,8 @@ pub type Open = Box<dyn Fn() -> Result<Box<dyn Files>> + Send + Sync>;
 pub struct Origin {
     pub open: Open,
     pub kv_type: KvType,
+    /// Threads of what is not a session. 0: all that the plugin may use.
+    pub threads: u32,
 }
 
 /// Number format of the KV cache.
@@ -91,6 +94,11 @@ impl DecoderModel {
     /// Those of [`load`].
     pub fn at(&self, level: &str, report: &Report) -> Result<Self> {
         load(Arc::clone(&self.origin), Some(level), report)
+    }
+
+    /// See [`Decoder::uses_candles_threads`].
+    pub fn uses_candles_threads(&self) -> bool {
+        self.decoder.uses_candles_threads()
     }
 }
 
@@ -220,10 +228,11 @@ impl Model for DecoderModel {
     fn embedder(&self) -> Option<Box<dyn Embedder>> {
         let decoder = Arc::clone(&self.decoder);
         let pooling = decoder.config().pooling?;
+        let threads = pool::wanted(self.origin.threads);
         Some(match self.origin.kv_type {
-            KvType::F32 => Box::new(DecoderEmbedder::<f32>::new(decoder, pooling)),
-            KvType::F16 => Box::new(DecoderEmbedder::<f16>::new(decoder, pooling)),
-            KvType::Bf16 => Box::new(DecoderEmbedder::<bf16>::new(decoder, pooling)),
+            KvType::F32 => Box::new(DecoderEmbedder::<f32>::new(decoder, pooling, threads)),
+            KvType::F16 => Box::new(DecoderEmbedder::<f16>::new(decoder, pooling, threads)),
+            KvType::Bf16 => Box::new(DecoderEmbedder::<bf16>::new(decoder, pooling, threads)),
         })
     }
 

@@ -1,54 +1,86 @@
-//! The threads that compute: candle's own pool, which its quantized kernels use too. A process has one, and its size never
-//! changes.
+//! The threads that compute: each session has its own, and installs them where it computes.
+
+mod workers;
 
 use std::{
+    cell::RefCell,
     env, iter,
     marker::PhantomData,
-    panic::resume_unwind,
     sync::{
-        Mutex, Once, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, Once, PoisonError,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
-    thread::{self, ScopedJoinHandle},
+    thread,
 };
 
 use candle_core::utils::barrier_pool;
 
 use crate::kernels::gemm::Target;
+pub use workers::Workers;
 
-/// What candle reads when it makes its pool.
-const THREADS: &str = "CANDLE_NUM_THREADS";
+/// How busily threads wait for the next batch where nobody chose, in hundredths.
+pub const DEFAULT_POLL: u32 = 50;
+/// What candle reads when it makes its pool, which some of its kernels use.
+const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
 
-/// Makes the pool with this many threads, unless it exists. Call it before anything is computed.
+/// What the plugin may use.
+static THREADS: AtomicU32 = AtomicU32::new(1);
+
+thread_local! {
+    static INSTALLED: RefCell<Option<Arc<Workers>>> = const { RefCell::new(None) };
+}
+
+/// Sets how many threads the plugin may use. Call it before anything is computed.
 pub fn start(threads: u32) {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        let before = env::var_os(THREADS);
+        THREADS.store(threads.max(1), Ordering::Relaxed);
+        let before = env::var_os(CANDLE_THREADS);
         // SAFETY: the host starts plugins one after the other, before it loads models, and nothing in C reads the
         // environment meanwhile. Rust's own readers are locked out.
-        unsafe { env::set_var(THREADS, threads.to_string()) };
+        unsafe { env::set_var(CANDLE_THREADS, threads.to_string()) };
         barrier_pool();
         // SAFETY: as above.
         unsafe {
             match before {
-                Some(before) => env::set_var(THREADS, before),
-                None => env::remove_var(THREADS),
+                Some(before) => env::set_var(CANDLE_THREADS, before),
+                None => env::remove_var(CANDLE_THREADS),
             }
         }
     });
 }
 
-/// How many threads there are, the calling one included.
+/// How many threads the plugin may use.
 pub fn threads() -> u32 {
-    barrier_pool().n_workers() as u32 + 1
+    THREADS.load(Ordering::Relaxed)
+}
+
+/// How many threads are meant by a wish that may be 0 for all.
+pub fn wanted(wish: u32) -> u32 {
+    match wish {
+        0 => threads(),
+        wish => wish,
+    }
+}
+
+/// Has these workers help the calling thread with what `compute` does.
+pub fn install<T>(workers: &Arc<Workers>, compute: impl FnOnce() -> T) -> T {
+    struct Before(Option<Arc<Workers>>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            INSTALLED.set(self.0.take());
+        }
+    }
+    let _before = Before(INSTALLED.replace(Some(Arc::clone(workers))));
+    compute()
 }
 
 /// Runs `work` for each of `0..count`, in no order, and returns when all are done.
 pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
-    match count {
-        0 => {}
-        1 => work(0),
-        count => barrier_pool().execute_chunked(count, |range| range.for_each(&work)),
+    let installed = INSTALLED.with_borrow(Clone::clone);
+    match installed {
+        Some(workers) => workers.run(count, &work),
+        None => (0..count).for_each(work),
     }
 }
 
@@ -60,18 +92,27 @@ pub fn try_for_each<E: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
-    let failed = Mutex::new(None);
-    for_each(count, |item| {
-        if let Err(error) = work(item) {
-            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        }
-    });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failed.map_or(Ok(()), Err)
+    first_error(|failed| for_each(count, |item| failed(work(item))))
 }
 
-/// Like [`try_for_each`], but on threads that end with it and have the priority of the calling one. While the pool is busy,
-/// whoever computes answers waits for it.
+/// Like [`for_each`], but on threads that end with it and have the priority of the calling one: for loading and quantizing, while
+/// sessions compute.
+pub fn for_each_apart(count: usize, work: impl Fn(usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let items = iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
+        items.take_while(|&item| item < count).for_each(&work);
+    };
+    thread::scope(|scope| {
+        // A scope waits for its threads, and panics if one of them did.
+        (1..count.min(threads() as usize)).for_each(|_| {
+            scope.spawn(some);
+        });
+        some();
+    });
+}
+
+/// Like [`try_for_each`], on the threads of [`for_each_apart`].
 ///
 /// # Errors
 /// As there.
@@ -79,21 +120,20 @@ pub fn try_for_each_apart<E: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
-    let next = AtomicUsize::new(0);
-    let some = || {
-        let items = iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
-        let mut items = items.take_while(|&item| item < count);
-        items.try_for_each(&work)
-    };
-    thread::scope(|scope| {
-        let others = 1..count.min(threads() as usize);
-        let others: Vec<_> = others.map(|_| scope.spawn(some)).collect();
-        let own = some();
-        let join = |result: Result<(), E>, other: ScopedJoinHandle<'_, _>| {
-            result.and(other.join().unwrap_or_else(|panic| resume_unwind(panic)))
-        };
-        others.into_iter().fold(own, join)
-    })
+    first_error(|failed| for_each_apart(count, |item| failed(work(item))))
+}
+
+/// Runs what reports results from several threads.
+fn first_error<E: Send>(run: impl FnOnce(&(dyn Fn(Result<(), E>) + Sync))) -> Result<(), E> {
+    let first = Mutex::new(None);
+    run(&|result| {
+        if let Err(error) = result {
+            let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert(error);
+        }
+    });
+    let first = first.into_inner().unwrap_or_else(PoisonError::into_inner);
+    first.map_or(Ok(()), Err)
 }
 
 /// Runs `work` for each row of a matrix with rows of `width`: `work(row, its numbers)`.

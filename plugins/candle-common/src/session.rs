@@ -7,7 +7,13 @@ use tenon_plugin_api::{
     ThreadPlan,
 };
 
-use crate::{decoder::Decoder, kv::Element, matrix::Matrix, pool, sequences::Sequences};
+use crate::{
+    decoder::Decoder,
+    kv::Element,
+    matrix::Matrix,
+    pool::{self, DEFAULT_POLL, Workers},
+    sequences::Sequences,
+};
 
 /// Most memory for a KV pool whose size nobody chose.
 const DEFAULT_KV_BYTES: u64 = 2 << 30;
@@ -21,6 +27,8 @@ pub struct DecoderSession<E> {
     /// Of the last forward; none if no row was wanted.
     logits: Option<Matrix>,
     interrupt: Interrupt,
+    threads: ThreadPlan,
+    workers: Arc<Workers>,
 }
 
 impl<E: Element> DecoderSession<E> {
@@ -39,6 +47,7 @@ impl<E: Element> DecoderSession<E> {
             info.kv_tokens = default_kv_tokens(&info, token_bytes);
         }
         info.context_length = info.context_length.min(info.kv_tokens);
+        let threads = pool::wanted(args.threads);
         Ok(Self {
             sequences: Sequences::new(
                 Arc::clone(&decoder),
@@ -49,8 +58,33 @@ impl<E: Element> DecoderSession<E> {
             info,
             logits: None,
             interrupt: args.interrupt.clone(),
+            threads: ThreadPlan {
+                decode: threads,
+                decode_poll: DEFAULT_POLL,
+                prefill: threads,
+                prefill_poll: DEFAULT_POLL,
+                ..ThreadPlan::default()
+            },
+            workers: Arc::new(Workers::new(threads as usize - 1)),
             decoder,
         })
+    }
+
+    /// Gives logits; None if no row is wanted.
+    fn compute(&mut self) -> Result<Option<Matrix>> {
+        let vectors = self.sequences.compute(&self.interrupt)?;
+        let logits = vectors.map(|vectors| self.decoder.logits(vectors));
+        logits.transpose()
+    }
+
+    /// Has as many threads compute as are chosen for such a batch.
+    fn set_workers(&self, batch: &Batch<'_>) {
+        let plan = &self.threads;
+        let (threads, poll) = match batch.spans().iter().all(|span| span.len == 1) {
+            true => (plan.decode, plan.decode_poll),
+            false => (plan.prefill, plan.prefill_poll),
+        };
+        self.workers.set(threads as usize - 1, poll);
     }
 }
 
@@ -69,11 +103,9 @@ impl<E: Element> Session for DecoderSession<E> {
             )));
         }
         self.sequences.admit(batch, out);
-        let vectors = self.sequences.compute(&self.interrupt);
-        let logits = vectors.and_then(|vectors| {
-            let logits = vectors.map(|vectors| self.decoder.logits(vectors));
-            logits.transpose()
-        });
+        self.set_workers(batch);
+        let workers = Arc::clone(&self.workers);
+        let logits = pool::install(&workers, || self.compute());
         self.logits = logits.inspect_err(|_| self.sequences.take_back())?;
         Ok(())
     }
@@ -94,13 +126,20 @@ impl<E: Element> Session for DecoderSession<E> {
     }
 
     fn set_threads(&mut self, plan: ThreadPlan) -> Result<()> {
-        let fixed = pool::threads();
-        match plan.decode == fixed && plan.prefill == fixed {
-            true => Ok(()),
-            false => Err(Error::unsupported(&format!(
-                "changing its threads: candle has one pool, of {fixed}, for all models of a plugin"
-            ))),
+        if plan.decode == 0 || plan.prefill == 0 {
+            return Err(Error::invalid("nothing computes with 0 threads"));
         }
+        if self.decoder.uses_candles_threads() {
+            return Err(Error::unsupported(
+                "changing its threads: candle's own kernels compute some of its weights, with threads that stay as they are",
+            ));
+        }
+        let workers = plan.decode.max(plan.prefill) as usize - 1;
+        if workers > self.workers.count() {
+            self.workers = Arc::new(Workers::new(workers));
+        }
+        self.threads = plan;
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Rope, RopeConfig, Turns},
     kernels::{attention::Tile, elementwise},
     kv::{Element, KvPool},
-    linear::Linear,
+    linear::{Linear, Part},
     matrix::Matrix,
     pool,
     weights::{Loader, type_name},
@@ -112,6 +112,12 @@ impl Decoder {
 
     pub fn weight_bytes(&self) -> u64 {
         self.matrices().map(Linear::bytes).sum()
+    }
+
+    /// Whether candle's own kernels compute some of the weights: with threads of their own, whose number never changes.
+    pub fn uses_candles_threads(&self) -> bool {
+        let mut parts = self.matrices().flat_map(Linear::parts);
+        parts.any(Part::uses_candles_threads)
     }
 
     /// The type that most weights have.

@@ -378,7 +378,7 @@ fn vectors_are_what_logits_are_made_of() {
     let text = text(20, 1);
     let logits = one_by_one(&decoder, &text);
     for (pooling, token) in [(Pooling::Cls, 0), (Pooling::Last, 19)] {
-        let mut embedder = DecoderEmbedder::<f32>::new(Arc::clone(&decoder), pooling);
+        let mut embedder = DecoderEmbedder::<f32>::new(Arc::clone(&decoder), pooling, 2);
         let vector = embed(&mut embedder, &[&text]).remove(0);
         let vector = Matrix::new(vector, decoder.config().hidden);
         let made = decoder.logits(&vector).unwrap();
@@ -389,7 +389,7 @@ fn vectors_are_what_logits_are_made_of() {
 #[test]
 fn a_text_has_the_same_vector_alone_and_among_others() {
     for decoder in &decoders()[..2] {
-        let embedder = || DecoderEmbedder::<f32>::new(Arc::clone(decoder), Pooling::Mean);
+        let embedder = || DecoderEmbedder::<f32>::new(Arc::clone(decoder), Pooling::Mean, 1);
         let (short, long) = (text(7, 1), text(250, 2));
         let mut one = embedder();
         let alone = [&short, &long].map(|text| embed(&mut one, &[text]).remove(0));
@@ -405,7 +405,7 @@ fn a_text_has_the_same_vector_alone_and_among_others() {
 #[test]
 fn an_interrupted_embedding_leaves_no_trace() {
     let decoder = decoder(plain(), GgmlDType::F32, false);
-    let mut embedder = DecoderEmbedder::<f32>::new(decoder, Pooling::Mean);
+    let mut embedder = DecoderEmbedder::<f32>::new(decoder, Pooling::Mean, 1);
     let text = text(20, 1);
     let before = embed(&mut embedder, &[&text]);
     let stopped = Interrupt::default();

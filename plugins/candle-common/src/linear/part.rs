@@ -76,6 +76,11 @@ impl Part {
         self.inputs
     }
 
+    /// Whether candle's own kernels compute it.
+    pub fn uses_candles_threads(&self) -> bool {
+        matches!(self.weights, Weights::Candle(_))
+    }
+
     pub fn bytes(&self) -> usize {
         match &self.weights {
             Weights::Packed(weights) => weights.bytes(),

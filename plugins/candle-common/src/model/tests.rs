@@ -60,6 +60,7 @@ fn at_level(folder: &TempDir, level: &str) -> DecoderModel {
     let origin = Origin {
         open: Box::new(move || Ok(Box::new(HfDirectory::open(&path, None)?))),
         kv_type: KvType::F16,
+        threads: 1,
     };
     load(Arc::new(origin), Some(level), &|_| Ok(())).unwrap()
 }

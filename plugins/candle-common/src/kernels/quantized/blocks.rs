@@ -82,14 +82,20 @@ impl Block {
             };
         }
         let (fifth, halves) = match kind {
-            GgmlDType::Q5K => (Some(&bytes[16..48]), &bytes[48..]),
-            _ => (None, &bytes[16..]),
+            GgmlDType::Q5K => bytes[16..].split_at(32),
+            _ => (&[][..], &bytes[16..]),
         };
-        for (at, number) in self.numbers.iter_mut().enumerate() {
-            let (group, byte) = (at / 32, at % 32);
-            *number = halves[group / 2 * 32 + byte] >> (group % 2 * 4) & 15;
-            if let Some(fifth) = fifth {
-                *number |= (fifth[byte] >> group & 1) << 4;
+        // Two groups share bytes, the first one their low halves.
+        let pairs = self.numbers.chunks_exact_mut(64);
+        for (numbers, bytes) in pairs.zip(halves.chunks_exact(32)) {
+            let (low, high) = numbers.split_at_mut(32);
+            for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
+                (*low, *high) = (byte & 15, byte >> 4);
+            }
+        }
+        for (group, numbers) in self.numbers.chunks_exact_mut(32).enumerate() {
+            for (number, byte) in numbers.iter_mut().zip(fifth) {
+                *number |= (byte >> group & 1) << 4;
             }
         }
     }
@@ -98,12 +104,14 @@ impl Block {
         let (low, high) = (&bytes[..128], &bytes[128..192]);
         self.scales.copy_from_slice(&bytes[192..208]);
         self.scale = half(bytes, 208);
-        for (at, number) in self.numbers.iter_mut().enumerate() {
-            // Each half of the block has four rows of 32 numbers: two share bytes of low bits, all four those of high ones.
-            let (half, row, column) = (at / 128, at / 32 % 4, at % 32);
-            let low = low[half * 64 + row % 2 * 32 + column] >> (row / 2 * 4) & 15;
-            let high = high[half * 32 + column] >> (row * 2) & 3;
-            *number = low | high << 4;
+        // Each half of the block has four rows of 32 numbers: two share bytes of low bits, all four those of high ones.
+        for (at, row) in self.numbers.chunks_exact_mut(32).enumerate() {
+            let (half, at) = (at / 4, at % 4);
+            let low = &low[half * 64 + at % 2 * 32..][..32];
+            let high = &high[half * 32..][..32];
+            for ((number, low), high) in row.iter_mut().zip(low).zip(high) {
+                *number = low >> (at / 2 * 4) & 15 | (high >> (at * 2) & 3) << 4;
+            }
         }
     }
 }

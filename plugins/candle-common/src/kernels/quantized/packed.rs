@@ -28,6 +28,13 @@ pub const QUADS: usize = GROUP / QUAD;
 #[repr(C, align(64))]
 pub struct Line(pub [u8; LANES * QUAD]);
 
+impl Line {
+    /// The numbers of each output.
+    fn quads(&mut self) -> &mut [[u8; QUAD]] {
+        self.0.as_chunks_mut().0
+    }
+}
+
 /// What a type's weights are made of: `weight = scale · (number − center) + offset`.
 #[derive(Clone, Copy)]
 pub struct Layout {
@@ -135,7 +142,7 @@ impl Packed {
         let lines = packed.lines.chunks_mut(strip_lines);
         let scales = packed.scales.chunks_mut(strip_scales);
         let strips: Vec<_> = rows.zip(lines.zip(scales)).map(Mutex::new).collect();
-        pool::for_each(strips.len(), |strip| {
+        pool::for_each_apart(strips.len(), |strip| {
             let mut strip = strips[strip].lock().unwrap_or_else(PoisonError::into_inner);
             let (rows, (lines, scales)) = &mut *strip;
             for (output, row) in rows.chunks_exact(row_bytes).enumerate() {
@@ -221,19 +228,24 @@ impl Layout {
     }
 
     fn put_numbers(self, block: &Block, strip: &mut [Line], number: usize, output: usize) {
-        let numbers = block.numbers.as_chunks::<GROUP>().0.iter();
-        for (group, numbers) in numbers.take(self.groups).enumerate() {
+        let (lane, groups) = (output % LANES, block.numbers.as_chunks::<GROUP>().0);
+        for (group, numbers) in groups.iter().take(self.groups).enumerate() {
             let lines = &mut strip[self.lines_at(number * self.groups + group, output)..];
-            for (input, &number) in numbers.iter().enumerate() {
-                let (quad, byte) = (input / QUAD, output % LANES * QUAD + input % QUAD);
+            for (quad, numbers) in numbers.as_chunks::<QUAD>().0.iter().enumerate() {
                 if self.bits == 8 {
-                    lines[quad].0[byte] = number;
+                    lines[quad].quads()[lane] = *numbers;
                     continue;
                 }
-                lines[quad / 2].0[byte] |= (number & 15) << (quad % 2 * 4);
+                let (numbers, shift) = (u32::from_le_bytes(*numbers), quad % 2 * 4);
+                let nibbles = (numbers & 0x0f0f_0f0f) << shift;
+                let to = &mut lines[quad / 2].quads()[lane];
+                *to = (u32::from_le_bytes(*to) | nibbles).to_le_bytes();
                 for plane in 0..self.bits - 4 {
-                    let bit = (number >> (plane + 4)) & 1;
-                    lines[QUADS / 2 + plane].0[quad * 8 + byte / 8] |= bit << (byte % 8);
+                    let bits = numbers >> (plane + 4) & 0x0101_0101;
+                    // The product brings the bits of the four bytes to its top, the first one lowest.
+                    let bits = (bits.wrapping_mul(0x1020_4080) >> 28) as u8;
+                    let byte = quad * LANES * QUAD / 8 + lane / 2;
+                    lines[QUADS / 2 + plane].0[byte] |= bits << (lane % 2 * QUAD);
                 }
             }
         }
