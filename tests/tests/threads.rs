@@ -1,15 +1,14 @@
 //! The threads of a model that nobody chose.
 
 use serde_json::json;
-use tenon_tests::{ServerOptions, smollm2};
+use tenon_tests::{Backend, ServerOptions};
 
 /// With at least two cores there is something to choose; with one core there is one thread.
-#[tokio::test]
-async fn smollm2_finds_out_how_many_threads_are_fastest() {
+async fn finds_out_how_many_are_fastest(backend: Backend) {
     let cores = std::thread::available_parallelism().unwrap().get() as f64;
-    let model = smollm2();
+    let model = backend.smollm2();
     let arguments = [&*model.to_string_lossy(), "--threads", "auto"];
-    let mut server = ServerOptions::new(&["tenon_plugin_llama_cpp"])
+    let mut server = ServerOptions::new(&[backend.library()])
         .arguments(&arguments)
         .start();
     if cores > 1.0 {
@@ -28,6 +27,20 @@ async fn smollm2_finds_out_how_many_threads_are_fastest() {
     ] {
         let threads = client.metric(metric).await;
         assert!((1.0..=cores).contains(&threads), "{metric} {threads}");
+    }
+}
+
+#[tokio::test]
+async fn llama_cpp_finds_out_how_many_threads_are_fastest() {
+    finds_out_how_many_are_fastest(Backend::LlamaCpp).await;
+}
+
+/// With its own kernels; candle's have a pool that never changes.
+#[cfg(target_arch = "x86_64")]
+#[tokio::test]
+async fn candle_finds_out_how_many_threads_are_fastest() {
+    if is_x86_feature_detected!("avx512vnni") {
+        finds_out_how_many_are_fastest(Backend::CandleQuantized).await;
     }
 }
 

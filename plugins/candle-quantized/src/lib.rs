@@ -39,11 +39,18 @@ impl Backend for CandleQuantized {
         Plugin::init(host, ID, options).map(Self)
     }
 
-    /// Below llama.cpp, which reads the same files and more of them.
+    /// Above llama.cpp on the CPU where the own kernels serve all of the weights; else below, for then it is faster.
     fn supports(&self, path: &Path) -> Support {
-        let config = GgufFile::open(path).and_then(|file| file.config());
-        match config {
-            Ok(config) => Support::yes(40, format!("a GGUF file ({})", config.architecture)),
+        let opened = GgufFile::open(path).and_then(|file| {
+            file.prompting()?;
+            let architecture = file.config()?.architecture;
+            Ok((architecture, file.has_kernels()))
+        });
+        match opened {
+            Ok((architecture, has_kernels)) => {
+                let score = if has_kernels { 90 } else { 40 };
+                Support::yes(score, format!("a GGUF file ({architecture})"))
+            }
             Err(error) => Support::no(error.message),
         }
     }

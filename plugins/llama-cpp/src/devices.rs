@@ -14,6 +14,11 @@ pub fn list() -> Vec<Device> {
     usable().map(device).collect()
 }
 
+/// Whether there is anything but the CPU.
+pub fn has_gpu() -> bool {
+    usable().any(|device| device.device_type != LlamaBackendDeviceType::Cpu)
+}
+
 /// llama.cpp's indices of the GPUs among `ids`. None of them: the CPU only.
 ///
 /// # Errors

@@ -95,9 +95,11 @@ impl Backend for LlamaCpp {
         Ok(devices::list())
     }
 
+    /// Better with a GPU: on a CPU another backend may be faster.
     fn supports(&self, path: &Path) -> Support {
+        let score = if devices::has_gpu() { 95 } else { 80 };
         match gguf::read_model(path) {
-            Ok(header) => Support::yes(80, format!("a GGUF file ({})", header.architecture)),
+            Ok(header) => Support::yes(score, format!("a GGUF file ({})", header.architecture)),
             Err(error) => Support::no(error.message),
         }
     }

@@ -19,6 +19,7 @@ use tenon_plugin_api::{Code, Error, Result};
 use super::{Source, candle_error, type_name};
 use crate::{
     config::{self, Config, gguf::RopeFactors},
+    kernels::quantized,
     model::{Files, in_file},
     tokenizer::{self, Prompting},
 };
@@ -47,6 +48,13 @@ impl GgufFile {
         };
         file.check_kind()?;
         Ok(file)
+    }
+
+    /// Whether the own kernels serve all matrices, on this CPU.
+    pub fn has_kernels(&self) -> bool {
+        let tensors = self.content.tensor_infos.values();
+        let mut matrices = tensors.filter(|tensor| tensor.shape.rank() > 1);
+        matrices.all(|matrix| quantized::serves(matrix.ggml_dtype))
     }
 
     fn check_kind(&self) -> Result<()> {
