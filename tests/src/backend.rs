@@ -34,6 +34,15 @@ impl Backend {
         }
     }
 
+    /// Its id.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::LlamaCpp => "org.tenon.llama-cpp",
+            Self::CandleQuantized => "org.tenon.candle-quantized",
+            Self::Candle => "org.tenon.candle",
+        }
+    }
+
     /// SmolLM2 as it reads it.
     pub fn smollm2(self) -> PathBuf {
         match self {

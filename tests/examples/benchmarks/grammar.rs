@@ -1,44 +1,135 @@
 //! What grammars cost: bytes of valid output per second, constrained and unconstrained in turns.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use futures_util::future::{join, join_all};
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 use tenon_tests::{Client, Event, Events, text};
 
-use crate::table::percentile;
+use crate::{
+    Bench,
+    measurements::NO_END,
+    schemas,
+    table::{Table, median, percentile},
+};
 
 const ROUTE: &str = "/v1/completions";
-const MAX_TOKENS: u32 = 256;
-/// Streams that a large schema meets, and the steps of each before it comes.
+/// Enough for the longest text.
+const MAX_TOKENS: u32 = 400;
+/// Answers of each kind in a round.
+const ANSWERS: u32 = 4;
+/// Streams that a large schema meets, and the gaps of each that are looked at.
 const STREAMS: usize = 4;
-const USUAL_STEPS: usize = 60;
+const WINDOW: usize = 200;
 
 /// Something to be written under a grammar.
-pub struct Case {
-    pub name: &'static str,
+struct Case {
+    name: &'static str,
     /// Fields of a constrained request.
-    pub fields: Value,
+    fields: Value,
     /// What makes an answer valid. None: it always is.
-    pub schema: Option<Value>,
-    pub clients: u32,
+    schema: Option<Value>,
+    clients: u32,
 }
 
 /// What came out of some requests.
 #[derive(Default)]
-pub struct Tally {
+struct Tally {
     valid_bytes: f64,
+    tokens: f64,
     seconds: f64,
     answers: u32,
     valid: u32,
 }
 
+impl Bench {
+    /// What grammars cost, and what they cost llama-server.
+    pub async fn grammar(&self) -> Table {
+        let mut table = Table::new(&[
+            "valid bytes/s",
+            "unconstrained",
+            "constrained",
+            "ratio",
+            "valid, %",
+            "tokens/s, unconstrained",
+            "constrained",
+            "llama-server, constrained",
+            "Tenon / llama-server",
+            "llama-server valid, %",
+        ]);
+        let mut server = self.tenon(Some(1));
+        let tenon = server.client();
+        let peer = self.peer(Some(1), 1, 4096).await;
+        let peer = peer.as_ref().map(|peer| Client::new(peer.url()));
+        let cases = schemas::schemas().map(|(name, schema)| (Case::schema(name, schema), &peer));
+        let anything = [("(.|\\n)*", 1), ("(.|\\n)*, 8 clients", 8)];
+        let anything = anything.map(|(name, clients)| (Case::anything(name, clients), &None));
+        for (case, peer) in cases.into_iter().chain(anything) {
+            let [free, bound, other] = self.tallies(&case, &tenon, peer.as_ref()).await;
+            let (rate, others) = (bound.rate(), other.rate());
+            let ratios = (rate / free.rate(), rate / others);
+            let valid = (bound.valid(), other.valid());
+            let values = [
+                free.rate(),
+                rate,
+                ratios.0,
+                valid.0,
+                free.tokens(),
+                bound.tokens(),
+                others,
+                ratios.1,
+                valid.1,
+            ];
+            table.row(case.name, &values);
+        }
+        let [median, slowest] = mask_seconds(&tenon).await;
+        println!("- masks: p50 at most {median} s, p99 at most {slowest} s");
+        table
+    }
+
+    /// Unconstrained, constrained, and constrained by the peer.
+    async fn tallies(&self, case: &Case, tenon: &Client, peer: Option<&Client>) -> [Tally; 3] {
+        // Grammars are compiled and kernels are warm before anything counts.
+        case.measure(tenon, true, 0, &mut Tally::default()).await;
+        let mut tallies = <[Tally; 3]>::default();
+        let [free, bound, other] = &mut tallies;
+        for round in 1..=self.rounds {
+            case.measure(tenon, false, round, free).await;
+            case.measure(tenon, true, round, bound).await;
+            if let Some(peer) = peer {
+                case.measure(peer, true, round, other).await;
+            }
+        }
+        tallies
+    }
+
+    /// How a large schema that is new to the server disturbs others, and how the same request without it does.
+    pub async fn large_schema(&self) -> Table {
+        let mut server = self.tenon(Some(1));
+        let client = server.client();
+        let mut all = <[Vec<f64>; 3]>::default();
+        let mut bytes = 0;
+        for round in 0..self.rounds {
+            let schema = schemas::catalogue(round);
+            bytes = schema.to_string().len();
+            let case = Case::schema("catalogue", schema);
+            all[0].push(gaps_beside(&client, None).await);
+            all[1].push(gaps_beside(&client, Some(case.body(false, round))).await);
+            all[2].push(gaps_beside(&client, Some(case.body(true, round))).await);
+        }
+        let [alone, plain, bound] = all.map(|gaps| median(&gaps));
+        let mut table = Table::new(&["4 streams beside", "ITL p99, ms", "to nothing"]);
+        table.row("nothing", &[alone, 1.0]);
+        table.row("a request", &[plain, plain / alone]);
+        let name = format!("the same with a new schema of {} KB", bytes / 1000);
+        table.row(&name, &[bound, bound / alone]);
+        table
+    }
+}
+
 impl Case {
-    pub fn schema(name: &'static str, schema: Value) -> Self {
+    fn schema(name: &'static str, schema: Value) -> Self {
         let json_schema = json!({"name": name, "schema": schema});
         Self {
             name,
@@ -53,7 +144,7 @@ impl Case {
     }
 
     /// A grammar that allows everything.
-    pub fn anything(name: &'static str, clients: u32) -> Self {
+    fn anything(name: &'static str, clients: u32) -> Self {
         Self {
             name,
             fields: json!({"grammar": {"type": "regex", "value": "(.|\\n)*"}}),
@@ -63,16 +154,19 @@ impl Case {
     }
 
     /// Adds what a server writes in one round.
-    pub async fn measure(&self, client: &Client, constrained: bool, round: u32, tally: &mut Tally) {
-        let seeds = (0..self.clients).map(|at| round * self.clients + at);
-        let bodies: Vec<_> = seeds.map(|seed| self.body(constrained, seed)).collect();
-        let begun = Instant::now();
-        let answers = bodies.iter().map(|body| client.post(ROUTE, body));
-        let answers = join_all(answers).await;
-        tally.seconds += begun.elapsed().as_secs_f64();
-        for (status, answer) in answers {
-            assert_eq!(status, StatusCode::OK, "{answer}");
-            tally.add(text(&answer), !constrained || self.is_valid(text(&answer)));
+    async fn measure(&self, client: &Client, constrained: bool, round: u32, tally: &mut Tally) {
+        for answer in 0..ANSWERS {
+            let first = (round * ANSWERS + answer) * self.clients;
+            let bodies = (0..self.clients).map(|at| self.body(constrained, first + at));
+            let bodies: Vec<_> = bodies.collect();
+            let begun = Instant::now();
+            let answers = bodies.iter().map(|body| client.post(ROUTE, body));
+            let answers = join_all(answers).await;
+            tally.seconds += begun.elapsed().as_secs_f64();
+            for (status, answer) in answers {
+                assert_eq!(status, StatusCode::OK, "{answer}");
+                tally.add(&answer, !constrained || self.is_valid(text(&answer)));
+            }
         }
     }
 
@@ -103,71 +197,72 @@ impl Case {
 }
 
 impl Tally {
-    fn add(&mut self, text: &str, is_valid: bool) {
+    fn add(&mut self, answer: &Value, is_valid: bool) {
         self.answers += 1;
+        self.tokens += answer["usage"]["completion_tokens"].as_f64().unwrap_or(0.0);
         if is_valid {
             self.valid += 1;
-            self.valid_bytes += text.len() as f64;
+            self.valid_bytes += text(answer).len() as f64;
         }
     }
 
+    /// Tokens per second, valid or not.
+    fn tokens(&self) -> f64 {
+        self.tokens / self.seconds
+    }
+
     /// Valid bytes per second.
-    pub fn rate(&self) -> f64 {
+    fn rate(&self) -> f64 {
         self.valid_bytes / self.seconds
     }
 
     /// Percent of the answers. NaN of nothing.
-    pub fn valid(&self) -> f64 {
+    fn valid(&self) -> f64 {
         100.0 * f64::from(self.valid) / f64::from(self.answers)
     }
 }
 
-/// The 99th percentile of the gaps between texts, in milliseconds, of streams that run: by themselves, and while a schema that
-/// is new to the server is compiled and followed.
-pub async fn gaps_beside(client: &Client, schema: &Value) -> [f64; 2] {
-    let request = json!({"prompt": "A long story:\n\nOnce upon a time", "temperature": 1.2,
-        "max_tokens": 1000, "ignore_eos": true});
+/// The 99th percentile of the gaps between texts, in milliseconds, of streams that run while a request comes.
+async fn gaps_beside(client: &Client, request: Option<Value>) -> f64 {
+    let mut body = json!({"prompt": "A long story:\n\nOnce upon a time", "temperature": 1.2, "max_tokens": 1000});
+    let no_end: Value = serde_json::from_str(NO_END).expect("JSON");
+    body["logit_bias"] = no_end["logit_bias"].clone();
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
-        streams.push(client.open(ROUTE, &request).await);
+        streams.push(client.open(ROUTE, &body).await);
     }
-    let usual = streams
-        .iter_mut()
-        .map(|stream| gaps(stream, |count| count < USUAL_STEPS));
-    let usual = join_all(usual).await.concat();
-    let answered = AtomicBool::new(false);
-    let go_on = |_| !answered.load(Ordering::Relaxed);
-    let beside = join_all(streams.iter_mut().map(|stream| gaps(stream, go_on)));
-    let case = Case::schema("catalogue", schema.clone());
-    let answer = async {
-        let (status, answer) = client.post(ROUTE, &case.body(true, 1)).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
-        answered.store(true, Ordering::Relaxed);
+    // Until all of them run.
+    join_all(streams.iter_mut().map(|stream| gaps(stream, 5))).await;
+    let all = join_all(streams.iter_mut().map(|stream| gaps(stream, WINDOW)));
+    let other = async {
+        if let Some(request) = request {
+            let (status, answer) = client.post(ROUTE, &request).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+        }
     };
-    let (beside, ()) = join(beside, answer).await;
-    [usual, beside.concat()].map(|gaps| percentile(&gaps, 0.99))
+    let (all, ()) = join(all, other).await;
+    percentile(&all.concat(), 0.99)
 }
 
-/// Milliseconds between the texts of a stream, as long as their count is good for more.
-async fn gaps(stream: &mut Events, go_on: impl Fn(usize) -> bool) -> Vec<f64> {
-    let (mut last, mut gaps) = (None, Vec::new());
-    while go_on(gaps.len()) {
+/// Milliseconds between the next texts of a stream.
+async fn gaps(stream: &mut Events, count: usize) -> Vec<f64> {
+    let (mut last, mut gaps) = (None::<Instant>, Vec::new());
+    while gaps.len() < count {
         match stream.next().await {
             Some(Event::Chunk(chunk)) if !text(&chunk).is_empty() => {
                 let now = Instant::now();
-                gaps.extend(last.map(|last| now - last));
+                gaps.extend(last.map(|last| (now - last).as_secs_f64() * 1e3));
                 last = Some(now);
             }
             Some(_) => {}
-            None => break,
+            None => panic!("a stream ended after {} texts", gaps.len()),
         }
     }
-    let millis = |gap: Duration| gap.as_secs_f64() * 1e3;
-    gaps.into_iter().map(millis).collect()
+    gaps
 }
 
 /// Bounds of the median and of the 99th percentile of the time that a mask takes, in seconds, from the buckets of the metric.
-pub async fn mask_seconds(client: &Client) -> [f64; 2] {
+async fn mask_seconds(client: &Client) -> [f64; 2] {
     let page = client.get_text("/metrics").await;
     let name = "tenon_grammar_mask_seconds_bucket";
     let buckets = page.lines().filter(|line| line.starts_with(name));

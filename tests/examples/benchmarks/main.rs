@@ -1,24 +1,24 @@
-//! The table of the README: Tenon, and where there are peers llama-server and the bare engine, in turns on the same model.
+//! The tables of the README: Tenon, and where there are peers llama-server and the bare engine, in turns on the same model.
 //! `make bench` runs it; `PEERS` is a directory with llama-server and llama-batched-bench.
 //!
-//! - `servers` starts them, `measurements` has `tenon bench http` and llama-batched-bench measure, `grammar` writes after `schemas`,
-//!   `table` shows medians.
+//! - `serving` is what clients see, `grammar` what grammars cost, after `schemas`; `backends` measures these without a server.
+//! - `servers` starts servers, `measurements` has `tenon bench` and llama-batched-bench measure, `table` shows medians.
 
+mod backends;
 mod grammar;
 mod measurements;
 mod schemas;
 mod servers;
+mod serving;
 mod table;
 
-use std::{path::PathBuf, process::Command, thread::available_parallelism};
+use std::{path::PathBuf, process::Command};
 
 use clap::{Parser, ValueEnum};
-use tenon_tests::{Client, Server, ServerOptions, smollm2};
+use tenon_tests::{Backend, Server, ServerOptions, smollm2};
 
-use grammar::{Case, Tally};
-use measurements::{Http, bare_engine};
+use measurements::Engine;
 use servers::Peers;
-use table::{Table, median};
 
 /// Measure Tenon against its peers.
 #[derive(Parser)]
@@ -29,6 +29,9 @@ struct Arguments {
     /// The GGUF file to serve [default: the model of the quickstart].
     #[arg(long)]
     model: Option<PathBuf>,
+    /// The backend that serves it [default: the one that Tenon takes by itself].
+    #[arg(long)]
+    backend: Option<GgufBackend>,
     /// Rounds; in each, every server is measured twice.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -36,7 +39,7 @@ struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "clients,prefix,schema,grammar,large-schema,long-prompt,copy,threads"
+        default_value = "clients,prefix,schema,grammar,large-schema,long-prompt,copy,threads,backends"
     )]
     only: Vec<Part>,
 }
@@ -51,31 +54,37 @@ enum Part {
     LongPrompt,
     Copy,
     Threads,
+    Backends,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum GgufBackend {
+    LlamaCpp,
+    CandleQuantized,
 }
 
 /// What is measured, and how often.
 struct Bench {
     model: PathBuf,
+    backend: Option<Backend>,
     peers: Option<Peers>,
     rounds: u32,
+    engine: Engine,
 }
-
-/// Tokens of each answer where throughput is measured.
-const OUTPUT_TOKENS: u32 = 64;
-const CLIENTS: [u32; 4] = [1, 4, 8, 16];
-/// Context of a request where throughput is measured.
-const SHORT_CONTEXT: u32 = 1024;
-/// Streams that a long prompt meets.
-const STREAMS: u32 = 4;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments = Arguments::parse();
-    let model = arguments.model.unwrap_or_else(smollm2);
+    let backend = arguments.backend.map(|backend| match backend {
+        GgufBackend::LlamaCpp => Backend::LlamaCpp,
+        GgufBackend::CandleQuantized => Backend::CandleQuantized,
+    });
     let bench = Bench {
         peers: arguments.peers.map(Peers::new),
         rounds: arguments.rounds,
-        model,
+        model: arguments.model.unwrap_or_else(smollm2),
+        backend,
+        engine: Engine::new(),
     };
     bench.print_versions();
     for part in arguments.only {
@@ -88,6 +97,7 @@ async fn main() {
             Part::LongPrompt => bench.long_prompt().await,
             Part::Copy => bench.copy().await,
             Part::Threads => bench.threads().await,
+            Part::Backends => bench.backends(),
         };
         println!("\n{table}");
     }
@@ -106,7 +116,8 @@ impl Bench {
         let package = String::from_utf8(package.expect("cargo starts").stdout).expect("text");
         let version = package.trim().rsplit(['@', '#']).next().unwrap_or_default();
         println!(
-            "- Tenon: llama-cpp-sys-2 {version}, {}",
+            "- Tenon: {}, llama-cpp-sys-2 {version}, {}",
+            self.engine.backend(self.backend, &self.model),
             servers::plugin_build()
         );
         if let Some(peers) = &self.peers {
@@ -114,245 +125,16 @@ impl Bench {
         }
     }
 
-    /// Throughput, against llama-server and against the bare engine at the same batch.
-    async fn clients(&self) -> Table {
-        let mut table = Table::new(&[
-            "output tokens/s",
-            "Tenon",
-            "llama-server",
-            "ratio",
-            "llama-batched-bench",
-            "ratio",
-        ]);
-        let mut tenon = self.tenon(Some(1));
-        for clients in CLIENTS {
-            let peer = self.peer(Some(1), clients, SHORT_CONTEXT).await;
-            let urls = [Some(tenon.address()), peer.as_ref().map(servers::Peer::url)];
-            let (mut http, mut bare) = (Http::default(), Vec::new());
-            for _ in 0..self.rounds {
-                let load = format!("--loads throughput --clients {clients} --requests 1");
-                http.measure(urls.iter().flatten(), &load);
-                if let Some(peers) = &self.peers {
-                    let prompt = http.median(0, "prompt tokens") as u32;
-                    bare.push(bare_engine(
-                        peers,
-                        &self.model,
-                        clients,
-                        prompt,
-                        OUTPUT_TOKENS,
-                    ));
-                }
-            }
-            let (ours, theirs) = (
-                http.median(0, "output tokens/s"),
-                http.median(1, "output tokens/s"),
-            );
-            let bare = median(&bare);
-            let values = [ours, theirs, ours / theirs, bare, ours / bare];
-            table.row(&format!("{clients} clients"), &values);
-        }
-        table
-    }
-
-    async fn prefix(&self) -> Table {
-        let figures = ["TTFT new, ms", "TTFT known, ms", "known/new, %"];
-        let load = "--loads prefix --prefix-tokens 1000";
-        self.against_peer("prompt of 1,000 tokens", load, 1, 2048, &figures)
-            .await
-    }
-
-    async fn schema(&self) -> Table {
-        let figures = ["output tokens/s", "TTFT p50, ms"];
-        let load = format!("--loads schema --requests 1 --streams {STREAMS}");
-        self.against_peer(
-            "4 clients, JSON schema",
-            &load,
-            STREAMS,
-            SHORT_CONTEXT,
-            &figures,
-        )
-        .await
-    }
-
-    /// What grammars cost, and what they cost llama-server.
-    async fn grammar(&self) -> Table {
-        let mut table = Table::new(&[
-            "valid bytes/s",
-            "unconstrained",
-            "constrained",
-            "ratio",
-            "valid, %",
-            "llama-server, constrained",
-            "Tenon / llama-server",
-            "llama-server valid, %",
-        ]);
-        let mut server = self.tenon(Some(1));
-        let tenon = server.client();
-        let peer = self.peer(Some(1), 1, 4096).await;
-        let peer = peer.as_ref().map(|peer| Client::new(peer.url()));
-        let cases = schemas::schemas().map(|(name, schema)| (Case::schema(name, schema), &peer));
-        let anything = [("(.|\\n)*", 1), ("(.|\\n)*, 8 clients", 8)];
-        let anything = anything.map(|(name, clients)| (Case::anything(name, clients), &None));
-        for (case, peer) in cases.into_iter().chain(anything) {
-            let [free, bound, other] = self.tallies(&case, &tenon, peer.as_ref()).await;
-            let (rate, others) = (bound.rate(), other.rate());
-            let ratios = (rate / free.rate(), rate / others);
-            let valid = (bound.valid(), other.valid());
-            let values = [
-                free.rate(),
-                rate,
-                ratios.0,
-                valid.0,
-                others,
-                ratios.1,
-                valid.1,
-            ];
-            table.row(case.name, &values);
-        }
-        let [median, slowest] = grammar::mask_seconds(&tenon).await;
-        println!("- masks: p50 at most {median} s, p99 at most {slowest} s");
-        table
-    }
-
-    /// Unconstrained, constrained, and constrained by the peer.
-    async fn tallies(&self, case: &Case, tenon: &Client, peer: Option<&Client>) -> [Tally; 3] {
-        // Grammars are compiled and kernels are warm before anything counts.
-        case.measure(tenon, true, 0, &mut Tally::default()).await;
-        let mut tallies = <[Tally; 3]>::default();
-        let [free, bound, other] = &mut tallies;
-        for round in 1..=self.rounds {
-            case.measure(tenon, false, round, free).await;
-            case.measure(tenon, true, round, bound).await;
-            if let Some(peer) = peer {
-                case.measure(peer, true, round, other).await;
-            }
-        }
-        tallies
-    }
-
-    /// How a large schema that is new to the server disturbs others.
-    async fn large_schema(&self) -> Table {
-        let mut server = self.tenon(Some(1));
-        let client = server.client();
-        let mut gaps = [Vec::new(), Vec::new()];
-        let mut bytes = 0;
-        for round in 0..self.rounds {
-            let schema = schemas::catalogue(round);
-            bytes = schema.to_string().len();
-            let measured = grammar::gaps_beside(&client, &schema).await;
-            gaps.iter_mut()
-                .zip(measured)
-                .for_each(|(all, new)| all.push(new));
-        }
-        let [usual, beside] = gaps.map(|gaps| median(&gaps));
-        let mut table = Table::new(&["4 streams, ITL p99, ms", "alone", "beside", "ratio"]);
-        let name = format!("a new schema of {} KB", bytes / 1000);
-        table.row(&name, &[usual, beside, beside / usual]);
-        table
-    }
-
-    async fn long_prompt(&self) -> Table {
-        let figures = [
-            "ITL p50, ms",
-            "ITL p99, ms",
-            "ITL largest, ms",
-            "TTFT of the long prompt, ms",
-        ];
-        let load = format!("--loads long-prompt --long-prompt-tokens 4000 --streams {STREAMS}");
-        let name = "4 streams while a prompt of 4,000 tokens is read";
-        self.against_peer(name, &load, STREAMS + 1, 4608, &figures)
-            .await
-    }
-
-    async fn copy(&self) -> Table {
-        let figures = ["decoded tokens/s", "tokens"];
-        self.against_peer(
-            "copying JSON with one change",
-            "--loads copy",
-            1,
-            2048,
-            &figures,
-        )
-        .await
-    }
-
-    /// Both servers with their default threads, and Tenon with each fixed number.
-    async fn threads(&self) -> Table {
-        let cores = available_parallelism().map_or(1, usize::from) as u32;
-        let (mut default, mut fixed): (_, Vec<_>) = (
-            self.tenon(None),
-            (1..=cores).map(|count| self.tenon(Some(count))).collect(),
-        );
-        let peer = self.peer(None, 4, 2048).await;
-        let mut urls = vec![default.address()];
-        urls.extend(fixed.iter_mut().map(Server::address));
-        urls.extend(peer.as_ref().map(servers::Peer::url));
-        let mut head = vec!["threads".to_owned(), "default".to_owned()];
-        head.extend((1..=cores).map(|count| count.to_string()));
-        head.extend(["default / best", "llama-server, default"].map(str::to_owned));
-        let mut table = Table::new(&head);
-        for (name, load, figure) in [
-            (
-                "1 client, tokens/s",
-                "--loads throughput --clients 1 --requests 2",
-                "output tokens/s",
-            ),
-            (
-                "4 clients, tokens/s",
-                "--loads throughput --clients 4 --requests 1",
-                "output tokens/s",
-            ),
-            (
-                "1,000 new tokens, 1/TTFT, 1/s",
-                "--loads prefix",
-                "TTFT new, ms",
-            ),
-        ] {
-            let mut http = Http::default();
-            (0..self.rounds).for_each(|_| http.measure(urls.iter(), load));
-            let value = |server| match http.median(server, figure) {
-                millis if figure.ends_with("ms") => 1e3 / millis,
-                rate => rate,
-            };
-            let all: Vec<_> = (0..=cores as usize).map(value).collect();
-            let best = all[1..].iter().copied().fold(f64::NAN, f64::max);
-            let last = [all[0] / best, value(all.len())];
-            table.row(name, &[all, last.to_vec()].concat());
-        }
-        table
-    }
-
-    /// One load at one thread, figure by figure.
-    async fn against_peer(
-        &self,
-        name: &str,
-        load: &str,
-        slots: u32,
-        context: u32,
-        figures: &[&str],
-    ) -> Table {
-        let mut tenon = self.tenon(Some(1));
-        let peer = self.peer(Some(1), slots, context).await;
-        let urls = [Some(tenon.address()), peer.as_ref().map(servers::Peer::url)];
-        let mut http = Http::default();
-        for _ in 0..self.rounds {
-            http.measure(urls.iter().flatten(), load);
-        }
-        let mut table = Table::new(&[name, "Tenon", "llama-server", "ratio"]);
-        for figure in figures {
-            let (ours, theirs) = (http.median(0, figure), http.median(1, figure));
-            table.row(figure, &[ours, theirs, ours / theirs]);
-        }
-        table
-    }
-
     fn tenon(&self, threads: Option<u32>) -> Server {
+        let plugins = [Backend::LlamaCpp, Backend::CandleQuantized].map(Backend::library);
         let model = self.model.to_string_lossy();
-        let options = ServerOptions::new(&["tenon_plugin_llama_cpp"]).arguments(&[&model]);
-        let options = match threads {
-            Some(count) => options.arguments(&["--threads", &count.to_string()]),
-            None => options,
-        };
+        let mut options = ServerOptions::new(&plugins).arguments(&[&model]);
+        if let Some(backend) = self.backend {
+            options = options.arguments(&["--backend", backend.id()]);
+        }
+        if let Some(count) = threads {
+            options = options.arguments(&["--threads", &count.to_string()]);
+        }
         options.start()
     }
 

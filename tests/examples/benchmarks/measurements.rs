@@ -1,18 +1,21 @@
-//! Figures of servers, through `tenon bench http`, and of the bare engine, through llama-batched-bench.
+//! Figures of servers, through `tenon bench http`; of backends without a server, through `tenon bench engine`; of llama.cpp without
+//! one, through llama-batched-bench.
 
 use std::{
     collections::HashMap,
+    os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
 };
 
 use serde_json::Value;
-use tenon_tests::artifacts;
+use tempfile::TempDir;
+use tenon_tests::{Backend, artifacts};
 
 use crate::{servers::Peers, table::median};
 
 /// Answers as long as they may be, whatever the model makes of random words: SmolLM2's two tokens that end one are forbidden.
-const NO_END: &str = r#"{"logit_bias": {"0": -100, "2": -100}}"#;
+pub const NO_END: &str = r#"{"logit_bias": {"0": -100, "2": -100}}"#;
 
 /// Figures of one load on several servers, of all rounds so far.
 #[derive(Default)]
@@ -71,16 +74,121 @@ fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Output tokens per second of llama-batched-bench, the prompts' time included, as a client counts.
-pub fn bare_engine(peers: &Peers, model: &Path, batch: u32, prompt: u32, output: u32) -> f64 {
+/// Backends without a server, on one thread.
+pub struct Engine {
+    /// With all plugins.
+    plugins: TempDir,
+}
+
+/// Tokens per second of a test, such as `pp512`.
+pub type Rate = (String, f64);
+
+impl Engine {
+    pub fn new() -> Self {
+        let plugins = tempfile::tempdir().expect("a temporary directory");
+        for backend in Backend::ALL {
+            let library = artifacts().library(backend.library());
+            let link = plugins.path().join(format!("{backend:?}.so"));
+            symlink(library, link).expect("a link");
+        }
+        Self { plugins }
+    }
+
+    /// Once `tenon bench engine` with these arguments. Without a backend it is the one that Tenon chooses, as its servers do.
+    pub fn rates(&self, backend: Option<Backend>, model: &Path, arguments: &str) -> Vec<Rate> {
+        let rows = self.rows(backend, model, arguments);
+        let rate = |row: Vec<String>| {
+            let [.., test, rate] = row.as_slice() else {
+                panic!("no row of a table: {row:?}");
+            };
+            let mean = rate.split(' ').next().unwrap_or_default();
+            (test.clone(), mean.parse().expect("a rate"))
+        };
+        rows.into_iter().map(rate).collect()
+    }
+
+    /// The backend that computes, by its id.
+    pub fn backend(&self, backend: Option<Backend>, model: &Path) -> String {
+        let rows = self.rows(backend, model, "--prompt 1 --generate 0");
+        let is_id = |column: &&String| column.starts_with("org.");
+        rows[0].iter().find(is_id).expect("an id").clone()
+    }
+
+    /// Output tokens per second of sequences that run together, their prompts' time included, as clients count.
+    pub fn throughput(&self, backend: Option<Backend>, model: &Path, load: BatchLoad) -> f64 {
+        let BatchLoad {
+            sequences,
+            prompt,
+            output,
+        } = load;
+        let arguments = format!("--prompt {prompt} --generate {output} --batch {sequences}");
+        let rates = self.rates(backend, model, &arguments);
+        let [(_, prefill), (_, decode)] = rates.as_slice() else {
+            panic!("two tests: {rates:?}");
+        };
+        let seconds =
+            f64::from(sequences * prompt) / prefill + f64::from(sequences * output) / decode;
+        f64::from(sequences * output) / seconds
+    }
+
+    /// Writes a model at a level.
+    pub fn quantize(&self, source: &Path, file: &Path, level: &str) {
+        let output = Command::new(&artifacts().tenon)
+            .args(["quantize", "--backend", Backend::LlamaCpp.id(), "--plugins"])
+            .args([self.plugins.path(), source, file])
+            .arg(level)
+            .output()
+            .expect("tenon starts");
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// The rows of the table that it prints, without their borders.
+    fn rows(&self, backend: Option<Backend>, model: &Path, arguments: &str) -> Vec<Vec<String>> {
+        let mut command = Command::new(&artifacts().tenon);
+        command
+            .args(["bench", "engine", "--threads", "1", "--repetitions", "1"])
+            .args(arguments.split(' '))
+            .arg("--plugins")
+            .args([self.plugins.path(), model]);
+        if let Some(backend) = backend {
+            command.args(["--backend", backend.id()]);
+        }
+        let output = command.output().expect("tenon starts");
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let columns = |row: &str| {
+            let columns = row.trim_matches('|').split('|');
+            columns.map(|column| column.trim().to_owned()).collect()
+        };
+        text.lines().skip(2).map(columns).collect()
+    }
+}
+
+/// Sequences that run together.
+#[derive(Clone, Copy)]
+pub struct BatchLoad {
+    pub sequences: u32,
+    /// Tokens of each prompt.
+    pub prompt: u32,
+    /// Tokens that each generates.
+    pub output: u32,
+}
+
+/// [`Engine::throughput`], of llama-batched-bench.
+pub fn llama_throughput(peers: &Peers, model: &Path, load: BatchLoad) -> f64 {
+    let BatchLoad {
+        sequences,
+        prompt,
+        output,
+    } = load;
     // llama.cpp makes sequences as long as a multiple of this.
-    let context = batch * (prompt + output).next_multiple_of(256);
+    let context = sequences * (prompt + output).next_multiple_of(256);
     let result = peers
         .command("llama-batched-bench")
         .args(["-t", "1", "-tb", "1", "--output-format", "jsonl", "-m"])
         .arg(model)
         .args(["-npp", &prompt.to_string(), "-ntg", &output.to_string()])
-        .args(["-npl", &batch.to_string(), "-c", &context.to_string()])
+        .args(["-npl", &sequences.to_string(), "-c", &context.to_string()])
         .output()
         .expect("llama-batched-bench starts");
     let text = String::from_utf8_lossy(&result.stdout);
@@ -88,5 +196,5 @@ pub fn bare_engine(peers: &Peers, model: &Path, batch: u32, prompt: u32, output:
         .lines()
         .find_map(|line| serde_json::from_str::<Value>(line).ok());
     let seconds = line.and_then(|line| line["t"].as_f64()).expect("a time");
-    f64::from(batch * output) / seconds
+    f64::from(sequences * output) / seconds
 }

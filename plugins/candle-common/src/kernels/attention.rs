@@ -18,6 +18,8 @@ use crate::{
 
 /// Keys looked at together.
 const BLOCK: usize = 128;
+/// The same for few rows: so many stay in the first cache.
+const SMALL_BLOCK: usize = 32;
 /// Most queries in a tile.
 const TILE: usize = 32;
 /// Up to so many rows of queries, products go row by row: below, `gemm` costs more than it gains.
@@ -159,8 +161,12 @@ impl Scratch {
     fn run<E: Element>(&mut self, tile: &Tile, geometry: &Geometry, keys: &[E], values: &[E]) {
         let from = geometry.first_seen(tile.position(0));
         let to = tile.position(tile.len);
-        for start in (from..to).step_by(BLOCK) {
-            let cells = &tile.span.cells[start..to.min(start + BLOCK)];
+        let block = match self.largest.len() > FEW_ROWS {
+            true => BLOCK,
+            false => SMALL_BLOCK,
+        };
+        for start in (from..to).step_by(block) {
+            let cells = &tile.span.cells[start..to.min(start + block)];
             gather(keys, cells, geometry.head, &mut self.keys);
             self.score(cells.len(), geometry.head);
             self.weigh(start, cells.len(), tile, geometry);
@@ -247,10 +253,12 @@ impl Scratch {
             // SAFETY: the sums are `rows` rows of a head.
             return unsafe { gemm::add_times(weights, values, target) };
         }
-        for (at, value) in values.chunks_exact(head).enumerate() {
-            for (row, sums) in self.sums.chunks_exact_mut(head).enumerate() {
-                math::add_scaled(sums, self.scores[row * block + at], value);
-            }
+        for (sums, scores) in self
+            .sums
+            .chunks_exact_mut(head)
+            .zip(self.scores.chunks_exact(block))
+        {
+            math::add_weighted(sums, scores, values);
         }
     }
 
