@@ -39,7 +39,7 @@ async fn llama_cpp_finds_out_how_many_threads_are_fastest() {
 #[cfg(target_arch = "x86_64")]
 #[tokio::test]
 async fn candle_finds_out_how_many_threads_are_fastest() {
-    if is_x86_feature_detected!("avx512vnni") {
+    if is_x86_feature_detected!("avx2") {
         finds_out_how_many_are_fastest(Backend::CandleQuantized).await;
     }
 }

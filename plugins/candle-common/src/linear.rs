@@ -2,6 +2,8 @@
 
 mod part;
 
+use std::iter;
+
 use candle_core::quantized::QTensor;
 use tenon_plugin_api::{Error, Result};
 
@@ -52,7 +54,13 @@ impl Linear {
     /// If their widths differ.
     pub fn new(matrices: Vec<QTensor>, bias: Option<Vec<f32>>) -> Result<Self> {
         let mut parts = Vec::new();
-        for alike in matrices.chunk_by(|a, b| a.dtype() == b.dtype()) {
+        let mut matrices = matrices.into_iter().peekable();
+        while let Some(first) = matrices.next() {
+            let kind = first.dtype();
+            let mut alike = vec![first];
+            alike.extend(iter::from_fn(|| {
+                matrices.next_if(|next| next.dtype() == kind)
+            }));
             parts.push(Part::new(stack(alike)?)?);
         }
         let (mut outputs, mut inputs) = (0, 0);

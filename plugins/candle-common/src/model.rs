@@ -130,7 +130,7 @@ pub fn load(origin: Arc<Origin>, level: Option<&str>, report: &Report) -> Result
     })
 }
 
-/// Memory that a model takes. On CPUs without AVX-512 VNNI candle also keeps a copy of most weights of 4, 6 and 8 bits, sorted for
+/// Memory that a model takes. On CPUs without AVX2 candle also keeps a copy of most weights of 4, 6 and 8 bits, sorted for
 /// products of many rows.
 ///
 /// # Errors

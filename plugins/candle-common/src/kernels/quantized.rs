@@ -3,9 +3,11 @@
 //! candle's kernels read weights as files have them, or keep a copy in another order, and leave out types; each of their
 //! instructions waits for the one before. Here weights are only kept in the order of the kernel, [`Packed`], in which whatever
 //! their type a vector has four numbers of each of 16 outputs: one kernel serves all types, and few rows of input as well as
-//! many. It needs a CPU with AVX-512 VNNI; on others, candle's are used.
+//! many. It needs a CPU with AVX-512 VNNI or AVX2; on others, candle's are used.
 
 mod blocks;
+#[cfg(not(target_arch = "x86_64"))]
+mod none;
 mod packed;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -15,7 +17,11 @@ use std::ops::Range;
 use candle_core::quantized::GgmlDType;
 
 use super::gemm::Target;
+#[cfg(not(target_arch = "x86_64"))]
+pub use none::Kernel;
 pub use packed::Packed;
+#[cfg(target_arch = "x86_64")]
+pub use x86::Kernel;
 
 /// Inputs that share a scale.
 pub const GROUP: usize = 32;
@@ -64,42 +70,33 @@ impl RoundedRows {
     }
 }
 
-/// Whether there is a kernel for weights of this type on this CPU.
-pub fn serves(kind: GgmlDType) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return x86::is_available() && packed::Layout::of(kind).is_some();
-    #[cfg(not(target_arch = "x86_64"))]
-    return {
-        let _ = kind;
-        false
-    };
+/// The kernel of this CPU for weights of this type, if there is one.
+pub fn kernel(kind: GgmlDType) -> Option<Kernel> {
+    packed::Layout::of(kind)?;
+    Kernel::ALL.into_iter().find(|kernel| kernel.is_available())
 }
 
-/// The products of all rows of `input` with some strips of `weights`, of a type that [`serves`].
+/// The products of all rows of `input` with some strips of `weights`.
 ///
 /// # Safety
-/// `target` is the place for all outputs of `weights`. It has `input.count()` rows, and in those nobody else uses the outputs of
-/// these strips meanwhile.
+/// `kernel` is available. `target` is the place for all outputs of `weights`. It has `input.count()` rows, and in those nobody
+/// else uses the outputs of these strips meanwhile.
 pub unsafe fn multiply(
+    kernel: Kernel,
     input: &RoundedRows,
     weights: &Packed,
     strips: Range<usize>,
     target: Target,
 ) {
-    assert!(serves(weights.kind()) && input.groups * GROUP == weights.inputs());
-    assert!(strips.end <= weights.strips());
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the CPU has the instructions, as just checked, and the caller promises the target.
-    unsafe {
-        x86::multiply(input, weights, strips, target);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (input, weights, strips, target);
+    assert!(input.groups * GROUP == weights.inputs() && strips.end <= weights.strips());
+    // SAFETY: the caller promises it.
+    unsafe { kernel.multiply(input, weights, strips, target) };
 }
 
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor, quantized::QTensor};
+    use half::f16;
 
     use super::*;
 
@@ -130,19 +127,19 @@ mod tests {
         (packed, floats.to_vec2().unwrap())
     }
 
-    fn multiply_all(input: &[f32], weights: &Packed) -> Vec<f32> {
+    fn multiply_all(kernel: Kernel, input: &[f32], weights: &Packed) -> Vec<f32> {
         let rounded = RoundedRows::new(input, WIDTH);
         let mut out = vec![0.0; rounded.count() * weights.outputs()];
         let target = Target {
             start: out.as_mut_ptr(),
             stride: weights.outputs(),
         };
-        // SAFETY: the target has the rows.
-        unsafe { multiply(&rounded, weights, 0..weights.strips(), target) };
+        // SAFETY: the target has the rows, and callers have the kernel.
+        unsafe { multiply(kernel, &rounded, weights, 0..weights.strips(), target) };
         out
     }
 
-    fn check(kind: GgmlDType, rows: usize, outputs: usize) {
+    fn check(kernel: Kernel, kind: GgmlDType, rows: usize, outputs: usize) {
         let (packed, floats) = weights(kind, outputs);
         // Rounding changes nothing about whole numbers up to 127, if that is among them.
         let mut input = noise(rows * WIDTH);
@@ -150,7 +147,7 @@ mod tests {
         input
             .chunks_exact_mut(GROUP)
             .for_each(|group| group[5] = -127.0);
-        let out = multiply_all(&input, &packed);
+        let out = multiply_all(kernel, &input, &packed);
         for (row, input) in input.chunks_exact(WIDTH).enumerate() {
             for (at, weights) in floats.iter().enumerate() {
                 let products = input.iter().zip(weights);
@@ -159,32 +156,84 @@ mod tests {
                 let apart = (f64::from(got) - expected).abs();
                 assert!(
                     apart < 0.02,
-                    "{kind:?}, row {row} of {rows}, {at}: {got}, not {expected}"
+                    "{kernel:?}, {kind:?}, row {row} of {rows}, {at}: {got}, not {expected}"
                 );
             }
         }
     }
 
-    #[test]
-    fn products_are_those_of_the_weights_that_candle_reads() {
-        for kind in KINDS.into_iter().filter(|&kind| serves(kind)) {
-            for (rows, outputs) in [(1, 32), (1, 7), (5, 16), (13, 45)] {
-                check(kind, rows, outputs);
+    /// Weights whose bytes are all alike, but for the scales of blocks, by the largest inputs.
+    fn check_largest(kernel: Kernel, kind: GgmlDType, byte: u8) {
+        let mut bytes = vec![byte; 20 * WIDTH / kind.block_size() * kind.type_size()];
+        let scales: &[usize] = match kind {
+            GgmlDType::Q8_0 | GgmlDType::Q4_0 | GgmlDType::Q5_0 => &[0],
+            GgmlDType::Q6K => &[208],
+            _ => &[0, 2],
+        };
+        for block in bytes.chunks_exact_mut(kind.type_size()) {
+            for &at in scales {
+                block[at..at + 2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
             }
         }
-        assert!(!serves(GgmlDType::F32));
+        let packed = Packed::new(&bytes, kind, WIDTH).unwrap();
+        for x in [127.0, -127.0] {
+            let out = multiply_all(kernel, &[x; WIDTH], &packed);
+            for (output, got) in out.into_iter().enumerate() {
+                let weights = packed.row(output).map(f64::from);
+                let expected = weights.sum::<f64>() * f64::from(x);
+                let apart = (f64::from(got) - expected).abs();
+                assert!(
+                    apart <= 1e-5 * expected.abs(),
+                    "{kernel:?}, {kind:?}, {byte:#x}: {got}, not {expected}"
+                );
+            }
+        }
+    }
+
+    /// Those of this CPU. Which they are shows in the output of a test.
+    fn kernels() -> impl Iterator<Item = Kernel> {
+        let (there, missing): (Vec<_>, Vec<_>) =
+            Kernel::ALL.iter().partition(|kernel| kernel.is_available());
+        println!("tested: {there:?}, not on this CPU: {missing:?}");
+        there.into_iter()
+    }
+
+    #[test]
+    fn products_are_those_of_the_weights_that_candle_reads() {
+        for kernel in kernels() {
+            for kind in KINDS {
+                for (rows, outputs) in [(1, 32), (1, 7), (5, 16), (13, 45)] {
+                    check(kernel, kind, rows, outputs);
+                }
+            }
+        }
+        assert!(kernel(GgmlDType::F32).is_none());
     }
 
     #[test]
     fn rounded_input_changes_products_little() {
         let (packed, floats) = weights(GgmlDType::Q8_0, 3);
-        if !serves(GgmlDType::Q8_0) {
-            return;
-        }
         let input = noise(WIDTH);
-        for (got, weights) in multiply_all(&input, &packed).iter().zip(&floats) {
-            let expected: f32 = input.iter().zip(weights).map(|(x, w)| x * w).sum();
-            assert!((got - expected).abs() < 0.3, "{got}, not {expected}");
+        for kernel in kernels() {
+            for (got, weights) in multiply_all(kernel, &input, &packed).iter().zip(&floats) {
+                let expected: f32 = input.iter().zip(weights).map(|(x, w)| x * w).sum();
+                assert!(
+                    (got - expected).abs() < 0.3,
+                    "{kernel:?}: {got}, not {expected}"
+                );
+            }
+        }
+    }
+
+    /// The largest numbers that a type can have, with the largest input: nothing overflows on the way.
+    #[test]
+    fn the_largest_products_have_room() {
+        for kernel in kernels() {
+            for kind in KINDS {
+                for byte in [0x00, 0x80, 0x7f, 0xff] {
+                    check_largest(kernel, kind, byte);
+                }
+            }
         }
     }
 

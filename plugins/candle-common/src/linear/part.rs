@@ -9,7 +9,7 @@ use tenon_plugin_api::{Code, Error, Result};
 use crate::{
     kernels::{
         gemm::{self, Rows},
-        quantized::{self, Packed, RoundedRows},
+        quantized::{self, Kernel, Packed, RoundedRows},
     },
     matrix::Matrix,
     pool::{self, SharedRows},
@@ -36,8 +36,8 @@ pub struct Part {
 }
 
 enum Weights {
-    /// For the own kernel.
-    Packed(Packed),
+    /// For the own kernel, which was chosen when they were loaded.
+    Packed(Packed, Kernel),
     /// As files have them. candle keeps a copy of some types, sorted for products of many rows.
     Candle(QTensor),
 }
@@ -48,19 +48,20 @@ impl Part {
     pub fn new(matrix: QTensor) -> Result<Self> {
         let (outputs, inputs) = dimensions(&matrix)?;
         let kind = matrix.dtype();
-        let packed = match quantized::serves(kind) {
-            true => {
+        let packed = match quantized::kernel(kind) {
+            Some(kernel) => {
                 let bytes = matrix.data();
                 let bytes = bytes.map_err(|error| candle_error("reading weights", &error))?;
-                Packed::new(&bytes, kind, inputs)
+                let packed = Packed::new(&bytes, kind, inputs);
+                packed.map(|packed| Weights::Packed(packed, kernel))
             }
-            false => None,
+            None => None,
         };
         Ok(Self {
             kind,
             outputs,
             inputs,
-            weights: packed.map_or_else(|| Weights::Candle(matrix), Weights::Packed),
+            weights: packed.unwrap_or_else(|| Weights::Candle(matrix)),
         })
     }
 
@@ -83,7 +84,7 @@ impl Part {
 
     pub fn bytes(&self) -> usize {
         match &self.weights {
-            Weights::Packed(weights) => weights.bytes(),
+            Weights::Packed(weights, _) => weights.bytes(),
             Weights::Candle(weights) => weights.storage_size_in_bytes(),
         }
     }
@@ -103,7 +104,7 @@ impl Part {
             )));
         }
         match &self.weights {
-            Weights::Packed(weights) => {
+            Weights::Packed(weights, _) => {
                 let rows = outputs.iter().map(|&output| weights.row(output as usize));
                 Ok(Matrix::new(rows.flatten().collect(), self.inputs))
             }
@@ -130,7 +131,9 @@ impl Part {
             )));
         }
         let result = match &self.weights {
-            Weights::Packed(weights) => return Ok(multiply_rounded(input, weights)),
+            Weights::Packed(weights, kernel) => {
+                return Ok(multiply_rounded(input, weights, *kernel));
+            }
             Weights::Candle(weights) if self.is_widened(input.rows()) => {
                 multiply_widened(input, weights, self.outputs)
             }
@@ -160,13 +163,14 @@ impl Part {
 }
 
 /// By the own kernel, with input rounded to bytes.
-fn multiply_rounded(input: &Matrix, weights: &Packed) -> Matrix {
+fn multiply_rounded(input: &Matrix, weights: &Packed, kernel: Kernel) -> Matrix {
     let mut output = Matrix::zeros(input.rows(), weights.outputs());
     let shared = SharedRows::new(output.data_mut(), weights.outputs());
     let rounded = RoundedRows::new(input.data(), input.width());
     pool::for_each(weights.strips(), |strip| {
-        // SAFETY: each strip has its own columns of the output.
-        unsafe { quantized::multiply(&rounded, weights, strip..strip + 1, shared.target(0)) };
+        let (strips, target) = (strip..strip + 1, shared.target(0));
+        // SAFETY: this CPU has the kernel, and each strip has its own columns of the output.
+        unsafe { quantized::multiply(kernel, &rounded, weights, strips, target) };
     });
     output
 }

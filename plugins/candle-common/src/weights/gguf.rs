@@ -54,7 +54,7 @@ impl GgufFile {
     pub fn has_kernels(&self) -> bool {
         let tensors = self.content.tensor_infos.values();
         let mut matrices = tensors.filter(|tensor| tensor.shape.rank() > 1);
-        matrices.all(|matrix| quantized::serves(matrix.ggml_dtype))
+        matrices.all(|matrix| quantized::kernel(matrix.ggml_dtype).is_some())
     }
 
     fn check_kind(&self) -> Result<()> {

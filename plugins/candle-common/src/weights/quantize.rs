@@ -125,10 +125,14 @@ pub fn convert(matrix: QTensor, kind: GgmlDType) -> Result<QTensor> {
 ///
 /// # Errors
 /// If they differ in width.
-pub fn stack(matrices: &[QTensor]) -> Result<QTensor> {
+pub fn stack(matrices: Vec<QTensor>) -> Result<QTensor> {
+    let matrices = match <[QTensor; 1]>::try_from(matrices) {
+        Ok([matrix]) => return Ok(matrix),
+        Err(matrices) => matrices,
+    };
     let mut bytes = Vec::new();
     let (mut rows, mut width) = (0, 0);
-    for matrix in matrices {
+    for matrix in &matrices {
         let (more, own) = dimensions(matrix)?;
         if width != 0 && own != width {
             return Err(Error::invalid(format!(
@@ -224,9 +228,11 @@ mod tests {
 
     #[test]
     fn stacked_rows_stand_below_each_other() {
-        let stacked = stack(&[matrix(2, 8), matrix(3, 8)]).unwrap();
+        let stacked = stack(vec![matrix(2, 8), matrix(3, 8)]).unwrap();
         assert_eq!(dimensions(&stacked).unwrap(), (5, 8));
         assert_eq!(floats(&stacked)[16..], floats(&matrix(3, 8)));
-        assert!(stack(&[matrix(2, 8), matrix(2, 16)]).is_err());
+        assert!(stack(vec![matrix(2, 8), matrix(2, 16)]).is_err());
+        let single = stack(vec![matrix(3, 8)]).unwrap();
+        assert_eq!(floats(&single), floats(&matrix(3, 8)));
     }
 }

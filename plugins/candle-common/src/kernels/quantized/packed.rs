@@ -1,7 +1,7 @@
 //! Weights in the order in which the kernel reads them.
 //!
-//! A vector has four numbers of each of [`LANES`] outputs, so that the sums of all are made at once. A *strip* is the outputs
-//! of some vectors that the kernel computes together: it reads their weights from one end to the other. They take as much memory
+//! A vector has four numbers of each of [`LANES`] outputs, so that the sums of all, or of half of them where registers are
+//! smaller, are made at once. A *strip* is the outputs of some vectors: the kernel reads their weights from one end to the other. They take as much memory
 //! as in the files' own order, which this one replaces.
 
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,7 @@
-//! The kernel for AVX-512 VNNI.
+//! The kernel, for each of the instruction sets that there is one for: one loop, and what they do in it.
+
+mod avx2;
+mod avx512;
 
 use std::{arch::x86_64::*, ops::Range};
 
@@ -13,37 +16,67 @@ use crate::kernels::gemm::Target;
 /// Lines between what is read and what is asked for, so that it is there in time: measured.
 const AHEAD: usize = 256;
 
-pub fn is_available() -> bool {
-    is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
+/// Registers of outputs in a tile. With them and up to six rows, few sums or none go through memory: measured.
+const REGISTERS: usize = 2;
+
+/// Instructions that there is a kernel for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// AVX-512 with VNNI.
+    Avx512,
+    /// AVX2 with FMA and F16C.
+    Avx2,
 }
 
-/// # Safety
-/// As for [`super::multiply`], on a CPU where it [`is_available`].
-pub unsafe fn multiply(
-    input: &RoundedRows,
-    weights: &Packed,
-    strips: Range<usize>,
-    target: Target,
-) {
-    let product = Product {
-        input,
-        weights,
-        target,
-    };
-    // SAFETY: the caller promises it.
-    unsafe {
-        match weights.kind() {
-            GgmlDType::Q8_0 => run::<Q8_0>(&product, strips),
-            GgmlDType::Q4_0 => run::<Q4_0>(&product, strips),
-            GgmlDType::Q4_1 => run::<Q4_1>(&product, strips),
-            GgmlDType::Q5_0 => run::<Q5_0>(&product, strips),
-            GgmlDType::Q5_1 => run::<Q5_1>(&product, strips),
-            GgmlDType::Q4K => run::<Q4K>(&product, strips),
-            GgmlDType::Q5K => run::<Q5K>(&product, strips),
-            GgmlDType::Q6K => run::<Q6K>(&product, strips),
-            other => unreachable!("there is no kernel for {other:?}"),
+impl Kernel {
+    /// The fastest first.
+    pub const ALL: [Self; 2] = [Self::Avx512, Self::Avx2];
+
+    /// Whether this CPU has them.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Avx512 => avx512::is_available(),
+            Self::Avx2 => avx2::is_available(),
+        }
+    }
+
+    /// # Safety
+    /// As for [`super::multiply`].
+    pub unsafe fn multiply(
+        self,
+        input: &RoundedRows,
+        weights: &Packed,
+        strips: Range<usize>,
+        target: Target,
+    ) {
+        let product = Product {
+            input,
+            weights,
+            target,
+        };
+        // SAFETY: the caller promises it.
+        unsafe {
+            match weights.kind() {
+                GgmlDType::Q8_0 => self.run::<Q8_0>(&product, strips),
+                GgmlDType::Q4_0 => self.run::<Q4_0>(&product, strips),
+                GgmlDType::Q4_1 => self.run::<Q4_1>(&product, strips),
+                GgmlDType::Q5_0 => self.run::<Q5_0>(&product, strips),
+                GgmlDType::Q5_1 => self.run::<Q5_1>(&product, strips),
+                GgmlDType::Q4K => self.run::<Q4K>(&product, strips),
+                GgmlDType::Q5K => self.run::<Q5K>(&product, strips),
+                GgmlDType::Q6K => self.run::<Q6K>(&product, strips),
+                other => unreachable!("there is no kernel for {other:?}"),
+            }
+        }
+    }
+
+    unsafe fn run<F: Format>(self, product: &Product, strips: Range<usize>) {
+        // SAFETY: the caller promises that the CPU has the instructions.
+        unsafe {
+            match self {
+                Self::Avx512 => avx512::run::<F>(product, strips),
+                Self::Avx2 => avx2::run::<F>(product, strips),
+            }
         }
     }
 }
@@ -70,27 +103,47 @@ macro_rules! formats {
 
 formats!(Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4K, Q5K, Q6K);
 
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512vnni,avx2,fma,f16c")]
-unsafe fn run<F: Format>(product: &Product, strips: Range<usize>) {
-    let rows = product.input.count();
-    for strip in strips {
-        let mut row = 0;
-        // SAFETY: tiles are within the rows and strips that there are.
-        unsafe {
-            while row + 6 <= rows {
-                product.tile::<F, 6>(row, strip);
-                row += 6;
-            }
-            match rows - row {
-                1 => product.tile::<F, 1>(row, strip),
-                2 => product.tile::<F, 2>(row, strip),
-                3 => product.tile::<F, 3>(row, strip),
-                4 => product.tile::<F, 4>(row, strip),
-                5 => product.tile::<F, 5>(row, strip),
-                _ => {}
-            }
-        }
-    }
+/// What the loop needs of instructions. A register has a number for each of some outputs, its lanes; pointers are to as many.
+/// Everything is inlined into functions that have the instructions, and called by nobody else.
+trait Instructions {
+    const LANES: usize;
+    /// Of a tile. Its registers are whole vectors.
+    const VECTORS: usize = REGISTERS * Self::LANES / LANES;
+    type Floats: Copy;
+    /// 32 bits each.
+    type Wholes: Copy;
+    /// Four of 8 bits for each output.
+    type Bytes: Copy;
+    /// What products are added up in.
+    type Sums: Copy;
+
+    /// For how many quads sums have room.
+    fn room(layout: Layout) -> usize;
+    /// How much the bytes of [`numbers`](Self::numbers) are above what they stand for.
+    fn center(layout: Layout) -> i32;
+
+    /// Four numbers of each output from `lane` on, of a vector whose lines of a group begin at `lines`.
+    unsafe fn numbers(layout: Layout, lines: *const Line, quad: usize, lane: usize) -> Self::Bytes;
+    /// Sums for [`end`](Self::end), which has `total` too.
+    unsafe fn begin(total: Self::Wholes) -> Self::Sums;
+    /// Adds the products of numbers and the same four bytes of input.
+    unsafe fn add(layout: Layout, sums: Self::Sums, numbers: Self::Bytes, input: i32)
+    -> Self::Sums;
+    /// `total` and the sums.
+    unsafe fn end(total: Self::Wholes, sums: Self::Sums) -> Self::Wholes;
+
+    unsafe fn whole(x: i32) -> Self::Wholes;
+    unsafe fn float(x: f32) -> Self::Floats;
+    unsafe fn widen(x: Self::Wholes) -> Self::Floats;
+    unsafe fn multiply(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a · b + c`
+    unsafe fn multiply_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// Numbers of 16 bits.
+    unsafe fn halves(at: *const u8) -> Self::Floats;
+    /// Whole numbers of 8 bits.
+    unsafe fn bytes(at: *const u8) -> Self::Floats;
+    /// Writes the first `outputs`.
+    unsafe fn store(to: *mut f32, outputs: usize, floats: Self::Floats);
 }
 
 struct Product<'a> {
@@ -99,108 +152,180 @@ struct Product<'a> {
     target: Target,
 }
 
+/// Some rows of input from `row` on, with some outputs of a strip from its vector `vector` on.
+#[derive(Clone, Copy)]
+struct Tile {
+    row: usize,
+    strip: usize,
+    vector: usize,
+}
+
 impl Product<'_> {
-    /// `R` rows of input from `row` on, with the outputs of a strip: all sums are in registers.
+    /// All rows with some strips.
     #[inline(always)]
-    unsafe fn tile<F: Format, const R: usize>(&self, row: usize, strip: usize) {
+    unsafe fn strips<I: Instructions, F: Format>(&self, strips: Range<usize>) {
+        let rows = self.input.count();
+        let tiles = strips.flat_map(|strip| {
+            let vectors = (0..VECTORS).step_by(I::VECTORS);
+            vectors.map(move |vector| Tile {
+                row: 0,
+                strip,
+                vector,
+            })
+        });
+        for mut tile in tiles {
+            // SAFETY: tiles are within the rows and strips that there are.
+            unsafe {
+                while tile.row + 6 <= rows {
+                    self.tile::<I, F, 6>(tile);
+                    tile.row += 6;
+                }
+                match rows - tile.row {
+                    1 => self.tile::<I, F, 1>(tile),
+                    2 => self.tile::<I, F, 2>(tile),
+                    3 => self.tile::<I, F, 3>(tile),
+                    4 => self.tile::<I, F, 4>(tile),
+                    5 => self.tile::<I, F, 5>(tile),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A tile of `R` rows.
+    #[inline(always)]
+    unsafe fn tile<I: Instructions, F: Format, const R: usize>(&self, tile: Tile) {
         let layout = F::LAYOUT;
         let groups = self.input.groups;
-        let lines = self.weights.lines(strip).as_ptr();
-        let scales = self.weights.scales(strip).as_ptr();
         // SAFETY: the weights have the strip, and the input the rows and groups.
         unsafe {
-            let mut sums = [[_mm512_setzero_ps(); R]; VECTORS];
+            let lines = self.weights.lines(tile.strip).as_ptr();
+            let lines = lines.add(tile.vector * layout.lines());
+            let scales = self.weights.scales(tile.strip).as_ptr();
+            let scales = scales.add(tile.vector * layout.scale_bytes());
+            let mut sums = [[I::float(0.0); R]; REGISTERS];
             for group in 0..groups {
                 let (block, own) = (group / layout.groups, group % layout.groups);
                 let scales = scales.add(block * VECTORS * layout.scale_bytes());
                 let lines = lines.add(group * VECTORS * layout.lines());
-                prefetch(lines, VECTORS * layout.lines());
+                prefetch(lines, I::VECTORS * layout.lines());
                 for part in 0..layout.parts {
-                    let products = self.products::<F, R>(lines, row, group, part);
-                    for (v, (sums, products)) in sums.iter_mut().zip(products).enumerate() {
-                        let scales = scales.add(v * layout.scale_bytes());
-                        let scale = scale::<F>(scales, own * layout.parts + part);
+                    let products = self.products::<I, F, R>(lines, tile.row, group, part);
+                    for (w, (sums, products)) in sums.iter_mut().zip(products).enumerate() {
+                        let scale = scale::<I, F>(scales, w, own * layout.parts + part);
                         for (r, (sum, product)) in sums.iter_mut().zip(products).enumerate() {
-                            let input =
-                                *self.input.scales.get_unchecked((row + r) * groups + group);
-                            let scale = _mm512_mul_ps(scale, _mm512_set1_ps(input));
-                            *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), scale, *sum);
+                            let input = (tile.row + r) * groups + group;
+                            let input = I::float(*self.input.scales.get_unchecked(input));
+                            let scale = I::multiply(scale, input);
+                            *sum = I::multiply_add(I::widen(product), scale, *sum);
                         }
                     }
                 }
                 if layout.has_offset {
-                    for (v, sums) in sums.iter_mut().enumerate() {
-                        let offset = offset::<F>(scales.add(v * layout.scale_bytes()), own);
+                    for (w, sums) in sums.iter_mut().enumerate() {
+                        let offset = offset::<I, F>(scales, w, own);
                         for (r, sum) in sums.iter_mut().enumerate() {
-                            let input = *self.input.sums.get_unchecked((row + r) * groups + group);
-                            *sum = _mm512_fmadd_ps(offset, _mm512_set1_ps(input), *sum);
+                            let input = (tile.row + r) * groups + group;
+                            let input = I::float(*self.input.sums.get_unchecked(input));
+                            *sum = I::multiply_add(offset, input, *sum);
                         }
                     }
                 }
             }
-            self.store(&sums, row, strip);
+            self.store::<I, R>(&sums, tile);
         }
     }
 
     /// Of a part of a group, in whole numbers.
     #[inline(always)]
-    unsafe fn products<F: Format, const R: usize>(
+    unsafe fn products<I: Instructions, F: Format, const R: usize>(
         &self,
         lines: *const Line,
         row: usize,
         group: usize,
         part: usize,
-    ) -> [[__m512i; R]; VECTORS] {
+    ) -> [[I::Wholes; R]; REGISTERS] {
         let layout = F::LAYOUT;
-        let groups = self.input.groups;
+        let quads = QUADS / layout.parts;
+        let room = I::room(layout).min(quads);
         // SAFETY: as above.
         unsafe {
-            let mut products = [[_mm512_setzero_si512(); R]; VECTORS];
-            if layout.center != 0 {
-                for r in 0..R {
-                    let at = ((row + r) * groups + group) * 2;
-                    let halves = &self.input.halves;
-                    let sum = match layout.parts {
-                        1 => halves.get_unchecked(at) + halves.get_unchecked(at + 1),
-                        _ => *halves.get_unchecked(at + part),
-                    };
-                    for product in &mut products {
-                        product[r] = _mm512_set1_epi32(-layout.center * sum);
+            let mut totals = self.totals::<I, F, R>(row, group, part);
+            for some in 0..quads / room {
+                let mut sums = [[I::begin(totals[0][0]); R]; REGISTERS];
+                for (sums, totals) in sums.iter_mut().zip(totals) {
+                    for (sum, total) in sums.iter_mut().zip(totals) {
+                        *sum = I::begin(total);
+                    }
+                }
+                for quad in 0..room {
+                    let quad = part * quads + some * room + quad;
+                    let numbers: [_; REGISTERS] = std::array::from_fn(|w| {
+                        let (vector, lane) = place::<I>(w);
+                        I::numbers(layout, lines.add(vector * layout.lines()), quad, lane)
+                    });
+                    for r in 0..R {
+                        let at = ((row + r) * self.input.groups + group) * GROUP + quad * QUAD;
+                        let input = self.input.bytes.as_ptr().add(at).cast::<i32>();
+                        let input = input.read_unaligned();
+                        for (sums, numbers) in sums.iter_mut().zip(numbers) {
+                            sums[r] = I::add(layout, sums[r], numbers, input);
+                        }
+                    }
+                }
+                for (totals, sums) in totals.iter_mut().zip(sums) {
+                    for (total, sum) in totals.iter_mut().zip(sums) {
+                        *total = I::end(*total, sum);
                     }
                 }
             }
-            let quads = QUADS / layout.parts;
-            for quad in part * quads..(part + 1) * quads {
-                let numbers: [_; VECTORS] =
-                    std::array::from_fn(|v| numbers::<F>(lines.add(v * layout.lines()), quad));
-                for r in 0..R {
-                    let at = ((row + r) * groups + group) * GROUP + quad * QUAD;
-                    let input = self.input.bytes.as_ptr().add(at).cast::<i32>();
-                    let input = _mm512_set1_epi32(input.read_unaligned());
-                    for (products, numbers) in products.iter_mut().zip(numbers) {
-                        products[r] = _mm512_dpbusd_epi32(products[r], numbers, input);
-                    }
+            totals
+        }
+    }
+
+    /// What the products of a part begin with: the numbers are above what they stand for.
+    #[inline(always)]
+    unsafe fn totals<I: Instructions, F: Format, const R: usize>(
+        &self,
+        row: usize,
+        group: usize,
+        part: usize,
+    ) -> [[I::Wholes; R]; REGISTERS] {
+        // SAFETY: as above.
+        unsafe {
+            let mut totals = [[I::whole(0); R]; REGISTERS];
+            let center = I::center(F::LAYOUT);
+            if center == 0 {
+                return totals;
+            }
+            for r in 0..R {
+                let at = ((row + r) * self.input.groups + group) * 2;
+                let halves = &self.input.halves;
+                let sum = match F::LAYOUT.parts {
+                    1 => halves.get_unchecked(at) + halves.get_unchecked(at + 1),
+                    _ => *halves.get_unchecked(at + part),
+                };
+                for totals in &mut totals {
+                    totals[r] = I::whole(-center * sum);
                 }
             }
-            products
+            totals
         }
     }
 
     #[inline(always)]
-    unsafe fn store<const R: usize>(
+    unsafe fn store<I: Instructions, const R: usize>(
         &self,
-        sums: &[[__m512; R]; VECTORS],
-        row: usize,
-        strip: usize,
+        sums: &[[I::Floats; R]; REGISTERS],
+        tile: Tile,
     ) {
-        for (v, sums) in sums.iter().enumerate() {
-            let first = strip * STRIP + v * LANES;
-            let outputs = self.weights.outputs().saturating_sub(first).min(LANES);
-            let mask = ((1u32 << outputs) - 1) as u16;
+        for (w, sums) in sums.iter().enumerate() {
+            let first = tile.strip * STRIP + tile.vector * LANES + w * I::LANES;
+            let outputs = self.weights.outputs().saturating_sub(first).min(I::LANES);
             for (r, sum) in sums.iter().enumerate() {
-                let at = (row + r) * self.target.stride + first;
+                let at = (tile.row + r) * self.target.stride + first;
                 // SAFETY: the target has the rows, and nothing is written beyond the last output.
-                unsafe { _mm512_mask_storeu_ps(self.target.start.wrapping_add(at), mask, *sum) };
+                unsafe { I::store(self.target.start.wrapping_add(at), outputs, *sum) };
             }
         }
     }
@@ -215,67 +340,49 @@ unsafe fn prefetch(lines: *const Line, count: usize) {
     }
 }
 
-/// Four numbers of each output.
+/// The vector and the lane where a register of a tile begins.
 #[inline(always)]
-unsafe fn numbers<F: Format>(lines: *const Line, quad: usize) -> __m512i {
-    // SAFETY: the caller has the lines of a group there.
-    unsafe {
-        if F::LAYOUT.bits == 8 {
-            return _mm512_load_si512(lines.add(quad).cast());
-        }
-        let both = _mm512_load_si512(lines.add(quad / 2).cast());
-        let nibbles = match quad % 2 {
-            0 => both,
-            _ => _mm512_srli_epi16::<4>(both),
-        };
-        let mut numbers = _mm512_and_si512(nibbles, _mm512_set1_epi8(15));
-        for plane in 0..F::LAYOUT.bits - 4 {
-            let bits = lines.add(QUADS / 2 + plane).cast::<u64>().add(quad);
-            let value = _mm512_set1_epi8(16 << plane);
-            numbers = _mm512_mask_add_epi8(numbers, *bits, numbers, value);
-        }
-        numbers
-    }
+fn place<I: Instructions>(register: usize) -> (usize, usize) {
+    let output = register * I::LANES;
+    (output / LANES, output % LANES)
 }
 
 /// What the products of a part are to be multiplied with.
 #[inline(always)]
-unsafe fn scale<F: Format>(scales: *const u8, part: usize) -> __m512 {
+unsafe fn scale<I: Instructions, F: Format>(
+    scales: *const u8,
+    register: usize,
+    part: usize,
+) -> I::Floats {
+    let (vector, lane) = place::<I>(register);
     // SAFETY: the caller has the scales of a block there.
     unsafe {
-        let scale = halves(scales);
+        let scales = scales.add(vector * F::LAYOUT.scale_bytes());
+        let scale = I::halves(scales.add(2 * lane));
         if F::LAYOUT.groups == 1 {
             return scale;
         }
-        let own = bytes(scales.add(F::LAYOUT.own_scales() + part * LANES));
-        _mm512_mul_ps(scale, own)
+        let own = I::bytes(scales.add(F::LAYOUT.own_scales() + part * LANES + lane));
+        I::multiply(scale, own)
     }
 }
 
 /// What the sum of a group's inputs is to be multiplied with.
 #[inline(always)]
-unsafe fn offset<F: Format>(scales: *const u8, group: usize) -> __m512 {
+unsafe fn offset<I: Instructions, F: Format>(
+    scales: *const u8,
+    register: usize,
+    group: usize,
+) -> I::Floats {
+    let (vector, lane) = place::<I>(register);
     // SAFETY: the caller has the scales of a block there.
     unsafe {
-        let offset = halves(scales.add(2 * LANES));
+        let scales = scales.add(vector * F::LAYOUT.scale_bytes());
+        let offset = I::halves(scales.add(2 * (LANES + lane)));
         if F::LAYOUT.groups == 1 {
             return offset;
         }
-        let own = bytes(scales.add(F::LAYOUT.own_offsets() + group * LANES));
-        _mm512_mul_ps(offset, own)
+        let own = I::bytes(scales.add(F::LAYOUT.own_offsets() + group * LANES + lane));
+        I::multiply(offset, own)
     }
-}
-
-/// Numbers of 16 bits.
-#[inline(always)]
-unsafe fn halves(at: *const u8) -> __m512 {
-    // SAFETY: the caller has one for each output there.
-    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
-}
-
-/// Whole numbers of 8 bits.
-#[inline(always)]
-unsafe fn bytes(at: *const u8) -> __m512 {
-    // SAFETY: the caller has one for each output there.
-    unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()))) }
 }

@@ -1,0 +1,21 @@
+//! Where there is no kernel.
+
+use std::ops::Range;
+
+use super::{Packed, RoundedRows, Target};
+
+pub enum Kernel {}
+
+impl Kernel {
+    pub const ALL: [Self; 0] = [];
+
+    pub fn is_available(&self) -> bool {
+        match *self {}
+    }
+
+    /// # Safety
+    /// Nobody can call it.
+    pub unsafe fn multiply(self, _: &RoundedRows, _: &Packed, _: Range<usize>, _: Target) {
+        match self {}
+    }
+}

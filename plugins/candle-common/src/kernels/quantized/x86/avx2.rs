@@ -1,0 +1,168 @@
+//! AVX2 with FMA and F16C: a register has half a vector, and products are added up in 16 bits as long as they fit.
+
+use std::{arch::x86_64::*, ops::Range};
+
+use super::{Format, Instructions, Product};
+use crate::kernels::quantized::packed::{LANES, Layout, Line, QUAD, QUADS};
+
+struct Avx2;
+
+pub fn is_available() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+}
+
+/// # Safety
+/// As for [`super::Product`], on a CPU where it [`is_available`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn run<F: Format>(product: &Product, strips: Range<usize>) {
+    // SAFETY: the caller promises it.
+    unsafe { product.strips::<Avx2, F>(strips) }
+}
+
+// SAFETY of all: the caller has the instructions, and what pointers are to.
+impl Instructions for Avx2 {
+    const LANES: usize = 8;
+    type Floats = __m256;
+    type Wholes = __m256i;
+    type Bytes = __m256i;
+    /// Two of 16 bits for each output.
+    type Sums = __m256i;
+
+    #[inline(always)]
+    fn room(layout: Layout) -> usize {
+        let largest = match layout.bits {
+            8 => 128,
+            bits => (1 << bits) - 1,
+        };
+        // A sum has two products of each quad, with inputs from -127 to 127.
+        i16::MAX as usize / (2 * 127 * largest)
+    }
+
+    /// Bytes of 8 bits are made signed, so that two products have room.
+    #[inline(always)]
+    fn center(layout: Layout) -> i32 {
+        match layout.bits {
+            8 => 0,
+            _ => layout.center,
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn numbers(layout: Layout, lines: *const Line, quad: usize, lane: usize) -> __m256i {
+        unsafe {
+            if layout.bits == 8 {
+                let numbers = half(lines.add(quad), lane);
+                return _mm256_xor_si256(numbers, _mm256_set1_epi8(i8::MIN));
+            }
+            let both = half(lines.add(quad / 2), lane);
+            let nibbles = match quad % 2 {
+                0 => both,
+                _ => _mm256_srli_epi16::<4>(both),
+            };
+            let mut numbers = _mm256_and_si256(nibbles, _mm256_set1_epi8(15));
+            for plane in 0..layout.bits - 4 {
+                let bits = lines.add(QUADS / 2 + plane).cast::<u8>();
+                let bits = bits.add((quad * LANES + lane) * QUAD / 8).cast::<i32>();
+                let value = _mm256_set1_epi8(16 << plane);
+                let value = _mm256_and_si256(spread(*bits), value);
+                numbers = _mm256_or_si256(numbers, value);
+            }
+            numbers
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn begin(_: __m256i) -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    unsafe fn add(layout: Layout, sums: __m256i, numbers: __m256i, input: i32) -> __m256i {
+        unsafe {
+            let input = _mm256_set1_epi32(input);
+            let products = match layout.bits {
+                8 => {
+                    let input = _mm256_sign_epi8(input, numbers);
+                    _mm256_maddubs_epi16(_mm256_abs_epi8(numbers), input)
+                }
+                _ => _mm256_maddubs_epi16(numbers, input),
+            };
+            _mm256_add_epi16(sums, products)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end(total: __m256i, sums: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(total, _mm256_madd_epi16(sums, _mm256_set1_epi16(1))) }
+    }
+
+    #[inline(always)]
+    unsafe fn whole(x: i32) -> __m256i {
+        unsafe { _mm256_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn float(x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn widen(x: __m256i) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn halves(at: *const u8) -> __m256 {
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(at: *const u8) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, outputs: usize, floats: __m256) {
+        unsafe {
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(outputs as i32), lanes);
+            _mm256_maskstore_ps(to, mask, floats);
+        }
+    }
+}
+
+/// The part of a line that has the outputs from `lane` on.
+#[inline(always)]
+unsafe fn half(line: *const Line, lane: usize) -> __m256i {
+    // SAFETY: the caller has the instructions and the line.
+    unsafe { _mm256_load_si256(line.cast::<u8>().add(lane * QUAD).cast()) }
+}
+
+/// Each bit as a byte, all ones or zeros.
+#[inline(always)]
+unsafe fn spread(bits: i32) -> __m256i {
+    // SAFETY: the caller has the instructions.
+    unsafe {
+        let bytes = _mm256_setr_epi64x(
+            0,
+            0x0101_0101_0101_0101,
+            0x0202_0202_0202_0202,
+            0x0303_0303_0303_0303,
+        );
+        let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
+        let bits = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), bytes);
+        _mm256_cmpeq_epi8(_mm256_and_si256(bits, bit), bit)
+    }
+}
