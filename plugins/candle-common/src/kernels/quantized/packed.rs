@@ -38,7 +38,7 @@ impl Line {
 /// What a type's weights are made of: `weight = scale · (number − center) + offset`.
 #[derive(Clone, Copy)]
 pub struct Layout {
-    /// Bits of a number: 8, or a nibble and planes of one bit on top.
+    /// Bits of a number: 8, or a nibble with one or two above it.
     pub bits: usize,
     /// What numbers are kept above, so that none is negative.
     pub center: i32,
@@ -72,12 +72,26 @@ impl Layout {
         })
     }
 
-    /// Lines that a vector of outputs has of a group: its numbers, then the planes.
+    /// Lines that a vector of outputs has of a group: each has two quads' nibbles, then the bits above them of eight or four.
     pub const fn lines(self) -> usize {
         match self.bits {
             8 => QUADS,
             bits => QUADS / 2 + bits - 4,
         }
+    }
+
+    /// Where the bits above a quad's nibbles are: the line, and the lowest bit in its bytes. None: there are no such bits.
+    pub const fn high(self, quad: usize) -> Option<(usize, usize)> {
+        match self.bits {
+            5 => Some((QUADS / 2, quad)),
+            6 => Some((QUADS / 2 + quad / 4, quad % 4 * 2)),
+            _ => None,
+        }
+    }
+
+    /// The lowest bits, as many as numbers have above the nibble.
+    pub const fn high_mask(self) -> u32 {
+        (1 << (self.bits - 4)) - 1
     }
 
     /// Bytes of the scales that a vector of outputs has of a block.
@@ -240,12 +254,10 @@ impl Layout {
                 let nibbles = (numbers & 0x0f0f_0f0f) << shift;
                 let to = &mut lines[quad / 2].quads()[lane];
                 *to = (u32::from_le_bytes(*to) | nibbles).to_le_bytes();
-                for plane in 0..self.bits - 4 {
-                    let bits = numbers >> (plane + 4) & 0x0101_0101;
-                    // The product brings the bits of the four bytes to its top, the first one lowest.
-                    let bits = (bits.wrapping_mul(0x1020_4080) >> 28) as u8;
-                    let byte = quad * LANES * QUAD / 8 + lane / 2;
-                    lines[QUADS / 2 + plane].0[byte] |= bits << (lane % 2 * QUAD);
+                if let Some((line, bit)) = self.high(quad) {
+                    let bits = ((numbers >> 4) & (self.high_mask() * 0x0101_0101)) << bit;
+                    let to = &mut lines[line].quads()[lane];
+                    *to = (u32::from_le_bytes(*to) | bits).to_le_bytes();
                 }
             }
         }
@@ -288,12 +300,10 @@ impl Layout {
             return lines[quad].0[byte].into();
         }
         let nibble = (lines[quad / 2].0[byte] >> (quad % 2 * 4)) & 15;
-        let planes = lines[QUADS / 2..].iter().enumerate();
-        let high = planes.map(|(plane, line)| {
-            let bit = (line.0[quad * 8 + byte / 8] >> (byte % 8)) & 1;
-            i32::from(bit) << (plane + 4)
+        let high = self.high(quad).map_or(0, |(line, bit)| {
+            u32::from(lines[line].0[byte] >> bit) & self.high_mask()
         });
-        i32::from(nibble) + high.sum::<i32>()
+        i32::from(nibble) + (high << 4) as i32
     }
 
     fn scales_at(self, block: usize, output: usize) -> usize {

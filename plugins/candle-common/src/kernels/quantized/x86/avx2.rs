@@ -3,7 +3,7 @@
 use std::{arch::x86_64::*, ops::Range};
 
 use super::{Format, Instructions, Product};
-use crate::kernels::quantized::packed::{LANES, Layout, Line, QUAD, QUADS};
+use crate::kernels::quantized::packed::{Layout, Line, QUAD};
 
 struct Avx2;
 
@@ -61,15 +61,17 @@ impl Instructions for Avx2 {
                 0 => both,
                 _ => _mm256_srli_epi16::<4>(both),
             };
-            let mut numbers = _mm256_and_si256(nibbles, _mm256_set1_epi8(15));
-            for plane in 0..layout.bits - 4 {
-                let bits = lines.add(QUADS / 2 + plane).cast::<u8>();
-                let bits = bits.add((quad * LANES + lane) * QUAD / 8).cast::<i32>();
-                let value = _mm256_set1_epi8(16 << plane);
-                let value = _mm256_and_si256(spread(*bits), value);
-                numbers = _mm256_or_si256(numbers, value);
-            }
-            numbers
+            let numbers = _mm256_and_si256(nibbles, _mm256_set1_epi8(15));
+            let Some((line, bit)) = layout.high(quad) else {
+                return numbers;
+            };
+            let high = half(lines.add(line), lane);
+            let high = match bit {
+                0..4 => _mm256_sll_epi16(high, _mm_cvtsi32_si128(4 - bit as i32)),
+                _ => _mm256_srl_epi16(high, _mm_cvtsi32_si128(bit as i32 - 4)),
+            };
+            let mask = _mm256_set1_epi8((layout.high_mask() << 4) as i8);
+            _mm256_or_si256(numbers, _mm256_and_si256(high, mask))
         }
     }
 
@@ -148,21 +150,4 @@ impl Instructions for Avx2 {
 unsafe fn half(line: *const Line, lane: usize) -> __m256i {
     // SAFETY: the caller has the instructions and the line.
     unsafe { _mm256_load_si256(line.cast::<u8>().add(lane * QUAD).cast()) }
-}
-
-/// Each bit as a byte, all ones or zeros.
-#[inline(always)]
-unsafe fn spread(bits: i32) -> __m256i {
-    // SAFETY: the caller has the instructions.
-    unsafe {
-        let bytes = _mm256_setr_epi64x(
-            0,
-            0x0101_0101_0101_0101,
-            0x0202_0202_0202_0202,
-            0x0303_0303_0303_0303,
-        );
-        let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
-        let bits = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), bytes);
-        _mm256_cmpeq_epi8(_mm256_and_si256(bits, bit), bit)
-    }
 }

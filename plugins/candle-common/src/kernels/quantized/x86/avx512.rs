@@ -50,13 +50,17 @@ impl Instructions for Avx512 {
                 0 => both,
                 _ => _mm512_srli_epi16::<4>(both),
             };
-            let mut numbers = _mm512_and_si512(nibbles, _mm512_set1_epi8(15));
-            for plane in 0..layout.bits - 4 {
-                let bits = lines.add(QUADS / 2 + plane).cast::<u64>().add(quad);
-                let value = _mm512_set1_epi8(16 << plane);
-                numbers = _mm512_mask_add_epi8(numbers, *bits, numbers, value);
-            }
-            numbers
+            let numbers = _mm512_and_si512(nibbles, _mm512_set1_epi8(15));
+            let Some((line, bit)) = layout.high(quad) else {
+                return numbers;
+            };
+            let high = _mm512_load_si512(lines.add(line).cast());
+            let high = match bit {
+                0..4 => _mm512_sll_epi16(high, _mm_cvtsi32_si128(4 - bit as i32)),
+                _ => _mm512_srl_epi16(high, _mm_cvtsi32_si128(bit as i32 - 4)),
+            };
+            let mask = _mm512_set1_epi8((layout.high_mask() << 4) as i8);
+            _mm512_or_si512(numbers, _mm512_and_si512(high, mask))
         }
     }
 
