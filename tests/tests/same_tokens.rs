@@ -134,6 +134,8 @@ impl Both {
             (expected.bos, expected.eos.first())
         );
         assert_eq!(info.chat_template, expected.chat_template);
+        // Without it nothing that a grammar forces is put in.
+        assert_eq!(info.capabilities, expected.capabilities);
         // Directories name no more than they must.
         assert!(file != path || info.eos == expected.eos, "{info:?}");
         let llama = llama.tokenizer().unwrap();

@@ -5,8 +5,18 @@ use half::{bf16, f16, slice::HalfFloatSliceExt};
 
 use crate::config::Config;
 
-/// A number format of keys and values.
+/// Numbers that are widened side by side.
+pub const LANES: usize = 16;
+
+/// A number format of keys and values, and of weights.
 pub trait Element: Copy + Default + Send + Sync + 'static {
+    #[inline(always)]
+    fn lanes(from: &[Self; LANES]) -> [f32; LANES] {
+        let mut to = [0.0; LANES];
+        Self::widen(from, &mut to);
+        to
+    }
+
     fn widen(from: &[Self], to: &mut [f32]);
     fn narrow(from: &[f32], to: &mut [Self]);
 }
@@ -22,6 +32,7 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
+    #[inline(always)]
     fn widen(from: &[Self], to: &mut [f32]) {
         from.convert_to_f32_slice(to);
     }
@@ -32,8 +43,12 @@ impl Element for f16 {
 }
 
 impl Element for bf16 {
+    /// `half` looks at each number, for those that are none.
+    #[inline(always)]
     fn widen(from: &[Self], to: &mut [f32]) {
-        from.convert_to_f32_slice(to);
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+        }
     }
 
     fn narrow(from: &[f32], to: &mut [Self]) {

@@ -1,5 +1,6 @@
 //! Linear layers over weights of every type.
 
+mod floats;
 mod part;
 
 use std::iter;

@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 use half::{bf16, f16};
 use serde::Deserialize;
 use tenon_plugin_api::{
-    Embedder, Error, Estimate, Model, ModelInfo, Progress, Result, Session, SessionArgs, Tokenizer,
-    levels,
+    Capabilities, Embedder, Error, Estimate, Model, ModelInfo, Progress, Result, Session,
+    SessionArgs, Tokenizer, levels,
 };
 
 use crate::{
@@ -208,7 +208,10 @@ impl Model for DecoderModel {
             fallback_tensors: self.fallback_tensors,
             requantize_levels: levels_from(&self.source_level),
             sampling: self.prompting.sampling,
-            ..ModelInfo::default()
+            capabilities: match self.prompting.tokenizer.is_canonical() {
+                true => Capabilities::CANONICAL_TOKENIZER,
+                false => Capabilities::default(),
+            },
         }
     }
 

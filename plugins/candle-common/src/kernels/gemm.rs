@@ -10,9 +10,19 @@ pub struct Rows<'a> {
     pub width: usize,
 }
 
-impl Rows<'_> {
-    fn count(&self) -> usize {
+impl<'a> Rows<'a> {
+    pub fn count(&self) -> usize {
         self.data.len() / self.width
+    }
+
+    pub fn row(&self, row: usize) -> &'a [f32] {
+        &self.data[row * self.width..][..self.width]
+    }
+
+    /// Up to `count` rows at a time, with the number of the first.
+    pub fn chunks(self, count: usize) -> impl Iterator<Item = (usize, Self)> {
+        let chunks = self.data.chunks(count * self.width).enumerate();
+        chunks.map(move |(chunk, data)| (chunk * count, Self { data, ..self }))
     }
 }
 
@@ -20,6 +30,16 @@ impl Rows<'_> {
 pub struct Target {
     pub start: *mut f32,
     pub stride: usize,
+}
+
+impl Target {
+    /// The part from a row and column on.
+    pub fn at(&self, row: usize, column: usize) -> Self {
+        Self {
+            start: self.start.wrapping_add(row * self.stride + column),
+            stride: self.stride,
+        }
+    }
 }
 
 /// `target = left · rightᵀ`: the products of all rows of both.

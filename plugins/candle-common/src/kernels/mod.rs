@@ -2,7 +2,9 @@
 
 pub mod attention;
 pub mod elementwise;
+pub mod floats;
 pub mod gemm;
 pub mod huge_pages;
 pub mod math;
+pub mod prefetch;
 pub mod quantized;

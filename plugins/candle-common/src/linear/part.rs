@@ -6,6 +6,7 @@ use candle_core::{
 };
 use tenon_plugin_api::{Code, Error, Result};
 
+use super::floats::Floats;
 use crate::{
     kernels::{
         gemm::{self, Rows},
@@ -21,9 +22,7 @@ use crate::{
 
 /// From so many rows of input on, quantized weights without a kernel of their own are widened to floats and multiplied as
 /// such, unless candle sorts them for many rows: widening costs once, and float products are faster.
-const WIDEN_QUANTIZED_FROM: usize = 24;
-/// The same for weights of 16 and 32 bits, which cost little to widen.
-const WIDEN_FLOATS_FROM: usize = 4;
+const WIDEN_FROM: usize = 24;
 /// Rows of weights widened at once: they stay in the second cache.
 const PANEL: usize = 128;
 
@@ -38,8 +37,27 @@ pub struct Part {
 enum Weights {
     /// For the own kernel, which was chosen when they were loaded.
     Packed(Packed, Kernel),
+    Floats(Floats),
     /// As files have them. candle keeps a copy of some types, sorted for products of many rows.
     Candle(QTensor),
+}
+
+impl Weights {
+    fn new(matrix: QTensor, inputs: usize) -> candle_core::Result<Self> {
+        if let Some(floats) = Floats::new(&matrix)? {
+            return Ok(Self::Floats(floats));
+        }
+        let packed = match quantized::kernel(matrix.dtype()) {
+            Some(kernel) => {
+                Packed::new(&matrix.data()?, matrix.dtype(), inputs).map(|packed| (packed, kernel))
+            }
+            None => None,
+        };
+        Ok(match packed {
+            Some((packed, kernel)) => Self::Packed(packed, kernel),
+            None => Self::Candle(matrix),
+        })
+    }
 }
 
 impl Part {
@@ -48,20 +66,12 @@ impl Part {
     pub fn new(matrix: QTensor) -> Result<Self> {
         let (outputs, inputs) = dimensions(&matrix)?;
         let kind = matrix.dtype();
-        let packed = match quantized::kernel(kind) {
-            Some(kernel) => {
-                let bytes = matrix.data();
-                let bytes = bytes.map_err(|error| candle_error("reading weights", &error))?;
-                let packed = Packed::new(&bytes, kind, inputs);
-                packed.map(|packed| Weights::Packed(packed, kernel))
-            }
-            None => None,
-        };
+        let weights = Weights::new(matrix, inputs);
         Ok(Self {
             kind,
             outputs,
             inputs,
-            weights: packed.unwrap_or_else(|| Weights::Candle(matrix)),
+            weights: weights.map_err(|error| candle_error("reading weights", &error))?,
         })
     }
 
@@ -85,6 +95,7 @@ impl Part {
     pub fn bytes(&self) -> usize {
         match &self.weights {
             Weights::Packed(weights, _) => weights.bytes(),
+            Weights::Floats(weights) => weights.bytes(),
             Weights::Candle(weights) => weights.storage_size_in_bytes(),
         }
     }
@@ -107,6 +118,13 @@ impl Part {
             Weights::Packed(weights, _) => {
                 let rows = outputs.iter().map(|&output| weights.row(output as usize));
                 Ok(Matrix::new(rows.flatten().collect(), self.inputs))
+            }
+            Weights::Floats(weights) => {
+                let mut rows = Vec::with_capacity(outputs.len() * self.inputs);
+                for &output in outputs {
+                    weights.read_row(output as usize, self.inputs, &mut rows);
+                }
+                Ok(Matrix::new(rows, self.inputs))
             }
             Weights::Candle(weights) => {
                 let rows = Tensor::new(outputs, &Device::Cpu)
@@ -134,7 +152,8 @@ impl Part {
             Weights::Packed(weights, kernel) => {
                 return Ok(multiply_rounded(input, weights, *kernel));
             }
-            Weights::Candle(weights) if self.is_widened(input.rows()) => {
+            Weights::Floats(weights) => return Ok(weights.multiply(input, self.outputs)),
+            Weights::Candle(weights) if input.rows() >= WIDEN_FROM && !self.is_sorted() => {
                 multiply_widened(input, weights, self.outputs)
             }
             Weights::Candle(weights) => multiply_by_candle(input, weights, self.outputs),
@@ -145,13 +164,6 @@ impl Part {
                 format!("candle could not multiply: {error}"),
             )
         })
-    }
-
-    fn is_widened(&self, rows: usize) -> bool {
-        match self.kind {
-            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => rows >= WIDEN_FLOATS_FROM,
-            _ => rows >= WIDEN_QUANTIZED_FROM && !self.is_sorted(),
-        }
     }
 
     /// Whether candle sorts such weights for products of many rows.
@@ -195,8 +207,6 @@ fn multiply_widened(
     let width = input.width();
     let mut output = Matrix::zeros(input.rows(), outputs);
     let shared = SharedRows::new(output.data_mut(), outputs);
-    let bytes = weights.data()?;
-    let floats = (weights.dtype() == GgmlDType::F32).then(|| as_floats(&bytes));
     pool::try_for_each(outputs.div_ceil(PANEL), |panel| {
         let (from, to) = (panel * PANEL, outputs.min((panel + 1) * PANEL));
         let multiply = |panel: &[f32]| {
@@ -204,10 +214,6 @@ fn multiply_widened(
             // SAFETY: each panel has its own columns of the output.
             unsafe { gemm::times_transposed(left, right, shared.target(from)) };
         };
-        if let Some(floats) = floats {
-            multiply(&floats[from * width..to * width]);
-            return Ok(());
-        }
         let panel = rows_as_floats(weights, from, to)?;
         let (storage, _) = panel.storage_and_layout();
         match &*storage {
@@ -217,13 +223,4 @@ fn multiply_widened(
         Ok(())
     })?;
     Ok(output)
-}
-
-/// The numbers in the bytes of a matrix of 32 bits.
-fn as_floats(bytes: &[u8]) -> &[f32] {
-    // SAFETY: every pattern of bits is a number.
-    let (before, floats, after) = unsafe { bytes.align_to() };
-    // candle keeps them as numbers, so they are aligned.
-    assert!(before.is_empty() && after.is_empty());
-    floats
 }

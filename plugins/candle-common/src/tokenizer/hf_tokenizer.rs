@@ -66,6 +66,11 @@ impl HfTokenizer {
     pub fn vocab_size(&self) -> u32 {
         self.0.vocabulary.len() as u32
     }
+
+    /// Whether its tokens are those that the model itself writes: merges alone cut a text, and nothing of it is lost.
+    pub fn is_canonical(&self) -> bool {
+        self.0.continuation.keeps_text()
+    }
 }
 
 impl Tokenizer for HfTokenizer {

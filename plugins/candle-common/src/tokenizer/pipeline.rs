@@ -21,6 +21,22 @@ impl Pipeline {
             pre_tokenizer: self.pre_tokenizer.clone().map(without_prefix),
         }
     }
+
+    /// Whether the tokens of a text spell it, but for what has several forms in Unicode and for visible spaces.
+    pub fn keeps_text(&self) -> bool {
+        self.normalizer.as_ref().is_none_or(keeps_text)
+    }
+}
+
+fn keeps_text(normalizer: &NormalizerWrapper) -> bool {
+    match normalizer {
+        NormalizerWrapper::Prepend(_)
+        | NormalizerWrapper::Replace(_)
+        | NormalizerWrapper::NFC(_)
+        | NormalizerWrapper::ByteLevel(_) => true,
+        NormalizerWrapper::Sequence(parts) => parts.as_ref().iter().all(keeps_text),
+        _ => false,
+    }
 }
 
 fn without_prepend(normalizer: NormalizerWrapper) -> Option<NormalizerWrapper> {
