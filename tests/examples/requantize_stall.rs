@@ -1,6 +1,6 @@
 //! What changing a model's level costs. How long a stream is held up at most, in its usual steps, while eight of them run and
-//! the level changes; and how long quantizing and writing SmolLM2 takes, in turns with llama-quantize where its path is given.
-//! One thread computes in each.
+//! the level changes, for each backend that reads GGUF files, on one thread and on as many as it chooses; and how long quantizing
+//! and writing SmolLM2 takes on one thread, in turns with llama-quantize where its path is given.
 //!
 //!     cargo run --release -p tenon-tests --example requantize_stall -- [ROUNDS] [LLAMA_QUANTIZE]
 
@@ -15,7 +15,7 @@ use std::{
 use futures_util::{FutureExt, future::join_all};
 use serde_json::json;
 use tempfile::TempDir;
-use tenon_tests::{Client, Event, Events, ServerOptions, artifacts, smollm2, text};
+use tenon_tests::{Backend, Client, Event, Events, ServerOptions, artifacts, smollm2, text};
 
 const STREAMS: usize = 8;
 const MAX_TOKENS: u32 = 1000;
@@ -29,36 +29,37 @@ async fn main() {
         .nth(1)
         .map_or(5, |rounds| rounds.parse().expect("a number"));
     let llama_quantize = env::args().nth(2);
-    let (mut stalls, mut usual, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    println!(
+        "{STREAMS} streams while SmolLM2 goes from its file to {LEVEL}, medians of {rounds} rounds"
+    );
+    for backend in [Backend::LlamaCpp, Backend::CandleQuantized] {
+        for threads in ["1", "auto"] {
+            let mut all = Vec::new();
+            for _ in 0..rounds {
+                all.push(stall(backend, threads).await);
+            }
+            let median =
+                |value: fn(&Round) -> f64| median(&mut all.iter().map(value).collect::<Vec<_>>());
+            let worst = all.iter().map(Round::stall).fold(0.0, f64::max);
+            println!(
+                "{backend:?}, threads {threads}: usual step {:.1} ms, longest stall {:.1} steps (worst round {worst:.1}), change {:.2} s",
+                1000.0 * median(|round| round.usual),
+                median(Round::stall),
+                median(|round| round.change),
+            );
+        }
+    }
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let round = stall().await;
-        stalls.push(round.longest / round.usual);
-        usual.push(round.usual);
-        changes.push(round.change);
         ours.push(quantize(&mut tenon_quantize()));
         let peer = llama_quantize.as_deref().map(Command::new);
         theirs.extend(peer.map(|mut command| quantize(&mut command)));
     }
-    println!("{STREAMS} streams while SmolLM2 goes from its file to {LEVEL}, {rounds} rounds");
-    println!(
-        "usual step, median            {:.1} ms",
-        1000.0 * median(&mut usual)
-    );
-    println!(
-        "longest stall, usual steps    {:.1} (median), {:.1} (worst)",
-        median(&mut stalls),
-        stalls[stalls.len() - 1]
-    );
-    println!(
-        "the change under that load    {:.2} s",
-        median(&mut changes)
-    );
-    println!("tenon quantize                {:.3} s", median(&mut ours));
+    println!("tenon quantize {:.3} s", median(&mut ours));
     if !theirs.is_empty() {
-        println!("llama-quantize                {:.3} s", median(&mut theirs));
         println!(
-            "tenon / llama-quantize        {:.3}",
+            "llama-quantize {:.3} s, ratio {:.3}",
+            median(&mut theirs),
             median(&mut ours) / median(&mut theirs)
         );
     }
@@ -70,10 +71,20 @@ struct Round {
     change: f64,
 }
 
-/// With an empty cache: all of the work is done.
-async fn stall() -> Round {
-    let mut server = ServerOptions::smollm2()
+impl Round {
+    /// In usual steps.
+    fn stall(&self) -> f64 {
+        self.longest / self.usual
+    }
+}
+
+/// With an empty cache: all of the work is done. Without drafts, whose steps are long by themselves.
+async fn stall(backend: Backend, threads: &str) -> Round {
+    let model = backend.smollm2();
+    let mut server = ServerOptions::new(&[backend.library()])
+        .arguments(&[&model.to_string_lossy(), "--threads", threads])
         .environment("XDG_CACHE_HOME", "")
+        .environment("TENON__ENGINE__MAX_DRAFT_TOKENS", "0")
         .start();
     let client = server.client();
     let mut streams = Vec::new();

@@ -42,29 +42,32 @@ impl<E: Element> DecoderEmbedder<E> {
     }
 
     /// Threads, and empty sequences with room for texts of this length.
-    fn running(&mut self, longest: usize) -> &mut Running<E> {
+    fn running(&mut self, longest: usize) -> Result<&mut Running<E>> {
         // A batch may hold the end of one text and the beginning of others.
         let wanted = longest as u32 + BATCH_TOKENS;
         let old = self.running.take();
         let old = old.filter(|old| old.sequences.ledger().stats().total_tokens >= wanted);
-        let mut running = old.unwrap_or_else(|| self.start(wanted.next_power_of_two()));
+        let mut running = match old {
+            Some(large_enough) => large_enough,
+            None => self.start(wanted.next_power_of_two())?,
+        };
         for seq in 0..MAX_TEXTS {
             running.sequences.ledger_mut().free(seq);
         }
-        self.running.insert(running)
+        Ok(self.running.insert(running))
     }
 
-    fn start(&self, kv_tokens: u32) -> Running<E> {
+    fn start(&self, kv_tokens: u32) -> Result<Running<E>> {
         let workers = Workers::new(self.threads as usize - 1);
         // They sleep where they wait, for they share their cores with those of the session.
         workers.set(workers.count(), 0);
         let decoder = Arc::clone(&self.decoder);
         // As for all texts: some models turn by other frequencies where contexts are long.
         let context_length = decoder.config().context_length;
-        Running {
-            sequences: Sequences::new(decoder, MAX_TEXTS, context_length, kv_tokens),
+        Ok(Running {
+            sequences: Sequences::new(decoder, MAX_TEXTS, context_length, kv_tokens)?,
             workers: Arc::new(workers),
-        }
+        })
     }
 }
 
@@ -81,7 +84,7 @@ impl<E: Element> Embedder for DecoderEmbedder<E> {
     fn embed(&mut self, texts: &[&[u32]], interrupt: &Interrupt, out: &mut [f32]) -> Result<()> {
         let pooling = self.pooling;
         let longest = texts.iter().map(|text| text.len()).max();
-        let Running { sequences, workers } = self.running(longest.unwrap_or(0));
+        let Running { sequences, workers } = self.running(longest.unwrap_or(0))?;
         for batch in TextBatch::cut(texts, BATCH_TOKENS, MAX_TEXTS) {
             let vectors = pool::install(workers, || vectors(sequences, &batch.batch(), interrupt))?;
             batch.pool(pooling, |row| Ok(vectors.row(row)), out)?;

@@ -1,15 +1,17 @@
 //! The KV pool: keys and values of all layers, in places that a [`KvLedger`](tenon_plugin_api::KvLedger) numbers. Sequences
 //! share places by sharing their numbers; nothing is ever moved.
 
+use bytemuck::Pod;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
+use tenon_plugin_api::{Code, Error, Result};
 
-use crate::config::Config;
+use crate::{config::Config, kernels::memory::Memory};
 
 /// Numbers that are widened side by side.
 pub const LANES: usize = 16;
 
 /// A number format of keys and values, and of weights.
-pub trait Element: Copy + Default + Send + Sync + 'static {
+pub trait Element: Pod + Send + Sync {
     #[inline(always)]
     fn lanes(from: &[Self; LANES]) -> [f32; LANES] {
         let mut to = [0.0; LANES];
@@ -63,19 +65,21 @@ pub struct KvPool<E> {
 
 /// Those of one layer: `[kv_heads, cells, head]`, so that what one head reads of neighbouring cells is in one piece.
 pub struct LayerKv<E> {
-    keys: Vec<E>,
-    values: Vec<E>,
+    keys: Memory<E>,
+    values: Memory<E>,
     cells: usize,
     head: usize,
 }
 
 impl<E: Element> KvPool<E> {
     /// Room for `cells` tokens. The system gives the memory when it is first written.
-    pub fn new(config: &Config, cells: u32) -> Self {
-        let layer = || LayerKv::new(config.kv_heads, cells as usize, config.head);
-        Self {
-            layers: (0..config.layers).map(|_| layer()).collect(),
-        }
+    ///
+    /// # Errors
+    /// `NO_MEMORY` if the system has not as much.
+    pub fn new(config: &Config, cells: u32) -> Result<Self> {
+        let layer = |_| LayerKv::new(config.kv_heads, cells as usize, config.head);
+        let layers = (0..config.layers).map(layer).collect::<Result<_>>()?;
+        Ok(Self { layers })
     }
 
     pub fn layer(&mut self, layer: usize) -> &mut LayerKv<E> {
@@ -84,14 +88,24 @@ impl<E: Element> KvPool<E> {
 }
 
 impl<E: Element> LayerKv<E> {
-    pub fn new(kv_heads: usize, cells: usize, head: usize) -> Self {
-        let len = kv_heads * cells * head;
-        Self {
-            keys: vec![E::default(); len],
-            values: vec![E::default(); len],
+    /// # Errors
+    /// As [`KvPool::new`].
+    pub fn new(kv_heads: usize, cells: usize, head: usize) -> Result<Self> {
+        let numbers = || {
+            let memory = Memory::small_pages(kv_heads * cells * head);
+            memory.map_err(|error| {
+                Error::new(
+                    Code::NO_MEMORY,
+                    format!("no memory for {cells} tokens: {error}"),
+                )
+            })
+        };
+        Ok(Self {
+            keys: numbers()?,
+            values: numbers()?,
             cells,
             head,
-        }
+        })
     }
 
     /// Stores a token's keys and values, each `[kv_heads, head]`.

@@ -10,7 +10,7 @@ use tenon_plugin_api::{Error, Result};
 
 use crate::{
     matrix::Matrix,
-    pool,
+    pool::{self, SharedRows},
     weights::{
         Loader,
         quantize::{dimensions, stack},
@@ -98,54 +98,38 @@ impl Linear {
         bytes.sum::<usize>() as u64
     }
 
-    /// The weights of some outputs, a row each.
+    /// Reads the weights of some outputs, a row each.
     ///
     /// # Errors
     /// For outputs that do not exist, and layers with parts of several types.
-    pub fn rows(&self, outputs: &[u32]) -> Result<Matrix> {
+    pub fn read_rows(&self, outputs: &[u32], to: &mut Matrix) -> Result<()> {
         match self.parts.as_slice() {
-            [part] => part.rows(outputs),
+            [part] => part.read_rows(outputs, to),
             _ => Err(Error::unsupported("reading rows of several types")),
         }
     }
 
     /// # Errors
     /// `INVALID` for input of another width; `INTERNAL` for what candle refuses.
-    pub fn forward(&self, input: &Matrix) -> Result<Matrix> {
-        let mut output = match self.parts.as_slice() {
-            [part] => part.multiply(input)?,
-            parts => {
-                let mut output = Matrix::zeros(input.rows(), self.outputs);
-                let mut column = 0;
-                for part in parts {
-                    copy_columns(&part.multiply(input)?, &mut output, column);
-                    column += part.outputs();
-                }
-                output
-            }
-        };
+    pub fn forward(&self, input: &Matrix, output: &mut Matrix) -> Result<()> {
+        output.reshape(input.rows(), self.outputs);
+        let shared = SharedRows::new(output.data_mut(), self.outputs);
+        let mut column = 0;
+        for part in &self.parts {
+            part.multiply(input, &shared, column)?;
+            column += part.outputs();
+        }
         if let Some(bias) = &self.bias {
             pool::for_each_row(output.data_mut(), self.outputs, |_, row| {
                 row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
             });
         }
-        Ok(output)
+        Ok(())
     }
 }
 
 fn outputs(matrix: &QTensor) -> Result<usize> {
     dimensions(matrix).map(|(outputs, _)| outputs)
-}
-
-fn copy_columns(from: &Matrix, to: &mut Matrix, column: usize) {
-    let width = to.width();
-    for (from, to) in from
-        .data()
-        .chunks_exact(from.width())
-        .zip(to.data_mut().chunks_exact_mut(width))
-    {
-        to[column..][..from.len()].copy_from_slice(from);
-    }
 }
 
 #[cfg(test)]
@@ -181,7 +165,8 @@ mod tests {
 
     fn check(linear: &Linear, parts: &[QTensor], rows: usize, tolerance: f32) {
         let input = Matrix::new(numbers(rows * INPUTS, 5), INPUTS);
-        let output = linear.forward(&input).unwrap();
+        let mut output = Matrix::zeros(0, 1);
+        linear.forward(&input, &mut output).unwrap();
         for row in 0..rows {
             let sums = parts.iter().flat_map(|part| expected(input.row(row), part));
             for (at, (got, expected)) in output.row(row).iter().zip(sums).enumerate() {
@@ -230,6 +215,6 @@ mod tests {
             check(&linear, &parts(), rows, 0.2);
         }
         let narrow = Matrix::zeros(2, INPUTS / 2);
-        assert!(linear.forward(&narrow).is_err());
+        assert!(linear.forward(&narrow, &mut Matrix::zeros(0, 1)).is_err());
     }
 }

@@ -29,6 +29,14 @@ impl Matrix {
         self.vec_mut().resize(rows * width, 0.0);
     }
 
+    /// Empties it for rows of `width`, which the caller appends. Keeps its memory.
+    pub fn restart(&mut self, width: usize) -> &mut Vec<f32> {
+        self.width = width;
+        let data = self.vec_mut();
+        data.clear();
+        data
+    }
+
     pub fn width(&self) -> usize {
         self.width
     }

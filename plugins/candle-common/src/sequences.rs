@@ -35,22 +35,25 @@ struct Admitted {
 
 impl<E: Element> Sequences<E> {
     /// This many, all empty, of up to `context_length` tokens each and `kv_tokens` together.
+    ///
+    /// # Errors
+    /// As [`KvPool::new`].
     pub fn new(
         decoder: Arc<Decoder>,
         max_sequences: u32,
         context_length: u32,
         kv_tokens: u32,
-    ) -> Self {
+    ) -> Result<Self> {
         let config = decoder.config();
-        Self {
+        Ok(Self {
             context_length,
             ropes: Ropes::new(config, context_length),
             ledger: KvLedger::new(max_sequences, kv_tokens),
-            kv: KvPool::new(config, kv_tokens),
+            kv: KvPool::new(config, kv_tokens)?,
             buffers: Buffers::default(),
             admitted: Admitted::default(),
             decoder,
-        }
+        })
     }
 
     /// Takes the spans of a batch that can be computed into the book, and says which these are.

@@ -24,8 +24,8 @@ pub struct DecoderSession<E> {
     decoder: Arc<Decoder>,
     info: SessionInfo,
     sequences: Sequences<E>,
-    /// Of the last forward; none if no row was wanted.
-    logits: Option<Matrix>,
+    /// Of the rows that the last forward was asked for.
+    logits: Matrix,
     interrupt: Interrupt,
     threads: ThreadPlan,
     workers: Arc<Workers>,
@@ -54,9 +54,9 @@ impl<E: Element> DecoderSession<E> {
                 info.max_sequences,
                 info.context_length,
                 info.kv_tokens,
-            ),
+            )?,
             info,
-            logits: None,
+            logits: Matrix::zeros(0, 1),
             interrupt: args.interrupt.clone(),
             threads: ThreadPlan {
                 decode: threads,
@@ -70,11 +70,11 @@ impl<E: Element> DecoderSession<E> {
         })
     }
 
-    /// Gives logits; None if no row is wanted.
-    fn compute(&mut self) -> Result<Option<Matrix>> {
-        let vectors = self.sequences.compute(&self.interrupt)?;
-        let logits = vectors.map(|vectors| self.decoder.logits(vectors));
-        logits.transpose()
+    fn compute(&mut self) -> Result<()> {
+        match self.sequences.compute(&self.interrupt)? {
+            Some(vectors) => self.decoder.logits(vectors, &mut self.logits),
+            None => Ok(()),
+        }
     }
 
     /// Has as many threads compute as are chosen for such a batch.
@@ -94,7 +94,7 @@ impl<E: Element> Session for DecoderSession<E> {
     }
 
     fn forward(&mut self, batch: &Batch<'_>, out: &mut [SpanOut]) -> Result<()> {
-        self.logits = None;
+        self.logits.restart(1);
         if batch.tokens().len() > self.info.max_batch_tokens as usize {
             return Err(Error::invalid(format!(
                 "a batch of {} tokens is larger than the {} of this session",
@@ -105,20 +105,17 @@ impl<E: Element> Session for DecoderSession<E> {
         self.sequences.admit(batch, out);
         self.set_workers(batch);
         let workers = Arc::clone(&self.workers);
-        let logits = pool::install(&workers, || self.compute());
-        self.logits = logits.inspect_err(|_| self.sequences.take_back())?;
-        Ok(())
+        pool::install(&workers, || self.compute()).inspect_err(|_| self.sequences.take_back())
     }
 
     fn logits(&mut self, row: u32) -> Result<&[f32]> {
-        let logits = self.logits.as_ref();
-        let found = logits.filter(|logits| (row as usize) < logits.rows());
-        found.map(|logits| logits.row(row as usize)).ok_or_else(|| {
-            Error::invalid(format!(
-                "the last batch has {} rows of logits, and none with number {row}",
-                self.logits.as_ref().map_or(0, Matrix::rows)
-            ))
-        })
+        let rows = self.logits.rows();
+        match (row as usize) < rows {
+            true => Ok(self.logits.row(row as usize)),
+            false => Err(Error::invalid(format!(
+                "the last batch has {rows} rows of logits, and none with number {row}"
+            ))),
+        }
     }
 
     fn ledger(&mut self) -> Option<&mut KvLedger> {

@@ -16,7 +16,7 @@ use crate::{
 
 const ROUTE: &str = "/v1/completions";
 /// Enough for the longest text.
-const MAX_TOKENS: u32 = 400;
+const MAX_TOKENS: u32 = 700;
 /// Answers of each kind in a round.
 const ANSWERS: u32 = 4;
 /// Streams that a large schema meets, and the gaps of each that are looked at.

@@ -4,7 +4,7 @@ use tenon_plugin_api::{Error, Result};
 
 use super::{Buffers, Step};
 use crate::{
-    config::{Config, Rope},
+    config::{Config, Rope, Turns},
     kernels::{
         attention::{self, Geometry},
         elementwise,
@@ -98,22 +98,28 @@ impl Block {
             epsilon,
             &mut buffers.normed,
         );
-        let mut qkv = self.attention.qkv.forward(&buffers.normed)?;
-        self.attention.position(pass, buffers, &mut qkv);
-        store(pass, &qkv, kv);
+        let qkv = &mut buffers.qkv;
+        self.attention.qkv.forward(&buffers.normed, qkv)?;
+        let turns = match pass.rope {
+            LayerRope::Global(rope) => (rope, &buffers.global),
+            LayerRope::Local(rope) => (rope, &buffers.local),
+        };
+        self.attention.position(pass.config, turns, qkv);
+        store(pass, qkv, kv);
         if pass.wanted.is_some_and(<[_]>::is_empty) {
             return Ok(());
         }
         let geometry = geometry(pass.config, pass.window);
-        attention::attend(pass.step.tiles, &qkv, kv, &geometry, &mut buffers.attended);
+        attention::attend(pass.step.tiles, qkv, kv, &geometry, &mut buffers.attended);
         if let Some(wanted) = pass.wanted {
             buffers.attended.select_rows(wanted);
             buffers.hidden.select_rows(wanted);
         }
-        let attended = self.attention.output.forward(&buffers.attended)?;
+        let added = &mut buffers.added;
+        self.attention.output.forward(&buffers.attended, added)?;
         add(
             &mut buffers.hidden,
-            attended,
+            added,
             &self.attention_out_norm,
             epsilon,
         );
@@ -124,10 +130,11 @@ impl Block {
             epsilon,
             &mut buffers.normed,
         );
-        let gate_up = self.mlp.gate_up.forward(&buffers.normed)?;
-        elementwise::gate(&gate_up, pass.config.activation, &mut buffers.gated);
-        let out = self.mlp.down.forward(&buffers.gated)?;
-        add(&mut buffers.hidden, out, &self.mlp_out_norm, epsilon);
+        let gate_up = &mut buffers.gate_up;
+        self.mlp.gate_up.forward(&buffers.normed, gate_up)?;
+        elementwise::gate(gate_up, pass.config.activation, &mut buffers.gated);
+        self.mlp.down.forward(&buffers.gated, added)?;
+        add(&mut buffers.hidden, added, &self.mlp_out_norm, epsilon);
         Ok(())
     }
 
@@ -159,12 +166,7 @@ impl Block {
 
 impl Attention {
     /// Norms queries and keys where the model does, and turns them to their positions.
-    fn position(&self, pass: &Pass, buffers: &Buffers, qkv: &mut Matrix) {
-        let config = pass.config;
-        let (rope, turns) = match pass.rope {
-            LayerRope::Global(rope) => (rope, &buffers.global),
-            LayerRope::Local(rope) => (rope, &buffers.local),
-        };
+    fn position(&self, config: &Config, (rope, turns): (&Rope, &Turns), qkv: &mut Matrix) {
         let width = qkv.width();
         pool::for_each_row(qkv.data_mut(), width, |token, row| {
             let heads = row.chunks_exact_mut(config.head);
@@ -207,14 +209,15 @@ fn geometry(config: &Config, window: Option<u32>) -> Geometry {
     }
 }
 
-fn add(to: &mut Matrix, mut from: Matrix, norm: &Option<Vec<f32>>, epsilon: f32) {
+/// `from` is normed in place, if it is.
+fn add(to: &mut Matrix, from: &mut Matrix, norm: &Option<Vec<f32>>, epsilon: f32) {
     if let Some(norm) = norm {
         let width = from.width();
         pool::for_each_row(from.data_mut(), width, |_, row| {
             elementwise::rms_norm_row(row, norm, epsilon);
         });
     }
-    elementwise::add(to, &from);
+    elementwise::add(to, from);
 }
 
 /// Layers that the model may have as one.

@@ -52,6 +52,10 @@ pub struct Buffers {
     normed: Matrix,
     attended: Matrix,
     gated: Matrix,
+    qkv: Matrix,
+    gate_up: Matrix,
+    /// What attention or MLP add.
+    added: Matrix,
     global: Turns,
     local: Turns,
 }
@@ -151,7 +155,7 @@ impl Decoder {
         buffers: &'b mut Buffers,
         interrupt: &Interrupt,
     ) -> Result<Option<&'b Matrix>> {
-        buffers.hidden = self.embed(step.tokens)?;
+        self.embed(step.tokens, &mut buffers.hidden)?;
         buffers.global.compute(&ropes.global, step.positions);
         if let Some(local) = &ropes.local {
             buffers.local.compute(local, step.positions);
@@ -186,22 +190,22 @@ impl Decoder {
     ///
     /// # Errors
     /// `INTERNAL` for what candle refuses.
-    pub fn logits(&self, vectors: &Matrix) -> Result<Matrix> {
-        let mut logits = self.head().forward(vectors)?;
+    pub fn logits(&self, vectors: &Matrix, logits: &mut Matrix) -> Result<()> {
+        self.head().forward(vectors, logits)?;
         if let Some(cap) = self.config.logits_soft_cap {
             let width = logits.width();
             pool::for_each_row(logits.data_mut(), width, |_, row| {
                 elementwise::soft_cap(row, cap);
             });
         }
-        Ok(logits)
+        Ok(())
     }
 
-    fn embed(&self, tokens: &[u32]) -> Result<Matrix> {
-        let mut rows = self.embedding.rows(tokens)?;
+    fn embed(&self, tokens: &[u32], to: &mut Matrix) -> Result<()> {
+        self.embedding.read_rows(tokens, to)?;
         let scale = self.config.embedding_scale;
-        rows.data_mut().iter_mut().for_each(|x| *x *= scale);
-        Ok(rows)
+        to.data_mut().iter_mut().for_each(|x| *x *= scale);
+        Ok(())
     }
 
     fn head(&self) -> &Linear {
@@ -241,6 +245,9 @@ impl Default for Buffers {
             normed: empty(),
             attended: empty(),
             gated: empty(),
+            qkv: empty(),
+            gate_up: empty(),
+            added: empty(),
             global: Turns::default(),
             local: Turns::default(),
         }

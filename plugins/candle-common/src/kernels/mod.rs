@@ -4,7 +4,7 @@ pub mod attention;
 pub mod elementwise;
 pub mod floats;
 pub mod gemm;
-pub mod huge_pages;
 pub mod math;
+pub mod memory;
 pub mod prefetch;
 pub mod quantized;

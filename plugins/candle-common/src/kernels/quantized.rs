@@ -27,6 +27,7 @@ pub use x86::Kernel;
 pub const GROUP: usize = 32;
 
 /// Rows of input, rounded to bytes.
+#[derive(Default)]
 pub struct RoundedRows {
     /// `[rows, groups, GROUP]`
     bytes: Vec<i8>,
@@ -40,16 +41,14 @@ pub struct RoundedRows {
 }
 
 impl RoundedRows {
-    /// Rounds rows of `width`, a multiple of [`GROUP`].
-    pub fn new(rows: &[f32], width: usize) -> Self {
+    /// Rounds rows of `width`, a multiple of [`GROUP`]. Keeps its memory.
+    pub fn round(&mut self, rows: &[f32], width: usize) {
+        self.bytes.clear();
+        self.scales.clear();
+        self.halves.clear();
+        self.sums.clear();
+        self.groups = width / GROUP;
         let (groups, _) = rows.as_chunks::<GROUP>();
-        let mut rounded = Self {
-            bytes: Vec::with_capacity(rows.len()),
-            scales: Vec::with_capacity(groups.len()),
-            halves: Vec::with_capacity(2 * groups.len()),
-            sums: Vec::with_capacity(groups.len()),
-            groups: width / GROUP,
-        };
         for group in groups {
             let largest = group.iter().fold(0f32, |largest, x| largest.max(x.abs()));
             let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
@@ -57,12 +56,11 @@ impl RoundedRows {
             let sum = |half: &[i8]| half.iter().copied().map(i32::from).sum::<i32>();
             let halves = [sum(&bytes[..GROUP / 2]), sum(&bytes[GROUP / 2..])];
             let scale = largest / 127.0;
-            rounded.bytes.extend_from_slice(&bytes);
-            rounded.scales.push(scale);
-            rounded.halves.extend(halves);
-            rounded.sums.push(scale * (halves[0] + halves[1]) as f32);
+            self.bytes.extend_from_slice(&bytes);
+            self.scales.push(scale);
+            self.halves.extend(halves);
+            self.sums.push(scale * (halves[0] + halves[1]) as f32);
         }
-        rounded
     }
 
     fn count(&self) -> usize {
@@ -122,13 +120,15 @@ mod tests {
     fn weights(kind: GgmlDType, outputs: usize) -> (Packed, Vec<Vec<f32>>) {
         let floats = Tensor::from_vec(noise(outputs * WIDTH), (outputs, WIDTH), &Device::Cpu);
         let weights = QTensor::quantize(&floats.unwrap(), kind).unwrap();
-        let packed = Packed::new(&weights.data().unwrap(), kind, WIDTH).unwrap();
+        let packed = Packed::new(&weights.data().unwrap(), kind, WIDTH);
+        let packed = packed.unwrap().unwrap();
         let floats = weights.dequantize(&Device::Cpu).unwrap();
         (packed, floats.to_vec2().unwrap())
     }
 
     fn multiply_all(kernel: Kernel, input: &[f32], weights: &Packed) -> Vec<f32> {
-        let rounded = RoundedRows::new(input, WIDTH);
+        let mut rounded = RoundedRows::default();
+        rounded.round(input, WIDTH);
         let mut out = vec![0.0; rounded.count() * weights.outputs()];
         let target = Target {
             start: out.as_mut_ptr(),
@@ -175,7 +175,7 @@ mod tests {
                 block[at..at + 2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
             }
         }
-        let packed = Packed::new(&bytes, kind, WIDTH).unwrap();
+        let packed = Packed::new(&bytes, kind, WIDTH).unwrap().unwrap();
         for x in [127.0, -127.0] {
             let out = multiply_all(kernel, &[x; WIDTH], &packed);
             for (output, got) in out.into_iter().enumerate() {

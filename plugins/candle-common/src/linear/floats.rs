@@ -1,10 +1,12 @@
 //! Products with weights of 16 and 32 bits.
 
+use std::io;
+
 use candle_core::quantized::{GgmlDType, QTensor};
 use half::{bf16, f16};
 
 use crate::{
-    kernels::{floats, gemm::Rows, huge_pages::zeros},
+    kernels::{floats, gemm::Rows, memory::Memory},
     kv::Element,
     matrix::Matrix,
     pool::{self, SharedRows},
@@ -17,9 +19,9 @@ const BLOCK: usize = 64;
 
 /// Weights, row by row.
 pub enum Floats {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    BF16(Vec<bf16>),
+    F32(Memory<f32>),
+    F16(Memory<f16>),
+    BF16(Memory<bf16>),
 }
 
 impl Floats {
@@ -30,18 +32,18 @@ impl Floats {
     pub fn new(matrix: &QTensor) -> candle_core::Result<Option<Self>> {
         let bytes = matrix.data()?;
         Ok(match matrix.dtype() {
-            GgmlDType::F32 => Some(Self::F32(copied(&bytes))),
-            GgmlDType::F16 => Some(Self::F16(copied(&bytes))),
-            GgmlDType::BF16 => Some(Self::BF16(copied(&bytes))),
+            GgmlDType::F32 => Some(Self::F32(copied(&bytes)?)),
+            GgmlDType::F16 => Some(Self::F16(copied(&bytes)?)),
+            GgmlDType::BF16 => Some(Self::BF16(copied(&bytes)?)),
             _ => None,
         })
     }
 
     pub fn bytes(&self) -> usize {
         match self {
-            Self::F32(numbers) => size_of_val(numbers.as_slice()),
-            Self::F16(numbers) => size_of_val(numbers.as_slice()),
-            Self::BF16(numbers) => size_of_val(numbers.as_slice()),
+            Self::F32(numbers) => size_of_val(&**numbers),
+            Self::F16(numbers) => size_of_val(&**numbers),
+            Self::BF16(numbers) => size_of_val(&**numbers),
         }
     }
 
@@ -57,39 +59,34 @@ impl Floats {
         }
     }
 
-    /// `input · weightsᵀ`
-    pub fn multiply(&self, input: &Matrix, outputs: usize) -> Matrix {
+    /// `input · weightsᵀ`, into the columns of `output` from `column` on.
+    pub fn multiply(&self, input: &Matrix, output: &SharedRows, column: usize) {
         match self {
-            Self::F32(numbers) => product(input, numbers, outputs),
-            Self::F16(numbers) => product(input, numbers, outputs),
-            Self::BF16(numbers) => product(input, numbers, outputs),
+            Self::F32(numbers) => multiply(input, numbers, output, column),
+            Self::F16(numbers) => multiply(input, numbers, output, column),
+            Self::BF16(numbers) => multiply(input, numbers, output, column),
         }
     }
 }
 
-fn product<E: Element>(input: &Matrix, weights: &[E], outputs: usize) -> Matrix {
-    let width = input.width();
-    let mut output = Matrix::zeros(input.rows(), outputs);
-    let shared = SharedRows::new(output.data_mut(), outputs);
-    let data = input.data();
+fn multiply<E: Element>(input: &Matrix, weights: &[E], output: &SharedRows, column: usize) {
+    let (data, width) = (input.data(), input.width());
+    let outputs = weights.len() / width;
     pool::for_each(outputs.div_ceil(PANEL), |panel| {
         let (from, to) = (panel * PANEL, outputs.min((panel + 1) * PANEL));
-        let (weights, target) = (&weights[from * width..to * width], shared.target(from));
+        let weights = &weights[from * width..to * width];
+        let target = output.target(column + from);
         for (row, input) in (Rows { data, width }).chunks(BLOCK) {
             // SAFETY: each panel has its own columns of the output.
             unsafe { floats::times_transposed(input, weights, &target.at(row, 0)) };
         }
     });
-    output
 }
 
-/// The numbers in the bytes of a matrix.
-fn copied<E: Element>(bytes: &[u8]) -> Vec<E> {
-    // SAFETY: elements are numbers of which every pattern of bits is one.
-    let (before, numbers, after) = unsafe { bytes.align_to() };
-    // candle keeps them as numbers, so they are aligned.
-    assert!(before.is_empty() && after.is_empty());
-    let mut copy = zeros(E::default(), numbers.len());
+/// The numbers in the bytes of a matrix. candle keeps them as numbers, so they are aligned.
+fn copied<E: Element>(bytes: &[u8]) -> io::Result<Memory<E>> {
+    let numbers = bytemuck::cast_slice(bytes);
+    let mut copy = Memory::zeros(numbers.len())?;
     copy.copy_from_slice(numbers);
-    copy
+    Ok(copy)
 }

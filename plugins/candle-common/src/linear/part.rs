@@ -1,5 +1,7 @@
 //! Weights of one type, and how to multiply with them.
 
+use std::cell::RefCell;
+
 use candle_core::{
     CpuStorage, CustomOp1, Device, Layout, Storage, Tensor,
     quantized::{GgmlDType, QTensor},
@@ -49,7 +51,7 @@ impl Weights {
         }
         let packed = match quantized::kernel(matrix.dtype()) {
             Some(kernel) => {
-                Packed::new(&matrix.data()?, matrix.dtype(), inputs).map(|packed| (packed, kernel))
+                Packed::new(&matrix.data()?, matrix.dtype(), inputs)?.map(|packed| (packed, kernel))
             }
             None => None,
         };
@@ -100,11 +102,11 @@ impl Part {
         }
     }
 
-    /// The weights of some outputs, a row each.
+    /// Reads the weights of some outputs, a row each.
     ///
     /// # Errors
     /// For outputs that do not exist.
-    pub fn rows(&self, outputs: &[u32]) -> Result<Matrix> {
+    pub fn read_rows(&self, outputs: &[u32], to: &mut Matrix) -> Result<()> {
         if let Some(wrong) = outputs
             .iter()
             .find(|&&output| output as usize >= self.outputs)
@@ -114,33 +116,32 @@ impl Part {
                 self.outputs
             )));
         }
+        let to = to.restart(self.inputs);
         match &self.weights {
             Weights::Packed(weights, _) => {
                 let rows = outputs.iter().map(|&output| weights.row(output as usize));
-                Ok(Matrix::new(rows.flatten().collect(), self.inputs))
+                to.extend(rows.flatten());
             }
             Weights::Floats(weights) => {
-                let mut rows = Vec::with_capacity(outputs.len() * self.inputs);
                 for &output in outputs {
-                    weights.read_row(output as usize, self.inputs, &mut rows);
+                    weights.read_row(output as usize, self.inputs, to);
                 }
-                Ok(Matrix::new(rows, self.inputs))
             }
             Weights::Candle(weights) => {
                 let rows = Tensor::new(outputs, &Device::Cpu)
                     .and_then(|outputs| weights.embedding(&outputs))
                     .and_then(|rows| rows.flatten_all()?.to_vec1());
-                let rows = rows.map_err(|error| candle_error("reading weights", &error))?;
-                Ok(Matrix::new(rows, self.inputs))
+                *to = rows.map_err(|error| candle_error("reading weights", &error))?;
             }
         }
+        Ok(())
     }
 
-    /// `input · weightsᵀ`
+    /// `input · weightsᵀ`, into the columns of `output` from `column` on.
     ///
     /// # Errors
     /// `INVALID` for input of another width; `INTERNAL` for what candle refuses.
-    pub fn multiply(&self, input: &Matrix) -> Result<Matrix> {
+    pub fn multiply(&self, input: &Matrix, output: &SharedRows, column: usize) -> Result<()> {
         if self.inputs != input.width() {
             return Err(Error::invalid(format!(
                 "weights for {} inputs got {}: the model's files do not fit its configuration",
@@ -150,19 +151,64 @@ impl Part {
         }
         let result = match &self.weights {
             Weights::Packed(weights, kernel) => {
-                return Ok(multiply_rounded(input, weights, *kernel));
+                multiply_rounded(input, weights, *kernel, output, column);
+                Ok(())
             }
-            Weights::Floats(weights) => return Ok(weights.multiply(input, self.outputs)),
+            Weights::Floats(weights) => {
+                weights.multiply(input, output, column);
+                Ok(())
+            }
             Weights::Candle(weights) if input.rows() >= WIDEN_FROM && !self.is_sorted() => {
-                multiply_widened(input, weights, self.outputs)
+                self.multiply_widened(input, weights, output, column)
             }
-            Weights::Candle(weights) => multiply_by_candle(input, weights, self.outputs),
+            Weights::Candle(weights) => self.multiply_by_candle(input, weights, output, column),
         };
         result.map_err(|error| {
             Error::new(
                 Code::INTERNAL,
                 format!("candle could not multiply: {error}"),
             )
+        })
+    }
+
+    fn multiply_by_candle(
+        &self,
+        input: &Matrix,
+        weights: &QTensor,
+        output: &SharedRows,
+        column: usize,
+    ) -> candle_core::Result<()> {
+        let layout = Layout::contiguous((input.rows(), input.width()));
+        let (CpuStorage::F32(products), _) = weights.cpu_fwd(input.storage(), &layout)? else {
+            candle_core::bail!("a product of floats is no floats");
+        };
+        for (row, products) in products.chunks_exact(self.outputs).enumerate() {
+            // SAFETY: nobody else uses the output meanwhile.
+            let to = unsafe { output.part(row, column, self.outputs) };
+            to.copy_from_slice(products);
+        }
+        Ok(())
+    }
+
+    fn multiply_widened(
+        &self,
+        input: &Matrix,
+        weights: &QTensor,
+        output: &SharedRows,
+        column: usize,
+    ) -> candle_core::Result<()> {
+        let width = input.width();
+        pool::try_for_each(self.outputs.div_ceil(PANEL), |panel| {
+            let (from, to) = (panel * PANEL, self.outputs.min((panel + 1) * PANEL));
+            let panel = rows_as_floats(weights, from, to)?;
+            let (storage, _) = panel.storage_and_layout();
+            let Storage::Cpu(CpuStorage::F32(panel)) = &*storage else {
+                candle_core::bail!("weights on the CPU are widened elsewhere");
+            };
+            let [left, right] = [input.data(), panel].map(|data| Rows { data, width });
+            // SAFETY: each panel has its own columns of the output.
+            unsafe { gemm::times_transposed(left, right, output.target(column + from)) };
+            Ok(())
         })
     }
 
@@ -175,52 +221,21 @@ impl Part {
 }
 
 /// By the own kernel, with input rounded to bytes.
-fn multiply_rounded(input: &Matrix, weights: &Packed, kernel: Kernel) -> Matrix {
-    let mut output = Matrix::zeros(input.rows(), weights.outputs());
-    let shared = SharedRows::new(output.data_mut(), weights.outputs());
-    let rounded = RoundedRows::new(input.data(), input.width());
-    pool::for_each(weights.strips(), |strip| {
-        let (strips, target) = (strip..strip + 1, shared.target(0));
-        // SAFETY: this CPU has the kernel, and each strip has its own columns of the output.
-        unsafe { quantized::multiply(kernel, &rounded, weights, strips, target) };
+fn multiply_rounded(
+    input: &Matrix,
+    weights: &Packed,
+    kernel: Kernel,
+    output: &SharedRows,
+    column: usize,
+) {
+    thread_local!(static ROUNDED: RefCell<RoundedRows> = RefCell::default());
+    ROUNDED.with_borrow_mut(|rounded| {
+        rounded.round(input.data(), input.width());
+        let rounded = &*rounded;
+        pool::for_each(weights.strips(), |strip| {
+            let (strips, target) = (strip..strip + 1, output.target(column));
+            // SAFETY: this CPU has the kernel, and each strip has its own columns of the output.
+            unsafe { quantized::multiply(kernel, rounded, weights, strips, target) };
+        });
     });
-    output
-}
-
-fn multiply_by_candle(
-    input: &Matrix,
-    weights: &QTensor,
-    outputs: usize,
-) -> candle_core::Result<Matrix> {
-    let layout = Layout::contiguous((input.rows(), input.width()));
-    match weights.cpu_fwd(input.storage(), &layout)? {
-        (CpuStorage::F32(data), _) => Ok(Matrix::new(data, outputs)),
-        _ => candle_core::bail!("a product of floats is no floats"),
-    }
-}
-
-fn multiply_widened(
-    input: &Matrix,
-    weights: &QTensor,
-    outputs: usize,
-) -> candle_core::Result<Matrix> {
-    let width = input.width();
-    let mut output = Matrix::zeros(input.rows(), outputs);
-    let shared = SharedRows::new(output.data_mut(), outputs);
-    pool::try_for_each(outputs.div_ceil(PANEL), |panel| {
-        let (from, to) = (panel * PANEL, outputs.min((panel + 1) * PANEL));
-        let multiply = |panel: &[f32]| {
-            let [left, right] = [input.data(), panel].map(|data| Rows { data, width });
-            // SAFETY: each panel has its own columns of the output.
-            unsafe { gemm::times_transposed(left, right, shared.target(from)) };
-        };
-        let panel = rows_as_floats(weights, from, to)?;
-        let (storage, _) = panel.storage_and_layout();
-        match &*storage {
-            Storage::Cpu(CpuStorage::F32(panel)) => multiply(panel),
-            _ => candle_core::bail!("weights on the CPU are widened elsewhere"),
-        }
-        Ok(())
-    })?;
-    Ok(output)
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tenon_plugin_api::Code;
 
 use super::*;
-use crate::{linear::Linear, weights::hf::HfDirectory};
+use crate::{linear::Linear, matrix::Matrix, weights::hf::HfDirectory};
 
 /// Rows that can be quantized to every level.
 const WIDTH: usize = 256;
@@ -71,7 +71,9 @@ fn weights(model: &DecoderModel) -> Vec<(GgmlDType, Vec<f32>)> {
     parts
         .map(|part| {
             let outputs: Vec<u32> = (0..part.outputs() as u32).collect();
-            (part.kind(), part.rows(&outputs).unwrap().data().to_vec())
+            let mut rows = Matrix::zeros(0, 1);
+            part.read_rows(&outputs, &mut rows).unwrap();
+            (part.kind(), rows.data().to_vec())
         })
         .collect()
 }

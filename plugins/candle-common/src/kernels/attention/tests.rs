@@ -97,8 +97,8 @@ fn naive(
 
 fn check<E: Element>(geometry: Geometry, tolerance: f32) {
     let (head, kv_width) = (geometry.head, geometry.kv_heads * geometry.head);
-    let mut exact = LayerKv::<f32>::new(geometry.kv_heads, CELLS, head);
-    let mut kv = LayerKv::<E>::new(geometry.kv_heads, CELLS, head);
+    let mut exact = LayerKv::<f32>::new(geometry.kv_heads, CELLS, head).unwrap();
+    let mut kv = LayerKv::<E>::new(geometry.kv_heads, CELLS, head).unwrap();
     for cell in 0..CELLS as u32 {
         let (keys, values) = (noise(kv_width, 2 * cell), noise(kv_width, 2 * cell + 1));
         exact.write(cell, &keys, &values);

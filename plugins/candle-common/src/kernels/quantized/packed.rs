@@ -4,13 +4,17 @@
 //! smaller, are made at once. A *strip* is the outputs of some vectors: the kernel reads their weights from one end to the other. They take as much memory
 //! as in the files' own order, which this one replaces.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+};
 
+use bytemuck::{Pod, Zeroable};
 use candle_core::quantized::GgmlDType;
 use half::f16;
 
 use super::{GROUP, blocks::Block};
-use crate::{kernels::huge_pages::zeros, pool};
+use crate::{kernels::memory::Memory, pool};
 
 /// Outputs of a vector.
 pub const LANES: usize = 16;
@@ -24,7 +28,7 @@ pub const QUAD: usize = 4;
 pub const QUADS: usize = GROUP / QUAD;
 
 /// A line of the cache, and one vector.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct Line(pub [u8; LANES * QUAD]);
 
@@ -127,15 +131,20 @@ pub struct Packed {
     outputs: usize,
     inputs: usize,
     /// `[strips, groups, VECTORS, layout.lines()]`
-    lines: Vec<Line>,
+    lines: Memory<Line>,
     /// `[strips, blocks, VECTORS, layout.scale_bytes()]`
-    scales: Vec<u8>,
+    scales: Memory<u8>,
 }
 
 impl Packed {
     /// Sorts whole rows of weights for `inputs`. None for types without a kernel.
-    pub fn new(bytes: &[u8], kind: GgmlDType, inputs: usize) -> Option<Self> {
-        let layout = Layout::of(kind)?;
+    ///
+    /// # Errors
+    /// The system's, if it has not as much memory.
+    pub fn new(bytes: &[u8], kind: GgmlDType, inputs: usize) -> io::Result<Option<Self>> {
+        let Some(layout) = Layout::of(kind) else {
+            return Ok(None);
+        };
         let row_bytes = inputs / kind.block_size() * kind.type_size();
         let outputs = bytes.len() / row_bytes;
         let strips = outputs.div_ceil(STRIP);
@@ -149,8 +158,8 @@ impl Packed {
             layout,
             outputs,
             inputs,
-            lines: zeros(Line([0; LANES * QUAD]), strips * strip_lines),
-            scales: zeros(0, strips * strip_scales),
+            lines: Memory::zeros(strips * strip_lines)?,
+            scales: Memory::zeros(strips * strip_scales)?,
         };
         let rows = bytes.chunks(STRIP * row_bytes);
         let lines = packed.lines.chunks_mut(strip_lines);
@@ -167,7 +176,7 @@ impl Packed {
                 }
             }
         });
-        Some(packed)
+        Ok(Some(packed))
     }
 
     pub fn kind(&self) -> GgmlDType {
@@ -183,7 +192,7 @@ impl Packed {
     }
 
     pub fn bytes(&self) -> usize {
-        size_of_val(self.lines.as_slice()) + self.scales.len()
+        size_of_val(&*self.lines) + self.scales.len()
     }
 
     pub fn strips(&self) -> usize {
