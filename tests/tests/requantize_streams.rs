@@ -39,11 +39,11 @@ async fn check(backend: Backend, levels: [&str; 2]) {
     let [high, low] = levels;
     let cache = TempDir::new().unwrap();
     let (server, client) = start(backend, cache.path(), high);
-    texts(&client).await;
+    fill_pool(&client).await;
     let first = memory_bytes(server.pid());
     let down = texts_during(&client, "Q4K", low).await;
     let up = texts_during(&client, "q8_0", high).await;
-    texts(&client).await;
+    fill_pool(&client).await;
     wait_for_memory(server.pid(), first).await;
     drop(server);
 
@@ -51,6 +51,13 @@ async fn check(backend: Backend, levels: [&str; 2]) {
     let [mut high, mut low] = levels.map(|level| Judge::of(original.at(level)));
     check_texts(&down, &mut high, &mut low);
     check_texts(&up, &mut low, &mut high);
+}
+
+/// Writes more than the pool of keys and values has room for, so that all of it is in memory: the system gives it when it is used.
+async fn fill_pool(client: &Client) {
+    for kind in ["old", "new", "last"] {
+        texts(client, TOPICS.map(|topic| format!("{kind} {topic}"))).await;
+    }
 }
 
 /// Each is wholly of one model, and some are of the old one, though they ended when there was the new one.
@@ -154,13 +161,13 @@ async fn open(client: &Client, prompt: &str) -> Events {
 }
 
 /// Eight stories, whatever they are.
-async fn texts(client: &Client) {
+async fn texts(client: &Client, topics: [String; 8]) {
     let done = AtomicBool::new(true);
-    let write = async |topic| {
-        let story = Story::begin(client, topic).await;
+    let write = async |topic: String| {
+        let story = Story::begin(client, &topic).await;
         story.written_during(&done).await
     };
-    join_all(TOPICS.map(write)).await;
+    join_all(topics.map(write)).await;
 }
 
 /// Prompts and texts of eight streams that run while the level changes, and end after that.

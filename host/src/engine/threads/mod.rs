@@ -8,6 +8,7 @@ mod tuner;
 
 use std::{
     sync::OnceLock,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -42,6 +43,8 @@ struct Measured {
 /// Calibration of each kind ends after this time, or a little later: when its last step is done.
 const DECODE_LIMIT: Duration = Duration::from_millis(200);
 const PREFILL_LIMIT: Duration = Duration::from_millis(300);
+/// About as long as the host takes between two steps: threads that sleep then do, and waking them is measured too.
+const PAUSE: Duration = Duration::from_micros(300);
 /// Tokens of a step that stands for prefill.
 const PREFILL_TOKENS: u32 = 16;
 
@@ -171,6 +174,7 @@ fn dummy_step(session: &mut Session, tokens: u32) -> Result<Duration, Error> {
     };
     let ids = [0; PREFILL_TOKENS as usize];
     let mut out = [SpanOut::default()];
+    sleep(PAUSE);
     let started = Instant::now();
     session.forward(&Batch::new(&ids[..tokens as usize], &[span]), &mut out)?;
     let took = started.elapsed();
