@@ -44,13 +44,7 @@ async fn check(backend: Backend, levels: [&str; 2]) {
     let down = texts_during(&client, "Q4K", low).await;
     let up = texts_during(&client, "q8_0", high).await;
     fill_pool(&client).await;
-    // The C library keeps about 50 MB of what candle's models were made with, seen after one change and back.
-    let kept = if backend == Backend::LlamaCpp {
-        0
-    } else {
-        64 << 20
-    };
-    wait_for_memory(server.pid(), first + kept).await;
+    wait_for_memory(server.pid(), first).await;
     drop(server);
 
     let original = backend.load(&backend.smollm2(), &json!({}));

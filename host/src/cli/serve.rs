@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, runtime};
 
 use crate::{
     config::{self, Config, Flags, Threads},
-    shutdown, telemetry,
+    memory, shutdown, telemetry,
 };
 
 /// Serve models over HTTP.
@@ -63,6 +63,7 @@ impl Serve {
                 "there is no model to serve: give one (tenon serve MODEL_PATH), or a configuration with [[models]] (--config FILE)"
             );
         }
+        memory::do_not_keep_large_pieces();
         shutdown::too_large_files_are_errors()?;
         telemetry::start(config.server.log_format)?;
         let runtime = runtime::Builder::new_multi_thread()
