@@ -92,7 +92,7 @@ impl<E: Element> LayerKv<E> {
     /// As [`KvPool::new`].
     pub fn new(kv_heads: usize, cells: usize, head: usize) -> Result<Self> {
         let numbers = || {
-            let memory = Memory::small_pages(kv_heads * cells * head);
+            let memory = Memory::zeros(kv_heads * cells * head);
             memory.map_err(|error| {
                 Error::new(
                     Code::NO_MEMORY,

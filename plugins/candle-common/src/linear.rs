@@ -9,6 +9,7 @@ use candle_core::quantized::QTensor;
 use tenon_plugin_api::{Error, Result};
 
 use crate::{
+    kernels::memory::Arena,
     matrix::Matrix,
     pool::{self, SharedRows},
     weights::{
@@ -46,14 +47,14 @@ impl Linear {
             bias.extend(own.unwrap_or_default());
             bias.resize(total, 0.0);
         }
-        Self::new(matrices, biased.then_some(bias))
+        Self::new(matrices, biased.then_some(bias), &loader.arena)
     }
 
     /// These weights, one below the other.
     ///
     /// # Errors
     /// If their widths differ.
-    pub fn new(matrices: Vec<QTensor>, bias: Option<Vec<f32>>) -> Result<Self> {
+    pub fn new(matrices: Vec<QTensor>, bias: Option<Vec<f32>>, arena: &Arena) -> Result<Self> {
         let mut parts = Vec::new();
         let mut matrices = matrices.into_iter().peekable();
         while let Some(first) = matrices.next() {
@@ -62,7 +63,7 @@ impl Linear {
             alike.extend(iter::from_fn(|| {
                 matrices.next_if(|next| next.dtype() == kind)
             }));
-            parts.push(Part::new(stack(alike)?)?);
+            parts.push(Part::new(stack(alike)?, arena)?);
         }
         let (mut outputs, mut inputs) = (0, 0);
         for part in &parts {
@@ -190,7 +191,7 @@ mod tests {
         ];
         for (kind, tolerance) in kinds {
             // Wider than a panel, and no multiple of it.
-            let linear = Linear::new(vec![weights(300, kind)], None).unwrap();
+            let linear = Linear::new(vec![weights(300, kind)], None, &Arena::default()).unwrap();
             for rows in [1, 6, 24, 70] {
                 check(&linear, &[weights(300, kind)], rows, tolerance);
             }
@@ -206,7 +207,7 @@ mod tests {
                 weights(24, GgmlDType::Q8_0),
             ]
         };
-        let linear = Linear::new(parts(), Some(numbers(84, 3))).unwrap();
+        let linear = Linear::new(parts(), Some(numbers(84, 3)), &Arena::default()).unwrap();
         assert_eq!(
             (linear.parts().len(), linear.outputs(), linear.inputs()),
             (2, 84, INPUTS)

@@ -111,10 +111,7 @@ pub fn load(origin: Arc<Origin>, level: Option<&str>, report: &Report) -> Result
     let source_level = files.level().to_owned();
     let quantizer = quantizer(level, &source_level)?;
     let prompting = files.prompting()?;
-    let loader = Loader {
-        source: files.source(),
-        quantizer,
-    };
+    let loader = Loader::new(files.source(), quantizer);
     let decoder = Decoder::load(files.config()?, &loader, report)?;
     let (level, fallback_tensors) = match &loader.quantizer {
         Some(quantizer) => (quantizer.level().to_owned(), quantizer.fallbacks()),

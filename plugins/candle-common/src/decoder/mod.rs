@@ -83,11 +83,11 @@ impl Decoder {
             blocks.push(Block::load(&config, loader, layer)?);
         }
         let decoder = Self {
-            embedding: Linear::new(vec![embedding], None)?,
+            embedding: Linear::new(vec![embedding], None, &loader.arena)?,
             blocks,
             norm: block::norm(&config, loader, "output_norm", config.hidden)?,
             output: output
-                .map(|output| Linear::new(vec![output], None))
+                .map(|output| Linear::new(vec![output], None, &loader.arena))
                 .transpose()?,
             config,
         };

@@ -146,10 +146,7 @@ fn decoder(config: Config, kind: GgmlDType, extras: bool) -> Arc<Decoder> {
         kind,
         extras,
     };
-    let loader = Loader {
-        source: &source,
-        quantizer: None,
-    };
+    let loader = Loader::new(&source, None);
     Arc::new(Decoder::load(config, &loader, &|_| Ok(())).unwrap())
 }
 
@@ -423,10 +420,7 @@ fn files_that_do_not_fit_their_configuration_are_refused_by_tensor() {
         kind: GgmlDType::F32,
         extras: false,
     };
-    let loader = Loader {
-        source: &source,
-        quantizer: None,
-    };
+    let loader = Loader::new(&source, None);
     let load = |config| {
         Decoder::load(config, &loader, &|_| Ok(()))
             .err()

@@ -1,47 +1,88 @@
-//! Memory for weights, keys and values: a mapping of its own, which goes back to the system whole when it is dropped.
+//! Memory for weights, keys and values: mappings, which go back to the system whole when all in them is dropped.
 
 use std::{
+    cell::Cell,
     io,
-    marker::PhantomData,
     ops::{Deref, DerefMut},
+    ptr::NonNull,
+    slice,
+    sync::Arc,
 };
 
 use bytemuck::Pod;
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapRaw};
 
 /// A slice of numbers.
 pub struct Memory<T> {
-    bytes: MmapMut,
+    start: NonNull<T>,
     len: usize,
-    numbers: PhantomData<T>,
+    /// Where they are, which nobody else uses at their place.
+    _mapping: Arc<MmapRaw>,
 }
 
-impl<T: Pod> Memory<T> {
-    /// So many zeros, in large pages where the system has them: for what is read from one end to the other for every batch. The
-    /// CPU fetches ahead only within a page.
+// SAFETY: it owns its numbers.
+unsafe impl<T: Send> Send for Memory<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Memory<T> {}
+
+/// Mappings in large pages where the system has them, filled piece by piece: for what is read from one end to the other for
+/// every batch. The CPU fetches ahead only within a page, and most matrices are smaller than a large one.
+#[derive(Default)]
+pub struct Arena {
+    /// The mapping that has room, and the bytes of it that are taken.
+    open: Cell<Option<(Arc<MmapRaw>, usize)>>,
+}
+
+/// Smallest mapping of an arena. What is never written of it takes no memory.
+const MAPPING: usize = 64 << 20;
+/// Pieces begin at lines of the cache.
+const LINE: usize = 64;
+
+impl Arena {
+    /// So many zeros.
     ///
     /// # Errors
     /// The system's, if it has not as much.
-    pub fn zeros(len: usize) -> io::Result<Self> {
-        let memory = Self::small_pages(len)?;
-        // Without large pages it is only slower.
-        #[cfg(target_os = "linux")]
-        let _ = memory.bytes.advise(memmap2::Advice::HugePage);
-        Ok(memory)
+    pub fn zeros<T: Pod>(&self, len: usize) -> io::Result<Memory<T>> {
+        let bytes = (len * size_of::<T>()).next_multiple_of(LINE);
+        let (mapping, taken) = match self.open.take() {
+            Some((mapping, taken)) if bytes <= mapping.len() - taken => (mapping, taken),
+            _ => (Arc::new(large_pages(bytes.max(MAPPING))?), 0),
+        };
+        self.open.set(Some((Arc::clone(&mapping), taken + bytes)));
+        Ok(Memory::new(mapping, taken, len))
     }
+}
 
+fn large_pages(bytes: usize) -> io::Result<MmapRaw> {
+    let mapping = MmapMut::map_anon(bytes)?;
+    // Without large pages it is only slower.
+    #[cfg(target_os = "linux")]
+    let _ = mapping.advise(memmap2::Advice::HugePage);
+    Ok(mapping.into())
+}
+
+impl<T: Pod> Memory<T> {
     /// So many zeros, which the system gives page by page when they are first written.
     ///
     /// # Errors
     /// The system's, if it has not as much.
-    pub fn small_pages(len: usize) -> io::Result<Self> {
+    pub fn zeros(len: usize) -> io::Result<Self> {
         // There is no mapping of nothing.
-        let bytes = MmapMut::map_anon((len * size_of::<T>()).max(1))?;
-        Ok(Self {
-            bytes,
+        let mapping = MmapMut::map_anon((len * size_of::<T>()).max(1))?;
+        Ok(Self::new(Arc::new(mapping.into()), 0, len))
+    }
+
+    /// The numbers from a byte of a mapping on, which is at the start of a line and has that many.
+    fn new(mapping: Arc<MmapRaw>, at: usize, len: usize) -> Self {
+        assert!(at.is_multiple_of(LINE) && at + len * size_of::<T>() <= mapping.len());
+        const { assert!(align_of::<T>() <= LINE) };
+        Self {
+            // SAFETY: within the mapping.
+            start: unsafe { NonNull::new_unchecked(mapping.as_mut_ptr().add(at).cast()) },
             len,
-            numbers: PhantomData,
-        })
+            _mapping: mapping,
+        }
     }
 }
 
@@ -49,13 +90,15 @@ impl<T: Pod> Deref for Memory<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        bytemuck::cast_slice(&self.bytes[..self.len * size_of::<T>()])
+        // SAFETY: they are in the mapping, as `new` checked, every pattern of bits is a number, and nobody else has them.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl<T: Pod> DerefMut for Memory<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        bytemuck::cast_slice_mut(&mut self.bytes[..self.len * size_of::<T>()])
+        // SAFETY: as above.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 
@@ -63,14 +106,27 @@ impl<T: Pod> DerefMut for Memory<T> {
 mod tests {
     use super::*;
 
+    fn check(mut memory: Memory<u16>, len: usize) -> Memory<u16> {
+        assert_eq!(memory.len(), len);
+        assert!(memory.iter().all(|&number| number == 0));
+        memory.fill(7);
+        memory
+    }
+
     #[test]
     fn memory_of_every_size_is_zero_and_keeps_what_is_written() {
-        for len in [0, 1, 4096, 5 << 20] {
-            let mut memory = Memory::<u16>::zeros(len).unwrap();
-            assert_eq!(memory.len(), len);
-            assert!(memory.iter().all(|&number| number == 0));
-            memory.fill(7);
-            assert!(memory.iter().all(|&number| number == 7));
+        let arena = Arena::default();
+        let mut pieces = Vec::new();
+        for len in [0, 1, 4096, 5 << 20, MAPPING, 3] {
+            check(Memory::zeros(len).unwrap(), len);
+            pieces.push(check(arena.zeros(len).unwrap(), len));
         }
+        drop(arena);
+        pieces.remove(1);
+        assert!(
+            pieces
+                .iter()
+                .all(|piece| piece.iter().all(|&number| number == 7))
+        );
     }
 }

@@ -6,7 +6,11 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use half::{bf16, f16};
 
 use crate::{
-    kernels::{floats, gemm::Rows, memory::Memory},
+    kernels::{
+        floats,
+        gemm::Rows,
+        memory::{Arena, Memory},
+    },
     kv::Element,
     matrix::Matrix,
     pool::{self, SharedRows},
@@ -29,12 +33,12 @@ impl Floats {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn new(matrix: &QTensor) -> candle_core::Result<Option<Self>> {
+    pub fn new(matrix: &QTensor, arena: &Arena) -> candle_core::Result<Option<Self>> {
         let bytes = matrix.data()?;
         Ok(match matrix.dtype() {
-            GgmlDType::F32 => Some(Self::F32(copied(&bytes)?)),
-            GgmlDType::F16 => Some(Self::F16(copied(&bytes)?)),
-            GgmlDType::BF16 => Some(Self::BF16(copied(&bytes)?)),
+            GgmlDType::F32 => Some(Self::F32(copied(&bytes, arena)?)),
+            GgmlDType::F16 => Some(Self::F16(copied(&bytes, arena)?)),
+            GgmlDType::BF16 => Some(Self::BF16(copied(&bytes, arena)?)),
             _ => None,
         })
     }
@@ -84,9 +88,9 @@ fn multiply<E: Element>(input: &Matrix, weights: &[E], output: &SharedRows, colu
 }
 
 /// The numbers in the bytes of a matrix. candle keeps them as numbers, so they are aligned.
-fn copied<E: Element>(bytes: &[u8]) -> io::Result<Memory<E>> {
+fn copied<E: Element>(bytes: &[u8], arena: &Arena) -> io::Result<Memory<E>> {
     let numbers = bytemuck::cast_slice(bytes);
-    let mut copy = Memory::zeros(numbers.len())?;
+    let mut copy = arena.zeros(numbers.len())?;
     copy.copy_from_slice(numbers);
     Ok(copy)
 }

@@ -12,6 +12,7 @@ use super::floats::Floats;
 use crate::{
     kernels::{
         gemm::{self, Rows},
+        memory::Arena,
         quantized::{self, Kernel, Packed, RoundedRows},
     },
     matrix::Matrix,
@@ -45,14 +46,13 @@ enum Weights {
 }
 
 impl Weights {
-    fn new(matrix: QTensor, inputs: usize) -> candle_core::Result<Self> {
-        if let Some(floats) = Floats::new(&matrix)? {
+    fn new(matrix: QTensor, inputs: usize, arena: &Arena) -> candle_core::Result<Self> {
+        if let Some(floats) = Floats::new(&matrix, arena)? {
             return Ok(Self::Floats(floats));
         }
         let packed = match quantized::kernel(matrix.dtype()) {
-            Some(kernel) => {
-                Packed::new(&matrix.data()?, matrix.dtype(), inputs)?.map(|packed| (packed, kernel))
-            }
+            Some(kernel) => Packed::new(&matrix.data()?, matrix.dtype(), inputs, arena)?
+                .map(|packed| (packed, kernel)),
             None => None,
         };
         Ok(match packed {
@@ -65,10 +65,10 @@ impl Weights {
 impl Part {
     /// # Errors
     /// For what is no matrix.
-    pub fn new(matrix: QTensor) -> Result<Self> {
+    pub fn new(matrix: QTensor, arena: &Arena) -> Result<Self> {
         let (outputs, inputs) = dimensions(&matrix)?;
         let kind = matrix.dtype();
-        let weights = Weights::new(matrix, inputs);
+        let weights = Weights::new(matrix, inputs, arena);
         Ok(Self {
             kind,
             outputs,

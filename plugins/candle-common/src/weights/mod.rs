@@ -7,6 +7,7 @@ pub mod quantize;
 use candle_core::quantized::{GgmlDType, QTensor};
 use tenon_plugin_api::{Code, Error, Result, levels::TensorType};
 
+use crate::kernels::memory::Arena;
 use quantize::Quantizer;
 
 /// A model's files.
@@ -37,9 +38,19 @@ pub trait Source: Send + Sync {
 pub struct Loader<'a> {
     pub source: &'a dyn Source,
     pub quantizer: Option<Quantizer>,
+    /// Where the matrices go.
+    pub arena: Arena,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    pub fn new(source: &'a dyn Source, quantizer: Option<Quantizer>) -> Self {
+        Self {
+            source,
+            quantizer,
+            arena: Arena::default(),
+        }
+    }
+
     /// A matrix that need not be there.
     ///
     /// # Errors

@@ -14,7 +14,10 @@ use candle_core::quantized::GgmlDType;
 use half::f16;
 
 use super::{GROUP, blocks::Block};
-use crate::{kernels::memory::Memory, pool};
+use crate::{
+    kernels::memory::{Arena, Memory},
+    pool,
+};
 
 /// Outputs of a vector.
 pub const LANES: usize = 16;
@@ -141,7 +144,12 @@ impl Packed {
     ///
     /// # Errors
     /// The system's, if it has not as much memory.
-    pub fn new(bytes: &[u8], kind: GgmlDType, inputs: usize) -> io::Result<Option<Self>> {
+    pub fn new(
+        bytes: &[u8],
+        kind: GgmlDType,
+        inputs: usize,
+        arena: &Arena,
+    ) -> io::Result<Option<Self>> {
         let Some(layout) = Layout::of(kind) else {
             return Ok(None);
         };
@@ -158,8 +166,8 @@ impl Packed {
             layout,
             outputs,
             inputs,
-            lines: Memory::zeros(strips * strip_lines)?,
-            scales: Memory::zeros(strips * strip_scales)?,
+            lines: arena.zeros(strips * strip_lines)?,
+            scales: arena.zeros(strips * strip_scales)?,
         };
         let rows = bytes.chunks(STRIP * row_bytes);
         let lines = packed.lines.chunks_mut(strip_lines);
