@@ -36,35 +36,51 @@ pub struct Switch {
 
 struct Candidate {
     choice: Choice,
-    /// On the clock: when to try it again.
+    /// What a step cost in calibration, in steps of the best.
+    calibrated: f64,
+    /// On the clock: when to try it. Known from the first step on.
     due: f64,
 }
 
 struct Trial {
     candidate: usize,
+    length: Length,
     steps: u32,
-    steps_left: u32,
+    seconds: f64,
     /// Seconds that its steps took longer than usual.
     excess: f64,
     /// Sum of ln(cost / usual cost).
     log_ratios: f64,
     compared: u32,
-    /// Whether a first trial went well.
-    confirms: bool,
+}
+
+/// A trial ends after so many steps, or after so long.
+#[derive(PartialEq)]
+struct Length {
+    steps: u32,
+    seconds: f64,
 }
 
 /// All trials together may cost this share of the time.
 const TRIAL_SHARE: f64 = 0.02;
-const TRIAL_STEPS: u32 = 2;
+const TRIAL: Length = Length {
+    steps: 2,
+    seconds: 0.05,
+};
 /// Before a switch, a choice that did well is tried for longer.
-const CONFIRMING_STEPS: u32 = 6;
+const CONFIRMATION: Length = Length {
+    steps: 6,
+    seconds: 0.5,
+};
 /// A trial ends early where a step takes this many times as long as usual.
 const HOPELESS: f64 = 2.5;
 /// How much faster a choice must be to be switched to.
 const WORTHWHILE: f64 = 1.05;
 /// Bounds of the time between two trials of a choice, in seconds of computing.
 const SHORTEST_WAIT: f64 = 2.0;
-const LONGEST_WAIT: f64 = 120.0;
+const LONGEST_WAIT: f64 = 3600.0;
+/// Taken for the calibrated cost of what there was no time to calibrate.
+const UNCALIBRATED: f64 = 1.25;
 /// Steps between two surprises.
 const SURPRISE_PAUSE: u32 = 64;
 
@@ -74,17 +90,15 @@ impl Tuner {
         let cost = |at: usize| seconds.get(at).copied().flatten().unwrap_or(f64::INFINITY);
         let used = (0..choices.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
         let used = used.unwrap_or(0);
-        // Calibration was short, and of small steps: those that lost are soon tried in earnest.
-        let due = |at: usize| {
-            if cost(at).is_finite() {
-                SHORTEST_WAIT
-            } else {
-                0.0
-            }
-        };
+        let ratio = |at: usize| cost(at) / cost(used);
         let candidate = |(at, &choice): (usize, &Choice)| Candidate {
             choice,
-            due: due(at),
+            calibrated: if cost(at).is_finite() {
+                ratio(at)
+            } else {
+                UNCALIBRATED
+            },
+            due: f64::INFINITY,
         };
         Self {
             candidates: choices.iter().enumerate().map(candidate).collect(),
@@ -122,6 +136,9 @@ impl Tuner {
 
     /// A usual step: what does it cost, and is it time to try something else?
     fn watch(&mut self, tokens: u32, seconds: f64) {
+        if self.usual.steps == 0 {
+            self.expect_trials_to_cost(seconds);
+        }
         let drifted = self.usual.add(tokens, seconds);
         if drifted && self.since_surprise >= SURPRISE_PAUSE {
             self.since_surprise = 0;
@@ -133,22 +150,30 @@ impl Tuner {
         let next = others.min_by(|a, b| due(a).total_cmp(&due(b)));
         self.trial = next
             .filter(|at| due(at) <= self.clock)
-            .map(|candidate| Trial::new(candidate, TRIAL_STEPS, false));
+            .map(|candidate| Trial::new(candidate, TRIAL));
+    }
+
+    /// The first trials, when steps take `seconds`. Calibration was short, and of small steps: those that lost are tried in
+    /// earnest as soon as that costs little.
+    fn expect_trials_to_cost(&mut self, seconds: f64) {
+        let others = (self.candidates.len() - 1) as f64;
+        for one in &mut self.candidates {
+            one.due = self.clock + wait(seconds * (one.calibrated - 1.0), others);
+        }
     }
 
     /// A step of a trial.
     fn go_on(&mut self, mut trial: Trial, tokens: u32, seconds: f64) -> Option<Switch> {
-        trial.steps_left -= 1;
         trial.steps += 1;
+        trial.seconds += seconds;
+        let mut hopeless = false;
         if let Some(usual) = self.usual.of(tokens) {
             trial.excess += seconds - usual;
             trial.log_ratios += (seconds / usual).ln();
             trial.compared += 1;
-            if seconds > HOPELESS * usual {
-                trial.steps_left = 0;
-            }
+            hopeless = seconds > HOPELESS * usual;
         }
-        if trial.steps_left > 0 {
+        if !hopeless && !trial.is_over() {
             self.trial = Some(trial);
             return None;
         }
@@ -163,15 +188,15 @@ impl Tuner {
         }
         let speedup = (-trial.log_ratios / f64::from(trial.compared)).exp();
         let good = speedup >= WORTHWHILE;
-        if good && !trial.confirms {
-            self.trial = Some(Trial::new(trial.candidate, CONFIRMING_STEPS, true));
+        if good && trial.length == TRIAL {
+            self.trial = Some(Trial::new(trial.candidate, CONFIRMATION));
             return None;
         }
         let others = (self.candidates.len() - 1) as f64;
         if good {
             let from = self.used;
             // The old one will cost per step what the new one saved.
-            let excess = -trial.excess / f64::from(trial.compared) * f64::from(TRIAL_STEPS);
+            let excess = -trial.excess / f64::from(trial.compared) * f64::from(TRIAL.steps);
             self.candidates[from].due = self.clock + wait(excess, others);
             self.used = trial.candidate;
             self.usual.scale(1.0 / speedup);
@@ -185,16 +210,20 @@ impl Tuner {
 }
 
 impl Trial {
-    fn new(candidate: usize, steps: u32, confirms: bool) -> Self {
+    fn new(candidate: usize, length: Length) -> Self {
         Self {
             candidate,
+            length,
             steps: 0,
-            steps_left: steps,
+            seconds: 0.0,
             excess: 0.0,
             log_ratios: 0.0,
             compared: 0,
-            confirms,
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.steps >= self.length.steps || self.seconds >= self.length.seconds
     }
 }
 
