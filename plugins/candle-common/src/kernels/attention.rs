@@ -9,6 +9,7 @@ use super::{
     elementwise::soft_cap,
     gemm::{self, Rows, Target},
     math,
+    prefetch::prefetch,
 };
 use crate::{
     kv::{Element, LayerKv},
@@ -165,13 +166,17 @@ impl Scratch {
             true => BLOCK,
             false => SMALL_BLOCK,
         };
+        let head = geometry.head;
+        let cells = |start| &tile.span.cells[to.min(start)..to.min(start + block)];
         for start in (from..to).step_by(block) {
-            let cells = &tile.span.cells[start..to.min(start + block)];
-            gather(keys, cells, geometry.head, &mut self.keys);
-            self.score(cells.len(), geometry.head);
+            let (cells, next) = (cells(start), cells(start + block));
+            ask_for(values, cells, head);
+            gather(keys, cells, head, &mut self.keys);
+            self.score(cells.len(), head);
             self.weigh(start, cells.len(), tile, geometry);
-            gather(values, cells, geometry.head, &mut self.values);
-            self.sum(cells.len(), geometry.head);
+            ask_for(keys, next, head);
+            gather(values, cells, head, &mut self.values);
+            self.sum(cells.len(), head);
         }
     }
 
@@ -281,6 +286,14 @@ fn gather<E: Element>(from: &[E], cells: &[u32], head: usize, to: &mut [f32]) {
         let (first, len) = (run[0] as usize * head, run.len() * head);
         E::widen(&from[first..][..len], &mut to[at..][..len]);
         at += len;
+    }
+}
+
+/// Has the rows that [`gather`] will read come from memory meanwhile.
+fn ask_for<E: Element>(from: &[E], cells: &[u32], head: usize) {
+    for run in cells.chunk_by(|a, b| a + 1 == *b) {
+        let rows = &from[run[0] as usize * head..][..run.len() * head];
+        prefetch(rows.as_ptr(), size_of_val(rows));
     }
 }
 
