@@ -17,7 +17,7 @@ use crate::{
     grammar::{GrammarMetrics, GrammarThreads, Grammars},
     model::{ChatOptions, LoadedModel},
     plugin::{Backend, Model, ReportProgress},
-    priority::giving_way,
+    priority::{LongWork, giving_way},
 };
 
 /// How a model is made.
@@ -70,6 +70,7 @@ impl Source {
         level: &str,
         progress: ReportProgress,
     ) -> Result<LoadedModel, Error> {
+        let _work = LongWork::begin();
         let grammars = Some(current.grammars.clone());
         let (current, asked) = (current.engine.model(), level.to_owned());
         let (backend, args) = (self.backend.clone(), self.args_at(Some(level)));

@@ -8,6 +8,7 @@ use tenon_plugin_api::{
 };
 
 use crate::{
+    kernels::memory::LargePages,
     model::{self, DecoderModel, KvType, Open, Origin},
     pool,
 };
@@ -59,7 +60,12 @@ impl Plugin {
         let message = format!("loading {}", args.path.display());
         let report = |fraction| progress.report(Some(fraction), &message);
         let Wanted { origin, level } = wanted;
-        let model = model::load(Arc::new(origin), level.as_deref(), &report)?;
+        let model = model::load(
+            Arc::new(origin),
+            level.as_deref(),
+            LargePages::AtOnce,
+            &report,
+        )?;
         self.note_threads(args.threads, &model);
         Ok(Box::new(model))
     }

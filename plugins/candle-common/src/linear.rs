@@ -138,6 +138,7 @@ mod tests {
     use candle_core::{Device, Tensor, quantized::GgmlDType};
 
     use super::*;
+    use crate::kernels::memory::LargePages;
 
     const INPUTS: usize = 96;
 
@@ -191,7 +192,12 @@ mod tests {
         ];
         for (kind, tolerance) in kinds {
             // Wider than a panel, and no multiple of it.
-            let linear = Linear::new(vec![weights(300, kind)], None, &Arena::default()).unwrap();
+            let linear = Linear::new(
+                vec![weights(300, kind)],
+                None,
+                &Arena::new(LargePages::Later),
+            )
+            .unwrap();
             for rows in [1, 6, 24, 70] {
                 check(&linear, &[weights(300, kind)], rows, tolerance);
             }
@@ -207,7 +213,12 @@ mod tests {
                 weights(24, GgmlDType::Q8_0),
             ]
         };
-        let linear = Linear::new(parts(), Some(numbers(84, 3)), &Arena::default()).unwrap();
+        let linear = Linear::new(
+            parts(),
+            Some(numbers(84, 3)),
+            &Arena::new(LargePages::Later),
+        )
+        .unwrap();
         assert_eq!(
             (linear.parts().len(), linear.outputs(), linear.inputs()),
             (2, 84, INPUTS)

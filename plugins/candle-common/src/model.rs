@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     decoder::{Decoder, Report},
     embedder::DecoderEmbedder,
+    kernels::memory::{Arena, LargePages},
     pool,
     session::DecoderSession,
     tokenizer::Prompting,
@@ -88,12 +89,17 @@ pub struct DecoderModel {
 }
 
 impl DecoderModel {
-    /// A new one at another level, made from the files.
+    /// A new one at another level, made from the files, while sessions of this one compute.
     ///
     /// # Errors
     /// Those of [`load`].
     pub fn at(&self, level: &str, report: &Report) -> Result<Self> {
-        load(Arc::clone(&self.origin), Some(level), report)
+        load(
+            Arc::clone(&self.origin),
+            Some(level),
+            LargePages::Later,
+            report,
+        )
     }
 
     /// See [`Decoder::uses_candles_threads`].
@@ -106,12 +112,21 @@ impl DecoderModel {
 ///
 /// # Errors
 /// Those of [`Files`], [`Quantizer::new`] and [`Decoder::load`].
-pub fn load(origin: Arc<Origin>, level: Option<&str>, report: &Report) -> Result<DecoderModel> {
+pub fn load(
+    origin: Arc<Origin>,
+    level: Option<&str>,
+    pages: LargePages,
+    report: &Report,
+) -> Result<DecoderModel> {
     let files = (origin.open)()?;
     let source_level = files.level().to_owned();
     let quantizer = quantizer(level, &source_level)?;
     let prompting = files.prompting()?;
-    let loader = Loader::new(files.source(), quantizer);
+    let loader = Loader {
+        source: files.source(),
+        quantizer,
+        arena: Arena::new(pages),
+    };
     let decoder = Decoder::load(files.config()?, &loader, report)?;
     let (level, fallback_tensors) = match &loader.quantizer {
         Some(quantizer) => (quantizer.level().to_owned(), quantizer.fallbacks()),

@@ -126,6 +126,8 @@ impl Pool {
         let pool = unsafe {
             let mut params = sys::ggml_threadpool_params_default(size.count as i32);
             params.poll = size.poll;
+            // They sleep until there is something to compute; otherwise they would begin by spinning, on the cores of others.
+            params.paused = true;
             sys::ggml_threadpool_new(&raw mut params)
         };
         let raw = NonNull::new(pool).ok_or_else(|| {

@@ -16,7 +16,7 @@ use tenon_plugin_api::{Batch, Code, Error, Span, SpanOut, ThreadPlan};
 use tracing::{info, warn};
 
 use super::EngineMetrics;
-use crate::plugin::Session;
+use crate::{plugin::Session, priority::LongWork};
 use calibration::{choices, measure};
 use tuner::{Choice, Switch, Tuner};
 
@@ -26,6 +26,8 @@ pub struct Threads {
     prefill: Tuner,
     /// What the session has.
     plan: ThreadPlan,
+    /// Threads that there are.
+    most: u32,
     metrics: EngineMetrics,
 }
 
@@ -57,8 +59,7 @@ impl Threads {
         calibration: &Calibration,
         metrics: &EngineMetrics,
     ) -> Option<Self> {
-        let choices = choices(most);
-        match Self::calibrated(session, &choices, calibration, metrics) {
+        match Self::calibrated(session, most, calibration, metrics) {
             Ok(threads) => Some(threads),
             Err(error) => {
                 if error.code != Code::UNSUPPORTED {
@@ -71,22 +72,23 @@ impl Threads {
 
     fn calibrated(
         session: &mut Session,
-        choices: &[Choice],
+        most: u32,
         calibration: &Calibration,
         metrics: &EngineMetrics,
     ) -> Result<Self, Error> {
-        let started = Instant::now();
+        let (started, choices) = (Instant::now(), choices(most));
         let measured = match calibration.0.get() {
             Some(measured) => measured,
             None => {
-                let measured = Measured::of(session, choices)?;
+                let measured = Measured::of(session, &choices)?;
                 calibration.0.get_or_init(|| measured)
             }
         };
         let mut threads = Self {
-            decode: Tuner::new(choices, &measured.decode),
-            prefill: Tuner::new(choices, &measured.prefill),
+            decode: Tuner::new(&choices, &measured.decode),
+            prefill: Tuner::new(&choices, &measured.prefill),
             plan: ThreadPlan::default(),
+            most,
             metrics: metrics.clone(),
         };
         threads.apply(session)?;
@@ -108,7 +110,10 @@ impl Threads {
             true => ("decode", &mut self.decode),
             false => ("prefill", &mut self.prefill),
         };
-        if let Some(switch) = tuner.observe(tokens, took.as_secs_f64()) {
+        if LongWork::is_there() {
+            // With no threads does a step cost what it usually does.
+            tuner.end_trial();
+        } else if let Some(switch) = tuner.observe(tokens, took.as_secs_f64()) {
             announce(what, &switch);
             self.metrics.thread_switches.inc();
             self.show();
@@ -126,7 +131,16 @@ impl Threads {
     }
 
     fn apply(&mut self, session: &mut Session) -> Result<(), Error> {
-        let wanted = plan(self.decode.choice(), self.prefill.choice());
+        let most = match LongWork::is_there() {
+            // Threads wait for each other: one that shares its core holds up all.
+            true => self.most.saturating_sub(1).max(1),
+            false => self.most,
+        };
+        let [decode, prefill] = [&self.decode, &self.prefill].map(|tuner| Choice {
+            threads: tuner.choice().threads.min(most),
+            ..tuner.choice()
+        });
+        let wanted = plan(decode, prefill);
         if wanted != self.plan {
             session.set_threads(wanted)?;
             self.plan = wanted;

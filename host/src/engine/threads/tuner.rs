@@ -121,6 +121,11 @@ impl Tuner {
         self.candidates[self.used].choice
     }
 
+    /// Goes back to the usual way.
+    pub fn end_trial(&mut self) {
+        self.trial = None;
+    }
+
     /// Takes note of a step of so many tokens, computed as [`choice`](Self::choice) said.
     pub fn observe(&mut self, tokens: u32, seconds: f64) -> Option<Switch> {
         self.clock += seconds;

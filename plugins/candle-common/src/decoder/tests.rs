@@ -15,6 +15,7 @@ use crate::{
     config::{RopeLayout, RopeScaling},
     embedder::DecoderEmbedder,
     kernels::elementwise::Activation,
+    kernels::memory::{Arena, LargePages},
     session::DecoderSession,
     weights::Source,
 };
@@ -146,7 +147,11 @@ fn decoder(config: Config, kind: GgmlDType, extras: bool) -> Arc<Decoder> {
         kind,
         extras,
     };
-    let loader = Loader::new(&source, None);
+    let loader = Loader {
+        source: &source,
+        quantizer: None,
+        arena: Arena::new(LargePages::Later),
+    };
     Arc::new(Decoder::load(config, &loader, &|_| Ok(())).unwrap())
 }
 
@@ -420,7 +425,11 @@ fn files_that_do_not_fit_their_configuration_are_refused_by_tensor() {
         kind: GgmlDType::F32,
         extras: false,
     };
-    let loader = Loader::new(&source, None);
+    let loader = Loader {
+        source: &source,
+        quantizer: None,
+        arena: Arena::new(LargePages::Later),
+    };
     let load = |config| {
         Decoder::load(config, &loader, &|_| Ok(()))
             .err()

@@ -27,10 +27,19 @@ unsafe impl<T: Sync> Sync for Memory<T> {}
 
 /// Mappings in large pages where the system has them, filled piece by piece: for what is read from one end to the other for
 /// every batch. The CPU fetches ahead only within a page, and most matrices are smaller than a large one.
-#[derive(Default)]
 pub struct Arena {
     /// The mapping that has room, and the bytes of it that are taken.
     open: Cell<Option<(Arc<MmapRaw>, usize)>>,
+    large_pages: LargePages,
+}
+
+/// When a mapping is to have large pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum LargePages {
+    AtOnce,
+    /// When it is full, and then as the system finds the time. To make room for one at once the system moves other pages, and
+    /// holds up who uses these: for a tenth of a second, it was seen.
+    Later,
 }
 
 /// Smallest mapping of an arena. What is never written of it takes no memory.
@@ -39,6 +48,13 @@ const MAPPING: usize = 64 << 20;
 const LINE: usize = 64;
 
 impl Arena {
+    pub fn new(large_pages: LargePages) -> Self {
+        Self {
+            open: Cell::default(),
+            large_pages,
+        }
+    }
+
     /// So many zeros.
     ///
     /// # Errors
@@ -47,19 +63,42 @@ impl Arena {
         let bytes = (len * size_of::<T>()).next_multiple_of(LINE);
         let (mapping, taken) = match self.open.take() {
             Some((mapping, taken)) if bytes <= mapping.len() - taken => (mapping, taken),
-            _ => (Arc::new(large_pages(bytes.max(MAPPING))?), 0),
+            full => {
+                self.close(full);
+                (self.open(bytes.max(MAPPING))?, 0)
+            }
         };
         self.open.set(Some((Arc::clone(&mapping), taken + bytes)));
         Ok(Memory::new(mapping, taken, len))
     }
+
+    fn open(&self, bytes: usize) -> io::Result<Arc<MmapRaw>> {
+        let mapping = MmapMut::map_anon(bytes)?.into();
+        if self.large_pages == LargePages::AtOnce {
+            ask_for_large_pages(&mapping);
+        }
+        Ok(Arc::new(mapping))
+    }
+
+    fn close(&self, full: Option<(Arc<MmapRaw>, usize)>) {
+        if let (Some((mapping, _)), LargePages::Later) = (full, self.large_pages) {
+            ask_for_large_pages(&mapping);
+        }
+    }
 }
 
-fn large_pages(bytes: usize) -> io::Result<MmapRaw> {
-    let mapping = MmapMut::map_anon(bytes)?;
-    // Without large pages it is only slower.
+impl Drop for Arena {
+    fn drop(&mut self) {
+        self.close(self.open.take());
+    }
+}
+
+/// Without them it is only slower.
+fn ask_for_large_pages(mapping: &MmapRaw) {
     #[cfg(target_os = "linux")]
     let _ = mapping.advise(memmap2::Advice::HugePage);
-    Ok(mapping.into())
+    #[cfg(not(target_os = "linux"))]
+    let _ = mapping;
 }
 
 impl<T: Pod> Memory<T> {
@@ -115,13 +154,17 @@ mod tests {
 
     #[test]
     fn memory_of_every_size_is_zero_and_keeps_what_is_written() {
-        let arena = Arena::default();
+        let arenas = [LargePages::AtOnce, LargePages::Later].map(Arena::new);
         let mut pieces = Vec::new();
         for len in [0, 1, 4096, 5 << 20, MAPPING, 3] {
             check(Memory::zeros(len).unwrap(), len);
-            pieces.push(check(arena.zeros(len).unwrap(), len));
+            pieces.extend(
+                arenas
+                    .iter()
+                    .map(|arena| check(arena.zeros(len).unwrap(), len)),
+            );
         }
-        drop(arena);
+        drop(arenas);
         pieces.remove(1);
         assert!(
             pieces

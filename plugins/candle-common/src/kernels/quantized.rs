@@ -114,7 +114,7 @@ mod tests {
     use half::f16;
 
     use super::*;
-    use crate::kernels::memory::Arena;
+    use crate::kernels::memory::{Arena, LargePages};
 
     const WIDTH: usize = 512;
     const KINDS: [GgmlDType; 8] = [
@@ -138,7 +138,12 @@ mod tests {
     fn weights(kind: GgmlDType, outputs: usize) -> (Packed, Vec<Vec<f32>>) {
         let floats = Tensor::from_vec(noise(outputs * WIDTH), (outputs, WIDTH), &Device::Cpu);
         let weights = QTensor::quantize(&floats.unwrap(), kind).unwrap();
-        let packed = Packed::new(&weights.data().unwrap(), kind, WIDTH, &Arena::default());
+        let packed = Packed::new(
+            &weights.data().unwrap(),
+            kind,
+            WIDTH,
+            &Arena::new(LargePages::Later),
+        );
         let packed = packed.unwrap().unwrap();
         let floats = weights.dequantize(&Device::Cpu).unwrap();
         (packed, floats.to_vec2().unwrap())
@@ -193,7 +198,7 @@ mod tests {
                 block[at..at + 2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
             }
         }
-        let packed = Packed::new(&bytes, kind, WIDTH, &Arena::default())
+        let packed = Packed::new(&bytes, kind, WIDTH, &Arena::new(LargePages::Later))
             .unwrap()
             .unwrap();
         for x in [127.0, -127.0] {

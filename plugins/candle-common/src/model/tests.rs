@@ -62,7 +62,13 @@ fn at_level(folder: &TempDir, level: &str) -> DecoderModel {
         kv_type: KvType::F16,
         threads: 1,
     };
-    load(Arc::new(origin), Some(level), &|_| Ok(())).unwrap()
+    load(
+        Arc::new(origin),
+        Some(level),
+        LargePages::Later,
+        &|_| Ok(()),
+    )
+    .unwrap()
 }
 
 /// As floats, which only equal weights give.

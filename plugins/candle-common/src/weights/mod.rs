@@ -42,15 +42,7 @@ pub struct Loader<'a> {
     pub arena: Arena,
 }
 
-impl<'a> Loader<'a> {
-    pub fn new(source: &'a dyn Source, quantizer: Option<Quantizer>) -> Self {
-        Self {
-            source,
-            quantizer,
-            arena: Arena::default(),
-        }
-    }
-
+impl Loader<'_> {
     /// A matrix that need not be there.
     ///
     /// # Errors
