@@ -1,5 +1,5 @@
 //! What changing a model's level costs. How long a stream is held up at most, in its usual steps, while eight of them run and
-//! the level changes, for each backend that reads GGUF files, on one thread and on as many as it chooses; and how long quantizing
+//! the level changes, for each backend (candle from the file dequantized to safetensors), on one thread and on as many as it chooses; and how long quantizing
 //! and writing SmolLM2 takes on one thread, in turns with llama-quantize where its path is given.
 //!
 //!     cargo run --release -p tenon-tests --example requantize_stall -- [ROUNDS] [LLAMA_QUANTIZE]
@@ -30,9 +30,9 @@ async fn main() {
         .map_or(5, |rounds| rounds.parse().expect("a number"));
     let llama_quantize = env::args().nth(2);
     println!(
-        "{STREAMS} streams while SmolLM2 goes from its file to {LEVEL}, medians of {rounds} rounds"
+        "{STREAMS} streams while SmolLM2 goes from its files to {LEVEL}, medians of {rounds} rounds"
     );
-    for backend in [Backend::LlamaCpp, Backend::CandleQuantized] {
+    for backend in Backend::ALL {
         for threads in ["1", "auto"] {
             let mut all = Vec::new();
             for _ in 0..rounds {
