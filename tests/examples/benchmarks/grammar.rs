@@ -171,10 +171,7 @@ impl Case {
     }
 
     fn body(&self, constrained: bool, seed: u32) -> Value {
-        let prompt = format!(
-            "A JSON document ({}) of a small company in Leipzig:\n\n",
-            self.name
-        );
+        let prompt = schemas::prompt(self.name);
         let mut body =
             json!({"prompt": prompt, "max_tokens": MAX_TOKENS, "temperature": 0.8, "seed": seed});
         if constrained && let (Some(body), Some(fields)) = (body.as_object_mut(), self.fields()) {

@@ -13,6 +13,23 @@ pub fn schemas() -> [(&'static str, Value); 5] {
     ]
 }
 
+/// What is to be written in the form of one of them, or without any form. A long text has an example, so that there is one
+/// either way: lists of numbers have other tokens.
+pub fn prompt(name: &str) -> String {
+    let asked = format!("A JSON document ({name}) of a small company in Leipzig:\n\n");
+    match name {
+        "free_text" => format!(
+            "A JSON document (free_text) of a small company in Hamburg:\n\n{EXAMPLE}\n\n{asked}"
+        ),
+        _ => asked,
+    }
+}
+
+const EXAMPLE: &str = "{\"text\":\"We have repaired bicycles in the old port since 1987. My father began with a single bench and \
+two boxes of tools, and today nine of us work here. In winter we build wheels, in summer we hardly find the time to eat. Whoever \
+brings a bicycle in the morning gets it back in the evening, and if we cannot mend it, we say so. On Saturdays children come to \
+learn how to patch a tube.\"}";
+
 fn word() -> Value {
     json!({"type": "string", "pattern": "^[A-Z][a-z]{2,11}$"})
 }
