@@ -1,12 +1,10 @@
 //! Threads on which sequences are matched with their grammars, so that a slow grammar holds up nobody else.
 
 use std::{
+    collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc::Sender},
     thread,
     time::{Duration, Instant},
 };
@@ -18,8 +16,18 @@ use super::{CompiledGrammar, GrammarError, Matcher};
 /// Threads that run tasks: some for all sequences, and as many for those that were slow before, so that these delay each
 /// other only. They end when it is dropped.
 pub struct Workers {
-    fast: Sender<Job>,
-    slow: Sender<Job>,
+    fast: Lane,
+    slow: Lane,
+}
+
+/// Some threads, and their end. A channel wakes them too, but takes twice as long to do it, and the model thread does it for
+/// every token.
+struct Lane(Arc<Jobs>);
+
+struct Jobs {
+    /// None at the end.
+    waiting: Mutex<Option<VecDeque<Job>>>,
+    arrival: Condvar,
 }
 
 /// A task, and where to send it when it is done; None where it is of no use any more.
@@ -58,43 +66,72 @@ impl Workers {
     /// Starts `threads` threads of each kind.
     pub fn start(threads: usize) -> io::Result<Self> {
         Ok(Self {
-            fast: start_lane("mask", threads)?,
-            slow: start_lane("slow mask", threads)?,
+            fast: Lane::start("mask", threads)?,
+            slow: Lane::start("slow mask", threads)?,
         })
     }
 
     /// Has a task run and then sent to `done`.
     pub fn submit(&self, task: Box<Task>, done: Sender<Box<Task>>, is_slow: bool) {
         let lane = if is_slow { &self.slow } else { &self.fast };
-        // The threads live as long as `self`.
-        let _ = lane.send((task, Some(done)));
+        lane.send((task, Some(done)));
     }
 
     /// Drops a task, which may take a while.
     pub fn retire(&self, task: Box<Task>) {
-        let _ = self.slow.send((task, None));
+        self.slow.send((task, None));
     }
 }
 
-fn start_lane(name: &str, threads: usize) -> io::Result<Sender<Job>> {
-    let (sender, receiver) = channel();
-    let receiver = Arc::new(Mutex::new(receiver));
-    for _ in 0..threads {
-        let receiver = receiver.clone();
-        let thread = thread::Builder::new().name(name.into());
-        thread.spawn(move || {
-            while let Some(job) = next(&receiver) {
-                run(job)
-            }
-        })?;
+impl Lane {
+    fn start(name: &str, threads: usize) -> io::Result<Self> {
+        let lane = Self(Arc::new(Jobs {
+            waiting: Mutex::new(Some(VecDeque::new())),
+            arrival: Condvar::new(),
+        }));
+        for _ in 0..threads {
+            let jobs = Arc::clone(&lane.0);
+            let thread = thread::Builder::new().name(name.into());
+            thread.spawn(move || {
+                while let Some(job) = jobs.next() {
+                    run(job)
+                }
+            })?;
+        }
+        Ok(lane)
     }
-    Ok(sender)
+
+    fn send(&self, job: Job) {
+        if let Some(waiting) = &mut *self.0.lock() {
+            waiting.push_back(job);
+        }
+        // Not before the lock is free, for which who is woken would wait again.
+        self.0.arrival.notify_one();
+    }
 }
 
-/// Waits for a job, one thread at a time.
-fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {
-    let receiver = receiver.lock();
-    receiver.unwrap_or_else(PoisonError::into_inner).recv().ok()
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let left = self.0.lock().take();
+        self.0.arrival.notify_all();
+        drop(left);
+    }
+}
+
+impl Jobs {
+    /// Waits for a job. None at the end.
+    fn next(&self) -> Option<Job> {
+        let is_empty = |waiting: &mut Option<VecDeque<_>>| {
+            waiting.as_ref().is_some_and(|waiting| waiting.is_empty())
+        };
+        let waiting = self.arrival.wait_while(self.lock(), is_empty);
+        let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        waiting.as_mut()?.pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Job>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn run((mut task, done): Job) {
@@ -182,7 +219,7 @@ impl Progress {
         *self.lock() = None;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Option<CancellationHandle>)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Option<CancellationHandle>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
