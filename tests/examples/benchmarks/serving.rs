@@ -63,7 +63,13 @@ impl Bench {
     }
 
     pub async fn prefix(&self) -> Table {
-        let figures = ["TTFT new, ms", "TTFT known, ms", "known/new, %"];
+        let figures = [
+            "TTFT new, ms",
+            "TTFT same, ms",
+            "same/new, %",
+            "TTFT known, ms",
+            "known/new, %",
+        ];
         let load = "--loads prefix --prefix-tokens 1000";
         self.against_peer("prompt of 1,000 tokens", load, 1, 2048, &figures)
             .await

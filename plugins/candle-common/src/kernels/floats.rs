@@ -13,7 +13,7 @@ use crate::kv::{Element, LANES};
 
 /// Rows of both sides that are multiplied with each other at once: all sums stay in registers.
 const TILE: usize = 4;
-/// Bytes of weights between those that are multiplied and those that are asked for: measured.
+/// Bytes of weights between those that are multiplied and those that are asked for.
 const AHEAD: usize = 16_384;
 
 /// `target = input · weightsᵀ`: the products of all rows of both, which are equally wide.

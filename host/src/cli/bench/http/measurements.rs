@@ -24,7 +24,7 @@ use crate::cli::bench::statistics::{median, percentile};
 pub enum Load {
     /// Clients that ask again as soon as they are answered.
     Throughput,
-    /// A long prompt, then the same one with another ending.
+    /// A long prompt, then the same one, as it was and with another ending.
     Prefix,
     /// As throughput, each answer in the form of a JSON schema.
     Schema,
@@ -54,7 +54,7 @@ const SETTLED: usize = 8;
 const STREAM_TOKENS: u32 = 512;
 /// Enough for a first token, even where the first ones are half a character.
 const FEW_TOKENS: u32 = 8;
-/// How often a known prompt is asked with another ending.
+/// How often a known prompt is asked as it was, and how often with another ending.
 const KNOWN_PROMPTS: u32 = 3;
 const COPIED_TOKENS: u32 = 320;
 
@@ -187,7 +187,7 @@ fn crowd_figures(answers: &[Answer], output: u32, took: Duration) -> anyhow::Res
     ])
 }
 
-/// The time to the first token of a prompt that is new, and of the same one with another ending.
+/// The time to the first token of a prompt that is new, of the same one, and of the same one with another ending.
 async fn prefix(client: &Client, words: u32, prompts: &mut Prompts) -> anyhow::Result<Vec<Figure>> {
     let text = prompts.story(words);
     let ask = async |number: u32| {
@@ -195,14 +195,18 @@ async fn prefix(client: &Client, words: u32, prompts: &mut Prompts) -> anyhow::R
         client.ask(&question).await
     };
     let new = ask(0).await?;
-    let mut known = Vec::new();
+    let (mut same, mut known) = (Vec::new(), Vec::new());
     for number in 1..=KNOWN_PROMPTS {
+        same.push(millis(ask(0).await?.time_to_first_token()?));
         known.push(millis(ask(number).await?.time_to_first_token()?));
     }
-    let (new_time, known) = (millis(new.time_to_first_token()?), median(&known));
+    let new_time = millis(new.time_to_first_token()?);
+    let (same, known) = (median(&same), median(&known));
     let tokens = new.usage.context("the server does not report its usage")?;
     Ok(vec![
         figure("TTFT new, ms", new_time),
+        figure("TTFT same, ms", same),
+        figure("same/new, %", 100.0 * same / new_time),
         figure("TTFT known, ms", known),
         figure("known/new, %", 100.0 * known / new_time),
         figure("prompt tokens", tokens.prompt_tokens.into()),
