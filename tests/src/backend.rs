@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tenon::plugin::{Model, Registry, RegistryOptions};
 use tenon_plugin_api::LoadArgs;
 
-use crate::{artifacts, models, smollm2};
+use crate::{Client, Server, ServerOptions, artifacts, models, smollm2};
 
 /// A backend with real models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,18 @@ impl Backend {
             Self::LlamaCpp | Self::CandleQuantized => smollm2(),
             Self::Candle => models::smollm2_f32_dir(),
         }
+    }
+
+    /// A server of SmolLM2 through it, on one thread, with more lines for its model.
+    pub fn serve_smollm2(self, lines: &str) -> (Server, Client) {
+        let config = format!(
+            "[engine]\nthreads = 1\n[[models]]\npath = {:?}\n{lines}",
+            self.smollm2()
+        );
+        let options = ServerOptions::new(&[self.library()]);
+        let mut server = options.config(&config).start();
+        let client = server.client();
+        (server, client)
     }
 
     /// Model options with which it computes in f32 wherever it can.

@@ -16,14 +16,9 @@ with_every_backend!([
 
 /// With a context of this many tokens.
 fn start(backend: Backend, context_length: u32) -> (Server, Client) {
-    let config = format!(
-        "[engine]\nthreads = 1\n[[models]]\npath = {:?}\nid = 'smollm2'\ncontext_length = {context_length}\n",
-        backend.smollm2()
-    );
-    let options = ServerOptions::new(&[backend.library()]);
-    let mut server = options.config(&config).start();
-    let client = server.client();
-    (server, client)
+    backend.serve_smollm2(&format!(
+        "id = 'smollm2'\ncontext_length = {context_length}"
+    ))
 }
 
 async fn embed(client: &Client, body: Value) -> Value {

@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{
-    Backend, Client, Judge, Server, ServerOptions, TOLERANCE, text, with_every_backend,
-};
+use tenon_tests::{Backend, Client, Judge, Server, TOLERANCE, text, with_every_backend};
 
 const CHAT: &str = "/v1/chat/completions";
 const PLAIN: &str = "/v1/completions";
@@ -133,14 +131,7 @@ const QUESTIONS: [&str; 8] = [
 
 /// The context bounds answers without `max_tokens`.
 fn start(backend: Backend) -> (Server, Client) {
-    let config = format!(
-        "[engine]\nthreads = 1\ncontext_length = 320\n[[models]]\npath = {:?}\naliases = ['mistral']\n",
-        backend.smollm2()
-    );
-    let options = ServerOptions::new(&[backend.library()]);
-    let mut server = options.config(&config).start();
-    let client = server.client();
-    (server, client)
+    backend.serve_smollm2("context_length = 320\naliases = ['mistral']")
 }
 
 fn chat(message: &str) -> Value {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::kv::{Element, LANES};
 
-/// Rows of both sides that are multiplied with each other at once: all sums stay in registers.
+/// Rows of both sides that are multiplied with each other at once: with AVX-512, all sums stay in registers.
 const TILE: usize = 4;
 /// Bytes of weights between those that are multiplied and those that are asked for.
 const AHEAD: usize = 16_384;

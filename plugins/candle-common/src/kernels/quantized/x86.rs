@@ -354,17 +354,9 @@ unsafe fn scale<I: Instructions, F: Format>(
     register: usize,
     part: usize,
 ) -> I::Floats {
-    let (vector, lane) = place::<I>(register);
+    let own = F::LAYOUT.own_scales() + part * LANES;
     // SAFETY: the caller has the scales of a block there.
-    unsafe {
-        let scales = scales.add(vector * F::LAYOUT.scale_bytes());
-        let scale = I::halves(scales.add(2 * lane));
-        if F::LAYOUT.groups == 1 {
-            return scale;
-        }
-        let own = I::bytes(scales.add(F::LAYOUT.own_scales() + part * LANES + lane));
-        I::multiply(scale, own)
-    }
+    unsafe { factor::<I, F>(scales, register, 0, own) }
 }
 
 /// What the sum of a group's inputs is to be multiplied with.
@@ -374,15 +366,28 @@ unsafe fn offset<I: Instructions, F: Format>(
     register: usize,
     group: usize,
 ) -> I::Floats {
+    let own = F::LAYOUT.own_offsets() + group * LANES;
+    // SAFETY: as above.
+    unsafe { factor::<I, F>(scales, register, 2 * LANES, own) }
+}
+
+/// The block's number, of 16 bits, times the own one, of 8, if there are any: `of_block` and `own` are where those of a vector
+/// begin.
+#[inline(always)]
+unsafe fn factor<I: Instructions, F: Format>(
+    scales: *const u8,
+    register: usize,
+    of_block: usize,
+    own: usize,
+) -> I::Floats {
     let (vector, lane) = place::<I>(register);
-    // SAFETY: the caller has the scales of a block there.
+    // SAFETY: as above.
     unsafe {
         let scales = scales.add(vector * F::LAYOUT.scale_bytes());
-        let offset = I::halves(scales.add(2 * (LANES + lane)));
-        if F::LAYOUT.groups == 1 {
-            return offset;
+        let of_block = I::halves(scales.add(of_block + 2 * lane));
+        match F::LAYOUT.groups {
+            1 => of_block,
+            _ => I::multiply(of_block, I::bytes(scales.add(own + lane))),
         }
-        let own = I::bytes(scales.add(F::LAYOUT.own_offsets() + group * LANES + lane));
-        I::multiply(offset, own)
     }
 }
