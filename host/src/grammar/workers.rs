@@ -20,8 +20,8 @@ pub struct Workers {
     slow: Lane,
 }
 
-/// Some threads, and their end. A channel wakes them too, but takes twice as long to do it, and the model thread does it for
-/// every token.
+/// Some threads, and their end. A channel behind a mutex takes two system calls to wake one, this takes one, and the model
+/// thread does it for every token.
 struct Lane(Arc<Jobs>);
 
 struct Jobs {

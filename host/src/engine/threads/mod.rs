@@ -111,7 +111,7 @@ impl Threads {
             false => ("prefill", &mut self.prefill),
         };
         if LongWork::is_there() {
-            // With no threads does a step cost what it usually does.
+            // What steps cost now says nothing about other times.
             tuner.end_trial();
         } else if let Some(switch) = tuner.observe(tokens, took.as_secs_f64()) {
             announce(what, &switch);

@@ -52,13 +52,12 @@ impl RoundedRows {
         for group in groups {
             let scale = largest(group) / 127.0;
             let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
-            let (mut wholes, mut bytes) = ([0; GROUP], [0; GROUP]);
+            let mut bytes = [0; GROUP];
             for at in 0..GROUP {
-                wholes[at] = nearest(group[at] * inverse);
-                bytes[at] = wholes[at] as i8;
+                bytes[at] = nearest(group[at] * inverse) as i8;
             }
-            let halves = [&wholes[..GROUP / 2], &wholes[GROUP / 2..]];
-            let halves = halves.map(|half| half.iter().sum::<i32>());
+            let sum = |half: &[i8]| half.iter().copied().map(i32::from).sum::<i32>();
+            let halves = [sum(&bytes[..GROUP / 2]), sum(&bytes[GROUP / 2..])];
             self.bytes.extend_from_slice(&bytes);
             self.scales.push(scale);
             self.halves.extend(halves);
