@@ -13,22 +13,26 @@ use crate::kv::{Element, LANES};
 
 /// Rows of both sides that are multiplied with each other at once: with AVX-512, all sums stay in registers.
 const TILE: usize = 4;
-/// Bytes of weights between those that are multiplied and those that are asked for.
+/// Bytes of weights between those that are multiplied and those that are asked for: measured, with several rows of input and
+/// with one.
 const AHEAD: usize = 16_384;
+const AHEAD_OF_ONE: usize = 1024;
+/// Bytes of weights that are asked for at once for one row of input.
+const STEP: usize = 128;
 
 /// `target = input · weightsᵀ`: the products of all rows of both, which are equally wide.
 ///
 /// # Safety
 /// `target` has a row of numbers for each row of `input`, one for each row of `weights`, that nobody else uses meanwhile.
 pub unsafe fn times_transposed<E: Element>(input: Rows, weights: &[E], target: &Target) {
-    // One row waits for memory, which is faster from one place than from several.
+    // One row waits for memory. That is fastest when it is read from one end to the other, and asked for on the way.
     let rows = if input.count() == 1 { 1 } else { TILE };
     let tile = rows * input.width;
     for (at, weights) in weights.chunks(tile).enumerate() {
-        prefetch(
-            weights.as_ptr().wrapping_byte_add(AHEAD),
-            size_of_val(weights),
-        );
+        if rows > 1 {
+            let soon = weights.as_ptr().wrapping_byte_add(AHEAD);
+            prefetch(soon, size_of_val(weights));
+        }
         let target = target.at(0, at * rows);
         // SAFETY: these are columns of the target.
         unsafe {
@@ -68,7 +72,11 @@ fn tile<E: Element, const I: usize, const W: usize>(input: Rows, weights: &[E]) 
     for at in 0..width / LANES {
         let mut numbers = [f32x16::ZERO; W];
         for w in 0..W {
-            numbers[w] = f32x16::new(E::lanes(&weights[w].0[at]));
+            let weights = &weights[w].0[at];
+            if I == 1 && (at * size_of_val(weights)).is_multiple_of(STEP) {
+                prefetch(weights.as_ptr().wrapping_byte_add(AHEAD_OF_ONE), STEP);
+            }
+            numbers[w] = f32x16::new(E::lanes(weights));
         }
         for i in 0..I {
             let input = f32x16::new(inputs[i].0[at]);
