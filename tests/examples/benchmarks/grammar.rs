@@ -17,8 +17,9 @@ use crate::{
 const ROUTE: &str = "/v1/completions";
 /// Enough for the longest text.
 const MAX_TOKENS: u32 = 700;
-/// Answers of each kind in a round.
+/// Answers of each kind in a round, and of free text, whose lengths and words differ most.
 const ANSWERS: u32 = 4;
+const FREE_ANSWERS: u32 = 16;
 /// Streams that a large schema meets, and the gaps of each that are looked at.
 const STREAMS: usize = 4;
 const WINDOW: usize = 200;
@@ -31,6 +32,8 @@ struct Case {
     /// What makes an answer valid. None: it always is.
     schema: Option<Value>,
     clients: u32,
+    /// In a round, of each client.
+    answers: u32,
 }
 
 /// What came out of some requests.
@@ -140,6 +143,11 @@ impl Case {
             }),
             schema: Some(schema),
             clients: 1,
+            answers: if name == "free_text" {
+                FREE_ANSWERS
+            } else {
+                ANSWERS
+            },
         }
     }
 
@@ -150,13 +158,14 @@ impl Case {
             fields: json!({"grammar": {"type": "regex", "value": "(.|\\n)*"}}),
             schema: None,
             clients,
+            answers: ANSWERS,
         }
     }
 
     /// Adds what a server writes in one round.
     async fn measure(&self, client: &Client, constrained: bool, round: u32, tally: &mut Tally) {
-        for answer in 0..ANSWERS {
-            let first = (round * ANSWERS + answer) * self.clients;
+        for answer in 0..self.answers {
+            let first = (round * self.answers + answer) * self.clients;
             let bodies = (0..self.clients).map(|at| self.body(constrained, first + at));
             let bodies: Vec<_> = bodies.collect();
             let begun = Instant::now();
