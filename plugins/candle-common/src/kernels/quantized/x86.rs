@@ -13,8 +13,13 @@ use super::{
 };
 use crate::kernels::gemm::Target;
 
-/// Lines between what is read and what is asked for, so that it is there in time: measured.
-const AHEAD: usize = 256;
+/// Lines between what is read and what is asked for, so that it is there in time: measured, for so many rows at once.
+const fn ahead(rows: usize) -> usize {
+    match rows {
+        1 => 32,
+        _ => 256,
+    }
+}
 
 /// Registers of outputs in a tile. With them and up to six rows, few sums or none go through memory: measured.
 const REGISTERS: usize = 2;
@@ -208,7 +213,7 @@ impl Product<'_> {
                 let (block, own) = (group / layout.groups, group % layout.groups);
                 let scales = scales.add(block * VECTORS * layout.scale_bytes());
                 let lines = lines.add(group * VECTORS * layout.lines());
-                prefetch(lines, I::VECTORS * layout.lines());
+                prefetch(lines.wrapping_add(ahead(R)), I::VECTORS * layout.lines());
                 for part in 0..layout.parts {
                     let products = self.products::<I, F, R>(lines, tile.row, group, part);
                     for (w, (sums, products)) in sums.iter_mut().zip(products).enumerate() {
@@ -258,18 +263,17 @@ impl Product<'_> {
                         *sum = I::begin(total);
                     }
                 }
-                for quad in 0..room {
-                    let quad = part * quads + some * room + quad;
-                    let numbers: [_; REGISTERS] = std::array::from_fn(|w| {
-                        let (vector, lane) = place::<I>(w);
-                        I::numbers(layout, lines.add(vector * layout.lines()), quad, lane)
-                    });
-                    for r in 0..R {
-                        let at = ((row + r) * self.input.groups + group) * GROUP + quad * QUAD;
-                        let input = self.input.bytes.as_ptr().add(at).cast::<i32>();
-                        let input = input.read_unaligned();
-                        for (sums, numbers) in sums.iter_mut().zip(numbers) {
-                            sums[r] = I::add(layout, sums[r], numbers, input);
+                // One register after the other, so that memory is read from one end to the other.
+                for (w, sums) in sums.iter_mut().enumerate() {
+                    let (vector, lane) = place::<I>(w);
+                    let lines = lines.add(vector * layout.lines());
+                    for quad in 0..room {
+                        let quad = part * quads + some * room + quad;
+                        let numbers = I::numbers(layout, lines, quad, lane);
+                        for (r, sum) in sums.iter_mut().enumerate() {
+                            let at = ((row + r) * self.input.groups + group) * GROUP + quad * QUAD;
+                            let input = self.input.bytes.as_ptr().add(at).cast::<i32>();
+                            *sum = I::add(layout, *sum, numbers, input.read_unaligned());
                         }
                     }
                 }
@@ -336,7 +340,7 @@ impl Product<'_> {
 unsafe fn prefetch(lines: *const Line, count: usize) {
     for line in 0..count {
         // SAFETY: this reads nothing, and may ask for what does not exist.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(lines.wrapping_add(AHEAD + line).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(lines.wrapping_add(line).cast()) };
     }
 }
 
