@@ -19,61 +19,74 @@ use candle_core::quantized::GgmlDType;
 use super::gemm::Target;
 #[cfg(not(target_arch = "x86_64"))]
 pub use none::Kernel;
+use packed::Layout;
 pub use packed::Packed;
 #[cfg(target_arch = "x86_64")]
 pub use x86::Kernel;
 
-/// Inputs that share a scale.
+/// Inputs whose products with weights are added up in whole numbers.
 pub const GROUP: usize = 32;
 
-/// Rows of input, rounded to bytes.
+/// Rows of input, rounded to bytes for weights of some type: as many inputs share a scale as weights share a block.
 #[derive(Default)]
 pub struct RoundedRows {
     /// `[rows, groups, GROUP]`
     bytes: Vec<i8>,
-    /// `[rows, groups]`
+    /// `[rows, blocks]`
     scales: Vec<f32>,
-    /// Of each half of a group, in bytes: `[rows, groups, 2]`.
-    halves: Vec<i32>,
-    /// Of each group, by its scale: `[rows, groups]`.
-    sums: Vec<f32>,
+    /// What products of the parts of a group begin with, because numbers are above what they stand for: `[rows, groups, parts]`.
+    /// Empty if they are not.
+    starts: Vec<i32>,
+    /// Sums of a group's bytes, by which the offsets of weights count: `[rows, groups]`. Empty if weights have none.
+    sums: Vec<i16>,
+    rows: usize,
     groups: usize,
 }
 
 impl RoundedRows {
-    /// Rounds rows of `width`, a multiple of [`GROUP`]. Keeps its memory.
-    pub fn round(&mut self, rows: &[f32], width: usize) {
-        self.bytes.clear();
+    /// Rounds rows for `weights` and their kernel. Their width is that of the weights. Keeps its memory.
+    pub fn round(&mut self, rows: &[f32], weights: &Packed, kernel: Kernel) {
+        let layout = weights.layout();
+        self.rows = rows.len() / weights.inputs();
+        self.groups = weights.inputs() / GROUP;
+        self.bytes.resize(rows.len(), 0);
         self.scales.clear();
-        self.halves.clear();
-        self.sums.clear();
-        self.groups = width / GROUP;
-        let (groups, _) = rows.as_chunks::<GROUP>();
-        for group in groups {
-            let scale = largest(group) / 127.0;
+        let block = layout.groups * GROUP;
+        let blocks = rows.chunks_exact(block);
+        for (block, bytes) in blocks.zip(self.bytes.chunks_exact_mut(block)) {
+            let scale = largest(block) / 127.0;
             let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
-            let mut bytes = [0; GROUP];
-            for at in 0..GROUP {
-                bytes[at] = nearest(group[at] * inverse) as i8;
-            }
-            let sum = |half: &[i8]| half.iter().copied().map(i32::from).sum::<i32>();
-            let halves = [sum(&bytes[..GROUP / 2]), sum(&bytes[GROUP / 2..])];
-            self.bytes.extend_from_slice(&bytes);
             self.scales.push(scale);
-            self.halves.extend(halves);
-            self.sums.push(scale * (halves[0] + halves[1]) as f32);
+            for (byte, x) in bytes.iter_mut().zip(block) {
+                *byte = nearest(x * inverse) as i8;
+            }
         }
+        self.add_up(layout, kernel.center(layout));
     }
 
-    fn count(&self) -> usize {
-        self.scales.len() / self.groups
+    fn add_up(&mut self, layout: Layout, center: i32) {
+        self.starts.clear();
+        self.sums.clear();
+        if center != 0 {
+            let parts = self.bytes.chunks_exact(GROUP / layout.parts);
+            self.starts.extend(parts.map(|part| -center * sum(part)));
+        }
+        if layout.has_offset {
+            let groups = self.bytes.as_chunks::<GROUP>().0;
+            self.sums
+                .extend(groups.iter().map(|group| sum(group) as i16));
+        }
     }
 }
 
+fn sum(bytes: &[i8]) -> i32 {
+    bytes.iter().copied().map(i32::from).sum()
+}
+
 /// The largest without its sign; NaN if there is one. Without their signs, floats are in the order of their bits.
-fn largest(group: &[f32; GROUP]) -> f32 {
-    let bits = group.iter().map(|x| x.abs().to_bits());
-    f32::from_bits(bits.max().unwrap_or(0))
+fn largest(block: &[f32]) -> f32 {
+    let bits = block.iter().map(|x| x.abs().to_bits());
+    f32::from_bits(bits.fold(0, u32::max))
 }
 
 /// The nearest whole number, the even one of two, for numbers below 2^22. Unlike a conversion it takes one instruction for
@@ -93,7 +106,7 @@ pub fn kernel(kind: GgmlDType) -> Option<Kernel> {
 /// The products of all rows of `input` with some strips of `weights`.
 ///
 /// # Safety
-/// `kernel` is available. `target` is the place for all outputs of `weights`. It has `input.count()` rows, and in those nobody
+/// `kernel` is available. `target` is the place for all outputs of `weights`. It has `input.rows` rows, and in those nobody
 /// else uses the outputs of these strips meanwhile.
 pub unsafe fn multiply(
     kernel: Kernel,
@@ -150,8 +163,8 @@ mod tests {
 
     fn multiply_all(kernel: Kernel, input: &[f32], weights: &Packed) -> Vec<f32> {
         let mut rounded = RoundedRows::default();
-        rounded.round(input, WIDTH);
-        let mut out = vec![0.0; rounded.count() * weights.outputs()];
+        rounded.round(input, weights, kernel);
+        let mut out = vec![0.0; rounded.rows * weights.outputs()];
         let target = Target {
             start: out.as_mut_ptr(),
             stride: weights.outputs(),

@@ -230,7 +230,7 @@ fn multiply_rounded(
 ) {
     thread_local!(static ROUNDED: RefCell<RoundedRows> = RefCell::default());
     ROUNDED.with_borrow_mut(|rounded| {
-        rounded.round(input.data(), input.width());
+        rounded.round(input.data(), weights, kernel);
         let rounded = &*rounded;
         pool::for_each(weights.strips(), |strip| {
             let (strips, target) = (strip..strip + 1, output.target(column));

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Packed, RoundedRows, Target};
+use super::{Packed, RoundedRows, Target, packed::Layout};
 
+#[derive(Clone, Copy)]
 pub enum Kernel {}
 
 impl Kernel {
@@ -11,6 +12,10 @@ impl Kernel {
 
     pub fn is_available(&self) -> bool {
         match *self {}
+    }
+
+    pub fn center(self, _: Layout) -> i32 {
+        match self {}
     }
 
     /// # Safety

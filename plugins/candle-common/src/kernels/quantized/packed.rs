@@ -1,8 +1,8 @@
 //! Weights in the order in which the kernel reads them.
 //!
 //! A vector has four numbers of each of [`LANES`] outputs, so that the sums of all, or of half of them where registers are
-//! smaller, are made at once. A *strip* is the outputs of some vectors: the kernel reads their weights from one end to the other. They take as much memory
-//! as in the files' own order, which this one replaces.
+//! smaller, are made at once. These outputs are a *strip*: the kernel reads their weights from one end to the other. They take
+//! as much memory as in the files' own order, which this one replaces.
 
 use std::{
     io,
@@ -19,12 +19,8 @@ use crate::{
     pool,
 };
 
-/// Outputs of a vector.
+/// Outputs of a vector, and of a strip. A matrix is padded to whole strips.
 pub const LANES: usize = 16;
-/// Vectors of a strip. A matrix is padded to whole strips.
-pub const VECTORS: usize = 2;
-/// Outputs of a strip.
-pub const STRIP: usize = VECTORS * LANES;
 /// Inputs of an output whose products are one instruction.
 pub const QUAD: usize = 4;
 /// Those of a group.
@@ -79,7 +75,7 @@ impl Layout {
         })
     }
 
-    /// Lines that a vector of outputs has of a group: each has two quads' nibbles, then the bits above them of eight or four.
+    /// Lines that a strip has of a group: each has two quads' nibbles, then the bits above them of eight or four.
     pub const fn lines(self) -> usize {
         match self.bits {
             8 => QUADS,
@@ -101,7 +97,7 @@ impl Layout {
         (1 << (self.bits - 4)) - 1
     }
 
-    /// Bytes of the scales that a vector of outputs has of a block.
+    /// Bytes of the scales that a strip has of a block.
     pub const fn scale_bytes(self) -> usize {
         self.own_offsets()
             + if self.has_offset && self.groups > 1 {
@@ -116,7 +112,7 @@ impl Layout {
         2 * LANES * if self.has_offset { 2 } else { 1 }
     }
 
-    /// Where the groups' own offsets are.
+    /// Where the groups' own offsets are: of each output two, of one group and the next, then of the next two groups.
     pub const fn own_offsets(self) -> usize {
         self.own_scales()
             + if self.groups > 1 {
@@ -133,9 +129,9 @@ pub struct Packed {
     layout: Layout,
     outputs: usize,
     inputs: usize,
-    /// `[strips, groups, VECTORS, layout.lines()]`
+    /// `[strips, groups, layout.lines()]`
     lines: Memory<Line>,
-    /// `[strips, blocks, VECTORS, layout.scale_bytes()]`
+    /// `[strips, blocks, layout.scale_bytes()]`
     scales: Memory<u8>,
 }
 
@@ -155,12 +151,9 @@ impl Packed {
         };
         let row_bytes = inputs / kind.block_size() * kind.type_size();
         let outputs = bytes.len() / row_bytes;
-        let strips = outputs.div_ceil(STRIP);
+        let strips = outputs.div_ceil(LANES);
         let (groups, blocks) = (inputs / GROUP, inputs / GROUP / layout.groups);
-        let (strip_lines, strip_scales) = (
-            groups * VECTORS * layout.lines(),
-            blocks * VECTORS * layout.scale_bytes(),
-        );
+        let (strip_lines, strip_scales) = (groups * layout.lines(), blocks * layout.scale_bytes());
         let mut packed = Self {
             kind,
             layout,
@@ -169,18 +162,18 @@ impl Packed {
             lines: arena.zeros(strips * strip_lines)?,
             scales: arena.zeros(strips * strip_scales)?,
         };
-        let rows = bytes.chunks(STRIP * row_bytes);
+        let rows = bytes.chunks(LANES * row_bytes);
         let lines = packed.lines.chunks_mut(strip_lines);
         let scales = packed.scales.chunks_mut(strip_scales);
         let strips: Vec<_> = rows.zip(lines.zip(scales)).map(Mutex::new).collect();
         pool::for_each_apart(strips.len(), |strip| {
             let mut strip = strips[strip].lock().unwrap_or_else(PoisonError::into_inner);
             let (rows, (lines, scales)) = &mut *strip;
-            for (output, row) in rows.chunks_exact(row_bytes).enumerate() {
+            for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
                 for (at, block) in row.chunks_exact(kind.type_size()).enumerate() {
                     let block = Block::read(block, kind);
-                    layout.put_scales(&block, scales, at, output);
-                    layout.put_numbers(&block, lines, at, output);
+                    layout.put_scales(&block, scales, at, lane);
+                    layout.put_numbers(&block, lines, at, lane);
                 }
             }
         });
@@ -189,6 +182,10 @@ impl Packed {
 
     pub fn kind(&self) -> GgmlDType {
         self.kind
+    }
+
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     pub fn outputs(&self) -> usize {
@@ -204,16 +201,16 @@ impl Packed {
     }
 
     pub fn strips(&self) -> usize {
-        self.outputs.div_ceil(STRIP)
+        self.outputs.div_ceil(LANES)
     }
 
-    /// `[groups, VECTORS, layout.lines()]` of a strip.
+    /// `[groups, layout.lines()]` of a strip.
     pub fn lines(&self, strip: usize) -> &[Line] {
         let len = self.lines.len() / self.strips();
         &self.lines[strip * len..][..len]
     }
 
-    /// `[blocks, VECTORS, layout.scale_bytes()]` of a strip.
+    /// `[blocks, layout.scale_bytes()]` of a strip.
     pub fn scales(&self, strip: usize) -> &[u8] {
         let len = self.scales.len() / self.strips();
         &self.scales[strip * len..][..len]
@@ -222,25 +219,25 @@ impl Packed {
     /// The weights of one output, as floats.
     pub fn row(&self, output: usize) -> impl Iterator<Item = f32> {
         let layout = self.layout;
-        let (lines, scales) = (self.lines(output / STRIP), self.scales(output / STRIP));
-        let output = output % STRIP;
+        let (strip, lane) = (output / LANES, output % LANES);
+        let (lines, scales) = (self.lines(strip), self.scales(strip));
         let len = GROUP / layout.parts;
         (0..self.inputs / len).flat_map(move |part| {
             let group = part / layout.parts;
-            let (scale, offset) = layout.scale_and_offset(scales, group, part, output);
+            let (scale, offset) = layout.scale_and_offset(scales, group, part, lane);
             let first = part % layout.parts * len;
             (first..first + len).map(move |input| {
-                let number = layout.number(lines, group, input, output) - layout.center;
+                let number = layout.number(lines, group, input, lane) - layout.center;
                 scale * number as f32 + offset
             })
         })
     }
 }
 
-// Where things are. `output` is counted within a strip, and all else within a row of weights.
+// Where things are. `lane` is an output of a strip, and all else is counted within a row of weights.
 impl Layout {
-    fn put_scales(self, block: &Block, strip: &mut [u8], number: usize, output: usize) {
-        let (to, lane) = (&mut strip[self.scales_at(number, output)..], output % LANES);
+    fn put_scales(self, block: &Block, strip: &mut [u8], number: usize, lane: usize) {
+        let to = &mut strip[number * self.scale_bytes()..];
         to[2 * lane..][..2].copy_from_slice(&block.scale.to_le_bytes());
         if self.has_offset {
             to[2 * (LANES + lane)..][..2].copy_from_slice(&block.offset.to_le_bytes());
@@ -253,15 +250,15 @@ impl Layout {
         }
         if self.has_offset {
             for group in 0..self.groups {
-                to[self.own_offsets() + group * LANES + lane] = block.offsets[group];
+                to[self.own_offset(group, lane)] = block.offsets[group];
             }
         }
     }
 
-    fn put_numbers(self, block: &Block, strip: &mut [Line], number: usize, output: usize) {
-        let (lane, groups) = (output % LANES, block.numbers.as_chunks::<GROUP>().0);
+    fn put_numbers(self, block: &Block, strip: &mut [Line], number: usize, lane: usize) {
+        let groups = block.numbers.as_chunks::<GROUP>().0;
         for (group, numbers) in groups.iter().take(self.groups).enumerate() {
-            let lines = &mut strip[self.lines_at(number * self.groups + group, output)..];
+            let lines = &mut strip[(number * self.groups + group) * self.lines()..];
             for (quad, numbers) in numbers.as_chunks::<QUAD>().0.iter().enumerate() {
                 if self.bits == 8 {
                     lines[quad].quads()[lane] = *numbers;
@@ -280,39 +277,30 @@ impl Layout {
         }
     }
 
-    fn scale_and_offset(
-        self,
-        strip: &[u8],
-        group: usize,
-        part: usize,
-        output: usize,
-    ) -> (f32, f32) {
-        let (at, lane) = (
-            &strip[self.scales_at(group / self.groups, output)..],
-            output % LANES,
-        );
+    fn scale_and_offset(self, strip: &[u8], group: usize, part: usize, lane: usize) -> (f32, f32) {
+        let at = &strip[group / self.groups * self.scale_bytes()..];
         let half = |number: usize| {
             let at = &at[2 * (number * LANES + lane)..];
             f16::from_le_bytes([at[0], at[1]]).to_f32()
         };
-        let own = |from: usize, number: usize| match self.groups {
+        let own = |place: usize| match self.groups {
             1 => 1.0,
-            _ => f32::from(at[from + number * LANES + lane] as i8),
+            _ => f32::from(at[place] as i8),
         };
         let part = part % (self.groups * self.parts);
-        let scale = half(0) * own(self.own_scales(), part);
+        let scale = half(0) * own(self.own_scales() + part * LANES + lane);
         match self.has_offset {
             true => (
                 scale,
-                half(1) * own(self.own_offsets(), group % self.groups),
+                half(1) * own(self.own_offset(group % self.groups, lane)),
             ),
             false => (scale, 0.0),
         }
     }
 
-    fn number(self, strip: &[Line], group: usize, input: usize, output: usize) -> i32 {
-        let lines = &strip[self.lines_at(group, output)..][..self.lines()];
-        let (quad, byte) = (input / QUAD, output % LANES * QUAD + input % QUAD);
+    fn number(self, strip: &[Line], group: usize, input: usize, lane: usize) -> i32 {
+        let lines = &strip[group * self.lines()..][..self.lines()];
+        let (quad, byte) = (input / QUAD, lane * QUAD + input % QUAD);
         if self.bits == 8 {
             return lines[quad].0[byte].into();
         }
@@ -323,11 +311,7 @@ impl Layout {
         i32::from(nibble) + (high << 4) as i32
     }
 
-    fn scales_at(self, block: usize, output: usize) -> usize {
-        (block * VECTORS + output / LANES) * self.scale_bytes()
-    }
-
-    fn lines_at(self, group: usize, output: usize) -> usize {
-        (group * VECTORS + output / LANES) * self.lines()
+    fn own_offset(self, group: usize, lane: usize) -> usize {
+        self.own_offsets() + (group / 2 * LANES + lane) * 2 + group % 2
     }
 }

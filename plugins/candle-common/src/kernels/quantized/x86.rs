@@ -9,7 +9,7 @@ use candle_core::quantized::GgmlDType;
 
 use super::{
     GROUP, RoundedRows,
-    packed::{LANES, Layout, Line, Packed, QUAD, QUADS, STRIP, VECTORS},
+    packed::{LANES, Layout, Line, Packed, QUAD, QUADS},
 };
 use crate::kernels::gemm::Target;
 
@@ -20,9 +20,6 @@ const fn ahead(rows: usize) -> usize {
         _ => 256,
     }
 }
-
-/// Registers of outputs in a tile. With them and up to six rows, few sums or none go through memory: measured.
-const REGISTERS: usize = 2;
 
 /// Instructions that there is a kernel for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +39,14 @@ impl Kernel {
         match self {
             Self::Avx512 => avx512::is_available(),
             Self::Avx2 => avx2::is_available(),
+        }
+    }
+
+    /// How much numbers are above what they stand for, as this kernel multiplies them.
+    pub fn center(self, layout: Layout) -> i32 {
+        match self {
+            Self::Avx512 => layout.center,
+            Self::Avx2 => avx2::center(layout),
         }
     }
 
@@ -112,8 +117,8 @@ formats!(Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4K, Q5K, Q6K);
 /// Everything is inlined into functions that have the instructions, and called by nobody else.
 trait Instructions {
     const LANES: usize;
-    /// Of a tile. Its registers are whole vectors.
-    const VECTORS: usize = REGISTERS * Self::LANES / LANES;
+    /// Most rows of a tile: so many that few sums or none go through memory.
+    const ROWS: usize;
     type Floats: Copy;
     /// 32 bits each.
     type Wholes: Copy;
@@ -124,10 +129,7 @@ trait Instructions {
 
     /// For how many quads sums have room.
     fn room(layout: Layout) -> usize;
-    /// How much the bytes of [`numbers`](Self::numbers) are above what they stand for.
-    fn center(layout: Layout) -> i32;
-
-    /// Four numbers of each output from `lane` on, of a vector whose lines of a group begin at `lines`.
+    /// Four numbers of each output from `lane` on, of a strip whose lines of a group begin at `lines`.
     unsafe fn numbers(layout: Layout, lines: *const Line, quad: usize, lane: usize) -> Self::Bytes;
     /// Sums for [`end`](Self::end), which has `total` too.
     unsafe fn begin(total: Self::Wholes) -> Self::Sums;
@@ -136,6 +138,9 @@ trait Instructions {
     -> Self::Sums;
     /// `total` and the sums.
     unsafe fn end(total: Self::Wholes, sums: Self::Sums) -> Self::Wholes;
+
+    /// Adds the products of two numbers of 8 bits of each output and the same two of 16 bits.
+    unsafe fn add_pairs(total: Self::Wholes, pairs: *const u8, input: i32) -> Self::Wholes;
 
     unsafe fn whole(x: i32) -> Self::Wholes;
     unsafe fn float(x: f32) -> Self::Floats;
@@ -157,127 +162,149 @@ struct Product<'a> {
     target: Target,
 }
 
-/// Some rows of input from `row` on, with some outputs of a strip from its vector `vector` on.
-#[derive(Clone, Copy)]
-struct Tile {
-    row: usize,
-    strip: usize,
-    vector: usize,
-}
+/// Sums of some rows for the registers of a strip.
+type Tile<T, const R: usize, const W: usize> = [[T; R]; W];
 
 impl Product<'_> {
-    /// All rows with some strips.
+    /// All rows with some strips. A strip has `W` registers.
     #[inline(always)]
-    unsafe fn strips<I: Instructions, F: Format>(&self, strips: Range<usize>) {
-        let rows = self.input.count();
-        let tiles = strips.flat_map(|strip| {
-            let vectors = (0..VECTORS).step_by(I::VECTORS);
-            vectors.map(move |vector| Tile {
-                row: 0,
-                strip,
-                vector,
-            })
-        });
-        for mut tile in tiles {
-            // SAFETY: tiles are within the rows and strips that there are.
-            unsafe {
-                while tile.row + 6 <= rows {
-                    self.tile::<I, F, 6>(tile);
-                    tile.row += 6;
+    unsafe fn strips<I: Instructions, F: Format, const W: usize>(&self, strips: Range<usize>) {
+        let rows = self.input.rows;
+        // As even as possible: a tile of few rows takes more time for each.
+        let height = rows.div_ceil(rows.div_ceil(I::ROWS).max(1));
+        for strip in strips {
+            let mut row = 0;
+            while row < rows {
+                let height = height.min(rows - row);
+                // SAFETY: tiles are within the rows and strips that there are.
+                unsafe {
+                    match height {
+                        1 => self.tile::<I, F, 1, W>(row, strip),
+                        2 => self.tile::<I, F, 2, W>(row, strip),
+                        3 => self.tile::<I, F, 3, W>(row, strip),
+                        4 => self.tile::<I, F, 4, W>(row, strip),
+                        5 => self.tile::<I, F, 5, W>(row, strip),
+                        6 => self.tile::<I, F, 6, W>(row, strip),
+                        7 if I::ROWS > 6 => self.tile::<I, F, 7, W>(row, strip),
+                        8 if I::ROWS > 6 => self.tile::<I, F, 8, W>(row, strip),
+                        _ => unreachable!("no tile is as high"),
+                    }
                 }
-                match rows - tile.row {
-                    1 => self.tile::<I, F, 1>(tile),
-                    2 => self.tile::<I, F, 2>(tile),
-                    3 => self.tile::<I, F, 3>(tile),
-                    4 => self.tile::<I, F, 4>(tile),
-                    5 => self.tile::<I, F, 5>(tile),
-                    _ => {}
-                }
+                row += height;
             }
         }
     }
 
-    /// A tile of `R` rows.
+    /// A tile of `R` rows from `row` on.
     #[inline(always)]
-    unsafe fn tile<I: Instructions, F: Format, const R: usize>(&self, tile: Tile) {
+    unsafe fn tile<I: Instructions, F: Format, const R: usize, const W: usize>(
+        &self,
+        row: usize,
+        strip: usize,
+    ) {
         let layout = F::LAYOUT;
-        let groups = self.input.groups;
-        // SAFETY: the weights have the strip, and the input the rows and groups.
+        let blocks = self.input.groups / layout.groups;
+        // SAFETY: the weights have the strip, and the input the rows and blocks.
         unsafe {
-            let lines = self.weights.lines(tile.strip).as_ptr();
-            let lines = lines.add(tile.vector * layout.lines());
-            let scales = self.weights.scales(tile.strip).as_ptr();
-            let scales = scales.add(tile.vector * layout.scale_bytes());
-            let mut sums = [[I::float(0.0); R]; REGISTERS];
-            for group in 0..groups {
-                let (block, own) = (group / layout.groups, group % layout.groups);
-                let scales = scales.add(block * VECTORS * layout.scale_bytes());
-                let lines = lines.add(group * VECTORS * layout.lines());
-                prefetch(lines.wrapping_add(ahead(R)), I::VECTORS * layout.lines());
-                for part in 0..layout.parts {
-                    let products = self.products::<I, F, R>(lines, tile.row, group, part);
-                    for (w, (sums, products)) in sums.iter_mut().zip(products).enumerate() {
-                        let scale = scale::<I, F>(scales, w, own * layout.parts + part);
-                        for (r, (sum, product)) in sums.iter_mut().zip(products).enumerate() {
-                            let input = (tile.row + r) * groups + group;
-                            let input = I::float(*self.input.scales.get_unchecked(input));
-                            let scale = I::multiply(scale, input);
-                            *sum = I::multiply_add(I::widen(product), scale, *sum);
+            let lines = self.weights.lines(strip).as_ptr();
+            let scales = self.weights.scales(strip).as_ptr();
+            let mut sums = [[I::float(0.0); R]; W];
+            for block in 0..blocks {
+                let scales = scales.add(block * layout.scale_bytes());
+                let mut own = self.offsets::<I, F, R, W>(scales, row, block);
+                for number in 0..layout.groups {
+                    let group = block * layout.groups + number;
+                    let lines = lines.add(group * layout.lines());
+                    prefetch(lines.wrapping_add(ahead(R)), layout.lines());
+                    for part in 0..layout.parts {
+                        let products = self.products::<I, F, R, W>(lines, row, group, part);
+                        for (w, (own, products)) in own.iter_mut().zip(products).enumerate() {
+                            let scale = scale::<I, F>(scales, w, number * layout.parts + part);
+                            for (own, product) in own.iter_mut().zip(products) {
+                                *own = I::multiply_add(I::widen(product), scale, *own);
+                            }
                         }
                     }
                 }
-                if layout.has_offset {
-                    for (w, sums) in sums.iter_mut().enumerate() {
-                        let offset = offset::<I, F>(scales, w, own);
-                        for (r, sum) in sums.iter_mut().enumerate() {
-                            let input = (tile.row + r) * groups + group;
-                            let input = I::float(*self.input.sums.get_unchecked(input));
-                            *sum = I::multiply_add(offset, input, *sum);
-                        }
+                for r in 0..R {
+                    let scale = self.input.scales.get_unchecked((row + r) * blocks + block);
+                    let scale = I::float(*scale);
+                    for (sums, own) in sums.iter_mut().zip(&own) {
+                        sums[r] = I::multiply_add(own[r], scale, sums[r]);
                     }
                 }
             }
-            self.store::<I, R>(&sums, tile);
+            self.store::<I, R, W>(&sums, row, strip);
+        }
+    }
+
+    /// What the offsets of a block add, in the unit of its inputs.
+    #[inline(always)]
+    unsafe fn offsets<I: Instructions, F: Format, const R: usize, const W: usize>(
+        &self,
+        scales: *const u8,
+        row: usize,
+        block: usize,
+    ) -> Tile<I::Floats, R, W> {
+        let layout = F::LAYOUT;
+        // SAFETY: as above.
+        unsafe {
+            let mut offsets = [[I::float(0.0); R]; W];
+            if !layout.has_offset {
+                return offsets;
+            }
+            for (w, offsets) in offsets.iter_mut().enumerate() {
+                let lane = w * I::LANES;
+                let of_block = I::halves(scales.add(2 * (LANES + lane)));
+                for (r, offset) in offsets.iter_mut().enumerate() {
+                    let at = (row + r) * self.input.groups + block * layout.groups;
+                    let sums = self.input.sums.as_ptr().add(at);
+                    let total = match layout.groups {
+                        1 => I::whole((*sums).into()),
+                        _ => {
+                            let mut total = I::whole(0);
+                            for pair in 0..layout.groups / 2 {
+                                let own = layout.own_offsets() + 2 * (pair * LANES + lane);
+                                let sums = sums.add(2 * pair).cast::<i32>().read_unaligned();
+                                total = I::add_pairs(total, scales.add(own), sums);
+                            }
+                            total
+                        }
+                    };
+                    *offset = I::multiply(of_block, I::widen(total));
+                }
+            }
+            offsets
         }
     }
 
     /// Of a part of a group, in whole numbers.
     #[inline(always)]
-    unsafe fn products<I: Instructions, F: Format, const R: usize>(
+    unsafe fn products<I: Instructions, F: Format, const R: usize, const W: usize>(
         &self,
         lines: *const Line,
         row: usize,
         group: usize,
         part: usize,
-    ) -> [[I::Wholes; R]; REGISTERS] {
+    ) -> Tile<I::Wholes, R, W> {
         let layout = F::LAYOUT;
         let quads = QUADS / layout.parts;
         let room = I::room(layout).min(quads);
         // SAFETY: as above.
         unsafe {
-            let mut totals = self.totals::<I, F, R>(row, group, part);
+            let mut totals = self.starts::<I, F, R, W>(row, group, part);
             for some in 0..quads / room {
-                let mut sums = [[I::begin(totals[0][0]); R]; REGISTERS];
-                for (sums, totals) in sums.iter_mut().zip(totals) {
-                    for (sum, total) in sums.iter_mut().zip(totals) {
-                        *sum = I::begin(total);
-                    }
-                }
-                // One register after the other, so that memory is read from one end to the other.
-                for (w, sums) in sums.iter_mut().enumerate() {
-                    let (vector, lane) = place::<I>(w);
-                    let lines = lines.add(vector * layout.lines());
+                for (w, totals) in totals.iter_mut().enumerate() {
+                    let mut sums = totals.map(|total| I::begin(total));
                     for quad in 0..room {
                         let quad = part * quads + some * room + quad;
-                        let numbers = I::numbers(layout, lines, quad, lane);
+                        let numbers = I::numbers(layout, lines, quad, w * I::LANES);
                         for (r, sum) in sums.iter_mut().enumerate() {
                             let at = ((row + r) * self.input.groups + group) * GROUP + quad * QUAD;
                             let input = self.input.bytes.as_ptr().add(at).cast::<i32>();
                             *sum = I::add(layout, *sum, numbers, input.read_unaligned());
                         }
                     }
-                }
-                for (totals, sums) in totals.iter_mut().zip(sums) {
                     for (total, sum) in totals.iter_mut().zip(sums) {
                         *total = I::end(*total, sum);
                     }
@@ -287,47 +314,42 @@ impl Product<'_> {
         }
     }
 
-    /// What the products of a part begin with: the numbers are above what they stand for.
+    /// What the products of a part begin with.
     #[inline(always)]
-    unsafe fn totals<I: Instructions, F: Format, const R: usize>(
+    unsafe fn starts<I: Instructions, F: Format, const R: usize, const W: usize>(
         &self,
         row: usize,
         group: usize,
         part: usize,
-    ) -> [[I::Wholes; R]; REGISTERS] {
+    ) -> Tile<I::Wholes, R, W> {
+        let starts = &self.input.starts;
         // SAFETY: as above.
         unsafe {
-            let mut totals = [[I::whole(0); R]; REGISTERS];
-            let center = I::center(F::LAYOUT);
-            if center == 0 {
+            let mut totals = [[I::whole(0); R]; W];
+            if starts.is_empty() {
                 return totals;
             }
             for r in 0..R {
-                let at = ((row + r) * self.input.groups + group) * 2;
-                let halves = &self.input.halves;
-                let sum = match F::LAYOUT.parts {
-                    1 => halves.get_unchecked(at) + halves.get_unchecked(at + 1),
-                    _ => *halves.get_unchecked(at + part),
-                };
-                for totals in &mut totals {
-                    totals[r] = I::whole(-center * sum);
-                }
+                let at = ((row + r) * self.input.groups + group) * F::LAYOUT.parts + part;
+                let start = I::whole(*starts.get_unchecked(at));
+                totals.iter_mut().for_each(|totals| totals[r] = start);
             }
             totals
         }
     }
 
     #[inline(always)]
-    unsafe fn store<I: Instructions, const R: usize>(
+    unsafe fn store<I: Instructions, const R: usize, const W: usize>(
         &self,
-        sums: &[[I::Floats; R]; REGISTERS],
-        tile: Tile,
+        sums: &Tile<I::Floats, R, W>,
+        row: usize,
+        strip: usize,
     ) {
         for (w, sums) in sums.iter().enumerate() {
-            let first = tile.strip * STRIP + tile.vector * LANES + w * I::LANES;
+            let first = strip * LANES + w * I::LANES;
             let outputs = self.weights.outputs().saturating_sub(first).min(I::LANES);
             for (r, sum) in sums.iter().enumerate() {
-                let at = (tile.row + r) * self.target.stride + first;
+                let at = (row + r) * self.target.stride + first;
                 // SAFETY: the target has the rows, and nothing is written beyond the last output.
                 unsafe { I::store(self.target.start.wrapping_add(at), outputs, *sum) };
             }
@@ -344,54 +366,24 @@ unsafe fn prefetch(lines: *const Line, count: usize) {
     }
 }
 
-/// The vector and the lane where a register of a tile begins.
-#[inline(always)]
-fn place<I: Instructions>(register: usize) -> (usize, usize) {
-    let output = register * I::LANES;
-    (output / LANES, output % LANES)
-}
-
-/// What the products of a part are to be multiplied with.
+/// What the products of a part are to be multiplied with: the block's number, of 16 bits, times the own one, of 8, if there are
+/// any.
 #[inline(always)]
 unsafe fn scale<I: Instructions, F: Format>(
     scales: *const u8,
     register: usize,
     part: usize,
 ) -> I::Floats {
-    let own = F::LAYOUT.own_scales() + part * LANES;
+    let lane = register * I::LANES;
     // SAFETY: the caller has the scales of a block there.
-    unsafe { factor::<I, F>(scales, register, 0, own) }
-}
-
-/// What the sum of a group's inputs is to be multiplied with.
-#[inline(always)]
-unsafe fn offset<I: Instructions, F: Format>(
-    scales: *const u8,
-    register: usize,
-    group: usize,
-) -> I::Floats {
-    let own = F::LAYOUT.own_offsets() + group * LANES;
-    // SAFETY: as above.
-    unsafe { factor::<I, F>(scales, register, 2 * LANES, own) }
-}
-
-/// The block's number, of 16 bits, times the own one, of 8, if there are any: `of_block` and `own` are where those of a vector
-/// begin.
-#[inline(always)]
-unsafe fn factor<I: Instructions, F: Format>(
-    scales: *const u8,
-    register: usize,
-    of_block: usize,
-    own: usize,
-) -> I::Floats {
-    let (vector, lane) = place::<I>(register);
-    // SAFETY: as above.
     unsafe {
-        let scales = scales.add(vector * F::LAYOUT.scale_bytes());
-        let of_block = I::halves(scales.add(of_block + 2 * lane));
+        let of_block = I::halves(scales.add(2 * lane));
         match F::LAYOUT.groups {
             1 => of_block,
-            _ => I::multiply(of_block, I::bytes(scales.add(own + lane))),
+            _ => {
+                let own = F::LAYOUT.own_scales() + part * LANES + lane;
+                I::multiply(of_block, I::bytes(scales.add(own)))
+            }
         }
     }
 }

@@ -13,17 +13,26 @@ pub fn is_available() -> bool {
         && is_x86_feature_detected!("f16c")
 }
 
+/// Bytes of 8 bits are made signed, so that two products have room.
+pub fn center(layout: Layout) -> i32 {
+    match layout.bits {
+        8 => 0,
+        _ => layout.center,
+    }
+}
+
 /// # Safety
 /// As for [`super::Product`], on a CPU where it [`is_available`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn run<F: Format>(product: &Product, strips: Range<usize>) {
     // SAFETY: the caller promises it.
-    unsafe { product.strips::<Avx2, F>(strips) }
+    unsafe { product.strips::<Avx2, F, 2>(strips) }
 }
 
 // SAFETY of all: the caller has the instructions, and what pointers are to.
 impl Instructions for Avx2 {
     const LANES: usize = 8;
+    const ROWS: usize = 6;
     type Floats = __m256;
     type Wholes = __m256i;
     type Bytes = __m256i;
@@ -38,15 +47,6 @@ impl Instructions for Avx2 {
         };
         // A sum has two products of each quad, with inputs from -127 to 127.
         i16::MAX as usize / (2 * 127 * largest)
-    }
-
-    /// Bytes of 8 bits are made signed, so that two products have room.
-    #[inline(always)]
-    fn center(layout: Layout) -> i32 {
-        match layout.bits {
-            8 => 0,
-            _ => layout.center,
-        }
     }
 
     #[inline(always)]
@@ -98,6 +98,15 @@ impl Instructions for Avx2 {
     #[inline(always)]
     unsafe fn end(total: __m256i, sums: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(total, _mm256_madd_epi16(sums, _mm256_set1_epi16(1))) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_pairs(total: __m256i, pairs: *const u8, input: i32) -> __m256i {
+        unsafe {
+            let pairs = _mm256_cvtepu8_epi16(_mm_loadu_si128(pairs.cast()));
+            let products = _mm256_madd_epi16(pairs, _mm256_set1_epi32(input));
+            _mm256_add_epi32(total, products)
+        }
     }
 
     #[inline(always)]

@@ -18,12 +18,13 @@ pub fn is_available() -> bool {
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512vnni,avx2,fma,f16c")]
 pub unsafe fn run<F: Format>(product: &Product, strips: Range<usize>) {
     // SAFETY: the caller promises it.
-    unsafe { product.strips::<Avx512, F>(strips) }
+    unsafe { product.strips::<Avx512, F, 1>(strips) }
 }
 
 // SAFETY of all: the caller has the instructions, and what pointers are to.
 impl Instructions for Avx512 {
     const LANES: usize = LANES;
+    const ROWS: usize = 8;
     type Floats = __m512;
     type Wholes = __m512i;
     type Bytes = __m512i;
@@ -32,11 +33,6 @@ impl Instructions for Avx512 {
     #[inline(always)]
     fn room(_: Layout) -> usize {
         QUADS
-    }
-
-    #[inline(always)]
-    fn center(layout: Layout) -> i32 {
-        layout.center
     }
 
     #[inline(always)]
@@ -77,6 +73,14 @@ impl Instructions for Avx512 {
     #[inline(always)]
     unsafe fn end(_: __m512i, sums: __m512i) -> __m512i {
         sums
+    }
+
+    #[inline(always)]
+    unsafe fn add_pairs(total: __m512i, pairs: *const u8, input: i32) -> __m512i {
+        unsafe {
+            let pairs = _mm512_cvtepu8_epi16(_mm256_loadu_si256(pairs.cast()));
+            _mm512_dpwssd_epi32(total, pairs, _mm512_set1_epi32(input))
+        }
     }
 
     #[inline(always)]
