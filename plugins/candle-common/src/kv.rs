@@ -34,6 +34,15 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
+    #[cfg(all(target_arch = "x86_64", target_feature = "avx512f"))]
+    #[inline(always)]
+    fn lanes(from: &[Self; LANES]) -> [f32; LANES] {
+        use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps};
+        // SAFETY: what is built for a CPU with AVX-512 runs on one, the pointer is to as many numbers, and a register has the
+        // same bits as an array.
+        unsafe { std::mem::transmute(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))) }
+    }
+
     #[inline(always)]
     fn widen(from: &[Self], to: &mut [f32]) {
         from.convert_to_f32_slice(to);

@@ -3,7 +3,9 @@
 //! A *tile* is some neighbouring queries of one sequence. For each tile and each head of keys and values, the sequence's keys
 //! and values pass by in blocks, and a running softmax keeps what was seen: nothing is as long as the sequence.
 
-use std::cell::RefCell;
+mod few;
+
+use std::{cell::RefCell, ops::Range};
 
 use super::{
     elementwise::soft_cap,
@@ -23,7 +25,7 @@ const BLOCK: usize = 128;
 const SMALL_BLOCK: usize = 32;
 /// Most queries in a tile.
 const TILE: usize = 32;
-/// Up to so many rows of queries, products go row by row: below, `gemm` costs more than it gains.
+/// Up to so many rows of queries, products go row by row: `gemm` would cost more than it gains.
 const FEW_ROWS: usize = 8;
 
 /// A sequence's part of a batch.
@@ -91,11 +93,18 @@ pub fn attend<E: Element>(
     let shared = SharedRows::new(out.data_mut(), width);
     pool::for_each(tiles.len() * geometry.kv_heads, |unit| {
         thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
-        let (tile, head) = (&tiles[unit / geometry.kv_heads], unit % geometry.kv_heads);
+        // A head's keys and values lie together, and sequences may share them: all tiles come to them one after the other.
+        let (head, number) = (unit / tiles.len(), unit % tiles.len());
+        let tile = &tiles[number];
         SCRATCH.with_borrow_mut(|scratch| {
             let group = geometry.heads / geometry.kv_heads;
             let (column, len) = (head * group * geometry.head, group * geometry.head);
             scratch.start(tile, geometry, |token| &queries.row(token)[column..][..len]);
+            if let Some(next) = tiles.get(number + 1) {
+                let seen = next.seen(geometry);
+                let cells = &next.span.cells[seen.start..seen.end.min(seen.start + SMALL_BLOCK)];
+                ask_for(kv.keys(head), cells, geometry.head);
+            }
             scratch.run(tile, geometry, kv.keys(head), kv.values(head));
             scratch.finish(geometry.head);
             for query in 0..tile.len {
@@ -116,6 +125,11 @@ impl Tile<'_> {
     fn position(&self, query: usize) -> usize {
         self.span.position() + self.first + query
     }
+
+    /// Positions that some of its queries see.
+    fn seen(&self, geometry: &Geometry) -> Range<usize> {
+        geometry.first_seen(self.position(0))..self.position(self.len)
+    }
 }
 
 impl Geometry {
@@ -131,9 +145,8 @@ impl Geometry {
 struct Scratch {
     /// Scaled: `[rows, head]`.
     queries: Vec<f32>,
-    /// `[BLOCK, head]`
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    /// The block's keys, then its values, where they are wanted side by side: `[BLOCK, head]`.
+    gathered: Vec<f32>,
     /// Products of queries and keys, then their weights: `[rows, BLOCK]`, or less for the last block.
     scores: Vec<f32>,
     /// Sums of values by their weights so far: `[rows, head]`.
@@ -154,50 +167,44 @@ impl Scratch {
         reset(&mut self.sums, self.queries.len(), 0.0);
         reset(&mut self.largest, rows, f32::NEG_INFINITY);
         reset(&mut self.weights, rows, 0.0);
-        self.keys.resize(BLOCK * geometry.head, 0.0);
-        self.values.resize(BLOCK * geometry.head, 0.0);
+        self.gathered.resize(BLOCK * geometry.head, 0.0);
         self.scores.resize(BLOCK * rows, 0.0);
     }
 
     fn run<E: Element>(&mut self, tile: &Tile, geometry: &Geometry, keys: &[E], values: &[E]) {
-        let from = geometry.first_seen(tile.position(0));
-        let to = tile.position(tile.len);
+        let Range {
+            start: from,
+            end: to,
+        } = tile.seen(geometry);
         let block = match self.largest.len() > FEW_ROWS {
             true => BLOCK,
             false => SMALL_BLOCK,
         };
-        let head = geometry.head;
         let cells = |start| &tile.span.cells[to.min(start)..to.min(start + block)];
         for start in (from..to).step_by(block) {
             let (cells, next) = (cells(start), cells(start + block));
-            ask_for(values, cells, head);
-            gather(keys, cells, head, &mut self.keys);
-            self.score(cells.len(), head);
+            ask_for(values, cells, geometry.head);
+            self.score(keys, cells, geometry.head);
             self.weigh(start, cells.len(), tile, geometry);
-            ask_for(keys, next, head);
-            gather(values, cells, head, &mut self.values);
-            self.sum(cells.len(), head);
+            ask_for(keys, next, geometry.head);
+            self.sum(values, cells, geometry.head);
         }
     }
 
     /// Products of all queries with the block's keys.
-    fn score(&mut self, block: usize, head: usize) {
-        let keys = &self.keys[..block * head];
-        let rows = self.largest.len();
-        if rows > FEW_ROWS {
-            let target = Target {
-                start: self.scores.as_mut_ptr(),
-                stride: block,
-            };
-            let [queries, keys] = [&self.queries, keys].map(|data| Rows { data, width: head });
-            // SAFETY: there is room for `rows` times a whole block.
-            return unsafe { gemm::times_transposed(queries, keys, target) };
+    fn score<E: Element>(&mut self, keys: &[E], cells: &[u32], head: usize) {
+        if self.largest.len() <= FEW_ROWS {
+            return few::score(&self.queries, keys, cells, head, &mut self.scores);
         }
-        for (at, key) in keys.chunks_exact(head).enumerate() {
-            for (row, query) in self.queries.chunks_exact(head).enumerate() {
-                self.scores[row * block + at] = math::dot(query, key);
-            }
-        }
+        gather(keys, cells, head, &mut self.gathered);
+        let target = Target {
+            start: self.scores.as_mut_ptr(),
+            stride: cells.len(),
+        };
+        let keys = &self.gathered[..cells.len() * head];
+        let [queries, keys] = [&self.queries, keys].map(|data| Rows { data, width: head });
+        // SAFETY: there is room for each row times a whole block.
+        unsafe { gemm::times_transposed(queries, keys, target) }
     }
 
     /// Makes weights of the products, relative to the largest so far, and brings what was summed before to the same scale.
@@ -239,32 +246,29 @@ impl Scratch {
     }
 
     /// Adds the block's values by their weights.
-    fn sum(&mut self, block: usize, head: usize) {
-        let values = &self.values[..block * head];
-        let rows = self.largest.len();
-        if rows > FEW_ROWS {
-            let target = Target {
-                start: self.sums.as_mut_ptr(),
-                stride: head,
-            };
-            let weights = Rows {
-                data: &self.scores[..rows * block],
-                width: block,
-            };
-            let values = Rows {
-                data: values,
-                width: head,
-            };
-            // SAFETY: the sums are `rows` rows of a head.
-            return unsafe { gemm::add_times(weights, values, target) };
+    fn sum<E: Element>(&mut self, values: &[E], cells: &[u32], head: usize) {
+        let (rows, block) = (self.largest.len(), cells.len());
+        let weights = Rows {
+            data: &self.scores[..rows * block],
+            width: block,
+        };
+        if rows <= FEW_ROWS {
+            for (row, sums) in self.sums.chunks_exact_mut(head).enumerate() {
+                few::sum(sums, weights.row(row), values, cells);
+            }
+            return;
         }
-        for (sums, scores) in self
-            .sums
-            .chunks_exact_mut(head)
-            .zip(self.scores.chunks_exact(block))
-        {
-            math::add_weighted(sums, scores, values);
-        }
+        gather(values, cells, head, &mut self.gathered);
+        let target = Target {
+            start: self.sums.as_mut_ptr(),
+            stride: head,
+        };
+        let values = Rows {
+            data: &self.gathered[..block * head],
+            width: head,
+        };
+        // SAFETY: the sums are `rows` rows of a head.
+        unsafe { gemm::add_times(weights, values, target) }
     }
 
     fn finish(&mut self, head: usize) {

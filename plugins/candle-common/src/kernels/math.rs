@@ -28,30 +28,6 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum_lanes(sums) + rest
 }
 
-/// Adds rows, each times its weight.
-#[inline]
-pub fn add_weighted(to: &mut [f32], weights: &[f32], rows: &[f32]) {
-    let width = to.len();
-    let (columns, rest) = to.as_chunks_mut::<LANES>();
-    let done = columns.len() * LANES;
-    for (column, to) in columns.iter_mut().enumerate() {
-        // The sums stay in registers while the rows pass by.
-        let mut sums = *to;
-        for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
-            let row = &row[column * LANES..][..LANES];
-            for lane in 0..LANES {
-                sums[lane] = multiply_add(*weight, row[lane], sums[lane]);
-            }
-        }
-        *to = sums;
-    }
-    for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
-        for (to, from) in rest.iter_mut().zip(&row[done..]) {
-            *to = multiply_add(*weight, *from, *to);
-        }
-    }
-}
-
 /// The largest number; negative infinity for none.
 #[inline]
 pub fn max(numbers: &[f32]) -> f32 {
