@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 
+use wide::f32x16;
+
 use crate::{Code, NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenLogprob};
 
 /// Samples rows of logits on the CPU. Keeps its scratch space from call to call, and nothing else: any number of sequences can
@@ -14,6 +16,8 @@ use crate::{Code, NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenLogprob
 pub struct CpuSampler {
     /// The row after bias, penalties and mask: `[logits_width]`.
     adjusted: Vec<f32>,
+    /// Unnormalized probabilities, the largest is 1: `[logits_width]`.
+    weights: Vec<f32>,
     /// What is still in the race, in the order of ids.
     candidates: Vec<Candidate>,
     /// The same for selection, which shuffles.
@@ -22,10 +26,14 @@ pub struct CpuSampler {
     ranked: Vec<TokenLogprob>,
 }
 
+/// Weights that are computed side by side.
+const LANES: usize = 16;
+/// Weights that are added up before anything is done with their sum: few enough for it to be exact.
+const BLOCK: usize = 16 * LANES;
+
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     token: u32,
-    /// Unnormalized probability, the largest is 1.
     weight: f32,
     /// What a truncation goes by: larger stays.
     rank: f32,
@@ -53,52 +61,53 @@ impl CpuSampler {
     }
 
     fn pick(&mut self, logits: &[f32], request: &SampleRequest<'_>) -> Result<u32, Code> {
-        let SampleParams { temperature, .. } = request.params;
-        let (best, peak) = largest(logits).ok_or(Code::BAD_LOGITS)?;
+        let peak_of_all = peak(logits).ok_or(Code::BAD_LOGITS)?;
         if request.forced != NOT_FORCED {
             let exists = (request.forced as usize) < logits.len();
-            return if exists {
-                Ok(request.forced)
-            } else {
-                Err(Code::INVALID)
-            };
+            return exists.then_some(request.forced).ok_or(Code::INVALID);
         }
         if is_plain(request) {
-            if temperature <= 0.0 {
-                return Ok(best);
-            }
-            self.weigh(logits, peak, temperature);
+            return self.choose(logits, peak_of_all, request);
+        }
+        let mut adjusted = std::mem::take(&mut self.adjusted);
+        adjust(logits, request, &mut adjusted);
+        let peak = peak(&adjusted).ok_or(Code::NO_ALLOWED_TOKEN);
+        let token = peak.and_then(|peak| self.choose(&adjusted, peak, request));
+        self.adjusted = adjusted;
+        token
+    }
+
+    /// Picks from a row whose largest logit is `peak`.
+    fn choose(&mut self, row: &[f32], peak: f32, request: &SampleRequest<'_>) -> Result<u32, Code> {
+        let params = &request.params;
+        let token = if params.temperature <= 0.0 {
+            row.iter()
+                .position(|&logit| logit == peak)
+                .map(|token| token as u32)
         } else {
-            adjust(logits, request, &mut self.adjusted);
-            let (best, peak) = largest(&self.adjusted).ok_or(Code::NO_ALLOWED_TOKEN)?;
-            if temperature <= 0.0 {
-                return Ok(best);
+            weigh(row, peak, params.temperature, &mut self.weights);
+            match truncates(params) {
+                true => {
+                    self.truncate(params);
+                    draw(&self.candidates, uniform(request.draw))
+                }
+                false => draw_from_all(&self.weights, uniform(request.draw)),
             }
-            let adjusted = std::mem::take(&mut self.adjusted);
-            self.weigh(&adjusted, peak, temperature);
-            self.adjusted = adjusted;
-        }
-        self.truncate(&request.params);
-        draw(&self.candidates, uniform(request.draw)).ok_or(Code::NO_ALLOWED_TOKEN)
+        };
+        token.ok_or(Code::NO_ALLOWED_TOKEN)
     }
 
-    /// Fills the candidates with every token that has a chance.
-    fn weigh(&mut self, logits: &[f32], peak: f32, temperature: f32) {
-        self.candidates.clear();
-        for (token, &logit) in logits.iter().enumerate() {
-            // Weights of tiny temperatures are 1 for the peak and 0 for the rest: no division by zero, no NaN.
-            let weight = ((logit - peak) / temperature).exp();
-            if weight > 0.0 {
-                self.candidates.push(Candidate {
-                    token: token as u32,
-                    weight,
-                    rank: weight,
-                });
-            }
-        }
-    }
-
+    /// Makes candidates of the tokens that have a chance and are kept.
     fn truncate(&mut self, params: &SampleParams) {
+        self.candidates.clear();
+        let weights = (0..).zip(&self.weights);
+        let possible = weights.filter(|(_, weight)| **weight > 0.0);
+        self.candidates
+            .extend(possible.map(|(token, &weight)| Candidate {
+                token,
+                weight,
+                rank: weight,
+            }));
         if params.top_k > 0 {
             self.keep_best(|candidates| nth_best(candidates, params.top_k as usize));
         }
@@ -131,7 +140,10 @@ impl CpuSampler {
         if request.logprob == 0 && wanted == 0 {
             return;
         }
-        let normalizer = log_sum_exp(logits);
+        let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        weigh(logits, peak, 1.0, &mut self.weights);
+        let total = self.weights.chunks(BLOCK).map(sum).sum::<f64>();
+        let normalizer = peak + total.ln() as f32;
         out.logprob = logits[out.token as usize] - normalizer;
         if wanted == 0 {
             return;
@@ -164,20 +176,43 @@ fn is_plain(request: &SampleRequest<'_>) -> bool {
             && !(request.counts().is_empty() && request.appended().is_empty()))
 }
 
-/// The largest finite logit and its smallest id. None if there is none, or a NaN or +infinity in the row.
-fn largest(logits: &[f32]) -> Option<(u32, f32)> {
-    // Two plain passes vectorize; one that carries an index does not.
-    let (mut peak, mut sum) = (f32::NEG_INFINITY, 0.0_f32);
-    for &logit in logits {
-        peak = peak.max(logit);
-        // 0 for every number but NaN and the infinities.
-        sum += logit * 0.0;
+/// Whether some tokens that have a chance may be left out.
+fn truncates(params: &SampleParams) -> bool {
+    params.top_k > 0 || params.typical_p < 1.0 || params.top_p < 1.0 || params.min_p > 0.0
+}
+
+/// The largest logit, which is finite. None if there is none, or a NaN or +infinity in the row.
+fn peak(logits: &[f32]) -> Option<f32> {
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    let mut last = [f32::NEG_INFINITY; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    let (mut peaks, mut nans) = (f32x16::splat(f32::NEG_INFINITY), f32x16::ZERO);
+    for chunk in chunks.iter().chain([&last]) {
+        let chunk = f32x16::new(*chunk);
+        peaks = peaks.fast_max(chunk);
+        nans |= chunk.is_nan();
     }
-    if sum.is_nan() && logits.iter().any(|l| l.is_nan() || *l == f32::INFINITY) {
-        return None;
+    let peak = peaks
+        .to_array()
+        .into_iter()
+        .fold(f32::NEG_INFINITY, f32::max);
+    (peak.is_finite() && !nans.any()).then_some(peak)
+}
+
+/// Writes `exp((logit − peak) / temperature)` of each logit. Those of tiny temperatures are 1 for the peak and 0 for the rest: no
+/// division by zero, no NaN.
+fn weigh(logits: &[f32], peak: f32, temperature: f32, weights: &mut Vec<f32>) {
+    weights.clear();
+    weights.resize(logits.len(), 0.0);
+    let weight = |logits| ((f32x16::new(logits) - peak) / temperature).exp();
+    let (chunks, rest) = logits.as_chunks();
+    let (to, to_rest) = weights.as_chunks_mut();
+    for (to, chunk) in to.iter_mut().zip(chunks) {
+        *to = weight(*chunk).to_array();
     }
-    let best = logits.iter().position(|&logit| logit == peak)?;
-    (peak > f32::NEG_INFINITY).then_some((best as u32, peak))
+    let mut last = [f32::NEG_INFINITY; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    to_rest.copy_from_slice(&weight(last).to_array()[..rest.len()]);
 }
 
 /// The row after bias, penalties and mask.
@@ -297,10 +332,32 @@ fn draw(candidates: &[Candidate], uniform: f64) -> Option<u32> {
     candidates.last().map(|c| c.token)
 }
 
-fn log_sum_exp(logits: &[f32]) -> f32 {
-    let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = logits.iter().map(|&logit| (logit - peak).exp()).sum();
-    peak + sum.ln()
+/// The same over all tokens, by their weights. Steps over whole blocks as far as it can.
+fn draw_from_all(weights: &[f32], uniform: f64) -> Option<u32> {
+    let blocks = || weights.chunks(BLOCK).map(|block| (block, sum(block)));
+    let mut left = uniform * blocks().map(|(_, sum)| sum).sum::<f64>();
+    for (number, (block, sum)) in blocks().enumerate() {
+        if left >= sum {
+            left -= sum;
+            continue;
+        }
+        for (at, &weight) in block.iter().enumerate() {
+            left -= f64::from(weight);
+            if left < 0.0 {
+                return Some((number * BLOCK + at) as u32);
+            }
+        }
+    }
+    // Rounding can leave a crumb at the end.
+    let last = weights.iter().rposition(|&weight| weight > 0.0);
+    last.map(|token| token as u32)
+}
+
+fn sum(numbers: &[f32]) -> f64 {
+    let (chunks, rest) = numbers.as_chunks();
+    let sums = chunks.iter().map(|chunk| f32x16::new(*chunk));
+    let sum = sums.fold(f32x16::ZERO, |a, b| a + b).reduce_add();
+    f64::from(sum + rest.iter().sum::<f32>())
 }
 
 #[cfg(test)]
@@ -405,6 +462,40 @@ mod tests {
         }
     }
 
+    /// A row that no vector and no block divides, with tokens that have no chance in it, walked token by token.
+    #[test]
+    fn draws_over_long_rows_are_those_of_a_walk_over_all_tokens() {
+        let logit = |at: usize| match at % 7 {
+            3 => f32::NEG_INFINITY,
+            _ => ((at * 7919) % 1009) as f32 / 100.0,
+        };
+        let row: Vec<f32> = (0..3 * BLOCK + 21).map(logit).collect();
+        let peak = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weights = row.iter().map(|logit| f64::from(logit - peak).exp());
+        let ends: Vec<f64> = weights
+            .scan(0.0, |end, weight| {
+                *end += weight;
+                Some(*end)
+            })
+            .collect();
+        let total = ends[ends.len() - 1];
+        for i in 0..4096_u64 {
+            let request = request(hot(), i << 52 | 1 << 51);
+            let passed = uniform(request.draw) * total;
+            let token = sample(&row, request).unwrap() as usize;
+            let begin = if token == 0 { 0.0 } else { ends[token - 1] };
+            let slack = total * 1e-6;
+            assert!(
+                (begin - slack..ends[token] + slack).contains(&passed) && row[token].is_finite(),
+                "{token} for {passed} of {total}"
+            );
+        }
+        assert_eq!(
+            sample(&row, request(hot(), u64::MAX)).map(|token| token as usize),
+            Ok(row.len() - 1)
+        );
+    }
+
     #[test]
     fn mask_bias_and_penalties_change_the_choice() {
         let mask = [0b10101];
@@ -456,6 +547,11 @@ mod tests {
             sample(&[f32::NEG_INFINITY; 3], SampleRequest::new(0)),
             Err(Code::BAD_LOGITS)
         );
+        for at in [0, 15, 16, 40, 41] {
+            let mut row = vec![1.0; 42];
+            row[at] = f32::NAN;
+            assert_eq!(sample(&row, SampleRequest::new(0)), Err(Code::BAD_LOGITS));
+        }
         let none = SampleRequest::new(0).with_mask(&[0]);
         assert_eq!(sample(&LOGITS, none), Err(Code::NO_ALLOWED_TOKEN));
         let params = SampleParams {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, env, path::Path, process::Command};
 use serde::Deserialize;
 
 /// What every backend's author has to build. Anything heavier belongs behind a feature that is off by default.
-const PLUGIN_API_NEEDS: &[&str] = &["abi_stable"];
+const PLUGIN_API_NEEDS: &[&str] = &["abi_stable", "wide"];
 
 #[test]
 fn crates_depend_on_those_they_may() {
