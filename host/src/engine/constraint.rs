@@ -1,21 +1,26 @@
 //! What a grammar allows a sequence, as the model thread sees it: matched on other threads, asked for here.
 //!
 //! A step needs two things of a grammar. Before it: which tokens must follow what was chosen. After its forward: which tokens
-//! may come next. The first is waited for shortly, the second is found out while the model computes. A sequence whose
-//! grammar was slow once sits out until both are there, so that it delays nobody else again.
+//! may come next. Both are asked for at once, so that other threads are woken once for each step: the first is waited for
+//! shortly, the second is found out while the model computes. A sequence whose grammar was slow once sits out until both are
+//! there, so that it delays nobody else again.
 
 use std::{
+    hint,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, Sender, channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::grammar::{CompiledGrammar, GrammarError, Progress, Task};
+use crate::grammar::{CompiledGrammar, Forced, Found, GrammarError, Progress, Task};
 
 /// How long a step waits for what must follow.
 const PATIENCE: Duration = Duration::from_millis(2);
+
+/// How much of that it waits without sleep: being woken would take longer than most answers do.
+const AWAKE: Duration = Duration::from_micros(100);
 
 /// From when on a grammar is slow.
 const SLOW: Duration = Duration::from_millis(10);
@@ -29,11 +34,17 @@ pub struct Constraint {
     /// None while it runs on another thread.
     task: Option<Box<Task>>,
     progress: Arc<Progress>,
-    done: (Sender<Box<Task>>, Receiver<Box<Task>>),
-    /// How many of the tokens that must follow were taken.
+    found: (Sender<Found>, Receiver<Found>),
+    /// What must follow the tokens that were chosen last. None until it is known.
+    forced: Option<Forced>,
+    /// How many of these were taken.
     taken: usize,
     failure: Option<GrammarError>,
     is_slow: bool,
+    /// Whether the last step had a draft, or would have had one if its masks could have been found.
+    drafts: bool,
+    /// Whether the task goes on with masks when it is known what must follow.
+    finds_masks: bool,
 }
 
 impl Constraint {
@@ -45,10 +56,13 @@ impl Constraint {
             grammar,
             task: Some(task),
             progress,
-            done: channel(),
+            found: channel(),
+            forced: None,
             taken: 0,
             failure: None,
             is_slow: false,
+            drafts: false,
+            finds_masks: false,
         };
         constraint.submit(false, &[]);
         constraint
@@ -62,7 +76,7 @@ impl Constraint {
         }
     }
 
-    /// Has the grammar take what was chosen.
+    /// Has the grammar take what was chosen, and find the next mask. Masks of drafts have to wait until these are made.
     pub fn advance(&mut self) {
         if self
             .task
@@ -70,25 +84,29 @@ impl Constraint {
             .is_some_and(|task| !task.chosen.is_empty())
         {
             self.taken = 0;
-            self.submit(self.is_slow, &[]);
+            self.forced = None;
+            self.submit(self.is_slow || !self.drafts, &[]);
         }
     }
 
     /// Whether the next step can have this sequence. Waits a little for that.
     pub fn is_ready(&mut self) -> Result<bool, GrammarError> {
-        match self.task {
-            Some(_) => Ok(true),
-            None => self.receive(if self.is_slow {
-                Duration::ZERO
-            } else {
-                PATIENCE
-            }),
+        let begun = Instant::now();
+        while !self.is_known() {
+            let patience = match self.is_slow {
+                true => Duration::ZERO,
+                false => PATIENCE.saturating_sub(begun.elapsed()),
+            };
+            if !self.receive(patience)? {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
 
     /// Waits longer, because nobody else is delayed.
     pub fn wait(&mut self) {
-        if self.task.is_none() {
+        if !self.is_known() {
             // What goes wrong is told by `is_ready`, again.
             let _ = self.receive(POLL);
         }
@@ -96,8 +114,8 @@ impl Constraint {
 
     /// The tokens that must follow and were not taken yet.
     pub fn forced(&self) -> &[u32] {
-        let forced = self.task.as_ref().map(|task| &task.forced[self.taken..]);
-        forced.unwrap_or_default()
+        let forced = self.forced.as_ref();
+        forced.map_or(&[], |forced| &forced.tokens[self.taken..])
     }
 
     /// Takes the next of them.
@@ -110,18 +128,23 @@ impl Constraint {
 
     /// Whether nothing may follow but what [`forced`](Self::forced) says.
     pub fn is_finished(&self) -> bool {
-        self.task.as_ref().is_some_and(|task| task.is_finished)
+        self.forced.as_ref().is_some_and(|forced| forced.is_last)
     }
 
-    /// Whether masks for drafts may be computed.
-    pub fn can_draft(&self) -> bool {
-        !self.is_slow
+    /// Whether the step can have this draft: whether its masks can be found. Waits a little for those that were begun without it.
+    pub fn can_draft(&mut self, draft: &[u32]) -> bool {
+        self.drafts = !draft.is_empty();
+        if self.drafts && self.task.is_none() && !self.is_slow {
+            // What goes wrong is told when the masks are waited for.
+            let _ = self.receive(AWAKE);
+        }
+        self.task.is_some() && !self.is_slow
     }
 
-    /// Begins to find out what may come next, and after each token of the draft.
+    /// Begins to find out what may come next, and after each token of the draft, unless that has begun.
     pub fn begin_masks(&mut self, draft: &[u32]) {
         let done = |task: &Task| !task.masks.is_empty() && task.drafts == draft;
-        if self.task.as_ref().is_some_and(|task| !done(task)) {
+        if !self.is_finished() && self.task.as_ref().is_some_and(|task| !done(task)) {
             self.submit(true, draft);
         }
     }
@@ -130,6 +153,10 @@ impl Constraint {
     pub fn await_masks(&mut self) -> Result<(), GrammarError> {
         while self.task.is_none() {
             self.receive(POLL)?;
+        }
+        // If there is a mask, a token is chosen soon, which the grammar has to take then.
+        if self.mask(0).is_some() && !self.is_slow {
+            self.grammar.workers().rouse();
         }
         Ok(())
     }
@@ -142,23 +169,36 @@ impl Constraint {
         rows.nth(drafted)
     }
 
-    fn submit(&mut self, wants_masks: bool, draft: &[u32]) {
-        if let Some(mut task) = self.task.take() {
-            task.wants_masks = wants_masks;
-            task.drafts.clear();
-            task.drafts.extend_from_slice(draft);
-            let done = self.done.0.clone();
-            self.grammar.workers().submit(task, done, self.is_slow);
+    fn is_known(&self) -> bool {
+        match self.finds_masks && !self.is_slow {
+            true => self.forced.is_some(),
+            false => self.task.is_some(),
         }
     }
 
-    /// Takes the task back if it is done within this time.
+    fn submit(&mut self, wants_masks: bool, draft: &[u32]) {
+        if let Some(mut task) = self.task.take() {
+            self.finds_masks = wants_masks;
+            task.wants_masks = wants_masks;
+            task.drafts.clear();
+            task.drafts.extend_from_slice(draft);
+            task.took = Duration::ZERO;
+            let found = self.found.0.clone();
+            self.grammar.workers().submit(task, found, self.is_slow);
+        }
+    }
+
+    /// Takes what is found within this time, if anything is.
     fn receive(&mut self, patience: Duration) -> Result<bool, GrammarError> {
         if let Some(error) = &self.failure {
             return Err(error.clone());
         }
-        match self.done.1.recv_timeout(patience) {
-            Ok(task) => {
+        match self.next_found(patience) {
+            Some(Found::Forced(forced)) => {
+                self.forced = Some(forced);
+                Ok(true)
+            }
+            Some(Found::Done(task)) => {
                 if let Err(error) = &task.result {
                     return Err(self.failure.insert(error.clone()).clone());
                 }
@@ -166,16 +206,26 @@ impl Constraint {
                 self.task = Some(task);
                 Ok(true)
             }
-            Err(RecvTimeoutError::Timeout) => {
+            None => {
                 let limit = self.grammar.mask_timeout();
                 match self.progress.running_for().is_some_and(|time| time > limit) {
                     true => Err(GrammarError::Slow(limit)),
                     false => Ok(false),
                 }
             }
-            // Impossible: there is a sender in `self`.
-            Err(RecvTimeoutError::Disconnected) => Ok(false),
         }
+    }
+
+    fn next_found(&self, patience: Duration) -> Option<Found> {
+        let (begun, results) = (Instant::now(), &self.found.1);
+        while begun.elapsed() < patience.min(AWAKE) {
+            if let Ok(found) = results.try_recv() {
+                return Some(found);
+            }
+            hint::spin_loop();
+        }
+        // It cannot be disconnected: there is a sender in `self`.
+        results.recv_timeout(patience.saturating_sub(AWAKE)).ok()
     }
 }
 

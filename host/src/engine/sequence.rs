@@ -246,14 +246,18 @@ impl Sequence {
 
     /// Drafts what may come after the pending tokens.
     pub fn propose(&mut self, mut room: DraftRoom<'_>) {
-        if self.ready() < self.pending() || self.constraint.as_ref().is_some_and(|c| !c.can_draft())
-        {
+        if self.ready() < self.pending() {
             return self.drafter.clear();
         }
         let left = self.max_len - self.tokens.len();
         let most = left.min(self.event_room() as usize).saturating_sub(1);
         room.tokens = room.tokens.min(most as u32);
         self.drafter.propose(&self.tokens, room);
+        if let Some(constraint) = &mut self.constraint
+            && !constraint.can_draft(self.drafter.draft())
+        {
+            self.drafter.clear();
+        }
     }
 
     /// How many tokens its reader has room for.

@@ -26,7 +26,7 @@ pub use compile::{CompiledGrammar, Grammar};
 pub use matcher::Matcher;
 pub use metrics::GrammarMetrics;
 pub use text::Piece;
-pub use workers::{Progress, Task, Workers};
+pub use workers::{Forced, Found, Progress, Task, Workers};
 
 /// Why a grammar cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,9 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    hint, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc::Sender},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::Sender,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -21,17 +25,50 @@ pub struct Workers {
 }
 
 /// Some threads, and their end. A channel behind a mutex takes two system calls to wake one, this takes one, and the model
-/// thread does it for every token.
+/// thread does it for every step.
 struct Lane(Arc<Jobs>);
 
 struct Jobs {
     /// None at the end.
-    waiting: Mutex<Option<VecDeque<Job>>>,
+    waiting: Mutex<Option<Waiting>>,
     arrival: Condvar,
+    /// Counts them, for threads that wait without sleep.
+    arrivals: AtomicUsize,
 }
 
-/// A task, and where to send it when it is done; None where it is of no use any more.
-type Job = (Box<Task>, Option<Sender<Box<Task>>>);
+#[derive(Default)]
+struct Waiting {
+    new: VecDeque<Job>,
+    /// Those that lack their masks only. They are last: a step begins when all that must follow is known.
+    begun: VecDeque<Job>,
+    /// Threads that sleep, and that nobody has woken.
+    sleepers: usize,
+    /// Threads that wait without sleep.
+    watchers: usize,
+}
+
+/// How long a thread that was roused waits for its task without sleep: longer than a step samples.
+const AWAKE: Duration = Duration::from_millis(1);
+
+/// A task, and where to send what comes out; None where it is of no use any more.
+type Job = (Box<Task>, Option<Sender<Found>>);
+
+/// What comes out of a task, in this order.
+pub enum Found {
+    /// What must follow the tokens that were chosen; only if there were some, or at the beginning.
+    Forced(Forced),
+    /// The task itself, when it is done.
+    Done(Box<Task>),
+}
+
+/// What must follow.
+#[derive(Default)]
+pub struct Forced {
+    /// The grammar has taken them.
+    pub tokens: Vec<u32>,
+    /// Whether nothing may follow them.
+    pub is_last: bool,
+}
 
 /// What is to be done for one sequence, and then what came out. It goes back and forth, and its buffers with it.
 pub struct Task {
@@ -48,13 +85,9 @@ pub struct Task {
     pub progress: Arc<Progress>,
     /// How the run ended.
     pub result: Result<(), GrammarError>,
-    /// Tokens that must follow those that were chosen last. The grammar has taken them.
-    pub forced: Vec<u32>,
-    /// Whether nothing may follow.
-    pub is_finished: bool,
-    /// `[rows][mask_words]`; empty if not wanted.
+    /// `[rows][mask_words]`; empty if not wanted, or if nothing may follow.
     pub masks: Vec<u32>,
-    /// How long the run took.
+    /// How long it took.
     pub took: Duration,
 }
 
@@ -71,10 +104,15 @@ impl Workers {
         })
     }
 
-    /// Has a task run and then sent to `done`.
-    pub fn submit(&self, task: Box<Task>, done: Sender<Box<Task>>, is_slow: bool) {
+    /// Wakes a thread for a task that is to be submitted soon. Being woken takes longer than most tasks do.
+    pub fn rouse(&self) {
+        self.fast.rouse();
+    }
+
+    /// Has a task run, and what comes out sent to `found`.
+    pub fn submit(&self, task: Box<Task>, found: Sender<Found>, is_slow: bool) {
         let lane = if is_slow { &self.slow } else { &self.fast };
-        lane.send((task, Some(done)));
+        lane.send((task, Some(found)));
     }
 
     /// Drops a task, which may take a while.
@@ -86,15 +124,16 @@ impl Workers {
 impl Lane {
     fn start(name: &str, threads: usize) -> io::Result<Self> {
         let lane = Self(Arc::new(Jobs {
-            waiting: Mutex::new(Some(VecDeque::new())),
+            waiting: Mutex::new(Some(Waiting::default())),
             arrival: Condvar::new(),
+            arrivals: AtomicUsize::new(0),
         }));
         for _ in 0..threads {
             let jobs = Arc::clone(&lane.0);
             let thread = thread::Builder::new().name(name.into());
             thread.spawn(move || {
                 while let Some(job) = jobs.next() {
-                    run(job)
+                    jobs.run(job);
                 }
             })?;
         }
@@ -102,11 +141,30 @@ impl Lane {
     }
 
     fn send(&self, job: Job) {
-        if let Some(waiting) = &mut *self.0.lock() {
-            waiting.push_back(job);
+        self.wake(|waiting| {
+            waiting.new.push_back(job);
+            waiting.new.len() > waiting.watchers
+        });
+        self.0.arrivals.fetch_add(1, Ordering::Release);
+    }
+
+    fn rouse(&self) {
+        self.wake(|waiting| waiting.watchers == 0);
+    }
+
+    /// Wakes a thread, if there is one that sleeps and `change` says so.
+    fn wake(&self, change: impl FnOnce(&mut Waiting) -> bool) {
+        let mut waiting = self.0.lock();
+        let Some(waiting_now) = &mut *waiting else {
+            return;
+        };
+        let wakes = change(waiting_now) && waiting_now.sleepers > 0;
+        waiting_now.sleepers -= usize::from(wakes);
+        // Who is woken would wait again for the lock.
+        drop(waiting);
+        if wakes {
+            self.0.arrival.notify_one();
         }
-        // Not before the lock is free, for which who is woken would wait again.
-        self.0.arrival.notify_one();
     }
 }
 
@@ -118,33 +176,67 @@ impl Drop for Lane {
     }
 }
 
-impl Jobs {
-    /// Waits for a job. None at the end.
-    fn next(&self) -> Option<Job> {
-        let is_empty = |waiting: &mut Option<VecDeque<_>>| {
-            waiting.as_ref().is_some_and(|waiting| waiting.is_empty())
-        };
-        let waiting = self.arrival.wait_while(self.lock(), is_empty);
-        let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
-        waiting.as_mut()?.pop_front()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Job>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+impl Waiting {
+    fn next(&mut self) -> Option<Job> {
+        let new = self.new.pop_front();
+        new.or_else(|| self.begun.pop_front())
     }
 }
 
-fn run((mut task, done): Job) {
-    let Some(done) = done else { return };
-    let run = catch_unwind(AssertUnwindSafe(|| task.run()));
-    task.result = run.unwrap_or_else(|_| {
-        task.matcher = None;
-        Err(GrammarError::Invalid(
-            "matching the grammar panicked".into(),
-        ))
-    });
-    // Who asked may be gone.
-    let _ = done.send(task);
+impl Jobs {
+    /// Waits for a job. None at the end.
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(job) = waiting.as_mut()?.next() {
+                return Some(job);
+            }
+            waiting.as_mut()?.sleepers += 1;
+            let woken = self.arrival.wait(waiting);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner);
+            if waiting.as_ref()?.new.is_empty() {
+                waiting = self.watch(waiting);
+            }
+        }
+    }
+
+    /// Waits a little without sleep.
+    fn watch<'a>(
+        &'a self,
+        mut waiting: MutexGuard<'a, Option<Waiting>>,
+    ) -> MutexGuard<'a, Option<Waiting>> {
+        if let Some(waiting) = &mut *waiting {
+            waiting.watchers += 1;
+        }
+        let (begun, before) = (Instant::now(), self.arrivals.load(Ordering::Acquire));
+        drop(waiting);
+        while self.arrivals.load(Ordering::Acquire) == before && begun.elapsed() < AWAKE {
+            hint::spin_loop();
+        }
+        let mut waiting = self.lock();
+        if let Some(waiting) = &mut *waiting {
+            waiting.watchers -= 1;
+        }
+        waiting
+    }
+
+    /// Says what must follow, and goes on with the masks when that is known of all who wait for it.
+    fn run(&self, (mut task, found): Job) {
+        let Some(found) = found else { return };
+        let lacks_masks = task.run(&found);
+        if lacks_masks {
+            if let Some(jobs) = &mut *self.lock() {
+                jobs.begun.push_back((task, Some(found)));
+            }
+            return;
+        }
+        // Who asked may be gone.
+        let _ = found.send(Found::Done(task));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Task {
@@ -158,41 +250,59 @@ impl Task {
             drafts: Vec::new(),
             progress: Arc::default(),
             result: Ok(()),
-            forced: Vec::new(),
-            is_finished: false,
             masks: Vec::new(),
             took: Duration::ZERO,
         }
     }
 
-    fn run(&mut self) -> Result<(), GrammarError> {
+    /// Takes what was chosen, or if that is done finds the masks. Whether these are still to be found.
+    fn run(&mut self, found: &Sender<Found>) -> bool {
         let started = Instant::now();
         self.progress.began(started, None);
-        let ran = self.advance();
+        let takes = self.matcher.is_none() || !self.chosen.is_empty();
+        let run = catch_unwind(AssertUnwindSafe(|| match takes {
+            true => self.advance(found),
+            false => self.find_masks().map(|()| false),
+        }));
         self.progress.ended();
-        self.took = started.elapsed();
-        ran
+        let run = run.unwrap_or_else(|_| {
+            self.matcher = None;
+            Err(GrammarError::Invalid(
+                "matching the grammar panicked".into(),
+            ))
+        });
+        self.took += started.elapsed();
+        let lacks_masks = *run.as_ref().unwrap_or(&false);
+        self.result = run.map(|_| ());
+        lacks_masks
     }
 
-    fn advance(&mut self) -> Result<(), GrammarError> {
-        let is_new = self.matcher.is_none();
+    fn advance(&mut self, found: &Sender<Found>) -> Result<bool, GrammarError> {
+        self.masks.clear();
         let matcher = self.matcher.get_or_insert_with(|| self.grammar.matcher());
         self.progress.began(Instant::now(), matcher.cancellation());
         for &token in &self.chosen {
             matcher.consume(token)?;
         }
-        if is_new || !self.chosen.is_empty() {
-            self.forced.clear();
-            matcher.consume_forced(&mut self.forced)?;
-        }
         self.chosen.clear();
+        let mut forced = Forced::default();
+        matcher.consume_forced(&mut forced.tokens)?;
+        forced.is_last = matcher.is_finished();
+        let lacks_masks = self.wants_masks && !forced.is_last;
+        // Who asked may be gone.
+        let _ = found.send(Found::Forced(forced));
+        Ok(lacks_masks)
+    }
+
+    fn find_masks(&mut self) -> Result<(), GrammarError> {
         self.masks.clear();
-        self.is_finished = matcher.is_finished();
-        if self.wants_masks && !self.is_finished {
-            let timer = self.grammar.shared.metrics.mask_seconds.start_timer();
-            matcher.masks(&self.drafts, &mut self.masks)?;
-            timer.observe_duration();
-        }
+        let Some(matcher) = &mut self.matcher else {
+            return Ok(());
+        };
+        self.progress.began(Instant::now(), matcher.cancellation());
+        let timer = self.grammar.shared.metrics.mask_seconds.start_timer();
+        matcher.masks(&self.drafts, &mut self.masks)?;
+        timer.observe_duration();
         Ok(())
     }
 }
