@@ -8,8 +8,10 @@ use tenon_plugin_api::{
 };
 
 use crate::{
+    compute::{Compute, Cpu},
     kernels::memory::LargePages,
-    model::{self, DecoderModel, KvType, Open, Origin},
+    kv::KvType,
+    model::{self, DecoderModel, Open, Origin},
     pool,
 };
 
@@ -57,21 +59,13 @@ impl Plugin {
         wanted: Wanted,
         progress: &Progress,
     ) -> Result<Box<dyn Model>> {
-        let message = format!("loading {}", args.path.display());
-        let report = |fraction| progress.report(Some(fraction), &message);
-        let Wanted { origin, level } = wanted;
-        let model = model::load(
-            Arc::new(origin),
-            level.as_deref(),
-            LargePages::AtOnce,
-            &report,
-        )?;
+        let model = wanted.load(Cpu, args, progress)?;
         self.note_threads(args.threads, &model);
         Ok(Box::new(model))
     }
 
     /// Says in the log if not all of a model can be computed with the threads that it asks for.
-    fn note_threads(&self, asked: u32, model: &DecoderModel) {
+    fn note_threads(&self, asked: u32, model: &DecoderModel<Cpu>) {
         let threads = pool::threads();
         if asked != 0 && asked != threads && model.uses_candles_threads() {
             let message = format!(
@@ -112,6 +106,18 @@ impl Wanted {
     /// Those of [`model::estimate`].
     pub fn estimate(&self, session: &SessionArgs) -> Result<Vec<Estimate>> {
         model::estimate(&self.origin, self.level.as_deref(), session)
+    }
+
+    fn load<C: Compute>(
+        self,
+        compute: C,
+        args: &LoadArgs,
+        progress: &Progress,
+    ) -> Result<DecoderModel<C>> {
+        let message = format!("loading {}", args.path.display());
+        let report = |fraction| progress.report(Some(fraction), &message);
+        let (origin, level) = (Arc::new(self.origin), self.level.as_deref());
+        model::load(compute, origin, level, LargePages::AtOnce, &report)
     }
 }
 

@@ -7,8 +7,9 @@ use tenon_plugin_api::{
 };
 
 use crate::{
+    compute::Compute,
     decoder::Decoder,
-    kv::Element,
+    kv::KvType,
     matrix::Matrix,
     pool::{self, Workers},
     sequences::Sequences,
@@ -19,30 +20,35 @@ const BATCH_TOKENS: u32 = 256;
 /// Most texts in a batch.
 const MAX_TEXTS: u32 = 32;
 
-pub struct DecoderEmbedder<E> {
-    decoder: Arc<Decoder>,
+pub struct DecoderEmbedder<C: Compute> {
+    decoder: Arc<Decoder<C>>,
     pooling: Pooling,
+    kv_type: KvType,
     threads: u32,
-    running: Option<Running<E>>,
+    running: Option<Running<C>>,
 }
 
-struct Running<E> {
-    sequences: Sequences<E>,
+struct Running<C: Compute> {
+    sequences: Sequences<C>,
+    /// Vectors, where they are computed elsewhere.
+    copy: Matrix,
     workers: Arc<Workers>,
 }
 
-impl<E: Element> DecoderEmbedder<E> {
-    pub fn new(decoder: Arc<Decoder>, pooling: Pooling, threads: u32) -> Self {
+impl<C: Compute> DecoderEmbedder<C> {
+    /// `threads` help where threads compute.
+    pub fn new(decoder: Arc<Decoder<C>>, pooling: Pooling, kv_type: KvType, threads: u32) -> Self {
         Self {
             decoder,
             pooling,
-            threads,
+            kv_type,
+            threads: if C::THREADS { threads } else { 1 },
             running: None,
         }
     }
 
     /// Threads, and empty sequences with room for texts of this length.
-    fn running(&mut self, longest: usize) -> Result<&mut Running<E>> {
+    fn running(&mut self, longest: usize) -> Result<&mut Running<C>> {
         // A batch may hold the end of one text and the beginning of others.
         let wanted = longest as u32 + BATCH_TOKENS;
         let old = self.running.take();
@@ -57,7 +63,7 @@ impl<E: Element> DecoderEmbedder<E> {
         Ok(self.running.insert(running))
     }
 
-    fn start(&self, kv_tokens: u32) -> Result<Running<E>> {
+    fn start(&self, kv_tokens: u32) -> Result<Running<C>> {
         let workers = Workers::new(self.threads as usize - 1);
         // They sleep where they wait, for they share their cores with those of the session.
         workers.set(workers.count(), 0);
@@ -65,13 +71,14 @@ impl<E: Element> DecoderEmbedder<E> {
         // As for all texts: some models turn by other frequencies where contexts are long.
         let context_length = decoder.config().context_length;
         Ok(Running {
-            sequences: Sequences::new(decoder, MAX_TEXTS, context_length, kv_tokens)?,
+            sequences: Sequences::new(decoder, MAX_TEXTS, context_length, self.kv_type, kv_tokens)?,
+            copy: Matrix::zeros(0, 1),
             workers: Arc::new(workers),
         })
     }
 }
 
-impl<E: Element> Embedder for DecoderEmbedder<E> {
+impl<C: Compute> Embedder for DecoderEmbedder<C> {
     fn info(&self) -> EmbedderInfo {
         let config = self.decoder.config();
         EmbedderInfo {
@@ -84,30 +91,39 @@ impl<E: Element> Embedder for DecoderEmbedder<E> {
     fn embed(&mut self, texts: &[&[u32]], interrupt: &Interrupt, out: &mut [f32]) -> Result<()> {
         let pooling = self.pooling;
         let longest = texts.iter().map(|text| text.len()).max();
-        let Running { sequences, workers } = self.running(longest.unwrap_or(0))?;
+        let decoder = Arc::clone(&self.decoder);
+        let running = self.running(longest.unwrap_or(0))?;
         for batch in TextBatch::cut(texts, BATCH_TOKENS, MAX_TEXTS) {
-            let vectors = pool::install(workers, || vectors(sequences, &batch.batch(), interrupt))?;
+            let workers = Arc::clone(&running.workers);
+            let vectors = pool::install(&workers, || {
+                running.vectors(decoder.compute(), &batch.batch(), interrupt)
+            })?;
             batch.pool(pooling, |row| Ok(vectors.row(row)), out)?;
             for seq in batch.ended() {
-                sequences.ledger_mut().free(seq);
+                running.sequences.ledger_mut().free(seq);
             }
         }
         Ok(())
     }
 }
 
-/// Of all tokens of a batch.
-fn vectors<'s, E: Element>(
-    sequences: &'s mut Sequences<E>,
-    batch: &Batch<'_>,
-    interrupt: &Interrupt,
-) -> Result<&'s Matrix> {
-    let mut admitted = vec![SpanOut::default(); batch.spans().len()];
-    sequences.admit(batch, &mut admitted);
-    if let Some(refused) = admitted.iter().find(|span| span.status != Code::OK) {
-        let message = "the model cannot read a text: it is too long, or has tokens that the model does not know";
-        return Err(Error::new(refused.status, message));
+impl<C: Compute> Running<C> {
+    /// Of all tokens of a batch.
+    fn vectors(
+        &mut self,
+        compute: &C,
+        batch: &Batch<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<&Matrix> {
+        let mut admitted = vec![SpanOut::default(); batch.spans().len()];
+        self.sequences.admit(batch, &mut admitted);
+        if let Some(refused) = admitted.iter().find(|span| span.status != Code::OK) {
+            let message = "the model cannot read a text: it is too long, or has tokens that the model does not know";
+            return Err(Error::new(refused.status, message));
+        }
+        let vectors = self.sequences.compute(interrupt)?;
+        let vectors = vectors
+            .ok_or_else(|| Error::new(Code::INTERNAL, "a batch without tokens has no vectors"))?;
+        compute.read(vectors, &mut self.copy)
     }
-    let vectors = sequences.compute(interrupt)?;
-    vectors.ok_or_else(|| Error::new(Code::INTERNAL, "a batch without tokens has no vectors"))
 }

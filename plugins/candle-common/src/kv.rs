@@ -3,6 +3,7 @@
 
 use bytemuck::Pod;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
+use serde::Deserialize;
 use tenon_plugin_api::{Code, Error, Result};
 
 use crate::{config::Config, kernels::memory::Memory};
@@ -67,9 +68,30 @@ impl Element for bf16 {
     }
 }
 
+/// Number format of the KV cache.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    F32,
+    #[default]
+    F16,
+    Bf16,
+}
+
+impl KvType {
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
 /// Keys and values of every layer.
-pub struct KvPool<E> {
-    layers: Vec<LayerKv<E>>,
+pub enum KvPool {
+    F32(Vec<LayerKv<f32>>),
+    F16(Vec<LayerKv<f16>>),
+    Bf16(Vec<LayerKv<bf16>>),
 }
 
 /// Those of one layer: `[kv_heads, cells, head]`, so that what one head reads of neighbouring cells is in one piece.
@@ -80,20 +102,23 @@ pub struct LayerKv<E> {
     head: usize,
 }
 
-impl<E: Element> KvPool<E> {
+impl KvPool {
     /// Room for `cells` tokens. The system gives the memory when it is first written.
     ///
     /// # Errors
     /// `NO_MEMORY` if the system has not as much.
-    pub fn new(config: &Config, cells: u32) -> Result<Self> {
-        let layer = |_| LayerKv::new(config.kv_heads, cells as usize, config.head);
-        let layers = (0..config.layers).map(layer).collect::<Result<_>>()?;
-        Ok(Self { layers })
+    pub fn new(config: &Config, kind: KvType, cells: u32) -> Result<Self> {
+        Ok(match kind {
+            KvType::F32 => Self::F32(layers(config, cells)?),
+            KvType::F16 => Self::F16(layers(config, cells)?),
+            KvType::Bf16 => Self::Bf16(layers(config, cells)?),
+        })
     }
+}
 
-    pub fn layer(&mut self, layer: usize) -> &mut LayerKv<E> {
-        &mut self.layers[layer]
-    }
+fn layers<E: Element>(config: &Config, cells: u32) -> Result<Vec<LayerKv<E>>> {
+    let layer = |_| LayerKv::new(config.kv_heads, cells as usize, config.head);
+    (0..config.layers).map(layer).collect()
 }
 
 impl<E: Element> LayerKv<E> {

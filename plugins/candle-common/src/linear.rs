@@ -9,6 +9,7 @@ use candle_core::quantized::QTensor;
 use tenon_plugin_api::{Error, Result};
 
 use crate::{
+    compute::{Compute, Cpu, Weights},
     kernels::memory::Arena,
     matrix::Matrix,
     pool::{self, SharedRows},
@@ -21,20 +22,20 @@ pub use part::Part;
 
 /// `output = input · weightsᵀ + bias`. Layers with the same input are one, their outputs side by side: the input is prepared
 /// once for all.
-pub struct Linear {
+pub struct Linear<C: Compute> {
     /// More than one where the types differ.
-    parts: Vec<Part>,
+    parts: Vec<C::Weights>,
     outputs: usize,
     inputs: usize,
-    bias: Option<Vec<f32>>,
+    bias: Option<C::Vector>,
 }
 
-impl Linear {
+impl<C: Compute> Linear<C> {
     /// The layers of these names as one.
     ///
     /// # Errors
     /// As [`Loader::matrix`].
-    pub fn load(loader: &Loader, names: &[String]) -> Result<Self> {
+    pub fn load(compute: &C, loader: &Loader, names: &[String]) -> Result<Self> {
         let matrices = names
             .iter()
             .map(|name| loader.matrix(name))
@@ -47,14 +48,20 @@ impl Linear {
             bias.extend(own.unwrap_or_default());
             bias.resize(total, 0.0);
         }
-        Self::new(matrices, biased.then_some(bias), &loader.arena)
+        let bias = biased.then_some(bias);
+        Self::new(compute, matrices, bias, &loader.arena)
     }
 
     /// These weights, one below the other.
     ///
     /// # Errors
     /// If their widths differ.
-    pub fn new(matrices: Vec<QTensor>, bias: Option<Vec<f32>>, arena: &Arena) -> Result<Self> {
+    pub fn new(
+        compute: &C,
+        matrices: Vec<QTensor>,
+        bias: Option<Vec<f32>>,
+        arena: &Arena,
+    ) -> Result<Self> {
         let mut parts = Vec::new();
         let mut matrices = matrices.into_iter().peekable();
         while let Some(first) = matrices.next() {
@@ -63,7 +70,7 @@ impl Linear {
             alike.extend(iter::from_fn(|| {
                 matrices.next_if(|next| next.dtype() == kind)
             }));
-            parts.push(Part::new(stack(alike)?, arena)?);
+            parts.push(compute.weights(stack(alike)?, arena)?);
         }
         let (mut outputs, mut inputs) = (0, 0);
         for part in &parts {
@@ -74,7 +81,7 @@ impl Linear {
             parts,
             outputs,
             inputs,
-            bias,
+            bias: bias.map(|bias| compute.vector(bias)).transpose()?,
         })
     }
 
@@ -86,7 +93,7 @@ impl Linear {
         self.outputs
     }
 
-    pub fn parts(&self) -> &[Part] {
+    pub fn parts(&self) -> &[C::Weights] {
         &self.parts
     }
 
@@ -95,10 +102,16 @@ impl Linear {
     }
 
     pub fn bytes(&self) -> u64 {
-        let bytes = self.parts.iter().map(Part::bytes);
+        let bytes = self.parts.iter().map(Weights::bytes);
         bytes.sum::<usize>() as u64
     }
 
+    pub fn bias(&self) -> Option<&C::Vector> {
+        self.bias.as_ref()
+    }
+}
+
+impl Linear<Cpu> {
     /// Reads the weights of some outputs, a row each.
     ///
     /// # Errors
@@ -165,7 +178,7 @@ mod tests {
             .collect()
     }
 
-    fn check(linear: &Linear, parts: &[QTensor], rows: usize, tolerance: f32) {
+    fn check(linear: &Linear<Cpu>, parts: &[QTensor], rows: usize, tolerance: f32) {
         let input = Matrix::new(numbers(rows * INPUTS, 5), INPUTS);
         let mut output = Matrix::zeros(0, 1);
         linear.forward(&input, &mut output).unwrap();
@@ -193,6 +206,7 @@ mod tests {
         for (kind, tolerance) in kinds {
             // Wider than a panel, and no multiple of it.
             let linear = Linear::new(
+                &Cpu,
                 vec![weights(300, kind)],
                 None,
                 &Arena::new(LargePages::Later),
@@ -214,6 +228,7 @@ mod tests {
             ]
         };
         let linear = Linear::new(
+            &Cpu,
             parts(),
             Some(numbers(84, 3)),
             &Arena::new(LargePages::Later),

@@ -2,18 +2,18 @@
 
 use std::{path::Path, sync::Arc};
 
-use half::{bf16, f16};
-use serde::Deserialize;
 use tenon_plugin_api::{
     Capabilities, Embedder, Error, Estimate, Model, ModelInfo, Progress, Result, Session,
     SessionArgs, Tokenizer, levels,
 };
 
 use crate::{
+    compute::Compute,
     config::Config,
     decoder::{Decoder, Report},
     embedder::DecoderEmbedder,
     kernels::memory::{Arena, LargePages},
+    kv::KvType,
     pool,
     session::DecoderSession,
     tokenizer::Prompting,
@@ -59,42 +59,24 @@ pub struct Origin {
     pub threads: u32,
 }
 
-/// Number format of the KV cache.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum KvType {
-    F32,
-    #[default]
-    F16,
-    Bf16,
-}
-
-impl KvType {
-    fn bytes(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-}
-
 /// A model in memory. Sessions share its weights.
-pub struct DecoderModel {
+pub struct DecoderModel<C: Compute> {
     origin: Arc<Origin>,
-    decoder: Arc<Decoder>,
+    decoder: Arc<Decoder<C>>,
     prompting: Prompting,
     level: String,
     source_level: String,
     fallback_tensors: u32,
 }
 
-impl DecoderModel {
+impl<C: Compute> DecoderModel<C> {
     /// A new one at another level, made from the files, while sessions of this one compute.
     ///
     /// # Errors
     /// Those of [`load`].
     pub fn at(&self, level: &str, report: &Report) -> Result<Self> {
         load(
+            self.decoder.compute().clone(),
             Arc::clone(&self.origin),
             Some(level),
             LargePages::Later,
@@ -112,12 +94,13 @@ impl DecoderModel {
 ///
 /// # Errors
 /// Those of [`Files`], [`Quantizer::new`] and [`Decoder::load`].
-pub fn load(
+pub fn load<C: Compute>(
+    compute: C,
     origin: Arc<Origin>,
     level: Option<&str>,
     pages: LargePages,
     report: &Report,
-) -> Result<DecoderModel> {
+) -> Result<DecoderModel<C>> {
     let files = (origin.open)()?;
     let source_level = files.level().to_owned();
     let quantizer = quantizer(level, &source_level)?;
@@ -127,7 +110,7 @@ pub fn load(
         quantizer,
         arena: Arena::new(pages),
     };
-    let decoder = Decoder::load(files.config()?, &loader, report)?;
+    let decoder = Decoder::load(compute, files.config()?, &loader, report)?;
     let (level, fallback_tensors) = match &loader.quantizer {
         Some(quantizer) => (quantizer.level().to_owned(), quantizer.fallbacks()),
         None => (source_level.clone(), 0),
@@ -202,7 +185,7 @@ fn levels_from(source: &str) -> Vec<String> {
         .collect()
 }
 
-impl Model for DecoderModel {
+impl<C: Compute> Model for DecoderModel<C> {
     fn info(&self) -> ModelInfo {
         let config = self.decoder.config();
         ModelInfo {
@@ -233,22 +216,17 @@ impl Model for DecoderModel {
 
     fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>> {
         let decoder = Arc::clone(&self.decoder);
-        Ok(match self.origin.kv_type {
-            KvType::F32 => Box::new(DecoderSession::<f32>::new(decoder, args)?),
-            KvType::F16 => Box::new(DecoderSession::<f16>::new(decoder, args)?),
-            KvType::Bf16 => Box::new(DecoderSession::<bf16>::new(decoder, args)?),
-        })
+        let session = DecoderSession::new(decoder, self.origin.kv_type, args)?;
+        Ok(Box::new(session))
     }
 
     fn embedder(&self) -> Option<Box<dyn Embedder>> {
         let decoder = Arc::clone(&self.decoder);
         let pooling = decoder.config().pooling?;
         let threads = pool::wanted(self.origin.threads);
-        Some(match self.origin.kv_type {
-            KvType::F32 => Box::new(DecoderEmbedder::<f32>::new(decoder, pooling, threads)),
-            KvType::F16 => Box::new(DecoderEmbedder::<f16>::new(decoder, pooling, threads)),
-            KvType::Bf16 => Box::new(DecoderEmbedder::<bf16>::new(decoder, pooling, threads)),
-        })
+        let kv_type = self.origin.kv_type;
+        let embedder = DecoderEmbedder::new(decoder, pooling, kv_type, threads);
+        Some(Box::new(embedder))
     }
 
     fn requantize(&self, level: &str, progress: &Progress) -> Result<Box<dyn Model>> {

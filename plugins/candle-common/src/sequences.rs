@@ -5,20 +5,20 @@ use std::sync::Arc;
 use tenon_plugin_api::{Batch, Code, Interrupt, KvLedger, Result, Span, SpanOut};
 
 use crate::{
+    compute::Compute,
     decoder::{Buffers, Decoder, Ropes, Step},
-    kernels::attention::{self, SpanView},
-    kv::{Element, KvPool},
-    matrix::Matrix,
+    kernels::attention::SpanView,
+    kv::KvType,
 };
 
-pub struct Sequences<E> {
-    decoder: Arc<Decoder>,
+pub struct Sequences<C: Compute> {
+    decoder: Arc<Decoder<C>>,
     /// Longest that one may become, in tokens.
     context_length: u32,
     ropes: Ropes,
     ledger: KvLedger,
-    kv: KvPool<E>,
-    buffers: Buffers,
+    kv: C::Kv,
+    buffers: Buffers<C>,
     admitted: Admitted,
 }
 
@@ -33,24 +33,25 @@ struct Admitted {
     rows: Vec<u32>,
 }
 
-impl<E: Element> Sequences<E> {
+impl<C: Compute> Sequences<C> {
     /// This many, all empty, of up to `context_length` tokens each and `kv_tokens` together.
     ///
     /// # Errors
-    /// As [`KvPool::new`].
+    /// `NO_MEMORY`.
     pub fn new(
-        decoder: Arc<Decoder>,
+        decoder: Arc<Decoder<C>>,
         max_sequences: u32,
         context_length: u32,
+        kv_type: KvType,
         kv_tokens: u32,
     ) -> Result<Self> {
-        let config = decoder.config();
+        let (compute, config) = (decoder.compute(), decoder.config());
         Ok(Self {
             context_length,
             ropes: Ropes::new(config, context_length),
             ledger: KvLedger::new(max_sequences, kv_tokens),
-            kv: KvPool::new(config, kv_tokens)?,
-            buffers: Buffers::default(),
+            kv: compute.kv(config, kv_type, kv_tokens)?,
+            buffers: Buffers::new(compute)?,
             admitted: Admitted::default(),
             decoder,
         })
@@ -72,7 +73,7 @@ impl<E: Element> Sequences<E> {
     ///
     /// # Errors
     /// As [`Decoder::forward`].
-    pub fn compute(&mut self, interrupt: &Interrupt) -> Result<Option<&Matrix>> {
+    pub fn compute(&mut self, interrupt: &Interrupt) -> Result<Option<&C::Rows>> {
         let admitted = &self.admitted;
         if admitted.spans.is_empty() {
             return Ok(None);
@@ -91,12 +92,11 @@ impl<E: Element> Sequences<E> {
             tokens: &admitted.tokens,
             positions: &admitted.positions,
             cells: &admitted.cells,
-            tiles: &attention::tiles(spans),
             rows: &admitted.rows,
         };
         let (kv, buffers) = (&mut self.kv, &mut self.buffers);
         self.decoder
-            .forward(&step, &self.ropes, kv, buffers, interrupt)
+            .forward(&step, spans, &self.ropes, kv, buffers, interrupt)
     }
 
     /// Makes what was admitted last undone.

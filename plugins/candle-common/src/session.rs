@@ -8,8 +8,9 @@ use tenon_plugin_api::{
 };
 
 use crate::{
+    compute::Compute,
     decoder::Decoder,
-    kv::Element,
+    kv::KvType,
     matrix::Matrix,
     pool::{self, DEFAULT_POLL, Workers},
     sequences::Sequences,
@@ -20,10 +21,10 @@ const DEFAULT_KV_BYTES: u64 = 2 << 30;
 /// Most tokens in a KV pool whose size nobody chose.
 const DEFAULT_KV_TOKENS: u64 = 131_072;
 
-pub struct DecoderSession<E> {
-    decoder: Arc<Decoder>,
+pub struct DecoderSession<C: Compute> {
+    decoder: Arc<Decoder<C>>,
     info: SessionInfo,
-    sequences: Sequences<E>,
+    sequences: Sequences<C>,
     /// Of the rows that the last forward was asked for.
     logits: Matrix,
     interrupt: Interrupt,
@@ -31,10 +32,10 @@ pub struct DecoderSession<E> {
     workers: Arc<Workers>,
 }
 
-impl<E: Element> DecoderSession<E> {
+impl<C: Compute> DecoderSession<C> {
     /// # Errors
     /// `INVALID` for sizes that cannot be granted.
-    pub fn new(decoder: Arc<Decoder>, args: &SessionArgs) -> Result<Self> {
+    pub fn new(decoder: Arc<Decoder<C>>, kv_type: KvType, args: &SessionArgs) -> Result<Self> {
         if args.max_sequences == 0 || args.max_batch_tokens == 0 {
             return Err(Error::invalid(
                 "a session needs at least one sequence and one token in a batch",
@@ -43,16 +44,20 @@ impl<E: Element> DecoderSession<E> {
         let config = decoder.config();
         let mut info = SessionInfo::grant(args, config.context_length);
         if args.kv_tokens == 0 {
-            let token_bytes = config.kv_numbers_per_token() * size_of::<E>() as u64;
+            let token_bytes = config.kv_numbers_per_token() * kv_type.bytes();
             info.kv_tokens = default_kv_tokens(&info, token_bytes);
         }
         info.context_length = info.context_length.min(info.kv_tokens);
-        let threads = pool::wanted(args.threads);
+        let threads = match C::THREADS {
+            true => pool::wanted(args.threads),
+            false => 1,
+        };
         Ok(Self {
             sequences: Sequences::new(
                 Arc::clone(&decoder),
                 info.max_sequences,
                 info.context_length,
+                kv_type,
                 info.kv_tokens,
             )?,
             info,
@@ -88,7 +93,7 @@ impl<E: Element> DecoderSession<E> {
     }
 }
 
-impl<E: Element> Session for DecoderSession<E> {
+impl<C: Compute> Session for DecoderSession<C> {
     fn info(&self) -> SessionInfo {
         self.info
     }
@@ -125,6 +130,11 @@ impl<E: Element> Session for DecoderSession<E> {
     fn set_threads(&mut self, plan: ThreadPlan) -> Result<()> {
         if plan.decode == 0 || plan.prefill == 0 {
             return Err(Error::invalid("nothing computes with 0 threads"));
+        }
+        if !C::THREADS {
+            return Err(Error::unsupported(
+                "changing its threads: a device computes, not threads",
+            ));
         }
         if self.decoder.uses_candles_threads() {
             return Err(Error::unsupported(

@@ -7,7 +7,8 @@ use std::path::Path;
 use serde::Deserialize;
 use tenon_candle_common::{
     backend::{self, Plugin, Wanted},
-    model::{Files, KvType},
+    kv::KvType,
+    model::Files,
     weights::gguf::GgufFile,
 };
 use tenon_plugin_api::{

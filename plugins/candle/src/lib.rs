@@ -8,7 +8,8 @@ use serde::Deserialize;
 use tenon_candle_common::{
     backend::{self, Plugin, Wanted},
     config,
-    model::{Files, KvType},
+    kv::KvType,
+    model::Files,
     weights::hf::{self, FloatType, HfDirectory},
 };
 use tenon_plugin_api::{

@@ -1,6 +1,7 @@
 //! The decoder: embedding → blocks of attention and MLP → output. It keeps no state; keys and values go into a pool.
 
 mod block;
+mod norm;
 
 #[cfg(test)]
 mod tests;
@@ -8,24 +9,25 @@ mod tests;
 use tenon_plugin_api::{Code, Error, Interrupt, Result};
 
 use crate::{
-    config::{Config, Rope, RopeConfig, Turns},
-    kernels::{attention::Tile, elementwise},
-    kv::{Element, KvPool},
-    linear::{Linear, Part},
+    compute::{Compute, Layer, Weights},
+    config::{Config, Rope, RopeConfig},
+    kernels::attention::SpanView,
+    linear::Linear,
     matrix::Matrix,
-    pool,
     weights::{Loader, type_name},
 };
-use block::Block;
+use block::{Block, Pass};
+pub use norm::Norm;
 
 /// A model's weights, and how to compute with them.
-pub struct Decoder {
+pub struct Decoder<C: Compute> {
+    compute: C,
     config: Config,
     /// `[vocabulary, hidden]`. Also the output, if the model has no other.
-    embedding: Linear,
-    blocks: Vec<Block>,
-    norm: Vec<f32>,
-    output: Option<Linear>,
+    embedding: Linear<C>,
+    blocks: Vec<Block<C>>,
+    norm: Norm<C>,
+    output: Option<Linear<C>>,
 }
 
 /// A batch: all sequences' tokens one after the other.
@@ -35,7 +37,6 @@ pub struct Step<'a> {
     pub positions: &'a [u32],
     /// Where each token's keys and values go.
     pub cells: &'a [u32],
-    pub tiles: &'a [Tile<'a>],
     /// Tokens whose vectors are wanted, ascending.
     pub rows: &'a [u32],
 }
@@ -47,28 +48,34 @@ pub struct Ropes {
 }
 
 /// Memory that is kept from step to step.
-pub struct Buffers {
-    hidden: Matrix,
-    normed: Matrix,
-    attended: Matrix,
-    gated: Matrix,
-    qkv: Matrix,
-    gate_up: Matrix,
+pub struct Buffers<C: Compute> {
+    hidden: C::Rows,
+    normed: C::Rows,
+    attended: C::Rows,
+    gated: C::Rows,
+    qkv: C::Rows,
+    gate_up: C::Rows,
     /// What attention or MLP add.
-    added: Matrix,
-    global: Turns,
-    local: Turns,
+    added: C::Rows,
+    turns: BatchTurns<C::Turns>,
+}
+
+/// How far heads are turned at the positions of a batch.
+#[derive(Default)]
+struct BatchTurns<T> {
+    global: T,
+    local: T,
 }
 
 /// Told how much is done; its error ends what is being done.
 pub type Report<'a> = dyn Fn(f32) -> Result<()> + 'a;
 
-impl Decoder {
+impl<C: Compute> Decoder<C> {
     /// Reads the weights.
     ///
     /// # Errors
     /// As [`Loader::matrix`]; `INVALID` for tensors whose shapes do not fit the configuration; those of `report`.
-    pub fn load(config: Config, loader: &Loader, report: &Report) -> Result<Self> {
+    pub fn load(compute: C, config: Config, loader: &Loader, report: &Report) -> Result<Self> {
         let output = match config.tied {
             true => None,
             false => loader.optional("output")?,
@@ -80,25 +87,29 @@ impl Decoder {
         let mut blocks = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             report(layer as f32 / config.layers as f32)?;
-            blocks.push(Block::load(&config, loader, layer)?);
+            blocks.push(Block::load(&compute, &config, loader, layer)?);
         }
+        let linear = |weights| Linear::new(&compute, vec![weights], None, &loader.arena);
         let decoder = Self {
-            embedding: Linear::new(vec![embedding], None, &loader.arena)?,
+            embedding: linear(embedding)?,
             blocks,
-            norm: block::norm(&config, loader, "output_norm", config.hidden)?,
-            output: output
-                .map(|output| Linear::new(vec![output], None, &loader.arena))
-                .transpose()?,
+            norm: Norm::load(&compute, &config, loader, "output_norm", config.hidden)?,
+            output: output.map(linear).transpose()?,
+            compute,
             config,
         };
-        block::check(
+        check(
             "token_embd",
             decoder.embedding.inputs(),
             decoder.config.hidden,
         )?;
-        block::check("output", decoder.head().inputs(), decoder.config.hidden)?;
-        block::check("output", decoder.head().outputs(), decoder.vocabulary())?;
+        check("output", decoder.head().inputs(), decoder.config.hidden)?;
+        check("output", decoder.head().outputs(), decoder.vocabulary())?;
         Ok(decoder)
+    }
+
+    pub fn compute(&self) -> &C {
+        &self.compute
     }
 
     pub fn config(&self) -> &Config {
@@ -121,7 +132,7 @@ impl Decoder {
     /// Whether candle's own kernels compute some of the weights: with threads of their own, whose number never changes.
     pub fn uses_candles_threads(&self) -> bool {
         let mut parts = self.matrices().flat_map(Linear::parts);
-        parts.any(Part::uses_candles_threads)
+        parts.any(Weights::uses_candles_threads)
     }
 
     /// The type that most weights have.
@@ -146,74 +157,62 @@ impl Decoder {
     /// Computes a batch and stores its keys and values. Gives the vectors of tokens, `[rows, hidden]`; None if no row is wanted.
     ///
     /// # Errors
-    /// `CANCELLED` if `interrupt` is set meanwhile; `INTERNAL` for what candle refuses.
-    pub fn forward<'b, E: Element>(
+    /// `CANCELLED` if `interrupt` is set meanwhile; those of [`Compute`].
+    pub fn forward<'a, 'b>(
         &self,
-        step: &Step,
+        step: &Step<'a>,
+        spans: impl Iterator<Item = SpanView<'a>>,
         ropes: &Ropes,
-        kv: &mut KvPool<E>,
-        buffers: &'b mut Buffers,
+        kv: &mut C::Kv,
+        buffers: &'b mut Buffers<C>,
         interrupt: &Interrupt,
-    ) -> Result<Option<&'b Matrix>> {
-        self.embed(step.tokens, &mut buffers.hidden)?;
-        buffers.global.compute(&ropes.global, step.positions);
-        if let Some(local) = &ropes.local {
-            buffers.local.compute(local, step.positions);
-        }
-        for (layer, block) in self.blocks.iter().enumerate() {
+    ) -> Result<Option<&'b C::Rows>> {
+        let (compute, config) = (&self.compute, &self.config);
+        compute.embed(
+            &self.embedding,
+            step.tokens,
+            config.embedding_scale,
+            &mut buffers.hidden,
+        )?;
+        ropes.turn(compute, step.positions, &mut buffers.turns)?;
+        let plan = compute.plan(config, step, spans, kv)?;
+        for (number, block) in self.blocks.iter().enumerate() {
             if interrupt.is_set() {
                 return Err(Error::new(Code::CANCELLED, "the host stopped the batch"));
             }
-            let is_last = layer + 1 == self.blocks.len();
-            let pass = block::Pass {
-                config: &self.config,
-                step,
-                window: self.config.window(layer),
-                rope: ropes.of(&self.config, layer),
+            let is_last = number + 1 == self.blocks.len();
+            let pass = Pass {
+                compute,
+                layer: Layer { config, number },
+                plan: &plan,
+                ropes,
                 wanted: is_last.then_some(step.rows),
             };
-            block.forward(&pass, kv.layer(layer), buffers)?;
+            block.forward(&pass, kv, buffers)?;
         }
         if step.rows.is_empty() {
             return Ok(None);
         }
-        elementwise::rms_norm(
-            &buffers.hidden,
-            &self.norm,
-            self.config.norm_epsilon,
-            &mut buffers.normed,
-        );
-        Ok(Some(&buffers.normed))
+        let Buffers { hidden, normed, .. } = buffers;
+        compute.norm(hidden, &self.norm, normed)?;
+        Ok(Some(normed))
     }
 
     /// What tokens may follow, by the vectors of [`forward`](Self::forward): `[rows, vocabulary]`.
     ///
     /// # Errors
-    /// `INTERNAL` for what candle refuses.
-    pub fn logits(&self, vectors: &Matrix, logits: &mut Matrix) -> Result<()> {
-        self.head().forward(vectors, logits)?;
-        if let Some(cap) = self.config.logits_soft_cap {
-            let width = logits.width();
-            pool::for_each_row(logits.data_mut(), width, |_, row| {
-                elementwise::soft_cap(row, cap);
-            });
-        }
-        Ok(())
+    /// Those of [`Compute`].
+    pub fn logits(&self, vectors: &C::Rows, logits: &mut Matrix) -> Result<()> {
+        let cap = self.config.logits_soft_cap;
+        self.compute.logits(vectors, self.head(), cap, logits)
     }
 
-    fn embed(&self, tokens: &[u32], to: &mut Matrix) -> Result<()> {
-        self.embedding.read_rows(tokens, to)?;
-        let scale = self.config.embedding_scale;
-        to.data_mut().iter_mut().for_each(|x| *x *= scale);
-        Ok(())
-    }
-
-    fn head(&self) -> &Linear {
+    fn head(&self) -> &Linear<C> {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
     /// Every matrix of weights.
-    pub fn matrices(&self) -> impl Iterator<Item = &Linear> {
+    pub fn matrices(&self) -> impl Iterator<Item = &Linear<C>> {
         let blocks = self.blocks.iter().flat_map(Block::linears);
         blocks.chain([&self.embedding]).chain(&self.output)
     }
@@ -229,27 +228,52 @@ impl Ropes {
         }
     }
 
-    fn of(&self, config: &Config, layer: usize) -> block::LayerRope<'_> {
-        match (&self.local, config.window(layer)) {
-            (Some(local), Some(_)) => block::LayerRope::Local(local),
-            _ => block::LayerRope::Global(&self.global),
+    fn turn<C: Compute>(
+        &self,
+        compute: &C,
+        positions: &[u32],
+        to: &mut BatchTurns<C::Turns>,
+    ) -> Result<()> {
+        compute.turns(&self.global, positions, &mut to.global)?;
+        match &self.local {
+            Some(local) => compute.turns(local, positions, &mut to.local),
+            None => Ok(()),
+        }
+    }
+
+    /// Those of a layer.
+    fn of<'a, T>(&'a self, layer: Layer, turns: &'a BatchTurns<T>) -> (&'a Rope, &'a T) {
+        match (&self.local, layer.window()) {
+            (Some(local), Some(_)) => (local, &turns.local),
+            _ => (&self.global, &turns.global),
         }
     }
 }
 
-impl Default for Buffers {
-    fn default() -> Self {
-        let empty = || Matrix::zeros(0, 1);
-        Self {
-            hidden: empty(),
-            normed: empty(),
-            attended: empty(),
-            gated: empty(),
-            qkv: empty(),
-            gate_up: empty(),
-            added: empty(),
-            global: Turns::default(),
-            local: Turns::default(),
-        }
+impl<C: Compute> Buffers<C> {
+    /// # Errors
+    /// Those of [`Compute`].
+    pub fn new(compute: &C) -> Result<Self> {
+        Ok(Self {
+            hidden: compute.rows()?,
+            normed: compute.rows()?,
+            attended: compute.rows()?,
+            gated: compute.rows()?,
+            qkv: compute.rows()?,
+            gate_up: compute.rows()?,
+            added: compute.rows()?,
+            turns: BatchTurns::default(),
+        })
     }
+}
+
+/// # Errors
+/// `INVALID` with the tensor's name, if its size is another than the configuration's.
+fn check(name: &str, size: usize, expected: usize) -> Result<()> {
+    if size == expected {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the tensor {name} has a side of {size} where the model's configuration says {expected}: the files do not belong together"
+    )))
 }

@@ -12,10 +12,12 @@ use tenon_plugin_api::{
 
 use super::*;
 use crate::{
+    compute::Cpu,
     config::{RopeLayout, RopeScaling},
     embedder::DecoderEmbedder,
     kernels::elementwise::Activation,
     kernels::memory::{Arena, LargePages},
+    kv::KvType,
     session::DecoderSession,
     weights::Source,
 };
@@ -29,6 +31,8 @@ struct Random {
     kind: GgmlDType,
     /// Whether there are biases, and norms of queries, keys and outputs.
     extras: bool,
+    /// Whether layers of one input are one in the file.
+    merged: bool,
 }
 
 impl Random {
@@ -42,11 +46,15 @@ impl Random {
         let part = name.rsplit('.').next().unwrap();
         Some(match part {
             "token_embd" => (VOCABULARY, hidden),
+            "output" if !config.tied => (VOCABULARY, hidden),
+            "attn_qkv" if self.merged => (heads + 2 * kv, hidden),
             "attn_q" => (heads, hidden),
             "attn_k" | "attn_v" => (kv, hidden),
             "attn_output" => (hidden, heads),
-            "ffn_gate" | "ffn_up" => (64, hidden),
-            "ffn_down" => (hidden, 64),
+            "ffn_gate" if self.merged => return None,
+            "ffn_up" if self.merged => (2 * hidden, hidden),
+            "ffn_gate" | "ffn_up" => (hidden, hidden),
+            "ffn_down" => (hidden, hidden),
             "attn_norm" | "ffn_norm" | "output_norm" => (1, hidden),
             "post_attention_norm" | "post_ffw_norm" if self.extras => (1, hidden),
             "attn_q_norm" | "attn_k_norm" if self.extras => (1, config.head),
@@ -141,21 +149,26 @@ fn gemma() -> Config {
     }
 }
 
-fn decoder(config: Config, kind: GgmlDType, extras: bool) -> Arc<Decoder> {
-    let source = Random {
-        config: config.clone(),
-        kind,
-        extras,
-    };
+fn load<C: Compute>(compute: C, source: &Random) -> Arc<Decoder<C>> {
     let loader = Loader {
-        source: &source,
+        source,
         quantizer: None,
         arena: Arena::new(LargePages::Later),
     };
-    Arc::new(Decoder::load(config, &loader, &|_| Ok(())).unwrap())
+    Arc::new(Decoder::load(compute, source.config.clone(), &loader, &|_| Ok(())).unwrap())
 }
 
-fn decoders() -> [Arc<Decoder>; 3] {
+fn decoder(config: Config, kind: GgmlDType, extras: bool) -> Arc<Decoder<Cpu>> {
+    let source = Random {
+        config,
+        kind,
+        extras,
+        merged: false,
+    };
+    load(Cpu, &source)
+}
+
+fn decoders() -> [Arc<Decoder<Cpu>>; 3] {
     [
         decoder(plain(), GgmlDType::F32, false),
         decoder(gemma(), GgmlDType::F32, true),
@@ -163,14 +176,14 @@ fn decoders() -> [Arc<Decoder>; 3] {
     ]
 }
 
-fn session(decoder: &Arc<Decoder>) -> DecoderSession<f32> {
+fn session<C: Compute>(decoder: &Arc<Decoder<C>>) -> DecoderSession<C> {
     let args = SessionArgs {
         max_sequences: 4,
         kv_tokens: 200,
         max_batch_tokens: 128,
         ..SessionArgs::default()
     };
-    DecoderSession::new(Arc::clone(decoder), &args).unwrap()
+    DecoderSession::new(Arc::clone(decoder), KvType::F32, &args).unwrap()
 }
 
 fn text(len: usize, seed: usize) -> Vec<u32> {
@@ -206,7 +219,7 @@ fn forward(session: &mut impl Session, spans: &[(u32, u32, &[u32], u32)]) -> Vec
 }
 
 /// Logits after each token of a text, computed one by one.
-fn one_by_one(decoder: &Arc<Decoder>, text: &[u32]) -> Vec<Vec<f32>> {
+fn one_by_one<C: Compute>(decoder: &Arc<Decoder<C>>, text: &[u32]) -> Vec<Vec<f32>> {
     let mut session = session(decoder);
     (0..text.len())
         .map(|at| {
@@ -340,7 +353,10 @@ fn what_does_not_fit_fails_alone_and_changes_nothing() {
 
 #[test]
 fn an_interrupted_batch_leaves_no_trace() {
-    let decoder = decoder(plain(), GgmlDType::F32, false);
+    check_interrupted(&decoder(plain(), GgmlDType::F32, false));
+}
+
+fn check_interrupted<C: Compute>(decoder: &Arc<Decoder<C>>) {
     let interrupt = Interrupt::default();
     let args = SessionArgs {
         max_sequences: 1,
@@ -348,7 +364,7 @@ fn an_interrupted_batch_leaves_no_trace() {
         interrupt: interrupt.clone(),
         ..SessionArgs::default()
     };
-    let mut session = DecoderSession::<f32>::new(Arc::clone(&decoder), &args).unwrap();
+    let mut session = DecoderSession::new(Arc::clone(decoder), KvType::F32, &args).unwrap();
     let text = text(20, 1);
     forward(&mut session, &[(0, 0, &text[..5], 0)]);
     interrupt.set(true);
@@ -360,7 +376,7 @@ fn an_interrupted_batch_leaves_no_trace() {
     forward(&mut session, &[(0, 5, &text[5..], 1)]);
     assert_close(
         session.logits(0).unwrap(),
-        &one_by_one(&decoder, &text)[19],
+        &one_by_one(decoder, &text)[19],
         TOLERANCE,
     );
 }
@@ -380,7 +396,7 @@ fn vectors_are_what_logits_are_made_of() {
     let text = text(20, 1);
     let logits = one_by_one(&decoder, &text);
     for (pooling, token) in [(Pooling::Cls, 0), (Pooling::Last, 19)] {
-        let mut embedder = DecoderEmbedder::<f32>::new(Arc::clone(&decoder), pooling, 2);
+        let mut embedder = DecoderEmbedder::new(Arc::clone(&decoder), pooling, KvType::F32, 2);
         let vector = embed(&mut embedder, &[&text]).remove(0);
         let vector = Matrix::new(vector, decoder.config().hidden);
         let mut made = Matrix::zeros(0, 1);
@@ -392,7 +408,7 @@ fn vectors_are_what_logits_are_made_of() {
 #[test]
 fn a_text_has_the_same_vector_alone_and_among_others() {
     for decoder in &decoders()[..2] {
-        let embedder = || DecoderEmbedder::<f32>::new(Arc::clone(decoder), Pooling::Mean, 1);
+        let embedder = || DecoderEmbedder::new(Arc::clone(decoder), Pooling::Mean, KvType::F32, 1);
         let (short, long) = (text(7, 1), text(250, 2));
         let mut one = embedder();
         let alone = [&short, &long].map(|text| embed(&mut one, &[text]).remove(0));
@@ -408,7 +424,7 @@ fn a_text_has_the_same_vector_alone_and_among_others() {
 #[test]
 fn an_interrupted_embedding_leaves_no_trace() {
     let decoder = decoder(plain(), GgmlDType::F32, false);
-    let mut embedder = DecoderEmbedder::<f32>::new(decoder, Pooling::Mean, 1);
+    let mut embedder = DecoderEmbedder::new(decoder, Pooling::Mean, KvType::F32, 1);
     let text = text(20, 1);
     let before = embed(&mut embedder, &[&text]);
     let stopped = Interrupt::default();
@@ -424,6 +440,7 @@ fn files_that_do_not_fit_their_configuration_are_refused_by_tensor() {
         config: plain(),
         kind: GgmlDType::F32,
         extras: false,
+        merged: false,
     };
     let loader = Loader {
         source: &source,
@@ -431,7 +448,7 @@ fn files_that_do_not_fit_their_configuration_are_refused_by_tensor() {
         arena: Arena::new(LargePages::Later),
     };
     let load = |config| {
-        Decoder::load(config, &loader, &|_| Ok(()))
+        Decoder::load(Cpu, config, &loader, &|_| Ok(()))
             .err()
             .unwrap()
             .message

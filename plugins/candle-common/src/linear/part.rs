@@ -10,6 +10,7 @@ use tenon_plugin_api::{Code, Error, Result};
 
 use super::floats::Floats;
 use crate::{
+    compute::Weights,
     kernels::{
         gemm::{self, Rows},
         memory::Arena,
@@ -34,10 +35,10 @@ pub struct Part {
     kind: GgmlDType,
     outputs: usize,
     inputs: usize,
-    weights: Weights,
+    weights: Form,
 }
 
-enum Weights {
+enum Form {
     /// For the own kernel, which was chosen when they were loaded.
     Packed(Packed, Kernel),
     Floats(Floats),
@@ -45,7 +46,7 @@ enum Weights {
     Candle(QTensor),
 }
 
-impl Weights {
+impl Form {
     fn new(matrix: QTensor, inputs: usize, arena: &Arena) -> candle_core::Result<Self> {
         if let Some(floats) = Floats::new(&matrix, arena)? {
             return Ok(Self::Floats(floats));
@@ -68,38 +69,13 @@ impl Part {
     pub fn new(matrix: QTensor, arena: &Arena) -> Result<Self> {
         let (outputs, inputs) = dimensions(&matrix)?;
         let kind = matrix.dtype();
-        let weights = Weights::new(matrix, inputs, arena);
+        let weights = Form::new(matrix, inputs, arena);
         Ok(Self {
             kind,
             outputs,
             inputs,
             weights: weights.map_err(|error| candle_error("reading weights", &error))?,
         })
-    }
-
-    pub fn kind(&self) -> GgmlDType {
-        self.kind
-    }
-
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// Whether candle's own kernels compute it.
-    pub fn uses_candles_threads(&self) -> bool {
-        matches!(self.weights, Weights::Candle(_))
-    }
-
-    pub fn bytes(&self) -> usize {
-        match &self.weights {
-            Weights::Packed(weights, _) => weights.bytes(),
-            Weights::Floats(weights) => weights.bytes(),
-            Weights::Candle(weights) => weights.storage_size_in_bytes(),
-        }
     }
 
     /// Reads the weights of some outputs, a row each.
@@ -118,16 +94,16 @@ impl Part {
         }
         let to = to.restart(self.inputs);
         match &self.weights {
-            Weights::Packed(weights, _) => {
+            Form::Packed(weights, _) => {
                 let rows = outputs.iter().map(|&output| weights.row(output as usize));
                 to.extend(rows.flatten());
             }
-            Weights::Floats(weights) => {
+            Form::Floats(weights) => {
                 for &output in outputs {
                     weights.read_row(output as usize, self.inputs, to);
                 }
             }
-            Weights::Candle(weights) => {
+            Form::Candle(weights) => {
                 let rows = Tensor::new(outputs, &Device::Cpu)
                     .and_then(|outputs| weights.embedding(&outputs))
                     .and_then(|rows| rows.flatten_all()?.to_vec1());
@@ -150,18 +126,18 @@ impl Part {
             )));
         }
         let result = match &self.weights {
-            Weights::Packed(weights, kernel) => {
+            Form::Packed(weights, kernel) => {
                 multiply_rounded(input, weights, *kernel, output, column);
                 Ok(())
             }
-            Weights::Floats(weights) => {
+            Form::Floats(weights) => {
                 weights.multiply(input, output, column);
                 Ok(())
             }
-            Weights::Candle(weights) if input.rows() >= WIDEN_FROM && !self.is_sorted() => {
+            Form::Candle(weights) if input.rows() >= WIDEN_FROM && !self.is_sorted() => {
                 self.multiply_widened(input, weights, output, column)
             }
-            Weights::Candle(weights) => self.multiply_by_candle(input, weights, output, column),
+            Form::Candle(weights) => self.multiply_by_candle(input, weights, output, column),
         };
         result.map_err(|error| {
             Error::new(
@@ -217,6 +193,32 @@ impl Part {
         matches!(self.kind, GgmlDType::Q4K | GgmlDType::Q6K | GgmlDType::Q8_0)
             && self.outputs.is_multiple_of(16)
             && self.inputs.is_multiple_of(256)
+    }
+}
+
+impl Weights for Part {
+    fn kind(&self) -> GgmlDType {
+        self.kind
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.weights {
+            Form::Packed(weights, _) => weights.bytes(),
+            Form::Floats(weights) => weights.bytes(),
+            Form::Candle(weights) => weights.storage_size_in_bytes(),
+        }
+    }
+
+    fn uses_candles_threads(&self) -> bool {
+        matches!(self.weights, Form::Candle(_))
     }
 }
 

@@ -8,7 +8,12 @@ use tempfile::TempDir;
 use tenon_plugin_api::Code;
 
 use super::*;
-use crate::{linear::Linear, matrix::Matrix, weights::hf::HfDirectory};
+use crate::{
+    compute::{Cpu, Weights},
+    linear::Linear,
+    matrix::Matrix,
+    weights::hf::HfDirectory,
+};
 
 /// Rows that can be quantized to every level.
 const WIDTH: usize = 256;
@@ -55,7 +60,7 @@ fn random(shape: impl Into<Shape>) -> Tensor {
     Tensor::from_vec(numbers.collect::<Vec<_>>(), shape, &Device::Cpu).unwrap()
 }
 
-fn at_level(folder: &TempDir, level: &str) -> DecoderModel {
+fn at_level(folder: &TempDir, level: &str) -> DecoderModel<Cpu> {
     let path = folder.path().to_owned();
     let origin = Origin {
         open: Box::new(move || Ok(Box::new(HfDirectory::open(&path, None)?))),
@@ -63,6 +68,7 @@ fn at_level(folder: &TempDir, level: &str) -> DecoderModel {
         threads: 1,
     };
     load(
+        Cpu,
         Arc::new(origin),
         Some(level),
         LargePages::Later,
@@ -72,7 +78,7 @@ fn at_level(folder: &TempDir, level: &str) -> DecoderModel {
 }
 
 /// As floats, which only equal weights give.
-fn weights(model: &DecoderModel) -> Vec<(GgmlDType, Vec<f32>)> {
+fn weights(model: &DecoderModel<Cpu>) -> Vec<(GgmlDType, Vec<f32>)> {
     let parts = model.decoder.matrices().flat_map(Linear::parts);
     parts
         .map(|part| {

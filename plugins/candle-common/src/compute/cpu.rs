@@ -1,0 +1,217 @@
+//! The own kernels, on the threads that are installed. Buffers keep their memory, so steps alike allocate nothing for them.
+
+use candle_core::quantized::QTensor;
+use tenon_plugin_api::Result;
+
+use super::{Compute, Heads, Layer};
+use crate::{
+    config::{Config, Rope, Turns},
+    decoder::{Norm, Step},
+    kernels::{
+        attention::{self, Geometry, SpanView, Tile},
+        elementwise::{self, Activation},
+        memory::Arena,
+    },
+    kv::{Element, KvPool, KvType, LayerKv},
+    linear::{Linear, Part},
+    matrix::Matrix,
+    pool,
+};
+
+#[derive(Clone, Copy)]
+pub struct Cpu;
+
+pub struct Plan<'a> {
+    tiles: Vec<Tile<'a>>,
+    /// Where each token's keys and values go.
+    cells: &'a [u32],
+    /// The tokens that are wanted.
+    rows: &'a [u32],
+}
+
+impl Compute for Cpu {
+    const THREADS: bool = true;
+
+    type Weights = Part;
+    type Vector = Vec<f32>;
+    type Rows = Matrix;
+    type Turns = Turns;
+    type Plan<'a> = Plan<'a>;
+    type Kv = KvPool;
+
+    fn weights(&self, matrix: QTensor, arena: &Arena) -> Result<Part> {
+        Part::new(matrix, arena)
+    }
+
+    fn vector(&self, numbers: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(numbers)
+    }
+
+    fn kv(&self, config: &Config, kind: KvType, cells: u32) -> Result<KvPool> {
+        KvPool::new(config, kind, cells)
+    }
+
+    fn rows(&self) -> Result<Matrix> {
+        Ok(Matrix::zeros(0, 1))
+    }
+
+    fn plan<'a>(
+        &self,
+        _: &Config,
+        step: &Step<'a>,
+        spans: impl Iterator<Item = SpanView<'a>>,
+        _: &KvPool,
+    ) -> Result<Plan<'a>> {
+        Ok(Plan {
+            tiles: attention::tiles(spans),
+            cells: step.cells,
+            rows: step.rows,
+        })
+    }
+
+    fn turns(&self, rope: &Rope, positions: &[u32], to: &mut Turns) -> Result<()> {
+        to.compute(rope, positions);
+        Ok(())
+    }
+
+    fn embed(
+        &self,
+        embedding: &Linear<Self>,
+        tokens: &[u32],
+        scale: f32,
+        to: &mut Matrix,
+    ) -> Result<()> {
+        embedding.read_rows(tokens, to)?;
+        to.data_mut().iter_mut().for_each(|x| *x *= scale);
+        Ok(())
+    }
+
+    fn norm(&self, from: &Matrix, norm: &Norm<Self>, to: &mut Matrix) -> Result<()> {
+        elementwise::rms_norm(from, &norm.weights, norm.epsilon, to);
+        Ok(())
+    }
+
+    fn linear(&self, from: &Matrix, linear: &Linear<Self>, to: &mut Matrix) -> Result<()> {
+        linear.forward(from, to)
+    }
+
+    fn store(
+        &self,
+        layer: Layer,
+        plan: &Plan,
+        heads: &Heads<Self>,
+        kv: &mut KvPool,
+        qkv: &mut Matrix,
+    ) -> Result<()> {
+        position(layer.config, heads, qkv);
+        match kv {
+            KvPool::F32(layers) => store(layer, plan.cells, qkv, layers),
+            KvPool::F16(layers) => store(layer, plan.cells, qkv, layers),
+            KvPool::Bf16(layers) => store(layer, plan.cells, qkv, layers),
+        }
+        Ok(())
+    }
+
+    fn attend(
+        &self,
+        layer: Layer,
+        plan: &Plan,
+        kv: &KvPool,
+        queries: &Matrix,
+        to: &mut Matrix,
+    ) -> Result<()> {
+        let (tiles, geometry, layer) = (&plan.tiles, geometry(layer), layer.number);
+        match kv {
+            KvPool::F32(layers) => attention::attend(tiles, queries, &layers[layer], &geometry, to),
+            KvPool::F16(layers) => attention::attend(tiles, queries, &layers[layer], &geometry, to),
+            KvPool::Bf16(layers) => {
+                attention::attend(tiles, queries, &layers[layer], &geometry, to);
+            }
+        }
+        Ok(())
+    }
+
+    fn select(&self, plan: &Plan, rows: &mut Matrix) -> Result<()> {
+        rows.select_rows(plan.rows);
+        Ok(())
+    }
+
+    fn gate(&self, gate_up: &Matrix, activation: Activation, to: &mut Matrix) -> Result<()> {
+        elementwise::gate(gate_up, activation, to);
+        Ok(())
+    }
+
+    fn add(&self, from: &mut Matrix, norm: Option<&Norm<Self>>, to: &mut Matrix) -> Result<()> {
+        if let Some(norm) = norm {
+            let width = from.width();
+            pool::for_each_row(from.data_mut(), width, |_, row| {
+                elementwise::rms_norm_row(row, &norm.weights, norm.epsilon);
+            });
+        }
+        elementwise::add(to, from);
+        Ok(())
+    }
+
+    fn logits(
+        &self,
+        rows: &Matrix,
+        output: &Linear<Self>,
+        soft_cap: Option<f32>,
+        to: &mut Matrix,
+    ) -> Result<()> {
+        output.forward(rows, to)?;
+        if let Some(cap) = soft_cap {
+            let width = to.width();
+            pool::for_each_row(to.data_mut(), width, |_, row| {
+                elementwise::soft_cap(row, cap);
+            });
+        }
+        Ok(())
+    }
+
+    fn read<'a>(&self, rows: &'a Matrix, _: &'a mut Matrix) -> Result<&'a Matrix> {
+        Ok(rows)
+    }
+}
+
+/// Norms queries and keys where the model does, and turns them to their positions.
+fn position(config: &Config, heads: &Heads<Cpu>, qkv: &mut Matrix) {
+    let width = qkv.width();
+    pool::for_each_row(qkv.data_mut(), width, |token, row| {
+        let row = row.chunks_exact_mut(config.head);
+        for (number, head) in row.take(config.heads + config.kv_heads).enumerate() {
+            let is_query = number < config.heads;
+            let norm = if is_query {
+                heads.query_norm
+            } else {
+                heads.key_norm
+            };
+            if let Some(norm) = norm {
+                elementwise::rms_norm_row(head, &norm.weights, norm.epsilon);
+            }
+            heads.turns.apply(heads.rope, token, head);
+        }
+    });
+}
+
+/// Stores keys and values, which stand behind the queries.
+fn store<E: Element>(layer: Layer, cells: &[u32], qkv: &Matrix, kv: &mut [LayerKv<E>]) {
+    let Layer { config, number } = layer;
+    let (queries, keys) = (config.heads * config.head, config.kv_heads * config.head);
+    for (token, &cell) in cells.iter().enumerate() {
+        let (keys, values) = qkv.row(token)[queries..].split_at(keys);
+        kv[number].write(cell, keys, values);
+    }
+}
+
+fn geometry(layer: Layer) -> Geometry {
+    let config = layer.config;
+    Geometry {
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head: config.head,
+        scale: config.attention_scale,
+        soft_cap: config.attention_soft_cap,
+        window: layer.window(),
+    }
+}
