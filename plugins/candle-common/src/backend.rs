@@ -7,8 +7,11 @@ use tenon_plugin_api::{
     Descriptor, Error, Estimate, Host, LoadArgs, LogLevel, Model, Progress, Result, SessionArgs,
 };
 
+#[cfg(feature = "cuda")]
+use crate::compute::Tensors;
 use crate::{
     compute::{Compute, Cpu},
+    devices::Place,
     kernels::memory::LargePages,
     kv::KvType,
     model::{self, DecoderModel, Open, Origin},
@@ -22,6 +25,7 @@ pub struct Plugin {
 
 /// What to load, and the level to bring it to.
 pub struct Wanted {
+    place: Place,
     origin: Origin,
     level: Option<String>,
 }
@@ -59,9 +63,18 @@ impl Plugin {
         wanted: Wanted,
         progress: &Progress,
     ) -> Result<Box<dyn Model>> {
-        let model = wanted.load(Cpu, args, progress)?;
-        self.note_threads(args.threads, &model);
-        Ok(Box::new(model))
+        match wanted.place {
+            Place::Cpu => {
+                let model = wanted.load(Cpu, args, progress)?;
+                self.note_threads(args.threads, &model);
+                Ok(Box::new(model))
+            }
+            #[cfg(feature = "cuda")]
+            Place::Cuda(number) => {
+                let model = wanted.load(Tensors::on_gpu(number)?, args, progress)?;
+                Ok(Box::new(model))
+            }
+        }
     }
 
     /// Says in the log if not all of a model can be computed with the threads that it asks for.
@@ -80,19 +93,15 @@ impl Wanted {
     /// What `open` reads. The host's level goes before that of the model's options, `quantize`.
     ///
     /// # Errors
-    /// `INVALID` for other devices than the CPU.
+    /// As [`Place::choose`].
     pub fn new(
         args: &LoadArgs,
         open: Open,
         kv_type: KvType,
         quantize: Option<String>,
     ) -> Result<Self> {
-        if let Some(device) = args.devices.iter().find(|device| *device != "cpu") {
-            return Err(Error::invalid(format!(
-                "there is no device {device:?}: choose from cpu"
-            )));
-        }
         Ok(Self {
+            place: Place::choose(&args.devices)?,
             origin: Origin {
                 open,
                 kv_type,
@@ -105,7 +114,8 @@ impl Wanted {
     /// # Errors
     /// Those of [`model::estimate`].
     pub fn estimate(&self, session: &SessionArgs) -> Result<Vec<Estimate>> {
-        model::estimate(&self.origin, self.level.as_deref(), session)
+        let device = self.place.id();
+        model::estimate(device, &self.origin, self.level.as_deref(), session)
     }
 
     fn load<C: Compute>(

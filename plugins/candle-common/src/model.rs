@@ -125,12 +125,13 @@ pub fn load<C: Compute>(
     })
 }
 
-/// Memory that a model takes. On CPUs without AVX2 candle also keeps a copy of most weights of 4, 6 and 8 bits, sorted for
+/// Memory that a model takes on a device. On CPUs without AVX2 candle also keeps a copy of most weights of 4, 6 and 8 bits, sorted for
 /// products of many rows.
 ///
 /// # Errors
 /// Those of [`Files`] and [`Quantizer::new`].
 pub fn estimate(
+    device: String,
     origin: &Origin,
     level: Option<&str>,
     session: &SessionArgs,
@@ -147,7 +148,7 @@ pub fn estimate(
     // Hidden state, queries, keys and values, and the widest layer, which is about four times the hidden state.
     let activations = (config.hidden * 12 + 2 * config.heads * config.head) as u64;
     Ok(vec![Estimate {
-        device: "cpu".into(),
+        device,
         weight_bytes,
         kv_bytes_per_token: config.kv_numbers_per_token() * origin.kv_type.bytes(),
         compute_bytes: u64::from(session.max_batch_tokens) * activations * size_of::<f32>() as u64,

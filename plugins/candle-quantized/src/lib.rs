@@ -7,13 +7,14 @@ use std::path::Path;
 use serde::Deserialize;
 use tenon_candle_common::{
     backend::{self, Plugin, Wanted},
+    devices,
     kv::KvType,
     model::Files,
     weights::gguf::GgufFile,
 };
 use tenon_plugin_api::{
-    Backend, Descriptor, Estimate, Host, LoadArgs, Model, Progress, Result, SessionArgs, Support,
-    export_plugin,
+    Backend, Descriptor, Device, Estimate, Host, LoadArgs, Model, Progress, Result, SessionArgs,
+    Support, export_plugin,
 };
 
 const ID: &str = "org.tenon.candle-quantized";
@@ -38,6 +39,10 @@ impl Backend for CandleQuantized {
 
     fn init(host: Host, options: &str) -> Result<Self> {
         Plugin::init(host, ID, options).map(Self)
+    }
+
+    fn devices(&self) -> Result<Vec<Device>> {
+        Ok(devices::list())
     }
 
     /// Above llama.cpp on the CPU where the own kernels serve all of the weights; else below, for then it is faster.

@@ -7,14 +7,14 @@ use std::path::Path;
 use serde::Deserialize;
 use tenon_candle_common::{
     backend::{self, Plugin, Wanted},
-    config,
+    config, devices,
     kv::KvType,
     model::Files,
     weights::hf::{self, FloatType, HfDirectory},
 };
 use tenon_plugin_api::{
-    Backend, Descriptor, Estimate, Host, LoadArgs, Model, Progress, Result, SessionArgs, Support,
-    export_plugin,
+    Backend, Descriptor, Device, Estimate, Host, LoadArgs, Model, Progress, Result, SessionArgs,
+    Support, export_plugin,
 };
 
 const ID: &str = "org.tenon.candle";
@@ -41,6 +41,10 @@ impl Backend for Candle {
 
     fn init(host: Host, options: &str) -> Result<Self> {
         Plugin::init(host, ID, options).map(Self)
+    }
+
+    fn devices(&self) -> Result<Vec<Device>> {
+        Ok(devices::list())
     }
 
     fn supports(&self, path: &Path) -> Support {

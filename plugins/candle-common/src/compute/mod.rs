@@ -1,6 +1,8 @@
-//! What a decoder computes with: the own kernels of the CPU.
+//! What a decoder computes with: the own kernels of the CPU, or candle's tensors on a device.
 
 mod cpu;
+#[cfg(any(test, feature = "cuda"))]
+mod tensors;
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use tenon_plugin_api::Result;
@@ -14,6 +16,8 @@ use crate::{
     matrix::Matrix,
 };
 pub use cpu::Cpu;
+#[cfg(any(test, feature = "cuda"))]
+pub use tensors::Tensors;
 
 /// The operations of a decoder, and what they work on.
 ///

@@ -163,6 +163,17 @@ impl Turns {
         }
     }
 
+    /// `[tokens, pairs]`, as [`sin`](Self::sin).
+    #[cfg(any(test, feature = "cuda"))]
+    pub fn cos(&self) -> &[f32] {
+        &self.cos
+    }
+
+    #[cfg(any(test, feature = "cuda"))]
+    pub fn sin(&self) -> &[f32] {
+        &self.sin
+    }
+
     /// Turns a head of the batch's token number `token`.
     #[inline]
     pub fn apply(&self, rope: &Rope, token: usize, head: &mut [f32]) {

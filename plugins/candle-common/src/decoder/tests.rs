@@ -22,6 +22,8 @@ use crate::{
     weights::Source,
 };
 
+mod tensors;
+
 const VOCABULARY: usize = 96;
 const TOLERANCE: f32 = 1e-4;
 

@@ -1,0 +1,216 @@
+//! candle's tensors compute what the own kernels do.
+
+use tenon_plugin_api::ThreadPlan;
+
+use super::*;
+use crate::compute::Tensors;
+
+fn source(config: Config, kind: GgmlDType, extras: bool, merged: bool) -> Random {
+    Random {
+        config,
+        kind,
+        extras,
+        merged,
+    }
+}
+
+/// How far apart logits may be, as a share of the largest: the kernels and candle round input each in their own way.
+fn tolerance(kind: GgmlDType) -> f32 {
+    match kind {
+        GgmlDType::F32 => 1e-4,
+        GgmlDType::F16 => 0.01,
+        GgmlDType::BF16 => 0.05,
+        GgmlDType::Q8_0 => 0.08,
+        _ => 0.25,
+    }
+}
+
+/// As wide as every type of weights needs, with products that leave attention broad: narrow, it makes much of little.
+fn wide(config: Config) -> Config {
+    Config {
+        hidden: 256,
+        head: 64,
+        attention_scale: 0.01,
+        ..config
+    }
+}
+
+/// Heads that turn in part only, and an output of its own.
+fn partial() -> Config {
+    let config = plain();
+    Config {
+        rope_layout: RopeLayout::Halves,
+        rope: RopeConfig {
+            dimensions: 8,
+            ..config.rope.clone()
+        },
+        tied: false,
+        ..config
+    }
+}
+
+fn sources() -> Vec<Random> {
+    use GgmlDType::*;
+    vec![
+        source(plain(), F32, false, false),
+        source(plain(), F32, true, false),
+        source(gemma(), F32, true, false),
+        source(gemma(), F32, false, false),
+        source(partial(), F32, false, true),
+        source(plain(), F16, false, false),
+        source(plain(), BF16, true, false),
+        source(plain(), Q8_0, true, true),
+        source(wide(plain()), Q4K, false, false),
+        source(wide(gemma()), Q4K, true, false),
+    ]
+}
+
+/// Runs one batch after the other through two sessions, and compares all logits that they want.
+struct Pair {
+    own: DecoderSession<Cpu>,
+    tensors: DecoderSession<Tensors>,
+    tolerance: f32,
+}
+
+impl Pair {
+    fn new(source: &Random) -> Self {
+        Self {
+            own: session(&load(Cpu, source)),
+            tensors: session(&load(Tensors::on_cpu(), source)),
+            tolerance: tolerance(source.kind),
+        }
+    }
+
+    fn forward(&mut self, spans: &[(u32, u32, &[u32], u32)]) {
+        forward(&mut self.own, spans);
+        forward(&mut self.tensors, spans);
+        let rows = spans.iter().map(|span| span.3).sum();
+        for row in 0..rows {
+            let expected = self.own.logits(row).unwrap();
+            let largest = expected.iter().fold(0.0, |most, x| x.abs().max(most));
+            assert!(largest > 0.5);
+            let got = self.tensors.logits(row).unwrap();
+            assert_close(expected, got, self.tolerance * largest);
+        }
+        assert!(self.tensors.logits(rows).is_err());
+    }
+
+    fn each(&mut self, change: impl Fn(&mut dyn Session)) {
+        change(&mut self.own);
+        change(&mut self.tensors);
+    }
+}
+
+#[test]
+fn ragged_batches_have_the_same_logits() {
+    for source in sources() {
+        let mut pair = Pair::new(&source);
+        let texts = [text(40, 1), text(3, 2), text(1, 3), text(12, 4)];
+        // Prompts together, one of them without a row.
+        pair.forward(&[
+            (0, 0, &texts[0], 3),
+            (1, 0, &texts[1], 0),
+            (3, 0, &texts[2], 1),
+        ]);
+        // Some go on while another begins: cells of one sequence are no neighbours any more.
+        pair.forward(&[
+            (3, 1, &texts[1], 3),
+            (0, 40, &texts[2], 1),
+            (2, 0, &texts[3], 12),
+            (1, 3, &texts[2], 1),
+        ]);
+        // Only decoding.
+        pair.forward(&[(0, 41, &[5], 1), (1, 4, &[6], 1), (2, 12, &[7], 1)]);
+        // Nothing is wanted.
+        pair.forward(&[(0, 42, &texts[3], 0)]);
+        pair.forward(&[(0, 54, &[8], 1)]);
+    }
+}
+
+#[test]
+fn chunks_forks_and_rollbacks_have_the_same_logits() {
+    for source in sources() {
+        let mut pair = Pair::new(&source);
+        let text = text(50, 4);
+        pair.forward(&[(1, 0, &text[..13], 0)]);
+        pair.forward(&[(1, 13, &text[13..48], 2)]);
+        pair.each(|session| session.fork(1, 2, 20).unwrap());
+        pair.forward(&[(2, 20, &text[30..], 1), (1, 48, &text[48..], 2)]);
+        pair.each(|session| session.truncate(2, 25).unwrap());
+        pair.each(|session| session.free(1));
+        // Into cells that were others' before.
+        pair.forward(&[(0, 0, &text[10..], 1), (2, 25, &text[..20], 20)]);
+    }
+}
+
+#[test]
+fn windows_hide_from_their_first_position_on() {
+    let window = gemma().window.unwrap();
+    let text = text(window as usize + 4, 1);
+    for step in [1, 2, 3] {
+        let mut pair = Pair::new(&source(gemma(), GgmlDType::F32, true, false));
+        let mut position = 0;
+        for tokens in text.chunks(step) {
+            let len = tokens.len() as u32;
+            pair.forward(&[(0, position, tokens, len)]);
+            position += len;
+        }
+    }
+}
+
+#[test]
+fn keys_and_values_of_16_bits_have_about_the_same_logits() {
+    let source = source(gemma(), GgmlDType::F32, true, false);
+    let (own, tensors) = (load(Cpu, &source), load(Tensors::on_cpu(), &source));
+    let args = SessionArgs {
+        max_sequences: 2,
+        kv_tokens: 100,
+        max_batch_tokens: 64,
+        ..SessionArgs::default()
+    };
+    for kv_type in [KvType::F16, KvType::Bf16] {
+        let mut pair = Pair {
+            own: DecoderSession::new(Arc::clone(&own), kv_type, &args).unwrap(),
+            tensors: DecoderSession::new(Arc::clone(&tensors), kv_type, &args).unwrap(),
+            tolerance: 0.005,
+        };
+        let text = text(30, 1);
+        pair.forward(&[(0, 0, &text, 2), (1, 0, &text[5..], 1)]);
+        pair.forward(&[(1, 25, &[1], 1), (0, 30, &[2], 1)]);
+    }
+}
+
+#[test]
+fn texts_have_the_same_vectors() {
+    let source = source(gemma(), GgmlDType::F32, true, false);
+    let texts = [text(7, 1), text(250, 2), text(1, 3)];
+    let texts: Vec<_> = texts.iter().map(Vec::as_slice).collect();
+    let (own, tensors) = (load(Cpu, &source), load(Tensors::on_cpu(), &source));
+    let mut own = DecoderEmbedder::new(own, Pooling::Mean, KvType::F32, 1);
+    let mut tensors = DecoderEmbedder::new(tensors, Pooling::Mean, KvType::F32, 1);
+    let pairs = embed(&mut own, &texts)
+        .into_iter()
+        .zip(embed(&mut tensors, &texts));
+    for ((own, tensors), text) in pairs.zip(texts) {
+        // Means are sums.
+        assert_close(&own, &tensors, text.len() as f32 * TOLERANCE);
+    }
+}
+
+#[test]
+fn an_interrupted_batch_of_tensors_leaves_no_trace() {
+    let source = source(plain(), GgmlDType::F32, false, false);
+    check_interrupted(&load(Tensors::on_cpu(), &source));
+}
+
+#[test]
+fn tensors_leave_threads_alone() {
+    let source = source(plain(), GgmlDType::F32, false, false);
+    let plan = ThreadPlan {
+        decode: 2,
+        prefill: 2,
+        ..ThreadPlan::default()
+    };
+    let refused = session(&load(Tensors::on_cpu(), &source)).set_threads(plan);
+    assert_eq!(refused.unwrap_err().code, Code::UNSUPPORTED);
+}
