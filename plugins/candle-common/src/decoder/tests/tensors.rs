@@ -1,4 +1,4 @@
-//! candle's tensors compute what the own kernels do.
+//! candle's tensors compute what the own kernels do: on the CPU, and in builds with CUDA on every GPU.
 
 use tenon_plugin_api::ThreadPlan;
 
@@ -49,12 +49,16 @@ fn partial() -> Config {
     }
 }
 
+fn normed_gemma() -> Random {
+    source(gemma(), GgmlDType::F32, true, false)
+}
+
 fn sources() -> Vec<Random> {
     use GgmlDType::*;
     vec![
         source(plain(), F32, false, false),
         source(plain(), F32, true, false),
-        source(gemma(), F32, true, false),
+        normed_gemma(),
         source(gemma(), F32, false, false),
         source(partial(), F32, false, true),
         source(plain(), F16, false, false),
@@ -65,6 +69,23 @@ fn sources() -> Vec<Random> {
     ]
 }
 
+fn devices() -> Vec<Tensors> {
+    #[cfg(feature = "cuda")]
+    let gpus = (1..crate::devices::list().len()).map(|gpu| Tensors::on_gpu(gpu - 1).unwrap());
+    #[cfg(not(feature = "cuda"))]
+    let gpus = [];
+    [Tensors::on_cpu()].into_iter().chain(gpus).collect()
+}
+
+/// Has each source on each device checked.
+fn for_each(sources: impl IntoIterator<Item = Random>, check: impl Fn(&Random, Tensors)) {
+    for source in sources {
+        devices()
+            .into_iter()
+            .for_each(|device| check(&source, device));
+    }
+}
+
 /// Runs one batch after the other through two sessions, and compares all logits that they want.
 struct Pair {
     own: DecoderSession<Cpu>,
@@ -73,10 +94,10 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(source: &Random) -> Self {
+    fn new(source: &Random, device: Tensors) -> Self {
         Self {
             own: session(&load(Cpu, source)),
-            tensors: session(&load(Tensors::on_cpu(), source)),
+            tensors: session(&load(device, source)),
             tolerance: tolerance(source.kind),
         }
     }
@@ -103,8 +124,8 @@ impl Pair {
 
 #[test]
 fn ragged_batches_have_the_same_logits() {
-    for source in sources() {
-        let mut pair = Pair::new(&source);
+    for_each(sources(), |source, device| {
+        let mut pair = Pair::new(source, device);
         let texts = [text(40, 1), text(3, 2), text(1, 3), text(12, 4)];
         // Prompts together, one of them without a row.
         pair.forward(&[
@@ -124,13 +145,13 @@ fn ragged_batches_have_the_same_logits() {
         // Nothing is wanted.
         pair.forward(&[(0, 42, &texts[3], 0)]);
         pair.forward(&[(0, 54, &[8], 1)]);
-    }
+    });
 }
 
 #[test]
 fn chunks_forks_and_rollbacks_have_the_same_logits() {
-    for source in sources() {
-        let mut pair = Pair::new(&source);
+    for_each(sources(), |source, device| {
+        let mut pair = Pair::new(source, device);
         let text = text(50, 4);
         pair.forward(&[(1, 0, &text[..13], 0)]);
         pair.forward(&[(1, 13, &text[13..48], 2)]);
@@ -140,7 +161,7 @@ fn chunks_forks_and_rollbacks_have_the_same_logits() {
         pair.each(|session| session.free(1));
         // Into cells that were others' before.
         pair.forward(&[(0, 0, &text[10..], 1), (2, 25, &text[..20], 20)]);
-    }
+    });
 }
 
 #[test]
@@ -148,69 +169,76 @@ fn windows_hide_from_their_first_position_on() {
     let window = gemma().window.unwrap();
     let text = text(window as usize + 4, 1);
     for step in [1, 2, 3] {
-        let mut pair = Pair::new(&source(gemma(), GgmlDType::F32, true, false));
-        let mut position = 0;
-        for tokens in text.chunks(step) {
-            let len = tokens.len() as u32;
-            pair.forward(&[(0, position, tokens, len)]);
-            position += len;
-        }
+        for_each([normed_gemma()], |source, device| {
+            let mut pair = Pair::new(source, device);
+            let mut position = 0;
+            for tokens in text.chunks(step) {
+                let len = tokens.len() as u32;
+                pair.forward(&[(0, position, tokens, len)]);
+                position += len;
+            }
+        });
     }
 }
 
 #[test]
 fn keys_and_values_of_16_bits_have_about_the_same_logits() {
-    let source = source(gemma(), GgmlDType::F32, true, false);
-    let (own, tensors) = (load(Cpu, &source), load(Tensors::on_cpu(), &source));
     let args = SessionArgs {
         max_sequences: 2,
         kv_tokens: 100,
         max_batch_tokens: 64,
         ..SessionArgs::default()
     };
-    for kv_type in [KvType::F16, KvType::Bf16] {
-        let mut pair = Pair {
-            own: DecoderSession::new(Arc::clone(&own), kv_type, &args).unwrap(),
-            tensors: DecoderSession::new(Arc::clone(&tensors), kv_type, &args).unwrap(),
-            tolerance: 0.005,
-        };
-        let text = text(30, 1);
-        pair.forward(&[(0, 0, &text, 2), (1, 0, &text[5..], 1)]);
-        pair.forward(&[(1, 25, &[1], 1), (0, 30, &[2], 1)]);
-    }
+    for_each([normed_gemma()], |source, device| {
+        let (own, tensors) = (load(Cpu, source), load(device, source));
+        for kv_type in [KvType::F16, KvType::Bf16] {
+            let mut pair = Pair {
+                own: DecoderSession::new(Arc::clone(&own), kv_type, &args).unwrap(),
+                tensors: DecoderSession::new(Arc::clone(&tensors), kv_type, &args).unwrap(),
+                // Flash attention rounds queries too.
+                tolerance: 0.02,
+            };
+            let text = text(30, 1);
+            pair.forward(&[(0, 0, &text, 2), (1, 0, &text[5..], 1)]);
+            pair.forward(&[(1, 25, &[1], 1), (0, 30, &[2], 1)]);
+        }
+    });
 }
 
 #[test]
 fn texts_have_the_same_vectors() {
-    let source = source(gemma(), GgmlDType::F32, true, false);
     let texts = [text(7, 1), text(250, 2), text(1, 3)];
     let texts: Vec<_> = texts.iter().map(Vec::as_slice).collect();
-    let (own, tensors) = (load(Cpu, &source), load(Tensors::on_cpu(), &source));
-    let mut own = DecoderEmbedder::new(own, Pooling::Mean, KvType::F32, 1);
-    let mut tensors = DecoderEmbedder::new(tensors, Pooling::Mean, KvType::F32, 1);
-    let pairs = embed(&mut own, &texts)
-        .into_iter()
-        .zip(embed(&mut tensors, &texts));
-    for ((own, tensors), text) in pairs.zip(texts) {
-        // Means are sums.
-        assert_close(&own, &tensors, text.len() as f32 * TOLERANCE);
-    }
+    for_each([normed_gemma()], |source, device| {
+        let (own, tensors) = (load(Cpu, source), load(device, source));
+        let mut own = DecoderEmbedder::new(own, Pooling::Mean, KvType::F32, 1);
+        let mut tensors = DecoderEmbedder::new(tensors, Pooling::Mean, KvType::F32, 1);
+        let pairs = embed(&mut own, &texts)
+            .into_iter()
+            .zip(embed(&mut tensors, &texts));
+        for ((own, tensors), text) in pairs.zip(&texts) {
+            // Means are sums.
+            assert_close(&own, &tensors, text.len() as f32 * TOLERANCE);
+        }
+    });
 }
 
 #[test]
 fn an_interrupted_batch_of_tensors_leaves_no_trace() {
-    let source = source(plain(), GgmlDType::F32, false, false);
-    check_interrupted(&load(Tensors::on_cpu(), &source));
+    for_each([normed_gemma()], |source, device| {
+        check_interrupted(&load(device, source))
+    });
 }
 
 #[test]
 fn tensors_leave_threads_alone() {
-    let source = source(plain(), GgmlDType::F32, false, false);
     let plan = ThreadPlan {
         decode: 2,
         prefill: 2,
         ..ThreadPlan::default()
     };
-    let refused = session(&load(Tensors::on_cpu(), &source)).set_threads(plan);
-    assert_eq!(refused.unwrap_err().code, Code::UNSUPPORTED);
+    for_each([normed_gemma()], |source, device| {
+        let refused = session(&load(device, source)).set_threads(plan);
+        assert_eq!(refused.unwrap_err().code, Code::UNSUPPORTED);
+    });
 }
