@@ -17,6 +17,8 @@ use crate::{
 const ROUTE: &str = "/v1/completions";
 /// Enough for the longest text.
 const MAX_TOKENS: u32 = 700;
+/// Tokens of each text that may be anything, none of which ends before: all of them are the same work.
+const ENDLESS_TOKENS: u32 = 200;
 /// Answers of each kind in a round, and of free text, whose lengths and words differ most.
 const ANSWERS: u32 = 4;
 const FREE_ANSWERS: u32 = 16;
@@ -158,7 +160,7 @@ impl Case {
             fields: json!({"grammar": {"type": "regex", "value": "(.|\\n)*"}}),
             schema: None,
             clients,
-            answers: ANSWERS,
+            answers: FREE_ANSWERS / clients.min(ANSWERS),
         }
     }
 
@@ -183,6 +185,10 @@ impl Case {
         let prompt = schemas::prompt(self.name);
         let mut body =
             json!({"prompt": prompt, "max_tokens": MAX_TOKENS, "temperature": 0.8, "seed": seed});
+        if self.schema.is_none() {
+            body["max_tokens"] = ENDLESS_TOKENS.into();
+            forbid_end(&mut body);
+        }
         if constrained && let (Some(body), Some(fields)) = (body.as_object_mut(), self.fields()) {
             body.extend(fields);
         }
@@ -231,8 +237,7 @@ impl Tally {
 /// The 99th percentile of the gaps between texts, in milliseconds, of streams that run while a request comes.
 async fn gaps_beside(client: &Client, request: Option<Value>) -> f64 {
     let mut body = json!({"prompt": "A long story:\n\nOnce upon a time", "temperature": 1.2, "max_tokens": 1000});
-    let no_end: Value = serde_json::from_str(NO_END).expect("JSON");
-    body["logit_bias"] = no_end["logit_bias"].clone();
+    forbid_end(&mut body);
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         streams.push(client.open(ROUTE, &body).await);
@@ -248,6 +253,12 @@ async fn gaps_beside(client: &Client, request: Option<Value>) -> f64 {
     };
     let (all, ()) = join(all, other).await;
     percentile(&all.concat(), 0.99)
+}
+
+/// Has a text go on as long as it may.
+fn forbid_end(body: &mut Value) {
+    let no_end: Value = serde_json::from_str(NO_END).expect("JSON");
+    body["logit_bias"] = no_end["logit_bias"].clone();
 }
 
 /// Milliseconds between the next texts of a stream.
