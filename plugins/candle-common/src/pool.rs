@@ -6,6 +6,7 @@ use std::{
     cell::RefCell,
     env, iter,
     marker::PhantomData,
+    ops::Range,
     sync::{
         Arc, Mutex, Once, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering},
@@ -77,10 +78,15 @@ pub fn install<T>(workers: &Arc<Workers>, compute: impl FnOnce() -> T) -> T {
 
 /// Runs `work` for each of `0..count`, in no order, and returns when all are done.
 pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
+    for_parts(count, |items| items.for_each(&work));
+}
+
+/// Runs `work` for parts of `0..count` that are all of it, in no order, and returns when all are done.
+pub fn for_parts(count: usize, work: impl Fn(Range<usize>) + Sync) {
     let installed = INSTALLED.with_borrow(Clone::clone);
     match installed {
         Some(workers) => workers.run(count, &work),
-        None => (0..count).for_each(work),
+        None => work(0..count),
     }
 }
 

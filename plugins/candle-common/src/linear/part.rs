@@ -234,8 +234,8 @@ fn multiply_rounded(
     ROUNDED.with_borrow_mut(|rounded| {
         rounded.round(input.data(), weights, kernel);
         let rounded = &*rounded;
-        pool::for_each(weights.strips(), |strip| {
-            let (strips, target) = (strip..strip + 1, output.target(column));
+        pool::for_parts(weights.strips(), |strips| {
+            let target = output.target(column);
             // SAFETY: this CPU has the kernel, and each strip has its own columns of the output.
             unsafe { quantized::multiply(kernel, rounded, weights, strips, target) };
         });

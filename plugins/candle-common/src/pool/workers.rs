@@ -8,6 +8,7 @@ use std::{
     any::Any,
     cell::UnsafeCell,
     hint::spin_loop,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Mutex, PoisonError, TryLockError,
@@ -52,8 +53,8 @@ unsafe impl Sync for Shared {}
 
 #[derive(Clone, Copy)]
 struct Job {
-    /// Calls the function behind `work` for an item.
-    call: unsafe fn(*const (), usize),
+    /// Calls the function behind `work` for some items.
+    call: unsafe fn(*const (), Range<usize>),
     work: *const (),
     count: usize,
     /// Items that are taken at once.
@@ -99,8 +100,9 @@ impl Workers {
         self.shared.spins.store(spins, SeqCst);
     }
 
-    /// Runs `work` for each of `0..count`, in no order, and returns when all are done. A job within a job gets no help.
-    pub fn run<F: Fn(usize) + Sync>(&self, count: usize, work: &F) {
+    /// Runs `work` for parts of `0..count` that are all of it, in no order, and returns when all are done. A job within a job gets
+    /// no help.
+    pub fn run<F: Fn(Range<usize>) + Sync>(&self, count: usize, work: &F) {
         let shared = &*self.shared;
         let used = shared.used.load(SeqCst);
         let caller = match self.caller.try_lock() {
@@ -109,7 +111,7 @@ impl Workers {
             Ok(caller) => Some(caller),
         };
         let Some(_caller) = caller.filter(|_| used > 0 && count > 1) else {
-            return (0..count).for_each(work);
+            return work(0..count);
         };
         let job = Job {
             call: call::<F>,
@@ -261,10 +263,9 @@ impl Shared {
             if first >= job.count {
                 return;
             }
-            for item in first..job.count.min(first + job.chunk) {
-                // SAFETY: the caller promises it.
-                unsafe { (job.call)(job.work, item) };
-            }
+            let items = first..job.count.min(first + job.chunk);
+            // SAFETY: the caller promises it.
+            unsafe { (job.call)(job.work, items) };
         }
     }
 }
@@ -277,9 +278,9 @@ enum Look {
 
 /// # Safety
 /// `work` is an `F`.
-unsafe fn call<F: Fn(usize)>(work: *const (), item: usize) {
+unsafe fn call<F: Fn(Range<usize>)>(work: *const (), items: Range<usize>) {
     // SAFETY: the caller promises it.
-    unsafe { (*work.cast::<F>())(item) }
+    unsafe { (*work.cast::<F>())(items) }
 }
 
 #[cfg(test)]
@@ -297,13 +298,17 @@ mod tests {
         workers
     }
 
+    fn for_each(workers: &Workers, count: usize, work: impl Fn(usize) + Sync) {
+        workers.run(count, &|items: Range<usize>| items.for_each(&work));
+    }
+
     #[test]
     fn every_item_is_done_once() {
         for (count, poll) in [(0, 0), (1, 0), (3, 50)] {
             let workers = workers(count, poll);
             for items in (0..300).chain([10_000]) {
                 let done: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
-                workers.run(items, &|item| {
+                for_each(&workers, items, |item| {
                     done[item].fetch_add(1, SeqCst);
                 });
                 assert!(done.iter().all(|done| done.load(SeqCst) == 1));
@@ -314,7 +319,7 @@ mod tests {
     /// The threads that compute something together, the caller's among them.
     fn threads_of(workers: &Workers, expected: usize) -> usize {
         let (all, ids) = (Barrier::new(expected), Mutex::new(HashSet::new()));
-        workers.run(expected, &|_| {
+        for_each(&workers, expected, |_| {
             ids.lock().unwrap().insert(thread::current().id());
             all.wait();
         });
@@ -334,8 +339,8 @@ mod tests {
     #[test]
     fn a_job_within_a_job_is_done_by_its_caller() {
         let (workers, done) = (workers(2, 0), AtomicUsize::new(0));
-        workers.run(20, &|_| {
-            workers.run(20, &|_| {
+        for_each(&workers, 20, |_| {
+            for_each(&workers, 20, |_| {
                 done.fetch_add(1, SeqCst);
             });
         });
@@ -347,11 +352,11 @@ mod tests {
         let workers = workers(2, 0);
         for at in 0..50 {
             let failed = catch_unwind(AssertUnwindSafe(|| {
-                workers.run(50, &|item| assert_ne!(item, at, "not this one"));
+                for_each(&workers, 50, |item| assert_ne!(item, at, "not this one"));
             }));
             assert!(failed.is_err());
             let done = AtomicUsize::new(0);
-            workers.run(50, &|_| {
+            for_each(&workers, 50, |_| {
                 done.fetch_add(1, SeqCst);
             });
             assert_eq!(done.load(SeqCst), 50);
