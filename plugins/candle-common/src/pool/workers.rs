@@ -319,7 +319,7 @@ mod tests {
     /// The threads that compute something together, the caller's among them.
     fn threads_of(workers: &Workers, expected: usize) -> usize {
         let (all, ids) = (Barrier::new(expected), Mutex::new(HashSet::new()));
-        for_each(&workers, expected, |_| {
+        for_each(workers, expected, |_| {
             ids.lock().unwrap().insert(thread::current().id());
             all.wait();
         });
