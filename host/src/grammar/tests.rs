@@ -51,6 +51,11 @@ impl Bytes {
     }
 }
 
+/// A grammar over bytes.
+pub fn compiled(grammar: &Grammar) -> CompiledGrammar {
+    Bytes::new().compile(grammar).unwrap()
+}
+
 fn config() -> config::Grammar {
     config::Grammar {
         json_whitespace: JsonWhitespace::Compact,

@@ -333,3 +333,72 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::grammar::{Grammar, tests::compiled};
+
+    fn task() -> Box<Task> {
+        let grammar = compiled(&Grammar::Regex("a[bc]".into()));
+        let mut task = Box::new(Task::new(Arc::new(grammar)));
+        task.wants_masks = true;
+        task
+    }
+
+    #[test]
+    fn what_must_follow_is_known_of_all_before_any_mask() {
+        // It has no threads: the jobs are run here.
+        let lane = Lane::start("test", 0).unwrap();
+        let (found, results) = channel();
+        lane.send((task(), Some(found.clone())));
+        lane.send((task(), Some(found)));
+        for _ in 0..4 {
+            let job = lane.0.next().unwrap();
+            lane.0.run(job);
+        }
+        let results: Vec<_> = results.try_iter().collect();
+        let [
+            Found::Forced(forced),
+            Found::Forced(_),
+            Found::Done(first),
+            Found::Done(second),
+        ] = results.as_slice()
+        else {
+            panic!("{} results in another order", results.len());
+        };
+        assert_eq!(forced.tokens, [u32::from(b'a')]);
+        let allowed = 1 << (b'b' % 32) | 1 << (b'c' % 32);
+        assert_eq!(first.masks[usize::from(b'b') / 32], allowed);
+        assert_eq!(first.masks, second.masks);
+    }
+
+    #[test]
+    fn no_job_is_missed_whatever_its_thread_waits_like() {
+        let workers = Workers::start(2).unwrap();
+        let (found, results) = channel();
+        let mut task = task();
+        for round in 0..300 {
+            if round % 3 > 0 {
+                workers.rouse();
+            }
+            // From at once to when a roused thread sleeps again.
+            let begun = Instant::now();
+            while begun.elapsed() < AWAKE * (round % 11) / 8 {
+                hint::spin_loop();
+            }
+            workers.submit(task, found.clone(), false);
+            let done = loop {
+                match results.recv_timeout(Duration::from_secs(60)) {
+                    Ok(Found::Forced(_)) => {}
+                    Ok(Found::Done(task)) => break task,
+                    Err(error) => panic!("round {round}: {error}"),
+                }
+            };
+            assert_eq!(done.result, Ok(()));
+            task = done;
+        }
+    }
+}
