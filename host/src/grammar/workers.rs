@@ -22,6 +22,8 @@ use super::{CompiledGrammar, GrammarError, Matcher};
 pub struct Workers {
     fast: Lane,
     slow: Lane,
+    /// Whether a thread can wait without sleep and leave who submits its task a core.
+    can_watch: bool,
 }
 
 /// Some threads, and their end. A channel behind a mutex takes two system calls to wake one, this takes one, and the model
@@ -101,12 +103,15 @@ impl Workers {
         Ok(Self {
             fast: Lane::start("mask", threads)?,
             slow: Lane::start("slow mask", threads)?,
+            can_watch: thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
         })
     }
 
     /// Wakes a thread for a task that is to be submitted soon. Being woken takes longer than most tasks do.
     pub fn rouse(&self) {
-        self.fast.rouse();
+        if self.can_watch {
+            self.fast.rouse();
+        }
     }
 
     /// Has a task run, and what comes out sent to `found`.
