@@ -160,11 +160,9 @@ impl Lane {
     /// Wakes a thread, if there is one that sleeps and `change` says so.
     fn wake(&self, change: impl FnOnce(&mut Waiting) -> bool) {
         let mut waiting = self.0.lock();
-        let Some(waiting_now) = &mut *waiting else {
-            return;
-        };
-        let wakes = change(waiting_now) && waiting_now.sleepers > 0;
-        waiting_now.sleepers -= usize::from(wakes);
+        let Some(jobs) = &mut *waiting else { return };
+        let wakes = change(jobs) && jobs.sleepers > 0;
+        jobs.sleepers -= usize::from(wakes);
         // Who is woken would wait again for the lock.
         drop(waiting);
         if wakes {
@@ -186,6 +184,10 @@ impl Waiting {
         let new = self.new.pop_front();
         new.or_else(|| self.begun.pop_front())
     }
+
+    fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.begun.is_empty()
+    }
 }
 
 impl Jobs {
@@ -199,7 +201,7 @@ impl Jobs {
             waiting.as_mut()?.sleepers += 1;
             let woken = self.arrival.wait(waiting);
             waiting = woken.unwrap_or_else(PoisonError::into_inner);
-            if waiting.as_ref()?.new.is_empty() {
+            if waiting.as_ref()?.is_empty() {
                 waiting = self.watch(waiting);
             }
         }
