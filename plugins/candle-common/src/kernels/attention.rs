@@ -3,30 +3,20 @@
 //! A *tile* is some neighbouring queries of one sequence. For each tile and each head of keys and values, the sequence's keys
 //! and values pass by in blocks, and a running softmax keeps what was seen: nothing is as long as the sequence.
 
-mod few;
+mod products;
 
 use std::{cell::RefCell, ops::Range};
 
-use super::{
-    elementwise::soft_cap,
-    gemm::{self, Rows, Target},
-    math,
-    prefetch::prefetch,
-};
+use super::{elementwise::soft_cap, math, prefetch::prefetch};
 use crate::{
     kv::{Element, LayerKv},
     matrix::Matrix,
     pool::{self, SharedRows},
 };
+use products::BLOCK;
 
-/// Keys looked at together.
-const BLOCK: usize = 128;
-/// The same for few rows: so many stay in the first cache.
-const SMALL_BLOCK: usize = 32;
 /// Most queries in a tile.
 const TILE: usize = 32;
-/// Up to so many rows of queries, products go row by row: `gemm` would cost more than it gains.
-const FEW_ROWS: usize = 8;
 
 /// A sequence's part of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +92,7 @@ pub fn attend<E: Element>(
             scratch.start(tile, geometry, |token| &queries.row(token)[column..][..len]);
             if let Some(next) = tiles.get(number + 1) {
                 let seen = next.seen(geometry);
-                let cells = &next.span.cells[seen.start..seen.end.min(seen.start + SMALL_BLOCK)];
+                let cells = &next.span.cells[seen.start..seen.end.min(seen.start + BLOCK)];
                 ask_for(kv.keys(head), cells, geometry.head);
             }
             scratch.run(tile, geometry, kv.keys(head), kv.values(head));
@@ -145,9 +135,9 @@ impl Geometry {
 struct Scratch {
     /// Scaled: `[rows, head]`.
     queries: Vec<f32>,
-    /// The block's keys, then its values, where they are wanted side by side: `[BLOCK, head]`.
+    /// The block's keys as columns, `[head, BLOCK]`, then its values: `[BLOCK, head]`.
     gathered: Vec<f32>,
-    /// Products of queries and keys, then their weights: `[rows, BLOCK]`, or less for the last block.
+    /// Products of queries and keys, then their weights: `[rows, BLOCK]`.
     scores: Vec<f32>,
     /// Sums of values by their weights so far: `[rows, head]`.
     sums: Vec<f32>,
@@ -172,45 +162,26 @@ impl Scratch {
     }
 
     fn run<E: Element>(&mut self, tile: &Tile, geometry: &Geometry, keys: &[E], values: &[E]) {
-        let Range {
-            start: from,
-            end: to,
-        } = tile.seen(geometry);
-        let block = match self.largest.len() > FEW_ROWS {
-            true => BLOCK,
-            false => SMALL_BLOCK,
-        };
-        let cells = |start| &tile.span.cells[to.min(start)..to.min(start + block)];
-        for start in (from..to).step_by(block) {
-            let (cells, next) = (cells(start), cells(start + block));
-            ask_for(values, cells, geometry.head);
-            self.score(keys, cells, geometry.head);
-            self.weigh(start, cells.len(), tile, geometry);
-            ask_for(keys, next, geometry.head);
-            self.sum(values, cells, geometry.head);
+        let (head, seen) = (geometry.head, tile.seen(geometry));
+        let cells = |start| &tile.span.cells[seen.end.min(start)..seen.end.min(start + BLOCK)];
+        // Wherever a window begins, blocks are the same.
+        for start in (seen.start / BLOCK * BLOCK..seen.end).step_by(BLOCK) {
+            let (cells, next) = (cells(start), cells(start + BLOCK));
+            ask_for(values, cells, head);
+            products::gather_columns(keys, cells, head, &mut self.gathered);
+            products::score(&self.queries, &self.gathered, head, &mut self.scores);
+            self.weigh(start, tile, geometry);
+            ask_for(keys, next, head);
+            let gathered = &mut self.gathered[..cells.len() * head];
+            products::gather(values, cells, head, gathered);
+            products::add_values(&self.scores, gathered, head, &mut self.sums);
         }
-    }
-
-    /// Products of all queries with the block's keys.
-    fn score<E: Element>(&mut self, keys: &[E], cells: &[u32], head: usize) {
-        if self.largest.len() <= FEW_ROWS {
-            return few::score(&self.queries, keys, cells, head, &mut self.scores);
-        }
-        gather(keys, cells, head, &mut self.gathered);
-        let target = Target {
-            start: self.scores.as_mut_ptr(),
-            stride: cells.len(),
-        };
-        let keys = &self.gathered[..cells.len() * head];
-        let [queries, keys] = [&self.queries, keys].map(|data| Rows { data, width: head });
-        // SAFETY: there is room for each row times a whole block.
-        unsafe { gemm::times_transposed(queries, keys, target) }
     }
 
     /// Makes weights of the products, relative to the largest so far, and brings what was summed before to the same scale.
-    fn weigh(&mut self, start: usize, block: usize, tile: &Tile, geometry: &Geometry) {
+    fn weigh(&mut self, start: usize, tile: &Tile, geometry: &Geometry) {
         let group = self.largest.len() / tile.len;
-        let rows = self.scores.chunks_exact_mut(block);
+        let rows = self.scores.chunks_exact_mut(BLOCK);
         let sums = self.sums.chunks_exact_mut(geometry.head);
         let state = self.largest.iter_mut().zip(&mut self.weights);
         for (row, ((scores, sums), (largest, weight))) in rows.zip(sums).zip(state).enumerate() {
@@ -218,8 +189,8 @@ impl Scratch {
             let from = geometry
                 .first_seen(position)
                 .saturating_sub(start)
-                .min(block);
-            let to = (position + 1).saturating_sub(start).clamp(from, block);
+                .min(BLOCK);
+            let to = (position + 1).saturating_sub(start).clamp(from, BLOCK);
             scores[..from].fill(0.0);
             scores[to..].fill(0.0);
             let seen = &mut scores[from..to];
@@ -245,32 +216,6 @@ impl Scratch {
         }
     }
 
-    /// Adds the block's values by their weights.
-    fn sum<E: Element>(&mut self, values: &[E], cells: &[u32], head: usize) {
-        let (rows, block) = (self.largest.len(), cells.len());
-        let weights = Rows {
-            data: &self.scores[..rows * block],
-            width: block,
-        };
-        if rows <= FEW_ROWS {
-            for (row, sums) in self.sums.chunks_exact_mut(head).enumerate() {
-                few::sum(sums, weights.row(row), values, cells);
-            }
-            return;
-        }
-        gather(values, cells, head, &mut self.gathered);
-        let target = Target {
-            start: self.sums.as_mut_ptr(),
-            stride: head,
-        };
-        let values = Rows {
-            data: &self.gathered[..block * head],
-            width: head,
-        };
-        // SAFETY: the sums are `rows` rows of a head.
-        unsafe { gemm::add_times(weights, values, target) }
-    }
-
     fn finish(&mut self, head: usize) {
         for (sums, weight) in self.sums.chunks_exact_mut(head).zip(&self.weights) {
             sums.iter_mut().for_each(|sum| *sum /= weight);
@@ -283,17 +228,7 @@ fn reset(numbers: &mut Vec<f32>, len: usize, to: f32) {
     numbers.resize(len, to);
 }
 
-/// Rows of `from` in the order of `cells`, as floats. Neighbours go together.
-fn gather<E: Element>(from: &[E], cells: &[u32], head: usize, to: &mut [f32]) {
-    let mut at = 0;
-    for run in cells.chunk_by(|a, b| a + 1 == *b) {
-        let (first, len) = (run[0] as usize * head, run.len() * head);
-        E::widen(&from[first..][..len], &mut to[at..][..len]);
-        at += len;
-    }
-}
-
-/// Has the rows that [`gather`] will read come from memory meanwhile.
+/// Has the rows of some cells come from memory meanwhile.
 fn ask_for<E: Element>(from: &[E], cells: &[u32], head: usize) {
     for run in cells.chunk_by(|a, b| a + 1 == *b) {
         let rows = &from[run[0] as usize * head..][..run.len() * head];

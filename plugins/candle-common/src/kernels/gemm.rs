@@ -48,46 +48,22 @@ impl Target {
 /// `target` has `left.count()` rows of `right.count()` numbers that nobody else uses meanwhile.
 pub unsafe fn times_transposed(left: Rows, right: Rows, target: Target) {
     assert_eq!(left.width, right.width);
-    let shape = (left.count(), right.count(), left.width);
     // SAFETY: the shape is that of the slices; the caller promises the target.
-    unsafe { multiply(shape, left, (right.data, right.width, 1), target, false) };
-}
-
-/// `target += left · right`
-///
-/// # Safety
-/// `target` has `left.count()` rows of `right.width` numbers that nobody else uses meanwhile.
-pub unsafe fn add_times(left: Rows, right: Rows, target: Target) {
-    assert_eq!(left.width, right.count());
-    let shape = (left.count(), right.width, left.width);
-    // SAFETY: as above.
-    unsafe { multiply(shape, left, (right.data, 1, right.width), target, true) };
-}
-
-/// `right` comes with the distances between its columns and between its rows.
-unsafe fn multiply(
-    (m, n, k): (usize, usize, usize),
-    left: Rows,
-    (right, column_stride, row_stride): (&[f32], usize, usize),
-    target: Target,
-    add: bool,
-) {
-    // SAFETY: the callers checked that the slices have the shape, and were promised the target.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
+            left.count(),
+            right.count(),
+            left.width,
             target.start,
             1,
             target.stride as isize,
-            add,
+            false,
             left.data.as_ptr(),
             1,
             left.width as isize,
-            right.as_ptr(),
-            column_stride as isize,
-            row_stride as isize,
+            right.data.as_ptr(),
+            right.width as isize,
+            1,
             1.0,
             1.0,
             false,
