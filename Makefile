@@ -5,13 +5,20 @@ endif
 export PATH := $(HOME)/.cache/tenon/tools/bin:$(PATH)
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
 run: build ## install what is missing, build, fetch a small model, serve it on http://localhost:8080
 	@.ci/fetch-model >/dev/null && exec target/dist/tenon serve --config config/tenon.toml
 
 build: setup ## leave the server in target/dist/tenon and its plugins in target/dist/plugins
+	@.ci/build
+
+dist: setup ## make the files of a release in target/dist: an archive and a Python wheel, for every CPU from x86-64-v2 on
 	@.ci/dist
+
+emulate: ## run the archive that `make dist` made on emulated CPUs, old and new
+	@.ci/setup --emulate
+	cargo run --quiet --release -p tenon-tests --example emulated -- target/dist/tenon-*-linux-x86_64.tar.gz
 
 test: build ## run every test: documentation examples, unit tests, end-to-end tests
 	@.ci/fetch-model >/dev/null
@@ -39,4 +46,4 @@ lint: setup ## check format, dependencies, clippy and documentation; warnings ar
 setup: ## install the system packages the build needs and this machine lacks
 	@.ci/setup
 
-.PHONY: help run build test bench lint setup
+.PHONY: help run build dist emulate test bench lint setup

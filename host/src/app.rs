@@ -1,34 +1,34 @@
-//! What all requests share.
+//! The state that all requests share.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::SystemTime,
-};
+use std::sync::Arc;
 
-use crate::{config, metrics::Metrics, model::ServedModel};
+use tokio_util::sync::CancellationToken;
 
-/// State of the server. Requests only read it, or hold a lock for as long as a clone takes, never across an await.
+use crate::{config, metrics::Metrics, models::ServedModel};
+
+/// The server's state. A request only reads it, or holds a lock for as long as a clone takes, never across an await.
 pub struct App {
-    /// Models in the order of the configuration; the first is the default.
+    /// The models, in the order of the configuration. The first one is the default.
     models: Vec<Arc<ServedModel>>,
-    /// What `/metrics` shows.
+    /// The counters that `/metrics` shows.
     pub metrics: Metrics,
-    /// How the HTTP side behaves.
+    /// The `[server]` section of the configuration.
     pub server: config::Server,
-    draining: AtomicBool,
+    /// Cancelled when the server begins to stop. From then on the server takes no new work.
+    pub draining: CancellationToken,
+    /// Cancelled when the drain timeout is over. Whatever still runs then is ended.
+    pub cut_off: CancellationToken,
 }
 
 impl App {
-    /// Serves these models, which may still be loading.
+    /// Makes the state of a server for these models, which may still be loading.
     pub fn new(models: Vec<ServedModel>, metrics: Metrics, server: &config::Server) -> Self {
         Self {
             models: models.into_iter().map(Arc::new).collect(),
             metrics,
             server: server.clone(),
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
+            cut_off: CancellationToken::new(),
         }
     }
 
@@ -37,27 +37,11 @@ impl App {
         &self.models
     }
 
-    /// The model of this name; the default for none.
+    /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model.
     pub fn model(&self, name: Option<&str>) -> Option<&Arc<ServedModel>> {
         match name {
             None | Some("") => self.models.first(),
             Some(name) => self.models.iter().find(|model| model.is_called(name)),
         }
     }
-
-    /// From now on no new work is taken.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether new work is refused.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-}
-
-/// Now, as the API writes times.
-pub fn unix_seconds() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

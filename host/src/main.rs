@@ -1,4 +1,4 @@
-//! The program `tenon`: see the library of the same name.
+//! The program `tenon`: the command line of the library of the same name.
 
 use std::process::ExitCode;
 
@@ -6,13 +6,13 @@ use clap::Parser;
 use tenon::cli::Cli;
 
 fn main() -> ExitCode {
-    // Otherwise ggml, when it aborts, starts a debugger on this process and waits for it.
+    // Without this variable, ggml starts a debugger on this process when it aborts, and waits for it.
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tenon::telemetry::last_words(&format!("error: {error:#}"));
             ExitCode::from(2)
         }
     }

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of requests. The engine registers its own counters in the same registry.
+//! The metrics of requests. Engine, grammars and connections register their own counters in the same registry.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,12 @@ use prometheus::{
 };
 use tenon_plugin_api::ModelInfo;
 
-/// Counters of the whole server.
+use crate::telemetry;
+
+/// The metrics of the whole server.
 #[derive(Clone)]
 pub struct Metrics {
-    /// Where everything that `/metrics` shows is registered.
+    /// The registry of everything that `/metrics` shows.
     pub registry: Registry,
     requests: IntCounterVec,
     prompt_tokens: IntCounterVec,
@@ -24,7 +26,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes and registers them.
+    /// Creates and registers the metrics.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str, labels: &[&str]| {
@@ -37,11 +39,12 @@ impl Metrics {
             registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
         };
         let seconds = |name: &str, help: &str, labels: &[&str]| {
-            // A millisecond to more than half an hour.
+            // From a millisecond to more than half an hour.
             let buckets = exponential_buckets(0.001, 2.0, 22)?;
             let options = HistogramOpts::new(name, help).buckets(buckets);
             registered(&registry, HistogramVec::new(options, labels)?)
         };
+        registered(&registry, telemetry::lost_lines().clone())?;
         Ok(Self {
             requests: counter(
                 "tenon_http_requests_total",
@@ -93,14 +96,14 @@ impl Metrics {
         self.requests.with_label_values(&[route, &status]).inc();
     }
 
-    /// Counts a prompt.
+    /// Counts the tokens of a prompt.
     pub fn prompt(&self, model: &str, tokens: u64) {
         self.prompt_tokens
             .with_label_values(&[model])
             .inc_by(tokens);
     }
 
-    /// Counts a prompt and begins to measure its answer.
+    /// Counts the tokens of a prompt and begins to measure its answer.
     pub fn meter(&self, model: &str, prompt_tokens: u32) -> Meter {
         self.prompt(model, prompt_tokens.into());
         Meter {
@@ -113,7 +116,7 @@ impl Metrics {
         }
     }
 
-    /// Shows what a model is that was just loaded.
+    /// Shows the level and size of a model that was just loaded.
     pub fn loaded(&self, model: &str, info: &ModelInfo) {
         let level = [model, info.quantization.as_str()];
         self.level.with_label_values(&level).set(1);
@@ -121,13 +124,13 @@ impl Metrics {
         self.weight_bytes.with_label_values(&[model]).set(bytes);
     }
 
-    /// Shows that a model is not at this level any more.
+    /// Removes a level that a model no longer has.
     pub fn left_level(&self, model: &str, level: &str) {
-        // An error only says that it was not there.
+        // An error only means that the level was not there.
         let _ = self.level.remove_label_values(&[model, level]);
     }
 
-    /// Counts a change of a model's level.
+    /// Counts a change of a model's level, and how long it took.
     pub fn requantized(&self, model: &str, took: Duration, finished: bool) {
         let outcome = if finished { "finished" } else { "failed" };
         let histogram = self.requantize_seconds.with_label_values(&[model, outcome]);
@@ -140,10 +143,10 @@ impl Metrics {
     }
 }
 
-/// Measures one answer, from its making to its drop.
+/// Measures one answer, from its creation to its drop.
 pub struct Meter {
     completion_tokens: IntCounter,
-    /// None once the first token came.
+    /// None after the first token.
     first_token_seconds: Option<Histogram>,
     generation_seconds: HistogramVec,
     model: String,
@@ -152,7 +155,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A token came.
+    /// Counts a token of the answer.
     pub fn token(&mut self) {
         self.completion_tokens.inc();
         if let Some(first) = self.first_token_seconds.take() {
@@ -160,12 +163,12 @@ impl Meter {
         }
     }
 
-    /// The answer is complete.
+    /// Marks the answer as complete.
     pub fn finished(&mut self) {
         self.outcome = "finished";
     }
 
-    /// The engine failed.
+    /// Marks the answer as failed.
     pub fn failed(&mut self) {
         self.outcome = "failed";
     }
@@ -181,7 +184,7 @@ impl Drop for Meter {
     }
 }
 
-/// The metric, known to the registry.
+/// Registers a metric and returns it.
 pub fn registered<M: Collector + Clone + 'static>(
     registry: &Registry,
     metric: M,

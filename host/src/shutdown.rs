@@ -1,4 +1,4 @@
-//! The end of the process: once politely, then at once.
+//! The end of the process: the first signal lets requests finish, the second one ends it at once.
 
 use std::{
     io,
@@ -11,11 +11,13 @@ use std::{
 
 use tokio::{
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 use tracing::{info, warn};
 
-/// Waits for Ctrl-C or SIGTERM. A second one ends the process without waiting for anything.
+use crate::telemetry;
+
+/// Waits for Ctrl-C or SIGTERM. After that, a second signal ends the process at once.
 pub async fn requested() {
     stop_signal().await;
     info!("stopping: running requests may finish; stop again to end at once");
@@ -26,7 +28,7 @@ pub async fn requested() {
     });
 }
 
-/// Becomes true at Ctrl-C or SIGTERM, for work without a runtime. A second one ends the process.
+/// A flag that becomes true at Ctrl-C or SIGTERM, for work without a runtime. A second signal ends the process at once.
 pub fn flag() -> io::Result<Arc<AtomicBool>> {
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
     let flag = Arc::new(AtomicBool::new(false));
@@ -42,17 +44,54 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// A file that grows beyond its limit (`ulimit -f`) is an error for who writes it, not the end of the process.
+/// Signals that would end the process without draining, though their senders mean something else: a closed terminal,
+/// rotated logs.
+const IGNORED: [(libc::c_int, &str); 3] = [
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGUSR1, "SIGUSR1"),
+    (libc::SIGUSR2, "SIGUSR2"),
+];
+
+/// Keeps the `IGNORED` signals from ending the process.
+pub fn ignore_other_signals() -> io::Result<()> {
+    IGNORED
+        .into_iter()
+        .try_for_each(|(signal, _)| ignore(signal))
+}
+
+/// Makes a write beyond the file size limit (`ulimit -f`) return an error instead of ending the process.
 pub fn too_large_files_are_errors() -> io::Result<()> {
+    ignore(libc::SIGXFSZ)
+}
+
+fn ignore(signal: libc::c_int) -> io::Result<()> {
     // SAFETY: ignoring a signal runs no code of ours.
-    match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
+    match unsafe { libc::signal(signal, libc::SIG_IGN) } {
         libc::SIG_ERR => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
 }
 
-/// Ends the process without running destructors of libraries: a model thread may still be computing in one.
+/// Logs each `IGNORED` signal that arrives. Never returns.
+pub async fn log_ignored_signals() {
+    let [hup, usr1, usr2] = IGNORED.map(|(number, name)| log_ignored(number, name));
+    tokio::join!(hup, usr1, usr2);
+}
+
+async fn log_ignored(number: libc::c_int, name: &str) {
+    let Some(mut signals) = signals(SignalKind::from_raw(number)) else {
+        return;
+    };
+    while signals.recv().await.is_some() {
+        info!(
+            "{name} is ignored: SIGTERM stops the server, and the configuration is read at the start only"
+        );
+    }
+}
+
+/// Ends the process without running destructors of libraries, because a model thread may still be computing in one.
 pub fn exit_now(code: i32) -> ! {
+    telemetry::flush();
     // SAFETY: takes no pointers and does not return.
     unsafe { libc::_exit(code) }
 }
@@ -65,13 +104,19 @@ async fn stop_signal() {
 }
 
 async fn received(kind: SignalKind) {
-    match signal(kind) {
-        Ok(mut signals) => {
+    match signals(kind) {
+        Some(mut signals) => {
             signals.recv().await;
         }
-        Err(error) => {
-            warn!("cannot listen to a signal ({error}): only SIGKILL stops this process");
-            std::future::pending().await
-        }
+        None => std::future::pending().await,
     }
+}
+
+fn signals(kind: SignalKind) -> Option<Signal> {
+    let signals = signal(kind);
+    signals
+        .inspect_err(|error| {
+            warn!("cannot listen to a signal ({error}): only SIGKILL may stop this process");
+        })
+        .ok()
 }

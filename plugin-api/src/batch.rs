@@ -1,14 +1,10 @@
-//! What goes through the model in one step, and what comes out. These structs are the ones that cross.
+//! What goes through the model in one step, and what comes out. These structs cross the library boundary as they are.
 
 use abi_stable::{StableAbi, std_types::RSlice};
 
-use crate::{Code, SessionArgs};
+use crate::{Code, Error, Result, SessionArgs};
 
-/// Stands in [`Batch::tokens`] for "the token last sampled for this sequence, still on the device"; only for models with
-/// [`Capabilities::DEVICE_TOKENS`](crate::Capabilities::DEVICE_TOKENS).
-pub const DEVICE_TOKEN: u32 = u32::MAX;
-
-/// A ragged batch: spans of different lengths, flat, with no padding. Borrowed from the host for the call.
+/// A ragged batch: spans of different lengths, one after the other, without padding. Borrowed from the host for the call.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct Batch<'a> {
@@ -18,7 +14,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// `tokens` are those of all `spans`, one span after the other.
+    /// `tokens` holds the tokens of all `spans`, one span after the other.
     pub fn new(tokens: &'a [u32], spans: &'a [Span]) -> Self {
         Self {
             tokens: tokens.into(),
@@ -37,7 +33,7 @@ impl<'a> Batch<'a> {
         self.spans.as_slice()
     }
 
-    /// Each span with its own tokens. A span that claims more tokens than there are gets what is there.
+    /// Each span with its own tokens. A span that claims more tokens than there are gets the remaining ones.
     pub fn iter(&self) -> impl Iterator<Item = (&'a Span, &'a [u32])> + use<'a> {
         let mut rest = self.tokens();
         self.spans().iter().map(move |span| {
@@ -61,34 +57,58 @@ pub struct Span {
     /// How many **trailing** positions need logits: 1 for decoding and for the last chunk of a prompt, k + 1 with k draft
     /// tokens, 0 inside a prompt.
     pub rows: u32,
-    /// None defined yet: 0.
+    /// No flag is defined yet: 0.
     pub flags: u32,
     /// Zero.
     pub reserved: [u64; 2],
 }
 
-/// What became of a span.
+impl Span {
+    /// Checks what no ledger knows: that `tokens`, the span's own ones from [`Batch::iter`], are `len` and at least one, that
+    /// all are below `vocab_size`, that there are no more `rows` than tokens, and that the sequence stays within
+    /// `context_length` tokens. [`KvLedger::append`](crate::KvLedger::append) checks the rest.
+    ///
+    /// # Errors
+    /// `INVALID`, which the span's [`SpanOut::status`] takes.
+    pub fn check(
+        &self,
+        tokens: &[u32],
+        vocab_size: u32,
+        context_length: u32,
+    ) -> std::result::Result<(), Code> {
+        let whole = self.len > 0 && tokens.len() == self.len as usize && self.rows <= self.len;
+        let known = tokens.iter().all(|&token| token < vocab_size);
+        let end = u64::from(self.position) + u64::from(self.len);
+        match whole && known && end <= u64::from(context_length) {
+            true => Ok(()),
+            false => Err(Code::INVALID),
+        }
+    }
+}
+
+/// The outcome of a span.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpanOut {
-    /// [`Code::OK`], or why this span was not computed. The others are not affected. A span commits wholly or not at all:
-    /// after an error the sequence has its old length, unless the code is [`Code::SEQUENCE_LOST`].
+    /// [`Code::OK`], or why this span was not computed. An error of one span does not affect the others. A span commits
+    /// wholly or not at all: after an error the sequence has its old length, unless the code is [`Code::SEQUENCE_LOST`].
     pub status: Code,
-    /// First of the span's `rows` rows of logits. Rows are numbered in batch order and live until the next `forward`.
+    /// Number of the first of the span's `rows` rows of logits. Rows are numbered in batch order and live until the next
+    /// `forward`.
     pub first_row: u32,
     /// Zero.
     pub reserved: [u64; 2],
 }
 
-/// What a session grants. The host stays within it. `max_rollback` and the flags may be 0, the sizes may not.
+/// What a session grants. The host stays within it. The sizes must not be 0; `max_rollback` and the flags may be.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionInfo {
-    /// Sequences at once; ids are below it.
+    /// Number of sequences at once. Sequence ids are below it.
     pub max_sequences: u32,
     /// Size of the KV pool in tokens, shared by all sequences.
     pub kv_tokens: u32,
-    /// Longest a sequence may become, in tokens.
+    /// Longest that a sequence may become, in tokens.
     pub context_length: u32,
     /// Most tokens in one batch.
     pub max_batch_tokens: u32,
@@ -98,21 +118,29 @@ pub struct SessionInfo {
     pub max_rollback: u32,
     /// 1 if `fork` takes any length, 0 if only whole sequences can be forked.
     pub fork_any_len: u32,
-    /// Cached but idle tokens that slow the decoding of one sequence down by a twentieth; 0 if idle tokens cost nothing. The
-    /// host keeps no more of them, except those of the sequence that ended last.
+    /// Number of cached but idle tokens that slow down the decoding of one sequence by a twentieth. 0: idle tokens cost
+    /// nothing. The host keeps no more idle tokens than this, except those of the sequence that ended last.
     pub costly_idle_tokens: u32,
     /// Zero.
     pub reserved: [u64; 6],
 }
 
 impl SessionInfo {
-    /// Grants what was asked, with sequences up to `context_length`, any rollback and forks of any length. What was left to
-    /// the plugin becomes: full length for every sequence.
-    pub fn grant(args: &SessionArgs, context_length: u32) -> Self {
+    /// Grants what was asked, with sequences up to `context_length`, any rollback and forks of any length. A size that
+    /// `args` leaves to the plugin allows every sequence its full length.
+    ///
+    /// # Errors
+    /// `INVALID` if no sequence or no token in a batch is asked for.
+    pub fn grant(args: &SessionArgs, context_length: u32) -> Result<Self> {
+        if args.max_sequences == 0 || args.max_batch_tokens == 0 {
+            return Err(Error::invalid(
+                "a session needs at least one sequence and one token in a batch",
+            ));
+        }
         let or = |asked: u32, otherwise| if asked == 0 { otherwise } else { asked };
         let context_length = or(args.context_length, context_length).min(context_length);
         let full = args.max_sequences.saturating_mul(context_length);
-        Self {
+        Ok(Self {
             max_sequences: args.max_sequences,
             kv_tokens: or(args.kv_tokens, full),
             context_length,
@@ -121,23 +149,37 @@ impl SessionInfo {
             max_rollback: u32::MAX,
             fork_any_len: 1,
             ..Self::default()
+        })
+    }
+
+    /// Checks that a batch has at most `max_batch_tokens` tokens.
+    ///
+    /// # Errors
+    /// `INVALID`, which [`Session::forward`](crate::Session::forward) returns.
+    pub fn check_batch(&self, batch: &Batch<'_>) -> Result<()> {
+        match batch.tokens().len() {
+            tokens if tokens <= self.max_batch_tokens as usize => Ok(()),
+            tokens => Err(Error::invalid(format!(
+                "a batch of {tokens} tokens is larger than the {} of this session",
+                self.max_batch_tokens
+            ))),
         }
     }
 }
 
-/// How full the KV pool is, in tokens. A hint: [`Code::NO_KV_SPACE`] is the authority.
+/// How full the KV pool is, in tokens. It is a hint: [`Code::NO_KV_SPACE`] has the last word.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KvStats {
-    /// Tokens that are stored. Shared ones count once.
+    /// Number of stored tokens. A shared token counts once.
     pub used_tokens: u32,
-    /// Tokens that fit.
+    /// Number of tokens that fit.
     pub total_tokens: u32,
     /// Zero.
     pub reserved: [u64; 2],
 }
 
-/// With how many threads a session computes, for [`Session::set_threads`](crate::Session::set_threads).
+/// How many threads a session computes with, for [`Session::set_threads`](crate::Session::set_threads).
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadPlan {
@@ -145,10 +187,25 @@ pub struct ThreadPlan {
     pub decode: u32,
     /// Threads for larger batches, at least 1.
     pub prefill: u32,
-    /// How busily idle threads wait while decoding: 0 = sleep, 100 = spin.
+    /// How idle threads wait during decode: from 0 = sleep to 100 = spin.
     pub decode_poll: u32,
-    /// The same for larger batches.
+    /// The same during larger batches.
     pub prefill_poll: u32,
     /// Zero.
     pub reserved: [u64; 2],
+}
+
+impl ThreadPlan {
+    /// Checks that the plan has threads.
+    ///
+    /// # Errors
+    /// `INVALID`, which [`Session::set_threads`](crate::Session::set_threads) returns.
+    pub fn check(&self) -> Result<()> {
+        match self.decode == 0 || self.prefill == 0 {
+            true => Err(Error::invalid(
+                "a thread plan needs at least one thread of each kind",
+            )),
+            false => Ok(()),
+        }
+    }
 }

@@ -2,22 +2,22 @@
 
 use crate::{EncodeFlags, Result, TokenKind, Tokenizer, Vocabulary};
 
-/// Tokens 0 to 255 are the bytes, those from 256 on are control tokens: for models that read bytes, and for trying things
-/// out. With `ADD_SPECIAL` it puts the first control token before the text.
+/// Tokens 0 to 255 are the bytes, and those from 256 on are control tokens. For models that read bytes, and for experiments.
+/// `ADD_SPECIAL` puts the first control token before the text.
 #[derive(Clone, Debug)]
 pub struct ByteTokenizer {
     control: Vec<String>,
 }
 
 impl ByteTokenizer {
-    /// A tokenizer with these control tokens, the first of which is token 256.
+    /// A tokenizer with these control tokens. The first of them is token 256.
     pub fn new(control: &[&str]) -> Self {
         Self {
             control: control.iter().map(ToString::to_string).collect(),
         }
     }
 
-    /// The control token that a text begins with, and what comes after it.
+    /// The control token at the start of a text, and the rest of the text.
     fn control<'a>(&self, text: &'a [u8]) -> Option<(u32, &'a [u8])> {
         (256..)
             .zip(&self.control)

@@ -1,4 +1,4 @@
-//! What goes wrong, and its code.
+//! Errors and their codes.
 
 use abi_stable::StableAbi;
 
@@ -33,11 +33,11 @@ codes! {
     UNSUPPORTED = 2,
     /// The KV pool has no room. Nothing was changed: free or truncate sequences and try again.
     NO_KV_SPACE = 3,
-    /// Memory of the machine or the device ran out.
+    /// The machine or the device is out of memory.
     NO_MEMORY = 4,
     /// A span does not begin where its sequence ends.
     BAD_POSITION = 5,
-    /// The sequence's KV could not be brought back to what it was: free it and compute it again.
+    /// The sequence's KV could not be restored: free the sequence and compute it again.
     SEQUENCE_LOST = 6,
     /// The mask allows no token.
     NO_ALLOWED_TOKEN = 7,
@@ -45,7 +45,7 @@ codes! {
     BAD_LOGITS = 8,
     /// The host asked to stop, through [`Interrupt`](crate::Interrupt) or [`Progress`](crate::Progress).
     CANCELLED = 9,
-    /// The device does not answer any more. The model must be loaded anew.
+    /// The device does not answer any more. The model must be loaded again.
     DEVICE_LOST = 10,
     /// The plugin panicked; the SDK caught it. The object answers every further call with this code.
     PANICKED = 11,
@@ -58,7 +58,7 @@ codes! {
 /// What a failed call returns: a [`Code`] for the host to act on and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What the host acts on.
+    /// The code that the host acts on.
     pub code: Code,
     /// One plain sentence: what is wrong, with names, and what to do about it.
     pub message: String,
@@ -79,6 +79,13 @@ impl Error {
     /// [`Code::INVALID`] with this sentence.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(Code::INVALID, message)
+    }
+
+    /// [`Code::INVALID`] for [`Session::logits`](crate::Session::logits): `row` is none of the `rows` rows of the last batch.
+    pub fn no_row(row: u32, rows: usize) -> Self {
+        Self::invalid(format!(
+            "the last batch has {rows} rows of logits, and none with number {row}"
+        ))
     }
 
     /// [`Code::IO`]: the file could not be read or written.

@@ -1,4 +1,4 @@
-//! From the safe traits to the vtables: every call catches unwinding and converts its arguments and results.
+//! Vtables over the safe traits. Every call through them catches panics and converts its arguments and results.
 
 use std::{
     any::Any,
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Exports a [`Backend`] as the plugin of this `cdylib`. Once per crate.
+/// Exports a [`Backend`] as the plugin of this `cdylib`. Call it once per crate.
 ///
 /// ```standalone_crate
 /// use std::path::Path;
@@ -53,11 +53,15 @@ use crate::{
 /// export_plugin!(MyBackend);
 /// ```
 ///
-/// [The guide](crate::guide) has a whole one.
+/// [The guide](crate::guide) has a whole backend.
 #[macro_export]
 macro_rules! export_plugin {
     ($backend:ty) => {
-        /// The one symbol that the host looks for, under the name in `abi::LOADER_SYMBOL`.
+        /// The CPU features that this library was compiled for, under the name in `abi::CPU_FEATURES_SYMBOL`.
+        #[unsafe(export_name = "tenon_plugin_cpu_features")]
+        pub static TENON_PLUGIN_CPU_FEATURES: u64 = $crate::abi::COMPILED_FOR;
+
+        /// The library's root module, under the name in `abi::LOADER_SYMBOL`.
         #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
         pub static TENON_PLUGIN: $crate::abi::abi_stable::library::LibHeader = {
             use $crate::abi::abi_stable::library::{
@@ -109,7 +113,8 @@ extern "C" fn init<B: Backend>(
     )
 }
 
-/// An author's object behind a vtable. After a panic every call answers `PANICKED` until the drop, which is guarded too.
+/// An author's object behind a vtable. After a panic every call answers `PANICKED` until the object is dropped. A panic in
+/// the drop is caught too.
 struct Exported<T: ?Sized + 'static> {
     inner: Option<Box<T>>,
     panicked: AtomicBool,
@@ -123,7 +128,7 @@ impl<T: ?Sized> Exported<T> {
         }
     }
 
-    /// A shared call.
+    /// Calls a method that takes `&self`.
     fn call<R>(&self, call: impl FnOnce(&T) -> Result<R>) -> Result<R> {
         let inner = self.inner.as_deref().ok_or_else(panicked_before)?;
         if self.panicked.load(Ordering::Relaxed) {
@@ -134,7 +139,7 @@ impl<T: ?Sized> Exported<T> {
         result
     }
 
-    /// An exclusive call.
+    /// Calls a method that takes `&mut self`.
     fn call_mut<R>(&mut self, call: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         if *self.panicked.get_mut() {
             return Err(panicked_before());
@@ -155,7 +160,7 @@ impl<T: ?Sized> Exported<T> {
 impl<T: ?Sized> Drop for Exported<T> {
     fn drop(&mut self) {
         let inner = self.inner.take();
-        // There is nobody to tell: the host drops the object because it is done with it.
+        // Nobody is told of a panic here: the host drops the object because it is done with it.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(inner)));
     }
 }
@@ -268,7 +273,7 @@ impl TokenizerObject for Exported<dyn Tokenizer> {
     }
 }
 
-/// A session with what the SDK adds: the sampler's scratch space.
+/// A session with what the SDK adds to it: the granted sizes and the sampler's scratch space.
 struct ExportedSession {
     session: Exported<dyn Session>,
     info: SessionInfo,
@@ -382,14 +387,14 @@ fn across<T>(result: Result<T>) -> RResult<T, ErrorRecord> {
     result.map_err(ErrorRecord::from).into()
 }
 
-/// A panic while looking an extension up counts as not having it; the next call reports it.
+/// A panic while looking an extension up counts as a missing extension. The next call reports the panic.
 fn optional(extension: Result<Option<Extension>>) -> ROption<Extension> {
     extension.ok().flatten().into()
 }
 
 /// Runs a call and turns a panic into an error.
 fn caught<R>(call: impl FnOnce() -> Result<R>) -> Result<R> {
-    // Whatever the panic left half-done is not used again: the object that it happened in is marked.
+    // What the panic left half-done is not used again: the object in which it happened is marked.
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         let message = format!("the plugin panicked: {}", panic_message(&*payload));
         // Dropping a payload may panic in turn.

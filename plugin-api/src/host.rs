@@ -17,17 +17,17 @@ pub struct LogLevel(pub u32);
 impl LogLevel {
     /// Something failed.
     pub const ERROR: Self = Self(1);
-    /// Something is not as it should be, but goes on.
+    /// Something is wrong, but the work goes on.
     pub const WARN: Self = Self(2);
     /// Worth knowing.
     pub const INFO: Self = Self(3);
-    /// For authors.
+    /// For plugin authors.
     pub const DEBUG: Self = Self(4);
     /// Everything.
     pub const TRACE: Self = Self(5);
 }
 
-/// Services of the host. A cheap clone; keep one as long as you like.
+/// Services of the host. Cloning is cheap; a plugin may keep a clone for as long as it likes.
 #[derive(Clone)]
 pub struct Host(Arc<HostBox>);
 
@@ -36,30 +36,31 @@ impl Host {
         Self(Arc::new(host))
     }
 
-    /// `[any thread]` Writes a line to the host's log, which adds the plugin's id. `target` is the part of the plugin that speaks,
-    /// for filters. Not from `forward` or `sample`: those log nothing.
+    /// `[any thread]` Writes a line to the host's log, which adds the plugin's id. `target` names the part of the plugin
+    /// that logs, for filters. Do not log in `forward` or `sample`.
     pub fn log(&self, level: LogLevel, target: &str, message: &str) {
         self.0.log(level, target.into(), message.into());
     }
 
-    /// `[any thread]` How many threads the plugin may use for computing, at least 1. A plugin never asks the machine.
+    /// `[any thread]` How many threads the plugin may use for computing, at least 1. A plugin never asks the machine for
+    /// this number.
     pub fn threads(&self) -> u32 {
         self.0.threads().max(1)
     }
 
-    /// `[any thread]` A directory of the plugin's own to keep files in between runs. It may not exist yet, and anybody may empty
-    /// it.
+    /// `[any thread]` A directory of the plugin's own, for files that stay between runs. It may not exist yet, and anybody
+    /// may empty it.
     pub fn cache_dir(&self) -> PathBuf {
         self.0.cache_dir().into_string().into()
     }
 
-    /// `[any thread]` A service that a later host may have; None where it has not.
+    /// `[any thread]` An optional service of later hosts, by its id. None if this host does not have it.
     pub fn extension(&self, id: &str) -> Option<Extension> {
         self.0.extension(id.into()).into_option()
     }
 }
 
-/// Where a long call says how far it is, and learns that it should stop. Borrowed for the call.
+/// The way for a long call to report how far it is, and to learn that it should stop. Borrowed for the call.
 pub struct Progress(ProgressBox);
 
 impl Progress {
@@ -67,10 +68,10 @@ impl Progress {
         Self(progress)
     }
 
-    /// `[any thread]` `fraction` in 0..=1, or None where it cannot be told; `message` says what is being done.
+    /// `[any thread]` `fraction` is in 0..=1, or None if unknown; `message` says what is being done.
     ///
     /// # Errors
-    /// [`Code::CANCELLED`] if the host wants the call to stop: clean up and return it.
+    /// [`Code::CANCELLED`] if the host wants the call to stop: clean up and return this error.
     pub fn report(&self, fraction: Option<f32>, message: &str) -> Result<()> {
         if self.0.report(fraction.unwrap_or(-1.0), message.into()) {
             Ok(())

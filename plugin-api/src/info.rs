@@ -1,4 +1,4 @@
-//! Facts about plugins, devices, models and vocabularies, as ordinary Rust.
+//! Facts about plugins, devices, models and vocabularies, as ordinary Rust types.
 
 use std::{
     path::PathBuf,
@@ -16,9 +16,9 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Descriptor {
     /// A reverse URI that never changes, for example `org.tenon.echo`: ASCII letters, digits, `-` and `_`, with at least one
-    /// dot. Configuration names the backend by it, and a process has only one plugin of an id.
+    /// dot. The configuration names the backend by this id. A process has only one plugin of the same id.
     pub id: String,
-    /// For people.
+    /// The name for people.
     pub name: String,
     /// Version of the plugin.
     pub version: String,
@@ -26,12 +26,12 @@ pub struct Descriptor {
     pub vendor: String,
     /// SPDX expression.
     pub license: String,
-    /// What it was built from and for, for bug reports. May be empty.
+    /// What the plugin was built from and for, for bug reports. May be empty.
     pub build: String,
 }
 
 impl Descriptor {
-    /// A descriptor with what every plugin has.
+    /// A descriptor with the fields that every plugin has.
     pub fn new(id: impl Into<String>, name: impl Into<String>, version: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -42,12 +42,12 @@ impl Descriptor {
     }
 }
 
-/// Something a model can be loaded to.
+/// A device that a model can be loaded to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// Name that configuration uses, for example `cpu` or `cuda:0`.
     pub id: String,
-    /// For people.
+    /// The name for people.
     pub name: String,
     /// Size of its memory in bytes; 0 where unknown.
     pub memory_bytes: u64,
@@ -58,7 +58,8 @@ pub struct Device {
 /// How well a backend fits a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Support {
-    /// 0 = not at all, 100 = made for it; more counts as 100. With no backend configured, the highest score takes the file.
+    /// 0 = not at all, 100 = made for it; more counts as 100. A file without a configured backend goes to the backend with
+    /// the highest score.
     pub score: u32,
     /// Why, in a few words. Shown when no backend fits.
     pub reason: String,
@@ -73,7 +74,7 @@ impl Support {
         }
     }
 
-    /// This backend can load the file, this well (1 to 100).
+    /// This backend can load the file, with this score (1 to 100).
     pub fn yes(score: u32, reason: impl Into<String>) -> Self {
         Self {
             score,
@@ -104,8 +105,8 @@ pub struct LoadArgs {
     pub path: PathBuf,
     /// [`Device::id`]s to use. Empty: the backend decides.
     pub devices: Vec<String>,
-    /// Level to quantize to while loading, for example `Q8_0`. None: as the file is. `UNSUPPORTED` is the answer of a backend
-    /// that cannot.
+    /// Level to quantize to while loading, for example `Q8_0`. None: the level of the file. A backend that cannot quantize
+    /// answers `UNSUPPORTED`.
     pub quantize: Option<String>,
     /// Threads that may be used. 0: as many as [`Host::threads`](crate::Host::threads) says.
     pub threads: u32,
@@ -119,11 +120,9 @@ pub struct LoadArgs {
 pub struct Capabilities(pub u64);
 
 impl Capabilities {
-    /// `encode` of a continuation is the token sequence that the model itself writes for it, and the bytes of these tokens are
-    /// the text. Lets the host put tokens in that a grammar forces, without asking the model for each.
+    /// `encode` of a continuation gives the tokens that the model itself writes for it, and the bytes of these tokens are
+    /// the text. With this the host can insert tokens that a grammar forces, without asking the model for each.
     pub const CANONICAL_TOKENIZER: Self = Self(1);
-    /// [`DEVICE_TOKEN`](crate::DEVICE_TOKEN) may stand in a batch.
-    pub const DEVICE_TOKENS: Self = Self(1 << 1);
 
     /// Whether all bits of `other` are set.
     pub fn contains(self, other: Self) -> bool {
@@ -131,7 +130,7 @@ impl Capabilities {
     }
 }
 
-/// Sampling parameters that the model's makers recommend. None: they say nothing.
+/// Sampling parameters that the model's makers recommend. None: they recommend no value.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
 pub struct SamplingDefaults {
@@ -146,7 +145,7 @@ pub struct SamplingDefaults {
 macro_rules! sampling_defaults {
     ($($field:ident, $with:ident: $type:ty;)*) => {
         impl SamplingDefaults {
-            /// These, and `others` where they say nothing.
+            /// These values, and those of `others` where these are None.
             pub fn or(self, others: Self) -> Self {
                 Self { $($field: self.$field.or(others.$field),)* ..self }
             }
@@ -185,38 +184,41 @@ pub struct ModelInfo {
     pub context_length: u32,
     /// Number of tokens. Every id in a [`Vocabulary`] and every sampled token is below it.
     pub vocab_size: u32,
-    /// Length of a row of logits, at least `vocab_size` (some models pad).
+    /// Length of a row of logits, at least `vocab_size` (some models pad their rows).
     pub logits_width: u32,
-    /// Begin of sequence; None if the model has none. Chat templates get its text.
+    /// The token that begins a sequence; None if the model has none. Chat templates get its text.
     pub bos: Option<u32>,
     /// Every token that ends a generation (end of text, end of turn, end of message). Chat templates get the text of the
-    /// first. Empty: only `max_tokens` and the context end one.
+    /// first. If empty, only `max_tokens` and the context length end a generation.
     pub eos: Vec<u32>,
     /// Jinja source with Hugging Face semantics. None: the model cannot chat.
     pub chat_template: Option<String>,
+    /// The template for chats with tools, if the model has a separate one (`tokenizer.chat_template.tool_use` in GGUF
+    /// files). None: `chat_template` is for all chats.
+    pub tool_chat_template: Option<String>,
     /// Current level of the weights, for example `Q4_1`; [`levels`](crate::levels) has the names. May be empty.
     pub quantization: String,
-    /// Level of the weights on disk, which levels are made from. Empty: the same as `quantization`.
+    /// Level of the weights on disk, which other levels are made from. Empty: the same as `quantization`.
     pub source_quantization: String,
-    /// Tensors that are at another type than the level says, because their shape does not divide into its blocks.
+    /// Number of tensors whose type differs from the level, because their shape does not divide into its blocks.
     pub fallback_tensors: u32,
     /// Levels that [`Model::requantize`](crate::Model::requantize) takes, from the most to the least faithful, named as in
-    /// [`levels`](crate::levels). The host matches spellings.
+    /// [`levels`](crate::levels). The host accepts other spellings and passes one of these names.
     pub requantize_levels: Vec<String>,
-    /// What it can do beyond the basics.
+    /// What the model can do beyond the basics.
     pub capabilities: Capabilities,
-    /// What its makers recommend.
+    /// What the model's makers recommend.
     pub sampling: SamplingDefaults,
 }
 
-/// What the host wants of a session.
+/// What the host asks of a session.
 #[derive(Clone, Default)]
 pub struct SessionArgs {
-    /// Sequences at once, at least 1.
+    /// Number of sequences at once, at least 1.
     pub max_sequences: u32,
     /// Size of the KV pool in tokens, shared by all sequences. 0: the plugin decides.
     pub kv_tokens: u32,
-    /// Longest a sequence may become, in tokens. 0: as long as the model was trained for.
+    /// Longest that a sequence may become, in tokens. 0: as long as the model was trained for.
     pub context_length: u32,
     /// Most tokens in one batch, at least 1.
     pub max_batch_tokens: u32,
@@ -244,7 +246,7 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed) != 0
     }
 
-    /// `[any thread]` The host's: ask to stop, or take that back.
+    /// `[any thread]` For the host: asks the call to stop, or takes that back.
     pub fn set(&self, stop: bool) {
         self.0.store(stop.into(), Ordering::Relaxed);
     }
@@ -256,21 +258,22 @@ impl Interrupt {
 pub struct TokenKind(pub u8);
 
 impl TokenKind {
-    /// Text.
+    /// Ordinary text.
     pub const NORMAL: Self = Self(0);
-    /// Steers the model and is no text: `<|im_end|>`. Its bytes are its written form.
+    /// Steers the model and is not text, for example `<|im_end|>`. Its bytes are its written form.
     pub const CONTROL: Self = Self(1);
-    /// Stands for a byte (SentencePiece `<0x0A>`); its bytes are that byte.
+    /// Stands for one byte (SentencePiece `<0x0A>`). Its bytes are that byte.
     pub const BYTE: Self = Self(2);
     /// Never used by the model.
     pub const UNUSED: Self = Self(3);
     /// The unknown token.
     pub const UNKNOWN: Self = Self(4);
-    /// Added after training as a whole word, such as `<tool_call>`: found in text before it is split, but printed.
+    /// Added after training as a whole word, such as `<tool_call>`. It is found before a text is split, but is printed as
+    /// text.
     pub const USER_DEFINED: Self = Self(5);
 }
 
-/// The bytes and the kind of every token. Bytes, because a token may hold half a character.
+/// The bytes and the kind of every token. They are bytes and not text, because a token may hold half a character.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
     bytes: Vec<u8>,
@@ -325,7 +328,7 @@ impl Vocabulary {
         (self.bytes, self.offsets, self.kinds)
     }
 
-    /// The reverse of `into_parts`, for parts that the other side made: checked.
+    /// The reverse of `into_parts`. Checks the parts, because the other side made them.
     pub(crate) fn from_parts(
         bytes: Vec<u8>,
         offsets: Vec<u32>,
@@ -358,9 +361,9 @@ pub struct EncodeFlags(pub u32);
 impl EncodeFlags {
     /// Plain text: no control tokens, nothing added.
     pub const NONE: Self = Self(0);
-    /// Control-token text in the input becomes that token. Without it such text is encoded as ordinary text.
+    /// Text that spells a control token becomes that token. Without this flag it is encoded as ordinary text.
     pub const PARSE_CONTROL: Self = Self(1);
-    /// Adds BOS (and EOS) where the model is configured so.
+    /// Adds BOS (and EOS) if the model is configured so.
     pub const ADD_SPECIAL: Self = Self(1 << 1);
     /// The text continues another: no SentencePiece space prefix.
     pub const CONTINUATION: Self = Self(1 << 2);

@@ -1,16 +1,16 @@
-//! The book of a KV pool: which sequence holds how many positions, and which positions are shared.
+//! The ledger of a KV pool: which sequence holds how many positions, and which positions are shared.
 
 use crate::{Code, Error, KvStats, Result, Span};
 
-/// Counts the cells of a KV pool by sequence, with sharing by [`fork`](Self::fork). It holds no KV itself. Cells are
-/// numbered, so that a backend may use the numbers as the places of its keys and values.
+/// Assigns the cells of a KV pool to sequences. [`fork`](Self::fork) shares cells between them. The ledger holds no KV
+/// itself. Cells are numbered, so that a backend can store a cell's keys and values at its number.
 ///
-/// Allocates only when a sequence becomes longer than any was in its place.
+/// Allocates only when a sequence becomes longer than every earlier sequence of the same id.
 #[derive(Debug)]
 pub struct KvLedger {
-    /// For each sequence the cells of its positions.
+    /// For each sequence, the cells of its positions.
     sequences: Vec<Vec<u32>>,
-    /// For each cell how many sequences hold it.
+    /// For each cell, how many sequences hold it.
     references: Vec<u32>,
     free: Vec<u32>,
 }
@@ -30,7 +30,7 @@ impl KvLedger {
         self.cells(seq).len() as u32
     }
 
-    /// Whether nothing is stored.
+    /// Whether no sequence stores anything.
     pub fn is_empty(&self) -> bool {
         self.free.len() == self.references.len()
     }
@@ -55,11 +55,11 @@ impl KvLedger {
         }
     }
 
-    /// Stores a span's positions.
+    /// Takes cells for a span's positions.
     ///
     /// # Errors
     /// `INVALID` for an unknown sequence, `BAD_POSITION` if the span does not begin at the stored length, `NO_KV_SPACE` if
-    /// it does not fit. Nothing is changed then.
+    /// it does not fit. An error changes nothing.
     pub fn append(&mut self, span: &Span) -> std::result::Result<(), Code> {
         let Some(sequence) = self.sequences.get_mut(span.seq as usize) else {
             return Err(Code::INVALID);
@@ -80,7 +80,7 @@ impl KvLedger {
     /// Shares the first `len` positions of `src` with the empty sequence `dst`.
     ///
     /// # Errors
-    /// `INVALID` if `dst` is not empty or does not exist, or `src` is shorter than `len`. Nothing is changed then.
+    /// `INVALID` if `dst` is not empty or does not exist, or `src` is shorter than `len`. An error changes nothing.
     pub fn fork(&mut self, src: u32, dst: u32, len: u32) -> Result<()> {
         if dst as usize >= self.sequences.len() || self.len(dst) != 0 || self.len(src) < len {
             return Err(Error::invalid(format!(
@@ -98,7 +98,7 @@ impl KvLedger {
         Ok(())
     }
 
-    /// Drops the positions of `seq` from `len` on; nothing if it is not longer, or does not exist.
+    /// Drops the positions of `seq` from `len` on. Does nothing if `seq` is not longer or does not exist.
     pub fn truncate(&mut self, seq: u32, len: u32) {
         let Some(sequence) = self.sequences.get_mut(seq as usize) else {
             return;
@@ -113,7 +113,7 @@ impl KvLedger {
         }
     }
 
-    /// Drops a sequence: its length is 0 again.
+    /// Drops a sequence: its length becomes 0.
     pub fn free(&mut self, seq: u32) {
         self.truncate(seq, 0);
     }

@@ -1,8 +1,8 @@
-//! Quantization levels: how they are written, how faithful they are, and what becomes of tensors that they do not fit.
+//! Quantization levels: their names, their order of fidelity, and the types of tensors that they do not fit.
 //!
-//! A *level* is what people ask for and what a whole model is at: `Q4_K_M`. A *tensor type* is the number format of one tensor:
-//! `Q4_K`. Some levels are mixtures that give tensors which matter more a better type; backends without mixtures have levels
-//! that are called as their tensor type.
+//! A *level* is what users ask for, and it describes a whole model: `Q4_K_M`. A *tensor type* is the number format of one
+//! tensor: `Q4_K`. Some levels are mixtures, which give a better type to the tensors that matter more. A backend without
+//! mixtures has levels that are named after their tensor type.
 //!
 //! ```
 //! use tenon_plugin_api::levels;
@@ -18,36 +18,36 @@
 
 use crate::{Code, Error, Result};
 
-/// A level that models can be at.
+/// A quantization level of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level {
-    /// As llama.cpp writes it, for example `Q4_K_M`.
+    /// The name as llama.cpp writes it, for example `Q4_K_M`.
     pub name: &'static str,
     /// Type of most tensors.
     pub tensor: TensorType,
 }
 
-/// The number format of a tensor: rows are cut into blocks of weights that share scales.
+/// The number format of a tensor. Rows are cut into blocks of weights, and the weights of a block share scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorType {
-    /// As ggml writes it, for example `Q4_K`.
+    /// The name as ggml writes it, for example `Q4_K`.
     pub name: &'static str,
-    /// ggml's number for it, which GGUF files have.
+    /// ggml's number of the type, which GGUF files contain.
     pub ggml: u32,
-    /// Weights in a block. The length of a row is a multiple of it.
+    /// Weights in a block. The length of a row must be a multiple of it.
     pub block: u32,
     /// Bytes of a block.
     pub block_bytes: u32,
 }
 
 impl TensorType {
-    /// Bits for one weight, scales included.
+    /// Bits per weight, scales included.
     pub fn bits_per_weight(&self) -> f32 {
         (self.block_bytes * 8) as f32 / self.block as f32
     }
 
-    /// This type, or what takes its place in a tensor whose rows are no multiple of its block, as in llama.cpp: a type with
-    /// short blocks and more bits, or `F16` where those do not fit either. `row` is in weights.
+    /// The type for a tensor whose rows have `row` weights, as llama.cpp chooses it. It is this type if the row is a
+    /// multiple of its block. Otherwise it is a type with short blocks and more bits, or `F16` if those do not fit either.
     pub fn fitting(&self, row: u64) -> TensorType {
         let fits = |tensor: &TensorType| row.is_multiple_of(tensor.block.into());
         let candidates = [*self, self.with_short_blocks(), F16];
@@ -68,17 +68,18 @@ impl TensorType {
     }
 }
 
-/// The level of this name, in any spelling: `Q4_K_M`, `q4km`, `Q4-K-M`. None: there is no such level.
+/// The level with this name, in any spelling: `Q4_K_M`, `q4km`, `Q4-K-M`. None if there is no such level.
 pub fn find(spelling: &str) -> Option<&'static Level> {
     let wanted = normal(spelling);
     LEVELS.iter().find(|level| normal(level.name) == wanted)
 }
 
-/// Which of the levels that a model has (`offered`) is meant by `asked`, however that is spelled. A name without the size of a
-/// mixture means the medium one (`Q4K` is `Q4_K_M`), and where there are no mixtures, a mixture's name means its tensor type.
+/// The level among those of a model (`offered`) that `asked` means, in any spelling. A name without the size of a mixture
+/// means the medium one (`Q4K` is `Q4_K_M`). Where there are no mixtures, a mixture's name means its tensor type.
 ///
 /// # Errors
-/// [`Code::INVALID`] for what is no level, [`Code::UNSUPPORTED`] for one that is not offered; the message has those that are.
+/// [`Code::INVALID`] if there is no such level, [`Code::UNSUPPORTED`] if it is not offered. The message lists the offered
+/// levels.
 pub fn choose<'a, S: AsRef<str>>(asked: &str, offered: &'a [S]) -> Result<&'a str> {
     let offers = |name: &str| {
         let mut names = offered.iter().map(AsRef::as_ref);
@@ -109,13 +110,13 @@ pub fn choose<'a, S: AsRef<str>>(asked: &str, offered: &'a [S]) -> Result<&'a st
 }
 
 impl Level {
-    /// Place in the order of fidelity: 0 is the most faithful.
+    /// Position in the order of fidelity: 0 is the most faithful.
     pub fn rank(&self) -> usize {
         let place = LEVELS.iter().position(|level| level.name == self.name);
         place.unwrap_or(LEVELS.len())
     }
 
-    /// The level that stands for this one where it is not offered.
+    /// Name of the level that stands in for this one where it is not offered.
     fn kin(&self) -> Option<String> {
         match self.name.strip_prefix(self.tensor.name)? {
             "" => Some(format!("{}_M", self.name)),
@@ -124,7 +125,7 @@ impl Level {
     }
 }
 
-/// One spelling for all: capital letters, nothing between them, the usual other names of the float types.
+/// The same form for all spellings: capital letters, no separators, one name for each float type.
 fn normal(spelling: &str) -> String {
     let letters = spelling.chars().filter(|c| !matches!(c, '_' | '-' | ' '));
     let letters = letters.collect::<String>().to_ascii_uppercase();
@@ -150,7 +151,7 @@ macro_rules! tensor_types {
     };
 }
 
-// Name: ggml's number, weights in a block, bytes of a block.
+// Name: ggml's number of the type, weights in a block, bytes of a block.
 tensor_types! {
     F32: 0, 1, 4;
     F16: 1, 1, 2;
@@ -187,7 +188,7 @@ macro_rules! levels {
     };
 }
 
-// The order is that of llama.cpp's measurements (perplexity).
+// Ordered by llama.cpp's measurements (perplexity).
 levels! {
     F32: F32;
     F16: F16;
@@ -275,7 +276,7 @@ mod tests {
         assert!(choose("Q8_0", &none).is_err());
     }
 
-    /// As `tensor_type_fallback` in llama.cpp.
+    /// The same choices as `tensor_type_fallback` in llama.cpp.
     #[test]
     fn rows_that_do_not_divide_get_another_type() {
         let fitting = |name, row| find(name).map(|level| level.tensor.fitting(row).name);

@@ -1,4 +1,4 @@
-//! Write an LLM backend for Tenon: one safe trait set, one macro, one shared library.
+//! Write an LLM backend for Tenon: implement one set of safe traits, call one macro, build one shared library.
 //!
 //! A backend puts tokens through a model (`forward`), picks tokens from logits (`sample`) and may change the precision of its
 //! weights (`requantize`). Everything else (HTTP, prompts, scheduling, grammars, caching) is the host's.
@@ -8,7 +8,8 @@
 //! 2. `export_plugin!(MyBackend);` in a crate with `crate-type = ["cdylib"]`.
 //! 3. `cargo build --release`, and drop the `.so` into the plugin directory.
 //!
-//! [The guide](guide) builds a whole backend and says what the host expects of it; `plugins/echo` is one to start from.
+//! [The guide](guide) builds a whole backend and says what the host expects of it. `plugins/echo` is a backend to start
+//! from.
 //!
 //! Every method says on which thread it is called: `[any thread]` or `[model thread]`, the one thread that owns the session.
 //! A panic anywhere in a plugin becomes an error; the host lives on.
@@ -16,8 +17,11 @@
 #![deny(missing_docs)]
 
 pub mod abi;
+pub mod gguf;
 pub mod levels;
 pub mod sampler;
+#[doc(hidden)]
+pub mod vectors;
 
 mod backend;
 mod batch;
@@ -32,7 +36,7 @@ mod pooling;
 mod request;
 
 pub use backend::{Backend, Model, Session, Tokenizer};
-pub use batch::{Batch, DEVICE_TOKEN, KvStats, SessionInfo, Span, SpanOut, ThreadPlan};
+pub use batch::{Batch, KvStats, SessionInfo, Span, SpanOut, ThreadPlan};
 pub use byte_tokenizer::ByteTokenizer;
 pub use embedder::{Embedder, EmbedderInfo};
 pub use error::{Code, Error, Result};

@@ -1,21 +1,21 @@
-//! Making a text's vector of those of its tokens, for backends that compute tokens in batches.
+//! Pooling: makes the vector of a text from those of its tokens. For backends that compute tokens in batches.
 
 use crate::{Batch, Result, Span};
 
-/// How one vector is made of those of all tokens.
+/// How the vectors of all tokens become one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// Their mean.
+    /// The mean of the tokens' vectors.
     Mean,
-    /// The first token's.
+    /// The vector of the first token.
     Cls,
-    /// The last token's.
+    /// The vector of the last token.
     Last,
 }
 
 impl Pooling {
-    /// By the number that GGUF files have for it, `pooling_type`. Without one it is the mean, which suits models best that were
-    /// not trained for embeddings. None for models that judge pairs of texts instead.
+    /// The pooling with this number, which GGUF files have as `pooling_type`. Without a number it is the mean, which suits
+    /// models best that were not trained for embeddings. None for models that score pairs of texts instead.
     pub fn from_gguf(number: Option<u32>) -> Option<Self> {
         match number {
             None | Some(0 | 1) => Some(Self::Mean),
@@ -25,7 +25,7 @@ impl Pooling {
         }
     }
 
-    /// For [`EmbedderInfo::pooling`](crate::EmbedderInfo::pooling).
+    /// The name for [`EmbedderInfo::pooling`](crate::EmbedderInfo::pooling).
     pub fn name(self) -> &'static str {
         match self {
             Self::Mean => "mean",
@@ -34,7 +34,7 @@ impl Pooling {
         }
     }
 
-    /// Takes in the vector of a text's next token. Lengths mean nothing, so a mean need not be divided.
+    /// Adds the vector of a text's next token. The length of the result does not matter, so a mean is not divided.
     fn add(self, pooled: &mut [f32], token: &[f32], position: u32) {
         match self {
             Self::Mean => pooled.iter_mut().zip(token).for_each(|(sum, x)| *sum += x),
@@ -45,7 +45,8 @@ impl Pooling {
     }
 }
 
-/// A batch of consecutive tokens of some texts: what [`Embedder::embed`](crate::Embedder::embed) computes at once.
+/// A batch of consecutive tokens of some texts. [`Embedder::embed`](crate::Embedder::embed) computes one such batch at a
+/// time.
 ///
 /// ```
 /// use tenon_plugin_api::{Pooling, TextBatch};
@@ -67,13 +68,13 @@ impl Pooling {
 pub struct TextBatch {
     tokens: Vec<u32>,
     spans: Vec<Span>,
-    /// Of each span, the text's number and whether the text ends with it.
+    /// For each span, the number of its text, and whether the text ends with it.
     texts: Vec<(usize, bool)>,
 }
 
 impl TextBatch {
-    /// The texts one after the other, cut into batches of `max_tokens`, with spans of at most `max_sequences` texts. A text of
-    /// several batches has the same sequence in all of them; ids are below `max_sequences`.
+    /// Cuts texts, one after the other, into batches of at most `max_tokens` tokens and `max_sequences` spans. A text that
+    /// needs several batches has the same sequence in all of them. Sequence ids are below `max_sequences`.
     pub fn cut(texts: &[&[u32]], max_tokens: u32, max_sequences: u32) -> Vec<Self> {
         let mut batches = Vec::new();
         let mut batch = Self::default();
@@ -82,7 +83,7 @@ impl TextBatch {
             while start < text.len() {
                 let room = max_tokens as usize - batch.tokens.len();
                 let end = text.len().min(start + room);
-                // The texts of a batch follow each other, so that their sequences differ.
+                // The texts of a batch are consecutive, so their sequences differ.
                 batch.spans.push(Span {
                     seq: number as u32 % max_sequences,
                     position: start as u32,
@@ -103,16 +104,17 @@ impl TextBatch {
         batches
     }
 
-    /// As [`Session::forward`](crate::Session::forward) gets it. Every token has a row.
+    /// The batch for [`Session::forward`](crate::Session::forward). Every token has a row.
     pub fn batch(&self) -> Batch<'_> {
         Batch::new(&self.tokens, &self.spans)
     }
 
-    /// Adds the vectors of its tokens to those of their texts: `out` is that of [`Embedder::embed`](crate::Embedder::embed), and
-    /// gets the batches of one call in their order. `vector` gives the vector of a row.
+    /// Pools the vectors of the batch's tokens into those of their texts. `out` is that of
+    /// [`Embedder::embed`](crate::Embedder::embed). The batches of one call must come in their order. `vector` returns the
+    /// vector of a row.
     ///
     /// # Errors
-    /// Those of `vector`.
+    /// The errors of `vector`.
     pub fn pool<'v>(
         &self,
         pooling: Pooling,
@@ -130,7 +132,7 @@ impl TextBatch {
         Ok(())
     }
 
-    /// The sequences whose texts end with this batch.
+    /// Sequences of the texts that end in this batch.
     pub fn ended(&self) -> impl Iterator<Item = u32> {
         let ended = self.spans.iter().zip(&self.texts);
         ended

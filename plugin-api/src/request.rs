@@ -1,4 +1,4 @@
-//! What is sampled. These structs are the ones that cross.
+//! Sampling: what to pick from a row of logits, and what was picked. These structs cross the library boundary as they are.
 
 use abi_stable::{
     StableAbi,
@@ -7,10 +7,10 @@ use abi_stable::{
 
 use crate::Code;
 
-/// Stands in [`SampleRequest::forced`] for "choose".
+/// Value of [`SampleRequest::forced`] that means: choose a token.
 pub const NOT_FORCED: u32 = u32::MAX;
 
-/// Sampling parameters. The default is greedy with nothing else.
+/// Sampling parameters. The default is greedy, with everything else off.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq)]
 pub struct SampleParams {
@@ -20,15 +20,16 @@ pub struct SampleParams {
     pub top_p: f32,
     /// Keep tokens at least this likely relative to the most likely one. 0 = off.
     pub min_p: f32,
-    /// Keep the tokens closest to the distribution's entropy with this mass (locally typical sampling). 1 = off.
+    /// Keep the smallest set of tokens with this mass whose surprise is closest to the entropy (locally typical sampling). 1
+    /// = off.
     pub typical_p: f32,
     /// Divides positive and multiplies negative logits of tokens in prompt or output. 1 = off.
     pub repetition_penalty: f32,
-    /// Subtracted from a token's logit for each time it is in the output. 0 = off.
+    /// Subtracted from a token's logit once for each time it occurs in the output. 0 = off.
     pub frequency_penalty: f32,
-    /// Subtracted from a token's logit once if it is in the output. 0 = off.
+    /// Subtracted from a token's logit once if it occurs in the output. 0 = off.
     pub presence_penalty: f32,
-    /// Keep this many most likely tokens. 0 = off.
+    /// Keep the `top_k` most likely tokens. 0 = off.
     pub top_k: u32,
     /// Zero.
     pub reserved: [u64; 4],
@@ -59,21 +60,21 @@ impl SampleParams {
     }
 }
 
-/// Added to one token's logit.
+/// A bias for one token's logit.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
 pub struct TokenBias {
-    /// Which token.
+    /// The token's id.
     pub token: u32,
     /// What is added to the logit; negative infinity forbids the token.
     pub bias: f32,
 }
 
-/// How often a token has been seen.
+/// How often a token occurs in a sequence.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenCount {
-    /// Which token.
+    /// The token's id.
     pub token: u32,
     /// Times in the prompt.
     pub prompt: u32,
@@ -81,16 +82,17 @@ pub struct TokenCount {
     pub output: u32,
 }
 
-/// What to pick from one row of logits. Borrowed from the host for the call. Token ids in it are below `vocab_size`.
+/// A request to pick a token from one row of logits. Borrowed from the host for the call. Its token ids are below
+/// `vocab_size`.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct SampleRequest<'a> {
-    /// The row, as [`SpanOut::first_row`](crate::SpanOut::first_row) counts.
+    /// The row of logits, numbered as in [`SpanOut::first_row`](crate::SpanOut::first_row).
     pub row: u32,
-    /// Score this token instead of choosing one; [`NOT_FORCED`] to choose.
+    /// Score this token instead of choosing one. [`NOT_FORCED`]: choose one.
     pub forced: u32,
-    /// Uniform random bits, the only source of chance. The CPU sampler maps them to [0, 1) by [`uniform`](crate::sampler::uniform);
-    /// a device may use them as the key of a counter-based generator.
+    /// Uniform random bits, the only source of randomness. The CPU sampler maps them to [0, 1) by
+    /// [`uniform`](crate::sampler::uniform). A device may use them as the key of a counter-based generator.
     pub draw: u64,
     /// How to choose.
     pub params: SampleParams,
@@ -107,7 +109,7 @@ pub struct SampleRequest<'a> {
 }
 
 impl<'a> SampleRequest<'a> {
-    /// Greedy on this row; set the rest through the fields and `with_…`.
+    /// A greedy request for this row. Set the rest through the fields and `with_…`.
     pub fn new(row: u32) -> Self {
         Self {
             row,
@@ -130,12 +132,12 @@ impl<'a> SampleRequest<'a> {
         self.mask.as_slice()
     }
 
-    /// Added to the logits before the penalties. Each token at most once.
+    /// Biases, added to the logits before the penalties. Each token occurs at most once.
     pub fn bias(&self) -> &'a [TokenBias] {
         self.bias.as_slice()
     }
 
-    /// Tokens of the sequence so far, for the penalties. Each token at most once.
+    /// Counts of the sequence's tokens so far, for the penalties. Each token occurs at most once.
     pub fn counts(&self) -> &'a [TokenCount] {
         self.counts.as_slice()
     }
@@ -145,7 +147,7 @@ impl<'a> SampleRequest<'a> {
         self.appended.as_slice()
     }
 
-    /// The same with this mask.
+    /// The same request with this mask.
     pub fn with_mask(self, mask: &'a [u32]) -> Self {
         Self {
             mask: mask.into(),
@@ -153,7 +155,7 @@ impl<'a> SampleRequest<'a> {
         }
     }
 
-    /// The same with these biases.
+    /// The same request with these biases.
     pub fn with_bias(self, bias: &'a [TokenBias]) -> Self {
         Self {
             bias: bias.into(),
@@ -161,7 +163,7 @@ impl<'a> SampleRequest<'a> {
         }
     }
 
-    /// The same with these counts.
+    /// The same request with these counts.
     pub fn with_counts(self, counts: &'a [TokenCount]) -> Self {
         Self {
             counts: counts.into(),
@@ -169,7 +171,7 @@ impl<'a> SampleRequest<'a> {
         }
     }
 
-    /// The same with these draft tokens.
+    /// The same request with these draft tokens.
     pub fn with_appended(self, appended: &'a [u32]) -> Self {
         Self {
             appended: appended.into(),
@@ -178,23 +180,23 @@ impl<'a> SampleRequest<'a> {
     }
 }
 
-/// A token and the logarithm (natural) of its probability.
+/// A token and the natural logarithm of its probability.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
 pub struct TokenLogprob {
-    /// Which token.
+    /// The token's id.
     pub token: u32,
-    /// In the model's own distribution: before bias, penalties, temperature and mask.
+    /// Log-probability in the model's own distribution: before bias, penalties, temperature and mask.
     pub logprob: f32,
 }
 
-/// What was picked. `top` is the host's buffer, the rest is written by the plugin.
+/// The answer to a [`SampleRequest`]. The host lends the buffer `top`; the plugin fills it and writes the other fields.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Sampled<'a> {
     /// The token, below `vocab_size`.
     pub token: u32,
-    /// Its log-probability (natural, in the model's own distribution) if [`SampleRequest::logprob`] asked for it.
+    /// The token's log-probability (natural, in the model's own distribution), if [`SampleRequest::logprob`] asked for it.
     pub logprob: f32,
     top: RSliceMut<'a, TokenLogprob>,
     /// How many entries of `top` were written.
@@ -218,13 +220,13 @@ impl<'a> Sampled<'a> {
         }
     }
 
-    /// The most likely tokens, most likely first. A length that does not fit the buffer is cut.
+    /// The most likely tokens, the most likely first. A `top_len` beyond the buffer is cut.
     pub fn top(&self) -> &[TokenLogprob] {
         let top = self.top.as_slice();
         &top[..top.len().min(self.top_len as usize)]
     }
 
-    /// Room for the most likely tokens; set `top_len` after writing.
+    /// Buffer for the most likely tokens. Set `top_len` after writing.
     pub fn top_mut(&mut self) -> &mut [TokenLogprob] {
         self.top.as_mut_slice()
     }

@@ -6,36 +6,37 @@
 
 use std::cmp::Ordering;
 
-use wide::f32x16;
+use fearless_simd::{Level, Simd, dispatch, f32x16, mask32x16, prelude::*};
 
-use crate::{Code, NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenLogprob};
+use crate::{
+    Code, NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenLogprob,
+    vectors::{self, LANES},
+};
 
-/// Samples rows of logits on the CPU. Keeps its scratch space from call to call, and nothing else: any number of sequences can
-/// share one. Give each thread its own.
+/// Samples rows of logits on the CPU. Between calls it keeps its scratch space and nothing else, so any number of sequences
+/// can share one sampler. Give each thread its own.
 #[derive(Debug, Default)]
 pub struct CpuSampler {
     /// The row after bias, penalties and mask: `[logits_width]`.
     adjusted: Vec<f32>,
-    /// Unnormalized probabilities, the largest is 1: `[logits_width]`.
+    /// Unnormalized probabilities, of which the largest is 1: `[logits_width]`.
     weights: Vec<f32>,
-    /// What is still in the race, in the order of ids.
+    /// The tokens that no truncation has removed, in the order of ids.
     candidates: Vec<Candidate>,
-    /// The same for selection, which shuffles.
+    /// A copy of `candidates` for selection, which reorders it.
     shuffled: Vec<Candidate>,
-    /// The row's ids, for the most likely ones.
+    /// All tokens of the row, for selecting the most likely ones.
     ranked: Vec<TokenLogprob>,
 }
 
-/// Weights that are computed side by side.
-const LANES: usize = 16;
-/// Weights that are added up before anything is done with their sum: few enough for it to be exact.
+/// Weights that are summed before the sum is used: few enough for the sum to be exact.
 const BLOCK: usize = 16 * LANES;
 
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     token: u32,
     weight: f32,
-    /// What a truncation goes by: larger stays.
+    /// The order of a truncation: larger values stay.
     rank: f32,
 }
 
@@ -45,9 +46,9 @@ pub fn uniform(draw: u64) -> f64 {
 }
 
 impl CpuSampler {
-    /// Picks (or scores) one token. `logits` is `[logits_width]`, the row that `request` is about. The answer goes into `out`,
-    /// or a status: `BAD_LOGITS` for a NaN or +infinity in the row or nothing above -infinity, `NO_ALLOWED_TOKEN`, `INVALID` for
-    /// a forced token beyond the row.
+    /// Picks (or scores) one token. `logits` is `[logits_width]`, the row that `request` is about. Writes the answer or a
+    /// status into `out`. `BAD_LOGITS`: the row has a NaN or +infinity, or nothing above -infinity. `NO_ALLOWED_TOKEN`: the
+    /// mask allows no token. `INVALID`: the forced token is beyond the row.
     pub fn sample(&mut self, logits: &[f32], request: &SampleRequest<'_>, out: &mut Sampled<'_>) {
         out.top_len = 0;
         match self.pick(logits, request) {
@@ -97,7 +98,7 @@ impl CpuSampler {
         token.ok_or(Code::NO_ALLOWED_TOKEN)
     }
 
-    /// Makes candidates of the tokens that have a chance and are kept.
+    /// Fills `candidates` with the tokens that have a chance, and applies the truncations.
     fn truncate(&mut self, params: &SampleParams) {
         self.candidates.clear();
         let weights = (0..).zip(&self.weights);
@@ -125,7 +126,8 @@ impl CpuSampler {
         }
     }
 
-    /// Keeps what ranks at least as high as the candidate that `last` selects from a copy, which it may shuffle.
+    /// Keeps the candidates that rank at least as high as the one that `last` selects. `last` gets a copy, which it may
+    /// reorder.
     fn keep_best(&mut self, last: impl FnOnce(&mut [Candidate]) -> Option<Candidate>) {
         self.shuffled.clear();
         self.shuffled.extend_from_slice(&self.candidates);
@@ -134,7 +136,7 @@ impl CpuSampler {
         }
     }
 
-    /// Log-probabilities, of the model's own distribution.
+    /// Reports log-probabilities in the model's own distribution.
     fn report(&mut self, logits: &[f32], request: &SampleRequest<'_>, out: &mut Sampled<'_>) {
         let wanted = (request.top_logprobs as usize).min(out.top_mut().len());
         if request.logprob == 0 && wanted == 0 {
@@ -142,7 +144,7 @@ impl CpuSampler {
         }
         let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         weigh(logits, peak, 1.0, &mut self.weights);
-        let total = self.weights.chunks(BLOCK).map(sum).sum::<f64>();
+        let total = dispatch!(Level::new(), simd => total(simd, &self.weights));
         let normalizer = peak + total.ln() as f32;
         out.logprob = logits[out.token as usize] - normalizer;
         if wanted == 0 {
@@ -168,7 +170,7 @@ impl CpuSampler {
     }
 }
 
-/// Whether the row can be used as it is.
+/// Whether the row can be sampled unchanged.
 fn is_plain(request: &SampleRequest<'_>) -> bool {
     request.mask().is_empty()
         && request.bias().is_empty()
@@ -176,46 +178,64 @@ fn is_plain(request: &SampleRequest<'_>) -> bool {
             && !(request.counts().is_empty() && request.appended().is_empty()))
 }
 
-/// Whether some tokens that have a chance may be left out.
+/// Whether a truncation may remove tokens that have a chance.
 fn truncates(params: &SampleParams) -> bool {
     params.top_k > 0 || params.typical_p < 1.0 || params.top_p < 1.0 || params.min_p > 0.0
 }
 
-/// The largest logit, which is finite. None if there is none, or a NaN or +infinity in the row.
+/// The largest logit. None if no logit is finite, or if the row has a NaN or +infinity.
 fn peak(logits: &[f32]) -> Option<f32> {
-    let (chunks, rest) = logits.as_chunks::<LANES>();
-    let mut last = [f32::NEG_INFINITY; LANES];
-    last[..rest.len()].copy_from_slice(rest);
-    let (mut peaks, mut nans) = (f32x16::splat(f32::NEG_INFINITY), f32x16::ZERO);
-    for chunk in chunks.iter().chain([&last]) {
-        let chunk = f32x16::new(*chunk);
-        peaks = peaks.fast_max(chunk);
-        nans |= chunk.is_nan();
-    }
-    let peak = peaks
-        .to_array()
-        .into_iter()
-        .fold(f32::NEG_INFINITY, f32::max);
-    (peak.is_finite() && !nans.any()).then_some(peak)
+    dispatch!(Level::new(), simd => peak_with(simd, logits))
 }
 
-/// Writes `exp((logit − peak) / temperature)` of each logit. Those of tiny temperatures are 1 for the peak and 0 for the rest: no
-/// division by zero, no NaN.
+#[inline(always)]
+fn peak_with<S: Simd>(simd: S, logits: &[f32]) -> Option<f32> {
+    let (chunks, rest) = logits.as_chunks();
+    let last = vectors::padded(simd, rest, f32::NEG_INFINITY);
+    let mut peaks = last;
+    let mut nans: mask32x16<S> = last.is_nan();
+    for chunk in chunks {
+        let chunk = f32x16::load_array_ref(simd, chunk);
+        peaks = peaks.max(chunk);
+        nans |= chunk.is_nan();
+    }
+    let peak = peaks.reduce_max();
+    (peak.is_finite() && !nans.any_true()).then_some(peak)
+}
+
+/// Writes `exp((logit − peak) / temperature)` for each logit. A tiny temperature gives 1 for the peak and 0 for the rest,
+/// without a division by zero or a NaN.
 fn weigh(logits: &[f32], peak: f32, temperature: f32, weights: &mut Vec<f32>) {
     weights.clear();
     weights.resize(logits.len(), 0.0);
-    let weight = |logits| ((f32x16::new(logits) - peak) / temperature).exp();
+    dispatch!(Level::new(), simd => weigh_with(simd, logits, peak, temperature, weights));
+}
+
+#[inline(always)]
+fn weigh_with<S: Simd>(simd: S, logits: &[f32], peak: f32, temperature: f32, weights: &mut [f32]) {
     let (chunks, rest) = logits.as_chunks();
     let (to, to_rest) = weights.as_chunks_mut();
     for (to, chunk) in to.iter_mut().zip(chunks) {
-        *to = weight(*chunk).to_array();
+        let logits = f32x16::load_array_ref(simd, chunk);
+        weights_of(logits, peak, temperature).store_array(to);
     }
-    let mut last = [f32::NEG_INFINITY; LANES];
-    last[..rest.len()].copy_from_slice(rest);
-    to_rest.copy_from_slice(&weight(last).to_array()[..rest.len()]);
+    let logits = vectors::padded(simd, rest, f32::NEG_INFINITY);
+    let last = weights_of(logits, peak, temperature);
+    to_rest.copy_from_slice(&last.as_slice()[..rest.len()]);
 }
 
-/// The row after bias, penalties and mask.
+#[inline(always)]
+fn weights_of<S: Simd>(logits: f32x16<S>, peak: f32, temperature: f32) -> f32x16<S> {
+    /// At a larger distance the weight is less than a float's smallest normal number.
+    const NO_CHANCE: f32 = -87.0;
+    let distance = (logits - peak) / temperature;
+    let none = f32x16::splat(logits.token(), 0.0);
+    distance
+        .simd_lt(NO_CHANCE)
+        .select(none, vectors::exp(distance))
+}
+
+/// Writes the row with bias, penalties and mask applied.
 fn adjust(logits: &[f32], request: &SampleRequest<'_>, adjusted: &mut Vec<f32>) {
     adjusted.clear();
     adjusted.extend_from_slice(logits);
@@ -227,7 +247,13 @@ fn adjust(logits: &[f32], request: &SampleRequest<'_>, adjusted: &mut Vec<f32>) 
     if request.params.penalizes() {
         penalize(request, adjusted);
     }
-    for (chunk, &word) in adjusted.chunks_mut(32).zip(request.mask()) {
+    dispatch!(Level::new(), _ => forbid(request.mask(), adjusted));
+}
+
+/// Sets the logits of tokens whose mask bit is 0 to -infinity.
+#[inline(always)]
+fn forbid(mask: &[u32], logits: &mut [f32]) {
+    for (chunk, &word) in logits.chunks_mut(32).zip(mask) {
         if word != u32::MAX {
             for (bit, logit) in chunk.iter_mut().enumerate() {
                 if word >> bit & 1 == 0 {
@@ -267,7 +293,7 @@ fn penalize_token(params: &SampleParams, adjusted: &mut [f32], token: u32, outpu
     }
 }
 
-/// Larger ranks first; among equals the smaller id, so that the order is total and the same everywhere.
+/// Larger ranks come first, and among equals the smaller id. So the order is total and the same everywhere.
 fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
     b.rank.total_cmp(&a.rank).then(a.token.cmp(&b.token))
 }
@@ -276,7 +302,7 @@ fn by_logprob(a: &TokenLogprob, b: &TokenLogprob) -> Ordering {
     b.logprob.total_cmp(&a.logprob).then(a.token.cmp(&b.token))
 }
 
-/// Ranks by closeness of a token's surprise to the expected one (Meister et al. 2022, "Locally Typical Sampling").
+/// Ranks tokens by how close their surprise is to the expected surprise (Meister et al. 2022, "Locally Typical Sampling").
 fn rank_by_typicality(candidates: &mut [Candidate]) {
     let total: f32 = candidates.iter().map(|c| c.weight).sum();
     let surprise = |c: &Candidate| -(c.weight / total).ln();
@@ -295,8 +321,8 @@ fn nth_best(candidates: &mut [Candidate], n: usize) -> Option<Candidate> {
     fits.then(|| *candidates.select_nth_unstable_by(n - 1, by_rank).1)
 }
 
-/// The worst of the best candidates whose mass just reaches `share` of the whole. Halves the undecided candidates around
-/// their median rank, so it looks at each about twice and never sorts.
+/// The last of the best candidates whose mass just reaches `share` of the whole. Halves the undecided candidates around
+/// their median rank: it looks at each about twice and never sorts.
 fn last_of_mass(candidates: &mut [Candidate], share: f32) -> Option<Candidate> {
     let mut missing = total_weight(candidates) * f64::from(share);
     let mut undecided = candidates;
@@ -328,15 +354,21 @@ fn draw(candidates: &[Candidate], uniform: f64) -> Option<u32> {
             return Some(candidate.token);
         }
     }
-    // Rounding can leave a crumb at the end.
+    // Rounding can leave a remainder at the end.
     candidates.last().map(|c| c.token)
 }
 
-/// The same over all tokens, by their weights. Steps over whole blocks as far as it can.
+/// The same as [`draw`], over the weights of all tokens.
 fn draw_from_all(weights: &[f32], uniform: f64) -> Option<u32> {
-    let blocks = || weights.chunks(BLOCK).map(|block| (block, sum(block)));
-    let mut left = uniform * blocks().map(|(_, sum)| sum).sum::<f64>();
-    for (number, (block, sum)) in blocks().enumerate() {
+    dispatch!(Level::new(), simd => draw_with(simd, weights, uniform))
+}
+
+/// Skips whole blocks for as long as the draw lies beyond them.
+#[inline(always)]
+fn draw_with<S: Simd>(simd: S, weights: &[f32], uniform: f64) -> Option<u32> {
+    let mut left = uniform * total(simd, weights);
+    for (number, block) in weights.chunks(BLOCK).enumerate() {
+        let sum = sum(simd, block);
         if left >= sum {
             left -= sum;
             continue;
@@ -348,16 +380,29 @@ fn draw_from_all(weights: &[f32], uniform: f64) -> Option<u32> {
             }
         }
     }
-    // Rounding can leave a crumb at the end.
+    // Rounding can leave a remainder at the end.
     let last = weights.iter().rposition(|&weight| weight > 0.0);
     last.map(|token| token as u32)
 }
 
-fn sum(numbers: &[f32]) -> f64 {
-    let (chunks, rest) = numbers.as_chunks();
-    let sums = chunks.iter().map(|chunk| f32x16::new(*chunk));
-    let sum = sums.fold(f32x16::ZERO, |a, b| a + b).reduce_add();
-    f64::from(sum + rest.iter().sum::<f32>())
+#[inline(always)]
+fn total<S: Simd>(simd: S, weights: &[f32]) -> f64 {
+    let mut total = 0.0;
+    for block in weights.chunks(BLOCK) {
+        total += sum(simd, block);
+    }
+    total
+}
+
+/// The sum of one block.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, weights: &[f32]) -> f64 {
+    let (chunks, rest) = weights.as_chunks();
+    let mut sums = f32x16::splat(simd, 0.0);
+    for chunk in chunks {
+        sums += f32x16::load_array_ref(simd, chunk);
+    }
+    f64::from(vectors::sum(sums) + rest.iter().sum::<f32>())
 }
 
 #[cfg(test)]
@@ -438,7 +483,7 @@ mod tests {
             }),
             [1, 2, 3]
         );
-        // Entropy is 1.21 nats; surprises 2.9, 0.92, 1.92, 0.92, 4.9: the equals come first.
+        // Entropy is 1.21 nats; surprises 2.9, 0.92, 1.92, 0.92, 4.9: the two equal ones are closest.
         assert_eq!(
             reachable(SampleParams {
                 typical_p: 0.7,
@@ -462,7 +507,8 @@ mod tests {
         }
     }
 
-    /// A row that no vector and no block divides, with tokens that have no chance in it, walked token by token.
+    /// A row whose length no vector and no block divides, with tokens of weight 0 in it. The expected tokens come from a
+    /// walk over all tokens.
     #[test]
     fn draws_over_long_rows_are_those_of_a_walk_over_all_tokens() {
         let logit = |at: usize| match at % 7 {

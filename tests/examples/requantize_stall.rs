@@ -1,6 +1,7 @@
-//! What changing a model's level costs. How long a stream is held up at most, in its usual steps, while eight of them run and
-//! the level changes, for each backend (candle from the file dequantized to safetensors), on one thread and on as many as it chooses; and how long quantizing
-//! and writing SmolLM2 takes on one thread, in turns with llama-quantize where its path is given.
+//! The cost of changing a model's level. First measurement, for each backend, on one thread and on as many as it chooses:
+//! the longest gap of a stream in units of its usual step, while eight streams run and the level changes (candle loads the
+//! file dequantized to safetensors). Second measurement: the time to quantize SmolLM2 and write it on one thread, in turns
+//! with llama-quantize if its path is given.
 //!
 //!     cargo run --release -p tenon-tests --example requantize_stall -- [ROUNDS] [LLAMA_QUANTIZE]
 
@@ -72,13 +73,13 @@ struct Round {
 }
 
 impl Round {
-    /// In usual steps.
+    /// The longest gap, in usual steps.
     fn stall(&self) -> f64 {
         self.longest / self.usual
     }
 }
 
-/// With an empty cache: all of the work is done. Without drafts, whose steps are long by themselves.
+/// Measures with an empty cache, so that all of the work is done, and without drafts, whose steps are long by themselves.
 async fn stall(backend: Backend, threads: &str) -> Round {
     let model = backend.smollm2();
     let mut server = ServerOptions::new(&[backend.library()])
@@ -114,7 +115,7 @@ async fn change(client: &Client) -> f64 {
     report["seconds"].as_f64().expect("seconds")
 }
 
-/// Seconds between the texts of a stream, as long as their count is good for more.
+/// Seconds between the texts of a stream, for as long as `go_on` is true of their count.
 async fn steps(stream: &mut Events, go_on: impl Fn(usize) -> bool) -> Vec<f64> {
     let (mut last, mut gaps) = (Instant::now(), Vec::new());
     while go_on(gaps.len()) {
@@ -145,7 +146,7 @@ fn tenon_quantize() -> Command {
     command
 }
 
-/// Both programs take input, output and level, in this order, and count all of their start.
+/// Seconds that a program takes to quantize, its start included. Both programs take input, output and level in this order.
 fn quantize(command: &mut Command) -> f64 {
     let directory = TempDir::new().expect("a temporary directory");
     let output = directory.path().join("quantized.gguf");
@@ -155,7 +156,7 @@ fn quantize(command: &mut Command) -> f64 {
     }
     command.arg(smollm2()).arg(&output).arg(LEVEL);
     if !is_ours {
-        // Its number of threads.
+        // Number of threads of llama-quantize.
         command.arg("1");
     }
     let started = Instant::now();
@@ -165,7 +166,7 @@ fn quantize(command: &mut Command) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// llama-quantize leaves that to the system; to be compared, both files are on the disk.
+/// Writes the file to the disk. llama-quantize leaves that to the system; for a fair comparison both files are synced.
 fn synced(path: &Path) {
     let file = fs::File::open(path).expect("the quantized file");
     file.sync_all().expect("a disk");

@@ -1,4 +1,4 @@
-// The official client for Node: every call that its users make most.
+// The official client for Node: the calls that its users make most.
 
 import assert from "node:assert/strict";
 import test from "node:test";

@@ -1,6 +1,6 @@
-"""schemathesis against the server's own OpenAPI document: no request breaks it, or is answered with an undocumented status.
+"""schemathesis against the server's own OpenAPI document: no request breaks the server or gets an undocumented status.
 
-The same requests each time. What answers look like, other tests check: schemathesis does not read the data of a stream's events.
+The requests are the same each time. Other tests check the form of answers: schemathesis does not read the data of a stream's events.
 """
 
 import sys

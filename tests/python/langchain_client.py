@@ -46,7 +46,7 @@ assert chat.bind_tools([City]).invoke([*MESSAGES, called, result]).type == "ai"
 text = OpenAI(model="SmolLM2", max_tokens=4, temperature=0, **SERVER).invoke("One, two, three,")
 assert text.strip(), text
 
-# Otherwise it cuts texts into tokens of OpenAI's models.
+# Otherwise the client would cut texts into tokens of OpenAI's models.
 embeddings = OpenAIEmbeddings(model="SmolLM2", check_embedding_ctx_length=False, **SERVER)
 first, second = embeddings.embed_documents(["The sky is blue.", "A cat sleeps."])
 assert len(first) == len(second) == len(embeddings.embed_query("Hi")) == 576

@@ -1,11 +1,11 @@
-"""litellm, as its users call an OpenAI-compatible server."""
+"""litellm, called as its users call an OpenAI-compatible server."""
 
 import asyncio
 import json
 import os
 import sys
 
-# It would look for prices on the internet.
+# Otherwise litellm would look for prices on the internet.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import litellm
 

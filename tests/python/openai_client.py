@@ -1,4 +1,4 @@
-"""The official client: every call that its users make most, and the answers against its own types."""
+"""The official client: the calls that its users make most, with answers checked against its own types."""
 
 import asyncio
 import sys
@@ -35,13 +35,13 @@ def chats():
         final = stream.get_final_completion()
     assert deltas == final.choices[0].message.content == streamed, deltas
 
-    # Leaving early is allowed.
+    # A client may leave a stream early.
     with client.chat.completions.create(**CHAT, stream=True) as stream:
         next(iter(stream))
 
 
 def parsed():
-    """`.parse` sends a JSON schema made of the class, and makes an object of the answer."""
+    """`.parse` sends the JSON schema of a class, and converts the answer to an object of that class."""
     class City(pydantic.BaseModel):
         name: str
         is_capital: bool
@@ -66,7 +66,7 @@ NAMED = {"type": "function", "function": {"name": "Light"}}
 
 
 def tools():
-    """Calls that have to be made are parsed, whole and from a stream; then the answer to a result."""
+    """Required calls are parsed, from a whole answer and from a stream. Then a result gets its answer."""
     for choice, reason in [("required", "tool_calls"), (NAMED, "stop")]:
         answer = client.chat.completions.parse(**CALL, tool_choice=choice).choices[0]
         (call,) = answer.message.tool_calls
@@ -82,7 +82,7 @@ def tools():
         assert len(deltas) > 1 and all(event.type.endswith("arguments.delta") for event in deltas), events
         assert "".join(event.arguments_delta for event in deltas) == done.arguments == streamed.function.arguments
 
-    # The message goes back as it came.
+    # The message is sent back unchanged.
     result = {"role": "tool", "tool_call_id": call.id, "content": "done"}
     conversation = CHAT | {"messages": [*MESSAGES, answer.message, result]}
     assert client.chat.completions.create(**conversation, tools=CALL["tools"]).choices[0].message.role == "assistant"

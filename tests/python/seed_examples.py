@@ -22,7 +22,7 @@ messages=[
 
 print(completion.choices[0].message)
 assert completion.choices[0].message.role == "assistant"
-# How long it is, is left to chance.
+# Its length is random.
 assert isinstance(completion.choices[0].message.content, str)
 assert completion.choices[0].finish_reason in ("stop", "length")
 

@@ -1,4 +1,4 @@
-"""Answers exactly as OpenAI's own types have them: the client itself takes almost anything."""
+"""Checks that answers fit OpenAI's own types exactly: the client itself accepts almost anything."""
 
 import json
 import urllib.request
@@ -6,14 +6,14 @@ import urllib.request
 from openai import BaseModel
 from pydantic import TypeAdapter
 
-# Keys that OpenAI always sends although they may be null; its types let them be absent.
+# Keys that OpenAI always sends, even if they are null. Its types allow them to be absent.
 ALWAYS = {
     "ChatCompletion": {"usage"},
     "Choice": {"logprobs", "finish_reason"},
     "ChatCompletionMessage": {"content", "refusal"},
     "CompletionChoice": {"logprobs", "finish_reason"},
 }
-# Keys of Tenon's own, which the API's documentation describes.
+# Tenon's own keys, which the API's documentation describes.
 OWN = {
     "Model": {
         "aliases", "backend", "architecture", "parameters", "quantization", "requantize_levels", "context_length",
@@ -32,14 +32,14 @@ def post(url, body):
 
 
 def events(text):
-    """The data of a stream's events, without the end."""
+    """The data of a stream's events, without the final `[DONE]`."""
     data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
     assert data.pop() == "[DONE]", text
     return data
 
 
 def check(kind, text):
-    """Reads JSON as this type, and finds what is missing, of another type or too much."""
+    """Reads JSON as this type. Reports keys that are missing, unknown or of another type."""
     value = TypeAdapter(kind).validate_json(text, strict=True)
     check_keys(value)
     return value

@@ -1,4 +1,4 @@
-//! What the workspace builds: the server and the shared libraries, which the tests do not depend on as crates.
+//! Builds the workspace: the server and the shared libraries. The tests do not depend on them as crates.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-/// Files of the workspace, built.
+/// Built files of the workspace.
 pub struct Artifacts {
     /// The server.
     pub tenon: PathBuf,
@@ -25,14 +25,14 @@ impl Artifacts {
     }
 }
 
-/// Builds the workspace, once in a process; where nothing has changed that takes a moment. Processes that ask at the same
-/// time wait for each other at cargo's own lock.
+/// Builds the workspace, once per process. That takes a moment if nothing has changed. Processes that ask at the same time
+/// wait for each other at cargo's own lock.
 pub fn artifacts() -> &'static Artifacts {
     static ARTIFACTS: LazyLock<Artifacts> = LazyLock::new(build);
     &ARTIFACTS
 }
 
-/// The lines of cargo's output that name files; other lines have other fields.
+/// A line of cargo's output that names files. Other lines have other fields.
 #[derive(Deserialize)]
 struct Message {
     target: Target,

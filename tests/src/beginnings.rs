@@ -1,10 +1,10 @@
-//! Whether a text is the beginning of an answer, as llguidance by itself sees it.
+//! Checks whether a text is the beginning of an answer, with llguidance alone.
 
 use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar, toktrie::ApproximateTokEnv};
 use serde_json::Value;
 
-/// Whether JSON that this schema validates may begin like this, with whitespace anywhere. Bytes are the tokens, whatever they
-/// were for the model.
+/// Whether JSON that this schema validates may begin with `text`, with whitespace anywhere. Every byte is a token here,
+/// whatever tokens the model used.
 pub fn accepts_beginning(schema: &Value, text: &str) -> bool {
     let environment = ApproximateTokEnv::single_byte_env();
     let factory = ParserFactory::new_simple(&environment).expect("a factory");

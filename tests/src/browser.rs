@@ -13,19 +13,19 @@ use tempfile::TempDir;
 
 use crate::PATIENCE;
 
-/// What the browser calls this machine: Swagger UI asks less of other hosts where it is at `localhost`.
+/// The browser's name for this machine. With `localhost`, Swagger UI would send fewer requests to other hosts.
 pub const HOST: &str = "tenon.test";
 
-/// A browser with one open page. Dropping it closes it.
+/// A browser with one open page. Dropping it closes the browser.
 pub struct Browser {
     http: reqwest::Client,
     driver: Driver,
-    /// Where the driver takes commands.
+    /// Path for the driver's commands.
     session: String,
 }
 
 impl Browser {
-    /// A fresh one. None where it is not installed, which CI does not let pass.
+    /// A new browser. None if chromedriver is not installed; CI does not accept that.
     pub async fn start() -> Option<Self> {
         let Some(driver) = Driver::start() else {
             assert!(env::var_os("CI").is_none(), "chromedriver is not installed");
@@ -52,20 +52,20 @@ impl Browser {
         self.post("/url", json!({"url": url})).await;
     }
 
-    /// Clicks on an element, as soon as there is one.
+    /// Clicks on an element as soon as it exists.
     pub async fn click(&self, css: &str) {
         let element = self.find(css).await;
         self.post(&format!("{element}/click"), json!({})).await;
     }
 
-    /// Types into an element, as soon as there is one.
+    /// Types into an element as soon as it exists.
     pub async fn type_into(&self, css: &str, text: &str) {
         let element = self.find(css).await;
         self.post(&format!("{element}/value"), json!({"text": text}))
             .await;
     }
 
-    /// The text that an element shows, as soon as there is one.
+    /// The text of an element as soon as it exists.
     pub async fn text(&self, css: &str) -> String {
         let element = self.find(css).await;
         let text = self
@@ -74,7 +74,7 @@ impl Browser {
         text.as_str().expect("a text").to_owned()
     }
 
-    /// The addresses of all requests since this was last asked.
+    /// The addresses of all requests since the last call.
     pub async fn requests(&self) -> Vec<String> {
         let entries = self.post("/se/log", json!({"type": "performance"})).await;
         let events = entries.as_array().expect("a log").iter().map(|entry| {
@@ -152,11 +152,11 @@ impl Driver {
 
     fn capabilities(&self) -> Value {
         let profile = format!("--user-data-dir={}", self.profile.path().display());
-        // No other host can be reached, so nothing but the page itself can fill it.
+        // No other host can be reached, so nothing else can fill the page.
         let hosts = format!("--host-resolver-rules=MAP {HOST} 127.0.0.1, MAP * ~NOTFOUND");
         let arguments = [
             "--headless",
-            // Chromium refuses to run as root with it.
+            // Chromium refuses to run as root with its sandbox.
             "--no-sandbox",
             "--disable-gpu",
             "--disable-quic",
@@ -179,7 +179,7 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// Killing it would leave the browser behind.
+    /// Asks the driver to shut down. Killing it would leave the browser running.
     fn drop(&mut self) {
         let request = format!("GET /shutdown HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
         let asked = TcpStream::connect(&self.address)

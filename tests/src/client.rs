@@ -1,4 +1,4 @@
-//! A small client that shows what is on the wire.
+//! A small client that shows what is sent over the wire.
 
 use std::{
     pin::Pin,
@@ -16,6 +16,7 @@ use crate::PATIENCE;
 pub struct Client {
     http: reqwest::Client,
     address: String,
+    key: Option<String>,
 }
 
 impl Client {
@@ -24,17 +25,31 @@ impl Client {
         Self {
             http: reqwest::Client::new(),
             address,
+            key: None,
         }
     }
 
-    /// Where a path of the server is.
+    /// The same client with a key.
+    pub fn with_key(&self, key: &str) -> Self {
+        let key = Some(key.to_owned());
+        Self {
+            key,
+            ..self.clone()
+        }
+    }
+
+    /// The URL of a path of the server.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.address)
     }
 
-    /// Any request, for what the other functions cannot say.
+    /// A request of any kind, for tests that the other functions do not fit.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, self.url(path))
+        let request = self.http.request(method, self.url(path));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
     }
 
     /// GET.
@@ -50,7 +65,7 @@ impl Client {
         response.text().await.expect("text")
     }
 
-    /// POST of a JSON body, whose answer is not read yet.
+    /// POST of a JSON body. The answer is not read yet.
     pub async fn send(&self, path: &str, body: &Value) -> Response {
         let request = self.request(Method::POST, path).json(body);
         request.send().await.expect("an answer")
@@ -61,7 +76,7 @@ impl Client {
         parsed(self.send(path, body).await).await
     }
 
-    /// POST of a JSON body whose answer is a stream, which is not read yet.
+    /// POST of a JSON body. The answer is a stream, which is not read yet.
     pub async fn open(&self, path: &str, body: &Value) -> Events {
         let mut body = body.clone();
         body["stream"] = json!(true);
@@ -73,7 +88,7 @@ impl Client {
         Events::new(response)
     }
 
-    /// POST of a JSON body whose answer is a stream, which is read to its end.
+    /// POST of a JSON body. The answer is a stream, which is read to its end.
     pub async fn stream(&self, path: &str, body: &Value) -> Stream {
         Stream::read(self.open(path, body).await).await
     }
@@ -98,7 +113,7 @@ impl Client {
             .sum()
     }
 
-    /// Waits until a metric has a value.
+    /// Waits until a metric has this value.
     pub async fn wait_for_metric(&self, name: &str, expected: f64) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -119,7 +134,7 @@ pub fn chat(message: &str, parameters: Value) -> Value {
     body
 }
 
-/// The text of a whole answer or of a chunk, of a chat or of a completion. Empty where it has none.
+/// The text of a whole answer or of a chunk, of a chat or of a completion. Empty if it has no text.
 pub fn text(answer: &Value) -> &str {
     let choice = &answer["choices"][0];
     let places = [
@@ -131,7 +146,7 @@ pub fn text(answer: &Value) -> &str {
     text.unwrap_or_default()
 }
 
-/// A stream of server-sent events that is being read. Dropping it cuts the connection.
+/// A stream of server-sent events that is being read. Dropping it closes the connection.
 pub struct Events {
     pieces: Pin<Box<dyn Pieces<Item = reqwest::Result<Vec<u8>>> + Send>>,
     buffer: Vec<u8>,
@@ -157,12 +172,12 @@ impl Events {
         }
     }
 
-    /// The next event; None at the end.
+    /// The next event; None at the end of the stream.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
                 let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
-                // Each event must be whole characters by itself.
+                // Each event must consist of whole characters.
                 return Some(parse(std::str::from_utf8(&event).expect("UTF-8")));
             }
             match self.pieces.next().await {
@@ -173,7 +188,18 @@ impl Events {
         }
     }
 
-    /// Waits for the next text.
+    /// The text of all events that are left.
+    pub async fn all_text(mut self) -> String {
+        let mut all = String::new();
+        while let Some(event) = self.next().await {
+            if let Event::Chunk(chunk) = event {
+                all += text(&chunk);
+            }
+        }
+        all
+    }
+
+    /// Waits for the next text that is not empty.
     pub async fn next_text(&mut self) -> String {
         loop {
             match self.next().await.expect("a text") {
@@ -193,12 +219,12 @@ fn parse(event: &str) -> Event {
     }
 }
 
-/// A stream of server-sent events, as it was read to its end.
+/// A stream of server-sent events that was read to its end.
 #[derive(Debug, Default)]
 pub struct Stream {
-    /// What the events carried, without the final `[DONE]`.
+    /// The data of the events, without the final `[DONE]`.
     pub chunks: Vec<Value>,
-    /// How many comments came in between.
+    /// Number of comments in the stream.
     pub comments: usize,
     /// Whether it ended with `[DONE]`.
     pub done: bool,
@@ -223,7 +249,7 @@ impl Stream {
         self.chunks.iter().map(text).collect()
     }
 
-    /// The reason that the last choice gives.
+    /// The finish reason of the first chunk that has one.
     pub fn finish_reason(&self) -> Option<&str> {
         self.chunks
             .iter()

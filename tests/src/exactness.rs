@@ -1,39 +1,40 @@
-//! Whether an answer is greedy, by the model's own logits.
+//! Checks by the model's own logits that an answer is greedy.
 //!
 //! Real kernels round differently when a batch has another shape. So where two tokens are almost equally likely, a request
-//! may get another text in a crowd than alone, and both are right. They can still be told from a wrong one: put through the
-//! model token by token, none of their tokens is less likely than the best by more than [`TOLERANCE`].
+//! among others may get another text than alone, and both texts are right. They can still be told from a wrong one: when a
+//! right answer is put through the model token by token, none of its tokens is less likely than the best by more than
+//! [`TOLERANCE`].
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tenon::plugin::{Session, Tokenizer};
 use tenon_plugin_api::{Batch, Code, EncodeFlags, SessionArgs, Span, SpanOut, Vocabulary};
 
 use crate::{Backend, LoadedModel};
 
-/// How far a token of a greedy answer may be behind the best one, in logits.
+/// How far a token of a greedy answer may be behind the best token, in logits.
 ///
-/// Measured with SmolLM2: llama.cpp computes a batch of 64 and more tokens with another attention kernel than smaller ones,
-/// and nothing else about a batch makes any difference. A token that is best with one of them was at most 0.3 behind the
-/// best with the other, in 1,500 positions. What a wrong answer says is mostly more than 1 behind.
+/// Measured with SmolLM2: llama.cpp computes a batch of 64 or more tokens with another attention kernel than a smaller
+/// batch, and nothing else about a batch makes a difference. A token that is best with one kernel was at most 0.3 behind the
+/// best token of the other, in 1,500 positions. Tokens of wrong answers are mostly more than 1 behind.
 pub const TOLERANCE: f32 = 0.75;
 
-/// A model in this process, which answers are held against.
+/// A model in this process that judges answers.
 pub struct Judge {
     tokenizer: Tokenizer,
     vocabulary: Vocabulary,
     session: Session,
-    /// The last position's: `[logits_width]`.
+    /// Logits of the last position: `[logits_width]`.
     logits: Vec<f32>,
     _loaded: LoadedModel,
 }
 
 impl Judge {
-    /// Loads SmolLM2 through a plugin, past server and engine.
+    /// Loads SmolLM2 through a plugin, without server and engine.
     pub fn smollm2(backend: Backend) -> Self {
         Self::of(backend.load(&backend.smollm2(), &json!({})))
     }
 
-    /// Any other model.
+    /// Judges answers by any other model.
     pub fn of(loaded: LoadedModel) -> Self {
         let model = &loaded.model;
         let args = SessionArgs {
@@ -53,7 +54,7 @@ impl Judge {
         }
     }
 
-    /// How far behind the best token the worst token of an answer was. The prompt is read as that of a plain completion.
+    /// How far the worst token of an answer was behind the best one. The prompt is encoded like that of a plain completion.
     pub fn worst_gap(&mut self, prompt: &str, answer: &str) -> f32 {
         let mut rest = answer.as_bytes();
         self.worst_gap_of(prompt, |judge| {
@@ -63,8 +64,8 @@ impl Judge {
         })
     }
 
-    /// The same of an answer whose tokens are known, each by its bytes. Where a text may be cut in two almost equally likely
-    /// ways, what follows may be very unlikely after one of them.
+    /// The same for an answer whose tokens are known, each by its bytes. This matters where a text can be cut into tokens in
+    /// two almost equally likely ways: what follows may be very unlikely after one of them.
     pub fn worst_gap_of_tokens(&mut self, prompt: &str, answer: &[Vec<u8>]) -> f32 {
         let mut rest = answer.iter();
         self.worst_gap_of(prompt, |judge| {
@@ -75,7 +76,7 @@ impl Judge {
         })
     }
 
-    /// `next` gives the tokens of the answer, one after the other.
+    /// The same for the tokens of an answer that `next` returns one after the other.
     fn worst_gap_of(&mut self, prompt: &str, mut next: impl FnMut(&Self) -> Option<u32>) -> f32 {
         let flags = EncodeFlags::PARSE_CONTROL | EncodeFlags::ADD_SPECIAL;
         let mut tokens = self.tokenizer.encode(prompt, flags).expect("tokens");
@@ -107,7 +108,7 @@ impl Judge {
         read.expect("logits");
     }
 
-    /// Of the tokens that the text may begin with. There is one for each byte, so there always is one.
+    /// The most likely of the tokens that the text may begin with. There is a token for each byte, so there is always one.
     fn most_likely_beginning(&self, text: &[u8]) -> u32 {
         let tokens = 0..self.vocabulary.len() as u32;
         let begins = |&token: &u32| {
@@ -124,5 +125,18 @@ impl Judge {
     fn gap(&self, token: u32) -> f32 {
         let best = self.logits.iter().copied().fold(f32::MIN, f32::max);
         best - self.logits[token as usize]
+    }
+}
+
+/// The bytes of a token in the log-probabilities of a completion: a text, or `bytes:\xe2\x80` for a token that is no whole
+/// character.
+pub fn token_bytes(token: &Value) -> Vec<u8> {
+    let token = token.as_str().expect("a token");
+    match token.strip_prefix("bytes:\\x") {
+        Some(bytes) => bytes
+            .split("\\x")
+            .map(|byte| u8::from_str_radix(byte, 16).expect("a byte"))
+            .collect(),
+        None => token.into(),
     }
 }

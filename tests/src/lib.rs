@@ -1,13 +1,16 @@
-//! What the end-to-end tests share.
+//! Code that the end-to-end tests share.
 
 mod artifacts;
 mod backend;
 mod beginnings;
+mod broken;
 mod browser;
 mod client;
 mod exactness;
 mod model_files;
 pub mod models;
+mod mutants;
+mod plugin_folder;
 mod rows;
 mod schemas;
 mod server;
@@ -16,10 +19,13 @@ mod with_backends;
 pub use artifacts::{Artifacts, artifacts};
 pub use backend::{Backend, LoadedModel};
 pub use beginnings::accepts_beginning;
+pub use broken::{GgufBytes, set_weight};
 pub use browser::{Browser, HOST};
 pub use client::{Client, Event, Events, Stream, chat, text};
-pub use exactness::{Judge, TOLERANCE};
+pub use exactness::{Judge, TOLERANCE, token_bytes};
 pub use model_files::ModelFiles;
+pub use mutants::Mutants;
+pub use plugin_folder::{Listed, PluginFolder, list};
 pub use rows::{Row, RowReader, largest_difference};
 pub use schemas::{Example, examples};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2, start_echo};

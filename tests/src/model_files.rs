@@ -1,4 +1,6 @@
-//! A model for tests, as every backend reads it.
+//! A test model in the formats of all backends.
+
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
@@ -17,12 +19,17 @@ impl ModelFiles {
         Self { folder }
     }
 
-    /// In f32 throughout.
-    pub fn load(&self, backend: Backend) -> LoadedModel {
+    /// The file or directory that a backend reads.
+    pub fn path(&self, backend: Backend) -> PathBuf {
         let name = match backend {
             Backend::LlamaCpp | Backend::CandleQuantized => "model.gguf",
             Backend::Candle => "model",
         };
-        backend.load(&self.folder.path().join(name), &backend.exact())
+        self.folder.path().join(name)
+    }
+
+    /// Loads the model. The backend computes in f32 wherever it can.
+    pub fn load(&self, backend: Backend) -> LoadedModel {
+        backend.load(&self.path(backend), &backend.exact())
     }
 }

@@ -1,4 +1,4 @@
-//! A session that gives the logits of every position.
+//! A session that reads the logits of every position.
 
 use tenon::plugin::Session;
 use tenon_plugin_api::{Batch, Code, SessionArgs, Span, SpanOut};
@@ -8,11 +8,11 @@ use crate::LoadedModel;
 /// Logits of one position: `[logits_width]`.
 pub type Row = Vec<f32>;
 
-/// Puts tokens through a model and reads all rows.
+/// Puts tokens through a model and reads all rows of logits.
 pub struct RowReader {
     session: Session,
     width: usize,
-    /// Stored tokens of each sequence.
+    /// Number of stored tokens of each sequence.
     lengths: Vec<u32>,
 }
 
@@ -36,7 +36,8 @@ impl RowReader {
         }
     }
 
-    /// Appends tokens to sequences in one batch, and reads the rows of all positions: those of each part by itself.
+    /// Appends tokens to sequences in one batch, and reads the rows of all positions. The rows of each part are returned
+    /// separately.
     pub fn append(&mut self, parts: &[(u32, &[u32])]) -> Vec<Vec<Row>> {
         let mut tokens = Vec::new();
         let mut spans = Vec::new();
@@ -70,7 +71,7 @@ impl RowReader {
             .collect()
     }
 
-    /// As [`append`](Self::append), to one sequence.
+    /// Like [`append`](Self::append), for one sequence.
     pub fn append_one(&mut self, seq: u32, tokens: &[u32]) -> Vec<Row> {
         self.append(&[(seq, tokens)]).remove(0)
     }
@@ -91,7 +92,7 @@ impl RowReader {
     }
 }
 
-/// The largest difference of any two logits in the same place.
+/// The largest difference of two logits at the same place.
 pub fn largest_difference(a: &[Row], b: &[Row]) -> f32 {
     assert_eq!(a.len(), b.len());
     let differences = a
@@ -99,7 +100,7 @@ pub fn largest_difference(a: &[Row], b: &[Row]) -> f32 {
         .flatten()
         .zip(b.iter().flatten())
         .map(|(a, b)| (a - b).abs());
-    // A NaN is a difference.
+    // A NaN counts as a difference.
     differences.fold(0.0, |largest, difference| {
         if difference <= largest {
             largest

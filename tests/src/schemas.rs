@@ -1,23 +1,23 @@
-//! JSON Schemas of our own: some for each keyword that grammars support, and nested ones.
+//! JSON Schemas for tests: some for each keyword that grammars support, and nested ones.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-/// A schema, and what it is about.
+/// A schema and its subject.
 pub struct Example {
     /// The keyword, or `nested`.
     pub about: String,
-    /// What answers obey.
+    /// The schema that answers must follow.
     pub schema: Value,
 }
 
-/// How many there are for each keyword.
+/// Number of schemas for each keyword.
 const EACH: usize = 10;
 
-/// How many nested ones there are.
+/// Number of nested schemas.
 const NESTED: usize = 50;
 
-/// All of them, the same every time.
+/// All schemas. They are the same every time.
 pub fn examples() -> Vec<Example> {
     let mut examples = Vec::new();
     for (keyword, schema) in KEYWORDS {
@@ -38,7 +38,7 @@ pub fn examples() -> Vec<Example> {
     examples
 }
 
-/// A keyword, and its schemas by number.
+/// A keyword, and a function that makes its schemas by number.
 type Keyword = (&'static str, fn(usize) -> Value);
 
 const KEYWORDS: &[Keyword] = &[
@@ -232,7 +232,7 @@ fn reference(at: usize) -> Value {
             "type": "object", "properties": {"first": {"$ref": "#/$defs/pair"}, "second": {"$ref": "#/$defs/thing"}},
             "required": ["first"], "additionalProperties": false,
         }),
-        // A tree.
+        // A tree, by recursion.
         _ => json!({
             "$defs": {"node": {
                 "type": "object",
@@ -245,7 +245,7 @@ fn reference(at: usize) -> Value {
     }
 }
 
-/// A schema of few values.
+/// A schema with few valid values.
 fn small(at: usize) -> Value {
     let all = [
         json!({"type": "integer", "minimum": 0, "maximum": 255}),
@@ -267,7 +267,7 @@ fn properties(count: usize) -> Map<String, Value> {
         .collect()
 }
 
-/// An object with so many known keys, the first of them required.
+/// An object with `keys` known keys, of which the first `required` are required.
 fn closed(keys: usize, required: usize) -> Value {
     let names: Vec<_> = (0..required).map(|at| format!("key_{at}")).collect();
     json!({
@@ -275,7 +275,7 @@ fn closed(keys: usize, required: usize) -> Value {
     })
 }
 
-/// An object of a required key and others of a pattern.
+/// An object with one required key and others that match a pattern.
 fn properties_between(at: usize, keyword: &str, limit: usize) -> Value {
     json!({
         "type": "object", "properties": {"id": {"const": at}}, "required": ["id"],

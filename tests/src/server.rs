@@ -1,12 +1,13 @@
-//! The real server as a child process, on a port of its own.
+//! Starts the real server as a child process, on a free port.
 
 use std::{
     env,
     fs::{self, File},
     io::{BufRead, BufReader},
+    net::TcpListener,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},
@@ -16,20 +17,22 @@ use tempfile::TempDir;
 
 use crate::{Client, artifacts};
 
-/// How long anything may take before a test gives up.
+/// How long a test waits for anything before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a server is started with.
+/// The options of a server to start.
 pub struct ServerOptions {
     plugins: Vec<PathBuf>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
     port: String,
+    log: Option<Stdio>,
+    ulimit: Option<String>,
 }
 
 impl ServerOptions {
-    /// A server with these plugins, by the names of their crates, and nothing to serve yet.
+    /// A server with these plugins, by the names of their crates, and without a model.
     pub fn new(plugins: &[&str]) -> Self {
         let library = |name: &&str| artifacts().library(name).to_path_buf();
         Self {
@@ -38,17 +41,19 @@ impl ServerOptions {
             environment: Vec::new(),
             files: Vec::new(),
             port: "0".to_owned(),
+            log: None,
+            ulimit: None,
         }
     }
 
-    /// One echo model, called `echo`, whose steps take `step_ms` each.
+    /// A server of one echo model, called `echo`, whose steps take `step_ms` each.
     pub fn echo(step_ms: u32) -> Self {
         Self::new(&["tenon_plugin_echo"])
             .file("echo.echo", &step_ms.to_string())
             .arguments(&["echo.echo"])
     }
 
-    /// SmolLM2 through llama.cpp, on one thread.
+    /// A server of SmolLM2 through llama.cpp, on one thread.
     pub fn smollm2() -> Self {
         let model = smollm2();
         Self::new(&["tenon_plugin_llama_cpp"]).arguments(&[
@@ -58,37 +63,51 @@ impl ServerOptions {
         ])
     }
 
-    /// More arguments of `tenon serve`.
+    /// Adds arguments of `tenon serve`.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(ToString::to_string);
         self.arguments.extend(arguments);
         self
     }
 
-    /// A configuration. A model that an argument names is served instead of those in it.
+    /// Sets the configuration. A model that an argument names is served instead of those in the configuration.
     pub fn config(self, toml: &str) -> Self {
         self.file("tenon.toml", toml)
     }
 
-    /// An environment variable.
+    /// Sets an environment variable.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// A port of one's own choice; without it any free one.
+    /// Sets the port. Without it the server takes any free port.
     pub fn port(mut self, port: &str) -> Self {
         self.port = port.to_owned();
         self
     }
 
-    /// A file in the directory that the server runs in.
+    /// Sends the log somewhere else. The server then listens at a port that was free a moment before.
+    pub fn log_to(mut self, output: Stdio) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        self.log = Some(output);
+        self.port(&port.to_string())
+    }
+
+    /// Sets a limit of the shell's `ulimit`, such as `-n 256`.
+    pub fn ulimit(mut self, limit: &str) -> Self {
+        self.ulimit = Some(limit.to_owned());
+        self
+    }
+
+    /// Adds a file to the directory that the server runs in.
     pub fn file(mut self, name: &str, content: &str) -> Self {
         self.files.push((name.to_owned(), content.to_owned()));
         self
     }
 
-    /// Starts it without waiting for anything.
+    /// Starts the server without waiting for anything.
     pub fn spawn(self) -> Server {
         let home = TempDir::new().expect("a temporary directory");
         let plugins = home.path().join("plugins");
@@ -100,7 +119,15 @@ impl ServerOptions {
         for (name, content) in &self.files {
             fs::write(home.path().join(name), content).expect("a file");
         }
-        let mut command = Command::new(&artifacts().tenon);
+        let mut command = match &self.ulimit {
+            None => Command::new(&artifacts().tenon),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script]).arg(&artifacts().tenon);
+                shell
+            }
+        };
         command
             .args(["serve", "--port", &self.port, "--plugins", "plugins"])
             .args(&self.arguments)
@@ -109,10 +136,13 @@ impl ServerOptions {
             .env_remove("KEEP_ALIVE_INTERVAL")
             .envs(self.environment)
             .current_dir(home.path());
-        Server::spawn(command, home)
+        match self.log {
+            None => Server::spawn(command, home),
+            Some(log) => Server::spawn_silent(command, home, log, &self.port),
+        }
     }
 
-    /// Starts it and waits until its models are loaded.
+    /// Starts the server and waits until its models are loaded.
     pub fn start(self) -> Server {
         let mut server = self.spawn();
         server.wait_until_ready();
@@ -120,7 +150,7 @@ impl ServerOptions {
     }
 }
 
-/// A running server. Dropping it kills it.
+/// A running server. Dropping it kills the process.
 pub struct Server {
     child: Child,
     log: Receiver<String>,
@@ -130,6 +160,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts a server by another command, without waiting for anything.
+    pub fn run(command: Command) -> Self {
+        Self::spawn(command, TempDir::new().expect("a temporary directory"))
+    }
+
     fn spawn(mut command: Command, home: TempDir) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command
@@ -140,7 +175,7 @@ impl Server {
         let (line, log) = channel();
         thread::spawn(move || {
             for text in stderr.lines().map_while(Result::ok) {
-                // Nobody reads any more when the test is over.
+                // When the test is over, nobody reads any more.
                 let _ = line.send(text);
             }
         });
@@ -153,7 +188,23 @@ impl Server {
         }
     }
 
-    /// A client of it. Waits for the address.
+    fn spawn_silent(mut command: Command, home: TempDir, log: Stdio, port: &str) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self {
+            child: command.stderr(log).spawn().expect("tenon starts"),
+            log: channel().1,
+            seen: Vec::new(),
+            address: Some(format!("http://127.0.0.1:{port}")),
+            home,
+        }
+    }
+
+    /// The reading end of the server's log. Needs a log that goes to `Stdio::piped()`.
+    pub fn take_log(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("a pipe")
+    }
+
+    /// A client of the server. Waits until the address is known.
     pub fn client(&mut self) -> Client {
         Client::new(self.address())
     }
@@ -169,17 +220,17 @@ impl Server {
         self.address.clone().expect("it was just set")
     }
 
-    /// The directory that it runs in.
+    /// The directory that the server runs in.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// Its process.
+    /// The id of the server's process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for a line of the log with this text in it, and gives it back.
+    /// Waits for a line of the log that contains this text, and returns it.
     pub fn wait_for_log(&mut self, text: &str) -> String {
         if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
             return line.clone();
@@ -197,7 +248,7 @@ impl Server {
         panic!("no {text:?} in the log:\n{}", self.seen.join("\n"));
     }
 
-    /// Everything that was logged up to its end.
+    /// The whole log up to the server's end.
     pub fn rest_of_log(&mut self) -> String {
         while let Ok(line) = self.log.recv_timeout(PATIENCE) {
             self.seen.push(line);
@@ -214,7 +265,7 @@ impl Server {
         assert!(status.expect("kill starts").success());
     }
 
-    /// Waits for it to end by itself.
+    /// Waits for the server to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -234,7 +285,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -250,7 +301,7 @@ pub fn start_echo(keys: &str) -> (Server, Client) {
     (server, client)
 }
 
-/// The default model of the quickstart, fetched by `make test`.
+/// The default model of the quickstart. `make test` fetches it.
 pub fn smollm2() -> PathBuf {
     let home = env::var_os("HOME").expect("HOME");
     let path = Path::new(&home).join(".cache/tenon/models/SmolLM2-135M-Instruct.Q4_1.gguf");

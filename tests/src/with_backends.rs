@@ -1,7 +1,7 @@
-//! The same tests for several backends.
+//! Runs the same tests with several backends.
 
-/// Tests that take a [`Backend`](crate::Backend), for every one: asynchronous functions of the calling file. Their modules have
-/// `smollm2` in their names, so that they run one at a time.
+/// Makes tests for every backend from asynchronous functions of the calling file that take a [`Backend`](crate::Backend).
+/// The modules have `smollm2` in their names, so that their tests run one at a time.
 #[macro_export]
 macro_rules! with_every_backend {
     ($tests:tt) => {
@@ -11,7 +11,7 @@ macro_rules! with_every_backend {
     };
 }
 
-/// Such tests for one backend, in a module of their own.
+/// Makes such tests for one backend, in a module of their own.
 #[macro_export]
 macro_rules! with_backend {
     ($module:ident, $backend:ident, [$($test:ident),* $(,)?]) => {

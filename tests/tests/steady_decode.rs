@@ -1,4 +1,4 @@
-//! The model thread allocates nothing while it decodes. The plugin has an allocator of its own and is not counted here.
+//! The model thread does not allocate during decode. The plugin has an allocator of its own and is not counted here.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -10,14 +10,15 @@ use std::{
 use prometheus::Registry as Metrics;
 use tenon::{
     engine::{
-        Engine, EngineLimits, EngineMetrics, EngineOptions, Event, Generate, Generation, Loader,
+        ClientId, Engine, EngineLimits, EngineMetrics, EngineOptions, Event, Generate, Generation,
+        Loader,
     },
-    plugin::{Registry, RegistryOptions},
+    plugin::{CurrentFacts, ModelFacts, Registry, RegistryOptions},
 };
 use tenon_plugin_api::{EncodeFlags, LoadArgs, SampleParams, SessionArgs};
 use tenon_tests::artifacts;
 
-/// The system's allocator, which counts what the model thread asks of it.
+/// The system's allocator, which also counts the model thread's allocations.
 struct Counting;
 
 #[global_allocator]
@@ -45,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Tokens after which all buffers have their size, and those that are counted.
+/// Tokens after which all buffers have their size, and tokens that are counted after that.
 const WARM_UP: usize = 500;
 const COUNTED: usize = 1000;
 /// Much longer than it takes to fill the channels.
@@ -54,17 +55,22 @@ const UNREAD: Duration = Duration::from_millis(200);
 #[test]
 fn decoding_allocates_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = engine(&folder);
+    let (engine, facts) = engine(&folder);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(check(&engine));
+    runtime.block_on(check(&engine, &facts.get()));
 }
 
-async fn check(engine: &Engine) {
+async fn check(engine: &Engine, facts: &ModelFacts) {
     let message = "The answer is as long as the question. ".repeat(60);
     let prompt = format!("<|user|>{message}<|end|><|assistant|>");
-    let prompt = engine.encode(&prompt, EncodeFlags::PARSE_CONTROL).unwrap();
+    let prompt = facts
+        .tokenizer
+        .encode(&prompt, EncodeFlags::PARSE_CONTROL)
+        .unwrap();
     let request = |temperature| Generate {
+        client: ClientId::default(),
         prompt: prompt.clone(),
+        min_tokens: 0,
         max_tokens: u32::MAX,
         params: SampleParams {
             temperature,
@@ -78,6 +84,7 @@ async fn check(engine: &Engine) {
         scoring: None,
         priority: 0,
         cache_prompt: true,
+        keep_at: None,
         deadline: None,
         grammar: None,
     };
@@ -85,7 +92,8 @@ async fn check(engine: &Engine) {
         .submit_all([0.0, 0.0, 0.1].map(request).into())
         .unwrap();
     read(&mut generations, WARM_UP / 2).await;
-    // The first time that a thread waits for requests, the standard library allocates what it waits with. It does when nobody reads.
+    // When a thread waits for requests for the first time, the standard library allocates the means to wait. The model
+    // thread waits if nobody reads.
     tokio::time::sleep(UNREAD).await;
     read(&mut generations, WARM_UP / 2).await;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -104,17 +112,15 @@ async fn read(generations: &mut [Generation], tokens: usize) {
     }
 }
 
-fn engine(folder: &tempfile::TempDir) -> Engine {
+fn engine(folder: &tempfile::TempDir) -> (Engine, CurrentFacts) {
     let library = artifacts().library("tenon_plugin_echo");
     std::os::unix::fs::symlink(library, folder.path().join("echo.so")).unwrap();
     let mut options = RegistryOptions::new(vec![folder.path().to_path_buf()]).unwrap();
     options.executable = artifacts().tenon.clone();
     let model = folder.path().join("a.echo");
     std::fs::write(&model, "0").unwrap();
-    let backend = Registry::load(&options)
-        .choose(&model, None)
-        .unwrap()
-        .clone();
+    options.models = vec![model.clone()];
+    let backend = Registry::load(&options).choose(&model, None).unwrap();
     let loader: Loader = Box::new(move || {
         IS_MODEL_THREAD.set(true);
         let args = LoadArgs {
@@ -137,6 +143,7 @@ fn engine(folder: &tempfile::TempDir) -> Engine {
             max_running: 4,
             max_draft_tokens: 16,
             max_step: Some(Duration::from_millis(200)),
+            min_priority: 0,
             write_timeout: Duration::from_secs(60),
         },
         calibration: None,

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::config::{self, ConfigError};
 
-/// Check configuration files, and tell editors what belongs in them.
+/// Check configuration files, and print their JSON Schema for editors.
 #[derive(Subcommand)]
 pub enum Config {
     Check(Check),
@@ -14,10 +14,10 @@ pub enum Config {
     Schema,
 }
 
-/// Say whether a configuration file is right, or everything that is wrong with it.
+/// Check a configuration file, and print everything that is wrong with it.
 #[derive(Args)]
 pub struct Check {
-    /// The configuration file. Environment variables and other files are left out.
+    /// The configuration file. Environment variables and other files do not count.
     file: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! The command line: one file for each command.
+//! The command line, with one file for each command.
 
 mod bench;
 mod config;
@@ -7,6 +7,8 @@ mod quantize;
 mod serve;
 
 use clap::{Parser, Subcommand};
+
+use crate::grammar;
 
 /// An OpenAI-compatible LLM server whose model backends are shared libraries.
 #[derive(Parser)]
@@ -26,10 +28,13 @@ enum Command {
     Config(config::Config),
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Try out grammars. The server starts this as a child process.
+    #[command(name = grammar::TRIAL_COMMAND, hide = true)]
+    TryGrammars,
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
@@ -37,6 +42,7 @@ impl Cli {
             Command::Config(config) => config.run(),
             Command::Bench(bench) => bench.run(),
             Command::Plugins(plugins) => plugins.run(),
+            Command::TryGrammars => Ok(grammar::run_trials()?),
         }
     }
 }

@@ -5,17 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::plugin::{Backend, RefusedPlugin, Registry, RegistryOptions, probe};
+use crate::plugin::{InstalledPlugin, Registry, RegistryOptions, UnusedFile, probe};
 
-/// Look at plugins.
+/// List plugins.
 #[derive(Subcommand)]
 pub enum Plugins {
     List(List),
-    /// Load one library, say what it is, and end. The host runs this in a child process.
+    /// Try out the library on the standard input. The host runs this in a child process.
     #[command(hide = true)]
-    Probe {
-        file: PathBuf,
-    },
+    Probe,
 }
 
 /// List the plugins that can be used, and why other files in the plugin directories cannot.
@@ -36,7 +34,7 @@ impl Plugins {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List(list) => list.run(),
-            Self::Probe { file } => Ok(probe::run(&file)?),
+            Self::Probe => Ok(probe::run()?),
         }
     }
 }
@@ -54,55 +52,44 @@ impl List {
 }
 
 fn to_json(registry: &Registry) -> Value {
-    let backends = registry
-        .backends()
-        .iter()
-        .map(|backend| backend_json(backend));
     json!({
-        "backends": backends.collect::<Vec<_>>(),
+        "backends": registry.plugins(),
         "refused": registry.refused(),
         "warnings": registry.warnings(),
     })
 }
 
-fn backend_json(backend: &Backend) -> Value {
-    let descriptor = backend.descriptor();
-    let devices = backend.devices().unwrap_or_default();
-    json!({
-        "id": descriptor.id,
-        "name": descriptor.name,
-        "version": descriptor.version,
-        "vendor": descriptor.vendor,
-        "license": descriptor.license,
-        "build": descriptor.build,
-        "abi": backend.abi().to_string(),
-        "path": backend.path(),
-        "devices": devices.into_iter().map(|device| device.id).collect::<Vec<_>>(),
-    })
-}
-
 fn print_text(registry: &Registry, verbose: bool) {
-    for backend in registry.backends() {
-        let descriptor = backend.descriptor();
+    for InstalledPlugin {
+        facts,
+        path,
+        passed_over,
+        ..
+    } in registry.plugins()
+    {
         println!(
             "{} {} · {} · ABI {} · {}",
-            descriptor.id,
-            descriptor.version,
-            descriptor.name,
-            backend.abi(),
-            backend.path().display()
+            facts.id,
+            facts.version,
+            facts.name,
+            facts.abi,
+            path.display()
         );
-    }
-    for RefusedPlugin {
-        reason, details, ..
-    } in registry.refused()
-    {
-        println!("refused: {reason}");
-        if verbose && !details.is_empty() {
-            println!("{}", details.trim_end());
+        for file in passed_over {
+            print_unused("  not used", file, verbose);
         }
+    }
+    for file in registry.refused() {
+        print_unused("refused", file, verbose);
     }
     for warning in registry.warnings() {
         eprintln!("warning: {warning}");
+    }
+}
+
+fn print_unused(what: &str, file: &UnusedFile, verbose: bool) {
+    println!("{what}: {}", file.reason);
+    if verbose && !file.details.is_empty() {
+        println!("{}", file.details.trim_end());
     }
 }

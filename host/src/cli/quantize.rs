@@ -1,15 +1,16 @@
 //! `tenon quantize`
 
-use std::{num::NonZero, path::PathBuf, sync::atomic::Ordering, thread::available_parallelism};
+use std::{path::PathBuf, sync::atomic::Ordering};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use tenon_plugin_api::LoadArgs;
 
 use crate::{
+    models::{progress_bar, weight_warnings},
     plugin::{Registry, RegistryOptions},
     shutdown,
-    source::{progress_bar, weight_warnings},
+    system::cores,
 };
 
 /// Write a model at another quantization level.
@@ -17,18 +18,18 @@ use crate::{
 pub struct Quantize {
     /// The model's file or directory.
     input: PathBuf,
-    /// What to write. It must not exist yet.
+    /// The file or directory to write. It must not exist yet.
     output: PathBuf,
     /// The level, in any spelling: Q8_0, Q4K, q4_k_m, BF16.
     level: String,
     /// A directory with plugins; may be given more than once [default: `plugins` beside this program].
     #[arg(long = "plugins", value_name = "DIR")]
     directories: Vec<PathBuf>,
-    /// The backend to do it [default: the one that fits the model best].
+    /// The backend to use [default: the one that fits the model best].
     #[arg(long, value_name = "ID")]
     backend: Option<String>,
     /// Threads that compute [default: all cores].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
 }
 
@@ -39,13 +40,18 @@ impl Quantize {
             let output = self.output.display();
             bail!("{output} exists already: remove it, or write to another path");
         }
-        let registry = Registry::load(&RegistryOptions::new(self.directories)?);
+        let mut options = RegistryOptions::new(self.directories)?;
+        options.models = vec![self.input.clone()];
+        let registry = Registry::load(&options);
         let backend = registry.choose(&self.input, self.backend.as_deref())?;
-        let threads = available_parallelism().map_or(1, NonZero::get) as u32;
+        let (threads, warning) = cores::limit(self.threads.unwrap_or_else(cores::available));
+        if let Some(warning) = warning {
+            eprintln!("warning: {warning}");
+        }
         let args = LoadArgs {
             path: self.input,
             quantize: Some(self.level),
-            threads: self.threads.unwrap_or(threads),
+            threads,
             options: "{}".to_owned(),
             ..LoadArgs::default()
         };

@@ -8,15 +8,17 @@ use tokio::{net::TcpListener, runtime};
 
 use crate::{
     config::{self, Config, Flags, Threads},
-    memory, shutdown, telemetry,
+    connections, shutdown,
+    system::memory,
+    telemetry,
 };
 
 /// Serve models over HTTP.
 #[derive(Args)]
 pub struct Serve {
-    /// A model's file or directory, served instead of those in the configuration.
+    /// A model's file or directory, served instead of the models in the configuration.
     model_path: Option<PathBuf>,
-    /// The configuration [default: ./tenon.toml, then $XDG_CONFIG_HOME/tenon/tenon.toml, else none].
+    /// The configuration file [default: ./tenon.toml, then $XDG_CONFIG_HOME/tenon/tenon.toml, else none].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address to listen at [default: 127.0.0.1].
@@ -31,7 +33,7 @@ pub struct Serve {
     /// The backend for the model [default: the one that fits the model best].
     #[arg(long, value_name = "ID")]
     backend: Option<String>,
-    /// What requests call the model [default: the file's name].
+    /// Name of the model in requests [default: the file's name].
     #[arg(long, value_name = "NAME")]
     model_id: Option<String>,
     /// Threads that compute, or "auto": as many as are fastest [default: auto].
@@ -39,9 +41,9 @@ pub struct Serve {
     threads: Option<Threads>,
 }
 
-/// They only pass on what models compute, and the cores are needed for that.
+/// Threads of the HTTP side. They only pass on what models compute, and the models need the cores.
 const HTTP_THREADS: usize = 2;
-/// Most threads for what takes a while: loading models, templates and tokens of long prompts.
+/// Most threads for blocking work: loading models, rendering templates and tokenizing long prompts.
 const BLOCKING_THREADS: usize = 16;
 
 impl Serve {
@@ -65,7 +67,9 @@ impl Serve {
         }
         memory::do_not_keep_large_pieces();
         shutdown::too_large_files_are_errors()?;
+        shutdown::ignore_other_signals()?;
         telemetry::start(config.server.log_format)?;
+        connections::raise_limit();
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(HTTP_THREADS)
             .max_blocking_threads(BLOCKING_THREADS)
@@ -85,6 +89,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
                 "cannot listen at {host}:{port}: choose another address (--host) or port (--port)"
             )
         })?;
+    tokio::spawn(shutdown::log_ignored_signals());
     tracing::info!("listening at http://{}", listener.local_addr()?);
     crate::run(config, listener, shutdown::requested()).await
 }

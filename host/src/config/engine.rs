@@ -1,69 +1,107 @@
-//! `[engine]`: the budget of a model.
+//! `[engine]`: the limits of each model.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Threads;
+use super::{Threads, bounded::Bounded};
 
-/// What one model may use.
+/// Most tokens of a KV pool: host and plugin keep records of each token. Several times what the largest machines have room
+/// for.
+pub const MAX_KV_TOKENS: u32 = 16 << 20;
+/// Most sequences that run at the same time, and most that are kept in the cache.
+pub const MAX_SEQUENCES: u32 = 4096;
+/// Most tokens in one step.
+pub const MAX_BATCH_TOKENS: u32 = 128 << 10;
+
+pub type ContextLength = Bounded<0, MAX_KV_TOKENS>;
+pub type Sequences = Bounded<1, MAX_SEQUENCES>;
+pub type CachedSequences = Bounded<0, MAX_SEQUENCES>;
+pub type KvTokens = Bounded<0, MAX_KV_TOKENS>;
+pub type BatchTokens = Bounded<1, MAX_BATCH_TOKENS>;
+pub type DraftTokens = Bounded<0, 1024>;
+pub type QueueLength = Bounded<1, 65_536>;
+
+/// The limits of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine {
-    /// 0 = as long as the model was trained for.
+    /// 0: as long as the model was trained for.
     pub context_length: u32,
     pub max_sequences: u32,
     pub max_cached_sequences: u32,
-    /// 0 = the backend decides.
+    /// 0: the backend decides.
     pub kv_tokens: u32,
     pub max_batch_tokens: u32,
-    /// None = no bound.
+    /// None: no bound.
     pub max_step: Option<Duration>,
-    /// 0 = no drafts.
+    /// 0: no drafts.
     pub max_draft_tokens: u32,
     pub max_queue: usize,
+    pub requests: RequestBounds,
     pub threads: Threads,
 }
 
-/// What each model may use, unless its own entry says otherwise.
+/// The limits of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestBounds {
+    /// None: as many as may wait.
+    pub max_answers: Option<u32>,
+    /// None: up to the end of the context.
+    pub max_output_tokens: Option<u32>,
+    /// Between clients, lower priorities count as this one.
+    pub min_priority: i32,
+}
+
+/// The limits of each model, unless its own entry in `[[models]]` says otherwise.
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawEngine {
     /// Most tokens of prompt and answer together. 0: as many as the model was trained for.
-    pub context_length: u32,
-    /// Requests that are computed at the same time; more wait in the queue.
-    pub max_sequences: NonZeroU32,
-    /// Finished requests whose KV is kept for prompts that begin alike, as long as nobody needs the room. 0: none.
-    pub max_cached_sequences: u32,
+    pub context_length: ContextLength,
+    /// Requests that are computed at the same time. More wait in the queue.
+    pub max_sequences: Sequences,
+    /// Finished requests whose KV is kept for prompts with the same prefix, as long as no running request needs the room.
+    /// 0: none.
+    pub max_cached_sequences: CachedSequences,
     /// Tokens that fit into the KV cache, shared by all requests. 0: the backend decides.
-    pub kv_tokens: u32,
-    /// Most tokens computed in one step. Smaller keeps streams smoother while a long prompt is read, larger reads it faster.
-    pub max_batch_tokens: NonZeroU32,
-    /// Milliseconds that one step may take for the sake of prompts while answers are being generated. 0: no bound.
+    pub kv_tokens: KvTokens,
+    /// Most tokens computed in one step. A smaller number keeps streams smoother during the prefill of a long prompt, a
+    /// larger one makes prefill faster.
+    pub max_batch_tokens: BatchTokens,
+    /// Milliseconds that one step may take for prefill while answers are being generated. 0: no bound.
     pub max_step_ms: u32,
-    /// Tokens that are tried at once where a text repeats itself. The answer stays the same. 0: no drafts.
-    pub max_draft_tokens: u32,
-    /// Requests that may wait. One more is answered with 429.
-    pub max_queue: NonZeroU32,
+    /// Most tokens of a draft, which is tried at once where a text repeats itself. The answer stays the same. 0: no drafts.
+    pub max_draft_tokens: DraftTokens,
+    /// Requests that may wait. One more is answered with 429, unless another client has more requests waiting: then the
+    /// youngest of those is answered with 429.
+    pub max_queue: QueueLength,
+    /// Most answers that a request may ask for: `n` or `best_of` for each of its prompts. 0: as many as may wait.
+    pub max_answers: u32,
+    /// Most tokens of an answer, also for a request that states no number. A request for more is refused. 0: up to the end
+    /// of the context.
+    pub max_output_tokens: u32,
+    /// Lowest `priority` that counts between clients. Lower ones count as this one there, and only order the requests of
+    /// the same client.
+    pub min_priority: i32,
     /// Threads that compute. "auto": as many as are fastest, measured when the model is loaded and watched from then on.
     pub threads: Threads,
 }
 
-const DEFAULT_MAX_SEQUENCES: NonZeroU32 = NonZeroU32::new(16).unwrap();
-const DEFAULT_MAX_BATCH_TOKENS: NonZeroU32 = NonZeroU32::new(512).unwrap();
-const DEFAULT_MAX_QUEUE: NonZeroU32 = NonZeroU32::new(256).unwrap();
-
 impl Default for RawEngine {
     fn default() -> Self {
         Self {
-            context_length: 0,
-            max_sequences: DEFAULT_MAX_SEQUENCES,
-            max_cached_sequences: 16,
-            kv_tokens: 0,
-            max_batch_tokens: DEFAULT_MAX_BATCH_TOKENS,
+            context_length: Bounded::new(0),
+            max_sequences: Bounded::new(16),
+            max_cached_sequences: Bounded::new(16),
+            kv_tokens: Bounded::new(0),
+            max_batch_tokens: Bounded::new(512),
             max_step_ms: 200,
-            max_draft_tokens: 32,
-            max_queue: DEFAULT_MAX_QUEUE,
+            max_draft_tokens: Bounded::new(32),
+            max_queue: Bounded::new(256),
+            max_answers: 0,
+            max_output_tokens: 0,
+            min_priority: 0,
             threads: Threads::Auto,
         }
     }

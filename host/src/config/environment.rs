@@ -1,5 +1,5 @@
-//! Environment variables: `TENON__SERVER__PORT=9000` is `port` of `[server]`, for every single value of `[server]`,
-//! `[engine]` and `[grammar]`.
+//! Environment variables that set single values of `[server]`, `[engine]` and `[grammar]`: `TENON__SERVER__PORT=9000` is
+//! `port` of `[server]`.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ const PREFIX: &str = "TENON__";
 const SECTIONS: [&str; 3] = ["server", "engine", "grammar"];
 const KEEP_ALIVE: &str = "KEEP_ALIVE_INTERVAL";
 
-/// Environment variables by name.
+/// Environment variables, by name.
 pub struct Environment {
     variables: BTreeMap<String, String>,
 }
@@ -36,7 +36,7 @@ impl Environment {
         }
     }
 
-    /// Only what says where files are.
+    /// Keeps only the variable that says where files are.
     pub fn home_only(mut self) -> Self {
         self.variables.retain(|name, _| name == "HOME");
         self
@@ -46,7 +46,7 @@ impl Environment {
         self.directory("HOME")
     }
 
-    /// The configuration file to use when none is named.
+    /// Finds the configuration file to use when none is named.
     pub fn find_file(&self, working_directory: &Path) -> Option<PathBuf> {
         let user = self.directory("XDG_CONFIG_HOME").map(Path::to_path_buf);
         let user = user.or_else(|| Some(self.home()?.join(".config")));
@@ -59,7 +59,7 @@ impl Environment {
         .find(|file| file.is_file())
     }
 
-    /// A layer for each variable that sets something, the stronger ones later.
+    /// A layer for each variable that sets something. Later layers override earlier ones.
     pub fn layers(&self) -> impl Iterator<Item = Result<Layer, String>> {
         let settings = settings();
         let short = self.variables.get(KEEP_ALIVE);
@@ -75,7 +75,7 @@ impl Environment {
         short.into_iter().chain(prefixed)
     }
 
-    /// An absolute directory; an empty or relative one counts as absent, as the XDG specification has it.
+    /// An absolute directory. An empty or relative one counts as absent, as in the XDG specification.
     fn directory(&self, name: &str) -> Option<&Path> {
         self.variables
             .get(name)
@@ -84,9 +84,9 @@ impl Environment {
     }
 }
 
-/// What a variable sets.
+/// The setting of a variable.
 struct Setting {
-    /// With a dot between section and name.
+    /// Section and name, with a dot between them.
     key: String,
     is_number: bool,
 }
@@ -99,7 +99,7 @@ impl Setting {
         }
     }
 
-    /// Text where a number belongs stays text: the section refuses it.
+    /// Makes the layer. Text in the place of a number stays text, and its section refuses it.
     fn layer(&self, variable: &str, text: &str) -> Layer {
         let number: Option<i64> = text.parse().ok().filter(|_| self.is_number);
         let value = number.map_or_else(|| Value::from(text), Value::from);
@@ -111,7 +111,7 @@ impl Setting {
     }
 }
 
-/// All variables with the prefix that set something.
+/// All variables with the prefix that exist, by name.
 fn settings() -> BTreeMap<String, Setting> {
     let schema = schema();
     let of_section = |section: &str| -> Vec<(String, Setting)> {
@@ -132,7 +132,7 @@ fn settings() -> BTreeMap<String, Setting> {
     SECTIONS.into_iter().flat_map(of_section).collect()
 }
 
-/// Whether a value of these types may be a number.
+/// Whether a value of these JSON Schema types may be a number.
 fn is_number(types: &serde_json::Value) -> bool {
     let list = types
         .as_array()

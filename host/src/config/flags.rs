@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The flags of the command line.
 
 use std::path::{Path, PathBuf, absolute};
 
@@ -9,25 +9,25 @@ use figment::{
 
 use super::{Threads, layers::Layer};
 
-/// What the command line says. Relative paths start at the working directory.
+/// The flags of the command line. Relative paths start at the working directory.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
-    /// Serve this instead of the file's models.
+    /// Served instead of the file's models.
     pub model_path: Option<PathBuf>,
     pub host: Option<String>,
     pub port: Option<u16>,
-    /// Empty: not given.
+    /// Empty if not given.
     pub plugin_directories: Vec<PathBuf>,
-    /// For the only model there is.
+    /// For a configuration with only one model.
     pub backend: Option<String>,
-    /// For the only model there is.
+    /// For a configuration with only one model.
     pub model_id: Option<String>,
     /// For every model.
     pub threads: Option<Threads>,
 }
 
 impl Flags {
-    /// A layer for each flag that replaces a value. The others change models and are applied to them.
+    /// A layer for each flag that replaces a value. The other flags change models and are applied to those.
     pub fn layers(&self) -> impl Iterator<Item = Result<Layer, String>> {
         let layer = |flag: &str, key, value| Ok(Layer::of_value(flag.into(), key, value));
         let host = self.host.as_deref();
@@ -53,7 +53,7 @@ impl Flags {
         replacing.chain(empty)
     }
 
-    /// Flags that are about a single model, with their values.
+    /// The flags that concern a single model, with their values.
     pub fn for_one_model(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let backend = self
             .backend

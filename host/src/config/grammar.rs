@@ -1,13 +1,16 @@
-//! `[grammar]`: what grammars of requests may cost.
+//! `[grammar]`: the limits of requests' grammars.
 
 use std::{num::NonZeroU32, thread::available_parallelism, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::by_name;
+use super::{bounded::Bounded, by_name};
 
-/// What grammars of requests may cost.
+/// Most threads of one kind; machines have no use for more.
+const MAX_THREADS: u32 = 256;
+
+/// The limits of requests' grammars, and how they are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grammar {
     pub json_whitespace: JsonWhitespace,
@@ -16,6 +19,8 @@ pub struct Grammar {
     pub mask_timeout: Duration,
     pub mask_threads: usize,
     pub cache_entries: usize,
+    pub cache_bytes: usize,
+    pub max_text_bytes: usize,
     pub max_symbols: usize,
     pub max_items: usize,
     pub max_compile_fuel: u64,
@@ -33,24 +38,30 @@ pub enum JsonWhitespace {
     Flexible,
 }
 
-/// What grammars of requests may cost, and how they are used.
+/// The limits of requests' grammars, and how they are used.
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawGrammar {
-    /// Whitespace in JSON whose schema does not say itself what it wants (`x-guidance`): `compact` is none, `flexible` as
-    /// much as the model likes.
+    /// Whitespace in JSON, unless the schema itself states it (`x-guidance`): `compact` is none, `flexible` is as much as
+    /// the model likes.
     #[serde(deserialize_with = "by_name")]
     json_whitespace: JsonWhitespace,
-    /// Milliseconds that compiling a grammar may take. Longer is answered with 400.
+    /// Milliseconds that compiling a grammar may take, first in the process that tries it out and then in the server. A
+    /// request whose grammar takes longer is answered with 400.
     compile_timeout_ms: NonZeroU32,
     /// Grammars that are compiled at the same time.
-    compile_threads: NonZeroU32,
+    compile_threads: Bounded<1, MAX_THREADS>,
     /// Milliseconds that finding the next allowed tokens may take. A request that needs longer fails.
     mask_timeout_ms: NonZeroU32,
     /// Threads that find the next allowed tokens. 0: as many as the machine has.
-    mask_threads: u32,
-    /// Compiled grammars that each model keeps for the next request with the same.
-    cache_entries: NonZeroU32,
+    mask_threads: Bounded<0, MAX_THREADS>,
+    /// Compiled grammars that each model keeps for later requests with the same grammar.
+    cache_entries: Bounded<1, 65_536>,
+    /// Most bytes of the compiled grammars that each model keeps, besides the latest one (256 MiB).
+    cache_bytes: NonZeroU32,
+    /// Longest text of a grammar in bytes (1 MiB): of a schema, or of all tools of a request together. A longer one is
+    /// answered with 400.
+    max_text_bytes: NonZeroU32,
     /// Most symbols in the rules of a grammar. A few megabytes of schema have half a million.
     max_symbols: NonZeroU32,
     /// Most items that the parser may make for one token.
@@ -66,9 +77,9 @@ const fn non_zero(value: u32) -> NonZeroU32 {
 }
 
 const DEFAULT_COMPILE_TIMEOUT_MS: NonZeroU32 = non_zero(5000);
-const DEFAULT_COMPILE_THREADS: NonZeroU32 = non_zero(2);
 const DEFAULT_MASK_TIMEOUT_MS: NonZeroU32 = non_zero(500);
-const DEFAULT_CACHE_ENTRIES: NonZeroU32 = non_zero(64);
+const DEFAULT_CACHE_BYTES: NonZeroU32 = non_zero(256 << 20);
+const DEFAULT_MAX_TEXT_BYTES: NonZeroU32 = non_zero(1 << 20);
 const DEFAULT_MAX_SYMBOLS: NonZeroU32 = non_zero(500_000);
 const DEFAULT_MAX_ITEMS: NonZeroU32 = non_zero(50_000);
 const DEFAULT_MAX_COMPILE_FUEL: NonZeroU32 = non_zero(1_000_000);
@@ -79,10 +90,12 @@ impl Default for RawGrammar {
         Self {
             json_whitespace: JsonWhitespace::default(),
             compile_timeout_ms: DEFAULT_COMPILE_TIMEOUT_MS,
-            compile_threads: DEFAULT_COMPILE_THREADS,
+            compile_threads: Bounded::new(2),
             mask_timeout_ms: DEFAULT_MASK_TIMEOUT_MS,
-            mask_threads: 0,
-            cache_entries: DEFAULT_CACHE_ENTRIES,
+            mask_threads: Bounded::new(0),
+            cache_entries: Bounded::new(64),
+            cache_bytes: DEFAULT_CACHE_BYTES,
+            max_text_bytes: DEFAULT_MAX_TEXT_BYTES,
             max_symbols: DEFAULT_MAX_SYMBOLS,
             max_items: DEFAULT_MAX_ITEMS,
             max_compile_fuel: DEFAULT_MAX_COMPILE_FUEL,
@@ -99,11 +112,13 @@ impl RawGrammar {
             compile_timeout: milliseconds(self.compile_timeout_ms),
             compile_threads: self.compile_threads.get() as usize,
             mask_timeout: milliseconds(self.mask_timeout_ms),
-            mask_threads: match self.mask_threads {
+            mask_threads: match self.mask_threads.get() {
                 0 => available_parallelism().map_or(1, usize::from),
                 threads => threads as usize,
             },
             cache_entries: self.cache_entries.get() as usize,
+            cache_bytes: self.cache_bytes.get() as usize,
+            max_text_bytes: self.max_text_bytes.get() as usize,
             max_symbols: self.max_symbols.get() as usize,
             max_items: self.max_items.get() as usize,
             max_compile_fuel: self.max_compile_fuel.get().into(),

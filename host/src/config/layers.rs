@@ -1,4 +1,4 @@
-//! The layers in one, remembering where each value came from.
+//! Merges the layers, and remembers where each value came from.
 
 use std::{
     fs,
@@ -15,11 +15,11 @@ use serde::de::DeserializeOwned;
 
 use super::{ConfigError, Flags, environment::Environment, sentences::sentence};
 
-/// Values of file, environment and flags. The defaults below them are those of the raw types.
+/// The merged values of file, environment and flags. The raw types provide the defaults.
 pub struct Layers {
     figment: Figment,
     values: Value,
-    /// Where relative paths in the file start.
+    /// The directory that relative paths in the file start from.
     directory: PathBuf,
 }
 
@@ -50,7 +50,7 @@ impl Layers {
         })
     }
 
-    /// Deserializes all values. What is refused is taken out and the rest is tried again, so that all mistakes are told
+    /// Deserializes all values. A refused value is removed and the rest is tried again, so that all mistakes are reported
     /// at once.
     pub fn extract<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         let mut values = self.values.clone();
@@ -67,7 +67,7 @@ impl Layers {
         }
     }
 
-    /// A key as whoever wrote it would call it: `tenon.toml: "server.port"`, `--port`, `the environment variable …`.
+    /// The name of a key, as its author wrote it: `tenon.toml: "server.port"`, `--port`, `the environment variable …`.
     pub fn name(&self, key: &[&str]) -> String {
         let written = toml_key(key);
         let Some(metadata) = self.metadata(key) else {
@@ -83,7 +83,8 @@ impl Layers {
         &self.directory
     }
 
-    /// The layer of the value at `key`, or of the table that lacks it. (figment's own search splits plugin ids at dots.)
+    /// The layer of the value at `key`, or of the table that lacks this key. (figment's own search splits plugin ids at
+    /// dots.)
     fn metadata(&self, key: &[&str]) -> Option<&Metadata> {
         let mut value = &self.values;
         for part in key {
@@ -101,14 +102,14 @@ impl Layers {
     }
 }
 
-/// One file, variable or flag.
+/// The values of one file, variable or flag.
 pub struct Layer {
     metadata: Metadata,
     values: Dict,
 }
 
 impl Layer {
-    /// A variable or flag: `name` is what it is called in messages, `key` has dots between its parts.
+    /// The layer of a variable or flag. `name` is its name in messages; the parts of `key` have dots between them.
     pub fn of_value(name: String, key: &str, value: Value) -> Self {
         Self {
             metadata: Metadata::named(name),
@@ -146,7 +147,8 @@ impl Provider for Layer {
     }
 }
 
-/// Removes the value at `key`, or of a list the whole list, so that its other indices stay true. Whether it was there.
+/// Removes the value at `key`, and returns whether it existed. For a value inside a list it removes the whole list, so that
+/// other indices stay valid.
 fn take_out(value: &mut Value, key: &[String]) -> bool {
     match (value, key) {
         (Value::Dict(_, table), [name, rest @ ..]) => {
@@ -164,7 +166,7 @@ fn take_out(value: &mut Value, key: &[String]) -> bool {
     }
 }
 
-/// `models[0].path`, `plugins.options."org.tenon.echo"`
+/// Writes a key as TOML does: `models[0].path`, `plugins.options."org.tenon.echo"`.
 fn toml_key(key: &[&str]) -> String {
     let mut written = String::new();
     for part in key {

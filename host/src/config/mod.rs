@@ -1,19 +1,22 @@
-//! What the operator decides, from four layers: defaults ← TOML ← environment ← flags.
+//! The configuration, from four layers: defaults ← TOML ← environment ← flags.
 //!
-//! A section has two types. The raw one is what may be written: its doc comments become the JSON Schema, its types are
-//! the ranges, serde refuses everything else. The resolved one is what the program uses: defaults merged, paths made
-//! whole. [`load`] goes from one to the other, or says everything that is wrong.
+//! A section has two types. The raw type is what may be written: its doc comments become the JSON Schema, its types are the
+//! ranges, and serde refuses everything else. The resolved type is what the program uses: defaults merged, paths made
+//! whole. [`load`] turns one into the other, or reports everything that is wrong.
 //!
-//! `layers` merges values and knows where each came from, `environment` says which variables set what, `sentences` puts
-//! what serde refuses into words, `refusals` collects what sections refuse while they resolve themselves.
+//! `layers` merges values and knows where each came from. `environment` knows which variables set what. `sentences` puts
+//! what serde refuses into words. `refusals` collects what sections refuse while they resolve themselves.
 
+mod bounded;
 mod engine;
 mod environment;
 mod flags;
 mod grammar;
 mod layers;
 mod models;
+mod origins;
 mod plugins;
+mod prompts;
 mod refusals;
 mod sampling;
 mod schema;
@@ -34,23 +37,26 @@ use serde::{
 use self::{environment::Environment, layers::Layers, refusals::Refusals};
 
 pub use self::{
-    engine::Engine,
+    engine::{Engine, MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES, RequestBounds},
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
     models::{Model, Requantize},
-    plugins::Plugins,
+    origins::{Hosts, Origins},
+    plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},
+    prompts::Prompts,
     schema::{schema, schema_text},
     server::{LogFormat, Server},
     threads::Threads,
 };
 
-/// What the program uses.
+/// The resolved configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub server: Server,
     pub plugins: Plugins,
     pub grammar: Grammar,
-    /// May be empty. `[engine]` is merged into each.
+    pub prompts: Prompts,
+    /// The models to serve; may be empty. `[engine]` is merged into each.
     pub models: Vec<Model>,
 }
 
@@ -58,7 +64,7 @@ pub struct Config {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", problems.join("\n"))]
 pub struct ConfigError {
-    /// A sentence each, at least one.
+    /// At least one problem, a sentence each.
     pub problems: Vec<String>,
 }
 
@@ -71,14 +77,15 @@ impl ConfigError {
     }
 }
 
-/// The configuration to serve. Without `file` it is `./tenon.toml`, else `$XDG_CONFIG_HOME/tenon/tenon.toml`, else none.
+/// Loads the configuration to serve. Without `file` it is `./tenon.toml`, else `$XDG_CONFIG_HOME/tenon/tenon.toml`, else
+/// none.
 pub fn load(file: Option<&Path>, flags: Flags) -> Result<Config, ConfigError> {
     let environment = Environment::of_process();
     let found = environment.find_file(Path::new("."));
     load_from(file.or(found.as_deref()), &environment, &flags)
 }
 
-/// What `file` says by itself, without environment and flags.
+/// Loads `file` by itself, without environment and flags.
 pub fn check(file: &Path) -> Result<Config, ConfigError> {
     let environment = Environment::of_process().home_only();
     load_from(Some(file), &environment, &Flags::default())
@@ -107,7 +114,8 @@ struct RawConfig {
     plugins: plugins::RawPlugins,
     engine: engine::RawEngine,
     grammar: grammar::RawGrammar,
-    /// The models to serve. The first one answers requests that name none.
+    prompts: prompts::RawPrompts,
+    /// The models to serve. The first one answers requests that name no model.
     models: Vec<models::RawModel>,
 }
 
@@ -117,12 +125,13 @@ impl RawConfig {
             server: self.server.resolve(refusals),
             plugins: self.plugins.resolve(refusals),
             grammar: self.grammar.resolve(),
+            prompts: self.prompts.resolve(refusals),
             models: models::resolve(self.models, &self.engine, refusals),
         }
     }
 }
 
-/// Takes a variant by its name only: figment would also take its number.
+/// Deserializes a variant from its name only. (figment would also take its number.)
 fn by_name<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,8 +1,8 @@
-//! `[[models]]`: what is served.
+//! `[[models]]`: the models to serve.
 
 use std::{
     collections::HashMap,
-    num::{NonZeroU32, NonZeroU64},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,12 +13,15 @@ use serde_json::{Map, Value};
 use tenon_plugin_api::SamplingDefaults;
 
 use super::{
-    Engine, Flags, Threads, by_name, engine::RawEngine, refusals::Refusals, sampling::RawSampling,
+    Engine, Flags, RequestBounds, Threads, by_name,
+    engine::{
+        BatchTokens, CachedSequences, ContextLength, DraftTokens, KvTokens, QueueLength, RawEngine,
+        Sequences,
+    },
+    refusals::Refusals,
+    sampling::RawSampling,
 };
-use crate::{
-    reply::ReasoningTags,
-    tools::{FORMATS, ToolFormat},
-};
+use crate::markup::{FORMATS, ReasoningTags, ToolFormat};
 
 /// One model to serve.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,30 +36,32 @@ pub struct Model {
     pub devices: Vec<String>,
     /// A JSON object.
     pub options: Value,
-    /// None: the model's own.
+    /// None: the chat template of the model itself.
     pub chat_template: Option<PathBuf>,
-    /// None: what the chat template shows.
+    /// None: the format that the chat template shows.
     pub tool_format: Option<&'static ToolFormat>,
-    /// None: those that the chat template shows. Some of None: there are none.
+    /// None: the tags that the chat template shows. `Some(None)`: the model has none.
     pub reasoning_tags: Option<Option<ReasoningTags>>,
-    /// None: as the file is.
+    /// None: the level of the file.
     pub quantize: Option<String>,
     pub requantize: Requantize,
     /// None: no limit.
     pub memory_limit_bytes: Option<u64>,
-    /// Instead of what the model recommends.
+    /// Replaces what the model recommends.
     pub sampling: SamplingDefaults,
     pub engine: Engine,
 }
 
-/// How a model changes its level while it is being served.
+/// How a model's level is changed while it is being served.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Requantize {
-    /// The new one is made beside the old one, which goes on answering. Refused where there is no memory for both.
+    /// The model at the new level is made beside the old one, which goes on answering. Refused if there is no memory for
+    /// both.
     #[default]
     Beside,
-    /// Where there is no memory for both, the old one finishes what runs and is dropped before the new one is loaded.
+    /// If there is no memory for both, the old model finishes the running requests and is dropped before the new one is
+    /// loaded.
     InPlace,
 }
 
@@ -64,7 +69,7 @@ pub enum Requantize {
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {
-    /// What requests call it. Default: the name of the file without its extension, or of the directory.
+    /// Name of the model in requests. Default: the name of the file without its extension, or of the directory.
     id: Option<String>,
     /// Other names that requests may use.
     #[serde(default)]
@@ -72,7 +77,7 @@ pub struct RawModel {
     /// The model's file or directory, relative to this file. `~/` is the home directory.
     #[schemars(required)]
     path: Option<PathBuf>,
-    /// Id of the plugin that runs it. Default: the one that fits the file best.
+    /// Id of the plugin that runs the model. Default: the one that fits the file best.
     backend: Option<String>,
     /// Devices to use, as the plugin calls them (`tenon plugins list` shows them). Default: the plugin decides.
     #[serde(default)]
@@ -82,44 +87,51 @@ pub struct RawModel {
     options: Map<String, Value>,
     /// File with a chat template (Jinja) to use instead of the model's own, relative to this file.
     chat_template: Option<PathBuf>,
-    /// How the model writes calls of tools: "hermes", "llama3", "mistral", "mistral_args", "functionary" or "granite". Default:
-    /// what the chat template shows, else "hermes".
+    /// How the model writes tool calls: one of the names that README.md lists. Default: the format that the chat template
+    /// shows, else "hermes".
     tool_format: Option<String>,
-    /// What the model writes around its thoughts, for example ["<think>", "</think>"]; [] for none. Default: what the chat
-    /// template shows.
+    /// Tags that the model writes around its reasoning, for example ["<think>", "</think>"]; [] for none. Default: the tags
+    /// that the chat template shows.
     reasoning_tags: Option<Vec<String>>,
-    /// Level to quantize the model to when it is loaded, for example `Q4_K_M`. Default: as the file is.
+    /// Level to quantize the model to when it is loaded, for example `Q4_K_M`. Default: the level of the file.
     quantize: Option<String>,
-    /// What happens when `POST /re_isq` changes the level and `memory_limit_bytes` has no room for both models.
+    /// What happens when `POST /re_isq` changes the level and `memory_limit_bytes` has no room for the model at both
+    /// levels.
     #[serde(default, deserialize_with = "by_name")]
     requantize: Requantize,
-    /// Most memory that the model may take, also while its level changes: weights, KV pool and scratch space, as the plugin
-    /// estimates them. Default: no limit.
+    /// Most memory in bytes that the model may take, also while its level changes: weights, KV pool and scratch space, as
+    /// the plugin estimates them. Default: no limit.
     memory_limit_bytes: Option<NonZeroU64>,
-    /// Sampling parameters of requests that do not say. Default: what the model's makers recommend, else OpenAI's.
+    /// Sampling parameters of requests that do not state them. Default: what the model's makers recommend, else OpenAI's.
     #[serde(default)]
     sampling: RawSampling,
     /// Instead of the `context_length` of `[engine]`.
-    context_length: Option<u32>,
+    context_length: Option<ContextLength>,
     /// Instead of the `max_sequences` of `[engine]`.
-    max_sequences: Option<NonZeroU32>,
+    max_sequences: Option<Sequences>,
     /// Instead of the `max_cached_sequences` of `[engine]`.
-    max_cached_sequences: Option<u32>,
+    max_cached_sequences: Option<CachedSequences>,
     /// Instead of the `kv_tokens` of `[engine]`.
-    kv_tokens: Option<u32>,
+    kv_tokens: Option<KvTokens>,
     /// Instead of the `max_batch_tokens` of `[engine]`.
-    max_batch_tokens: Option<NonZeroU32>,
+    max_batch_tokens: Option<BatchTokens>,
     /// Instead of the `max_step_ms` of `[engine]`.
     max_step_ms: Option<u32>,
     /// Instead of the `max_draft_tokens` of `[engine]`.
-    max_draft_tokens: Option<u32>,
+    max_draft_tokens: Option<DraftTokens>,
     /// Instead of the `max_queue` of `[engine]`.
-    max_queue: Option<NonZeroU32>,
+    max_queue: Option<QueueLength>,
+    /// Instead of the `max_answers` of `[engine]`.
+    max_answers: Option<u32>,
+    /// Instead of the `max_output_tokens` of `[engine]`.
+    max_output_tokens: Option<u32>,
+    /// Instead of the `min_priority` of `[engine]`.
+    min_priority: Option<i32>,
     /// Instead of the `threads` of `[engine]`.
     threads: Option<Threads>,
 }
 
-/// Flags that change models: some every model, some need that there is only one.
+/// Applies the flags that change models. Some change every model; the others need a configuration with only one.
 pub fn apply_flags(models: &mut [RawModel], flags: &Flags, refusals: &mut Refusals) {
     for model in &mut *models {
         model.threads = flags.threads.or(model.threads);
@@ -137,7 +149,7 @@ pub fn apply_flags(models: &mut [RawModel], flags: &Flags, refusals: &mut Refusa
     }
 }
 
-/// All models, with names that are theirs alone.
+/// Resolves all models, and checks that no two share a name.
 pub fn resolve(raw: Vec<RawModel>, engine: &RawEngine, refusals: &mut Refusals) -> Vec<Model> {
     let models = raw.into_iter().enumerate();
     let models: Vec<_> = models
@@ -197,22 +209,29 @@ impl RawModel {
 
     fn engine(&self, default: &RawEngine) -> Engine {
         let max_step_ms = self.max_step_ms.unwrap_or(default.max_step_ms);
-        let max_queue = self.max_queue.unwrap_or(default.max_queue);
+        let max_cached = self.max_cached_sequences;
+        let max_batch = self.max_batch_tokens.unwrap_or(default.max_batch_tokens);
+        let max_draft = self.max_draft_tokens.unwrap_or(default.max_draft_tokens);
         Engine {
-            context_length: self.context_length.unwrap_or(default.context_length),
+            context_length: self.context_length.unwrap_or(default.context_length).get(),
             max_sequences: self.max_sequences.unwrap_or(default.max_sequences).get(),
-            max_cached_sequences: self
-                .max_cached_sequences
-                .unwrap_or(default.max_cached_sequences),
-            kv_tokens: self.kv_tokens.unwrap_or(default.kv_tokens),
-            max_batch_tokens: self
-                .max_batch_tokens
-                .unwrap_or(default.max_batch_tokens)
-                .get(),
+            max_cached_sequences: max_cached.unwrap_or(default.max_cached_sequences).get(),
+            kv_tokens: self.kv_tokens.unwrap_or(default.kv_tokens).get(),
+            max_batch_tokens: max_batch.get(),
             max_step: (max_step_ms > 0).then(|| Duration::from_millis(max_step_ms.into())),
-            max_draft_tokens: self.max_draft_tokens.unwrap_or(default.max_draft_tokens),
-            max_queue: max_queue.get() as usize,
+            max_draft_tokens: max_draft.get(),
+            max_queue: self.max_queue.unwrap_or(default.max_queue).get() as usize,
+            requests: self.requests(default),
             threads: self.threads.unwrap_or(default.threads),
+        }
+    }
+
+    fn requests(&self, default: &RawEngine) -> RequestBounds {
+        let bound = |own: Option<u32>, default| Some(own.unwrap_or(default)).filter(|&n| n > 0);
+        RequestBounds {
+            max_answers: bound(self.max_answers, default.max_answers),
+            max_output_tokens: bound(self.max_output_tokens, default.max_output_tokens),
+            min_priority: self.min_priority.unwrap_or(default.min_priority),
         }
     }
 }
@@ -251,7 +270,7 @@ fn resolve_tags(
     }
 }
 
-/// The name of a directory, or of a file without its extension. Empty where a path has no name, as `..` has none.
+/// The name of a directory, or of a file without its extension. Empty for a path without a name, such as `..`.
 fn name_of(path: &Path) -> String {
     let name = match path.is_dir() {
         true => path.file_name(),

@@ -1,36 +1,56 @@
-//! `[plugins]`: where backends come from, and what they are told at their start.
+//! `[plugins]`: the directories of plugins, and their options.
 
-use std::{collections::BTreeMap, env, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::refusals::Refusals;
+use crate::system::installation;
 
-/// Where plugins are, and their options.
+/// Default of `try_timeout_secs`: long enough for a large library on a slow disk.
+pub const DEFAULT_TRY_TIMEOUT_SECS: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// The directories of plugins, and their options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugins {
     /// The preferred directory first.
     pub directories: Vec<PathBuf>,
     /// None: the user's cache directory.
     pub cache_directory: Option<PathBuf>,
+    pub try_timeout: Duration,
     /// By plugin id.
     pub options: BTreeMap<String, Map<String, Value>>,
 }
 
-/// Where backends come from, and what they are told at their start.
-#[derive(Debug, Default, Deserialize, JsonSchema, Serialize)]
+/// The directories of plugins, and their options.
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawPlugins {
-    /// Directories with plugins (`*.so`), the preferred one first. Default: `plugins` beside the program.
+    /// Directories with plugins (`*.so`), the preferred one first. Folders in them called `x86-64-v2`, `x86-64-v3` and `x86-64-v4`
+    /// hold builds for CPUs of these levels. Default: `plugins` beside the program, else `../lib/tenon/plugins`.
     directories: Option<Vec<PathBuf>>,
     /// Directory in which plugins keep files that can be made again, for example quantized models. Default: `tenon` in the
     /// user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`).
     cache_directory: Option<PathBuf>,
-    /// A table for each plugin id, for example `[plugins.options."org.tenon.llama-cpp"]`, passed on to that plugin. Its
-    /// documentation says what it understands.
+    /// Seconds that a plugin may take for each of these when it is tried out at the start: to be loaded, to start, and to
+    /// look at a model. A plugin that takes longer is not used.
+    try_timeout_secs: NonZeroU32,
+    /// A table for each plugin id, for example `[plugins.options."org.tenon.llama-cpp"]`, passed on to that plugin. The
+    /// plugin's documentation lists the options.
     options: BTreeMap<String, Map<String, Value>>,
+}
+
+impl Default for RawPlugins {
+    fn default() -> Self {
+        Self {
+            directories: None,
+            cache_directory: None,
+            try_timeout_secs: DEFAULT_TRY_TIMEOUT_SECS,
+            options: BTreeMap::new(),
+        }
+    }
 }
 
 impl RawPlugins {
@@ -40,21 +60,21 @@ impl RawPlugins {
                 .iter()
                 .map(|path| refusals.whole_path(&["plugins", "directories"], path))
                 .collect(),
-            None => beside_program(refusals).into_iter().collect(),
+            None => default_directory(refusals).into_iter().collect(),
         };
         let cache = self.cache_directory;
         Plugins {
             directories,
             cache_directory: cache
                 .map(|path| refusals.whole_path(&["plugins", "cache_directory"], &path)),
+            try_timeout: Duration::from_secs(self.try_timeout_secs.get().into()),
             options: self.options,
         }
     }
 }
 
-fn beside_program(refusals: &mut Refusals) -> Option<PathBuf> {
-    env::current_exe()
-        .map(|program| program.with_file_name("plugins"))
+fn default_directory(refusals: &mut Refusals) -> Option<PathBuf> {
+    installation::plugin_directory()
         .inspect_err(|error| {
             let why = format!("must be set, because the program cannot find itself: {error}");
             refusals.refuse(&["plugins", "directories"], &why);

@@ -1,10 +1,10 @@
-//! What sections refuse while they resolve themselves.
+//! Collects what sections refuse while they resolve themselves.
 
 use std::path::{Path, PathBuf};
 
 use super::layers::Layers;
 
-/// Collects sentences while sections resolve themselves.
+/// The problems that sections find while they resolve themselves, a sentence each.
 pub struct Refusals<'a> {
     layers: &'a Layers,
     home: Option<&'a Path>,
@@ -20,7 +20,7 @@ impl<'a> Refusals<'a> {
         }
     }
 
-    /// `why` goes on after the name of the key: "must not be empty".
+    /// Adds a problem. `why` continues the sentence after the name of the key: "must not be empty".
     pub fn refuse(&mut self, key: &[&str], why: &str) {
         self.problems
             .push(format!("{} {why}", self.layers.name(key)));
@@ -32,7 +32,7 @@ impl<'a> Refusals<'a> {
         }
     }
 
-    /// A path as written, from the directory of the configuration file or from the home directory.
+    /// Resolves a path that starts from the directory of the configuration file or, with `~`, from the home directory.
     pub fn whole_path(&mut self, key: &[&str], written: &Path) -> PathBuf {
         if written.as_os_str().is_empty() {
             self.refuse(key, "must not be empty");

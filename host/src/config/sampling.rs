@@ -1,4 +1,4 @@
-//! `sampling` of `[[models]]`: what requests get that do not say.
+//! `sampling` of `[[models]]`: the sampling parameters of requests that do not state them.
 
 use std::ops::RangeInclusive;
 
@@ -12,20 +12,20 @@ use super::refusals::Refusals;
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawSampling {
-    /// From 0, always the most likely token, to 2.
+    /// Temperature: from 0, which always takes the most likely token, to 2.
     temperature: Option<f32>,
     /// Sample from the most likely tokens with this total probability, 0 to 1.
     top_p: Option<f32>,
-    /// Sample from this many most likely tokens. 0: from all.
+    /// Sample from this many of the most likely tokens. 0: from all.
     top_k: Option<u32>,
     /// Sample from tokens at least this likely relative to the most likely one, 0 to 1.
     min_p: Option<f32>,
-    /// Weakens tokens that are in the prompt or the answer already, by this factor, 0.01 to 100.
+    /// Weakens tokens that are already in the prompt or the answer, by this factor, 0.01 to 100.
     repetition_penalty: Option<f32>,
 }
 
 impl RawSampling {
-    /// `key` is where it stands.
+    /// Checks the values. `key` is the key of this table.
     pub fn resolve(&self, key: &[&str], refusals: &mut Refusals) -> SamplingDefaults {
         let mut within = |name, value: Option<f32>, range: RangeInclusive<f32>| {
             let value = value?;

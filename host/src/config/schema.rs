@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::RawConfig;
 
-/// What a configuration file may say.
+/// The JSON Schema of a configuration file.
 pub fn schema() -> Value {
     // The dialect that TOML editors know best.
     let mut settings = SchemaSettings::draft07();
@@ -17,12 +17,12 @@ pub fn schema() -> Value {
         .into()
 }
 
-/// The same as it is written in `config/schema.json`.
+/// The schema as the text of `config/schema.json`.
 pub fn schema_text() -> String {
     format!("{:#}", schema())
 }
 
-/// TOML has no null, and the keys of a section have their own defaults.
+/// Adapts a schema to TOML: it has no null, and the keys of a section have their own defaults.
 fn as_in_toml(schema: &mut Schema) {
     if schema.get("default").is_some_and(Value::is_null) || schema.get("properties").is_some() {
         schema.remove("default");

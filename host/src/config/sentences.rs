@@ -1,10 +1,10 @@
-//! What serde refused, in sentences that name the key, where it was written, and what is allowed there.
+//! Sentences for what serde refuses. Each names the key, where it was written, and what is allowed there.
 
 use figment::error::{Actual, Error, Kind};
 
 use super::layers::Layers;
 
-/// The sentence for an error of deserializing.
+/// The sentence for a deserialization error.
 pub fn sentence(error: &Error, layers: &Layers) -> String {
     let key: Vec<&str> = error.path.iter().map(String::as_str).collect();
     let name = layers.name(&key);
@@ -33,7 +33,7 @@ pub fn sentence(error: &Error, layers: &Layers) -> String {
     }
 }
 
-/// `; did you mean "port"? Allowed: host, port`
+/// The end of a sentence, with the nearest allowed name: `; did you mean "port"? Allowed: host, port`.
 pub fn instead_of<S: AsRef<str>>(written: &str, allowed: &[S]) -> String {
     let allowed: Vec<&str> = allowed.iter().map(AsRef::as_ref).collect();
     let nearest = allowed
@@ -52,7 +52,7 @@ fn is_secret(key: &[&str]) -> bool {
     key.starts_with(&["server", "api_keys"])
 }
 
-/// What serde calls a type, for people.
+/// The words for a type that serde expects.
 fn in_words(expected: &str) -> String {
     let words = match expected {
         "u16" => "a whole number from 0 to 65535",

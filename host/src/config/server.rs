@@ -1,30 +1,40 @@
-//! `[server]`: the address, and what every connection gets.
+//! `[server]`: the address, the limits of connections, keys and the log.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{by_name, refusals::Refusals};
+use super::{
+    by_name,
+    origins::{Hosts, Origins},
+    refusals::Refusals,
+};
 
-/// How the HTTP side behaves.
+/// Address, limits and access rules of the HTTP server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     pub host: String,
-    /// 0 = any free port.
+    /// 0: any free port.
     pub port: u16,
     pub keep_alive_interval: Duration,
     pub drain_timeout: Duration,
-    /// None = no bound.
+    /// None: no bound.
     pub request_timeout: Option<Duration>,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub idle_timeout: Duration,
     pub write_timeout: Duration,
+    pub max_connections: usize,
     pub max_body_bytes: usize,
     /// Empty: every request is let in.
     pub api_keys: Vec<String>,
+    pub origins: Origins,
+    pub hosts: Hosts,
     pub log_format: LogFormat,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -35,7 +45,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The address, and what every connection gets.
+/// The address, the limits of connections, keys and the log.
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawServer {
@@ -43,26 +53,49 @@ pub struct RawServer {
     host: String,
     /// TCP port. 0 takes any free one; the log says which.
     port: u16,
-    /// Milliseconds of silence after which a stream gets a comment, so that nobody on the way closes it. The environment
-    /// variable `KEEP_ALIVE_INTERVAL` sets it as well.
+    /// Milliseconds of silence after which a stream gets a comment, so that no proxy on the way closes it. The environment
+    /// variable `KEEP_ALIVE_INTERVAL` sets it too.
     keep_alive_interval_ms: NonZeroU32,
     /// Seconds that running requests get to finish after Ctrl-C or SIGTERM.
     drain_timeout_secs: u32,
-    /// Seconds that a request may take from its arrival to its end. 0: no bound.
+    /// Seconds that a request may take from the arrival of its head to its end. 0: no bound.
     request_timeout_secs: u32,
-    /// Seconds that a stream may stand still because its client does not read. Then it is ended.
+    /// Seconds that the head of a request may take to arrive, and a new connection to send something. Then the connection
+    /// is closed.
+    header_timeout_secs: NonZeroU32,
+    /// Seconds that the body of a request may take to arrive. A request that takes longer is answered with 408.
+    body_timeout_secs: NonZeroU32,
+    /// Seconds that a connection is kept open between two requests.
+    idle_timeout_secs: NonZeroU32,
+    /// Seconds that a stream may stand still because its client does not read. Then the stream is ended; after the same
+    /// time again, its connection is closed.
     write_timeout_secs: NonZeroU32,
+    /// Most connections at the same time. One more closes the connection that has been idle for longest; if none is idle,
+    /// the new one is answered with 503. The limit of open files bounds connections too.
+    max_connections: NonZeroU32,
     /// Largest request body in bytes. A larger one is answered with 413.
     max_body_bytes: NonZeroU32,
-    /// Keys that clients may use as `Authorization: Bearer <key>`. Without any, every request is let in; with some, only
-    /// the health and the documentation (`/`, `/health`, `/docs`, `/openapi.json`) stay open to all.
+    /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`. Without any key, every request is
+    /// accepted. With keys, only the health and the documentation (`/`, `/health`, `/docs`, `/openapi.json`) stay open to
+    /// all.
     api_keys: Vec<String>,
-    /// How log lines look.
+    /// Origins whose web pages may use this server from a browser, such as `https://chat.example.com`; `*` is every origin.
+    /// Default: those of this machine, such as `http://localhost:3000`.
+    cors_origins: Option<Vec<String>>,
+    /// Names by which requests may address this server (the header Host); `*` is every name. Addresses and names that no
+    /// public DNS has are always allowed. Default: every name, but no further name if the server listens at a loopback
+    /// address. Otherwise a web page could reach the server by making a name of its own point here.
+    allowed_hosts: Option<Vec<String>>,
+    /// Format of log lines.
     #[serde(deserialize_with = "by_name")]
     log_format: LogFormat,
 }
 
 const DEFAULT_KEEP_ALIVE_INTERVAL_MS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+const DEFAULT_HEADER_TIMEOUT_SECS: NonZeroU32 = NonZeroU32::new(15).unwrap();
+const DEFAULT_BODY_TIMEOUT_SECS: NonZeroU32 = NonZeroU32::new(60).unwrap();
+const DEFAULT_IDLE_TIMEOUT_SECS: NonZeroU32 = NonZeroU32::new(65).unwrap();
+const DEFAULT_MAX_CONNECTIONS: NonZeroU32 = NonZeroU32::new(1024).unwrap();
 const DEFAULT_WRITE_TIMEOUT_SECS: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const DEFAULT_MAX_BODY_BYTES: NonZeroU32 = NonZeroU32::new(32 * 1024 * 1024).unwrap();
 
@@ -74,9 +107,15 @@ impl Default for RawServer {
             keep_alive_interval_ms: DEFAULT_KEEP_ALIVE_INTERVAL_MS,
             drain_timeout_secs: 30,
             request_timeout_secs: 0,
+            header_timeout_secs: DEFAULT_HEADER_TIMEOUT_SECS,
+            body_timeout_secs: DEFAULT_BODY_TIMEOUT_SECS,
+            idle_timeout_secs: DEFAULT_IDLE_TIMEOUT_SECS,
             write_timeout_secs: DEFAULT_WRITE_TIMEOUT_SECS,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             api_keys: Vec::new(),
+            cors_origins: None,
+            allowed_hosts: None,
             log_format: LogFormat::default(),
         }
     }
@@ -92,18 +131,28 @@ impl RawServer {
             );
         }
         Server {
-            host: self.host,
-            port: self.port,
             keep_alive_interval: Duration::from_millis(self.keep_alive_interval_ms.get().into()),
             drain_timeout: Duration::from_secs(self.drain_timeout_secs.into()),
             request_timeout: (self.request_timeout_secs > 0)
                 .then(|| Duration::from_secs(self.request_timeout_secs.into())),
-            write_timeout: Duration::from_secs(self.write_timeout_secs.get().into()),
+            header_timeout: secs(self.header_timeout_secs),
+            body_timeout: secs(self.body_timeout_secs),
+            idle_timeout: secs(self.idle_timeout_secs),
+            write_timeout: secs(self.write_timeout_secs),
+            max_connections: self.max_connections.get() as usize,
             max_body_bytes: self.max_body_bytes.get() as usize,
             api_keys: self.api_keys,
+            origins: Origins::resolve(self.cors_origins, refusals),
+            hosts: Hosts::resolve(self.allowed_hosts, &self.host, refusals),
+            host: self.host,
+            port: self.port,
             log_format: self.log_format,
         }
     }
+}
+
+fn secs(secs: NonZeroU32) -> Duration {
+    Duration::from_secs(secs.get().into())
 }
 
 /// Whether a header can carry this key.

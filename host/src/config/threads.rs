@@ -8,7 +8,7 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-/// With how many threads a model computes.
+/// The number of threads that a model computes with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Threads {
     /// As many as are fastest: measured, and watched while the model runs.

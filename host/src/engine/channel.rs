@@ -1,7 +1,7 @@
-//! The way of a sequence's events from the model thread to the one who reads them.
+//! The channel that carries a sequence's events from the model thread to their reader.
 //!
-//! Its places are made once, and sending wakes nobody: the sender does that once a step, however many events there were. A
-//! full channel never blocks the sender, which has to ask for room before it makes events.
+//! The buffer is allocated once. Sending does not wake the reader: the sender wakes it once a step, however many events
+//! there were. A full channel never blocks the sender, which must ask for room before it makes events.
 
 use std::{
     future::poll_fn,
@@ -15,11 +15,11 @@ use std::{
 use crossbeam_queue::ArrayQueue;
 use futures_util::task::AtomicWaker;
 
-/// The end of the model thread. Dropping it ends the channel.
+/// The model thread's end of the channel. Dropping it ends the channel.
 #[derive(Debug)]
 pub struct Sender<T>(Arc<Shared<T>>);
 
-/// The end that reads. Dropping it tells the sender that nobody listens.
+/// The reader's end of the channel. Dropping it tells the sender that nobody listens.
 #[derive(Debug)]
 pub struct Receiver<T>(Arc<Shared<T>>);
 
@@ -27,11 +27,11 @@ pub struct Receiver<T>(Arc<Shared<T>>);
 struct Shared<T> {
     events: ArrayQueue<T>,
     reader: AtomicWaker,
-    /// Whether one end is gone.
+    /// Whether either end was dropped.
     closed: AtomicBool,
 }
 
-/// A channel with room for so many events.
+/// A channel with room for `capacity` events.
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         events: ArrayQueue::new(capacity),
@@ -47,7 +47,7 @@ impl<T> Sender<T> {
         self.0.events.capacity() - self.0.events.len()
     }
 
-    /// Puts an event into the channel. What finds no room is lost, so ask for [`room`](Self::room) before.
+    /// Puts an event into the channel. An event that finds no room is lost: ask for [`room`](Self::room) first.
     pub fn send(&self, event: T) {
         let sent = self.0.events.push(event);
         debug_assert!(sent.is_ok(), "no room was asked for");
@@ -58,7 +58,7 @@ impl<T> Sender<T> {
         self.0.reader.wake();
     }
 
-    /// Whether nobody listens any more.
+    /// Whether the reader is gone.
     pub fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Relaxed)
     }
@@ -72,7 +72,7 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The next event; None once the sender is gone and all is read.
+    /// The next event. None once the sender is gone and all events were read.
     pub async fn recv(&mut self) -> Option<T> {
         poll_fn(|context| self.poll_recv(context)).await
     }
@@ -82,7 +82,7 @@ impl<T> Receiver<T> {
             return Poll::Ready(Some(event));
         }
         self.0.reader.register(context.waker());
-        // Read before the queue: what was sent before the end is seen after it.
+        // `closed` is read before the queue, so that events sent before the end are still seen.
         let closed = self.0.closed.load(Ordering::Acquire);
         match self.0.events.pop() {
             Some(event) => Poll::Ready(Some(event)),

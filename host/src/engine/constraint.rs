@@ -1,12 +1,22 @@
-//! What a grammar allows a sequence, as the model thread sees it: matched on other threads, asked for here.
+//! A sequence's grammar as the model thread sees it. Worker threads match the tokens; this side asks them.
 //!
-//! A step needs two things of a grammar. Before it: which tokens must follow what was chosen. After its forward: which tokens
-//! may come next. Both are asked for at once, so that other threads are woken once for each step: the first is waited for
-//! shortly, the second is found out while the model computes. A sequence whose grammar was slow once sits out until both are
-//! there, so that it delays nobody else again.
+//! A step needs two things from a grammar: before the step, the tokens that must follow the chosen ones (forced tokens),
+//! and after the forward, the mask of tokens that may come next. Both are requested at once, so that workers are woken once
+//! per step. The step waits briefly for the forced tokens. The masks are found while the model computes. A sequence whose
+//! grammar was slow once skips steps until both are there, so that it never delays others again.
+//!
+//! | state | the next step | moves |
+//! |---|---|---|
+//! | [`Matching`](State::Matching) | waits | forced tokens are known: `Masking`, or `Returning` if no masks were requested |
+//! | [`Returning`](State::Returning) | waits | the worker gives the task back: `Here` |
+//! | [`Masking`](State::Masking) | may be made, unless the grammar is slow | the masks are found: `Here` |
+//! | [`Here`](State::Here) | may be made | [`begin_masks`](Constraint::begin_masks): `Masking`; [`advance`](Constraint::advance): `Matching` |
+//! | [`Failed`](State::Failed) | fails | none |
+//!
+//! An error of the worker leads from every state to `Failed`.
 
 use std::{
-    hint,
+    hint, mem,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -16,109 +26,125 @@ use std::{
 
 use crate::grammar::{CompiledGrammar, Forced, Found, GrammarError, Progress, Task};
 
-/// How long a step waits for what must follow.
+/// How long a step waits for forced tokens.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// How much of that it waits without sleep: being woken would take longer than most answers do.
+/// How much of that time the model thread spins: waking it would take longer than most answers do.
 const AWAKE: Duration = Duration::from_micros(100);
 
-/// From when on a grammar is slow.
+/// Time of a task from which on the grammar counts as slow.
 const SLOW: Duration = Duration::from_millis(10);
 
-/// How often a running task is looked at.
+/// How often a running task is checked.
 const POLL: Duration = Duration::from_millis(5);
 
-/// A sequence's place in its grammar.
+/// A sequence's position in its grammar.
 pub struct Constraint {
     grammar: Arc<CompiledGrammar>,
-    /// None while it runs on another thread.
-    task: Option<Box<Task>>,
+    state: State,
     progress: Arc<Progress>,
     found: (Sender<Found>, Receiver<Found>),
-    /// What must follow the tokens that were chosen last. None until it is known.
-    forced: Option<Forced>,
-    /// How many of these were taken.
+    /// Tokens that must follow the last chosen ones. Empty until they are known.
+    forced: Forced,
+    /// How many of the forced tokens were taken.
     taken: usize,
-    failure: Option<GrammarError>,
     is_slow: bool,
+    /// Whether the sequence skips the next step because it is not known yet what may follow.
+    is_held: bool,
     /// Whether the last step had a draft, or would have had one if its masks could have been found.
     drafts: bool,
-    /// Whether the task goes on with masks when it is known what must follow.
-    finds_masks: bool,
+}
+
+/// Where the task is, and what it does there.
+enum State {
+    /// A worker takes the chosen tokens. Then it finds masks, if these were requested.
+    Matching { wants_masks: bool },
+    /// A worker is done without masks. Its task is on the way back.
+    Returning,
+    /// A worker finds masks.
+    Masking,
+    /// The task is here, with or without masks.
+    Here(Box<Task>),
+    /// The task is lost.
+    Failed(GrammarError),
 }
 
 impl Constraint {
-    /// At the beginning of the grammar.
+    /// Starts at the beginning of the grammar.
     pub fn new(grammar: Arc<CompiledGrammar>) -> Self {
         let task = Box::new(Task::new(grammar.clone()));
         let progress = task.progress.clone();
         let mut constraint = Self {
             grammar,
-            task: Some(task),
+            state: State::Here(task),
             progress,
             found: channel(),
-            forced: None,
+            forced: Forced::default(),
             taken: 0,
-            failure: None,
             is_slow: false,
+            is_held: false,
             drafts: false,
-            finds_masks: false,
         };
-        constraint.submit(false, &[]);
+        constraint.submit(State::Matching { wants_masks: false }, &[]);
         constraint
     }
 
-    /// Takes note of a token that was chosen. What must follow it is known after [`advance`](Self::advance).
+    /// Records a chosen token. The tokens that must follow it are known after [`advance`](Self::advance).
     pub fn choose(&mut self, token: u32) {
-        // Tokens are chosen only after their mask was waited for.
-        if let Some(task) = &mut self.task {
+        // The task is here: tokens are chosen only after their mask was awaited.
+        if let State::Here(task) = &mut self.state {
             task.chosen.push(token);
         }
     }
 
-    /// Has the grammar take what was chosen, and find the next mask. Masks of drafts have to wait until these are made.
+    /// Has the grammar take the chosen tokens and find the next mask. With drafts, masks are found once these are made.
     pub fn advance(&mut self) {
-        if self
-            .task
-            .as_ref()
-            .is_some_and(|task| !task.chosen.is_empty())
+        if let State::Here(task) = &self.state
+            && !task.chosen.is_empty()
         {
             self.taken = 0;
-            self.forced = None;
-            self.submit(self.is_slow || !self.drafts, &[]);
+            self.forced = Forced::default();
+            let wants_masks = self.is_slow || !self.drafts;
+            self.submit(State::Matching { wants_masks }, &[]);
         }
     }
 
-    /// Whether the next step can have this sequence. Waits a little for that.
-    pub fn is_ready(&mut self) -> Result<bool, GrammarError> {
+    /// Finds out whether the sequence can be in the next step. Waits briefly for the forced tokens.
+    pub fn prepare(&mut self) -> Result<(), GrammarError> {
         let begun = Instant::now();
+        self.is_held = true;
         while !self.is_known() {
             let patience = match self.is_slow {
                 true => Duration::ZERO,
                 false => PATIENCE.saturating_sub(begun.elapsed()),
             };
             if !self.receive(patience)? {
-                return Ok(false);
+                return Ok(());
             }
         }
-        Ok(true)
+        self.is_held = false;
+        Ok(())
     }
 
-    /// Waits longer, because nobody else is delayed.
+    /// Whether the sequence skips the next step.
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// Waits longer, because no other sequence is delayed.
     pub fn wait(&mut self) {
         if !self.is_known() {
-            // What goes wrong is told by `is_ready`, again.
+            // `prepare` reports an error again.
             let _ = self.receive(POLL);
         }
     }
 
-    /// The tokens that must follow and were not taken yet.
+    /// Tokens that must follow and were not taken yet.
     pub fn forced(&self) -> &[u32] {
-        let forced = self.forced.as_ref();
-        forced.map_or(&[], |forced| &forced.tokens[self.taken..])
+        &self.forced.tokens[self.taken..]
     }
 
-    /// Takes the next of them.
+    /// Takes the next forced token.
     pub fn next_forced(&mut self) -> Option<u32> {
         let &token = self.forced().first()?;
         self.taken += 1;
@@ -126,59 +152,67 @@ impl Constraint {
         Some(token)
     }
 
-    /// Whether nothing may follow but what [`forced`](Self::forced) says.
+    /// Whether nothing may follow the tokens that were taken.
     pub fn is_finished(&self) -> bool {
-        self.forced.as_ref().is_some_and(|forced| forced.is_last)
+        self.forced.is_last && self.forced().is_empty()
     }
 
-    /// Whether the step can have this draft: whether its masks can be found. Waits a little for those that were begun without it.
+    /// Whether the masks of this draft can be found in the step. Waits briefly for masks that were begun without it.
     pub fn can_draft(&mut self, draft: &[u32]) -> bool {
         self.drafts = !draft.is_empty();
-        if self.drafts && self.task.is_none() && !self.is_slow {
-            // What goes wrong is told when the masks are waited for.
+        if self.drafts && self.task().is_none() && !self.is_slow {
+            // `await_masks` reports an error again.
             let _ = self.receive(AWAKE);
         }
-        self.task.is_some() && !self.is_slow
+        self.task().is_some() && !self.is_slow
     }
 
-    /// Begins to find out what may come next, and after each token of the draft, unless that has begun.
+    /// Starts finding the masks of the next token and of the one after each draft token, unless they are there already.
     pub fn begin_masks(&mut self, draft: &[u32]) {
         let done = |task: &Task| !task.masks.is_empty() && task.drafts == draft;
-        if !self.is_finished() && self.task.as_ref().is_some_and(|task| !done(task)) {
-            self.submit(true, draft);
+        if !self.forced.is_last && self.task().is_some_and(|task| !done(task)) {
+            self.submit(State::Masking, draft);
         }
     }
 
     /// Waits for the masks.
     pub fn await_masks(&mut self) -> Result<(), GrammarError> {
-        while self.task.is_none() {
+        while self.task().is_none() {
             self.receive(POLL)?;
         }
-        // If there is a mask, a token is chosen soon, which the grammar has to take then.
+        // If there is a mask, a token is chosen soon and a worker has to take it: wake one now.
         if self.mask(0).is_some() && !self.is_slow {
             self.grammar.workers().rouse();
         }
         Ok(())
     }
 
-    /// What may come next, after so many tokens of the draft: `[ceil(logits_width / 32)]`. None where the grammar ends before,
-    /// or does not allow the draft.
+    /// Mask of the tokens that may come after `drafted` tokens of the draft: `[ceil(logits_width / 32)]`. None if the grammar
+    /// ends before, or does not allow the draft.
     pub fn mask(&self, drafted: usize) -> Option<&[u32]> {
-        let masks = self.task.as_ref().map(|task| task.masks.as_slice());
-        let mut rows = masks?.chunks_exact(self.grammar.mask_words());
+        let mut rows = self.task()?.masks.chunks_exact(self.grammar.mask_words());
         rows.nth(drafted)
     }
 
-    fn is_known(&self) -> bool {
-        match self.finds_masks && !self.is_slow {
-            true => self.forced.is_some(),
-            false => self.task.is_some(),
+    fn task(&self) -> Option<&Task> {
+        match &self.state {
+            State::Here(task) => Some(task),
+            _ => None,
         }
     }
 
-    fn submit(&mut self, wants_masks: bool, draft: &[u32]) {
-        if let Some(mut task) = self.task.take() {
-            self.finds_masks = wants_masks;
+    fn is_known(&self) -> bool {
+        match self.state {
+            State::Here(_) => true,
+            State::Masking => !self.is_slow,
+            State::Matching { .. } | State::Returning | State::Failed(_) => false,
+        }
+    }
+
+    /// Gives the task to a worker. `next` says what the worker does.
+    fn submit(&mut self, next: State, draft: &[u32]) {
+        let wants_masks = !matches!(next, State::Matching { wants_masks: false });
+        if let State::Here(mut task) = mem::replace(&mut self.state, next) {
             task.wants_masks = wants_masks;
             task.drafts.clear();
             task.drafts.extend_from_slice(draft);
@@ -188,23 +222,28 @@ impl Constraint {
         }
     }
 
-    /// Takes what is found within this time, if anything is.
+    /// Waits up to `patience` for one result. False if none came.
     fn receive(&mut self, patience: Duration) -> Result<bool, GrammarError> {
-        if let Some(error) = &self.failure {
+        if let State::Failed(error) = &self.state {
             return Err(error.clone());
         }
         match self.next_found(patience) {
             Some(Found::Forced(forced)) => {
-                self.forced = Some(forced);
+                self.state = match self.state {
+                    State::Matching { wants_masks: true } if !forced.is_last => State::Masking,
+                    _ => State::Returning,
+                };
+                self.forced = forced;
                 Ok(true)
             }
             Some(Found::Done(task)) => {
-                if let Err(error) = &task.result {
-                    return Err(self.failure.insert(error.clone()).clone());
-                }
                 self.is_slow |= task.took > SLOW;
-                self.task = Some(task);
-                Ok(true)
+                let result = task.result.clone();
+                self.state = match &result {
+                    Ok(()) => State::Here(task),
+                    Err(error) => State::Failed(error.clone()),
+                };
+                result.map(|()| true)
             }
             None => {
                 let limit = self.grammar.mask_timeout();
@@ -224,7 +263,7 @@ impl Constraint {
             }
             hint::spin_loop();
         }
-        // It cannot be disconnected: there is a sender in `self`.
+        // The channel is never disconnected: `self` has a sender.
         results.recv_timeout(patience.saturating_sub(AWAKE)).ok()
     }
 }
@@ -232,7 +271,7 @@ impl Constraint {
 impl Drop for Constraint {
     fn drop(&mut self) {
         self.progress.cancel();
-        if let Some(task) = self.task.take() {
+        if let State::Here(task) = mem::replace(&mut self.state, State::Returning) {
             self.grammar.workers().retire(task);
         }
     }

@@ -1,42 +1,43 @@
-//! Prompt-lookup drafts (Saxena 2023, "Prompt Lookup Decoding"): a text often goes on as it went on before, so the tokens
-//! that followed the last ones at their earlier occurrence are put through the model in one step and kept as far as
-//! they equal what is sampled.
+//! Prompt-lookup drafts (Saxena 2023, "Prompt Lookup Decoding"). A text often goes on as it did before. So the tokens that
+//! followed an earlier occurrence of the last tokens are the draft. The model computes them in one step, and they are kept
+//! as far as they equal the sampled tokens.
 //!
-//! Whether drafts pay depends on the text and on the machine. The text is judged for free: every sampled token is compared
-//! with the one that would have been drafted, whether or not it was. The machine is judged by the times of its steps.
+//! Whether drafts pay depends on the text and on the machine. Judging the text is free: every sampled token is compared
+//! with the token that would have been drafted, even if there was no draft. The machine is judged by the times of its
+//! steps.
 
 use super::step_cost::StepCost;
 
-/// The drafts of one sequence. Its buffer is used again and again.
+/// The drafts of one sequence. The buffer is reused for every draft.
 #[derive(Debug)]
 pub struct Drafter {
-    /// What the next step tries. Empty: nothing.
+    /// Tokens that the next step tries. Empty: no draft.
     draft: Vec<u32>,
-    /// How much of it turned out right.
+    /// How many draft tokens were accepted.
     accepted: usize,
-    /// Where in the sequence its next token was seen before.
+    /// Position in the sequence of the token that is expected next.
     track: Option<usize>,
-    /// Part of the guesses that were right lately.
+    /// Share of recent guesses that were right.
     hit_rate: f32,
 }
 
-/// What a draft may use of a step.
+/// Room that a step has for a draft.
 #[derive(Clone, Copy, Debug)]
 pub struct DraftRoom<'a> {
     /// Most tokens of the draft.
     pub tokens: u32,
-    /// Tokens of the step without it.
+    /// Tokens of the step without the draft.
     pub others: u32,
     pub cost: &'a StepCost,
 }
 
-/// Tokens that must agree for a text to be seen as going on like before.
+/// Length of the key: the last tokens, which must occur earlier in the text.
 const KEY: usize = 3;
 
-/// How far back a key is looked for. Bounds the work of a step in long contexts.
+/// Most tokens to search back for the key. Limits the work of a step in long contexts.
 const MAX_DISTANCE: usize = 16 * 1024;
 
-/// How much of the text before a key decides between several places.
+/// Most tokens before the key that are compared to choose between several occurrences.
 const MAX_CONTEXT: usize = 32;
 
 /// Weight of the newest guess.
@@ -53,12 +54,12 @@ impl Drafter {
         }
     }
 
-    /// What the next step tries.
+    /// The draft: tokens that the next step tries.
     pub fn draft(&self) -> &[u32] {
         &self.draft
     }
 
-    /// Drafts for a sequence that has these tokens.
+    /// Drafts what may follow `tokens`, the sequence so far.
     pub fn propose(&mut self, tokens: &[u32], room: DraftRoom<'_>) {
         self.clear();
         if self.draft.capacity() == 0 {
@@ -79,19 +80,19 @@ impl Drafter {
         self.accepted = 0;
     }
 
-    /// How much of the draft turned out right.
+    /// How many draft tokens were accepted.
     pub fn accepted(&self) -> u32 {
         self.accepted as u32
     }
 
-    /// Whether the draft has this token next.
+    /// Accepts the sampled token if it is the draft's next one. False if not.
     pub fn accept(&mut self, token: u32) -> bool {
         let right = self.draft.get(self.accepted) == Some(&token);
         self.accepted += usize::from(right);
         right
     }
 
-    /// Learns from the token that came after `tokens`.
+    /// Learns from the token that followed `tokens`.
     pub fn observe(&mut self, tokens: &[u32], next: u32) {
         let Some(at) = self.track else { return };
         let hit = tokens.get(at) == Some(&next);
@@ -99,14 +100,14 @@ impl Drafter {
         self.track = hit.then_some(at + 1);
     }
 
-    /// The length with the most tokens expected in the time of the step; 0 if none pays.
+    /// The length that yields the most expected tokens per time; 0 if no draft pays.
     fn best_len(&self, most: u32, room: DraftRoom<'_>) -> u32 {
         let DraftRoom { others, cost, .. } = room;
         let Some(plain) = cost.predict_ms(others) else {
             return 0;
         };
         let mut best = (0, others as f32 / plain);
-        // Each token of the draft is kept only if all before it are.
+        // A draft token is kept only if all before it are kept.
         let (mut kept, mut expected) = (1.0, others as f32);
         for len in 1..=most {
             kept *= self.hit_rate;
@@ -120,8 +121,8 @@ impl Drafter {
     }
 }
 
-/// Where the last tokens were seen before with the longest text before them that agrees: the place after them. The latest
-/// of several equal ones.
+/// The position after the earlier occurrence of the last tokens that has the longest common text before it. The latest of
+/// several equal ones.
 fn find(tokens: &[u32]) -> Option<usize> {
     let (_, key) = tokens.split_last_chunk::<KEY>()?;
     let begin = tokens.len().saturating_sub(MAX_DISTANCE);
@@ -132,7 +133,7 @@ fn find(tokens: &[u32]) -> Option<usize> {
         .max_by_key(|&end| common_context(tokens, end))
 }
 
-/// How many tokens before `end` equal the last ones.
+/// How many tokens before `end` equal the last tokens.
 fn common_context(tokens: &[u32], end: usize) -> usize {
     let pairs = tokens[..end].iter().rev().zip(tokens.iter().rev());
     let pairs = pairs.take(MAX_CONTEXT);
@@ -145,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// Steps that cost the same whatever is in them: every draft pays.
+    /// Steps that all cost the same, so that every draft pays.
     fn flat() -> StepCost {
         cost(10, 10)
     }
@@ -194,9 +195,9 @@ mod tests {
     #[test]
     fn drafts_are_made_only_where_they_pay() {
         let tokens = [1, 2, 3, 4, 5, 1, 2, 3];
-        // Twice as many tokens take twice the time.
+        // Every token costs as much as the first: a draft token saves no time.
         check(&tokens, 50, &cost(10, 1000), &[]);
-        // They take a third of it, which pays only where most guesses are right.
+        // A draft token costs a third of a step, which pays only if most guesses are right.
         let third = cost(10, 340);
         check(&tokens, 0, &third, &[4]);
         check(&tokens, 50, &third, &[4, 5, 1, 2, 3]);

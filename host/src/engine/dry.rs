@@ -1,40 +1,40 @@
-//! DRY ("don't repeat yourself"): makes a token less likely the longer a stretch of the text it would repeat.
+//! DRY ("don't repeat yourself"): makes a token less likely the longer the stretch of text that it would repeat.
 //!
-//! The rule is p-e-w's (github.com/oobabooga/text-generation-webui, pull request 5637): if the last `length` tokens stand
-//! somewhere before as well, the token that comes next there is weakened by `multiplier * base^(length - allowed_length)`.
-//! A stretch never goes across a breaker.
+//! The rule is p-e-w's (github.com/oobabooga/text-generation-webui, pull request 5637). If the last `length` tokens also
+//! occur earlier, the token that follows there is weakened by `multiplier * base^(length - allowed_length)`. A stretch
+//! never contains a breaker.
 
 use std::collections::BTreeMap;
 
 use tenon_plugin_api::TokenBias;
 
-/// How much repeating is weakened.
+/// Strength of the penalty for repeats.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DryOptions {
     /// Above 0.
     pub multiplier: f32,
     /// At least 1.
     pub base: f32,
-    /// Shorter stretches may be repeated.
+    /// Length from which on a repeated stretch is weakened.
     pub allowed_length: u32,
-    /// Tokens at which a stretch ends, in the order of ids.
+    /// Tokens that end a stretch, ordered by id.
     pub breakers: Vec<u32>,
 }
 
-/// The bias of a sequence that must not repeat itself.
+/// The bias of a sequence that uses DRY.
 pub struct Dry {
     options: DryOptions,
-    /// What is added to logits whatever the text is, by token.
+    /// The request's logit bias, by token. It does not depend on the text.
     fixed: BTreeMap<u32, f32>,
     /// `[tokens]`, scratch.
     lengths: Vec<u32>,
-    /// The longest stretch that each token would make longer. Scratch.
+    /// Length of the longest stretch that each token would continue. Scratch.
     repeats: BTreeMap<u32, u32>,
     bias: Vec<TokenBias>,
 }
 
 impl Dry {
-    /// For a sequence with these tokens and this bias.
+    /// DRY for a sequence with these tokens and this logit bias.
     pub fn new(options: DryOptions, fixed: &[TokenBias], tokens: &[u32]) -> Self {
         let mut dry = Self {
             options,
@@ -47,12 +47,12 @@ impl Dry {
         dry
     }
 
-    /// What is added to the logits of the next token. Each token at most once.
+    /// Logit bias of the next token. Each token occurs at most once.
     pub fn bias(&self) -> &[TokenBias] {
         &self.bias
     }
 
-    /// Takes the sequence with its newest tokens.
+    /// Updates the bias after new tokens.
     pub fn update(&mut self, tokens: &[u32]) {
         self.find_repeats(tokens);
         let DryOptions {
@@ -79,7 +79,7 @@ impl Dry {
     fn find_repeats(&mut self, tokens: &[u32]) {
         self.repeats.clear();
         let is_breaker = |token: &u32| self.options.breakers.binary_search(token).is_ok();
-        // A stretch is no longer than what came after the last breaker.
+        // A stretch is no longer than the text after the last breaker.
         let longest = tokens
             .iter()
             .rev()
@@ -99,17 +99,17 @@ impl Dry {
     }
 }
 
-/// For each position: how many tokens before it are the same as the last ones of all. This is the Z-algorithm (Gusfield
-/// 1997), from the end: it looks at each token about twice.
+/// For each position: how many tokens before it equal the last tokens. This is the Z-algorithm (Gusfield 1997) from the
+/// end, which looks at each token about twice.
 fn common_suffixes(tokens: &[u32], lengths: &mut Vec<u32>) {
     let count = tokens.len();
     lengths.clear();
     lengths.resize(count, 0);
-    // The tokens from `from` to `to` are known to be a copy of the last ones; the copy that begins leftmost.
+    // `from..to` is the leftmost known copy of the last tokens.
     let (mut from, mut to) = (count, count);
     for end in (1..count).rev() {
         let mut length = match end > from {
-            // Inside the copy it is as at the same place of the original.
+            // Inside the copy, the length is that at the same place of the original.
             true => (lengths[count - (to - end)] as usize).min(end - from),
             false => 0,
         };
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_token_that_would_go_on_is_weakened_by_the_length_of_the_stretch() {
-        // After 1 2 3 came 4, and after 2 3 came 5.
+        // 4 came after 1 2 3, and 5 came after 2 3.
         let tokens = [1, 2, 3, 4, 2, 3, 5, 1, 2, 3];
         assert_eq!(bias(&tokens, 2, &[]), [(4, -2.0), (5, -1.0)]);
         assert_eq!(bias(&tokens, 3, &[]), [(4, -1.0)]);

@@ -1,6 +1,7 @@
-//! The thread that embeds texts, one request after the other, beside the model's own.
+//! The thread that embeds texts, beside the model thread. Clients take turns, with a few texts each time.
 
 use std::{
+    mem,
     sync::mpsc::{Receiver, Sender, channel},
     thread,
     time::Instant,
@@ -10,34 +11,49 @@ use tenon_plugin_api::{Code, EmbedderInfo, Error, Interrupt};
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    SubmitError,
+    ClientId, Failure, SubmitError,
     queue::{Queue, Ticket},
+    shares::{Origin, Shares},
 };
 use crate::plugin::Embedder;
 
-/// A handle. The thread ends when it is dropped.
+/// Handle of the thread. The thread ends when the handle is dropped.
 pub struct Embeddings {
     info: EmbedderInfo,
     queue: Queue,
-    jobs: Sender<Job>,
+    inbox: Sender<Message>,
 }
 
-/// Vectors on their way. Dropping it cancels the request, even while it is computed.
+/// A pending answer. Dropping it cancels the request, even while it is computed.
 pub struct Embedding {
-    vectors: oneshot::Receiver<Result<Vec<f32>, Error>>,
+    vectors: oneshot::Receiver<Result<Vec<f32>, Failure>>,
     interrupt: Interrupt,
+}
+
+enum Message {
+    Job(Job),
+    /// The embedder of the model after a reload.
+    Embedder(Embedder),
 }
 
 struct Job {
-    /// In the queue, until it begins.
+    origin: Origin,
+    /// Place in the queue, until the job begins.
     place: Vec<Ticket>,
+    /// Texts that are still to be embedded.
     texts: Vec<Vec<u32>>,
+    /// Vectors of the texts that are done.
+    done: Vec<f32>,
     interrupt: Interrupt,
-    vectors: oneshot::Sender<Result<Vec<f32>, Error>>,
+    /// None once the job is answered.
+    vectors: Option<oneshot::Sender<Result<Vec<f32>, Failure>>>,
 }
 
+/// Tokens after which it is another client's turn.
+const TURN_TOKENS: usize = 512;
+
 impl Embeddings {
-    /// Starts the thread. `max_queue` requests may wait; one more is refused. `alive` is dropped when nothing is left of it.
+    /// Starts the thread. `max_queue` requests may wait; one more is refused. `alive` is dropped when the thread ends.
     pub fn start(
         name: String,
         embedder: Embedder,
@@ -45,17 +61,32 @@ impl Embeddings {
         alive: watch::Sender<()>,
     ) -> Result<Self, Error> {
         let info = embedder.info().clone();
-        let (jobs, inbox) = channel();
+        let (sender, inbox) = channel();
         let queue = Queue::new(max_queue);
-        let pace = queue.clone();
+        let turns = Turns {
+            embedder,
+            jobs: Vec::new(),
+            shares: Shares::new(0),
+            queue: queue.clone(),
+        };
         thread::Builder::new()
             .name(name)
             .spawn(move || {
-                run(embedder, inbox, pace);
+                run(turns, inbox);
                 drop(alive);
             })
             .map_err(|e| Error::new(Code::INTERNAL, e.to_string()))?;
-        Ok(Self { info, queue, jobs })
+        Ok(Self {
+            info,
+            queue,
+            inbox: sender,
+        })
+    }
+
+    /// Goes on with the embedder of a model that was loaded again.
+    pub fn replace(&self, embedder: Embedder) {
+        // Sending fails only if the thread has ended, and the old embedder with it.
+        let _ = self.inbox.send(Message::Embedder(embedder));
     }
 
     /// Facts about the vectors.
@@ -63,27 +94,37 @@ impl Embeddings {
         &self.info
     }
 
-    /// Queues texts, each of 1 to `max_tokens` known tokens. Never blocks.
-    pub fn submit(&self, texts: Vec<Vec<u32>>) -> Result<Embedding, SubmitError> {
+    /// Queues a client's texts. Each has 1 to `max_tokens` known tokens. Never blocks.
+    pub fn submit(&self, client: ClientId, texts: Vec<Vec<u32>>) -> Result<Embedding, SubmitError> {
         let interrupt = Interrupt::default();
         let (sender, vectors) = oneshot::channel();
+        let place = self.queue.enter(client, 1)?;
+        let arrival = place.first().map_or(0, |ticket| ticket.number);
         let job = Job {
-            place: self.queue.enter(1)?,
+            origin: Origin {
+                client,
+                request: arrival,
+                arrival,
+                priority: 0,
+            },
+            place,
             texts,
+            done: Vec::new(),
             interrupt: interrupt.clone(),
-            vectors: sender,
+            vectors: Some(sender),
         };
-        self.jobs
-            .send(job)
+        self.inbox
+            .send(Message::Job(job))
             .map_err(|_| SubmitError::Stopped(ended()))?;
         Ok(Embedding { vectors, interrupt })
     }
 }
 
 impl Embedding {
-    /// The vectors: `[texts, dimensions]`, each of length 1.
-    pub async fn vectors(mut self) -> Result<Vec<f32>, Error> {
-        (&mut self.vectors).await.unwrap_or_else(|_| Err(ended()))
+    /// The vectors: `[texts, dimensions]`, each normalized to length 1.
+    pub async fn vectors(mut self) -> Result<Vec<f32>, Failure> {
+        let vectors = (&mut self.vectors).await;
+        vectors.unwrap_or_else(|_| Err(ended().into()))
     }
 }
 
@@ -93,17 +134,111 @@ impl Drop for Embedding {
     }
 }
 
-fn run(mut embedder: Embedder, inbox: Receiver<Job>, queue: Queue) {
-    for job in inbox {
-        drop(job.place);
-        if job.interrupt.is_set() {
-            continue;
+/// The thread's embedder, and the jobs that wait for their next turn.
+struct Turns {
+    embedder: Embedder,
+    jobs: Vec<Job>,
+    shares: Shares,
+    queue: Queue,
+}
+
+fn run(mut turns: Turns, inbox: Receiver<Message>) {
+    while let Ok(message) = inbox.recv() {
+        let mut last_end = Instant::now();
+        turns.take(message);
+        while let Some(mut job) = turns.next() {
+            let tokens = job.embed(&mut turns.embedder);
+            turns.shares.charge(job.origin.client, tokens as u32);
+            match job.texts.is_empty() {
+                true => {
+                    turns.queue.paced(last_end.elapsed());
+                    last_end = Instant::now();
+                }
+                // Before others come in: a client without a job is forgotten then, with what it had.
+                false => turns.jobs.push(job),
+            }
+            inbox.try_iter().for_each(|message| turns.take(message));
         }
-        let started = Instant::now();
-        let vectors = embedder.embed(&job.texts, &job.interrupt);
-        queue.paced(started.elapsed());
-        // Nobody waits any more if the client went away.
-        let _ = job.vectors.send(vectors);
+    }
+}
+
+impl Turns {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Job(job) => self.add(job),
+            Message::Embedder(embedder) => self.embedder = embedder,
+        }
+    }
+
+    /// Adds a new job. If too many wait then, the client that has most of them loses one.
+    fn add(&mut self, job: Job) {
+        let jobs = &self.jobs;
+        let has_jobs = |client| jobs.iter().any(|job| job.origin.client == client);
+        self.shares.join(job.origin.client, has_jobs);
+        self.jobs.push(job);
+        while let Some(retry_after_secs) = self.queue.overfull()
+            && let Some(at) = self.youngest_of_most()
+        {
+            let mut displaced = self.jobs.remove(at);
+            displaced.answer(Err(Failure::Displaced { retry_after_secs }));
+        }
+    }
+
+    /// The youngest job that has not begun, of the client that has most of these.
+    fn youngest_of_most(&self) -> Option<usize> {
+        let new = || {
+            let jobs = self.jobs.iter().enumerate();
+            jobs.filter(|(_, job)| !job.place.is_empty())
+        };
+        let count = |client| new().filter(|(_, job)| job.origin.client == client).count();
+        let youngest = new().max_by_key(|(_, job)| (count(job.origin.client), job.origin.arrival));
+        youngest.map(|(at, _)| at)
+    }
+
+    /// Removes and returns the job whose turn it is.
+    fn next(&mut self) -> Option<Job> {
+        self.jobs.retain(|job| !job.interrupt.is_set());
+        let place = |job: &Job| self.shares.place(job.origin, [].into_iter());
+        let jobs = self.jobs.iter().enumerate();
+        let (at, _) = jobs.min_by_key(|(_, job)| place(job))?;
+        let mut job = self.jobs.remove(at);
+        job.place.clear();
+        Some(job)
+    }
+}
+
+impl Job {
+    /// Embeds a few texts. Answers the request if they were the last ones. Returns how many tokens they had.
+    fn embed(&mut self, embedder: &mut Embedder) -> usize {
+        let mut tokens = 0;
+        let fits = |text: &&Vec<u32>| {
+            let fits = tokens < TURN_TOKENS;
+            tokens += if fits { text.len() } else { 0 };
+            fits
+        };
+        let few = self.texts.iter().take_while(fits).count();
+        let rest = self.texts.split_off(few);
+        let few = mem::replace(&mut self.texts, rest);
+        match embedder.embed(&few, &self.interrupt) {
+            Ok(vectors) => self.done.extend(vectors),
+            Err(error) => {
+                self.texts.clear();
+                self.answer(Err(error.into()));
+                return tokens;
+            }
+        }
+        if self.texts.is_empty() {
+            let vectors = mem::take(&mut self.done);
+            self.answer(Ok(vectors));
+        }
+        tokens
+    }
+
+    fn answer(&mut self, vectors: Result<Vec<f32>, Failure>) {
+        if let Some(sender) = self.vectors.take() {
+            // Sending fails if the client is gone.
+            let _ = sender.send(vectors);
+        }
     }
 }
 

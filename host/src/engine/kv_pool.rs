@@ -1,6 +1,6 @@
-//! The session's KV pool: which sequence ids are taken, how many places are left, and which prefixes are kept for reuse.
+//! The session's KV pool: which sequence ids are taken, how much space is left, and which prefixes are cached.
 //!
-//! The host's own ledger decides what fits. What the plugin says of its pool is a hint, its NO_KV_SPACE the last word.
+//! The host's own ledger decides what fits. The plugin's numbers are only a hint, but its NO_KV_SPACE is final.
 
 use std::{collections::HashSet, num::NonZeroU32};
 
@@ -12,20 +12,21 @@ use super::{
 };
 use crate::plugin::Session;
 
-/// The book of the pool. Every call that changes the pool is made through it.
+/// The host's ledger of the KV pool. Every call that changes the pool goes through it.
 pub struct KvPool {
     ledger: KvLedger,
+    tokens: u32,
     free_slots: Vec<u32>,
     kept: PrefixCache,
     fork_any_len: bool,
     max_rollback: u32,
-    /// More tokens are not kept for later: each costs time in every step of a backend that looks at its whole pool.
+    /// Most tokens kept for later: each slows every step of a backend that reads its whole pool. None: no limit.
     max_idle_tokens: Option<NonZeroU32>,
-    /// Most kept sequences: the running ones have ids of their own.
+    /// Most sequences kept. The other ids are reserved for running sequences.
     max_kept: usize,
 }
 
-/// What a prompt has in common with a stored sequence.
+/// A prefix that a prompt shares with a stored sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefix {
     /// The stored sequence; None if there is no common prefix.
@@ -34,10 +35,11 @@ pub struct Prefix {
 }
 
 impl KvPool {
-    /// A pool as it was granted, in which `max_running` sequences always find an id.
+    /// A pool of the granted size, in which `max_running` sequences always find an id.
     pub fn new(granted: &SessionInfo, max_running: u32) -> Self {
         Self {
             ledger: KvLedger::new(granted.max_sequences, granted.kv_tokens),
+            tokens: granted.kv_tokens,
             free_slots: (0..granted.max_sequences).rev().collect(),
             kept: PrefixCache::default(),
             fork_any_len: granted.fork_any_len != 0,
@@ -47,24 +49,29 @@ impl KvPool {
         }
     }
 
-    /// Places that nobody holds.
+    /// The pool's size in tokens.
+    pub fn tokens(&self) -> u32 {
+        self.tokens
+    }
+
+    /// Free KV positions.
     pub fn free_tokens(&self) -> u32 {
         self.ledger.free_tokens()
     }
 
-    /// Places that are held, by running sequences and by kept ones.
+    /// KV positions used by running and by kept sequences.
     pub fn used_tokens(&self) -> u32 {
         self.ledger.stats().used_tokens
     }
 
-    /// Sequences that are kept for reuse.
+    /// Number of kept sequences.
     pub fn kept(&self) -> usize {
         self.kept.len()
     }
 
-    /// Books what a span stored.
+    /// Records what a span stored.
     pub fn append(&mut self, span: &Span) {
-        // Cannot fail: the schedule kept to the ledger. If it could, the plugin's own book would say so at the next step.
+        // Cannot fail: the schedule follows this ledger. If it did, the plugin's ledger would say so at the next step.
         let booked = self.ledger.append(span);
         debug_assert_eq!(booked, Ok(()));
     }
@@ -76,27 +83,33 @@ impl KvPool {
         Ok(())
     }
 
-    /// Gives back all that a sequence has stored.
+    /// Frees all KV of a sequence. The sequence keeps its id.
     pub fn clear(&mut self, session: &mut Session, slot: u32) {
         session.free(slot);
         self.ledger.free(slot);
     }
 
-    /// Gives back all that a sequence holds, its id too.
+    /// Frees all KV of a sequence, and its id.
     pub fn release(&mut self, session: &mut Session, slot: u32) {
         self.clear(session, slot);
         self.free_slots.push(slot);
     }
 
-    /// Keeps what a sequence has stored for prompts that begin like it. The others go on running.
-    pub fn keep(&mut self, session: &mut Session, sequence: Sequence, others: &[Sequence]) {
-        let (slot, mut tokens) = (sequence.slot, sequence.tokens);
-        tokens.truncate(sequence.computed as usize);
-        if self.max_kept == 0 || tokens.is_empty() || self.kept.holds(&tokens) {
+    /// Keeps a sequence with these tokens for prompts that begin like it. `others` go on running.
+    pub fn keep(
+        &mut self,
+        session: &mut Session,
+        slot: u32,
+        tokens: Vec<u32>,
+        others: &[Sequence],
+    ) {
+        if self.max_kept == 0 || tokens.is_empty() || self.is_kept(&tokens) {
             return self.release(session, slot);
         }
-        // A beginning of it has nothing to offer any more.
-        while let Some(beginning) = self.kept.take_beginning_of(&tokens) {
+        // If the backend can fork any length, kept beginnings of these tokens are redundant.
+        while self.fork_any_len
+            && let Some(beginning) = self.kept.take_beginning_of(&tokens)
+        {
             self.release(session, beginning.slot);
         }
         self.kept.insert(Kept { slot, tokens });
@@ -105,12 +118,38 @@ impl KvPool {
         }
     }
 
-    /// Drops the kept sequence that was not used for longest. False if there is none.
+    /// Keeps what a running sequence has stored now, as a sequence of its own.
+    pub fn keep_point(&mut self, session: &mut Session, source: u32, stored: &[u32]) {
+        if self.max_kept == 0 || self.is_kept(stored) {
+            return;
+        }
+        while self.kept.len() >= self.max_kept && self.drop_oldest(session, None) {}
+        let Some((slot, len)) = self.fork(session, source, stored.len() as u32) else {
+            return;
+        };
+        match len as usize == stored.len() {
+            true => self.kept.insert(Kept {
+                slot,
+                tokens: stored.to_vec(),
+            }),
+            false => self.release(session, slot),
+        }
+    }
+
+    /// Whether the kept sequences already offer all that one with these tokens would.
+    fn is_kept(&self, tokens: &[u32]) -> bool {
+        match self.fork_any_len {
+            true => self.kept.holds(tokens),
+            false => self.kept.iter().any(|kept| kept.tokens == tokens),
+        }
+    }
+
+    /// Drops the least recently used kept sequence. False if there is none.
     pub fn drop_kept(&mut self, session: &mut Session) -> bool {
         self.drop_oldest(session, None)
     }
 
-    /// The longest beginning of a prompt that is stored already. One token is always left to compute, for its logits.
+    /// The longest stored prefix of a prompt. One token is always left to compute, for its logits.
     pub fn longest_prefix(&self, running: &[Sequence], prompt: &[u32]) -> Prefix {
         let Some((_, prompt)) = prompt.split_last() else {
             return Prefix::default();
@@ -132,8 +171,8 @@ impl KvPool {
         }
     }
 
-    /// A sequence that begins with a stored prefix, and how much of it: what is left of `needed` is free then. None if there is
-    /// no room.
+    /// Claims a slot for a sequence that begins with a stored prefix. Returns the slot and how many tokens it has stored. Room
+    /// for the rest of `needed` tokens is free then. None if there is no room.
     pub fn claim(
         &mut self,
         session: &mut Session,
@@ -145,7 +184,7 @@ impl KvPool {
         let source = prefix.slot.and_then(|slot| self.kept.get(slot));
         let used_up = source.is_some_and(|kept| kept.tokens.len() == prefix.len as usize);
         let (slot, len) = match prefix.slot {
-            // What follows the prefix is in the way, or there is nothing.
+            // Takes the kept sequence itself if it ends with the prefix, or if the tokens after the prefix take needed room.
             Some(slot) if source.is_some() && (used_up || self.free_tokens() < free) => {
                 (slot, self.take_over(session, slot, prefix.len))
             }
@@ -159,7 +198,7 @@ impl KvPool {
         Some((slot, len))
     }
 
-    /// Makes a kept sequence run again with its first `len` tokens. Returns how many it has.
+    /// Makes a kept sequence run again with its first `len` tokens. Returns its length: 0 if it cannot be cut.
     fn take_over(&mut self, session: &mut Session, slot: u32, len: u32) -> u32 {
         let stored = self.ledger.len(slot);
         self.kept.take(slot);
@@ -171,23 +210,23 @@ impl KvPool {
         0
     }
 
-    /// A new sequence that shares the first `len` tokens of another, and how many it has.
+    /// Makes a sequence that shares the first `len` tokens of another. Returns its slot and how many tokens it has.
     fn fork(&mut self, session: &mut Session, source: u32, len: u32) -> Option<(u32, u32)> {
         let slot = self.free_slots.pop()?;
         self.kept.touch(source);
         let forked = session.fork(source, slot, len);
-        // A backend may refuse: the prompt is computed then.
+        // A backend may refuse to fork. Then the prompt is computed.
         let forked = forked.and_then(|()| self.ledger.fork(source, slot, len));
         Some((slot, if forked.is_ok() { len } else { 0 }))
     }
 
-    /// Whether kept sequences slow down those that run. The last one stays: it is the conversation that may go on.
+    /// Whether kept sequences slow down the running ones. The last kept one stays: its conversation may go on.
     fn is_costly(&self, running: &[Sequence]) -> bool {
         let costly = |most: NonZeroU32| self.idle_tokens(running) > most.get();
         self.kept.len() > 1 && self.max_idle_tokens.is_some_and(costly)
     }
 
-    /// Places that only kept sequences hold.
+    /// KV positions that only kept sequences use.
     fn idle_tokens(&self, running: &[Sequence]) -> u32 {
         let running = running.iter().flat_map(|s| self.ledger.cells(s.slot));
         self.used_tokens() - running.collect::<HashSet<_>>().len() as u32

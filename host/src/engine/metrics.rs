@@ -1,4 +1,4 @@
-//! What the model thread counts. Plain atomics: the thread never waits for a scrape.
+//! Metrics of the model thread. They are plain atomics: the thread never waits for a scrape.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use prometheus::{IntCounter, IntGauge, Opts, Registry};
 
 use crate::metrics::registered;
 
-/// Counters and gauges of one model. While its level changes, the old and the new engine count into the same ones.
+/// Counters and gauges of one model. While its level changes, the old and the new engine update the same ones.
 #[derive(Clone)]
 pub struct EngineMetrics {
     pub steps: IntCounter,
@@ -30,7 +30,7 @@ pub struct EngineMetrics {
 }
 
 impl EngineMetrics {
-    /// Makes the metrics of `model` and registers them.
+    /// Makes and registers the metrics of `model`.
     pub fn register(registry: &Registry, model: &str) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str| {
             registered(registry, IntCounter::with_opts(opts(name, help, model))?)
@@ -91,13 +91,13 @@ impl EngineMetrics {
         })
     }
 
-    /// Shows how many threads compute.
+    /// Sets the numbers of threads that compute.
     pub fn set_threads(&self, decode: u32, prefill: u32) {
         self.decode_threads.set(decode.into());
         self.prefill_threads.set(prefill.into());
     }
 
-    /// The same metrics for another engine of the model: it has parts of its own in the gauges.
+    /// The same metrics for another engine of the model, which has its own parts of the gauges.
     pub fn of_another_engine(&self) -> Self {
         let mut metrics = self.clone();
         for gauge in metrics.gauges() {
@@ -118,13 +118,13 @@ impl EngineMetrics {
         ]
     }
 
-    /// Shows that nothing runs, waits or is stored any more.
+    /// Sets this engine's parts of the gauges to 0: nothing runs, waits or is stored any more.
     pub fn ended(&mut self) {
         self.gauges().into_iter().for_each(|gauge| gauge.set(0));
     }
 }
 
-/// One engine's part in a gauge that shows the sum of them. Dropped, it counts for nothing.
+/// One engine's part of a gauge that shows the sum of all parts. A dropped part counts as 0.
 #[derive(Clone)]
 pub struct PartGauge(Arc<Part>);
 
@@ -139,7 +139,7 @@ impl PartGauge {
         Self(Arc::new(Part { sum, mine }))
     }
 
-    /// Changes this part.
+    /// Sets this part.
     pub fn set(&self, value: i64) {
         self.0.set(value);
     }

@@ -1,15 +1,15 @@
-//! The engine: one thread for each model, and the handle that the rest of the host has of it.
+//! The engine: one thread for each model, and the handle through which the rest of the host uses it.
 //!
-//! The thread owns the plugin's session and every sequence (`worker.rs`); its loop is `step()` in `step.rs`:
-//! schedule → forward → sample → settle. Requests reach it over a channel, tokens leave it over one channel per sequence.
+//! The thread owns the plugin's session and every sequence (`worker.rs`). Its loop is `step()` in `step.rs`: schedule →
+//! forward → sample → settle. Requests reach the thread over one channel. Tokens leave it over one channel per sequence.
 //!
 //! A model that makes embeddings has a second thread for them (`embeddings.rs`).
 //!
 //! Invariant: nothing here knows HTTP, text or templates. Tokens go in, tokens come out.
 
+mod admission;
 mod channel;
 mod constraint;
-mod current;
 mod draft;
 mod dry;
 mod embeddings;
@@ -18,10 +18,12 @@ mod kv_pool;
 mod metrics;
 mod picks;
 mod plan;
+mod prefill;
 mod prefix_cache;
 mod queue;
 mod scheduler;
 mod sequence;
+mod shares;
 mod step;
 mod step_cost;
 mod threads;
@@ -34,13 +36,12 @@ use std::{
     time::Duration,
 };
 
-use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, SessionArgs, SessionInfo, Vocabulary};
+use tenon_plugin_api::{Code, Error, SessionArgs};
 use tokio::sync::{oneshot, watch};
 
-use crate::plugin::{Model, Tokenizer};
+use crate::plugin::{CurrentFacts, CurrentModel, Model};
 
 use channel::channel;
-pub use current::CurrentModel;
 pub use dry::DryOptions;
 pub use embeddings::Embeddings;
 pub use event::{
@@ -49,73 +50,76 @@ pub use event::{
 pub use metrics::EngineMetrics;
 use queue::Queue;
 use sequence::{MAX_EVENTS, Sequence};
+pub use shares::ClientId;
+use shares::Origin;
 pub use threads::Calibration;
 use worker::Worker;
 
-/// Loads the model: at the start, and once more if the plugin panics or loses its device.
+/// Loads the model: at the start, and again if the plugin panics or loses its device.
 pub type Loader = Box<dyn FnMut() -> Result<Model, Error> + Send>;
 
-/// What an engine is started with.
+/// Options of an engine.
 #[derive(Clone)]
 pub struct EngineOptions {
-    /// Names the thread.
+    /// The thread's name.
     pub name: String,
     /// What to ask of the plugin's session.
     pub session: SessionArgs,
-    /// Requests that may wait; one more is refused.
+    /// Most requests that may wait; one more is refused.
     pub max_queue: usize,
-    /// How the steps are made.
+    /// Limits of the steps.
     pub limits: EngineLimits,
-    /// To find out how many of the session's threads, and which way of waiting, are the fastest. None: they stay as they are.
+    /// Measures which number of threads and way of waiting is the fastest. None: the session's threads stay as they are.
     pub calibration: Option<Arc<Calibration>>,
 }
 
-/// What one step may take, and one sequence of it.
+/// Limits of one step, and of one sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineLimits {
-    /// Sequences that run at the same time. What the session has beyond them holds prefixes for reuse.
+    /// Most sequences that run at the same time. The session's other sequences hold cached prefixes.
     pub max_running: u32,
     /// Longest draft. 0: no drafts.
     pub max_draft_tokens: u32,
-    /// How long a prompt may make those wait who are decoding. None: as long as a full batch takes.
+    /// Longest step while sequences decode: limits how many prompt tokens go into it. None: prompts may fill the batch.
     pub max_step: Option<Duration>,
-    /// How long a reader may leave no room for events.
+    /// Lowest priority that counts between clients. A lower priority counts as this one.
+    pub min_priority: i32,
+    /// How long a reader may leave its channel full before its sequence fails.
     pub write_timeout: Duration,
 }
 
-/// A running model. Clones are cheap and talk to the same thread, which ends when the last one is dropped.
+/// Handle of a running model. Clones are cheap and use the same thread. The thread ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
     arrivals: mpsc::Sender<Sequence>,
 }
 
-/// What the handle and the model thread both know.
+/// State that the handle shares with the model thread.
 struct Shared {
-    info: ModelInfo,
-    granted: SessionInfo,
-    vocabulary: Arc<Vocabulary>,
-    tokenizer: Arc<Tokenizer>,
-    embeddings: Option<Embeddings>,
+    context_length: u32,
+    embeddings: Option<Arc<Embeddings>>,
     queue: Queue,
     max_draft_tokens: u32,
-    /// Why the thread ended, once it has.
+    /// Mask of all tokens except those that end a text.
+    endless: Arc<[u32]>,
+    /// Why the thread ended. Empty while it runs.
     failure: Arc<OnceLock<Error>>,
     model: CurrentModel,
     end: End,
 }
 
-/// The end of an engine: of its thread, its session and its model.
+/// Tells when an engine has ended: its thread, its session and its model are gone.
 #[derive(Clone)]
 pub struct End(watch::Receiver<()>);
 
 impl End {
-    /// Whether it has come.
+    /// Whether the engine has ended.
     pub fn has_come(&self) -> bool {
         self.0.has_changed().is_err()
     }
 
-    /// Waits for it.
+    /// Waits until the engine has ended.
     pub async fn wait(mut self) {
         // Nothing is ever sent: the channel closes.
         while self.0.changed().await.is_ok() {}
@@ -123,58 +127,54 @@ impl End {
 }
 
 impl Engine {
-    /// Loads the model and starts its thread. Blocks until the session stands.
+    /// Loads the model and starts its thread. Blocks until the session is ready. Also returns facts about the model.
     pub fn start(
         options: EngineOptions,
         loader: Loader,
         metrics: EngineMetrics,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, CurrentFacts), Error> {
         let (arrivals, inbox) = mpsc::channel();
         let (started, ready) = oneshot::channel();
         let failure = Arc::new(OnceLock::new());
         let queue = Queue::new(options.max_queue);
         let model = CurrentModel::default();
         let (alive, end) = watch::channel(());
-        let also_alive = alive.clone();
+        let (name, max_draft_tokens) = (options.name.clone(), options.limits.max_draft_tokens);
         let worker = Worker {
+            alive: alive.clone(),
             inbox,
             loader,
-            session_args: options.session,
-            limits: options.limits,
+            options,
             queue: queue.clone(),
-            calibration: options.calibration,
             metrics,
             failure: failure.clone(),
             model: model.clone(),
         };
         thread::Builder::new()
-            .name(options.name.clone())
+            .name(name)
             .spawn(move || {
                 worker.run(started);
-                // Nothing of the model is left on this thread.
+                // The model and its session are gone by now.
                 drop(alive);
             })
-            .map_err(|e| Error::new(tenon_plugin_api::Code::INTERNAL, e.to_string()))?;
+            .map_err(|e| Error::new(Code::INTERNAL, e.to_string()))?;
         let started = ready.blocking_recv().map_err(|_| ended(&failure))??;
-        let embeddings = started.embedder.map(|embedder| {
-            let name = format!("{}, embeddings", options.name);
-            Embeddings::start(name, embedder, options.max_queue, also_alive)
-        });
-        Ok(Self {
-            shared: Arc::new(Shared {
-                info: started.info,
-                granted: started.granted,
-                vocabulary: Arc::new(started.vocabulary),
-                tokenizer: Arc::new(started.tokenizer),
-                embeddings: embeddings.transpose()?,
-                queue,
-                max_draft_tokens: options.limits.max_draft_tokens,
-                failure,
-                model,
-                end: End(end),
-            }),
+        let facts = started.facts.get();
+        let shared = Shared {
+            context_length: facts.context_length(),
+            embeddings: started.embeddings,
+            queue,
+            max_draft_tokens,
+            endless: all_but(&facts.info.eos, facts.info.logits_width),
+            failure,
+            model,
+            end: End(end),
+        };
+        let engine = Self {
+            shared: Arc::new(shared),
             arrivals,
-        })
+        };
+        Ok((engine, started.facts))
     }
 
     /// Queues a request. Never blocks.
@@ -184,19 +184,31 @@ impl Engine {
         generations.pop().ok_or(SubmitError::EmptyPrompt)
     }
 
-    /// Queues several requests, or none of them. Those that begin alike share what they have in common. Never blocks.
+    /// Queues several requests of one client, or none of them. Requests that begin alike share the common prefix. Never blocks.
     pub fn submit_all(&self, requests: Vec<Generate>) -> Result<Vec<Generation>, SubmitError> {
         for request in &requests {
             self.check(&request.prompt)?;
         }
-        let tickets = self.shared.queue.enter(requests.len())?;
+        let Some(client) = requests.first().map(|request| request.client) else {
+            return Ok(Vec::new());
+        };
+        let tickets = self.shared.queue.enter(client, requests.len())?;
+        let first = tickets.first().map_or(0, |ticket| ticket.number);
         let queued = requests.into_iter().zip(tickets);
         queued
             .map(|(request, ticket)| {
                 let (events, generation) = channel(MAX_EVENTS);
                 let max_draft = self.shared.max_draft_tokens;
-                let context = self.context_length();
-                let sequence = Sequence::new(request, context, max_draft, ticket, events);
+                let context = self.shared.context_length;
+                let endless = self.shared.endless.clone();
+                let origin = Origin {
+                    client,
+                    request: first,
+                    arrival: ticket.number,
+                    priority: request.priority,
+                };
+                let sequence =
+                    Sequence::new(request, context, max_draft, endless, origin, ticket, events);
                 self.arrivals
                     .send(sequence)
                     .map_err(|_| SubmitError::Stopped(ended(&self.shared.failure)))?;
@@ -206,19 +218,13 @@ impl Engine {
     }
 
     fn check(&self, prompt: &[u32]) -> Result<(), SubmitError> {
-        let context = self.context_length();
+        let context = self.shared.context_length;
         match prompt.len() as u32 {
             0 => Err(SubmitError::EmptyPrompt),
-            // One place is left for an answer.
+            // At least one token of the context is left for an answer.
             prompt if prompt >= context => Err(SubmitError::PromptTooLong { prompt, context }),
             _ => Ok(()),
         }
-    }
-
-    /// Longest that prompt and answer together may become, in tokens.
-    pub fn context_length(&self) -> u32 {
-        let granted = &self.shared.granted;
-        granted.context_length.min(granted.kv_tokens)
     }
 
     /// Most requests that may wait at the same time.
@@ -226,57 +232,42 @@ impl Engine {
         self.shared.queue.max()
     }
 
-    /// Facts about the model.
-    pub fn info(&self) -> &ModelInfo {
-        &self.shared.info
-    }
-
-    /// Bytes and kind of every token.
-    pub fn vocabulary(&self) -> &Arc<Vocabulary> {
-        &self.shared.vocabulary
-    }
-
-    /// The model's tokenizer. Whoever keeps it may keep the model in memory.
-    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
-        &self.shared.tokenizer
-    }
-
-    /// Text to tokens.
-    pub fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Error> {
-        self.shared.tokenizer.encode(text, flags)
-    }
-
-    /// What makes embeddings with the model, if it can.
+    /// The model's embeddings, if it makes any.
     pub fn embeddings(&self) -> Option<&Embeddings> {
-        self.shared.embeddings.as_ref()
+        self.shared.embeddings.as_deref()
     }
 
-    /// Tokens that fit into the KV pool.
-    pub fn kv_tokens(&self) -> u32 {
-        self.shared.granted.kv_tokens
-    }
-
-    /// The plugin's model, to make another one of it at another level.
+    /// The plugin's model, for requantizing it.
     pub fn model(&self) -> CurrentModel {
         self.shared.model.clone()
     }
 
-    /// What comes when the last handle is dropped and the last sequence has ended.
+    /// The end of the engine: it comes after the last handle is dropped and the last sequence has ended.
     pub fn end(&self) -> End {
         self.shared.end.clone()
     }
 
-    /// Why the model does not serve any more, if so.
+    /// Why the model no longer serves. None while it does.
     pub fn failure(&self) -> Option<&Error> {
         self.shared.failure.get()
     }
 }
 
+/// A mask of all tokens except these.
+fn all_but(tokens: &[u32], logits_width: u32) -> Arc<[u32]> {
+    let mut mask = vec![u32::MAX; logits_width.div_ceil(32) as usize];
+    let padding = logits_width..logits_width.next_multiple_of(32);
+    for token in padding.chain(tokens.iter().copied()) {
+        if let Some(word) = mask.get_mut(token as usize / 32) {
+            *word &= !(1 << (token % 32));
+        }
+    }
+    mask.into()
+}
+
 fn ended(failure: &OnceLock<Error>) -> Error {
-    failure.get().cloned().unwrap_or_else(|| {
-        Error::new(
-            tenon_plugin_api::Code::INTERNAL,
-            "the model's thread ended unexpectedly",
-        )
-    })
+    failure
+        .get()
+        .cloned()
+        .unwrap_or_else(|| Error::new(Code::INTERNAL, "the model's thread ended unexpectedly"))
 }

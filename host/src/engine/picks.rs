@@ -1,4 +1,4 @@
-//! What is picked from the rows of a step, with the buffers for it.
+//! The tokens picked from the rows of a step, and the buffers for them.
 
 use std::{mem, ops::Range};
 
@@ -7,12 +7,12 @@ use tenon_plugin_api::{Code, Error, SampleRequest, Sampled, TokenLogprob};
 use super::Logprobs;
 use crate::plugin::Session;
 
-/// The picks of one step. Its buffers are used again and again.
+/// The picks of one step. The buffers are reused for every step.
 #[derive(Default)]
 pub struct Picks {
-    /// Empty between steps, because they borrow from sequences.
+    /// Empty between steps, because the requests borrow from sequences.
     requests: Vec<SampleRequest<'static>>,
-    /// `[requests]`. Empty between steps, because they borrow from `tops`.
+    /// `[requests]`. Empty between steps, because the items borrow from `tops`.
     sampled: Vec<Sampled<'static>>,
     /// The most likely tokens of all requests, flat.
     tops: Vec<TokenLogprob>,
@@ -20,17 +20,17 @@ pub struct Picks {
     outcomes: Vec<Outcome>,
 }
 
-/// What was picked from one row.
+/// The token picked from one row.
 pub struct Pick<'a> {
     pub token: u32,
-    /// Only meaningful if the request asked for it.
+    /// Valid only if the request asked for it.
     pub logprob: f32,
-    /// As many of the most likely tokens as the request asked for, most likely first.
+    /// The most likely tokens, most likely first, as many as the request asked for.
     pub top: &'a [TokenLogprob],
 }
 
 impl Pick<'_> {
-    /// What a listener gets of it.
+    /// The pick's log-probabilities, for the reader.
     pub fn logprobs(&self) -> Box<Logprobs> {
         Box::new(Logprobs {
             logprob: self.logprob,
@@ -42,13 +42,13 @@ impl Pick<'_> {
 struct Outcome {
     token: u32,
     logprob: f32,
-    /// Where its most likely tokens are in `tops`.
+    /// Range of its most likely tokens in `tops`.
     top: Range<usize>,
     status: Code,
 }
 
 impl Picks {
-    /// Has the session answer these requests. An error concerns all of them.
+    /// Has the session answer these requests. An error fails all of them.
     pub fn sample<'a>(
         &mut self,
         session: &mut Session,
@@ -64,7 +64,7 @@ impl Picks {
         result
     }
 
-    /// What was picked for a request, or why there is nothing.
+    /// The pick for a request, or why there is none.
     pub fn get(&self, request: usize) -> Result<Pick<'_>, Code> {
         let outcome = &self.outcomes[request];
         match outcome.status {
@@ -109,9 +109,9 @@ impl Picks {
     }
 }
 
-/// The same buffer, emptied, for items that borrow from something else: `A` and `B` differ in their lifetime only.
+/// Empties a buffer and reuses it for items with another lifetime: `A` and `B` differ only in their lifetime.
 fn recycled<A, B>(mut buffer: Vec<A>) -> Vec<B> {
     buffer.clear();
-    // Collecting a vector's own iterator keeps its allocation. Nothing is left that could be mapped.
+    // Collecting a vector's own iterator keeps its allocation. The iterator is empty.
     buffer.into_iter().map(|_| unreachable!()).collect()
 }

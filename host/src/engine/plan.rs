@@ -1,10 +1,10 @@
-//! The batch of one step, as it is put together.
+//! The batch of one step while it is put together.
 
 use tenon_plugin_api::{SessionInfo, Span};
 
 use super::Sequence;
 
-/// The spans of one step. Its buffers are used again and again.
+/// The spans of one step. The buffers are reused for every step.
 pub struct Plan {
     /// Tokens of all spans, flat.
     pub tokens: Vec<u32>,
@@ -13,7 +13,7 @@ pub struct Plan {
     max_rows: u32,
     /// Tokens that may still be added.
     free_tokens: u32,
-    /// Rows of logits that may still be asked for.
+    /// Rows of logits that may still be requested.
     free_rows: u32,
 }
 
@@ -36,7 +36,7 @@ impl Plan {
         self.free_rows = self.max_rows;
     }
 
-    /// Tokens that are in it.
+    /// Tokens in the plan.
     pub fn len(&self) -> u32 {
         self.tokens.len() as u32
     }
@@ -46,21 +46,21 @@ impl Plan {
         self.free_tokens
     }
 
-    /// Rows of logits that may still be asked for.
+    /// Rows of logits that may still be requested.
     pub fn rows(&self) -> u32 {
         self.free_rows
     }
 
-    /// Leaves room for so many tokens, at most.
+    /// Limits the room to `tokens` more tokens.
     pub fn limit(&mut self, tokens: u32) {
         self.free_tokens = self.free_tokens.min(tokens);
     }
 
-    /// Adds as many pending tokens of a sequence as fit, and its draft after the last of them.
-    pub fn add(&mut self, sequence: &Sequence) {
-        let len = sequence.ready().min(self.free_tokens);
-        // Each token less needs a row less, if any.
-        let free_rows = self.free_rows.min(sequence.event_room());
+    /// Adds up to `most` pending tokens of a sequence, as many as fit. If these are all of them, its draft follows.
+    pub fn add(&mut self, sequence: &Sequence, most: u32) {
+        let len = sequence.ready().min(most).min(self.free_tokens);
+        // Each token fewer needs at most one row fewer.
+        let free_rows = self.free_rows.min(sequence.reader.room());
         let len = len - sequence.rows(len).saturating_sub(free_rows);
         if len == 0 {
             return;

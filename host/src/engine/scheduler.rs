@@ -1,55 +1,65 @@
-//! Which sequences take part in the next step, and with how many tokens.
+//! Chooses the sequences of the next step, and how many tokens of each.
 //!
-//! Decoding sequences come first, with a draft each where that pays; then prompts, in chunks, until the batch is full or, if
-//! somebody is decoding, the step would take too long. A sequence is admitted when the KV pool has room for all that it and
-//! the running ones still have to store, so a prompt that was begun can be finished. What running sequences store beyond
-//! that may still fill the pool: then kept prefixes go, and after them the youngest sequence is preempted, which means
-//! that it waits again and is computed anew later.
+//! Decoding sequences come first, each with a draft if that pays. Then come parts of prompts (`prefill.rs`), until the
+//! batch is full or, while others decode, until the step would take too long. `admission.rs` decides which waiting
+//! sequences are admitted. Running sequences grow beyond their prompts and may fill the KV pool. Then cached prefixes are
+//! dropped first, and after them a sequence is preempted: it waits again and is computed again later. At equal priorities
+//! it is the youngest sequence of the client that runs most.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{mem, time::Instant};
 
 use tenon_plugin_api::{SessionInfo, Span};
 
 use super::{
     EngineLimits, Failure, Sequence,
     draft::DraftRoom,
-    kv_pool::{KvPool, Prefix},
+    kv_pool::KvPool,
     metrics::EngineMetrics,
     plan::Plan,
-    prefix_cache::common_len,
+    prefill::Unread,
+    shares::{Origin, Place, Shares},
     step_cost::StepCost,
 };
 use crate::plugin::Session;
 
-/// The sequences of one model and the book of its KV pool.
+/// The sequences of one model, and the ledger of its KV pool.
 pub struct Scheduler {
-    /// Those of lower priority number first, then in order of arrival.
-    pub waiting: VecDeque<Sequence>,
-    /// In order of admission, so the last is the youngest.
+    /// Unordered: the sequences' places in line change with every step.
+    pub waiting: Vec<Sequence>,
     pub running: Vec<Sequence>,
-    pool: KvPool,
-    max_running: usize,
-    /// Longest draft: no longer than the backend can take back.
+    pub(super) pool: KvPool,
+    pub(super) shares: Shares,
+    /// Prompts that have tokens to prefill. Empty between steps.
+    pub(super) unread: Vec<Unread>,
+    /// Places of running sequences, and slots of those that give way. Empty between steps.
+    pub(super) places: Vec<(Origin, Place)>,
+    pub(super) leaving: Vec<u32>,
+    /// Whether a sequence was suspended since the step was planned.
+    has_suspended: bool,
+    pub(super) max_running: usize,
+    /// Longest draft: limited to what the backend can roll back.
     max_draft: u32,
     limits: EngineLimits,
-    metrics: EngineMetrics,
+    pub(super) metrics: EngineMetrics,
 }
 
-/// A prompt waits for another one that is being computed if that saves it so many tokens.
-const WORTH_WAITING_TOKENS: u32 = 32;
-
-/// However slow steps are, prompts get so many tokens of each.
+/// Prompt tokens that every step may have, however slow steps are.
 const MIN_CHUNK_TOKENS: u32 = 16;
 
 impl Scheduler {
     pub fn new(granted: &SessionInfo, limits: EngineLimits, metrics: EngineMetrics) -> Self {
-        // Every running sequence must be able to decode in every step.
+        // Every running sequence must be able to decode in every step, so each needs a row and a token.
         let max_running = limits.max_running.min(granted.max_sequences);
         let max_running = max_running.min(granted.max_rows);
         let max_running = max_running.min(granted.max_batch_tokens);
         Self {
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             running: Vec::with_capacity(max_running as usize),
+            shares: Shares::new(limits.min_priority),
+            unread: Vec::with_capacity(max_running as usize),
+            places: Vec::with_capacity(max_running as usize),
+            leaving: Vec::new(),
+            has_suspended: false,
             pool: KvPool::new(granted, max_running),
             max_running: max_running as usize,
             max_draft: limits.max_draft_tokens.min(granted.max_rollback),
@@ -62,37 +72,51 @@ impl Scheduler {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Takes a new sequence, or one that has to begin anew, to its place among those that wait.
+    /// Adds a sequence to the waiting ones: a new one, or one that must be computed again.
     pub fn enqueue(&mut self, sequence: Sequence) {
-        let rank = |s: &Sequence| (s.priority, s.arrival);
+        let all = || self.waiting.iter().chain(&self.running);
+        let has_sequences = |client| all().any(|s| s.origin.client == client);
+        self.shares.join(sequence.origin.client, has_sequences);
+        self.waiting.push(sequence);
+    }
+
+    /// Removes and returns the youngest new sequence of the client that has most of them waiting.
+    pub fn displace(&mut self) -> Option<Sequence> {
+        let new = || self.waiting.iter().filter(|s| s.is_new());
+        let count = |client| new().filter(|s| s.origin.client == client).count();
+        let youngest = new().max_by_key(|s| (count(s.origin.client), s.origin.arrival))?;
         let at = self
             .waiting
-            .partition_point(|earlier| rank(earlier) <= rank(&sequence));
-        self.waiting.insert(at, sequence);
+            .iter()
+            .position(|s| s.origin == youngest.origin)?;
+        Some(self.waiting.remove(at))
     }
 
     /// Plans the next step.
     pub fn schedule(&mut self, session: &mut Session, plan: &mut Plan, cost: &StepCost) {
         self.drop_ended(session);
         self.follow_grammars(session);
+        self.keep_points(session);
         self.make_room(session);
+        self.plan_all(session, plan, cost, true);
+        // That plan still has the sequences that were suspended.
+        if mem::take(&mut self.has_suspended) {
+            self.plan_all(session, plan, cost, false);
+        }
+        self.report();
+    }
+
+    /// Plans decoding and prompts. Waiting sequences may be admitted if `admits`.
+    fn plan_all(&mut self, session: &mut Session, plan: &mut Plan, cost: &StepCost, admits: bool) {
         plan.clear();
         self.plan_decodes(plan, cost);
         if !plan.spans.is_empty() {
             plan.limit(self.chunk_tokens(plan, cost));
         }
-        for prompt in self.running.iter().filter(|s| !s.is_decoding()) {
-            plan.add(prompt);
-        }
-        while plan.room() > 0
-            && let Some(admitted) = self.admit(session)
-        {
-            plan.add(admitted);
-        }
-        self.report();
+        self.plan_prompts(session, plan, cost, admits);
     }
 
-    /// Shows how much there is to do. Also to be called when nothing is left, because no schedule follows then.
+    /// Updates the gauges. Call it also when no work is left, because no schedule follows then.
     pub fn report(&self) {
         self.metrics.running.set(self.running.len() as i64);
         self.metrics.waiting.set(self.waiting.len() as i64);
@@ -102,15 +126,17 @@ impl Scheduler {
             .set(self.pool.used_tokens().into());
     }
 
-    /// Books what a span stored.
+    /// Records in the ledger what a span stored.
     pub fn commit(&mut self, span: &Span) {
         self.pool.append(span);
         if let Some(sequence) = self.get_mut(span.seq) {
             sequence.computed += span.len;
+            let client = sequence.origin.client;
+            self.shares.charge(client, span.len);
         }
     }
 
-    /// Takes back what was stored of a draft and not kept.
+    /// Removes rejected draft tokens from the KV pool.
     pub fn roll_back(&mut self, session: &mut Session, slot: u32) {
         let Some(sequence) = self.running.iter_mut().find(|s| s.slot == slot) else {
             return;
@@ -120,7 +146,7 @@ impl Scheduler {
             return;
         }
         sequence.computed = kept;
-        // Where a backend cannot, all of the sequence is computed anew.
+        // If the backend cannot truncate, the whole sequence is computed again.
         if self.pool.truncate(session, slot, kept).is_err() {
             self.pool.clear(session, slot);
             sequence.restart();
@@ -132,25 +158,28 @@ impl Scheduler {
         self.running.iter_mut().find(|s| s.slot == slot)
     }
 
-    /// Takes a sequence out that is over. Its KV is kept for prompts that begin like it.
+    /// Removes a sequence that is over. Its KV is kept for prompts that begin like it.
     pub fn finish(&mut self, session: &mut Session, slot: u32) {
         let Some(sequence) = self.take(slot) else {
             return;
         };
-        match sequence.cache_prompt {
-            true => self.pool.keep(session, sequence, &self.running),
+        match sequence.request.cache_prompt {
+            true => {
+                let stored = sequence.into_stored();
+                self.pool.keep(session, slot, stored, &self.running);
+            }
             false => self.pool.release(session, slot),
         }
     }
 
-    /// Takes a sequence out and gives its KV back.
+    /// Removes a sequence and frees its KV.
     pub fn remove(&mut self, session: &mut Session, slot: u32) -> Option<Sequence> {
         let sequence = self.take(slot)?;
         self.pool.release(session, slot);
         Some(sequence)
     }
 
-    /// Puts a running sequence back, to be computed anew.
+    /// Puts a running sequence back among the waiting ones, to be computed again.
     pub fn requeue(&mut self, session: &mut Session, slot: u32) {
         if let Some(mut sequence) = self.remove(session, slot) {
             sequence.restart();
@@ -159,14 +188,33 @@ impl Scheduler {
         }
     }
 
-    /// Frees places: those of kept sequences, else those of the youngest of the running ones that matter least. False if there
-    /// are not two: a lone sequence has the whole pool.
+    /// Puts a running sequence back so that another can run. Its KV is kept for it until others need the room.
+    pub fn suspend(&mut self, session: &mut Session, slot: u32) {
+        let Some(mut sequence) = self.take(slot) else {
+            return;
+        };
+        match sequence.request.cache_prompt {
+            true => {
+                let stored = sequence.stored().to_vec();
+                self.pool.keep(session, slot, stored, &self.running);
+            }
+            false => self.pool.release(session, slot),
+        }
+        sequence.restart();
+        self.enqueue(sequence);
+        self.metrics.preemptions.inc();
+        self.has_suspended = true;
+    }
+
+    /// Frees KV space: drops a kept sequence, or else requeues a running one. False if fewer than two run: a lone sequence may
+    /// have the whole pool.
     pub fn preempt(&mut self, session: &mut Session) -> bool {
         if self.pool.drop_kept(session) {
             return true;
         }
-        let youngest = self.running.iter().max_by_key(|s| s.priority);
-        match youngest.map(|s| s.slot) {
+        let lightest = self.running.iter();
+        let lightest = lightest.max_by_key(|s| self.place(s).lightness());
+        match lightest.map(|s| s.slot) {
             Some(slot) if self.running.len() > 1 => {
                 self.requeue(session, slot);
                 true
@@ -175,12 +223,18 @@ impl Scheduler {
         }
     }
 
+    /// A sequence's place in the line.
+    pub(super) fn place(&self, sequence: &Sequence) -> Place {
+        let running = self.running.iter().map(|s| s.origin);
+        self.shares.place(sequence.origin, running)
+    }
+
     fn take(&mut self, slot: u32) -> Option<Sequence> {
         let at = self.running.iter().position(|s| s.slot == slot)?;
         Some(self.running.remove(at))
     }
 
-    /// Ends what nobody waits for any more, and what took too long.
+    /// Ends sequences whose reader is gone or too slow, and those past their deadline.
     fn drop_ended(&mut self, session: &mut Session) {
         let now = Instant::now();
         let timeout = self.limits.write_timeout;
@@ -194,7 +248,7 @@ impl Scheduler {
             });
         for at in (0..self.running.len()).rev() {
             let sequence = &mut self.running[at];
-            sequence.look_at_reader(now);
+            sequence.reader.look_at(now);
             if let Some(why) = sequence.ended(now, timeout) {
                 sequence.fail(why);
                 let slot = sequence.slot;
@@ -203,7 +257,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes what grammars force, and ends sequences whose grammar does.
+    /// Appends the tokens that grammars force, and ends sequences whose grammar is complete.
     fn follow_grammars(&mut self, session: &mut Session) {
         for at in (0..self.running.len()).rev() {
             let sequence = &mut self.running[at];
@@ -223,13 +277,23 @@ impl Scheduler {
         }
     }
 
-    /// Sees to it that the running sequences find places for all that they still have to store.
+    /// Keeps the beginnings that later prompts are expected to share, as soon as they are computed.
+    fn keep_points(&mut self, session: &mut Session) {
+        for sequence in &mut self.running {
+            let slot = sequence.slot;
+            if let Some(stored) = sequence.take_point() {
+                self.pool.keep_point(session, slot, stored);
+            }
+        }
+    }
+
+    /// Frees KV space until the running sequences can store all their pending tokens.
     fn make_room(&mut self, session: &mut Session) {
         while self.pool.free_tokens() < self.promised() && self.preempt(session) {}
     }
 
-    /// Places that running sequences still need.
-    fn promised(&self) -> u32 {
+    /// KV positions that running sequences still need.
+    pub(super) fn promised(&self) -> u32 {
         self.running.iter().map(Sequence::pending).sum()
     }
 
@@ -237,7 +301,7 @@ impl Scheduler {
         let decoding = self.running.iter().filter(|s| s.is_decoding());
         let mut others = decoding.map(Sequence::pending).sum();
         let promised = self.promised();
-        // Drafts take only what nobody needs.
+        // Drafts take only tokens, rows and KV space that no sequence needs.
         let mut spare = plan.room().saturating_sub(others);
         spare = spare.min(plan.rows().saturating_sub(self.running.len() as u32));
         spare = spare.min(self.pool.free_tokens().saturating_sub(promised));
@@ -250,11 +314,11 @@ impl Scheduler {
             let drafted = sequence.draft().len() as u32;
             spare -= drafted;
             others += drafted;
-            plan.add(sequence);
+            plan.add(sequence, u32::MAX);
         }
     }
 
-    /// How many tokens of prompts go beside the decoding sequences of this step.
+    /// How many prompt tokens go into this step beside the decoding sequences.
     fn chunk_tokens(&self, plan: &Plan, cost: &StepCost) -> u32 {
         let Some(max_step) = self.limits.max_step else {
             return u32::MAX;
@@ -262,42 +326,5 @@ impl Scheduler {
         let max_tokens = plan.len() + plan.room();
         let fitting = cost.tokens_within(max_step.as_secs_f32() * 1e3, max_tokens);
         fitting.saturating_sub(plan.len()).max(MIN_CHUNK_TOKENS)
-    }
-
-    /// Admits the first sequence that has nothing to wait for, if there is room for it.
-    fn admit(&mut self, session: &mut Session) -> Option<&Sequence> {
-        if self.running.len() >= self.max_running {
-            return None;
-        }
-        let candidates = self.waiting.iter().enumerate();
-        let mut candidates = candidates.map(|(at, waiting)| (at, self.reusable(waiting)));
-        let (at, prefix) = candidates.find(|&(at, prefix)| !self.is_on_its_way(at, prefix))?;
-        drop(candidates);
-        let needed = self.promised() + self.waiting[at].pending();
-        let (slot, stored) = self.pool.claim(session, prefix, needed)?;
-        let mut sequence = self.waiting.remove(at)?;
-        self.metrics.cached_tokens.inc_by(stored.into());
-        sequence.start(slot, stored);
-        // What goes wrong goes wrong again when the next step is planned, and is told then.
-        let _ = sequence.follow_grammar();
-        self.running.push(sequence);
-        self.running.last()
-    }
-
-    /// What a waiting sequence need not compute.
-    fn reusable(&self, waiting: &Sequence) -> Prefix {
-        match waiting.reusable_tokens() {
-            [] => Prefix::default(),
-            tokens => self.pool.longest_prefix(&self.running, tokens),
-        }
-    }
-
-    /// Whether a prompt that is being computed begins like this one, so that waiting for it saves more than is stored now.
-    fn is_on_its_way(&self, at: usize, stored: Prefix) -> bool {
-        let tokens = self.waiting[at].reusable_tokens();
-        let prompts = self.running.iter().filter(|s| !s.is_decoding());
-        prompts
-            .map(|prompt| common_len(&prompt.tokens, tokens))
-            .any(|len| len >= stored.len + WORTH_WAITING_TOKENS)
     }
 }

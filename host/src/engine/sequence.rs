@@ -1,87 +1,62 @@
 //! A sequence: one token stream and its state.
 
+mod output;
+mod reader;
+mod request;
+
 use std::{
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tenon_plugin_api::{SampleParams, SampleRequest, TokenBias};
+use tenon_plugin_api::SampleRequest;
 
+use self::{output::Output, reader::Reader, request::Request};
 use super::{
-    Event, Failure, FinishReason, Generate, Scoring,
-    channel::Sender,
-    constraint::Constraint,
-    draft::{DraftRoom, Drafter},
-    dry::Dry,
-    picks::Pick,
-    queue::Ticket,
-    token_counts::TokenCounts,
+    Event, Failure, FinishReason, Generate, Scoring, channel::Sender, constraint::Constraint,
+    draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
 };
-use crate::grammar::{CompiledGrammar, GrammarError};
+use crate::grammar::GrammarError;
 
-/// One token stream. Belongs to the model thread from its arrival on.
+/// One token stream. From its arrival on it belongs to the model thread.
 pub struct Sequence {
     /// Prompt and output.
     pub tokens: Vec<u32>,
     /// How many tokens have their KV stored.
     pub computed: u32,
-    /// The sequence's id in the session. Meaningful while it runs.
+    /// The sequence's id in the session. Valid only while the sequence runs.
     pub slot: u32,
-    params: SampleParams,
-    /// Counted where there are penalties; else it stays empty.
-    counts: TokenCounts,
-    bias: Vec<TokenBias>,
-    /// Instead of `bias`.
-    dry: Option<Dry>,
-    scoring: Option<Scoring>,
-    /// Positions whose logits the next tokens, those of the prompt or forced ones, are still to be scored by. Empty unless
-    /// that was asked for.
-    unscored: Range<u32>,
-    /// How often it had to begin anew because the backend lost it.
+    /// How many times the backend lost the sequence, so that it was computed again.
     pub losses: u32,
-    /// Lower ones run first.
-    pub priority: i32,
-    /// Its number among all that arrived.
-    pub arrival: u64,
-    /// Whether what is stored of others may be used for it, and of it for others.
-    pub cache_prompt: bool,
-    /// Its place in the queue, until it runs for the first time.
+    /// Determines the sequence's place in line.
+    pub origin: Origin,
+    /// The place in the queue, until the sequence runs for the first time.
     ticket: Option<Ticket>,
-    seed: u64,
-    /// Length at which it ends.
-    max_len: usize,
-    /// Length from which on it decodes: what is known before is put in as a prompt is.
-    prompt_len: usize,
-    /// Length of the request's prompt.
-    answer_start: u32,
-    grammar: Option<Arc<CompiledGrammar>>,
-    /// Its place in the grammar, once it runs.
-    constraint: Option<Constraint>,
-    /// Whether it sits out the next step, because what its grammar allows is not known yet.
-    is_held: bool,
-    drafter: Drafter,
-    deadline: Option<Instant>,
-    /// Since when its reader has left no room for events.
-    paused: Option<Instant>,
-    events: Sender<Event>,
+    pub request: Request,
+    output: Output,
+    pub reader: Reader,
+    /// Length from which on the sequence decodes. The tokens known at its start are prefilled like a prompt.
+    prefill_len: usize,
+    /// Length of the beginning that is to be kept by itself. None once that is done.
+    keep_at: Option<u32>,
+    /// Positions whose logits must still score the token that follows, which is a prompt token or a forced one. Empty unless
+    /// scores were asked for.
+    unscored: Range<u32>,
 }
 
 /// Most events that wait for their reader.
 pub const MAX_EVENTS: usize = 128;
 
-/// Tokens of an answer for which there is memory from the beginning.
+/// Tokens of an answer for which memory is reserved at the start.
 const RESERVED_TOKENS: usize = 4096;
-
-/// Places among them that are left for the first event and the last one.
-const RESERVED_EVENTS: usize = 2;
 
 /// What follows from a row of logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// The next row continues it.
+    /// The sequence goes on with the next row.
     Row,
-    /// The rows after it, if any, were computed from a draft that is wrong.
+    /// The sequence goes on, but later rows were computed from a wrong draft.
     LastRow,
     /// The sequence is over.
     End,
@@ -89,102 +64,111 @@ pub enum Taken {
 
 impl Sequence {
     pub fn new(
-        request: Generate,
+        mut asked: Generate,
         context_length: u32,
         max_draft_tokens: u32,
+        endless: Arc<[u32]>,
+        origin: Origin,
         ticket: Ticket,
         events: Sender<Event>,
     ) -> Self {
-        let max_len = request
-            .prompt
-            .len()
-            .saturating_add(request.max_tokens as usize);
-        let counts = match request.params.penalizes() {
-            true => TokenCounts::of_prompt(&request.prompt),
-            false => TokenCounts::default(),
+        let output = Output::new(&mut asked, max_draft_tokens);
+        let mut tokens = asked.prompt;
+        let prompt_len = tokens.len();
+        let max_len = prompt_len.saturating_add(asked.max_tokens as usize);
+        let request = Request {
+            prompt_len,
+            max_len: max_len.min(context_length as usize),
+            min_len: prompt_len.saturating_add(asked.min_tokens as usize),
+            endless,
+            params: asked.params,
+            bias: asked.bias,
+            seed: asked.seed,
+            scoring: asked.scoring,
+            cache_prompt: asked.cache_prompt,
+            deadline: asked.deadline,
         };
-        // The logits of a token's position say how likely the next one is.
-        let unscored = match request.scoring {
-            Some(Scoring { prompt: true, .. }) => 0..request.prompt.len() as u32 - 1,
-            _ => 0..0,
-        };
-        let dry = request
-            .dry
-            .map(|options| Dry::new(options, &request.bias, &request.prompt));
-        // What keeps a text from repeating itself depends on each token before.
-        let max_draft_tokens = if dry.is_some() { 0 } else { max_draft_tokens };
-        let mut tokens = request.prompt;
-        let max_len = max_len.min(context_length as usize);
-        // Decoding does not allocate until this is used up.
-        tokens.reserve(RESERVED_TOKENS.min(max_len.saturating_sub(tokens.len())));
+        // Decoding does not allocate until the reserved memory is used up.
+        tokens.reserve(RESERVED_TOKENS.min(request.max_len.saturating_sub(prompt_len)));
         Self {
+            tokens,
             computed: 0,
             slot: u32::MAX,
-            params: request.params,
-            counts,
-            dry,
-            bias: request.bias,
-            scoring: request.scoring,
-            unscored,
             losses: 0,
-            priority: request.priority,
-            arrival: ticket.number,
-            cache_prompt: request.cache_prompt,
+            origin,
             ticket: Some(ticket),
-            seed: request.seed,
-            max_len,
-            prompt_len: tokens.len(),
-            answer_start: tokens.len() as u32,
-            grammar: request.grammar,
-            constraint: None,
-            is_held: false,
-            drafter: Drafter::new(max_draft_tokens),
-            deadline: request.deadline,
-            paused: None,
-            tokens,
-            events,
+            output,
+            reader: Reader::new(events),
+            prefill_len: prompt_len,
+            keep_at: asked.keep_at.filter(|_| asked.cache_prompt),
+            // The logits at a token's position predict the next token.
+            unscored: match request.scoring {
+                Some(Scoring { prompt: true, .. }) => 0..prompt_len as u32 - 1,
+                _ => 0..0,
+            },
+            request,
         }
     }
 
-    /// Begins to run in this slot, where so many of its tokens are stored already.
+    /// Starts the sequence in a slot that already has the KV of its first `stored` tokens.
     pub fn start(&mut self, slot: u32, stored: u32) {
         self.slot = slot;
         self.computed = stored;
-        self.prompt_len = self.tokens.len();
-        if let Some(grammar) = self.grammar.take() {
-            self.constraint = Some(Constraint::new(grammar));
+        self.prefill_len = self.tokens.len();
+        if let Some(grammar) = self.output.grammar.take() {
+            self.output.constraint = Some(Constraint::new(grammar));
         }
         if self.ticket.take().is_some() {
-            self.events.send(Event::Started {
+            self.reader.send(Event::Started {
                 cached_tokens: stored,
             });
         }
     }
 
-    /// Has to be computed anew.
+    /// Resets the sequence so that all of it is computed again.
     pub fn restart(&mut self) {
         self.computed = 0;
-        self.drafter.clear();
+        self.reader.forgive();
+        self.output.drafter.clear();
     }
 
-    /// Tokens that have no KV yet: 1 while decoding, more while the prompt is put in.
+    /// Whether the sequence has not run yet.
+    pub fn is_new(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// Tokens that have no KV yet: usually 1 while decoding, more during prefill.
     pub fn pending(&self) -> u32 {
         self.tokens.len() as u32 - self.computed
     }
 
-    /// How many of them the next step can have. The last one waits for those that must follow it.
+    /// How many pending tokens the next step can have. The last one waits while forced tokens must still follow it.
     pub fn ready(&self) -> u32 {
-        let waits = self
-            .constraint
-            .as_ref()
-            .is_some_and(|c| !c.forced().is_empty());
-        match self.is_held || self.end_by_grammar().is_some() {
+        let constraint = self.output.constraint.as_ref();
+        let waits = constraint.is_some_and(|c| !c.forced().is_empty());
+        match self.is_held() || self.end_by_grammar().is_some() {
             true => 0,
-            false => self.pending() - u32::from(waits),
+            // A step ends at the position up to which KV is to be kept.
+            false => match self.keep_at {
+                Some(end) if end > self.computed => end - self.computed,
+                _ => self.pending() - u32::from(waits),
+            },
         }
     }
 
-    /// How many of the last of the next `len` pending tokens need logits.
+    /// Whether the sequence skips the next step because of its grammar.
+    fn is_held(&self) -> bool {
+        let constraint = self.output.constraint.as_ref();
+        constraint.is_some_and(Constraint::is_held)
+    }
+
+    /// The stored tokens, if they are exactly the beginning that is to be kept by itself. Returns them only once.
+    pub fn take_point(&mut self) -> Option<&[u32]> {
+        let end = self.keep_at.take_if(|end| *end <= self.computed)?;
+        (end == self.computed).then(|| self.stored())
+    }
+
+    /// How many of the next `len` pending tokens need logits. They are the last ones.
     pub fn rows(&self, len: u32) -> u32 {
         let end = self.computed + len;
         if self.unscored.is_empty() {
@@ -194,10 +178,10 @@ impl Sequence {
         }
     }
 
-    /// What to do with the logits of this position, which are in `row`.
-    pub fn request(&self, position: u32, row: u32) -> SampleRequest<'_> {
+    /// The sample request for the logits of this position, which are in `row`.
+    pub fn sample_request(&self, position: u32, row: u32) -> SampleRequest<'_> {
         let mut request = SampleRequest::new(row);
-        if let Some(scoring) = self.scoring {
+        if let Some(scoring) = self.request.scoring {
             (request.logprob, request.top_logprobs) = (1, scoring.top);
         }
         if let Some(&scored) = self.tokens.get(position as usize + 1) {
@@ -205,19 +189,28 @@ impl Sequence {
             return request;
         }
         let drafted = position as usize + 1 - self.tokens.len();
-        let mask = self.constraint.as_ref().and_then(|c| c.mask(drafted));
-        request.params = self.params;
-        request.draw = self.draw(position + 1);
+        let mask = match &self.output.constraint {
+            Some(constraint) => constraint.mask(drafted),
+            None if position as usize + 1 < self.request.min_len => Some(&*self.request.endless),
+            None => None,
+        };
+        request.params = self.request.params;
+        request.draw = self.request.draw(position + 1);
         request
             .with_mask(mask.unwrap_or_default())
-            .with_counts(self.counts.as_slice())
-            .with_bias(self.dry.as_ref().map_or(&self.bias, Dry::bias))
+            .with_counts(self.output.counts.as_slice())
+            .with_bias(
+                self.output
+                    .dry
+                    .as_ref()
+                    .map_or(&self.request.bias, Dry::bias),
+            )
             .with_appended(&self.draft()[..drafted])
     }
 
-    /// Whether its prompt is computed.
+    /// Whether the prefill is done.
     pub fn is_decoding(&self) -> bool {
-        self.computed as usize + 1 >= self.prompt_len
+        self.computed as usize + 1 >= self.prefill_len
     }
 
     /// Tokens whose KV is stored.
@@ -225,91 +218,86 @@ impl Sequence {
         &self.tokens[..self.computed as usize]
     }
 
-    /// The beginning that need not be computed where it is stored already.
+    /// The same, from a sequence that is over.
+    pub fn into_stored(mut self) -> Vec<u32> {
+        self.tokens.truncate(self.computed as usize);
+        self.tokens
+    }
+
+    /// The beginning of the sequence that a cached prefix may replace.
     pub fn reusable_tokens(&self) -> &[u32] {
-        match self.cache_prompt {
+        match self.request.cache_prompt {
             true if self.unscored.is_empty() => &self.tokens,
             true => &self.tokens[..=self.unscored.start as usize],
             false => &[],
         }
     }
 
-    /// What the next step tries after the pending tokens.
+    /// The draft: tokens that the next step tries after the pending ones.
     pub fn draft(&self) -> &[u32] {
-        self.drafter.draft()
+        self.output.drafter.draft()
     }
 
-    /// How much of the draft turned out right.
+    /// How many draft tokens were accepted.
     pub fn accepted(&self) -> u32 {
-        self.drafter.accepted()
+        self.output.drafter.accepted()
     }
 
-    /// Drafts what may come after the pending tokens.
+    /// Drafts tokens that may come after the pending ones.
     pub fn propose(&mut self, mut room: DraftRoom<'_>) {
         if self.ready() < self.pending() {
-            return self.drafter.clear();
+            return self.output.drafter.clear();
         }
-        let left = self.max_len - self.tokens.len();
-        let most = left.min(self.event_room() as usize).saturating_sub(1);
+        let left = self.request.max_len - self.tokens.len();
+        let most = left.min(self.reader.room() as usize).saturating_sub(1);
         room.tokens = room.tokens.min(most as u32);
-        self.drafter.propose(&self.tokens, room);
-        if let Some(constraint) = &mut self.constraint
-            && !constraint.can_draft(self.drafter.draft())
+        self.output.drafter.propose(&self.tokens, room);
+        if let Some(constraint) = &mut self.output.constraint
+            && !constraint.can_draft(self.output.drafter.draft())
         {
-            self.drafter.clear();
+            self.output.drafter.clear();
         }
     }
 
-    /// How many tokens its reader has room for.
-    pub fn event_room(&self) -> u32 {
-        self.events.room().saturating_sub(RESERVED_EVENTS) as u32
-    }
-
-    /// Notices whether the reader keeps up.
-    pub fn look_at_reader(&mut self, now: Instant) {
-        self.paused = match self.event_room() {
-            0 => self.paused.or(Some(now)),
-            _ => None,
-        };
-    }
-
-    /// Why it is over although it has not finished. A reader may be slow for so long.
+    /// Why the sequence must end although it has not finished. A reader may be slow for `write_timeout`.
     pub fn ended(&self, now: Instant, write_timeout: Duration) -> Option<Failure> {
-        if self.events.is_closed() {
+        if self.reader.is_gone() {
             Some(Failure::Abandoned)
-        } else if self.deadline.is_some_and(|deadline| deadline <= now) {
-            Some(Failure::Overdue)
         } else if self
-            .paused
-            .is_some_and(|since| since + write_timeout <= now)
+            .request
+            .deadline
+            .is_some_and(|deadline| deadline <= now)
         {
+            Some(Failure::Overdue)
+        } else if self.reader.is_late(now, write_timeout) {
             Some(Failure::Unread)
         } else {
             None
         }
     }
 
-    /// Takes what its grammar forces, and finds out whether it has to sit out the next step.
+    /// Appends the tokens that the grammar forces, and finds out whether the sequence must skip the next step.
     pub fn follow_grammar(&mut self) -> Result<(), GrammarError> {
-        let Some(constraint) = &mut self.constraint else {
+        let Some(constraint) = &mut self.output.constraint else {
             return Ok(());
         };
-        self.is_held = !constraint.is_ready()?;
-        if self.is_held || constraint.forced().is_empty() {
+        constraint.prepare()?;
+        if constraint.is_held() || constraint.forced().is_empty() {
             return Ok(());
         }
         let room = self
-            .event_room()
-            .min((self.max_len - self.tokens.len()) as u32);
+            .reader
+            .room()
+            .min((self.request.max_len - self.tokens.len()) as u32);
         self.take_forced(room as usize);
-        self.events.wake();
+        self.reader.wake();
         Ok(())
     }
 
-    /// Waits for its grammar, if that is what it sits out for.
+    /// Waits for the grammar if the sequence skips the step because of it. False otherwise.
     pub fn await_grammar(&mut self) -> bool {
-        match &mut self.constraint {
-            Some(constraint) if self.is_held => {
+        match &mut self.output.constraint {
+            Some(constraint) if constraint.is_held() => {
                 constraint.wait();
                 true
             }
@@ -317,42 +305,33 @@ impl Sequence {
         }
     }
 
-    /// Why its grammar ends it, if so: nothing may follow, or it has no room for what must.
+    /// Why the grammar ends the sequence, if it does: nothing may follow, or there is no room for what must.
     pub fn end_by_grammar(&self) -> Option<FinishReason> {
-        let constraint = self.constraint.as_ref().filter(|_| !self.is_held)?;
-        if !self.unscored.is_empty() {
+        let constraint = self.output.constraint.as_ref()?;
+        if constraint.is_held() || !self.unscored.is_empty() {
             None
-        } else if constraint.is_finished() && constraint.forced().is_empty() {
+        } else if constraint.is_finished() {
             Some(FinishReason::Stop)
         } else {
             self.is_full().then_some(FinishReason::Length)
         }
     }
 
-    /// Begins to find out what may follow, if the next `len` tokens are all that are pending, and a draft perhaps.
+    /// Starts finding the masks, if the next `len` tokens are all pending ones and perhaps a draft.
     pub fn begin_masks(&mut self, len: u32) {
         if len >= self.pending()
-            && let Some(constraint) = &mut self.constraint
+            && let Some(constraint) = &mut self.output.constraint
         {
-            constraint.begin_masks(self.drafter.draft());
+            constraint.begin_masks(self.output.drafter.draft());
         }
     }
 
-    /// Waits until it is known what may follow.
-    pub fn await_masks(&mut self) -> Result<(), GrammarError> {
-        self.constraint
-            .as_mut()
-            .map_or(Ok(()), Constraint::await_masks)
+    /// The position in the grammar. None if there is no grammar.
+    pub fn constraint(&mut self) -> Option<&mut Constraint> {
+        self.output.constraint.as_mut()
     }
 
-    /// Has its grammar take what was chosen.
-    pub fn advance_grammar(&mut self) {
-        if let Some(constraint) = &mut self.constraint {
-            constraint.advance();
-        }
-    }
-
-    /// Takes what came of its next row.
+    /// Takes the pick from the sequence's next row.
     pub fn take(&mut self, pick: &Pick<'_>, ends: bool) -> Taken {
         if let Some(position) = self.unscored.next() {
             return self.take_score(position, pick);
@@ -363,74 +342,70 @@ impl Sequence {
         if ends {
             return self.finish(FinishReason::Stop);
         }
-        let logprobs = self.scoring.map(|_| pick.logprobs());
+        let logprobs = self.request.scoring.map(|_| pick.logprobs());
         let token = pick.token;
         self.push(token);
-        if let Some(constraint) = &mut self.constraint {
+        if let Some(constraint) = &mut self.output.constraint {
             constraint.choose(token);
         }
-        self.events.send(Event::Token { token, logprobs });
-        // Its grammar may be complete with this token, which is another reason to end.
-        if self.is_full() && self.constraint.is_none() {
+        self.reader.send(Event::Token { token, logprobs });
+        // With a grammar the sequence goes on: this token may complete the grammar, which is another reason to finish.
+        if self.is_full() && self.output.constraint.is_none() {
             return self.finish(FinishReason::Length);
         }
-        let right = self.drafter.accept(pick.token) && !self.is_full();
+        let right = self.output.drafter.accept(pick.token) && !self.is_full();
         match right && self.allows_draft() {
             true => Taken::Row,
             false => Taken::LastRow,
         }
     }
 
-    /// Whether it is known what may follow the part of the draft that turned out right.
+    /// Whether the mask after the accepted part of the draft is known.
     fn allows_draft(&mut self) -> bool {
-        let accepted = self.drafter.accepted() as usize;
-        let constraint = self.constraint.as_ref();
+        let accepted = self.output.drafter.accepted() as usize;
+        let constraint = self.output.constraint.as_ref();
         constraint.is_none_or(|c| c.mask(accepted).is_some())
-    }
-
-    /// Tells the reader that there are events.
-    pub fn wake(&self) {
-        self.events.wake();
     }
 
     /// Tells the reader that the sequence failed.
     pub fn fail(&self, failure: Failure) {
-        self.events.send(Event::Failed(failure));
+        self.reader.send(Event::Failed(failure));
     }
 
     fn take_score(&mut self, position: u32, pick: &Pick<'_>) -> Taken {
         let scored = position + 1;
-        self.events.send(match scored < self.answer_start {
-            true => Event::Scored(pick.logprobs()),
-            false => Event::Token {
-                token: self.tokens[scored as usize],
-                logprobs: Some(pick.logprobs()),
-            },
-        });
+        self.reader
+            .send(match (scored as usize) < self.request.prompt_len {
+                true => Event::Scored(pick.logprobs()),
+                false => Event::Token {
+                    token: self.tokens[scored as usize],
+                    logprobs: Some(pick.logprobs()),
+                },
+            });
         match self.end_by_grammar() {
             Some(reason) => self.finish(reason),
             None => Taken::Row,
         }
     }
 
-    /// Puts up to `most` tokens in that its grammar forces. Where scores are wanted, these tell the reader of them.
+    /// Appends up to `most` tokens that the grammar forces. If scores are wanted, the reader gets the tokens with them.
     fn take_forced(&mut self, most: usize) {
         let before = self.tokens.len() as u32;
         let mut count = 0;
         while count < most
-            && let Some(constraint) = &mut self.constraint
+            && let Some(constraint) = &mut self.output.constraint
             && let Some(token) = constraint.next_forced()
         {
             self.push(token);
             count += 1;
-            if self.scoring.is_none() {
-                self.events.send(Event::Token {
+            if self.request.scoring.is_none() {
+                self.reader.send(Event::Token {
                     token,
                     logprobs: None,
                 });
             }
         }
-        if self.scoring.is_some() {
+        if self.request.scoring.is_some() {
             let from = if self.unscored.is_empty() {
                 before - 1
             } else {
@@ -441,36 +416,23 @@ impl Sequence {
     }
 
     fn push(&mut self, token: u32) {
-        self.drafter.observe(&self.tokens, token);
+        self.output.drafter.observe(&self.tokens, token);
         self.tokens.push(token);
-        if self.params.penalizes() {
-            self.counts.push(token);
+        if self.request.params.penalizes() {
+            self.output.counts.push(token);
         }
-        if let Some(dry) = &mut self.dry {
+        if let Some(dry) = &mut self.output.dry {
             dry.update(&self.tokens);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.tokens.len() >= self.max_len
+        self.tokens.len() >= self.request.max_len
     }
 
-    /// Tells the reader that it is over.
+    /// Tells the reader that the sequence is finished.
     pub fn finish(&self, reason: FinishReason) -> Taken {
-        self.events.send(Event::Finished { reason });
+        self.reader.send(Event::Finished { reason });
         Taken::End
     }
-
-    /// Uniform bits for the token at this position: a function of seed and position only.
-    fn draw(&self, position: u32) -> u64 {
-        mix(mix(self.seed).wrapping_add(position.into()))
-    }
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection whose output bits all depend on all input bits.
-fn mix(value: u64) -> u64 {
-    let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

@@ -6,6 +6,7 @@ use tenon_plugin_api::{Batch, Code, Error, Span, SpanOut};
 
 use super::{
     EngineLimits, Failure,
+    constraint::Constraint,
     metrics::EngineMetrics,
     picks::{Pick, Picks},
     plan::Plan,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::plugin::Session;
 
-/// A session at work, with the buffers of its steps.
+/// A session with its scheduler and the buffers of its steps.
 pub struct Stepper {
     session: Session,
     pub scheduler: Scheduler,
@@ -29,14 +30,14 @@ pub struct Stepper {
     /// Tokens that end a text.
     eos: Vec<u32>,
     queue: Queue,
-    /// When a sequence ended last.
+    /// When the last sequence ended.
     last_end: Instant,
-    /// None: they stay as they are.
+    /// None: the number of threads does not change.
     threads: Option<Threads>,
     metrics: EngineMetrics,
 }
 
-/// How often a sequence may be lost by the backend before it fails.
+/// How many times the backend may lose a sequence before that sequence fails.
 const MAX_LOSSES: u32 = 2;
 
 impl Stepper {
@@ -63,8 +64,18 @@ impl Stepper {
         }
     }
 
-    /// Takes every sequence one step further. False if all wait for their readers. An error is the end of the
-    /// session.
+    /// Adds a new sequence. If too many wait then, the client that has most of them loses one.
+    pub fn enqueue(&mut self, sequence: Sequence) {
+        self.scheduler.enqueue(sequence);
+        while let Some(retry_after_secs) = self.queue.overfull()
+            && let Some(displaced) = self.scheduler.displace()
+        {
+            displaced.fail(Failure::Displaced { retry_after_secs });
+        }
+    }
+
+    /// Makes one step. False if there is nothing to compute and no grammar to wait for: all sequences wait for their readers.
+    /// After an error the session cannot be used.
     pub fn step(&mut self) -> Result<bool, Error> {
         self.scheduler
             .schedule(&mut self.session, &mut self.plan, &self.cost);
@@ -102,7 +113,7 @@ impl Stepper {
         self.session.forward(&batch, &mut self.outs)
     }
 
-    /// Has it found out, while the model computes, what the grammars allow.
+    /// Starts finding what the grammars allow, while the model computes.
     fn begin_masks(&mut self) {
         for span in &self.plan.spans {
             if let Some(sequence) = self.scheduler.get_mut(span.seq) {
@@ -111,34 +122,32 @@ impl Stepper {
         }
     }
 
-    /// Waits for that. A sequence whose grammar takes too long fails, and its rows are not used.
+    /// Waits for the masks. A sequence whose grammar takes too long fails, and its rows are not used.
     fn await_masks(&mut self) {
         for at in 0..self.plan.spans.len() {
             let slot = self.plan.spans[at].seq;
-            let Some(sequence) = self.scheduler.get_mut(slot) else {
-                continue;
-            };
-            if let Err(error) = sequence.await_masks() {
+            let constraint = self.scheduler.get_mut(slot).and_then(Sequence::constraint);
+            if let Some(Err(error)) = constraint.map(Constraint::await_masks) {
                 self.outs[at].status = Code::CANCELLED;
                 self.fail(slot, error);
             }
         }
     }
 
-    /// Picks the next token of every sequence whose tokens are all computed, and scores what is to be scored.
+    /// Samples the next token of every sequence whose tokens are all computed, and scores tokens where that was asked for.
     fn sample(&mut self) -> Result<(), Error> {
         let running = &self.scheduler.running;
         let spans = self.plan.spans.iter().zip(&self.outs);
         let requests = spans.filter_map(|(span, out)| {
             let sequence = running.iter().find(|s| s.slot == span.seq)?;
             let first = span.position + span.len - span.rows;
-            let request = move |at| sequence.request(first + at, out.first_row + at);
+            let request = move |at| sequence.sample_request(first + at, out.first_row + at);
             (out.status == Code::OK).then(|| (0..span.rows).map(request))
         });
         self.picks.sample(&mut self.session, requests.flatten())
     }
 
-    /// Books what was computed and gives each sequence what was picked for it.
+    /// Records what was computed, and gives each sequence the tokens that were picked for it.
     fn settle(&mut self) {
         let mut request = 0;
         for at in 0..self.plan.spans.len() {
@@ -154,7 +163,7 @@ impl Stepper {
         }
     }
 
-    /// Gives a sequence what was picked from its rows, as far as its draft was right.
+    /// Gives a sequence the tokens picked from its rows, as far as its draft was right.
     fn settle_span(&mut self, span: &Span, first: usize) {
         let Some(sequence) = self.scheduler.get_mut(span.seq) else {
             return;
@@ -168,8 +177,10 @@ impl Stepper {
         self.metrics
             .accepted_tokens
             .inc_by(sequence.accepted().into());
-        sequence.advance_grammar();
-        sequence.wake();
+        if let Some(constraint) = sequence.constraint() {
+            constraint.advance();
+        }
+        sequence.reader.wake();
         if !sequence.draft().is_empty() {
             self.scheduler.roll_back(&mut self.session, span.seq);
         }
@@ -185,14 +196,14 @@ impl Stepper {
 
     fn finish(&mut self, slot: u32) {
         self.scheduler.finish(&mut self.session, slot);
-        // Without anybody waiting, sequences end as seldom as they come.
+        // While nobody waits, sequences end as rarely as they arrive, which says nothing about the pace.
         if !self.scheduler.waiting.is_empty() {
             self.queue.paced(self.last_end.elapsed());
         }
         self.last_end = Instant::now();
     }
 
-    /// The backend refused the whole batch: it lacks room for it, or something is wrong with it.
+    /// Handles an error of the whole batch: the backend lacks room for it, or the batch is at fault.
     fn refused(&mut self, error: &Error) {
         match error.code {
             Code::NO_KV_SPACE if self.scheduler.preempt(&mut self.session) => {}
@@ -236,10 +247,10 @@ impl Stepper {
     }
 }
 
-/// What a sequence had of its rows.
+/// What a sequence got from its rows.
 struct Outcome {
     tokens: u64,
-    /// Whether it is over, or why it failed.
+    /// Whether the sequence is over, or why it failed.
     end: Result<bool, Code>,
 }
 
@@ -264,7 +275,7 @@ fn take_rows<'a>(
     }
 }
 
-/// Whether the session cannot be used after this error.
+/// Whether the session is unusable after this error.
 fn is_fatal(code: Code) -> bool {
     matches!(code, Code::PANICKED | Code::DEVICE_LOST)
 }

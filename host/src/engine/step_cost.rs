@@ -1,6 +1,6 @@
-//! What a step costs: how long steps with about so many tokens took lately.
+//! Predicts how long a step takes, from recent steps of about the same number of tokens.
 //!
-//! Two things go by it: how much of a prompt fits into a step beside running streams, and whether drafts pay.
+//! It decides how many prompt tokens fit into a step beside decoding sequences, and whether drafts pay.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub struct StepCost {
     seen: [Option<Point>; BUCKETS],
 }
 
-/// An average step of its bucket.
+/// The average step of a bucket.
 #[derive(Clone, Copy, Debug)]
 struct Point {
     tokens: f32,
@@ -19,11 +19,11 @@ struct Point {
 
 const BUCKETS: usize = 20;
 
-/// Weight of the newest step: a dozen steps forget what was before.
+/// Weight of the newest step: after a dozen steps the earlier ones hardly count.
 const NEWEST: f32 = 0.2;
 
 impl StepCost {
-    /// Learns from a step.
+    /// Records a step.
     pub fn record(&mut self, tokens: u32, took: Duration) {
         let new = Point {
             tokens: tokens as f32,
@@ -39,8 +39,8 @@ impl StepCost {
         });
     }
 
-    /// How long a step with so many tokens takes, in milliseconds; None before the first step. Between the sizes that were
-    /// seen it is interpolated, beyond them it is proportional.
+    /// Milliseconds that a step with `tokens` tokens takes. Between the sizes seen it is interpolated, above them proportional,
+    /// below them that of the smallest. None before the first step.
     pub fn predict_ms(&self, tokens: u32) -> Option<f32> {
         let tokens = tokens as f32;
         let points = || self.seen.iter().flatten();
@@ -57,7 +57,7 @@ impl StepCost {
         }
     }
 
-    /// Most tokens up to `max` that a step of `ms` takes. All of them before the first step.
+    /// Most tokens, up to `max`, that a step of `ms` milliseconds can have. `max` before the first step.
     pub fn tokens_within(&self, ms: f32, max: u32) -> u32 {
         let fits = |tokens: u32| self.predict_ms(tokens).is_none_or(|cost| cost <= ms);
         if fits(max) {

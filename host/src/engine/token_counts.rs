@@ -1,8 +1,8 @@
-//! How often each token is in a sequence: what the penalties go by.
+//! How often each token occurs in a sequence, for the penalties.
 
 use tenon_plugin_api::TokenCount;
 
-/// Counts by token, in the order of ids.
+/// Counts by token, ordered by id.
 #[derive(Default)]
 pub struct TokenCounts(Vec<TokenCount>);
 
@@ -21,7 +21,7 @@ impl TokenCounts {
         self.entry(token).output += 1;
     }
 
-    /// Each token at most once.
+    /// The counts. Each token occurs at most once.
     pub fn as_slice(&self) -> &[TokenCount] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The model thread: loads, steps while there is work, and loads anew once if the plugin breaks.
+//! The model thread: loads the model, makes steps while there is work, and reloads the model once if the plugin breaks.
 
 use std::{
     sync::{Arc, OnceLock, mpsc},
@@ -6,102 +6,118 @@ use std::{
     time::Duration,
 };
 
-use tenon_plugin_api::{Error, ModelInfo, SessionArgs, SessionInfo, Vocabulary};
-use tokio::sync::oneshot;
+use tenon_plugin_api::Error;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use super::{
-    EngineLimits, EngineMetrics, Failure, Loader, Sequence,
-    current::CurrentModel,
-    queue::Queue,
-    step::Stepper,
-    threads::{Calibration, Threads},
+    Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence, queue::Queue,
+    step::Stepper, threads::Threads,
 };
-use crate::plugin::{Embedder, Session, Tokenizer};
+use crate::plugin::{CurrentFacts, CurrentModel, Embedder, ModelFacts, Session};
 
-/// What the thread is made of before it has a session.
+/// State of the model thread before it has a session.
 pub struct Worker {
+    /// Dropped when the engine's last thread ends.
+    pub alive: watch::Sender<()>,
     pub inbox: mpsc::Receiver<Sequence>,
     pub loader: Loader,
-    pub session_args: SessionArgs,
-    pub limits: EngineLimits,
+    pub options: EngineOptions,
     pub queue: Queue,
-    pub calibration: Option<Arc<Calibration>>,
     pub metrics: EngineMetrics,
     pub failure: Arc<OnceLock<Error>>,
     pub model: CurrentModel,
 }
 
-/// What the handle learns from a model that stands.
+/// What the handle gets once the model is loaded.
+#[derive(Clone)]
 pub struct Started {
-    pub info: ModelInfo,
-    pub granted: SessionInfo,
-    pub vocabulary: Vocabulary,
-    pub tokenizer: Tokenizer,
-    pub embedder: Option<Embedder>,
+    pub facts: CurrentFacts,
+    pub embeddings: Option<Arc<Embeddings>>,
 }
 
-/// How soon a sequence goes on whose reader was slow, if nothing else runs.
+/// A loaded model, with its session.
+struct Loaded {
+    facts: ModelFacts,
+    embedder: Option<Embedder>,
+    stepper: Stepper,
+}
+
+/// When nothing else runs, the time after which a sequence with a slow reader is looked at again.
 const READERS_POLL: Duration = Duration::from_millis(5);
 
-/// How often a broken plugin is loaded anew.
+/// How many times a broken plugin's model is loaded again.
 const MAX_RELOADS: u32 = 1;
 
 impl Worker {
     pub fn run(mut self, started: oneshot::Sender<Result<Started, Error>>) {
-        let mut stepper = match self.load() {
-            Ok((facts, stepper)) => {
-                let _ = started.send(Ok(facts));
-                stepper
-            }
+        let (handle, mut stepper) = match self.start() {
+            Ok((handle, stepper)) => (handle, stepper),
             Err(error) => {
                 let _ = started.send(Err(error));
                 return;
             }
         };
+        let _ = started.send(Ok(handle.clone()));
         for reloads in 0.. {
             let Err(error) = self.serve(&mut stepper) else {
                 return;
             };
             stepper.fail_all(&error);
             drop(stepper);
-            stepper = match self.recover(reloads, error) {
+            stepper = match self.recover(reloads, error, &handle) {
                 Ok(stepper) => stepper,
                 Err(error) => return self.give_up(error),
             };
         }
     }
 
-    /// Steps until nobody has a handle any more, or the session breaks.
+    /// Makes steps until every handle is dropped, or until the session breaks.
     fn serve(&mut self, stepper: &mut Stepper) -> Result<(), Error> {
         loop {
             if stepper.scheduler.is_idle() {
                 stepper.scheduler.report();
                 match self.inbox.recv() {
-                    Ok(sequence) => stepper.scheduler.enqueue(sequence),
+                    Ok(sequence) => stepper.enqueue(sequence),
                     Err(mpsc::RecvError) => return Ok(()),
                 }
             }
             for sequence in self.inbox.try_iter() {
-                stepper.scheduler.enqueue(sequence);
+                stepper.enqueue(sequence);
             }
             if stepper.step()? {
                 continue;
             }
             match self.inbox.recv_timeout(READERS_POLL) {
-                Ok(sequence) => stepper.scheduler.enqueue(sequence),
+                Ok(sequence) => stepper.enqueue(sequence),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
-                // The last sequences of a model that is being replaced.
+                // Handles are gone, but the last sequences of a model that is being replaced still run.
                 Err(mpsc::RecvTimeoutError::Disconnected) => thread::sleep(READERS_POLL),
             }
         }
     }
 
-    fn load(&mut self) -> Result<(Started, Stepper), Error> {
+    fn start(&mut self) -> Result<(Started, Stepper), Error> {
+        let loaded = self.load()?;
+        let embeddings = loaded.embedder.map(|embedder| {
+            let name = format!(
+                "{}, embeddings",
+                thread::current().name().unwrap_or_default()
+            );
+            Embeddings::start(name, embedder, self.queue.max(), self.alive.clone()).map(Arc::new)
+        });
+        let started = Started {
+            facts: CurrentFacts::new(Arc::new(loaded.facts)),
+            embeddings: embeddings.transpose()?,
+        };
+        Ok((started, loaded.stepper))
+    }
+
+    fn load(&mut self) -> Result<Loaded, Error> {
         let model = (self.loader)()?;
         let tokenizer = model.tokenizer()?;
-        let vocabulary = tokenizer.vocabulary()?;
-        let mut session = model.session(&self.session_args)?;
+        let vocabulary = Arc::new(tokenizer.vocabulary()?);
+        let mut session = model.session(&self.options.session)?;
         let embedder = model.embedder()?;
         let info = model.info().clone();
         let granted = *session.info();
@@ -110,42 +126,50 @@ impl Worker {
         let stepper = Stepper::new(
             session,
             info.eos.clone(),
-            self.limits,
+            self.options.limits,
             self.queue.clone(),
             threads,
             self.metrics.clone(),
         );
-        let started = Started {
-            info,
-            granted,
-            vocabulary,
-            tokenizer,
+        self.model.set(Some(Arc::new(model)));
+        Ok(Loaded {
+            facts: ModelFacts {
+                info,
+                granted,
+                vocabulary,
+                tokenizer,
+            },
             embedder,
-        };
-        self.model.set(model);
-        Ok((started, stepper))
+            stepper,
+        })
     }
 
-    /// None where their number stays what it is.
+    /// Calibrates the session's threads. None if their number stays as it is.
     fn threads(&self, session: &mut Session) -> Option<Threads> {
-        let most = self.session_args.threads;
+        let most = self.options.session.threads;
         self.metrics.set_threads(most, most);
-        let calibration = self.calibration.as_ref().filter(|_| most > 1)?;
+        let calibration = self.options.calibration.as_ref().filter(|_| most > 1)?;
         Threads::calibrate(session, most, calibration, &self.metrics)
     }
 
-    fn recover(&mut self, reloads: u32, error: Error) -> Result<Stepper, Error> {
+    /// Loads the model again. Nothing of the broken one is kept.
+    fn recover(&mut self, reloads: u32, error: Error, handle: &Started) -> Result<Stepper, Error> {
         if reloads >= MAX_RELOADS {
             return Err(error);
         }
-        self.model.clear();
+        self.model.set(None);
         warn!("the backend broke ({error}); loading the model anew");
-        self.load().map(|(_, stepper)| stepper)
+        let loaded = self.load()?;
+        handle.facts.set(Arc::new(loaded.facts));
+        if let Some((embeddings, embedder)) = handle.embeddings.as_ref().zip(loaded.embedder) {
+            embeddings.replace(embedder);
+        }
+        Ok(loaded.stepper)
     }
 
-    /// Leaves the reason behind and answers what still arrives.
+    /// Stores the reason for later callers, and fails the requests that have arrived.
     fn give_up(mut self, error: Error) {
-        self.model.clear();
+        self.model.set(None);
         let _ = self.failure.set(error.clone());
         self.metrics.ended();
         error!("the model stopped: {error}");

@@ -12,11 +12,11 @@ use utoipa::{
 use super::ApiError;
 use crate::{
     engine::{Failure, SubmitError},
+    models::RequantizeError,
     openai::ErrorEnvelope,
-    requantize::RequantizeError,
 };
 
-/// How every route that needs a key may fail.
+/// The errors of every route that needs a key.
 pub struct AnyError;
 
 impl IntoResponses for AnyError {
@@ -36,7 +36,7 @@ impl IntoResponses for AnyError {
     }
 }
 
-/// How a route that is about one model may fail besides.
+/// The further errors of a route that uses a model.
 pub struct ModelError;
 
 impl IntoResponses for ModelError {
@@ -64,7 +64,7 @@ impl IntoResponses for ModelError {
     }
 }
 
-/// How a route that reads a body may fail besides.
+/// The further errors of a route that reads a body.
 pub struct BodyError;
 
 impl IntoResponses for BodyError {
@@ -72,11 +72,15 @@ impl IntoResponses for BodyError {
         documented([
             ("The body is too long.", ApiError::too_large(32 << 20)),
             ("The body is not declared to be JSON.", ApiError::not_json()),
+            (
+                "The body does not arrive in time.",
+                ApiError::too_slow("the body did not arrive within 60s"),
+            ),
         ])
     }
 }
 
-/// How a route that has a model compute for a body may fail besides.
+/// The further errors of a route that reads a body and computes with a model.
 pub struct GenerationError;
 
 impl IntoResponses for GenerationError {
@@ -97,7 +101,7 @@ impl IntoResponses for GenerationError {
     }
 }
 
-/// How changing a model's level may fail besides.
+/// The further errors of changing a model's level.
 pub struct RequantizeFailure;
 
 impl IntoResponses for RequantizeFailure {
@@ -109,7 +113,7 @@ impl IntoResponses for RequantizeFailure {
     }
 }
 
-/// The answers to these errors, which are the examples.
+/// The API's documentation of these errors by status, each with its own body as the example.
 fn documented<const N: usize>(errors: [(&str, ApiError); N]) -> BTreeMap<String, RefOr<Response>> {
     let responses = errors.map(|(description, error)| {
         let status = error.status.as_u16().to_string();

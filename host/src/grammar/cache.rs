@@ -1,192 +1,262 @@
-//! The grammars of one model: each is compiled once.
+//! Compiles the grammars of one model, each once, and keeps them for later requests.
 
 use std::{
     io,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
+use llguidance::{CancellationHandle, api::TopLevelGrammar};
 use lru::LruCache;
-use serde_json::json;
+use sha2::{Digest, Sha256};
 use tenon_plugin_api::Vocabulary;
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot},
+    task::spawn_blocking,
     time::timeout,
 };
 
 use super::{
     CompiledGrammar, Grammar, GrammarError, GrammarMetrics, Workers,
-    compile::Compiler,
-    environment::{CurrentTokenizer, environment},
+    compile::{Compiler, STACK_BYTES},
+    compiled::Shared,
+    environment::{ServedFacts, environment},
+    trial::{Tokens, Trials},
 };
-use crate::{config, engine::Engine};
+use crate::{
+    config,
+    plugin::CurrentFacts,
+    system::{memory, niceness::give_way},
+};
 
-/// Compiles are deep where schemas are.
-const STACK_BYTES: usize = 8 << 20;
-/// Compiles give way to the threads that compute.
-const NICENESS: libc::c_int = 10;
+/// Longer grammar texts leave enough free memory behind that it is given back to the operating system.
+const LONG_TEXT_BYTES: usize = 64 << 10;
 
-/// Threads that all models share.
+/// A compiled grammar, or why it could not be compiled. Empty until that is known.
+type Entry = Arc<OnceCell<Result<Arc<CompiledGrammar>, GrammarError>>>;
+/// A hash of a grammar. Grammars with equal keys are equal.
+type Key = [u8; 32];
+
+/// The threads and processes for grammars. All models share them.
 pub struct GrammarThreads {
     workers: Arc<Workers>,
     /// A permit for each grammar that may be compiled at the same time.
     compiling: Arc<Semaphore>,
+    trials: Arc<Trials>,
 }
 
-/// The grammars of one model.
+/// The compiled grammars of one model.
 pub struct Grammars {
     compiler: Arc<Compiler>,
     shared: Arc<Shared>,
-    /// By content. Held for as long as a look-up takes.
-    cache: Mutex<LruCache<String, Arc<OnceCell<Arc<CompiledGrammar>>>>>,
+    /// The grammars by their keys. Locked only while one is looked up or old ones are dropped.
+    cache: Mutex<LruCache<Key, Entry>>,
     compiling: Arc<Semaphore>,
+    trials: Arc<Trials>,
+    /// Time limit of a trial, and of compiling after the trial.
     compile_timeout: Duration,
-    /// What they are about.
+    max_text_bytes: usize,
+    cache_bytes: usize,
+    /// What trials need to know about the vocabulary.
+    tokens: Arc<Tokens>,
+    /// The vocabulary that the compiled grammars are made for. The same holds for `eos`.
     vocabulary: Arc<Vocabulary>,
     eos: Vec<u32>,
-    tokenizer: CurrentTokenizer,
+    served: ServedFacts,
 }
 
-/// What all grammars of a model have in common.
-pub struct Shared {
-    pub workers: Arc<Workers>,
-    pub metrics: GrammarMetrics,
-    /// `ceil(logits_width / 32)`
-    pub mask_words: usize,
-    pub mask_timeout: Duration,
+/// A grammar that is to be compiled.
+struct Source {
+    grammar: TopLevelGrammar,
+    key: Key,
+    /// Length of its text.
+    bytes: usize,
+}
+
+impl Source {
+    /// Reads a grammar. This takes time in proportion to its text, which may be as long as a request.
+    fn of(grammar: &Grammar, compiler: &Compiler) -> Result<Self, GrammarError> {
+        let grammar = compiler.source(grammar)?;
+        let text = serde_json::to_vec(&grammar);
+        let text = text.map_err(|error| GrammarError::Invalid(error.to_string()))?;
+        Ok(Self {
+            grammar,
+            key: Sha256::digest(&text).into(),
+            bytes: text.len(),
+        })
+    }
 }
 
 impl GrammarThreads {
-    /// Starts them.
+    /// Starts the threads that match sequences. Threads that compile are started when they are needed.
     pub fn start(config: &config::Grammar) -> io::Result<Self> {
         Ok(Self {
             workers: Arc::new(Workers::start(config.mask_threads)?),
             compiling: Arc::new(Semaphore::new(config.compile_threads)),
+            trials: Arc::default(),
         })
     }
 }
 
 impl Grammars {
-    /// Takes a while for a large vocabulary.
+    /// The grammars of a model, none compiled so far. Takes a while for a large vocabulary.
     pub fn new(
-        engine: &Engine,
+        current: &CurrentFacts,
         config: &config::Grammar,
         threads: &GrammarThreads,
         metrics: GrammarMetrics,
     ) -> anyhow::Result<Self> {
-        let tokenizer = CurrentTokenizer::default();
-        tokenizer.set(Some(engine.tokenizer().clone()));
+        let (facts, served) = (current.get(), ServedFacts::new(Some(current.clone())));
+        let environment = environment(&facts, served.clone());
         let entries = NonZeroUsize::new(config.cache_entries).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
-            compiler: Arc::new(Compiler::new(
-                &environment(engine, tokenizer.clone()),
-                config,
-            )?),
+            compiler: Arc::new(Compiler::new(&environment, config)?),
             shared: Arc::new(Shared {
                 workers: threads.workers.clone(),
                 metrics,
-                mask_words: engine.info().logits_width.div_ceil(32) as usize,
+                mask_words: facts.mask_words(),
                 mask_timeout: config.mask_timeout,
             }),
             cache: Mutex::new(LruCache::new(entries)),
             compiling: threads.compiling.clone(),
+            trials: threads.trials.clone(),
             compile_timeout: config.compile_timeout,
-            vocabulary: engine.vocabulary().clone(),
-            eos: engine.info().eos.clone(),
-            tokenizer,
+            max_text_bytes: config.max_text_bytes,
+            cache_bytes: config.cache_bytes,
+            tokens: Arc::new(Tokens::of(environment.tok_trie())),
+            vocabulary: facts.vocabulary.clone(),
+            eos: facts.info.eos.clone(),
+            served,
         })
     }
 
-    /// Serves this engine from now on instead of the one before. `false`: its tokens are others.
-    pub fn move_to(&self, engine: &Engine) -> bool {
-        let info = engine.info();
-        let same = *self.vocabulary == **engine.vocabulary()
-            && self.eos == info.eos
-            && self.shared.mask_words == info.logits_width.div_ceil(32) as usize;
+    /// Uses this model from now on, in place of the one before. `false`: the model has other tokens, and these grammars
+    /// cannot be used for it.
+    pub fn move_to(&self, current: &CurrentFacts) -> bool {
+        let facts = current.get();
+        let same = *self.vocabulary == *facts.vocabulary
+            && self.eos == facts.info.eos
+            && self.shared.mask_words == facts.mask_words();
         if same {
-            self.tokenizer.set(Some(engine.tokenizer().clone()));
+            self.served.set(Some(current.clone()));
         }
         same
     }
 
-    /// Keeps nothing of the engine, until they move to another one.
-    pub fn leave_engine(&self) {
-        self.tokenizer.set(None);
+    /// Lets go of the model's facts, until [`move_to`](Self::move_to) names another model.
+    pub fn leave_model(&self) {
+        self.served.set(None);
     }
 
     /// The compiled form of a grammar. Requests that need the same one at the same time wait for one compilation.
     pub async fn compile(&self, grammar: Grammar) -> Result<Arc<CompiledGrammar>, GrammarError> {
-        let entry = self.entry(key(&grammar));
-        if let Some(compiled) = entry.get() {
-            self.shared.metrics.cache_hits.inc();
-            return Ok(compiled.clone());
+        let compiler = self.compiler.clone();
+        let source = spawn_blocking(move || Source::of(&grammar, &compiler)).await;
+        let source = source.map_err(|_| GrammarError::Invalid("reading it failed".into()))??;
+        let is_long = source.bytes > LONG_TEXT_BYTES;
+        let compiled = self.compile_source(source).await;
+        if is_long {
+            memory::give_back_soon();
         }
-        self.shared.metrics.cache_misses.inc();
-        let compiled = entry.get_or_try_init(|| self.compile_anew(grammar));
-        compiled.await.cloned()
+        compiled
     }
 
-    fn entry(&self, key: String) -> Arc<OnceCell<Arc<CompiledGrammar>>> {
+    async fn compile_source(&self, source: Source) -> Result<Arc<CompiledGrammar>, GrammarError> {
+        if source.bytes > self.max_text_bytes {
+            return Err(GrammarError::TooLong {
+                bytes: source.bytes,
+                limit: self.max_text_bytes,
+            });
+        }
+        let entry = self.entry(source.key);
+        if let Some(compiled) = entry.get() {
+            self.shared.metrics.cache_hits.inc();
+            return compiled.clone();
+        }
+        self.shared.metrics.cache_misses.inc();
+        let compiled =
+            entry.get_or_try_init(async || match self.compile_anew(source.grammar).await {
+                // These may not happen again when the server is less busy.
+                Err(error @ (GrammarError::Busy | GrammarError::Timeout(_))) => Err(error),
+                compiled => Ok(compiled.map(Arc::new)),
+            });
+        let compiled = compiled.await?.clone();
+        self.forget_oldest();
+        compiled
+    }
+
+    /// Drops the least recently used grammars until the rest fits into `cache_bytes`. The latest one is kept whatever
+    /// its size.
+    fn forget_oldest(&self) {
+        let size = |entry: &Entry| match entry.get() {
+            Some(Ok(compiled)) => compiled.bytes,
+            _ => 0,
+        };
+        let cache = self.cache.lock();
+        let mut cache = cache.unwrap_or_else(PoisonError::into_inner);
+        let mut bytes: usize = cache.iter().map(|(_, entry)| size(entry)).sum();
+        while bytes > self.cache_bytes && cache.len() > 1 {
+            let oldest = cache.pop_lru();
+            bytes -= oldest.map_or(0, |(_, entry)| size(&entry));
+        }
+    }
+
+    fn entry(&self, key: Key) -> Entry {
         let cache = self.cache.lock();
         let mut cache = cache.unwrap_or_else(PoisonError::into_inner);
         cache.get_or_insert(key, Default::default).clone()
     }
 
-    async fn compile_anew(&self, grammar: Grammar) -> Result<Arc<CompiledGrammar>, GrammarError> {
-        let permit = timeout(self.compile_timeout, self.compiling.clone().acquire_owned()).await;
+    async fn compile_anew(&self, source: TopLevelGrammar) -> Result<CompiledGrammar, GrammarError> {
+        // The longest time that another compilation may take.
+        let longest = self.compile_timeout * 2;
+        let permit = timeout(longest, self.compiling.clone().acquire_owned()).await;
         let permit = permit.map_err(|_| GrammarError::Busy)?;
         // The semaphore is never closed.
         let permit = permit.map_err(|_| GrammarError::Busy)?;
-        let compiled = self.spawn(grammar, permit);
-        match timeout(self.compile_timeout, compiled).await {
-            Ok(Ok(compiled)) => Ok(Arc::new(compiled?)),
+        let stop = Arc::new(OnceLock::new());
+        let compiled = self.spawn(source, stop.clone(), permit);
+        match timeout(longest, compiled).await {
+            Ok(Ok(compiled)) => compiled,
             Ok(Err(_)) => Err(GrammarError::Invalid("compiling it failed".into())),
-            Err(_) => Err(GrammarError::Timeout(self.compile_timeout)),
+            Err(_) => {
+                if let Some(stop) = stop.get() {
+                    stop.cancel();
+                }
+                Err(GrammarError::Timeout(self.compile_timeout))
+            }
         }
     }
 
-    /// Compiles on a thread of its own. It cannot be stopped, but its fuel ends: until then it keeps its permit.
+    /// Compiles on a new thread, after a trial, which can be stopped. A grammar that its trial compiled in time takes
+    /// about as long here.
     fn spawn(
         &self,
-        grammar: Grammar,
+        source: TopLevelGrammar,
+        stop: Arc<OnceLock<CancellationHandle>>,
         permit: OwnedSemaphorePermit,
     ) -> oneshot::Receiver<Result<CompiledGrammar, GrammarError>> {
         let (sender, receiver) = oneshot::channel();
         let (compiler, shared) = (self.compiler.clone(), self.shared.clone());
+        let (trials, tokens) = (self.trials.clone(), self.tokens.clone());
+        let limit = self.compile_timeout;
         let compile = move || {
             give_way();
             let (metrics, started) = (shared.metrics.clone(), Instant::now());
-            let compiled = compiler.compile(&grammar, shared);
+            let tried = trials.run(&source, compiler.limits(), &tokens, limit);
+            let compiled = tried.and_then(|bytes| compiler.compile(source, shared, bytes, &stop));
             let seconds = started.elapsed().as_secs_f64();
             metrics.compile_seconds.observe(seconds);
+            // The permit is free before anyone can know the result.
+            drop(permit);
             // The client may have given up.
             let _ = sender.send(compiled);
-            drop(permit);
         };
         let thread = thread::Builder::new().name("grammar".into());
-        // Where no thread can be started, the sender is dropped with the closure and the receiver says so.
+        // If no thread can be started, the closure and its sender are dropped, and the receiver reports that.
         let _ = thread.stack_size(STACK_BYTES).spawn(compile);
         receiver
-    }
-}
-
-/// Grammars with equal keys are equal.
-fn key(grammar: &Grammar) -> String {
-    match grammar {
-        Grammar::Regex(text) => json!(["regex", text]).to_string(),
-        Grammar::Lark(text) => json!(["lark", text]).to_string(),
-        Grammar::JsonSchema(schema) => json!(["json_schema", schema]).to_string(),
-        Grammar::LlGuidance(text) => json!(["llguidance", text]).to_string(),
-        Grammar::Pieces(pieces) => format!("{pieces:?}"),
-    }
-}
-
-/// Lowers the priority of the calling thread; on Linux, that of the thread alone.
-fn give_way() {
-    // SAFETY: it only changes a number in the kernel. Where that is not allowed, the thread keeps its priority.
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
     }
 }

@@ -1,14 +1,13 @@
-//! From a request's grammar to one that sequences can follow.
+//! Compiles a request's grammar into one that sequences can follow.
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use llguidance::{
-    ParserFactory, TokenParser,
-    api::TopLevelGrammar,
+    CancellationHandle, ParserFactory, TokenParser,
+    api::{ParserLimits, TopLevelGrammar},
     earley::{CGrammar, CSymIdx},
     toktrie::InferenceCapabilities,
 };
@@ -16,35 +15,33 @@ use serde_json::Value;
 use toktrie::TokEnv;
 
 use super::{
-    GrammarError, GrammarMetrics, Matcher, Workers,
-    cache::Shared,
-    schema::prepared,
+    CompiledGrammar, GrammarError,
+    compiled::Shared,
+    gbnf,
+    schema::{left_out, prepared},
     text::{Piece, lark},
 };
 use crate::config::{self, JsonWhitespace};
 
-/// What an answer must look like.
+/// A grammar that an answer must match.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grammar {
-    /// All of it matches this regular expression.
+    /// The whole answer matches this regular expression.
     Regex(String),
     /// A context-free grammar in llguidance's variant of Lark.
     Lark(String),
+    /// A context-free grammar in GBNF, the notation of llama.cpp.
+    Gbnf(String),
     /// JSON that this schema validates.
     JsonSchema(Value),
     /// llguidance's own format: `{"grammars": [{"json_schema": …}, {"lark_grammar": …}]}`, or Lark.
     LlGuidance(String),
-    /// This sequence of pieces.
+    /// The answer consists of these pieces, in order.
     Pieces(Vec<Piece>),
 }
 
-/// A grammar that sequences can follow, each with a [`Matcher`] of its own.
-pub struct CompiledGrammar {
-    /// At the beginning, with its lexer as far as the first mask needs it. Locked while it is copied.
-    prototype: Mutex<llguidance::Matcher>,
-    /// What it has in common with the model's other grammars.
-    pub(super) shared: Arc<Shared>,
-}
+/// Stack of the threads that compile or match grammars. Nested schemas make llguidance recurse deeply.
+pub const STACK_BYTES: usize = 16 << 20;
 
 /// Compiles the grammars of one model.
 pub struct Compiler {
@@ -58,8 +55,7 @@ impl Compiler {
             ff_tokens: environment.tokenize_is_canonical(),
             ..InferenceCapabilities::default()
         };
-        let slices = llguidance::earley::SlicedBiasComputer::json_slices();
-        let mut factory = ParserFactory::new(environment, capabilities, &slices)?;
+        let mut factory = ParserFactory::new(environment, capabilities, &slices())?;
         factory.quiet();
         let limits = factory.limits_mut();
         limits.verbose_errors = false;
@@ -73,24 +69,47 @@ impl Compiler {
         })
     }
 
-    /// Compiles, and finds out whether any text fits at all. Takes from a millisecond to seconds.
+    /// Compiles a source and checks that some text fits it. Takes from a millisecond to seconds, and may never end, so
+    /// a trial (`trial.rs`) must come first. The trial also tells the size in `bytes`. `stop` receives a handle that
+    /// cancels the last part, the first mask.
     pub fn compile(
         &self,
-        grammar: &Grammar,
+        source: TopLevelGrammar,
         shared: Arc<Shared>,
+        bytes: usize,
+        stop: &OnceLock<CancellationHandle>,
     ) -> Result<CompiledGrammar, GrammarError> {
-        let parser = self
-            .source(grammar)
-            .and_then(|source| self.factory.create_parser(source))
-            .map_err(|error| invalid(&format!("{error:#}")))?;
-        let prototype = Mutex::new(begin(parser)?);
-        Ok(CompiledGrammar { prototype, shared })
+        let parser = self.factory.create_parser(source);
+        let mut parser = parser.map_err(|error| invalid(&format!("{error:#}")))?;
+        let warnings = parser.grammar_warnings();
+        let unenforced = warnings.iter().flat_map(|warning| left_out(warning));
+        Ok(CompiledGrammar {
+            unenforced: unenforced.collect(),
+            bytes,
+            prototype: Mutex::new(begin(parser, stop)?),
+            shared,
+        })
     }
 
-    fn source(&self, grammar: &Grammar) -> anyhow::Result<TopLevelGrammar> {
+    /// The limits that llguidance applies to every grammar.
+    pub fn limits(&self) -> &ParserLimits {
+        self.factory.limits()
+    }
+
+    /// Converts a grammar into llguidance's form. Takes time in proportion to its text.
+    pub fn source(&self, grammar: &Grammar) -> Result<TopLevelGrammar, GrammarError> {
+        self.unchecked_source(grammar)
+            .map_err(|error| invalid(&format!("{error:#}")))
+    }
+
+    fn unchecked_source(&self, grammar: &Grammar) -> anyhow::Result<TopLevelGrammar> {
         match grammar {
             Grammar::Regex(regex) => Ok(TopLevelGrammar::from_regex(regex)),
             Grammar::Lark(text) => Ok(TopLevelGrammar::from_lark(text.clone())),
+            Grammar::Gbnf(text) => {
+                let lark = gbnf::lark(text).map_err(anyhow::Error::msg)?;
+                Ok(TopLevelGrammar::from_lark(lark))
+            }
             Grammar::JsonSchema(schema) => {
                 let schema = prepared(schema.clone(), self.whitespace);
                 Ok(TopLevelGrammar::from_json_schema(schema))
@@ -111,50 +130,28 @@ impl Compiler {
     }
 }
 
-impl CompiledGrammar {
-    /// A matcher at the beginning. Copies what is known of the lexer, which takes a while for a large grammar.
-    pub fn matcher(&self) -> Matcher {
-        let prototype = self.prototype.lock();
-        let prototype = prototype.unwrap_or_else(PoisonError::into_inner);
-        let matcher = prototype.deep_clone().into_cancellable();
-        Matcher::new(matcher, self.shared.mask_words)
-    }
-
-    /// Words of a mask: `ceil(logits_width / 32)`.
-    pub fn mask_words(&self) -> usize {
-        self.shared.mask_words
-    }
-
-    /// How long finding one mask may take.
-    pub fn mask_timeout(&self) -> Duration {
-        self.shared.mask_timeout
-    }
-
-    /// Where its sequences are matched.
-    pub fn workers(&self) -> &Workers {
-        &self.shared.workers
-    }
-
-    /// Counters of all grammars of the model.
-    pub fn metrics(&self) -> &GrammarMetrics {
-        &self.shared.metrics
-    }
+/// Regular expressions of texts that many grammars allow within strings. What a mask allows of these texts is computed
+/// once.
+pub fn slices() -> Vec<String> {
+    llguidance::earley::SlicedBiasComputer::json_slices()
 }
 
-impl std::fmt::Debug for CompiledGrammar {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CompiledGrammar").finish_non_exhaustive()
-    }
-}
-
-/// Computes the first mask, which shows whether any text fits.
-fn begin(parser: TokenParser) -> Result<llguidance::Matcher, GrammarError> {
+/// Makes a matcher and computes its first mask, which shows whether any text fits. `stop` receives a handle that
+/// cancels this.
+pub fn begin(
+    parser: TokenParser,
+    stop: &OnceLock<CancellationHandle>,
+) -> Result<llguidance::Matcher, GrammarError> {
     if !can_end(parser.parser.grammar()) {
         let message = "no text is long enough for it: some part of it always needs another one";
         return Err(GrammarError::Invalid(message.into()));
     }
     let eos = parser.token_env.tok_trie().eos_token_set();
-    let mut matcher = llguidance::Matcher::new(Ok(parser));
+    let mut matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
+    if let Some(handle) = matcher.cancellation_handle() {
+        // Nothing else sets it, so this cannot fail.
+        let _ = stop.set(handle);
+    }
     match matcher.compute_mask() {
         Ok(mut mask) => {
             mask.sub(&eos);
@@ -170,7 +167,7 @@ fn begin(parser: TokenParser) -> Result<llguidance::Matcher, GrammarError> {
     }
 }
 
-/// Whether the start symbol derives a finite text: all that a rule of it needs does.
+/// Whether the start symbol derives a finite text. A symbol does if one of its rules has only parts that do.
 fn can_end(grammar: &CGrammar) -> bool {
     let symbols = reachable(grammar);
     let mut ending = HashSet::new();
@@ -192,7 +189,7 @@ fn can_end(grammar: &CGrammar) -> bool {
     }
 }
 
-/// Symbols that the start symbol may lead to, those farthest from it first.
+/// The symbols that can be reached from the start symbol, the farthest ones first.
 fn reachable(grammar: &CGrammar) -> Vec<CSymIdx> {
     let mut found = vec![grammar.start()];
     let mut seen = HashSet::from([grammar.start()]);
@@ -208,14 +205,15 @@ fn reachable(grammar: &CGrammar) -> Vec<CSymIdx> {
     found
 }
 
-/// llguidance's reason and place, without what only its developers can use.
-fn invalid(message: &str) -> GrammarError {
+/// Makes an error for clients from llguidance's message. Keeps the reason and the place, drops what only llguidance's
+/// developers can use, and adds a hint if the grammar asks for something unsupported.
+pub fn invalid(message: &str) -> GrammarError {
     let end = ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"];
     let ends = end.iter().filter_map(|end| message.find(end));
     let message = message[..ends.min().unwrap_or(message.len())].trim_end();
     let unsupported = ["Unimplemented keys", "Unknown format", "not supported"];
     if unsupported.iter().any(|what| message.contains(what)) {
-        let hint = "leave that out, or put \"x-guidance\": {\"lenient\": true} into the schema to have it ignored";
+        let hint = "leave that out, or have it ignored, without \"strict\" or with \"x-guidance\": {\"lenient\": true} in the schema";
         return GrammarError::Invalid(format!("{message}: {hint}"));
     }
     GrammarError::Invalid(message.to_owned())

@@ -1,50 +1,33 @@
-//! The model's tokens, as llguidance sees them.
+//! The model's vocabulary and tokenizer, in the form that llguidance takes.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use tenon_plugin_api::{Capabilities, EncodeFlags, TokenKind, Vocabulary};
 use toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
-use crate::{engine::Engine, plugin::Tokenizer};
+use crate::plugin::{Current, CurrentFacts, ModelFacts};
 
-/// The tokenizer of the model that is served now. Grammars outlive a model whose level changes, and a tokenizer may keep its
-/// model in memory.
-#[derive(Clone, Default)]
-pub struct CurrentTokenizer(Arc<RwLock<Option<Arc<Tokenizer>>>>);
+/// The facts of the model that is served now. None while no model is loaded. Grammars outlive a model whose level
+/// changes. They must not keep its tokenizer, which may keep the model in memory.
+pub type ServedFacts = Current<Option<CurrentFacts>>;
 
-impl CurrentTokenizer {
-    /// None: there is none for a while.
-    pub fn set(&self, tokenizer: Option<Arc<Tokenizer>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokenizer;
-    }
-
-    fn encode(&self, text: &str) -> Option<Vec<TokenId>> {
-        let tokenizer = self
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        tokenizer?.encode(text, EncodeFlags::CONTINUATION).ok()
-    }
-}
-
-/// What the vocabulary allows at each place, and how text is cut into tokens.
+/// Tells llguidance which tokens there are and how text is cut into tokens.
 struct Environment {
-    tokenizer: CurrentTokenizer,
+    served: ServedFacts,
     trie: TokTrie,
-    /// Whether text that a grammar forces may be put in as the tokenizer's tokens.
+    /// Whether the tokenizer's tokens may stand for text that a grammar forces.
     canonical: bool,
 }
 
-/// The environment of a model. Takes a while for a large vocabulary.
-pub fn environment(engine: &Engine, tokenizer: CurrentTokenizer) -> TokEnv {
-    let info = engine.info();
+/// Makes the environment of a model. Takes a while for a large vocabulary.
+pub fn environment(facts: &ModelFacts, served: ServedFacts) -> TokEnv {
+    let info = &facts.info;
     Arc::new(Environment {
-        trie: trie(engine.vocabulary(), &info.eos),
+        trie: trie(&facts.vocabulary, &info.eos),
         canonical: info
             .capabilities
             .contains(Capabilities::CANONICAL_TOKENIZER),
-        tokenizer,
+        served,
     })
 }
 
@@ -59,8 +42,8 @@ fn trie(vocabulary: &Vocabulary, eos: &[u32]) -> TokTrie {
     }
 }
 
-/// What a grammar has to allow for a token to be allowed. Control tokens are no text: their marker is no UTF-8, so only a
-/// grammar that names them allows them. Tokens without a word are never allowed.
+/// The bytes that a grammar must allow for a token to be allowed. For control and end tokens they begin with a marker
+/// that is not UTF-8, so only a grammar that names the token allows it. A token without bytes is never allowed.
 fn word(vocabulary: &Vocabulary, eos: &[u32], token: u32) -> Vec<u8> {
     let bytes = vocabulary.bytes(token);
     match vocabulary.kind(token) {
@@ -73,9 +56,12 @@ fn word(vocabulary: &Vocabulary, eos: &[u32], token: u32) -> Vec<u8> {
 }
 
 impl Environment {
-    /// None where the tokens would be another text, as those of a tokenizer that normalizes may be.
+    /// Encodes a text. None if no model is loaded, or if the tokens decode to another text, as with a tokenizer that
+    /// normalizes.
     fn encode(&self, text: &str) -> Option<Vec<TokenId>> {
-        let tokens = self.tokenizer.encode(text)?;
+        let facts = self.served.get()?.get();
+        let tokens = facts.tokenizer.encode(text, EncodeFlags::CONTINUATION);
+        let tokens = tokens.ok()?;
         (self.trie.decode_raw(&tokens) == text.as_bytes()).then_some(tokens)
     }
 }

@@ -1,11 +1,11 @@
-//! Where one sequence is in its grammar.
+//! The position of a sequence in its grammar.
 
 use llguidance::CancellationHandle;
 
 use super::GrammarError;
 
-/// Where one sequence is in its grammar. Everything that takes tokens may take milliseconds, within the limits of the
-/// configuration; after an error it is of no use any more.
+/// The position of one sequence in its grammar. Taking tokens and finding masks may take milliseconds, within the
+/// limits of the configuration. After an error the matcher cannot be used any more.
 pub struct Matcher {
     inner: llguidance::Matcher,
     mask_words: usize,
@@ -16,12 +16,12 @@ impl Matcher {
         Self { inner, mask_words }
     }
 
-    /// Takes the next token, which the mask allowed.
+    /// Takes the next token, which the mask must have allowed.
     pub fn consume(&mut self, token: u32) -> Result<(), GrammarError> {
         consume(&mut self.inner, token)
     }
 
-    /// Takes the tokens that must come next, and puts them into `forced`.
+    /// Takes the tokens that must come next, and appends them to `forced`.
     pub fn consume_forced(&mut self, forced: &mut Vec<u32>) -> Result<(), GrammarError> {
         if !self.is_finished() {
             forced.extend(self.inner.consume_ff_tokens());
@@ -32,22 +32,23 @@ impl Matcher {
         }
     }
 
-    /// Whether nothing may come any more.
+    /// Whether no token may follow any more.
     pub fn is_finished(&self) -> bool {
         self.inner.is_stopped()
     }
 
     /// Whether the text may end here.
+    #[cfg(test)]
     pub fn may_end(&mut self) -> Result<bool, GrammarError> {
         self.inner.is_accepting().map_err(|error| failed(&error))
     }
 
-    /// Writes the masks of the next token and of those after each draft: `[rows][mask_words]`. There are fewer rows where
-    /// the grammar does not allow a draft, or ends with it.
+    /// Writes the mask of the next token, and the masks of the tokens after each draft token: `[rows][mask_words]`. The
+    /// rows end early where the grammar does not allow a draft token, or ends with it.
     pub fn masks(&mut self, drafts: &[u32], masks: &mut Vec<u32>) -> Result<(), GrammarError> {
         masks.clear();
         push_mask(&mut self.inner, self.mask_words, masks)?;
-        // Tokens that llguidance takes back leave traces in later masks, so another one takes them.
+        // A copy of the matcher takes the draft, because tokens that llguidance takes back leave traces in later masks.
         let mut ahead = None;
         for &draft in drafts {
             let last = &masks[masks.len() - self.mask_words..];
@@ -64,7 +65,7 @@ impl Matcher {
         Ok(())
     }
 
-    /// Stops whatever is being computed, from another thread.
+    /// A handle that stops the running computation from another thread.
     pub fn cancellation(&self) -> Option<CancellationHandle> {
         self.inner.cancellation_handle()
     }

@@ -1,10 +1,10 @@
-//! What `/metrics` shows of a model's grammars.
+//! Metrics of a model's grammars.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, Opts, Registry, exponential_buckets};
 
 use crate::metrics::registered;
 
-/// Counters of one model's grammars.
+/// Counters and histograms of one model's grammars.
 #[derive(Clone)]
 pub struct GrammarMetrics {
     pub cache_hits: IntCounter,

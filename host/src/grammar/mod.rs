@@ -1,52 +1,68 @@
-//! Grammars: what an answer must look like, exactly, for every backend.
+//! Grammars: they make an answer have an exact form, with every backend.
 //!
-//! 1. A request's [`Grammar`] is compiled by [`Grammars::compile`], once for all requests that have the same (`cache.rs`),
-//!    on threads of its own and within limits (`compile.rs`).
-//! 2. Each sequence gets a [`Matcher`] of the [`CompiledGrammar`]: it says which tokens may come next, is told which came, and
-//!    knows those that had to come (`matcher.rs`).
-//! 3. The engine has this done on other threads while the model computes (`engine/constraint.rs`).
+//! 1. [`Grammars::compile`] compiles a request's [`Grammar`]. Requests with the same grammar share the result
+//!    (`cache.rs`). Compiling has threads of its own (`compile.rs`), and another process tries it first (`trial.rs`).
+//! 2. Each sequence gets a [`Matcher`] of the [`CompiledGrammar`] (`matcher.rs`). The matcher tells which tokens may
+//!    come next, takes the token that was chosen, and tells which tokens must follow.
+//! 3. The engine has matchers run on other threads ([`Workers`]) while the model computes (`engine/constraint.rs`).
 //!
 //! Invariant: nothing here knows HTTP. Wire types become a [`Grammar`] in `routes/grammar.rs`.
 
 mod cache;
 mod compile;
+mod compiled;
 mod environment;
+mod gbnf;
 mod matcher;
 mod metrics;
 mod schema;
 #[cfg(test)]
 pub mod tests;
 mod text;
+mod trial;
 mod workers;
 
 use std::time::Duration;
 
 pub use cache::{GrammarThreads, Grammars};
-pub use compile::{CompiledGrammar, Grammar};
+pub use compile::Grammar;
+pub use compiled::CompiledGrammar;
 pub use matcher::Matcher;
 pub use metrics::GrammarMetrics;
-pub use text::Piece;
+pub use schema::relaxed;
+pub use text::{Piece, TextRules, regex_escaped};
+pub use trial::{COMMAND as TRIAL_COMMAND, child::run as run_trials};
 pub use workers::{Forced, Found, Progress, Task, Workers};
 
 /// Why a grammar cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrammarError {
-    /// It is wrong, allows nothing, or is larger than the limits allow.
+    /// The grammar is wrong, allows nothing, or is larger than the limits allow.
     #[error("{0}")]
     Invalid(String),
+    /// The grammar's text is longer than the configuration allows.
+    #[error(
+        "the grammar has {bytes} bytes, more than the {limit} that max_text_bytes in [grammar] allows: make it smaller"
+    )]
+    TooLong { bytes: usize, limit: usize },
     /// Compiling took too long.
     #[error(
         "the grammar could not be compiled within {} ms: make it simpler",
         .0.as_millis()
     )]
     Timeout(Duration),
-    /// Finding out which tokens may come next took too long.
+    /// Finding one mask took too long.
     #[error(
         "the grammar is too complex here: which tokens may come next was not known within {} ms; make it simpler",
         .0.as_millis()
     )]
     Slow(Duration),
-    /// All threads that compile stayed busy with other grammars.
+    /// Compiling the grammar ended the process of its trial.
+    #[error(
+        "compiling the grammar took more memory or stack than there is for it: make it smaller, or nest it less deeply"
+    )]
+    Unstable,
+    /// Other grammars kept all permits to compile, or no process for a trial could be started.
     #[error("too many grammars are being compiled; try again later")]
     Busy,
 }

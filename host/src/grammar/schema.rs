@@ -1,24 +1,31 @@
-//! JSON Schemas, made ready for llguidance.
+//! Prepares JSON Schemas for llguidance.
+
+mod disjoint;
+mod references;
+mod relaxed;
 
 use serde_json::{Map, Value, json};
 
+use disjoint::exclude_each_other;
+use references::tidy_references;
+pub use relaxed::{left_out, relaxed};
+
 use crate::config::JsonWhitespace;
 
-/// Keywords whose value is a schema or a list of schemas.
-const SCHEMAS: [&str; 7] = [
-    "additionalItems",
-    "additionalProperties",
-    "allOf",
-    "anyOf",
-    "items",
-    "oneOf",
-    "prefixItems",
+/// Keywords whose value is data, even if it looks like a schema.
+const DATA: [&str; 4] = ["const", "default", "enum", "examples"];
+
+/// Keywords whose value is an object of schemas by name.
+const SCHEMAS_BY_NAME: [&str; 6] = [
+    "$defs",
+    "definitions",
+    "dependencies",
+    "dependentSchemas",
+    "patternProperties",
+    "properties",
 ];
 
-/// Keywords whose value has schemas by name.
-const SCHEMAS_BY_NAME: [&str; 4] = ["$defs", "definitions", "patternProperties", "properties"];
-
-/// Every month but February, February to the 28th, and the 29th of leap years.
+/// A pattern for dates: any day of a month other than February, February 1 to 28, and February 29 in leap years.
 macro_rules! date {
     () => {
         "^(?:[0-9]{4}-(?:(?:0[13-9]|1[0-2])-[0-9]{2}|02-(?:[01][0-9]|2[0-8]))\
@@ -26,20 +33,23 @@ macro_rules! date {
     };
 }
 
-/// What a format has to match besides, because llguidance allows a 29th of February in every year and leap seconds at any
-/// time of the day.
+/// Patterns that the values of a format must match as well. llguidance alone allows February 29 in every year, and leap
+/// seconds at any time of the day.
 const EXACT: [(&str, &str); 3] = [
     ("date", concat!(date!(), "$")),
     ("time", "^[0-9]{2}:[0-9]{2}:[0-5]"),
     ("date-time", concat!(date!(), "[Tt][0-9]{2}:[0-9]{2}:[0-5]")),
 ];
 
-/// The schema with the configured whitespace, unless it says itself what it wants, and with formats that are exact.
+/// Prepares a schema for llguidance: tidies references, turns `oneOf` into `anyOf` where both mean the same, makes
+/// formats exact, and sets the configured whitespace unless the schema sets its own.
 pub fn prepared(mut schema: Value, whitespace: JsonWhitespace) -> Value {
     if schema == json!(true) {
         schema = json!({});
     }
-    make_exact(&mut schema);
+    tidy_references(&mut schema);
+    choose_any(&mut schema);
+    for_each(&mut schema, &mut require_exact_format);
     if let (JsonWhitespace::Compact, Value::Object(fields)) = (whitespace, &mut schema) {
         make_compact(fields);
     }
@@ -56,23 +66,73 @@ fn make_compact(fields: &mut Map<String, Value>) {
     }
 }
 
-/// Goes through a schema, or a list of them. Depth is bounded, because JSON's parser bounds it.
-fn make_exact(schema: &mut Value) {
+/// Calls `change` for each schema in a schema or a list of schemas, inner ones first. It enters all keywords except
+/// data, because references may lead to any keyword. The depth is bounded, because JSON's parser bounds it.
+fn for_each(schema: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
     match schema {
-        Value::Array(schemas) => schemas.iter_mut().for_each(make_exact),
+        Value::Array(schemas) => schemas
+            .iter_mut()
+            .for_each(|schema| for_each(schema, change)),
         Value::Object(fields) => {
             for (keyword, value) in fields.iter_mut() {
-                if SCHEMAS.contains(&keyword.as_str()) {
-                    make_exact(value);
-                } else if SCHEMAS_BY_NAME.contains(&keyword.as_str())
-                    && let Value::Object(schemas) = value
-                {
-                    schemas.values_mut().for_each(make_exact);
+                match value {
+                    Value::Object(schemas) if SCHEMAS_BY_NAME.contains(&keyword.as_str()) => {
+                        schemas
+                            .values_mut()
+                            .for_each(|schema| for_each(schema, change));
+                    }
+                    _ if DATA.contains(&keyword.as_str()) => {}
+                    _ => for_each(value, change),
                 }
             }
-            require_exact_format(fields);
+            change(fields);
         }
         _ => {}
+    }
+}
+
+/// Turns `oneOf` into `anyOf` where the branches exclude each other. Schemas stay as they are if a reference leads into
+/// a `oneOf`.
+fn choose_any(schema: &mut Value) {
+    let (mut has_choices, mut names_branches) = (false, false);
+    for_each(schema, &mut |fields| {
+        has_choices |= fields.contains_key("oneOf");
+        let reference = fields.get("$ref").and_then(Value::as_str);
+        names_branches |= reference.is_some_and(|path| path.contains("/oneOf/"));
+    });
+    if !has_choices || names_branches {
+        return;
+    }
+    let root = schema.clone();
+    for_each(schema, &mut |fields| {
+        let branches = fields.get("oneOf").and_then(Value::as_array);
+        if !branches.is_some_and(|branches| exclude_each_other(branches, &root)) {
+            return;
+        }
+        if fields.contains_key("anyOf") {
+            let branches = fields.shift_remove("oneOf");
+            return all_of(fields, json!({"anyOf": branches}));
+        }
+        // The keywords keep their order, because values are written in the order of the keywords.
+        let keywords = std::mem::take(fields).into_iter();
+        let renamed = |keyword: String| {
+            if keyword == "oneOf" {
+                "anyOf".to_owned()
+            } else {
+                keyword
+            }
+        };
+        *fields = keywords
+            .map(|(keyword, value)| (renamed(keyword), value))
+            .collect();
+    });
+}
+
+/// Adds a schema that values must obey as well.
+fn all_of(fields: &mut Map<String, Value>, schema: Value) {
+    let all = fields.entry("allOf").or_insert_with(|| json!([]));
+    if let Value::Array(all) = all {
+        all.push(schema);
     }
 }
 
@@ -80,9 +140,6 @@ fn require_exact_format(fields: &mut Map<String, Value>) {
     let format = fields.get("format").and_then(Value::as_str);
     let exact = EXACT.iter().find(|(name, _)| Some(*name) == format);
     if let Some((_, pattern)) = exact {
-        let all = fields.entry("allOf").or_insert_with(|| json!([]));
-        if let Value::Array(all) = all {
-            all.push(json!({"pattern": pattern}));
-        }
+        all_of(fields, json!({"pattern": pattern}));
     }
 }

@@ -1,13 +1,16 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus::Registry;
 use serde_json::{Value, json};
-use toktrie::ApproximateTokEnv;
+use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
-use super::{cache::Shared, compile::Compiler, *};
+use super::{compile::Compiler, compiled::Shared, *};
 use crate::config::{self, JsonWhitespace};
 
-/// A model whose tokens are bytes, and some control tokens from 256 on.
+/// A model whose tokens are the bytes. There may be control tokens from 256 on.
 struct Bytes {
     compiler: Compiler,
     shared: Arc<Shared>,
@@ -15,10 +18,13 @@ struct Bytes {
 
 impl Bytes {
     fn new() -> Self {
+        Self::of(&ApproximateTokEnv::single_byte_env())
+    }
+
+    fn of(environment: &TokEnv) -> Self {
         let config = config();
-        let environment = ApproximateTokEnv::single_byte_env();
         Self {
-            compiler: Compiler::new(&environment, &config).unwrap(),
+            compiler: Compiler::new(environment, &config).unwrap(),
             shared: Arc::new(Shared {
                 workers: Arc::new(Workers::start(1).unwrap()),
                 metrics: GrammarMetrics::register(&Registry::new(), "bytes").unwrap(),
@@ -29,29 +35,35 @@ impl Bytes {
     }
 
     fn compile(&self, grammar: &Grammar) -> Result<CompiledGrammar, GrammarError> {
-        self.compiler.compile(grammar, self.shared.clone())
+        let source = self.compiler.source(grammar)?;
+        let shared = self.shared.clone();
+        self.compiler.compile(source, shared, 0, &OnceLock::new())
     }
 
-    /// Whether all of a text fits.
+    /// Whether a whole text fits the grammar.
     fn fits(&self, grammar: &Grammar, text: &str) -> bool {
+        let bytes: Vec<u32> = text.bytes().map(u32::from).collect();
+        self.fit(grammar, &bytes)
+    }
+
+    fn fit(&self, grammar: &Grammar, tokens: &[u32]) -> bool {
         let compiled = self.compile(grammar).unwrap();
         let mut matcher = compiled.matcher();
-        let bytes = text.bytes().map(u32::from);
-        for byte in bytes {
+        for &token in tokens {
             let mut masks = Vec::new();
             if matcher.is_finished() || matcher.masks(&[], &mut masks).is_err() {
                 return false;
             }
-            if masks[byte as usize / 32] >> (byte % 32) & 1 == 0 {
+            if masks[token as usize / 32] >> (token % 32) & 1 == 0 {
                 return false;
             }
-            matcher.consume(byte).unwrap();
+            matcher.consume(token).unwrap();
         }
         matcher.is_finished() || matcher.may_end().unwrap()
     }
 }
 
-/// A grammar over bytes.
+/// Compiles a grammar over bytes.
 pub fn compiled(grammar: &Grammar) -> CompiledGrammar {
     Bytes::new().compile(grammar).unwrap()
 }
@@ -64,6 +76,8 @@ fn config() -> config::Grammar {
         mask_timeout: Duration::from_secs(60),
         mask_threads: 1,
         cache_entries: 8,
+        cache_bytes: 1 << 28,
+        max_text_bytes: 1 << 20,
         max_symbols: 500_000,
         max_items: 50_000,
         max_compile_fuel: 1_000_000,
@@ -86,6 +100,46 @@ pub fn check_fits(grammar: Grammar, good: &[&str], bad: &[&str]) {
             "{text:?} should not fit {grammar:?}"
         );
     }
+}
+
+/// The same as [`check_fits`], for a model with these control tokens, from 256 on. The texts contain them by name.
+#[track_caller]
+pub fn check_tokens_fit(grammar: &Grammar, controls: &[&str], good: &[&str], bad: &[&str]) {
+    let marked = |text: &&str| [&[TokTrie::SPECIAL_TOKEN_MARKER], text.as_bytes()].concat();
+    let end = 256 + controls.len() as u32;
+    let words = (0..=255_u8).map(|byte| vec![byte]);
+    let words: Vec<_> = words
+        .chain(controls.iter().chain(&["<end>"]).map(marked))
+        .collect();
+    let trie = TokTrie::from(&TokRxInfo::new(end + 1, end), &words);
+    let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+    let model = Bytes::of(&environment);
+    for (texts, expected) in [(good, true), (bad, false)] {
+        for text in texts {
+            let tokens = encode(text, controls);
+            assert_eq!(model.fit(grammar, &tokens), expected, "{text}: {grammar:?}");
+        }
+    }
+}
+
+fn encode(mut text: &str, controls: &[&str]) -> Vec<u32> {
+    let mut tokens = Vec::new();
+    while let Some(&byte) = text.as_bytes().first() {
+        let control = controls
+            .iter()
+            .position(|control| text.starts_with(control));
+        match control {
+            Some(at) => {
+                tokens.push(256 + at as u32);
+                text = &text[controls[at].len()..];
+            }
+            None => {
+                tokens.push(byte.into());
+                text = &text[1..];
+            }
+        }
+    }
+    tokens
 }
 
 #[track_caller]
@@ -158,8 +212,8 @@ fn a_call_follows_each_trigger() {
     let text = |text: &str| Piece::Text(text.into());
     let call = Piece::OneOf(vec![vec![text("(1)")], vec![text("(2)")]]);
     let grammar = Grammar::Pieces(vec![
-        Piece::Many(vec![Piece::Until("<c>".into()), call]),
-        Piece::Without("<c>".into()),
+        Piece::Many(vec![Piece::Until(TextRules::default(), "<c>".into()), call]),
+        Piece::Free(TextRules::default().without("<c>")),
     ]);
     let good = &[
         "",
@@ -176,8 +230,12 @@ fn a_call_follows_each_trigger() {
 #[test]
 fn text_of_any_kind_may_stand_around_tokens() {
     let text = |text: &str| Piece::Text(text.into());
-    let call = vec![Piece::Any, Piece::Token(256), text("x")];
-    let grammar = Grammar::Pieces(vec![Piece::Many(call), Piece::Any]);
+    let call = vec![
+        Piece::Free(TextRules::default()),
+        Piece::Token(256),
+        text("x"),
+    ];
+    let grammar = Grammar::Pieces(vec![Piece::Many(call), Piece::Free(TextRules::default())]);
     let compiled = Bytes::new().compile(&grammar).unwrap();
     let mut matcher = compiled.matcher();
     for (token, may_end) in [
@@ -194,7 +252,9 @@ fn text_of_any_kind_may_stand_around_tokens() {
 
 #[test]
 fn a_text_may_not_begin_like_another() {
-    let grammar = Grammar::Pieces(vec![Piece::NotBeginning(vec!["{a".into(), "(".into()])]);
+    let grammar = Grammar::Pieces(vec![Piece::Free(
+        TextRules::default().but_not(r"(\{a|\()(?s:.*)"),
+    )]);
     check_fits(grammar, &["", "{", "{b", "a{a"], &["{a", "(", "{ab"]);
 }
 

@@ -1,4 +1,4 @@
-//! Grammars out of literal text, JSON and text of any kind, as calls of tools need them.
+//! Grammars made of literal text, JSON and free text. Tool calls need them.
 
 use serde_json::Value;
 
@@ -11,25 +11,51 @@ pub enum Piece {
     Token(u32),
     /// JSON that this schema validates.
     Json(Value),
-    /// Up to two line feeds or spaces.
+    /// Up to two characters, each a line feed or a space.
     Space,
-    /// Any text.
-    Any,
-    /// Any text that ends where this text first does.
-    Until(String),
-    /// Any text that does not have this text in it.
-    Without(String),
-    /// Any text that begins with none of these texts.
-    NotBeginning(Vec<String>),
-    /// One of these sequences. An empty one is nothing.
+    /// Any text that obeys these rules.
+    Free(TextRules),
+    /// Any text that obeys these rules, up to the first occurrence of this text, which is included.
+    Until(TextRules, String),
+    /// One of these sequences. An empty sequence stands for no text.
     OneOf(Vec<Vec<Piece>>),
     /// This sequence, any number of times.
     Many(Vec<Piece>),
 }
 
-/// The grammar of a sequence of pieces, in llguidance's variant of Lark.
+/// Rules of a text: regular expressions that the whole text must match or must not match.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TextRules {
+    /// The text matches each of these.
+    pub all: Vec<String>,
+    /// The text matches none of these.
+    pub none: Vec<String>,
+}
+
+impl TextRules {
+    /// Rules for a text that matches this.
+    pub fn matching(regex: impl Into<String>) -> Self {
+        Self {
+            all: vec![regex.into()],
+            ..Self::default()
+        }
+    }
+
+    /// Adds the rule that the text does not match this.
+    pub fn but_not(mut self, regex: impl Into<String>) -> Self {
+        self.none.push(regex.into());
+        self
+    }
+
+    /// Adds the rule that the text does not contain this.
+    pub fn without(self, text: &str) -> Self {
+        self.but_not(format!("(?s:.*){}(?s:.*)", regex_escaped(text)))
+    }
+}
+
+/// Writes the grammar of a sequence of pieces in llguidance's variant of Lark. `schema` prepares each JSON Schema.
 ///
-/// Text of any kind is one lexeme wherever that can be, so that there is one way only to read an answer.
+/// Free text is a single lexeme wherever possible, so that there is only one way to parse an answer.
 pub fn lark(pieces: &[Piece], schema: impl Fn(Value) -> Value) -> String {
     let mut writer = Writer {
         schema,
@@ -43,13 +69,13 @@ pub fn lark(pieces: &[Piece], schema: impl Fn(Value) -> Value) -> String {
 
 struct Writer<S> {
     schema: S,
-    /// Each is there once, however often it is needed.
+    /// The rules so far. Equal rules are kept once.
     rules: Vec<Rule>,
 }
 
 #[derive(PartialEq)]
 struct Rule {
-    /// In capitals for what is read by the lexer.
+    /// The beginning of the rule's name. Capitals: the lexer matches the rule.
     kind: &'static str,
     attribute: String,
     body: String,
@@ -75,22 +101,15 @@ impl<S: Fn(Value) -> Value> Writer<S> {
     }
 
     fn piece(&mut self, piece: &Piece) -> String {
-        const ANY: &str = "/(?s:.*)/";
         match piece {
             Piece::Text(text) => quoted(text),
             Piece::Token(token) => format!("<[{token}]>"),
             Piece::Json(value) => format!("%json {}", (self.schema)(value.clone())),
             Piece::Space => self.rule("SPACE", "", r"/[ \n]{0,2}/"),
-            Piece::Any => self.rule("ANY", "", ANY),
-            Piece::Until(end) => self.rule("until", &format!("[suffix={}]", quoted(end)), ANY),
-            Piece::Without(text) => {
-                let excluded = format!("(?s:.*){}(?s:.*)", regex_escaped(text));
-                self.rule("WITHOUT", "", &format!("{ANY} & ~/{excluded}/"))
-            }
-            Piece::NotBeginning(texts) => {
-                let texts: Vec<_> = texts.iter().map(|text| regex_escaped(text)).collect();
-                let excluded = format!("({})(?s:.*)", texts.join("|"));
-                self.rule("NOT_BEGINNING", "", &format!("{ANY} & ~/{excluded}/"))
+            Piece::Free(rules) => self.text(rules),
+            Piece::Until(rules, end) => {
+                let text = self.text(rules);
+                self.rule("until", &format!("[suffix={}]", quoted(end)), &text)
             }
             Piece::OneOf(alternatives) => {
                 let alternatives = alternatives.iter();
@@ -104,7 +123,14 @@ impl<S: Fn(Value) -> Value> Writer<S> {
         }
     }
 
-    /// The name of a rule.
+    fn text(&mut self, rules: &TextRules) -> String {
+        let all = rules.all.iter().map(|regex| format!(" & /{regex}/"));
+        let none = rules.none.iter().map(|regex| format!(" & ~/{regex}/"));
+        let body: String = all.chain(none).collect();
+        self.rule("TEXT", "", &format!("/(?s:.*)/{body}"))
+    }
+
+    /// The name of a rule, which is added unless it is known.
     fn rule(&mut self, kind: &'static str, attribute: &str, body: &str) -> String {
         let rule = Rule {
             kind,
@@ -120,13 +146,14 @@ impl<S: Fn(Value) -> Value> Writer<S> {
     }
 }
 
-/// Lark's strings are JSON's.
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+/// Writes a string of Lark. These are JSON strings with one more character escaped.
+pub fn quoted(text: &str) -> String {
+    Value::from(text).to_string().replace('\x7f', "\\u007f")
 }
 
-/// Every character as its code, because those that Lark's `/…/` and regular expressions take as their own are many.
-fn regex_escaped(text: &str) -> String {
+/// A regular expression that matches this text only. It writes every character as its code, because many characters
+/// have a meaning in Lark's `/…/` or in regular expressions.
+pub fn regex_escaped(text: &str) -> String {
     let escaped = text
         .chars()
         .map(|character| format!("\\u{{{:x}}}", u32::from(character)));

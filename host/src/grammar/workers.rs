@@ -1,4 +1,4 @@
-//! Threads on which sequences are matched with their grammars, so that a slow grammar holds up nobody else.
+//! Threads that match sequences with their grammars, so that a slow grammar delays no other sequence.
 
 use std::{
     collections::VecDeque,
@@ -15,90 +15,93 @@ use std::{
 
 use llguidance::CancellationHandle;
 
-use super::{CompiledGrammar, GrammarError, Matcher};
+use super::{CompiledGrammar, GrammarError, Matcher, compile::STACK_BYTES};
 
-/// Threads that run tasks: some for all sequences, and as many for those that were slow before, so that these delay each
-/// other only. They end when it is dropped.
+/// Threads that run tasks. Half of them are for sequences that were slow before, so that these delay only each other.
+/// The threads end when this is dropped.
 pub struct Workers {
     fast: Lane,
     slow: Lane,
-    /// Whether a thread can wait without sleep and leave who submits its task a core.
+    /// Whether threads may spin while they wait. That needs a second core for the thread that submits the task.
     can_watch: bool,
 }
 
-/// Some threads, and their end. A channel behind a mutex takes two system calls to wake one, this takes one, and the model
-/// thread does it for every step.
+/// A queue of jobs, and its threads, which end when this is dropped. Waking a thread takes one system call. A channel
+/// behind a mutex would take two, and the model thread wakes one for every step.
 struct Lane(Arc<Jobs>);
 
 struct Jobs {
-    /// None at the end.
+    /// The jobs that wait. None after the lane was dropped.
     waiting: Mutex<Option<Waiting>>,
     arrival: Condvar,
-    /// Counts them, for threads that wait without sleep.
+    /// Number of jobs that arrived. Spinning threads watch it.
     arrivals: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Waiting {
     new: VecDeque<Job>,
-    /// Those that lack their masks only. They are last: a step begins when all that must follow is known.
+    /// Jobs that lack only their masks. They run after all new jobs, because a step begins when all forced tokens are
+    /// known.
     begun: VecDeque<Job>,
-    /// Threads that sleep, and that nobody has woken.
+    /// Number of threads that sleep and were not woken.
     sleepers: usize,
-    /// Threads that wait without sleep.
+    /// Number of threads that spin.
     watchers: usize,
 }
 
-/// How long a thread that was roused waits for its task without sleep: longer than a step samples.
+/// How long a roused thread spins for its task before it sleeps again: longer than sampling takes in a step.
 const AWAKE: Duration = Duration::from_millis(1);
 
-/// A task, and where to send what comes out; None where it is of no use any more.
+/// A task, and where its results go. None: the task is only to be dropped.
 type Job = (Box<Task>, Option<Sender<Found>>);
 
-/// What comes out of a task, in this order.
+/// A result of a task. They come in this order.
 pub enum Found {
-    /// What must follow the tokens that were chosen; only if there were some, or at the beginning.
+    /// The tokens that must follow the chosen ones. Sent at the beginning of the grammar, and whenever tokens were
+    /// chosen.
     Forced(Forced),
     /// The task itself, when it is done.
     Done(Box<Task>),
 }
 
-/// What must follow.
+/// Tokens that must follow.
 #[derive(Default)]
 pub struct Forced {
-    /// The grammar has taken them.
+    /// The tokens. The grammar has taken them already.
     pub tokens: Vec<u32>,
-    /// Whether nothing may follow them.
+    /// Whether nothing may follow these tokens.
     pub is_last: bool,
 }
 
-/// What is to be done for one sequence, and then what came out. It goes back and forth, and its buffers with it.
+/// What a thread has to do for one sequence, and afterwards the results. The task goes back and forth between threads,
+/// so that its buffers are used again.
 pub struct Task {
     pub grammar: Arc<CompiledGrammar>,
-    /// None before the first run.
+    /// None before the first run, and after a panic.
     matcher: Option<Matcher>,
-    /// Tokens that were chosen since the last run. The run empties it.
+    /// Tokens that were chosen since the last run. The run takes them out.
     pub chosen: Vec<u32>,
-    /// Whether the masks are wanted.
+    /// Whether the run has to find masks.
     pub wants_masks: bool,
-    /// Tokens that may follow, of which the masks are wanted as well.
+    /// A draft that may follow. The run also finds the masks after its tokens.
     pub drafts: Vec<u32>,
-    /// For other threads while it runs.
+    /// Tells other threads how long the task has been running, and lets them stop it.
     pub progress: Arc<Progress>,
     /// How the run ended.
     pub result: Result<(), GrammarError>,
-    /// `[rows][mask_words]`; empty if not wanted, or if nothing may follow.
+    /// `[rows][mask_words]`. Empty if no masks were wanted, or if nothing may follow.
     pub masks: Vec<u32>,
-    /// How long it took.
+    /// How long the runs took since the submitter set this to zero.
     pub took: Duration,
 }
 
-/// Since when a task runs, and what stops it. None while it does not run.
+/// When a task began to run, and a handle that stops it. None while the task does not run.
 #[derive(Default)]
 pub struct Progress(Mutex<Option<(Instant, Option<CancellationHandle>)>>);
 
 impl Workers {
-    /// Starts `threads` threads of each kind.
+    /// Starts `threads` threads for all sequences, and as many for slow ones.
     pub fn start(threads: usize) -> io::Result<Self> {
         Ok(Self {
             fast: Lane::start("mask", threads)?,
@@ -107,20 +110,20 @@ impl Workers {
         })
     }
 
-    /// Wakes a thread for a task that is to be submitted soon. Being woken takes longer than most tasks do.
+    /// Wakes a thread for a task that will be submitted soon, because waking takes longer than most tasks do.
     pub fn rouse(&self) {
         if self.can_watch {
             self.fast.rouse();
         }
     }
 
-    /// Has a task run, and what comes out sent to `found`.
+    /// Runs a task on another thread, which sends the results to `found`.
     pub fn submit(&self, task: Box<Task>, found: Sender<Found>, is_slow: bool) {
         let lane = if is_slow { &self.slow } else { &self.fast };
         lane.send((task, Some(found)));
     }
 
-    /// Drops a task, which may take a while.
+    /// Drops a task on another thread, because dropping it may take a while.
     pub fn retire(&self, task: Box<Task>) {
         self.slow.send((task, None));
     }
@@ -136,7 +139,7 @@ impl Lane {
         for _ in 0..threads {
             let jobs = Arc::clone(&lane.0);
             let thread = thread::Builder::new().name(name.into());
-            thread.spawn(move || {
+            thread.stack_size(STACK_BYTES).spawn(move || {
                 while let Some(job) = jobs.next() {
                     jobs.run(job);
                 }
@@ -157,13 +160,13 @@ impl Lane {
         self.wake(|waiting| waiting.watchers == 0);
     }
 
-    /// Wakes a thread, if there is one that sleeps and `change` says so.
+    /// Wakes a thread if `change` returns true and a thread sleeps.
     fn wake(&self, change: impl FnOnce(&mut Waiting) -> bool) {
         let mut waiting = self.0.lock();
         let Some(jobs) = &mut *waiting else { return };
         let wakes = change(jobs) && jobs.sleepers > 0;
         jobs.sleepers -= usize::from(wakes);
-        // Who is woken would wait again for the lock.
+        // Otherwise the woken thread would wait for the lock.
         drop(waiting);
         if wakes {
             self.0.arrival.notify_one();
@@ -191,7 +194,7 @@ impl Waiting {
 }
 
 impl Jobs {
-    /// Waits for a job. None at the end.
+    /// Waits for a job. None after the lane was dropped.
     fn next(&self) -> Option<Job> {
         let mut waiting = self.lock();
         loop {
@@ -207,7 +210,7 @@ impl Jobs {
         }
     }
 
-    /// Waits a little without sleep.
+    /// Spins for up to [`AWAKE`], until a job arrives.
     fn watch<'a>(
         &'a self,
         mut waiting: MutexGuard<'a, Option<Waiting>>,
@@ -227,7 +230,7 @@ impl Jobs {
         waiting
     }
 
-    /// Says what must follow, and goes on with the masks when that is known of all who wait for it.
+    /// Runs a job. If it lacks masks after that, queues it behind the jobs whose forced tokens are not known yet.
     fn run(&self, (mut task, found): Job) {
         let Some(found) = found else { return };
         let lacks_masks = task.run(&found);
@@ -237,7 +240,7 @@ impl Jobs {
             }
             return;
         }
-        // Who asked may be gone.
+        // The receiver may be gone.
         let _ = found.send(Found::Done(task));
     }
 
@@ -247,7 +250,7 @@ impl Jobs {
 }
 
 impl Task {
-    /// A sequence at the beginning of its grammar.
+    /// A task for a sequence at the beginning of its grammar.
     pub fn new(grammar: Arc<CompiledGrammar>) -> Self {
         Self {
             grammar,
@@ -262,7 +265,8 @@ impl Task {
         }
     }
 
-    /// Takes what was chosen, or if that is done finds the masks. Whether these are still to be found.
+    /// Takes the chosen tokens, or finds the masks if there are none to take. Returns whether masks are still to be
+    /// found.
     fn run(&mut self, found: &Sender<Found>) -> bool {
         let started = Instant::now();
         self.progress.began(started, None);
@@ -296,7 +300,7 @@ impl Task {
         matcher.consume_forced(&mut forced.tokens)?;
         forced.is_last = matcher.is_finished();
         let lacks_masks = self.wants_masks && !forced.is_last;
-        // Who asked may be gone.
+        // The receiver may be gone.
         let _ = found.send(Found::Forced(forced));
         Ok(lacks_masks)
     }
@@ -315,13 +319,13 @@ impl Task {
 }
 
 impl Progress {
-    /// How long the task has been running.
+    /// How long the task has been running. None if it does not run.
     pub fn running_for(&self) -> Option<Duration> {
         let (since, _) = self.lock().clone()?;
         Some(since.elapsed())
     }
 
-    /// Stops the task, which is of no use any more.
+    /// Stops the task. Its matcher cannot be used afterwards.
     pub fn cancel(&self) {
         if let Some((_, Some(cancellation))) = &*self.lock() {
             cancellation.cancel();
@@ -357,7 +361,7 @@ mod tests {
 
     #[test]
     fn what_must_follow_is_known_of_all_before_any_mask() {
-        // It has no threads: the jobs are run here.
+        // The lane has no threads: this test runs the jobs.
         let lane = Lane::start("test", 0).unwrap();
         let (found, results) = channel();
         lane.send((task(), Some(found.clone())));
@@ -391,7 +395,7 @@ mod tests {
             if round % 3 > 0 {
                 workers.rouse();
             }
-            // From at once to when a roused thread sleeps again.
+            // The delays range from none to so long that a roused thread sleeps again.
             let begun = Instant::now();
             while begun.elapsed() < AWAKE * (round % 11) / 8 {
                 hint::spin_loop();

@@ -7,46 +7,46 @@ use super::{
     ToolChoice,
 };
 
-/// What `POST /v1/chat/completions` takes.
+/// The request of `POST /v1/chat/completions`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct ChatCompletionRequest {
     /// The conversation so far.
     #[schema(min_items = 1)]
     pub messages: Vec<Message>,
-    /// Whether a model that can think should. Default: false, unless `reasoning_effort` says so.
+    /// Whether a model that can reason should do so. Default: false, unless `reasoning_effort` asks for it.
     pub enable_thinking: Option<bool>,
-    /// How much a model that can think should. Default: it should not.
+    /// How much a model that can reason should do so. Default: not at all.
     pub reasoning_effort: Option<ReasoningEffort>,
     /// Tools that the model may call.
     pub tools: Option<Vec<Tool>>,
-    /// Whether it calls them. Default: `auto`.
+    /// Whether the model calls tools. Default: `auto`.
     pub tool_choice: Option<ToolChoice>,
-    /// Whether an answer may have several calls. Default: true.
+    /// Whether an answer may have several tool calls. Default: true.
     pub parallel_tool_calls: Option<bool>,
     /// Variables for the model's chat template.
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<Map<String, Value>>,
-    /// Whether the prompt ends with the opening of an answer. Default: true, unless `continue_final_message`.
+    /// Whether the prompt ends with the opening of an answer. Default: true, unless `continue_final_message` is.
     pub add_generation_prompt: Option<bool>,
-    /// Whether the answer goes on with the text of the last message. Default: false.
+    /// Whether the answer continues the text of the last message. Default: false.
     pub continue_final_message: Option<bool>,
     /// Whether to return the log-probabilities of the answer's tokens. Default: false.
     pub logprobs: Option<bool>,
-    /// How many of the most likely tokens to return at each place of the answer; only with `logprobs`. Default: 0.
+    /// How many of the most likely tokens to return in each place of the answer. Only with `logprobs`. Default: 0.
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: Option<u32>,
-    /// Everything that plain completions take too.
+    /// The parameters that completions have too.
     #[serde(flatten)]
     pub parameters: GenerationParameters,
 }
 
-/// How much a model thinks.
+/// How much a model reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReasoningEffort {
-    /// It does not.
+    /// The model does not reason.
     None,
-    /// It does; the chat template gets the word, and few tell one from the other.
+    /// The model reasons. The chat template gets this word, but few templates tell one from another.
     Minimal,
     /// See `minimal`.
     Low,
@@ -61,25 +61,25 @@ pub enum ReasoningEffort {
 /// A message of the conversation.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Message {
-    /// Who says it.
+    /// Who says the message.
     pub role: Role,
-    /// What is said. May be null in messages of the assistant.
+    /// The text of the message. May be null in messages of the assistant.
     pub content: Option<Content>,
-    /// What the assistant called.
+    /// The tool calls of the assistant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<PastToolCall>>,
-    /// Which call a message of the tool answers.
+    /// Id of the call whose result a message of the tool is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
-    /// What the assistant thought before it answered.
+    /// The reasoning of the assistant before its answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// Other keys, such as `name`: chat templates may use them.
+    /// Other keys, such as `name`. Chat templates may use them.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// Who says something.
+/// Who says a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -95,7 +95,7 @@ pub enum Role {
     Tool,
 }
 
-/// What is said.
+/// The text of a message.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(
     untagged,
@@ -108,10 +108,10 @@ pub enum Content {
     Parts(Vec<ContentPart>),
 }
 
-/// A part of what is said.
+/// A part of a message's text.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct ContentPart {
-    /// `text`, or `refusal` for what the assistant said.
+    /// `text`, or `refusal` in messages of the assistant.
     #[serde(rename = "type")]
     pub kind: String,
     /// The text of a `text` part.
@@ -125,14 +125,14 @@ pub struct ContentPart {
 /// A whole answer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatChoice {
-    /// Which answer this is.
+    /// Index of the answer.
     pub index: u32,
-    /// The answer.
+    /// The message.
     pub message: ChatMessage,
-    /// Null unless asked for.
+    /// Log-probabilities of the tokens. Null unless requested.
     #[schema(required)]
     pub logprobs: Option<ChatLogprobs>,
-    /// Why it ended.
+    /// Why the answer ended.
     pub finish_reason: FinishReason,
 }
 
@@ -141,13 +141,13 @@ pub struct ChatChoice {
 pub struct ChatMessage {
     /// Always `assistant`.
     pub role: Role,
-    /// Its text. Null if it only calls tools.
+    /// The text. Null if the answer only calls tools.
     #[schema(required)]
     pub content: Option<String>,
-    /// What the model thought before it answered, if it did.
+    /// The reasoning before the answer, if there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// The tools that it calls, if it does.
+    /// The tool calls, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
     /// Always null.
@@ -155,17 +155,17 @@ pub struct ChatMessage {
     pub refusal: Option<String>,
 }
 
-/// A piece of an answer.
+/// A piece of an answer in a stream.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatChunkChoice {
-    /// Which answer this is a piece of.
+    /// Index of the answer that this is a piece of.
     pub index: u32,
-    /// What comes on top of the pieces before.
+    /// What this piece adds to the answer.
     pub delta: ChatDelta,
-    /// Null unless asked for.
+    /// Log-probabilities of the tokens. Null unless requested.
     #[schema(required)]
     pub logprobs: Option<ChatLogprobs>,
-    /// Null before the last piece.
+    /// Why the answer ended. Null before the last piece.
     #[schema(required)]
     pub finish_reason: Option<FinishReason>,
 }
@@ -173,16 +173,16 @@ pub struct ChatChunkChoice {
 /// What one piece adds to an answer.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct ChatDelta {
-    /// Only in the first piece.
+    /// Always `assistant`. Only in the first piece.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// More text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// More of what the model thinks before it answers.
+    /// More of the reasoning before the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// More of the tools that it calls.
+    /// More of the tool calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCallChunk>>,
 }

@@ -3,36 +3,39 @@ use utoipa::ToSchema;
 
 use super::{CompletionLogprobs, FinishReason, GenerationParameters};
 
-/// What `POST /v1/completions` takes.
+/// The request of `POST /v1/completions`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct CompletionRequest {
-    /// What to continue: one prompt or several. With several, the answers to the first one come first.
+    /// One or several prompts to continue. With several, the answers to the first one come first.
     pub prompt: Prompt,
-    /// Whether to return the log-probabilities of all tokens, and how many of the most likely ones at each place.
+    /// Return the log-probabilities of all tokens, and of this many of the most likely tokens in each place.
     #[schema(minimum = 0, maximum = 20)]
     pub logprobs: Option<u32>,
-    /// Whether to repeat the prompt before the answer; with `logprobs`, its tokens have theirs. With `max_tokens` 0 there
-    /// is only the prompt. Default: false.
+    /// Whether to repeat the prompt before the answer. With `logprobs`, the prompt's tokens get theirs too. With
+    /// `max_tokens` 0 there is only the prompt. Default: false.
     pub echo: Option<bool>,
-    /// Generate this many answers and return the `n` whose tokens are the most likely ones in the mean. Not for streams.
-    /// Default: `n`.
+    /// Generate this many answers to each prompt, and return the `n` whose tokens are on average the most likely. Not for
+    /// streams. Default: `n`.
     #[schema(minimum = 1, maximum = 128)]
     pub best_of: Option<u32>,
-    /// What comes after the answer, for models that are trained to fill a gap.
+    /// Whether a prompt of text gets the model's own tokens around it, such as the one that begins a text. A prompt that
+    /// already begins with that token gets no second one. Default: true.
+    pub add_special_tokens: Option<bool>,
+    /// The text behind the answer, for infill: only with models that are trained to fill a gap.
     pub suffix: Option<String>,
-    /// Everything that chat takes too.
+    /// The parameters that chats have too.
     #[serde(flatten)]
     pub parameters: GenerationParameters,
 }
 
-/// What to continue.
+/// One or several prompts, as text or tokens.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
     expecting = "expected a string, a list of strings, a list of tokens or a list of lists of tokens"
 )]
 pub enum Prompt {
-    /// A text, in which control tokens may be written.
+    /// A text. Control tokens that are written in it are read as such.
     Text(String),
     /// Tokens of the model.
     Tokens(Vec<u32>),
@@ -45,14 +48,14 @@ pub enum Prompt {
 /// One answer, or a piece of it in a stream.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CompletionChoice {
-    /// What was generated.
+    /// The generated text.
     pub text: String,
-    /// Which answer this is.
+    /// Index of the answer.
     pub index: u32,
-    /// Null unless asked for.
+    /// Log-probabilities of the tokens. Null unless requested.
     #[schema(required)]
     pub logprobs: Option<CompletionLogprobs>,
-    /// Null in a stream before its end.
+    /// Why the answer ended. Null in a stream before its end.
     #[schema(required)]
     pub finish_reason: Option<FinishReason>,
 }

@@ -3,17 +3,17 @@ use utoipa::ToSchema;
 
 use super::Prompt;
 
-/// What `POST /v1/embeddings` takes.
+/// The request of `POST /v1/embeddings`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct EmbeddingRequest {
     /// Name or alias of a model. Empty: the server's default model.
     pub model: Option<String>,
     /// What to embed: up to 2048 texts, of up to 300,000 tokens together.
     pub input: Prompt,
-    /// How to write the vectors. Default: `float`.
+    /// How the vectors are written. Default: `float`.
     pub encoding_format: Option<EncodingFormat>,
-    /// Keeps only so many numbers of each vector, and scales what is left to length 1. It makes sense for models that were
-    /// trained for it. Default: all.
+    /// Keep only the first numbers of each vector, this many, and scale the result to length 1. Only useful with models
+    /// that are trained for it. Default: all.
     #[schema(minimum = 1)]
     pub dimensions: Option<u32>,
 }
@@ -29,14 +29,14 @@ pub enum EncodingFormat {
     Base64,
 }
 
-/// Vectors of texts.
+/// The answer of `POST /v1/embeddings`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EmbeddingList {
     /// Always `list`.
     pub object: &'static str,
-    /// In the order of the input.
+    /// The vectors, in the order of the input.
     pub data: Vec<EmbeddingObject>,
-    /// The model that made them.
+    /// The model that made the vectors.
     pub model: String,
     /// How many tokens were embedded.
     pub usage: EmbeddingUsage,
@@ -47,27 +47,27 @@ pub struct EmbeddingList {
 pub struct EmbeddingObject {
     /// Always `embedding`.
     pub object: &'static str,
-    /// Which text it is of.
+    /// Index of the text in the input.
     pub index: usize,
     /// The vector. Its length is 1.
     pub embedding: EmbeddingVector,
 }
 
-/// A vector, as the request's `encoding_format` says.
+/// A vector, written as the request's `encoding_format` says.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum EmbeddingVector {
-    /// Its numbers.
+    /// The numbers.
     Float(Vec<f32>),
-    /// Its bytes.
+    /// The bytes in base64.
     Base64(String),
 }
 
-/// How many tokens a request took.
+/// How many tokens the request had.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct EmbeddingUsage {
     /// Tokens of all texts.
     pub prompt_tokens: usize,
-    /// The same.
+    /// The same number.
     pub total_tokens: usize,
 }

@@ -1,7 +1,7 @@
 //! OpenAI's wire types, with Tenon's additional keys.
 //!
-//! Invariant: they know serde and utoipa and nothing else. What a request's values mean is checked in `routes`.
-//! Their comments are the descriptions in the API's documentation.
+//! Invariant: these types know serde and utoipa and nothing else. `routes` checks what a request's values mean. The
+//! comments of these types are the descriptions in the API's documentation.
 
 mod chat;
 mod completion;
@@ -16,6 +16,8 @@ mod response;
 mod tokens;
 mod tools;
 
+use std::time::SystemTime;
+
 pub use chat::{
     ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Content,
     ContentPart, Message, ReasoningEffort, Role,
@@ -28,6 +30,7 @@ pub use embedding::{
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use grammar::{
     GrammarKind, GrammarRequest, GrammarValue, JsonSchemaFormat, ResponseFormat, ResponseKind,
+    TaggedGrammar,
 };
 pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob, TopLogprobs};
 pub use model::{ModelEmbeddings, ModelList, ModelObject, ModelSampling};
@@ -42,3 +45,9 @@ pub use tools::{
     Function, FunctionCall, FunctionCallChunk, FunctionName, NamedTool, PastFunctionCall,
     PastToolCall, Tool, ToolCall, ToolCallChunk, ToolChoice, ToolKind, ToolMode,
 };
+
+/// A time as the API writes it: whole seconds since 1970.
+pub fn unix_seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}

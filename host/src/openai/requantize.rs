@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// A change of a model's level.
+/// The request of `POST /re_isq`: a change of a model's level.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RequantizeRequest {
     /// The level, in any spelling: `Q4K`, `Q8_0`, `q4_k_m`, `BF16`. `GET /v1/models` lists a model's `requantize_levels`.
@@ -10,16 +10,16 @@ pub struct RequantizeRequest {
     pub model: Option<String>,
 }
 
-/// How the answer comes.
+/// Query parameters of `POST /re_isq`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RequantizeQuery {
-    /// Whether to send the progress as server-sent events, before the answer.
+    /// Whether to send the progress as server-sent events before the answer.
     #[serde(default)]
     pub stream: bool,
 }
 
-/// What a change of level did.
+/// The result of a change of level.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RequantizeReport {
     /// Always `requantize.report`.
@@ -34,20 +34,20 @@ pub struct RequantizeReport {
     pub weight_bytes_before: u64,
     /// Bytes of weights after.
     pub weight_bytes_after: u64,
-    /// How long it took.
+    /// Seconds that the change took.
     pub seconds: f64,
-    /// What to know about the weights now, a sentence each.
+    /// Notes on the new weights, a sentence each.
     pub warnings: Vec<String>,
 }
 
-/// How far a change of level is.
+/// The progress of a change of level.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub struct RequantizeProgress {
     /// Always `requantize.progress`.
     pub object: &'static str,
-    /// What is being done.
+    /// The current step.
     pub message: String,
-    /// How much of that is done, from 0 to 1; null where it cannot be told.
+    /// The finished part of the current step, from 0 to 1; null if unknown.
     #[schema(required)]
     pub fraction: Option<f32>,
 }

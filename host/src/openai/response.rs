@@ -1,7 +1,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-// `C` is how its kind writes a choice.
+// `C` is the choice of a chat or a completion, whole or as a chunk.
 /// An answer, or one chunk of a streamed one.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Completion<C> {
@@ -15,45 +15,49 @@ pub struct Completion<C> {
     pub model: String,
     /// Changes when the model or the server does: the same `seed` may then give another answer.
     pub system_fingerprint: String,
-    /// Answers; empty in the chunk of a stream that carries the usage.
+    /// The answers. Empty in the chunk of a stream that carries the usage.
     pub choices: Vec<C>,
-    /// Absent in streams that did not ask for it; else null in all chunks but the last.
+    /// The usage. Absent in streams that did not ask for it; else null in all chunks but the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Option<Usage>>,
+    /// What may not be as the request expects it, a sentence each. Absent if there is nothing. In streams it is in the last
+    /// chunk of each answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How many tokens a request took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Usage {
-    /// Tokens of all prompts, with what the chat template adds.
+    /// Tokens of all prompts, including those that the chat template adds.
     pub prompt_tokens: u32,
-    /// Tokens generated in all answers, those of stop strings included, the model's end tokens not.
+    /// Generated tokens of all answers, including those of stop strings, without the model's end tokens.
     pub completion_tokens: u32,
-    /// Both together.
+    /// Prompt and completion tokens together.
     pub total_tokens: u32,
-    /// What the prompt consisted of.
+    /// Details of the prompt tokens.
     pub prompt_tokens_details: PromptTokensDetails,
-    /// What the generated tokens were, for models that think.
+    /// Details of the generated tokens, for models that reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_tokens_details: Option<CompletionTokensDetails>,
 }
 
-/// What a prompt consisted of.
+/// Details of the prompt tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PromptTokensDetails {
-    /// Tokens that an earlier prompt had in common with it, so that they did not have to be computed.
+    /// Tokens of the cached prefix: an earlier prompt had them in common, so they did not have to be computed.
     pub cached_tokens: u32,
 }
 
-/// What the generated tokens were.
+/// Details of the generated tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CompletionTokensDetails {
-    /// Those of thoughts, with what begins and ends them.
+    /// Tokens of the reasoning, with those that begin and end it.
     pub reasoning_tokens: u32,
 }
 
 impl Usage {
-    /// Usage with its total.
+    /// Makes the usage, with its total.
     pub fn new(prompt_tokens: u32, cached_tokens: u32, completion_tokens: u32) -> Self {
         Self {
             prompt_tokens,
@@ -69,7 +73,7 @@ impl Usage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model ended it, or a stop string came.
+    /// The model ended the answer, or a stop string occurred.
     Stop,
     /// `max_tokens` or the end of the context was reached.
     Length,

@@ -3,13 +3,13 @@ use utoipa::ToSchema;
 
 use super::ChatCompletionRequest;
 
-/// What `POST /tokenize` takes: a text, or a chat as `/v1/chat/completions` takes it.
+/// The request of `POST /tokenize`: a text, or a chat as `/v1/chat/completions` takes it.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum TokenizeRequest {
     /// A text.
     Text(TextToTokenize),
-    /// A conversation, of which the model's chat template makes a prompt.
+    /// A conversation, which the model's chat template turns into a prompt.
     Chat(Box<ChatToTokenize>),
 }
 
@@ -20,7 +20,7 @@ pub struct TextToTokenize {
     pub model: Option<String>,
     /// The text.
     pub content: String,
-    /// Whether to add what the model expects around a text, such as its begin token. Default: false.
+    /// Whether to add the tokens that the model expects around a text, such as its begin token. Default: false.
     pub add_special: Option<bool>,
     /// Whether control tokens that are written in the text are read as such. Default: true.
     pub parse_special: Option<bool>,
@@ -33,17 +33,17 @@ pub struct TextToTokenize {
 pub struct ChatToTokenize {
     /// Whether to send the text of each token as well. Default: false.
     pub with_pieces: Option<bool>,
-    /// What `/v1/chat/completions` takes.
+    /// The chat, with the parameters of `/v1/chat/completions`.
     #[serde(flatten)]
     pub chat: ChatCompletionRequest,
 }
 
-/// Tokens of a text or chat.
+/// The tokens of a text or chat.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Tokenized {
-    /// In the order of the text.
+    /// The tokens, in the order of the text.
     pub tokens: Vec<Token>,
-    /// How many there are.
+    /// Number of tokens.
     pub count: usize,
 }
 
@@ -51,18 +51,18 @@ pub struct Tokenized {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Token {
-    /// Its id.
+    /// The token's id.
     Id(u32),
-    /// With `with_pieces`.
+    /// The token's id and text, with `with_pieces`.
     Piece(TokenPiece),
 }
 
-/// A token and what it stands for.
+/// A token and its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TokenPiece {
-    /// The token.
+    /// The token's id.
     pub id: u32,
-    /// Its text.
+    /// The token's text.
     pub piece: Piece,
 }
 
@@ -72,11 +72,11 @@ pub struct TokenPiece {
 pub enum Piece {
     /// Whole characters.
     Text(String),
-    /// Bytes, where characters are cut: the tokens around it have the rest.
+    /// Bytes, if the token has only a part of a character. The tokens around it have the rest.
     Bytes(Vec<u8>),
 }
 
-/// What `POST /detokenize` takes.
+/// The request of `POST /detokenize`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct DetokenizeRequest {
     /// Name or alias of a model. Empty: the server's default model.
@@ -88,13 +88,15 @@ pub struct DetokenizeRequest {
 /// The text of tokens.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Detokenized {
-    /// Control tokens are written out. Bytes that are no characters are U+FFFD.
+    /// The text. Control tokens are written out. Bytes that are no characters become U+FFFD.
     pub content: String,
 }
 
 /// The prompt of a chat.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AppliedTemplate {
-    /// What the model's chat template makes of the chat.
+    /// The prompt that the model's chat template makes of the chat.
     pub prompt: String,
+    /// Changes that were made to the messages because the template does not take them as they are, a sentence each.
+    pub adaptations: Vec<String>,
 }

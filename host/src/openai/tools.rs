@@ -16,7 +16,7 @@ pub struct Tool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolKind {
-    /// A function of the client's.
+    /// A function that the client runs.
     Function,
 }
 
@@ -26,43 +26,43 @@ pub struct Function {
     /// Up to 64 letters, digits, `_`, `-` and `.`.
     #[schema(pattern = "^[a-zA-Z0-9_.-]{1,64}$")]
     pub name: String,
-    /// What it does, for the model.
+    /// What the function does, for the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// JSON Schema of its arguments, which are an object. Default: any.
+    /// JSON Schema of the arguments, which are an object. Default: the function takes none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Map<String, Value>>,
-    /// Whether a schema with keywords that cannot be followed is refused. Default: false, they are ignored.
+    /// Whether to refuse a schema with keywords that cannot be followed. Default: false, such keywords are ignored.
     #[serde(skip_serializing)]
     pub strict: Option<bool>,
 }
 
-/// Whether the model calls tools.
+/// Whether the model calls tools, and which.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
     expecting = "expected \"none\", \"auto\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": \"…\"}}"
 )]
 pub enum ToolChoice {
-    /// As the model likes, or not at all, or at least one.
+    /// Whether the model may, must or must not call tools.
     Mode(ToolMode),
-    /// This one.
+    /// The model must call this tool.
     Named(NamedTool),
 }
 
-/// Whether the model calls tools, whichever they are.
+/// Whether the model may, must or must not call tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolMode {
-    /// It does not know of them.
+    /// The model does not get to know the tools.
     None,
-    /// It calls what it wants.
+    /// The model decides whether to call tools.
     Auto,
-    /// It calls at least one.
+    /// The model must call at least one tool.
     Required,
 }
 
-/// A tool that has to be called.
+/// A tool that the model must call.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct NamedTool {
     /// Always `function`.
@@ -75,21 +75,21 @@ pub struct NamedTool {
 /// A function, by its name.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct FunctionName {
-    /// One of those in `tools`.
+    /// The name of one of the functions in `tools`.
     pub name: String,
 }
 
-/// A call in a message of the conversation.
+/// A tool call in a message of the conversation.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct PastToolCall {
-    /// What `tool_call_id` of the result says.
+    /// The id that the message with the result has as `tool_call_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Always `function`.
     #[serde(rename = "type", default = "function")]
     #[schema(required = false)]
     pub kind: ToolKind,
-    /// What was called.
+    /// The called function.
     pub function: PastFunctionCall,
 }
 
@@ -97,58 +97,58 @@ fn function() -> ToolKind {
     ToolKind::Function
 }
 
-/// What was called.
+/// The called function, with its arguments.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct PastFunctionCall {
-    /// Its name.
+    /// The name of the function.
     pub name: String,
-    /// Its arguments, as the model wrote them: JSON in a string.
+    /// The arguments, as the model wrote them: JSON in a string.
     #[serde(default)]
     pub arguments: String,
 }
 
-/// A call that the model makes.
+/// A tool call that the model makes.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ToolCall {
-    /// Like no other; the message with the result names it.
+    /// A unique id. The message with the result has it as `tool_call_id`.
     pub id: String,
     /// Always `function`.
     #[serde(rename = "type")]
     pub kind: ToolKind,
-    /// What it calls.
+    /// The called function.
     pub function: FunctionCall,
 }
 
-/// What is called.
+/// The called function, with its arguments.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FunctionCall {
     /// One of the functions in `tools`.
     pub name: String,
-    /// Its arguments: JSON in a string.
+    /// The arguments: JSON in a string.
     pub arguments: String,
 }
 
-/// A piece of a call.
+/// A piece of a tool call in a stream.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ToolCallChunk {
-    /// Which call of the answer this is a piece of.
+    /// Index of the call in the answer.
     pub index: u32,
-    /// Only in the first piece of a call.
+    /// Id of the call. Only in its first piece.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Only in the first piece of a call: `function`.
+    /// Always `function`. Only in the first piece of a call.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<ToolKind>,
-    /// What it calls.
+    /// What this piece adds to the call.
     pub function: FunctionCallChunk,
 }
 
-/// What one piece adds to a call.
+/// What one piece adds to a tool call.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FunctionCallChunk {
-    /// Only in the first piece of a call.
+    /// The name of the function. Only in the first piece of a call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// More of its arguments.
+    /// More of the arguments.
     pub arguments: String,
 }

@@ -1,6 +1,6 @@
-//! A started plugin, as ordinary Rust.
+//! A started plugin, wrapped as ordinary Rust.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tenon_plugin_api::{
     Descriptor, Device, Error, Estimate, LoadArgs, ModelInfo, Result, SessionArgs, Support,
@@ -13,22 +13,20 @@ use super::{
     load::Plugin,
 };
 
-/// Told how far a long call is (a fraction, where that is known) and what it does; `false` asks it to stop.
+/// Reports the progress of a long call: a fraction, if it is known, and what the call does. `false` asks the call to stop.
 pub type ReportProgress = Box<dyn Fn(Option<f32>, &str) -> bool + Send + Sync>;
 
-/// A backend: finds out what it can load, and loads it. Every call may be made on any thread.
+/// A backend. It finds out what it can load, and loads it. Every call may be made on any thread.
 pub struct Backend {
     object: BackendBox,
     descriptor: Descriptor,
     abi: AbiVersion,
-    path: PathBuf,
 }
 
 impl Backend {
-    /// Starts the plugin. Once per process.
+    /// Starts the plugin. Call it once per process.
     pub(super) fn start(
         plugin: &Plugin,
-        path: PathBuf,
         threads: u32,
         cache: &Path,
         options: &str,
@@ -39,7 +37,6 @@ impl Backend {
             object,
             descriptor,
             abi: plugin.abi(),
-            path,
         })
     }
 
@@ -51,11 +48,6 @@ impl Backend {
     /// The ABI that the plugin was built against.
     pub fn abi(&self) -> AbiVersion {
         self.abi
-    }
-
-    /// The file that it came from.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Devices that models can be loaded to.
@@ -85,7 +77,7 @@ impl Backend {
         Ok(estimates.into_iter().map(Estimate::from).collect())
     }
 
-    /// Reads a model. May take minutes.
+    /// Loads a model. May take minutes.
     pub fn load(&self, args: &LoadArgs, progress: ReportProgress) -> Result<Model> {
         utf8(&args.path)?;
         let model = self
@@ -108,7 +100,7 @@ impl Backend {
     }
 }
 
-/// A path as it crosses.
+/// A path as text, because only UTF-8 crosses the ABI.
 fn utf8(path: &Path) -> Result<&str> {
     let refuse = || {
         Error::invalid(format!(

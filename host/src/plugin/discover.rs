@@ -1,17 +1,34 @@
-//! Finds plugin files.
+//! Finds plugin files in the plugin directories.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::DirEntry,
     io,
     path::{Path, PathBuf},
 };
 
-/// What is in the plugin directories.
+use super::cpu::Level;
+
+/// What the plugin directories contain.
 #[derive(Debug, Default)]
 pub struct Discovered {
-    /// Libraries: directories in the given order, files by name.
-    pub files: Vec<PathBuf>,
-    /// Directories that gave none.
-    pub empty: Vec<DirectoryError>,
+    /// Libraries, ordered by directory as given, then by name.
+    pub libraries: Vec<Library>,
+    /// Directories that were not searched or that hold no plugins.
+    pub warnings: Vec<DirectoryError>,
+}
+
+/// The files of one name in one plugin directory: builds of one plugin for different CPUs, the lowest level first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Library(pub Vec<Variant>);
+
+/// One build of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    pub path: PathBuf,
+    /// The CPU level of the file's folder. None: the file is in the plugin directory itself and is for every CPU.
+    pub level: Option<Level>,
 }
 
 /// Why a directory gave no plugins.
@@ -19,72 +36,234 @@ pub struct Discovered {
 pub enum DirectoryError {
     #[error("the plugin directory {} cannot be read ({source}): create it and put plugins (.so files) into it, or name another with --plugins", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
+    #[error("the folder {} cannot be read ({source}), so no plugin in it is used: check its permissions", path.display())]
+    UnreadableLevel { path: PathBuf, source: io::Error },
+    #[error("the folder {} is not looked into: the levels of CPUs that a folder can be for are {}", path.display(), level_names())]
+    UnknownLevel { path: PathBuf },
     #[error("the plugin directory {} has no plugins: put .so files into it, or name another with --plugins", path.display())]
     Empty { path: PathBuf },
 }
 
-/// Lists the `.so` files of the directories.
+/// Lists the `.so` files of the directories, and of the folders for CPU levels in them.
 pub fn discover(directories: &[PathBuf]) -> Discovered {
     let mut discovered = Discovered::default();
     for directory in directories {
-        match libraries(directory) {
-            Ok(files) => discovered.files.extend(files),
-            Err(error) => discovered.empty.push(error),
-        }
+        discovered.add(directory);
     }
     discovered
 }
 
-fn libraries(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
-    let mut files = so_files(directory).map_err(|source| DirectoryError::Unreadable {
-        path: directory.into(),
-        source,
-    })?;
-    if files.is_empty() {
-        return Err(DirectoryError::Empty {
-            path: directory.into(),
-        });
+impl Discovered {
+    fn add(&mut self, directory: &Path) {
+        let path = directory.to_path_buf();
+        let entries = match entries(directory) {
+            Ok(entries) => entries,
+            Err(source) => {
+                let unreadable = DirectoryError::Unreadable { path, source };
+                return self.warnings.push(unreadable);
+            }
+        };
+        let mut by_name: BTreeMap<OsString, Library> = BTreeMap::new();
+        add_files(&mut by_name, &entries, None);
+        for level in Level::ALL {
+            if let Some(folder) = entries
+                .iter()
+                .find(|entry| entry.file_name() == level.name())
+            {
+                self.add_level(&mut by_name, &folder.path(), *level);
+            }
+        }
+        self.warn_of_unknown_levels(&entries);
+        if by_name.is_empty() {
+            self.warnings.push(DirectoryError::Empty { path });
+        }
+        self.libraries.extend(by_name.into_values());
     }
-    files.sort();
-    Ok(files)
+
+    fn add_level(
+        &mut self,
+        by_name: &mut BTreeMap<OsString, Library>,
+        folder: &Path,
+        level: Level,
+    ) {
+        match entries(folder) {
+            Ok(entries) => add_files(by_name, &entries, Some(level)),
+            Err(source) => self.warnings.push(DirectoryError::UnreadableLevel {
+                path: folder.into(),
+                source,
+            }),
+        }
+    }
+
+    /// Other folders may have any purpose, but these look like mistakes.
+    fn warn_of_unknown_levels(&mut self, entries: &[DirEntry]) {
+        let unknown = entries.iter().filter(|entry| is_unknown_level(entry));
+        let warnings = unknown.map(|entry| DirectoryError::UnknownLevel { path: entry.path() });
+        self.warnings.extend(warnings);
+    }
 }
 
-fn so_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let paths = directory.read_dir()?.map(|entry| Ok(entry?.path()));
-    let is_library =
-        |path: &PathBuf| path.extension().is_some_and(|ext| ext == "so") && !path.is_dir();
-    let paths: Vec<PathBuf> = paths.collect::<io::Result<_>>()?;
-    Ok(paths.into_iter().filter(is_library).collect())
+/// The entries of a directory, ordered by name.
+fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries: Vec<DirEntry> = directory.read_dir()?.collect::<io::Result<_>>()?;
+    entries.sort_by_key(DirEntry::file_name);
+    Ok(entries)
+}
+
+fn add_files(
+    by_name: &mut BTreeMap<OsString, Library>,
+    entries: &[DirEntry],
+    level: Option<Level>,
+) {
+    for entry in entries {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "so") {
+            let library = by_name.entry(entry.file_name()).or_default();
+            library.0.push(Variant { path, level });
+        }
+    }
+}
+
+/// Whether this is a folder with a name like that of a level, such as `x86_64-v3` or `x86-64-v5`.
+fn is_unknown_level(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let alike = name
+        .to_string_lossy()
+        .to_lowercase()
+        .replace('_', "-")
+        .starts_with("x86-64");
+    let known = Level::ALL.iter().any(|level| name == level.name());
+    alike && !known && !Level::ALL.is_empty() && entry.path().is_dir()
+}
+
+fn level_names() -> String {
+    let names: Vec<&str> = Level::ALL.iter().map(|level| level.name()).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
     use super::*;
+
+    /// A directory with these files; names that end in `/` are folders.
+    fn directory(names: &[&str]) -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = root.path().join(name);
+            if name.ends_with('/') {
+                fs::create_dir_all(path).unwrap();
+            } else {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
+            }
+        }
+        root
+    }
+
+    fn library(root: &TempDir, files: &[(&str, Option<Level>)]) -> Library {
+        let variant = |(path, level): &(&str, Option<Level>)| Variant {
+            path: root.path().join(path),
+            level: *level,
+        };
+        Library(files.iter().map(variant).collect())
+    }
+
+    fn warnings(discovered: &Discovered) -> Vec<String> {
+        let warnings = discovered.warnings.iter();
+        warnings.map(ToString::to_string).collect()
+    }
 
     #[test]
     fn finds_libraries_in_order_and_says_which_directories_have_none() {
-        let root = tempfile::tempdir().unwrap();
-        let directory = |name: &str| root.path().join(name);
-        for name in ["second", "first", "empty", "first/folder.so"] {
-            std::fs::create_dir_all(directory(name)).unwrap();
-        }
-        for file in [
+        let root = directory(&[
             "first/b.so",
             "first/a.so",
             "first/notes.txt",
+            "first/more/d.so",
             "second/c.so",
             "empty/x.so.new",
-        ] {
-            std::fs::write(directory(file), "").unwrap();
-        }
-
-        let searched = ["first", "second", "empty", "missing"].map(directory);
+        ]);
+        let searched = ["first", "second", "empty", "missing"].map(|name| root.path().join(name));
         let discovered = discover(&searched);
-        let expected = ["first/a.so", "first/b.so", "second/c.so"].map(directory);
-        assert_eq!(discovered.files, expected);
-        let reasons: Vec<String> = discovered.empty.iter().map(ToString::to_string).collect();
-        assert!(reasons[0].contains("empty has no plugins"), "{reasons:?}");
-        assert!(reasons[1].contains("missing cannot be read"), "{reasons:?}");
-        assert_eq!(reasons.len(), 2);
+        let expected = ["first/a.so", "first/b.so", "second/c.so"];
+        assert_eq!(
+            discovered.libraries,
+            expected.map(|path| library(&root, &[(path, None)]))
+        );
+        let warnings = warnings(&discovered);
+        assert!(warnings[0].contains("empty has no plugins"), "{warnings:?}");
+        assert!(
+            warnings[1].contains("missing cannot be read"),
+            "{warnings:?}"
+        );
+        assert_eq!(warnings.len(), 2);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn files_of_one_name_are_one_library() {
+        let root = directory(&[
+            "x86-64-v4/a.so",
+            "x86-64-v3/a.so",
+            "x86-64-v3/b.so",
+            "a.so",
+            "c.so",
+            "x86-64-v2/",
+        ]);
+        let discovered = discover(&[root.path().into()]);
+        let (v3, v4) = (Some(Level::V3), Some(Level::V4));
+        let a = [
+            ("a.so", None),
+            ("x86-64-v3/a.so", v3),
+            ("x86-64-v4/a.so", v4),
+        ];
+        let expected = [
+            library(&root, &a),
+            library(&root, &[("x86-64-v3/b.so", v3)]),
+            library(&root, &[("c.so", None)]),
+        ];
+        assert_eq!(discovered.libraries, expected);
+        assert!(discovered.warnings.is_empty(), "{:?}", discovered.warnings);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn folders_that_are_no_level_but_look_like_one_are_told() {
+        let root = directory(&[
+            "a.so",
+            "x86_64-v3/a.so",
+            "x86-64-v5/a.so",
+            "x86-64/a.so",
+            "x86-64-v4",
+            "x86-64-v9.txt",
+            "haswell/a.so",
+        ]);
+        let discovered = discover(&[root.path().into()]);
+        assert_eq!(discovered.libraries, [library(&root, &[("a.so", None)])]);
+        let warnings = warnings(&discovered);
+        assert!(
+            warnings[0].contains("x86-64-v4 cannot be read"),
+            "{warnings:?}"
+        );
+        assert!(
+            warnings[1].contains("x86-64 is not looked into: the levels"),
+            "{warnings:?}"
+        );
+        assert!(warnings[2].contains("x86-64-v5 is not"), "{warnings:?}");
+        assert!(warnings[3].contains("x86_64-v3 is not"), "{warnings:?}");
+        assert_eq!(warnings.len(), 4);
+    }
+
+    #[test]
+    #[cfg(not(target_arch = "x86_64"))]
+    fn folders_for_other_processors_are_not_looked_at() {
+        let root = directory(&["a.so", "x86-64-v3/a.so", "x86-64-v9/a.so"]);
+        let discovered = discover(&[root.path().into()]);
+        assert_eq!(discovered.libraries, [library(&root, &[("a.so", None)])]);
+        assert!(discovered.warnings.is_empty(), "{:?}", discovered.warnings);
     }
 }

@@ -1,15 +1,17 @@
-//! Reads a library's ELF headers before anything of it runs: `dlopen` of a file that is cut off ends the process.
+//! Checks a library's ELF headers before any of its code runs. `dlopen` of a truncated file would end the process.
 
 use std::fs::File;
 
 use object::{
     Endianness, ReadCache, ReadRef,
-    elf::{self, FileHeader64},
-    read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym},
+    elf::{self, FileHeader64, ProgramHeader64},
+    read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym, SymbolTable},
 };
-use tenon_plugin_api::abi::LOADER_SYMBOL;
+use tenon_plugin_api::abi::{CPU_FEATURES_SYMBOL, LOADER_SYMBOL};
 
-/// Why a file cannot be a plugin of this host, as the end of a sentence that begins with the file's name.
+use super::cpu::Cpu;
+
+/// Why a file cannot be a plugin of this host. The text ends a sentence that begins with the file's name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ElfError {
     #[error("is not a shared library: build the plugin as a `cdylib` and copy its .so file here")]
@@ -33,11 +35,16 @@ pub enum ElfError {
         "is no Tenon plugin (it exports no `{LOADER_SYMBOL}`): call `export_plugin!` in it, or move it elsewhere"
     )]
     NoPlugin,
+    #[error(
+        "is built for CPUs with more than this one has ({lacks}): use a build for this CPU, or put the file into the folder of its \
+         level (such as x86-64-v4)"
+    )]
+    OtherCpu { lacks: String },
 }
 
-/// Checks that the file is whole, for this machine, and a Tenon plugin.
-pub fn check(file: &File) -> Result<(), ElfError> {
-    check_data(&ReadCache::new(file))
+/// Checks that the file is complete, is for this machine and CPU, and is a Tenon plugin.
+pub fn check(file: &File, cpu: &Cpu) -> Result<(), ElfError> {
+    check_data(&ReadCache::new(file), cpu)
 }
 
 const TARGET: &str = if cfg!(target_arch = "aarch64") {
@@ -51,12 +58,12 @@ const MACHINE: elf::Machine = if cfg!(target_arch = "aarch64") {
     elf::EM_X86_64
 };
 
-/// Two plugins that need one of these get the same copy of it, the first one's.
+/// A process has one copy of each of these libraries, so two plugins would share that of the first.
 const SHARED_BACKEND_LIBRARIES: [&str; 2] = ["libggml", "libllama"];
 
 type Header = FileHeader64<Endianness>;
 
-fn check_data<'data, R: ReadRef<'data>>(data: R) -> Result<(), ElfError> {
+fn check_data<'data, R: ReadRef<'data>>(data: R, cpu: &Cpu) -> Result<(), ElfError> {
     check_format(data)?;
     let header = Header::parse(data)?;
     let endian = header.endian()?;
@@ -71,13 +78,17 @@ fn check_data<'data, R: ReadRef<'data>>(data: R) -> Result<(), ElfError> {
     if let Some(library) = shared_backend_library(&sections, endian, data)? {
         return Err(ElfError::SharedBackendLibrary { library });
     }
-    match exports_loader(&sections, endian, data)? {
-        true => Ok(()),
-        false => Err(ElfError::NoPlugin),
+    let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
+    address(&symbols, endian, LOADER_SYMBOL).ok_or(ElfError::NoPlugin)?;
+    let features = address(&symbols, endian, CPU_FEATURES_SYMBOL);
+    let features = features.and_then(|address| number_at(segments, endian, data, address));
+    match features.and_then(|features| cpu.lacks(features)) {
+        Some(lacks) => Err(ElfError::OtherCpu { lacks }),
+        None => Ok(()),
     }
 }
 
-/// Magic and class, which say how the rest is to be read.
+/// Checks magic and class, which determine how the rest is read.
 fn check_format<'data, R: ReadRef<'data>>(data: R) -> Result<(), ElfError> {
     let ident = data.read_bytes_at(0, 5).map_err(|()| ElfError::NotElf)?;
     if ident[..4] != elf::ELFMAG {
@@ -100,7 +111,7 @@ fn check_kind(header: &Header, endian: Endianness) -> Result<(), ElfError> {
     Ok(())
 }
 
-/// What `dlopen` maps must be there, or touching it raises SIGBUS.
+/// Checks that all ranges are in the file: `dlopen` maps them, and touching a missing part raises SIGBUS.
 fn check_ranges<'data>(
     ranges: impl Iterator<Item = (u64, u64)>,
     data: impl ReadRef<'data>,
@@ -131,26 +142,45 @@ fn shared_backend_library<'data, R: ReadRef<'data>>(
     Ok(None)
 }
 
-fn exports_loader<'data, R: ReadRef<'data>>(
-    sections: &SectionTable<'data, Header, R>,
+/// Address of an exported symbol, relative to the start of the library.
+fn address<'data, R: ReadRef<'data>>(
+    symbols: &SymbolTable<'data, Header, R>,
+    endian: Endianness,
+    name: &str,
+) -> Option<u64> {
+    let is_it = |symbol: &&elf::Sym64<Endianness>| {
+        let found = symbol.name(endian, symbols.strings());
+        found.is_ok_and(|found| found == name.as_bytes())
+            && symbol.st_shndx(endian) != elf::SHN_UNDEF
+    };
+    let symbol = symbols.iter().find(is_it)?;
+    Some(symbol.st_value(endian))
+}
+
+/// The 64-bit number that will be at an address of the loaded library.
+fn number_at<'data, R: ReadRef<'data>>(
+    segments: &'data [ProgramHeader64<Endianness>],
     endian: Endianness,
     data: R,
-) -> object::Result<bool> {
-    let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
-    let names = symbols.strings();
-    let is_loader = |symbol: &&elf::Sym64<Endianness>| {
-        let name = symbol.name(endian, names);
-        name.is_ok_and(|name| name == LOADER_SYMBOL.as_bytes())
+    address: u64,
+) -> Option<u64> {
+    let holds = |segment: &&ProgramHeader64<Endianness>| {
+        let start = segment.p_vaddr(endian);
+        let end = start.saturating_add(segment.p_filesz(endian));
+        segment.p_type(endian) == elf::PT_LOAD && (start..end).contains(&address)
     };
-    let mut loaders = symbols.iter().filter(is_loader);
-    Ok(loaders.any(|symbol| symbol.st_shndx(endian) != elf::SHN_UNDEF))
+    let segment = segments.iter().find(holds)?;
+    let within = address - segment.p_vaddr(endian);
+    let offset = segment.p_offset(endian).checked_add(within)?;
+    let bytes = data.read_bytes_at(offset, 8).ok()?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A real shared library of this machine: the C library that the test itself runs on.
+    /// A real shared library of this machine: the C library that this test runs on.
     fn library() -> Vec<u8> {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let paths = maps
@@ -164,7 +194,7 @@ mod tests {
     }
 
     fn check(bytes: &[u8], expected: &str) {
-        let message = check_data(bytes).unwrap_err().to_string();
+        let message = check_data(bytes, &Cpu::detect()).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
     }
 
@@ -176,7 +206,10 @@ mod tests {
 
     #[test]
     fn a_library_without_the_symbol_is_no_plugin() {
-        assert_eq!(check_data(&*library()), Err(ElfError::NoPlugin));
+        assert_eq!(
+            check_data(&*library(), &Cpu::detect()),
+            Err(ElfError::NoPlugin)
+        );
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! A model's embedder, as ordinary Rust. What a plugin says is checked here, once.
+//! A model's embedder, wrapped as ordinary Rust. What the plugin reports is checked here, once.
 
 use abi_stable::std_types::RSlice;
 use tenon_plugin_api::{Code, EmbedderInfo, Error, Interrupt, Result, abi::EmbedderBox};
 
 use super::model::plugin_fault;
+
+/// Limit of a vector's dimensions, many times those of any real model.
+const MAX_DIMENSIONS: u32 = 1 << 20;
 
 /// Turns texts into vectors of length 1.
 pub struct Embedder {
@@ -17,15 +20,19 @@ impl Embedder {
         if info.dimensions == 0 || info.max_tokens == 0 {
             return Err(plugin_fault("embeds texts into nothing"));
         }
+        if info.dimensions > MAX_DIMENSIONS {
+            let what = format!("embeds texts into {} dimensions", info.dimensions);
+            return Err(plugin_fault(&what));
+        }
         Ok(Self { object, info })
     }
 
-    /// Facts about it.
+    /// Facts about the embedder.
     pub fn info(&self) -> &EmbedderInfo {
         &self.info
     }
 
-    /// Vectors of texts, each of 1 to `max_tokens` known tokens: `[texts, dimensions]`.
+    /// Vectors of texts: `[texts, dimensions]`. Each text has 1 to `max_tokens` known tokens.
     pub fn embed(&mut self, texts: &[Vec<u32>], interrupt: &Interrupt) -> Result<Vec<f32>> {
         let dimensions = self.info.dimensions as usize;
         let mut out = vec![0.0; texts.len() * dimensions];
@@ -41,9 +48,9 @@ impl Embedder {
     }
 }
 
-/// Makes a vector one of length 1.
+/// Scales a vector to length 1.
 fn scale_to_one(vector: &mut [f32]) -> Result<()> {
-    // In f64, where squares of any f32 and their sum are finite.
+    // Computed in f64, in which the squares of any f32 values and their sum are finite.
     let squares = vector.iter().map(|&x| f64::from(x).powi(2));
     let length = squares.sum::<f64>().sqrt();
     if !(length.is_finite() && length > 0.0) {

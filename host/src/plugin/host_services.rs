@@ -1,4 +1,4 @@
-//! What the host does for a plugin: the other direction of the ABI.
+//! What the host offers to a plugin: the other direction of the ABI.
 
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,14 @@ use tenon_plugin_api::{
 };
 
 use super::ReportProgress;
+use crate::text::shortened;
 
-/// The host as one plugin sees it.
+/// Most bytes of a plugin's message in the log, because a message may quote a request.
+const MAX_MESSAGE: usize = 4000;
+
+/// The host object for one plugin.
 ///
-/// `cache` is where plugins keep files, each in a directory of its own.
+/// `cache` is the directory in which each plugin has a directory for its files.
 pub fn host_box(plugin_id: &str, threads: u32, cache: &Path) -> HostBox {
     let services = HostServices {
         plugin_id: plugin_id.into(),
@@ -28,7 +32,7 @@ pub fn host_box(plugin_id: &str, threads: u32, cache: &Path) -> HostBox {
     HostObject_TO::from_value(services, TD_Opaque)
 }
 
-/// Where a long call of a plugin reports to.
+/// The progress object of a plugin's long call.
 pub fn progress_box(report: ReportProgress) -> ProgressBox {
     ProgressObject_TO::from_value(Progress(report), TD_Opaque)
 }
@@ -41,7 +45,8 @@ struct HostServices {
 
 impl HostObject for HostServices {
     fn log(&self, level: LogLevel, target: RStr<'_>, message: RStr<'_>) {
-        let (plugin, part, message) = (self.plugin_id.as_str(), target.as_str(), message.as_str());
+        let (plugin, part) = (self.plugin_id.as_str(), target.as_str());
+        let message = shortened(message.as_str(), MAX_MESSAGE);
         match level {
             LogLevel::ERROR => tracing::error!(target: "plugin", plugin, part, "{message}"),
             LogLevel::WARN => tracing::warn!(target: "plugin", plugin, part, "{message}"),
@@ -65,7 +70,7 @@ impl HostObject for HostServices {
     }
 }
 
-/// `tenon` in the user's cache directory, as the XDG base directory specification has it: a relative path counts as none.
+/// `tenon` in the user's cache directory. As the XDG base directory specification says, a relative path is ignored.
 pub fn default_cache() -> PathBuf {
     let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     set.filter(|path| path.is_absolute())

@@ -1,4 +1,4 @@
-//! Opens a plugin's library in this process and checks that both sides mean the same by the ABI.
+//! Opens a plugin's library in this process, and checks that both sides agree on the ABI.
 
 use std::{fs::File, mem, os::fd::AsRawFd};
 
@@ -15,7 +15,7 @@ use tenon_plugin_api::{
     },
 };
 
-/// Why a library cannot be used, as the end of a sentence that begins with the file's name.
+/// Why a library cannot be used. The text ends a sentence that begins with the file's name.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("cannot be linked ({0}): install what it needs, or build the plugin for this system")]
@@ -51,7 +51,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// What authors want to know on top.
+    /// More for the plugin's author. May be empty.
     pub fn details(&self) -> &str {
         match self {
             Self::Layout { mismatch, .. } => &mismatch.report,
@@ -60,7 +60,7 @@ impl LoadError {
     }
 }
 
-/// A library that is open and speaks this host's ABI; its backend is not started.
+/// An open library that speaks this host's ABI. Its backend is not started yet.
 pub struct Plugin {
     module: PluginModule_Ref,
     abi: AbiVersion,
@@ -68,7 +68,7 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Runs the library's constructors: a bad file ends the process here. It is never closed again.
+    /// Opens a library, which runs its constructors: a bad file ends the process here. A library is never closed.
     pub fn open(file: File) -> Result<Self, LoadError> {
         let header = check_layout(upgrade(open_library(file)?)?)?;
         // SAFETY: the layout was checked just now.
@@ -99,25 +99,25 @@ impl Plugin {
         &self.descriptor
     }
 
-    /// Starts the backend. Once per process.
+    /// Starts the backend. Call it once per process.
     pub fn init(&self, host: HostBox, options: &str) -> CallResult<BackendBox> {
         let backend = self.module.init()(host, options.into()).into_result();
         backend.map_err(Into::into)
     }
 }
 
-/// `dlopen` takes names only, and answers a name that it knows with the library that it knows, also when another file has
-/// taken its place. So it gets the name of the open file, and the file stays open, so that the name is not given twice.
+/// `dlopen` takes only names. For a name that it knows it returns the library that it knows, even if another file has taken
+/// that name. So it gets the name of the open file. The file stays open, so that no other gets this name.
 fn open_library(file: File) -> Result<AbiHeaderRef, LoadError> {
     let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // Symbols stay apart from other plugins', all are found now or never, and nothing is unloaded under running threads.
+    // Symbols stay separate from other plugins', all are resolved now, and no code is unloaded under running threads.
     let flags = RTLD_NOW | RTLD_LOCAL | libc::RTLD_NODELETE;
-    // SAFETY: the library's constructors run. That they can is what the probe in a child process found out.
+    // SAFETY: this runs the library's constructors. The probe in a child process found that they run.
     let library = unsafe { Library::open(Some(&name), flags) }
         .map_err(|error| LoadError::Link(link_error(error, &name)))?;
     mem::forget(file);
-    // SAFETY: `export_plugin!` puts a static LibHeader under this name, which begins with an AbiHeader; `upgrade` checks
-    // its magic.
+    // SAFETY: `export_plugin!` puts a static LibHeader under this name. It begins with an AbiHeader, whose magic `upgrade`
+    // checks.
     let header = unsafe { library.get::<AbiHeaderRef>(LOADER_SYMBOL) };
     let header = header.map(|symbol| *symbol);
     let header = header.map_err(|error| LoadError::Link(link_error(error, &name)));
@@ -145,7 +145,7 @@ fn check_layout(header: &'static LibHeader) -> Result<&'static LibHeader, LoadEr
     }
 }
 
-/// The linker's own words, without the name that we opened the file by.
+/// The linker's message, without the name that we used for the file.
 fn link_error(error: libloading::Error, name: &str) -> String {
     let text = match error {
         libloading::Error::DlOpen { source } | libloading::Error::DlSym { source } => {
@@ -162,7 +162,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Ids are keys in configuration and names of cache directories.
+/// Whether this is a valid id. Ids are keys in the configuration and names of cache directories.
 fn is_id(id: &str) -> bool {
     let is_name = |part: &str| {
         !part.is_empty()

@@ -1,17 +1,29 @@
-//! From a file in a plugin directory to a backend that the rest of the host calls as ordinary Rust.
+//! Turns a file in a plugin directory into a backend that the rest of the host calls as ordinary Rust.
 //!
-//! A file goes through `discover`, `elf` (is it whole and for this machine?), `probe` (does a child process survive
-//! loading it?) and `load` (do both sides mean the same by the ABI's types?), and ends in the [`Registry`], either as a
-//! [`Backend`] or as a [`RefusedPlugin`] with its reason. The same open file goes all the way, so what was checked is what
-//! is loaded. Libraries are never unloaded.
+//! 1. `discover` lists the libraries in the plugin directories. A library has one or more variants, for levels of CPUs
+//!    (`cpu`).
+//! 2. `candidate` chooses each library's best variant that this CPU can run. `elf` checks that the file is complete and for
+//!    this machine. `probe` tries it in a child process, with every call that comes before a model is loaded. All libraries
+//!    are tried at the same time.
+//! 3. The [`Registry`] has an [`InstalledPlugin`] for each library that can be used, and an [`UnusedFile`] with the reason
+//!    for each other file.
+//! 4. When a model is loaded with the plugin, `load` opens the library in this process and checks that both sides agree on
+//!    the ABI's types. The result is a [`Backend`].
+//!
+//! All steps use the same open file, so the file that was tried is the one that is loaded. Libraries are never unloaded.
 //!
 //! Invariant: outside this module nothing names `abi_stable` or `tenon_plugin_api::abi`.
 
 mod backend;
+mod candidate;
+mod cpu;
+mod current;
 mod discover;
 mod elf;
 mod embedder;
+mod facts;
 mod host_services;
+mod installed;
 mod load;
 mod model;
 pub mod probe;
@@ -19,8 +31,11 @@ mod registry;
 mod session;
 
 pub use backend::{Backend, ReportProgress};
+pub use current::Current;
 pub use discover::DirectoryError;
 pub use embedder::Embedder;
-pub use model::{Model, Tokenizer};
-pub use registry::{ChooseError, RefusedPlugin, Registry, RegistryOptions};
+pub use facts::{CurrentFacts, ModelFacts};
+pub use installed::{InstalledPlugin, UnusedFile};
+pub use model::{CurrentModel, Model, Tokenizer};
+pub use registry::{ChooseError, Registry, RegistryOptions};
 pub use session::Session;

@@ -1,11 +1,16 @@
-//! A loaded model and its tokenizer, as ordinary Rust. What a plugin says is checked here, once.
+//! A loaded model and its tokenizer, wrapped as ordinary Rust. What the plugin reports is checked here, once.
+
+use std::sync::Arc;
 
 use tenon_plugin_api::{
     Code, EncodeFlags, Error, ModelInfo, Result, SamplingDefaults, SessionArgs, Vocabulary,
     abi::{EMBEDDINGS, EmbedderBox, ModelBox, TokenizerBox},
 };
 
-use super::{Embedder, ReportProgress, Session, host_services::progress_box};
+use super::{Current, Embedder, ReportProgress, Session, host_services::progress_box};
+
+/// The model that is loaded now. None while it is loaded again, and after it broke.
+pub type CurrentModel = Current<Option<Arc<Model>>>;
 
 /// A loaded model. Sessions and tokenizers may outlive it.
 pub struct Model {
@@ -20,12 +25,12 @@ impl Model {
         Ok(Self { object, info })
     }
 
-    /// Facts about the model; token ids in it are below `vocab_size`.
+    /// Facts about the model. All token ids in them are below `vocab_size`.
     pub fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    /// Has it recommend these sampling parameters, where they say something, instead of its own.
+    /// Replaces the model's recommended sampling parameters by those that `sampling` sets.
     pub fn recommend(&mut self, sampling: SamplingDefaults) {
         self.info.sampling = sampling.or(self.info.sampling);
     }
@@ -38,27 +43,27 @@ impl Model {
         })
     }
 
-    /// A KV pool for many sequences. It stays on the calling thread: the model thread.
+    /// Makes a session: a KV pool for many sequences. It stays on the calling thread, which is the model thread.
     pub fn session(&self, args: &SessionArgs) -> Result<Session> {
         let object = self.object.session(&args.clone().into()).into_result()?;
         Session::new(object, &self.info)
     }
 
-    /// What makes embeddings with the model, if it can. It may outlive the model.
+    /// The model's embedder. None if the model makes no embeddings. It may outlive the model.
     pub fn embedder(&self) -> Result<Option<Embedder>> {
         let extension = self.object.extension(EMBEDDINGS.into()).into_option();
         let embedder = extension.map(|extension| Embedder::new(extension.open::<EmbedderBox>()?));
         embedder.transpose()
     }
 
-    /// A new model at another level, beside this one.
+    /// Makes a new model at another level. This one stays as it is.
     pub fn requantize(&self, level: &str, progress: ReportProgress) -> Result<Model> {
         let model = self.object.requantize(level.into(), progress_box(progress));
         Self::new(model.into_result()?)
     }
 }
 
-/// Text to token ids. Any thread.
+/// Encodes text into token ids. Usable on any thread.
 pub struct Tokenizer {
     object: TokenizerBox,
     vocab_size: u32,
@@ -89,9 +94,12 @@ impl Tokenizer {
     }
 }
 
+/// Limit of a row of logits, many times that of any real model.
+const MAX_LOGITS: u32 = 16 << 20;
+
 fn check_info(info: &ModelInfo) -> Result<()> {
     let wrong = |what: String| Err(plugin_fault(&format!("said of the model that {what}")));
-    // u32::MAX stands for a token that is still on the device.
+    // u32::MAX is reserved for a token that is still on the device.
     if info.vocab_size == 0 || info.vocab_size == u32::MAX {
         return wrong(format!("it has {} tokens", info.vocab_size));
     }
@@ -100,6 +108,9 @@ fn check_info(info: &ModelInfo) -> Result<()> {
         return wrong(format!(
             "its rows have {width} logits for {vocab_size} tokens"
         ));
+    }
+    if info.logits_width > MAX_LOGITS {
+        return wrong(format!("its rows have {} logits", info.logits_width));
     }
     if info.context_length == 0 {
         return wrong("it has no context".into());
@@ -111,7 +122,7 @@ fn check_info(info: &ModelInfo) -> Result<()> {
     }
 }
 
-/// An error that is the plugin's own.
+/// An error that is the plugin's fault.
 pub(super) fn plugin_fault(what: &str) -> Error {
     Error::new(
         Code::INTERNAL,
@@ -143,6 +154,7 @@ mod tests {
     fn facts_that_the_host_would_trip_over_are_refused() {
         check(|info| info.vocab_size = 0, "it has 0 tokens");
         check(|info| info.logits_width = 259, "259 logits for 260 tokens");
+        check(|info| info.logits_width = u32::MAX, "4294967295 logits");
         check(|info| info.context_length = 0, "no context");
         check(|info| info.bos = Some(260), "unknown token 260");
         check(|info| info.eos.push(300), "unknown token 300");

@@ -1,79 +1,92 @@
-//! All backends of the process, and why other files are none.
+//! All backends of the process, and the files that are not used.
 
 use std::{
     collections::BTreeMap,
-    env,
-    fs::File,
     io,
     num::NonZero,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::available_parallelism,
+    thread::{self, available_parallelism},
+    time::Duration,
 };
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Backend,
-    discover::{Discovered, discover},
-    elf,
+    Backend, InstalledPlugin, UnusedFile,
+    candidate::try_out,
+    cpu::Cpu,
+    discover::{Discovered, Library, discover},
     host_services::default_cache,
-    load::Plugin,
-    probe::{Refusal, probe},
+    probe::{Probe, Request},
 };
+use crate::{config::DEFAULT_TRY_TIMEOUT_SECS, system::installation};
 
-/// What the registry needs to know.
+/// Settings of the registry.
 pub struct RegistryOptions {
-    /// Where plugins are, the preferred directory first.
+    /// Plugin directories, the preferred one first.
     pub directories: Vec<PathBuf>,
-    /// This program, which is started again to try each plugin out.
+    /// This program, which is started again to try out each plugin.
     pub executable: PathBuf,
     /// Threads that a plugin may use for computing.
     pub threads: u32,
-    /// Where plugins keep files that can be made again.
+    /// Directory for files that plugins can make again.
     pub cache: PathBuf,
     /// Options of plugins by their ids.
     pub options: BTreeMap<String, Map<String, Value>>,
+    /// Models for which a backend may be chosen by how well it fits.
+    pub models: Vec<PathBuf>,
+    /// Longest time for each step of a plugin: being loaded, starting, and looking at a model.
+    pub try_timeout: Duration,
 }
 
+/// Number of libraries that are tried out at the same time.
+const TRIED_AT_ONCE: usize = 32;
+
 impl RegistryOptions {
-    /// These directories, or if there are none `plugins/` beside this program; all cores, the user's cache, no options.
+    /// Options for these directories, or for the one that came with this program if there are none: all cores, the user's
+    /// cache, no plugin options, no models.
     pub fn new(mut directories: Vec<PathBuf>) -> io::Result<Self> {
         if directories.is_empty() {
-            directories.push(env::current_exe()?.with_file_name("plugins"));
+            directories.push(installation::plugin_directory()?);
         }
         let threads = available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
             directories,
-            // Not its path, where a newer version may be by now.
+            // Not the program's path, because a newer version may be there by now.
             executable: "/proc/self/exe".into(),
             threads: u32::try_from(threads).unwrap_or(u32::MAX),
             cache: default_cache(),
             options: BTreeMap::new(),
+            models: Vec::new(),
+            try_timeout: Duration::from_secs(DEFAULT_TRY_TIMEOUT_SECS.get().into()),
         })
+    }
+
+    fn request(&self) -> Request {
+        let models = self.models.iter();
+        Request {
+            threads: self.threads,
+            cache: self.cache.to_string_lossy().into_owned(),
+            options: self.options.clone(),
+            files: models
+                .filter_map(|path| path.to_str().map(str::to_owned))
+                .collect(),
+        }
     }
 }
 
-/// A file that is not used.
-#[derive(Debug, Serialize)]
-pub struct RefusedPlugin {
-    pub path: PathBuf,
-    /// One sentence that begins with the path.
-    pub reason: String,
-    /// What the plugin's author wants to know on top; may be empty, may be long.
-    pub details: String,
-}
-
-/// The backends, in the order of their directories and names.
+/// The plugins, ordered by directory and name.
 #[derive(Default)]
 pub struct Registry {
-    backends: Vec<Arc<Backend>>,
-    refused: Vec<RefusedPlugin>,
+    plugins: Vec<InstalledPlugin>,
+    request: Request,
+    refused: Vec<UnusedFile>,
     warnings: Vec<String>,
 }
 
-/// Why no backend takes a model.
+/// Why no backend was chosen for a model.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChooseError {
     #[error("there is no backend to load {} with: {}", path.display(), why.join("; "))]
@@ -84,114 +97,106 @@ pub enum ChooseError {
     Ambiguous { name: String, ids: Vec<String> },
     #[error("no backend can load {}: {}", path.display(), why.join("; "))]
     Unsupported { path: PathBuf, why: Vec<String> },
+    #[error("{0}")]
+    DoesNotStart(String),
 }
 
 impl Registry {
-    /// Tries every plugin file and starts the good ones. Takes a moment for each: a child process tries it out first.
+    /// Tries every plugin file in child processes. Takes a moment, and as long as `try_timeout` if a plugin hangs.
     pub fn load(options: &RegistryOptions) -> Self {
-        let Discovered { files, empty } = discover(&options.directories);
-        let mut registry = Self::default();
-        for warning in empty {
+        let Discovered {
+            libraries,
+            warnings,
+        } = discover(&options.directories);
+        let mut registry = Self {
+            request: options.request(),
+            ..Self::default()
+        };
+        for warning in warnings {
             tracing::warn!("{warning}");
             registry.warnings.push(warning.to_string());
         }
-        for path in files {
-            registry.add(path, options);
+        let probe = Probe {
+            executable: options.executable.clone(),
+            request: registry.request.clone(),
+            timeout: options.try_timeout,
+        };
+        for libraries in libraries.chunks(TRIED_AT_ONCE) {
+            for tried in try_all(libraries, &probe) {
+                registry.add(tried);
+            }
         }
         registry
     }
 
-    /// What can be used.
-    pub fn backends(&self) -> &[Arc<Backend>] {
-        &self.backends
+    /// Plugins that can be used.
+    pub fn plugins(&self) -> &[InstalledPlugin] {
+        &self.plugins
     }
 
     /// Files that cannot be used.
-    pub fn refused(&self) -> &[RefusedPlugin] {
+    pub fn refused(&self) -> &[UnusedFile] {
         &self.refused
     }
 
-    /// Directories that gave no plugins, a sentence each.
+    /// Warnings about directories, a sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The backend for a model: the named one, by its id or the last part of it, or the one that fits the file best.
-    pub fn choose(&self, path: &Path, name: Option<&str>) -> Result<&Arc<Backend>, ChooseError> {
-        if self.backends.is_empty() {
+    /// The backend for a model: the named one, by its id or the last part of the id, or the one that fits the file best. It is
+    /// started in this process if it was not yet. `path` must be one of the options' models.
+    pub fn choose(&self, path: &Path, name: Option<&str>) -> Result<Arc<Backend>, ChooseError> {
+        if self.plugins.is_empty() {
             let refused = self.refused.iter().map(|refused| refused.reason.clone());
             return Err(ChooseError::NoBackends {
                 path: path.into(),
                 why: self.warnings.iter().cloned().chain(refused).collect(),
             });
         }
-        match name {
-            Some(name) => self.named(name),
+        let plugin = match name {
+            Some(name) => self
+                .named(name)
+                .and_then(|plugin| not_broken_by(path, plugin)),
             None => self.best_for(path),
+        }?;
+        let backend = plugin.backend(&self.request);
+        backend.map_err(ChooseError::DoesNotStart)
+    }
+
+    fn add(&mut self, tried: Result<InstalledPlugin, Vec<UnusedFile>>) {
+        match tried {
+            Ok(plugin) => match self.by_id(&plugin.facts.id) {
+                Some(first) => {
+                    let refused = same_id(&plugin, first);
+                    tracing::warn!("{}", refused.reason);
+                    self.refused.push(refused);
+                }
+                None => {
+                    let InstalledPlugin { facts, path, .. } = &plugin;
+                    tracing::info!(id = facts.id, path = %path.display(), "plugin found");
+                    self.plugins.push(plugin);
+                }
+            },
+            Err(refused) => self.refused.extend(refused),
         }
     }
 
-    fn add(&mut self, path: PathBuf, options: &RegistryOptions) {
-        match self.start(&path, options) {
-            Ok(backend) => {
-                let id = &backend.descriptor().id;
-                tracing::info!(id, path = %path.display(), "plugin loaded");
-                self.backends.push(Arc::new(backend));
-            }
-            Err(Refusal { reason, details }) => {
-                let reason = format!("{} {reason}", path.display());
-                tracing::warn!("{reason}");
-                self.refused.push(RefusedPlugin {
-                    path,
-                    reason,
-                    details,
-                });
-            }
-        }
+    fn by_id(&self, id: &str) -> Option<&InstalledPlugin> {
+        self.plugins.iter().find(|plugin| plugin.facts.id == id)
     }
 
-    fn start(&self, path: &Path, options: &RegistryOptions) -> Result<Backend, Refusal> {
-        let file = File::open(path)
-            .map_err(|error| refusal(format!("cannot be read ({error}): check its permissions")))?;
-        elf::check(&file).map_err(|error| refusal(error.to_string()))?;
-        let probed = probe(&options.executable, &file)?;
-        if let Some(first) = self.by_id(&probed.id) {
-            let (id, first) = (&probed.id, first.path().display());
-            return Err(refusal(format!(
-                "has the same id as {first}, {id}: remove one of them"
-            )));
+    fn named(&self, name: &str) -> Result<&InstalledPlugin, ChooseError> {
+        if let Some(plugin) = self.by_id(name) {
+            return Ok(plugin);
         }
-        let plugin = Plugin::open(file)?;
-        let own_options = options.options.get(&probed.id).cloned().unwrap_or_default();
-        let own_options = Value::Object(own_options).to_string();
-        Backend::start(
-            &plugin,
-            path.into(),
-            options.threads,
-            &options.cache,
-            &own_options,
-        )
-        .map_err(|error| refusal(format!("did not start: {error}")))
-    }
-
-    fn by_id(&self, id: &str) -> Option<&Arc<Backend>> {
-        self.backends
-            .iter()
-            .find(|backend| backend.descriptor().id == id)
-    }
-
-    fn named(&self, name: &str) -> Result<&Arc<Backend>, ChooseError> {
-        if let Some(backend) = self.by_id(name) {
-            return Ok(backend);
-        }
-        let is_short =
-            |backend: &&Arc<Backend>| backend.descriptor().id.rsplit('.').next() == Some(name);
-        let candidates: Vec<_> = self.backends.iter().filter(is_short).collect();
+        let is_short = |plugin: &&InstalledPlugin| plugin.facts.id.rsplit('.').next() == Some(name);
+        let candidates: Vec<_> = self.plugins.iter().filter(is_short).collect();
         match candidates[..] {
-            [backend] => Ok(backend),
+            [plugin] => Ok(plugin),
             [] => Err(ChooseError::Unknown {
                 name: name.into(),
-                known: ids(&self.backends),
+                known: ids(&self.plugins),
             }),
             _ => Err(ChooseError::Ambiguous {
                 name: name.into(),
@@ -200,36 +205,60 @@ impl Registry {
         }
     }
 
-    /// The highest score; the first backend among equals.
-    fn best_for(&self, path: &Path) -> Result<&Arc<Backend>, ChooseError> {
+    /// The plugin with the highest score, and the first one among equals.
+    fn best_for(&self, path: &Path) -> Result<&InstalledPlugin, ChooseError> {
         let mut best = None;
         let mut why = Vec::new();
-        for backend in &self.backends {
-            let (score, reason) = match backend.supports(path) {
-                Ok(support) => (support.score, support.reason),
-                Err(error) => (0, error.message),
-            };
+        for plugin in &self.plugins {
+            let (score, reason) = plugin.supports(path).unwrap_or_else(|why| (0, why));
             if score > best.map_or(0, |(score, _)| score) {
-                best = Some((score, backend));
+                best = Some((score, plugin));
             }
-            why.push(format!("{}: {reason}", backend.descriptor().id));
+            why.push(format!("{}: {reason}", plugin.facts.id));
         }
         let path = path.into();
-        best.map(|(_, backend)| backend)
+        best.map(|(_, plugin)| plugin)
             .ok_or(ChooseError::Unsupported { path, why })
     }
 }
 
-fn refusal(reason: String) -> Refusal {
-    Refusal {
-        reason,
-        details: String::new(),
+/// Tries all libraries at the same time, so that several that hang take no longer than one.
+fn try_all(libraries: &[Library], probe: &Probe) -> Vec<Result<InstalledPlugin, Vec<UnusedFile>>> {
+    let cpu = Cpu::detect();
+    thread::scope(|scope| {
+        let tries = libraries
+            .iter()
+            .map(|library| scope.spawn(|| try_out(library, &cpu, probe)));
+        let tries: Vec<_> = tries.collect();
+        let tried = tries.into_iter().map(|tried| tried.join());
+        // A panic continues in this thread.
+        tried
+            .map(|tried| tried.unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    })
+}
+
+/// Refuses a plugin that crashed while it looked at the file: it would crash again if it had to load it.
+fn not_broken_by<'a>(
+    path: &Path,
+    plugin: &'a InstalledPlugin,
+) -> Result<&'a InstalledPlugin, ChooseError> {
+    match plugin.supports(path) {
+        Ok(_) => Ok(plugin),
+        Err(why) => Err(ChooseError::Unsupported {
+            path: path.into(),
+            why: vec![format!("{}: {why}", plugin.facts.id)],
+        }),
     }
 }
 
-fn ids<'a>(backends: impl IntoIterator<Item = &'a Arc<Backend>>) -> Vec<String> {
-    let ids = backends
-        .into_iter()
-        .map(|backend| backend.descriptor().id.clone());
+fn same_id(plugin: &InstalledPlugin, first: &InstalledPlugin) -> UnusedFile {
+    let (id, first) = (&plugin.facts.id, first.path.display());
+    let reason = format!("has the same id as {first}, {id}: remove one of them");
+    UnusedFile::new(&plugin.path, &reason, String::new())
+}
+
+fn ids<'a>(plugins: impl IntoIterator<Item = &'a InstalledPlugin>) -> Vec<String> {
+    let ids = plugins.into_iter().map(|plugin| plugin.facts.id.clone());
     ids.collect()
 }

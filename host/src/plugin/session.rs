@@ -1,4 +1,4 @@
-//! A session, as ordinary Rust. Calls on the way of every token allocate nothing; what they bring back is checked.
+//! A session, wrapped as ordinary Rust. Calls that are made for every token do not allocate. Their results are checked.
 
 use tenon_plugin_api::{
     Batch, Code, KvStats, ModelInfo, Result, SampleRequest, Sampled, SessionInfo, SpanOut,
@@ -6,8 +6,9 @@ use tenon_plugin_api::{
 };
 
 use super::model::plugin_fault;
+use crate::config::{MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES};
 
-/// One KV pool, many sequences. Stays on the thread that made it.
+/// One KV pool with many sequences. It stays on the thread that made it.
 pub struct Session {
     object: SessionBox,
     info: SessionInfo,
@@ -16,7 +17,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(object: SessionBox, model: &ModelInfo) -> Result<Self> {
-        let info = object.info();
+        let info = bounded(object.info());
         check_info(&info)?;
         Ok(Self {
             object,
@@ -25,13 +26,13 @@ impl Session {
         })
     }
 
-    /// What was granted; no size in it is 0.
+    /// What was granted, reduced to what the host uses. No size in it is 0.
     pub fn info(&self) -> &SessionInfo {
         &self.info
     }
 
-    /// Puts a ragged batch through the model. `out` is as long as `batch.spans()`. An error means that nothing was computed;
-    /// what concerns one span is in its status. Ends the life of earlier rows.
+    /// Puts a ragged batch through the model. `out` is as long as `batch.spans()`. After an error nothing was computed; an
+    /// error of one span is in that span's status. Rows of the last forward become invalid.
     pub fn forward(&mut self, batch: &Batch<'_>, out: &mut [SpanOut]) -> Result<()> {
         out.fill(SpanOut::default());
         self.object
@@ -41,7 +42,7 @@ impl Session {
         Ok(())
     }
 
-    /// Picks one token for each request. `out` is as long as `requests`; what concerns one request is in its status.
+    /// Picks one token for each request. `out` is as long as `requests`. An error of one request is in its status.
     pub fn sample(
         &mut self,
         requests: &[SampleRequest<'_>],
@@ -74,14 +75,27 @@ impl Session {
         self.object.free(seq);
     }
 
-    /// How full the pool is, as a hint.
+    /// How full the pool is, according to the plugin. Only a hint.
     pub fn kv_stats(&mut self) -> KvStats {
         self.object.kv_stats()
     }
 
-    /// Changes how many threads compute, between forwards.
+    /// Sets how many threads compute. Call it between forwards.
     pub fn set_threads(&mut self, plan: ThreadPlan) -> Result<()> {
         Ok(self.object.set_threads(plan).into_result()?)
+    }
+}
+
+/// Limits what was granted: the host keeps a ledger of every token and sequence, and a plugin may grant any number.
+fn bounded(granted: SessionInfo) -> SessionInfo {
+    SessionInfo {
+        // Running sequences and kept ones.
+        max_sequences: granted.max_sequences.min(2 * MAX_SEQUENCES),
+        kv_tokens: granted.kv_tokens.min(MAX_KV_TOKENS),
+        context_length: granted.context_length.min(MAX_KV_TOKENS),
+        max_batch_tokens: granted.max_batch_tokens.min(MAX_BATCH_TOKENS),
+        max_rows: granted.max_rows.min(MAX_BATCH_TOKENS),
+        ..granted
     }
 }
 
@@ -99,7 +113,7 @@ fn check_info(info: &SessionInfo) -> Result<()> {
     }
 }
 
-/// A span with rows that nobody asked for has failed.
+/// Fails spans with rows that are not in the batch.
 fn check_rows(batch: &Batch<'_>, out: &mut [SpanOut]) {
     let rows: u64 = batch.spans().iter().map(|span| u64::from(span.rows)).sum();
     for (span, out) in batch.spans().iter().zip(out) {
@@ -110,7 +124,7 @@ fn check_rows(batch: &Batch<'_>, out: &mut [SpanOut]) {
     }
 }
 
-/// A request that was answered with a token that does not exist has failed.
+/// Fails requests that were answered with a token that does not exist.
 fn check_tokens(out: &mut [Sampled<'_>], vocab_size: u32) {
     for out in out {
         let exists = |token: u32| token < vocab_size;

@@ -2,23 +2,26 @@
 
 use std::error::Error as _;
 
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
-use super::ControlTokens;
-use super::control_tokens::unused_sentinels;
+use super::control_tokens::{SplitText, unused_sentinels};
 use super::dialect::Dialect;
-use super::template_functions::{Raised, add_functions, without_generation_tags};
-use crate::tools::ToolFormat;
+use super::jinja::{self, Raised};
+use super::turns::Note;
+use super::{ControlTokens, default_variables, quoted_tags};
+use crate::markup::{ReasoningTags, ToolFormat};
 
 const NAME: &str = "chat_template";
 
-/// Instructions (or 64 bytes made) that one rendering may take: some 10,000 messages, or half a second.
+/// Fuel of one rendering, in instructions or 64 bytes of text: some 10,000 messages, or half a second.
 const FUEL: u64 = 20_000_000;
 
-/// A parsed chat template: made once per model, rendered once per request.
+/// Fuel of one of the small requests that a template is probed with.
+const PROBE_FUEL: u64 = 1_000_000;
+
+/// A parsed chat template. It is made once per model and rendered once per request.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -26,9 +29,11 @@ pub struct ChatTemplate {
     special: SpecialTokens,
     control: ControlTokens,
     dialect: Dialect,
+    /// Tags around reasoning, at which the template may cut earlier answers.
+    tags: Option<ReasoningTags>,
 }
 
-/// Texts of special tokens that templates write by name.
+/// Texts of special tokens that templates use by name.
 #[derive(Clone, Debug, Default)]
 pub struct SpecialTokens {
     /// Beginning of sequence: `bos_token`.
@@ -37,32 +42,32 @@ pub struct SpecialTokens {
     pub eos: Option<String>,
 }
 
-/// What one rendering is about.
-#[derive(Clone, Debug, Default)]
+/// The input of one rendering.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RenderRequest {
-    /// Messages as OpenAI has them: role, content, name, tool_calls …
+    /// Messages in OpenAI's format: role, content, name, tool_calls …
     pub messages: Vec<Json>,
-    /// Tools that the model may call, as OpenAI has them.
+    /// Tools that the model may call, in OpenAI's format.
     pub tools: Vec<Json>,
     /// How the prompt ends.
     pub ending: Ending,
-    /// What else the template may look at, such as `enable_thinking`.
+    /// Other variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Json>,
 }
 
-/// How a prompt ends.
+/// The end of a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// With the opening of an assistant's reply.
+    /// The opening of an assistant's reply.
     #[default]
     GenerationPrompt,
-    /// Behind the last message.
+    /// The end of the last message.
     LastMessage,
-    /// Within the last message, behind its text, so that the answer goes on with it.
+    /// The end of the last message's text, so that the answer continues this message.
     OpenMessage,
 }
 
-/// Variables that requests may not set, because the template gets them from the server.
+/// Variables that requests may not set, because the server sets them for the template.
 pub const RESERVED_VARIABLES: [&str; 5] = [
     "messages",
     "tools",
@@ -71,11 +76,12 @@ pub const RESERVED_VARIABLES: [&str; 5] = [
     "eos_token",
 ];
 
-/// A rendered prompt: its text, cut where user text would have made a control token.
+/// A rendered prompt. The text is cut where user text would have formed a control token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderedChat {
     pieces: Vec<String>,
     starts_with_bos: bool,
+    notes: Vec<Note>,
 }
 
 impl RenderedChat {
@@ -89,7 +95,12 @@ impl RenderedChat {
         self.starts_with_bos
     }
 
-    /// Whether its last word is this text.
+    /// Changes that were made to the messages because the template does not take them as they are.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Whether the prompt ends with this text, apart from white space.
     pub fn ends_with(&self, text: &str) -> bool {
         let last = self.pieces.last();
         last.is_some_and(|piece| piece.trim_end().ends_with(text))
@@ -99,22 +110,22 @@ impl RenderedChat {
 /// Why a template could not be parsed or rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
-    /// At load time: the template is not Jinja.
+    /// The template is not Jinja. Occurs when a model is loaded.
     #[error("the chat template does not parse: {0}; correct it or give another one")]
     Syntax(#[source] minijinja::Error),
-    /// The template refused the messages with `raise_exception`: the client's error, in the template's words.
+    /// The template refused the messages with `raise_exception`. This is the client's error, in the template's words.
     #[error("{0}")]
     Raised(String),
     /// The template failed on these messages.
     #[error("the chat template failed on these messages: {0}")]
     Render(String),
-    /// The rendering was stopped.
+    /// The rendering ran out of fuel.
     #[error("the chat template took too long on these messages: send fewer or shorter ones")]
     OutOfFuel,
-    /// No character is left to mark user text with.
+    /// No unused character is left to mark user text with.
     #[error("the messages use every private-use character of Unicode: leave some of them out")]
     NoSentinel,
-    /// There is nothing to go on with.
+    /// The last message has no text that an answer could continue.
     #[error(
         "the last message cannot be continued: it must have a text that the chat template writes"
     )]
@@ -122,8 +133,8 @@ pub enum TemplateError {
 }
 
 impl ChatTemplate {
-    /// Parses a template. `control` are the texts that its users must not be able to write as tokens; `tools` is how the model
-    /// writes calls, where the template does not show it.
+    /// Parses a template. `control` has the texts that users must not be able to write as tokens. `tools` is the model's format
+    /// of tool calls, and overrides the one that the template shows.
     ///
     /// # Errors
     /// [`TemplateError::Syntax`].
@@ -134,12 +145,12 @@ impl ChatTemplate {
         tools: Option<&'static ToolFormat>,
     ) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
-        environment.set_syntax(hugging_face_syntax().map_err(TemplateError::Syntax)?);
+        environment.set_syntax(jinja::syntax().map_err(TemplateError::Syntax)?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        add_functions(&mut environment);
+        environment.set_fuel(Some(PROBE_FUEL));
+        jinja::extend(&mut environment);
         environment
-            .add_template_owned(NAME, without_generation_tags(source))
+            .add_template_owned(NAME, jinja::prepare(source))
             .map_err(TemplateError::Syntax)?;
         let mut template = Self {
             environment,
@@ -147,47 +158,95 @@ impl ChatTemplate {
             special,
             control,
             dialect: Dialect::default(),
+            tags: ReasoningTags::of_template(source),
         };
         template.dialect = Dialect::probe(source, tools, |request| template.write(request).ok());
+        template.environment.set_fuel(Some(FUEL));
         Ok(template)
     }
 
-    /// What it knows.
+    /// The template's capabilities.
     pub fn dialect(&self) -> &Dialect {
         &self.dialect
     }
 
-    /// Its text.
+    /// The template's source.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Replaces the tags around reasoning, which are otherwise those that the template shows.
+    pub fn with_reasoning_tags(mut self, tags: Option<ReasoningTags>) -> Self {
+        self.tags = tags;
+        self
     }
 
     /// Renders a prompt.
     ///
     /// # Errors
-    /// All but [`TemplateError::Syntax`].
+    /// All except [`TemplateError::Syntax`].
     pub fn render(&self, request: &RenderRequest) -> Result<RenderedChat, TemplateError> {
-        let sentinels @ [mark, end] = self.choose_sentinels(request)?;
-        let mut request = self.dialect.adapt(request);
-        let user_supplied = request.messages.iter_mut().chain(&mut request.tools);
-        for value in user_supplied.chain(request.variables.values_mut()) {
+        let refused = match self.render_as(&self.dialect, request) {
+            Err(error @ (TemplateError::Raised(_) | TemplateError::Render(_))) => error,
+            done => return done,
+        };
+        let mut others = self.dialect.stricter();
+        let rendered = others.find_map(|dialect| self.render_as(&dialect, request).ok());
+        rendered.ok_or(refused)
+    }
+
+    fn render_as(
+        &self,
+        dialect: &Dialect,
+        request: &RenderRequest,
+    ) -> Result<RenderedChat, TemplateError> {
+        let sentinels @ [mark, end, veil] = self.choose_sentinels(request)?;
+        let mut notes = Vec::new();
+        let plain = dialect.adapt(request, &mut notes);
+        let mut marked = plain.clone();
+        let user_supplied = marked.messages.iter_mut().chain(&mut marked.tools);
+        for value in user_supplied.chain(marked.variables.values_mut()) {
             self.control.mark(value, mark);
         }
+        let write = |mut request: RenderRequest| {
+            if let Some(tags) = &self.tags {
+                quoted_tags::hide(&mut request.messages, tags, veil);
+            }
+            let mut text = self.write_until(request, end, sentinels)?;
+            text.retain(|c| c != veil);
+            Ok::<_, TemplateError>(text)
+        };
+        let is_marked = marked != plain;
+        let mut split = self.control.split(&write(marked)?, mark);
+        // A template that counts or compares text may have seen the marks.
+        if is_marked && let Ok(plain) = write(plain) {
+            split = self.control.transfer(split, plain);
+        }
+        Ok(self.rendered(split, notes))
+    }
+
+    /// Renders a request, up to the place where the answer continues.
+    fn write_until(
+        &self,
+        mut request: RenderRequest,
+        end: char,
+        sentinels: [char; 3],
+    ) -> Result<String, TemplateError> {
         let is_open = request.ending == Ending::OpenMessage;
         if is_open {
             append_to_last(&mut request.messages, end).ok_or(TemplateError::NothingToContinue)?;
         }
-        let marked = self.write(request);
-        let mut marked = marked.map_err(|error| explain(&error, sentinels))?;
+        let written = self.write(request);
+        let mut written = written.map_err(|error| explain(&error, sentinels))?;
         if is_open {
-            let at = marked.rfind(end).ok_or(TemplateError::NothingToContinue)?;
-            marked.truncate(at);
-            marked.retain(|c| c != end);
+            let at = written.rfind(end).ok_or(TemplateError::NothingToContinue)?;
+            written.truncate(at);
+            written.retain(|c| c != end);
         }
-        Ok(self.rendered(&marked, mark))
+        Ok(written)
     }
 
-    fn choose_sentinels(&self, request: &RenderRequest) -> Result<[char; 2], TemplateError> {
+    fn choose_sentinels(&self, request: &RenderRequest) -> Result<[char; 3], TemplateError> {
         let special = [&self.special.bos, &self.special.eos];
         let own = special
             .into_iter()
@@ -201,6 +260,7 @@ impl ChatTemplate {
 
     fn write(&self, request: RenderRequest) -> Result<String, minijinja::Error> {
         let json = |value: Json| Value::from(Serde(value));
+        let defaults = default_variables::of(&self.source, &request.tools);
         let messages: Value = request.messages.into_iter().map(json).collect();
         let tools: Value = match request.tools.is_empty() {
             true => ().into(),
@@ -218,12 +278,14 @@ impl ChatTemplate {
         let variables = request.variables.into_iter();
         let variables = variables.map(|(name, value)| (name, json(value)));
         let own = own.map(|(name, value)| (name.to_owned(), value));
-        let context = Value::from_pairs(variables.chain(own));
+        // If a name occurs twice, the later value counts.
+        let defaults = defaults.into_iter();
+        let context = Value::from_pairs(defaults.chain(variables).chain(own));
         self.environment.get_template(NAME)?.render(context)
     }
 
-    fn rendered(&self, marked: &str, sentinel: char) -> RenderedChat {
-        let pieces = self.control.split(marked, sentinel);
+    fn rendered(&self, split: SplitText, notes: Vec<Note>) -> RenderedChat {
+        let pieces: Vec<String> = split.pieces().map(str::to_owned).collect();
         let starts_with_bos = match (&self.special.bos, pieces.first()) {
             (Some(bos), Some(piece)) => !bos.is_empty() && piece.starts_with(bos),
             _ => false,
@@ -231,11 +293,12 @@ impl ChatTemplate {
         RenderedChat {
             pieces,
             starts_with_bos,
+            notes,
         }
     }
 }
 
-/// Puts a character behind the last message's text.
+/// Appends a character to the last message's text.
 fn append_to_last(messages: &mut [Json], end: char) -> Option<()> {
     let content = messages.last_mut()?.get_mut("content")?;
     let text = match content {
@@ -249,15 +312,8 @@ fn append_to_last(messages: &mut [Json], end: char) -> Option<()> {
     Some(())
 }
 
-fn hugging_face_syntax() -> Result<SyntaxConfig, minijinja::Error> {
-    SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-}
-
-/// A message of the template may quote user text: no sentinel leaves with it.
-fn explain(error: &minijinja::Error, sentinels: [char; 2]) -> TemplateError {
+/// Converts an error. A template's message may quote user text, so the sentinels are removed from it.
+fn explain(error: &minijinja::Error, sentinels: [char; 3]) -> TemplateError {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {

@@ -1,29 +1,34 @@
 //! Keeps control tokens out of user text.
 //!
 //! A chat template and its users share one string, so `<|im_end|>` typed by a user would be read as a control token. Every
-//! user string is therefore *marked* before rendering with a sentinel character, and the rendered text is *split* after it:
+//! user string is therefore *marked* with a sentinel character before rendering, and the rendered text is *split*
+//! afterwards:
 //!
 //! * A mark goes strictly inside each control-token text of a user string: `<` S `|im_end|>`.
-//! * A mark goes to an edge of a user string where a control token could be completed by what the template puts beside it:
+//! * A mark goes to an edge of a user string where text that the template puts beside it could complete a control token:
 //!   after a trailing `<|im_`, before a leading `end|>`.
-//! * After rendering the sentinels are taken out, and the text is cut where one stood strictly inside a control token's text.
-//!   The other marks leave no trace, so they cost no change of tokens.
+//! * After rendering, the sentinels are removed. The text is cut where one stood strictly inside a control token's text.
+//!   The other marks leave no trace, so they change no tokens.
 //!
-//! Why this holds: pieces are encoded separately, so a token lies within one piece. A control-token text within a piece had
-//! no sentinel inside; one from a user string, or across the edge of one, would have had.
+//! Why this is safe: pieces are encoded separately, so a token lies within one piece. A control-token text within a piece
+//! had no sentinel inside. If it came from a user string, or across the edge of one, it would have had one.
 //!
-//! Why not mark begin and end of every user string, which would tell exactly who wrote what: templates look into user
+//! Why not mark the begin and end of every user string, which would tell exactly who wrote what: templates look into user
 //! text (`content.startswith('<tool_response>')`, `content.split('</think>')`, `role == 'user'`), and a mark in the wrong
 //! place changes what they do. Hence as few marks as possible:
 //!
-//! * Edge marks stand next to the outermost character that is not white space, so that `trim` and `strip` work on.
-//! * Protocol words (`role`, `type`) are compared by every template and checked by the API before: never marked. Templates
-//!   such as `'<|' + role + '|>'` may form control tokens of them.
-//! * Keys are marked only where they hold a whole control token; nothing looks such a key up.
+//! * Edge marks are placed beside the outermost character that is not white space, so that `trim` and `strip` still work.
+//! * Protocol words (`role`, `type`) are never marked: every template compares them, and the API checks them first.
+//!   Templates such as `'<|' + role + '|>'` may form control tokens from them.
+//! * Keys are marked only if they contain a whole control token. No template looks such a key up.
 //!
-//! Limits. The template is trusted code: one that changes user text into a control token (`replace`, `lower`), or takes
-//! pieces out of the middle of a user string and joins the rest, can let a user make one. A control token of one character
-//! cannot be cut, and is not kept out; no known vocabulary has one.
+//! A template that compares or counts may still see a mark. So a request with marks is rendered without them too. If both
+//! texts have the same control tokens in the same order, the text without marks is the prompt, with the cuts of the other
+//! text.
+//!
+//! Limits: the template is trusted code. A template that changes user text into a control token (`replace`, `lower`), or
+//! that removes parts from the middle of a user string and joins the rest, can let a user make one. A control token of one
+//! character cannot be cut and is not kept out; no known vocabulary has one.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -31,7 +36,7 @@ use std::ops::RangeInclusive;
 use aho_corasick::AhoCorasick;
 use serde_json::{Map, Value};
 
-/// Values of `role` and `type` that templates compare with, in messages, content parts, tool calls and JSON schemas.
+/// Values of `role` and `type` that templates compare, in messages, content parts, tool calls and JSON schemas.
 const PROTOCOL_WORDS: [&str; 14] = [
     "system",
     "developer",
@@ -49,35 +54,35 @@ const PROTOCOL_WORDS: [&str; 14] = [
     "null",
 ];
 
-/// Characters that stand for nothing in text: noncharacters first, then the private planes.
+/// Characters without meaning in text: noncharacters first, then the private-use planes.
 const SENTINELS: [RangeInclusive<char>; 3] = [
     '\u{FDD0}'..='\u{FDEF}',
     '\u{F0000}'..='\u{FFFFD}',
     '\u{100000}'..='\u{10FFFD}',
 ];
 
-/// The control tokens of a vocabulary could not be indexed.
+/// Error: the control tokens of a vocabulary could not be indexed.
 #[derive(Debug, thiserror::Error)]
 #[error("the vocabulary's control tokens cannot be indexed: {0}; check the model's tokenizer")]
 pub struct ControlTokensError(#[from] aho_corasick::BuildError);
 
-/// Texts that the tokenizer would read as control tokens, ready to be found.
-#[derive(Debug)]
+/// An index of the texts that the tokenizer would read as control tokens.
+#[derive(Clone, Debug)]
 pub struct ControlTokens {
-    /// Finds overlapping occurrences: a cut in one must not leave another whole.
+    /// Finds overlapping occurrences, because a cut in one must not leave another whole.
     finder: AhoCorasick,
     proper_prefixes: HashSet<Box<str>>,
     proper_suffixes: HashSet<Box<str>>,
-    /// All texts one after the other, to look for what may be part of one.
+    /// All texts joined, to look for strings that may be part of one.
     joined: String,
     longest_bytes: usize,
 }
 
 impl ControlTokens {
-    /// Takes the texts of all tokens that `EncodeFlags::PARSE_CONTROL` makes the tokenizer look for.
+    /// Indexes the texts of all tokens that `EncodeFlags::PARSE_CONTROL` makes the tokenizer look for.
     ///
     /// # Errors
-    /// If there are more of them than an automaton can hold.
+    /// If there are more texts than an automaton can hold.
     pub fn new(texts: impl IntoIterator<Item = String>) -> Result<Self, ControlTokensError> {
         let texts: Vec<String> = texts
             .into_iter()
@@ -107,8 +112,8 @@ impl ControlTokens {
         }
     }
 
-    /// Takes the sentinels out of a rendered text and cuts it where user text would have made a control token.
-    pub(super) fn split(&self, marked: &str, sentinel: char) -> Vec<String> {
+    /// Removes the sentinels from a rendered text, and cuts it where user text would have formed a control token.
+    pub(super) fn split(&self, marked: &str, sentinel: char) -> SplitText {
         let (text, marks) = unmark(marked, sentinel);
         let mut cuts = Vec::new();
         if !marks.is_empty() {
@@ -121,9 +126,35 @@ impl ControlTokens {
                 );
             }
         }
-        cuts.sort_unstable();
-        cuts.dedup();
-        pieces(&text, &cuts).map(str::to_owned).collect()
+        SplitText::new(text, cuts)
+    }
+
+    /// Transfers the cuts to `plain`, which the template rendered from the same values without marks. If the two texts differ
+    /// in their control tokens, it is unknown who wrote them, and `split` is returned.
+    pub(super) fn transfer(&self, split: SplitText, plain: String) -> SplitText {
+        if split.text == plain {
+            return split;
+        }
+        let tokens = |text| self.finder.find_overlapping_iter(text);
+        let (from, to): (Vec<_>, Vec<_>) =
+            (tokens(&split.text).collect(), tokens(&plain).collect());
+        let is_same = from.len() == to.len()
+            && from
+                .iter()
+                .zip(&to)
+                .all(|(a, b)| a.pattern() == b.pattern());
+        if !is_same {
+            return split;
+        }
+        let cuts = from.iter().zip(&to).flat_map(|(from, to)| {
+            let within = split
+                .cuts
+                .iter()
+                .filter(|&&cut| from.start() < cut && cut < from.end());
+            within.map(|cut| cut - from.start() + to.start())
+        });
+        let cuts = cuts.collect();
+        SplitText::new(plain, cuts)
     }
 
     fn mark_fields(&self, fields: &mut Map<String, Value>, sentinel: char) {
@@ -148,7 +179,7 @@ impl ControlTokens {
         insert(text, marks, sentinel)
     }
 
-    /// After the first character of each control-token text.
+    /// Positions after the first character of each control-token text.
     fn cuts_inside(&self, text: &str) -> Vec<usize> {
         let after_first_char =
             |start: usize| start + text[start..].chars().next().map_or(0, char::len_utf8);
@@ -158,7 +189,7 @@ impl ControlTokens {
             .collect()
     }
 
-    /// Whether what follows `text` could complete a control token that begins in it.
+    /// Whether text after `text` could complete a control token that begins in it.
     fn may_start_token(&self, text: &str) -> bool {
         let tails = text.char_indices().rev().map(|(at, _)| &text[at..]);
         tails
@@ -166,7 +197,7 @@ impl ControlTokens {
             .any(|tail| self.proper_prefixes.contains(tail))
     }
 
-    /// Whether what precedes `text` could begin a control token that ends in it.
+    /// Whether text before `text` could begin a control token that ends in it.
     fn may_end_token(&self, text: &str) -> bool {
         let heads = text
             .char_indices()
@@ -183,11 +214,31 @@ impl ControlTokens {
     }
 }
 
-/// Two characters that occur neither in `values` nor in `texts`, so that every occurrence after rendering is a mark.
+/// A text and its cuts, at which no control token can form.
+#[derive(Debug)]
+pub(super) struct SplitText {
+    text: String,
+    cuts: Vec<usize>,
+}
+
+impl SplitText {
+    fn new(text: String, mut cuts: Vec<usize>) -> Self {
+        cuts.sort_unstable();
+        cuts.dedup();
+        Self { text, cuts }
+    }
+
+    /// The text's pieces, at least one.
+    pub fn pieces(&self) -> impl Iterator<Item = &str> {
+        pieces(&self.text, &self.cuts)
+    }
+}
+
+/// Three characters that occur neither in `values` nor in `texts`. So every occurrence of them after rendering is a mark.
 pub(super) fn unused_sentinels<'a>(
     values: impl IntoIterator<Item = &'a Value>,
     texts: impl IntoIterator<Item = &'a str>,
-) -> Option<[char; 2]> {
+) -> Option<[char; 3]> {
     let mut used = HashSet::new();
     let mut note = |text: &str| {
         used.extend(
@@ -203,10 +254,10 @@ pub(super) fn unused_sentinels<'a>(
         .into_iter()
         .flatten()
         .filter(|c| !used.contains(c));
-    Some([unused.next()?, unused.next()?])
+    Some([unused.next()?, unused.next()?, unused.next()?])
 }
 
-/// Each way to cut a text in two.
+/// All ways to cut a text in two.
 fn halves(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.char_indices().skip(1).map(|(at, _)| text.split_at(at))
 }
@@ -243,7 +294,7 @@ fn insert(text: &str, mut marks: Vec<usize>, sentinel: char) -> String {
     marked
 }
 
-/// The text without sentinels, and where they stood in it, in order.
+/// The text without sentinels, and the positions in it where they were, in order.
 fn unmark(marked: &str, sentinel: char) -> (String, Vec<usize>) {
     let mut text = String::with_capacity(marked.len());
     let mut marks = Vec::new();
@@ -341,7 +392,10 @@ mod tests {
     #[test]
     fn only_marks_inside_a_token_cut() {
         let control = chatml();
-        let split = |marked: &str| control.split(&marked.replace('·', &S.to_string()), S);
+        let split = |marked: &str| -> Vec<String> {
+            let split = control.split(&marked.replace('·', &S.to_string()), S);
+            split.pieces().map(str::to_owned).collect()
+        };
         assert_eq!(split("<|im_end|>"), ["<|im_end|>"]);
         assert_eq!(split("1 <·<|im_end|>·|>"), ["1 <<|im_end|>|>"]);
         assert_eq!(
@@ -355,7 +409,7 @@ mod tests {
     fn a_sentinel_in_user_text_is_not_chosen() {
         let values = [json!({"a\u{FDD0}": ["\u{FDD1}", {"b": "\u{FDD3}"}]})];
         let chosen = unused_sentinels(&values, ["\u{FDD2}"]);
-        assert_eq!(chosen, Some(['\u{FDD4}', '\u{FDD5}']));
+        assert_eq!(chosen, Some(['\u{FDD4}', '\u{FDD5}', '\u{FDD6}']));
         let all: String = SENTINELS.into_iter().flatten().skip(1).collect();
         assert_eq!(unused_sentinels(&[json!(all)], []), None);
     }

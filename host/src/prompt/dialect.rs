@@ -1,40 +1,41 @@
-//! What a chat template knows, and requests put so that it understands them.
+//! Capabilities of a chat template, and the rewriting of requests to fit them.
 
 use serde_json::{Value as Json, json};
 
 use super::chat_template::RenderRequest;
 use super::generic_tools::put_tools_into_words;
-use crate::tools::ToolFormat;
+use super::turns::{Note, Turns};
+use crate::markup::ToolFormat;
 
-/// Texts that are found again in what a template writes.
+/// Texts to look for in what a template writes.
 const TEXT: &str = "probe text";
 const NAME: &str = "probe_name";
 const KEY: &str = "probe_key";
 
-/// What a template knows, found out by trying it: templates fail on, or leave out without a word, what their authors did not
-/// think of.
+/// Capabilities of a chat template, found by probing it: templates fail on, or silently leave out, what their authors did
+/// not expect.
 #[derive(Clone, Debug)]
 pub struct Dialect {
-    /// How the model writes calls of tools.
+    /// How the model writes tool calls.
     pub tool_format: &'static ToolFormat,
-    /// Whether the template shows tools to the model. Else they are put into words.
+    /// Whether the template shows tools to the model. If not, they are put into words.
     pub has_tools: bool,
-    /// Whether it writes calls and results. Else they are put into words.
+    /// Whether the template writes tool calls and results. If not, they are put into words.
     pub has_calls: bool,
-    /// Whether a message may have several calls.
+    /// Whether a message may have several tool calls.
     pub has_parallel_calls: bool,
-    /// Whether it takes messages of the system.
-    pub has_system: bool,
+    /// Orders of roles that the template takes.
+    pub(super) turns: Turns,
     has_developer: bool,
-    /// Whether text must come as a list of parts.
+    /// Whether text must be a list of parts.
     wants_parts: bool,
-    /// Whether a message with calls may have null for its content, as OpenAI's have.
+    /// Whether the content of a message with tool calls may be null, as in OpenAI's format.
     has_null_content: bool,
-    /// Whether arguments must be an object, not JSON in a string.
+    /// Whether arguments must be an object. If not, they are JSON in a string.
     wants_parsed_arguments: bool,
 }
 
-/// Of a template that writes role and content of each message and nothing else.
+/// The dialect of a template that writes role and content of each message and nothing else.
 impl Default for Dialect {
     fn default() -> Self {
         Self {
@@ -42,7 +43,7 @@ impl Default for Dialect {
             has_tools: false,
             has_calls: false,
             has_parallel_calls: true,
-            has_system: true,
+            turns: Turns::ALL,
             has_developer: false,
             wants_parts: false,
             has_null_content: false,
@@ -52,8 +53,8 @@ impl Default for Dialect {
 }
 
 impl Dialect {
-    /// Tries a template. `write` is what it makes of a request, None where it fails; `format` is used instead of the one that
-    /// the template shows.
+    /// Probes a template. `write` renders a request, or gives None if the template fails on it. `format` overrides the tool
+    /// format that the template shows.
     pub fn probe(
         source: &str,
         format: Option<&'static ToolFormat>,
@@ -61,7 +62,7 @@ impl Dialect {
     ) -> Self {
         let format = format.or(ToolFormat::of_template(source));
         let tool_format = format.unwrap_or(ToolFormat::generic());
-        let Some(probe) = Probe::new(write) else {
+        let Some(probe) = Probe::new(tool_format, write) else {
             return Self {
                 tool_format,
                 ..Self::default()
@@ -77,6 +78,9 @@ impl Dialect {
         } else {
             string
         };
+        // A template that puts any role between the same marks does not know the developer role.
+        let has_developer =
+            source.contains("developer") && probe.takes(&["developer", "user"], arguments);
         let has_null_content = probe.writes_calls(&Json::Null, arguments, 1);
         let content = if has_null_content {
             Json::Null
@@ -88,25 +92,38 @@ impl Dialect {
             has_tools: format.is_some() && probe.writes_tools(),
             has_calls,
             has_parallel_calls: !has_calls || probe.writes_calls(&content, arguments, 2),
-            has_system: probe.writes_system(),
-            has_developer: source.contains("developer"),
+            turns: Turns::probe(has_developer, |roles| {
+                let is_shown = has_calls || !roles.contains(&"call");
+                !is_shown || probe.takes(roles, arguments)
+            }),
+            has_developer,
             wants_parts: probe.wants_parts,
             has_null_content,
             wants_parsed_arguments,
         }
     }
 
-    /// The same request, so that the template understands it.
-    pub fn adapt(&self, request: &RenderRequest) -> RenderRequest {
+    /// Rewrites a request so that the template understands it. Adds to `notes` what was changed in the messages.
+    pub fn adapt(&self, request: &RenderRequest, notes: &mut Vec<Note>) -> RenderRequest {
         let mut request = request.clone();
         for message in &mut request.messages {
             self.adapt_message(message);
         }
+        request.messages = self.turns.lead(request.messages, notes);
         put_tools_into_words(&mut request, self);
+        request.messages = self.turns.follow(request.messages, notes);
         if self.wants_parts {
             request.messages.iter_mut().for_each(split_content);
         }
         request
+    }
+
+    /// Dialects to try if the template refuses a chat. They need less of the template.
+    pub fn stricter(&self) -> impl Iterator<Item = Self> {
+        self.turns.stricter().into_iter().map(|turns| Self {
+            turns,
+            ..self.clone()
+        })
     }
 
     fn adapt_message(&self, message: &mut Json) {
@@ -121,7 +138,7 @@ impl Dialect {
         for call in calls.into_iter().flatten() {
             self.adapt_call(call);
         }
-        // Templates put text together, and null is no text.
+        // Templates concatenate text, and null is not text.
         if message["content"].is_null() && !(has_calls && self.has_null_content) {
             message["content"] = json!("");
         }
@@ -135,7 +152,7 @@ impl Dialect {
     fn adapt_call(&self, call: &mut Json) {
         let arguments = &mut call["function"]["arguments"];
         match arguments {
-            // What is no JSON stays what it is: a model may have written it.
+            // Arguments that are not JSON stay as they are: a model may have written them.
             Json::String(text) if self.wants_parsed_arguments => match text.trim() {
                 "" => *arguments = json!({}),
                 text => *arguments = serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
@@ -154,7 +171,7 @@ impl Dialect {
     }
 }
 
-/// Most templates take content as a string only, so parts become one, line by line as vLLM joins them.
+/// Joins text parts to a string, because most templates take only that. They are joined by newlines, as vLLM does it.
 fn join_text_parts(content: &mut Json) {
     let text_of = |part: &Json| match part["type"].as_str() {
         Some("text") => part["text"].as_str().map(str::to_owned),
@@ -174,7 +191,7 @@ fn split_content(message: &mut Json) {
     }
 }
 
-/// Templates of Mistral's refuse ids of another length. The end of an id differs most from others.
+/// Makes an id of 9 characters: Mistral's templates refuse others. Keeps the end, which differs most between ids.
 fn shorten(id: &mut Json) {
     const LENGTH: usize = 9;
     let Some(text) = id.as_str() else { return };
@@ -185,16 +202,18 @@ fn shorten(id: &mut Json) {
     *id = format!("{last:0>LENGTH$}").into();
 }
 
-/// Requests that show what a template knows.
+/// Renders small requests that show what a template can do.
 struct Probe<W> {
+    tool_format: &'static ToolFormat,
     write: W,
     wants_parts: bool,
 }
 
 impl<W: Fn(RenderRequest) -> Option<String>> Probe<W> {
     /// None if the template takes no message at all.
-    fn new(write: W) -> Option<Self> {
+    fn new(tool_format: &'static ToolFormat, write: W) -> Option<Self> {
         let mut probe = Self {
+            tool_format,
             write,
             wants_parts: false,
         };
@@ -215,9 +234,33 @@ impl<W: Fn(RenderRequest) -> Option<String>> Probe<W> {
         })
     }
 
-    fn writes_system(&self) -> bool {
-        let system = json!({"role": "system", "content": self.text(TEXT)});
-        self.writes(vec![system, self.user()], vec![], TEXT)
+    /// Whether the template writes the text of each message, in this order. `call` is an assistant's message with a tool call.
+    fn takes(&self, roles: &[&str], arguments: &Json) -> bool {
+        let texts: Vec<String> = (0..roles.len()).map(|at| format!("{TEXT} {at}")).collect();
+        let messages = roles.iter().zip(&texts).map(|(role, text)| match *role {
+            "call" => self.calls(&self.text(text), arguments, 1),
+            "tool" => self.result(text),
+            "nothing" => json!({"role": "assistant", "content": self.text("")}),
+            role => json!({"role": role, "content": self.text(text)}),
+        });
+        let request = RenderRequest {
+            messages: messages.collect(),
+            ..RenderRequest::default()
+        };
+        let Some(written) = (self.write)(request) else {
+            return false;
+        };
+        // The template may leave out text beside a call.
+        let has_text = |role: &str| !matches!(role, "call" | "nothing");
+        let mut texts = roles.iter().zip(&texts).filter(|(role, _)| has_text(role));
+        let mut rest = written.as_str();
+        texts.all(|(_, text)| match rest.split_once(text) {
+            Some((_, after)) => {
+                rest = after;
+                true
+            }
+            None => false,
+        })
     }
 
     fn writes_tools(&self) -> bool {
@@ -232,16 +275,24 @@ impl<W: Fn(RenderRequest) -> Option<String>> Probe<W> {
             || self.writes_calls(&self.text(""), arguments, 1)
     }
 
-    /// Whether the arguments arrive as JSON.
+    /// Whether the template writes the arguments in the model's format.
     fn writes_calls(&self, content: &Json, arguments: &Json, count: usize) -> bool {
+        let messages = vec![
+            self.user(),
+            self.calls(content, arguments, count),
+            self.result("?"),
+        ];
+        self.writes(messages, vec![], &self.tool_format.argument_sign(KEY))
+    }
+
+    fn calls(&self, content: &Json, arguments: &Json, count: usize) -> Json {
         let function = json!({"name": NAME, "arguments": arguments});
         let call = json!({"id": "probe0000", "type": "function", "function": function});
-        let calls =
-            json!({"role": "assistant", "content": content, "tool_calls": vec![call; count]});
-        let result =
-            json!({"role": "tool", "tool_call_id": "probe0000", "content": self.text("?")});
-        let messages = vec![self.user(), calls, result];
-        self.writes(messages, vec![], &format!("{{\"{KEY}\":"))
+        json!({"role": "assistant", "content": content, "tool_calls": vec![call; count]})
+    }
+
+    fn result(&self, text: &str) -> Json {
+        json!({"role": "tool", "tool_call_id": "probe0000", "content": self.text(text)})
     }
 
     fn writes(&self, messages: Vec<Json>, tools: Vec<Json>, text: &str) -> bool {

@@ -2,9 +2,9 @@ use tenon_plugin_api::{EncodeFlags, Vocabulary};
 
 use super::Encoder;
 
-/// Tokens that models are trained with to fill a gap between a prefix and a suffix: before the prefix, before the suffix,
-/// before what fills the gap. Without a token for that (`""`) the suffix stands before the prefix, whose continuation it is.
-/// As model cards name them; llama.cpp (`src/llama-vocab.cpp`) knows most of them.
+/// Infill tokens of known models: those before the prefix, before the suffix, and before the infill. If the third is `""`,
+/// there is none: the suffix comes before the prefix, and the infill continues the prefix. The names are those of model
+/// cards; llama.cpp (`src/llama-vocab.cpp`) knows most of them.
 const KNOWN: [[&str; 3]; 8] = [
     // Qwen Coder, CodeGemma
     ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
@@ -23,17 +23,17 @@ const KNOWN: [[&str; 3]; 8] = [
     ["[PREFIX]", "[SUFFIX]", ""],
 ];
 
-/// The tokens of one model for filling a gap.
+/// The infill tokens of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GapTokens {
     prefix: u32,
     suffix: u32,
-    /// None: the suffix comes first.
+    /// None: the suffix comes before the prefix.
     middle: Option<u32>,
 }
 
 impl GapTokens {
-    /// Looks for known ones. None: the model cannot fill a gap.
+    /// Finds the infill tokens in a vocabulary. None if the model cannot infill.
     pub fn find(vocabulary: &Vocabulary) -> Option<Self> {
         let id = |name: &str| {
             let mut tokens = 0..vocabulary.len() as u32;
@@ -51,7 +51,7 @@ impl GapTokens {
         })
     }
 
-    /// A prompt whose answer fills the gap between these tokens and this text. `bos` comes first if the tokenizer says so.
+    /// The prompt for an infill between the tokens `before` and the text `after`. `bos` comes first if the tokenizer adds it.
     ///
     /// # Errors
     /// Those of the tokenizer.
@@ -74,7 +74,7 @@ impl GapTokens {
     }
 }
 
-/// Tokens of a text beside a gap. Control tokens in it are read as plain text.
+/// Encodes a text beside the infill. Control tokens in it are read as plain text.
 ///
 /// # Errors
 /// Those of the tokenizer.

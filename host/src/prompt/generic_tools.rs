@@ -1,14 +1,14 @@
-//! Tools for models whose chat template says nothing about them: in words, within messages that every template knows.
+//! Tools for models whose chat template does not support them: put into words, in messages that every template takes.
 
 use serde_json::{Value as Json, json};
 
 use super::chat_template::RenderRequest;
 use super::dialect::Dialect;
 use super::python_json::{JsonLayout, dumps};
-use crate::tools::ToolFormat;
+use crate::markup::ToolFormat;
 
-/// Rewrites what the template does not know: tools become a text of the system, calls one of the assistant, results one of
-/// the user. Where tools are put into words, calls and results are too, so that all of them look the same.
+/// Rewrites what the template does not support. Tools become system text, tool calls become assistant text, and results
+/// become user messages. If tools are put into words, calls and results are too, so that all have one format.
 pub(super) fn put_tools_into_words(request: &mut RenderRequest, dialect: &Dialect) {
     let format = dialect.tool_format;
     let tools = match dialect.has_tools {
@@ -37,7 +37,7 @@ fn in_words(messages: Vec<Json>, format: &ToolFormat) -> Vec<Json> {
     said
 }
 
-/// Results of several calls are one message: many templates want user and assistant to take turns.
+/// Adds a result. Several results become one message, because many templates require user and assistant to alternate.
 fn push_result(messages: &mut Vec<Json>, result: &str) {
     let result = format!("<tool_response>\n{result}\n</tool_response>");
     match messages.last_mut() {
@@ -73,10 +73,11 @@ fn put_calls_into_words(message: &mut Json, format: &ToolFormat) {
     message["content"] = parts.join("\n").into();
 }
 
-/// What the model has to know of its tools.
+/// The text that tells the model about its tools and how to call them.
 fn description(tools: &[Json], format: &ToolFormat) -> String {
     let tools: Vec<String> = tools.iter().map(compact).collect();
-    let example = format.write(&[("NAME", r#"{"KEY": VALUE}"#)]);
+    let example = format.write(&[("NAME", r#"{"KEY": "VALUE"}"#)]);
+    let example = example.replace("\"VALUE\"", "VALUE");
     format!(
         "You can call functions. These are the functions, each as a JSON object:\n<tools>\n{}\n</tools>\n\
          To call one, write its name and its arguments like this, and nothing else:\n{example}\n\
@@ -86,7 +87,11 @@ fn description(tools: &[Json], format: &ToolFormat) -> String {
 }
 
 fn introduce(messages: &mut Vec<Json>, description: String, dialect: &Dialect) {
-    let role = if dialect.has_system { "system" } else { "user" };
+    let role = if dialect.turns.system {
+        "system"
+    } else {
+        "user"
+    };
     match messages.first_mut() {
         Some(first) if first["role"] == role && first["content"].is_string() => {
             first["content"] = match role {
@@ -106,7 +111,7 @@ fn text_of(message: &Json) -> &str {
 fn compact(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),
-        // It is JSON already, so nothing can fail.
+        // The value is JSON, so only its length could be an error.
         value => dumps(value, &JsonLayout::new(None)).unwrap_or_else(|_| value.to_string()),
     }
 }

@@ -1,31 +1,41 @@
-//! From a request to tokens: render the model's chat template, then encode what it wrote.
+//! Turns a request into tokens: renders the model's chat template and encodes the result.
 //!
-//! 1. [`ControlTokens::new`] with the texts that the vocabulary reads as control tokens, and [`ChatTemplate::parse`], both
-//!    once per model.
-//! 2. [`ChatTemplate::render`] per chat request gives a [`RenderedChat`].
-//!    What a template does not know is said in a way that it knows: its [`Dialect`].
-//! 3. [`encode_chat`] turns it into tokens; [`encode_text`] does so for a plain completion prompt, [`GapTokens`] for one whose
-//!    answer fills a gap.
+//! 1. [`ControlTokens::new`] takes the texts that the vocabulary reads as control tokens, and [`ChatTemplate::parse`] the
+//!    template. Both are called once per model.
+//! 2. [`ChatTemplates::render`] makes a [`RenderedChat`] of each chat request. What the template does not support is
+//!    rewritten according to its [`Dialect`].
+//! 3. [`encode_chat`] turns a rendered chat into tokens, [`encode_text`] a plain completion prompt, and [`GapTokens`] an
+//!    infill prompt.
 //!
 //! Invariant: nothing here knows HTTP, wire types or the engine.
 
 mod chat_template;
+mod chat_templates;
 mod control_tokens;
+mod default_variables;
 mod dialect;
 mod encode;
 mod gap;
 mod generic_tools;
-mod python_json;
-mod template_functions;
+mod jinja;
+mod past_answers;
+mod quoted_tags;
+mod turns;
+mod volatile_lines;
 
 #[cfg(test)]
 mod tests;
+
+use jinja::json as python_json;
 
 pub use chat_template::{
     ChatTemplate, Ending, RESERVED_VARIABLES, RenderRequest, RenderedChat, SpecialTokens,
     TemplateError,
 };
+pub use chat_templates::ChatTemplates;
 pub use control_tokens::{ControlTokens, ControlTokensError};
 pub use dialect::Dialect;
-pub use encode::{Encoder, encode_chat, encode_text};
+pub use encode::{Encoder, Special, encode_chat, encode_text};
 pub use gap::{GapTokens, encode_part};
+pub use past_answers::{PastAnswers, Recorder};
+pub use volatile_lines::VolatileLines;

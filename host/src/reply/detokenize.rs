@@ -2,17 +2,17 @@ use std::sync::Arc;
 
 use tenon_plugin_api::{TokenKind, Vocabulary};
 
-/// Tokens to text, in whole characters: a token may hold half of one.
+/// Turns tokens into text, in whole characters. A token may hold half a character.
 pub struct Detokenizer {
     vocabulary: Arc<Vocabulary>,
-    /// Control tokens that are text.
+    /// Control tokens that count as text.
     marks: Arc<[u32]>,
     /// The beginning of a character whose other bytes are still to come.
     pending: Vec<u8>,
 }
 
 impl Detokenizer {
-    /// For tokens of this vocabulary. `marks` are its control tokens that are text.
+    /// A detokenizer for tokens of this vocabulary. `marks` are the control tokens that count as text.
     pub fn new(vocabulary: Arc<Vocabulary>, marks: Arc<[u32]>) -> Self {
         Self {
             vocabulary,
@@ -21,7 +21,8 @@ impl Detokenizer {
         }
     }
 
-    /// The text that this token completes. Other control tokens are no text. Bytes that can no longer become a character are U+FFFD.
+    /// Takes the next token. Returns the text that it completes. Control tokens other than the marks have no text.
+    /// Bytes that can no longer become a character are replaced by U+FFFD.
     pub fn push(&mut self, token: u32) -> String {
         if self.vocabulary.kind(token) == TokenKind::CONTROL && !self.marks.contains(&token) {
             return String::new();
@@ -37,16 +38,9 @@ impl Detokenizer {
     pub fn is_inside_character(&self) -> bool {
         !self.pending.is_empty()
     }
-
-    /// At the end: what no token completed, as U+FFFD.
-    pub fn flush(&mut self) -> String {
-        let text = String::from_utf8_lossy(&self.pending).into_owned();
-        self.pending.clear();
-        text
-    }
 }
 
-/// How many bytes at the end may yet become a character.
+/// How many bytes at the end may still become a character.
 fn unfinished(bytes: &[u8]) -> usize {
     let invalid = bytes
         .utf8_chunks()
@@ -62,7 +56,8 @@ fn unfinished(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// A token for each byte, then one control token, then one printed whole word.
+    /// A vocabulary with a token for each byte, then a control token, a word that counts as text, and a control token
+    /// that is a mark.
     fn vocabulary() -> Arc<Vocabulary> {
         let mut vocabulary = Vocabulary::default();
         for byte in 0..=255 {
@@ -76,12 +71,10 @@ mod tests {
 
     fn pieces(tokens: impl IntoIterator<Item = u32>) -> Vec<String> {
         let mut detokenizer = Detokenizer::new(vocabulary(), Arc::new([258]));
-        let mut pieces: Vec<_> = tokens
+        tokens
             .into_iter()
             .map(|token| detokenizer.push(token))
-            .collect();
-        pieces.push(detokenizer.flush());
-        pieces
+            .collect()
     }
 
     #[track_caller]
@@ -91,33 +84,38 @@ mod tests {
 
     #[test]
     fn characters_come_whole() {
-        check(&[0xC3, 0xA9, 0x61], &["", "é", "a", ""]);
-        check(&[0xF0, 0x9F, 0xA6, 0x80], &["", "", "", "🦀", ""]);
+        check(&[0xC3, 0xA9, 0x61], &["", "é", "a"]);
+        check(&[0xF0, 0x9F, 0xA6, 0x80], &["", "", "", "🦀"]);
     }
 
     #[test]
     fn invalid_bytes_are_replaced_once_they_are_known_to_be() {
-        check(&[0xFF], &["\u{FFFD}", ""]);
-        check(&[0xF0, 0x9F, 0x61], &["", "", "\u{FFFD}a", ""]);
-        check(&[0xF0, 0x9F, 0xC3, 0xA9], &["", "", "\u{FFFD}", "é", ""]);
-        check(&[0xE2, 0x82], &["", "", "\u{FFFD}"]);
+        check(&[0xFF], &["\u{FFFD}"]);
+        check(&[0xF0, 0x9F, 0x61], &["", "", "\u{FFFD}a"]);
+        check(&[0xF0, 0x9F, 0xC3, 0xA9], &["", "", "\u{FFFD}", "é"]);
+    }
+
+    #[test]
+    fn half_a_character_at_the_end_is_no_text() {
+        check(&[0x61, 0xE2, 0x82], &["a", "", ""]);
     }
 
     #[test]
     fn control_tokens_print_nothing_and_marks_and_others_their_bytes() {
-        check(&[256, 257, 9999], &["", "<tool_call>", "", ""]);
-        check(&[258], &["[TOOL_CALLS]", ""]);
+        check(&[256, 257, 9999], &["", "<tool_call>", ""]);
+        check(&[258], &["[TOOL_CALLS]"]);
     }
 
     #[test]
-    fn all_pieces_together_are_the_lossy_text() {
+    fn all_pieces_together_are_the_lossy_text_of_whole_characters() {
         let interesting = [0x61, 0x80, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0xFF];
         for number in 0..10_usize.pow(5) {
             let bytes: Vec<u8> = (0..5)
                 .map(|digit| interesting[number / 10_usize.pow(digit) % 10])
                 .collect();
             let text = pieces(bytes.iter().map(|&byte| byte.into())).concat();
-            assert_eq!(text, String::from_utf8_lossy(&bytes), "{bytes:x?}");
+            let whole = &bytes[..bytes.len() - unfinished(&bytes)];
+            assert_eq!(text, String::from_utf8_lossy(whole), "{bytes:x?}");
         }
     }
 }

@@ -3,22 +3,22 @@ use tenon_plugin_api::Vocabulary;
 use super::ScoredToken;
 use crate::engine::Logprobs;
 
-/// A prompt that is repeated before its answer.
+/// A prompt that is repeated before the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Echo {
-    /// As it is repeated.
+    /// The text that is repeated.
     text: String,
-    /// As the model gets it.
+    /// The tokens that the model gets.
     tokens: Vec<u32>,
 }
 
 impl Echo {
-    /// A prompt that was a text.
+    /// A prompt that was given as text.
     pub fn of_text(text: String, tokens: Vec<u32>) -> Self {
         Self { text, tokens }
     }
 
-    /// A prompt of tokens. Its text has the written form of control tokens.
+    /// A prompt that was given as tokens. In its text, control tokens have their written form.
     pub fn of_tokens(tokens: Vec<u32>, vocabulary: &Vocabulary) -> Self {
         let bytes: Vec<u8> = tokens
             .iter()
@@ -31,12 +31,13 @@ impl Echo {
         }
     }
 
-    /// What is repeated.
+    /// The text that is repeated.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The prompt's tokens. `logprobs` are those of the second and all later ones.
+    /// The prompt's tokens with their log-probabilities. `logprobs` begins with those of the second token, because the
+    /// first has none.
     pub fn scored(&self, logprobs: Vec<Logprobs>, vocabulary: &Vocabulary) -> Vec<ScoredToken> {
         let mut place = Place::of(&self.text);
         let logprobs = [None].into_iter().chain(logprobs.into_iter().map(Some));
@@ -54,11 +55,11 @@ impl Echo {
     }
 }
 
-/// Walks through a text token by token.
+/// A position in a text that moves on token by token.
 struct Place<'a> {
     text: &'a str,
     bytes: usize,
-    /// Whole characters passed.
+    /// Number of whole characters before the position.
     characters: usize,
 }
 
@@ -71,7 +72,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Goes on by a token. Tokenizers add tokens that are not in the text, and a space before it: these have no length.
+    /// Moves past a token. Tokens that are not in the text have no length, nor has a space that the tokenizer put
+    /// before the text.
     fn pass(&mut self, token: &[u8]) {
         let without_space = token.strip_prefix(b" ").unwrap_or(token);
         let rest = &self.text.as_bytes()[self.bytes..];
@@ -106,7 +108,7 @@ mod tests {
         let logprobs: Vec<_> = scored.iter().map(|token| token.logprob).collect();
         assert_eq!(logprobs, [None, Some(-1.0), Some(-2.0), Some(-3.0)]);
         let offsets: Vec<_> = scored.iter().map(|token| token.text_offset).collect();
-        // The first was added by the tokenizer; the next two are halves of a character.
+        // The tokenizer added the first token. The next two are halves of a character.
         assert_eq!(offsets, [0, 0, 0, 1]);
         assert_eq!(scored[3].top, [(b"a".to_vec(), -3.0)]);
         assert!(scored[0].top.is_empty());

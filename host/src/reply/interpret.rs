@@ -1,27 +1,53 @@
 use std::sync::Arc;
 
-use super::{Piece, ReasoningSplitter, Thoughts};
-use crate::tools::{CallParser, CallSyntax};
+use super::{CallBegin, CallPiece, Said};
+use crate::markup::{CallParser, CallSyntax, Part, ReasoningSplitter, Thoughts};
 
-/// How an answer is read, beyond plain text.
+/// How an answer is read if it is more than plain text.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// For models that think.
+    /// Reasoning. None if the model does not reason.
     pub thoughts: Option<Thoughts>,
-    /// For answers that may call tools.
+    /// Tool calls. None if the answer may not call tools.
     pub calls: Option<CallSyntax>,
-    /// Control tokens that are text: they begin or end thoughts or calls.
+    /// Control tokens that count as text, because they begin or end reasoning or calls.
     pub marks: Arc<[u32]>,
 }
 
-/// Tells thoughts, text and calls apart: text → reasoning | text | calls.
+impl From<Part> for Said {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Text(text) => Self::Text(text),
+            Part::Begin { index, id, name } => Self::Call(CallPiece {
+                index,
+                begin: Some(CallBegin { id, name }),
+                arguments: String::new(),
+            }),
+            Part::Arguments { index, text } => Self::Call(CallPiece {
+                index,
+                begin: None,
+                arguments: text,
+            }),
+        }
+    }
+}
+
+/// Returns nothing for an empty text.
+fn said(text: String, kind: fn(String) -> Said) -> Vec<Said> {
+    match text.is_empty() {
+        true => Vec::new(),
+        false => vec![kind(text)],
+    }
+}
+
+/// Separates reasoning, text and tool calls in an answer that comes in pieces.
 pub struct Interpreter {
     reasoning: Option<ReasoningSplitter>,
     calls: Option<CallParser>,
 }
 
 impl Interpreter {
-    /// At the beginning of an answer.
+    /// An interpreter at the beginning of an answer.
     pub fn new(reading: Reading) -> Self {
         Self {
             reasoning: reading.thoughts.map(ReasoningSplitter::new),
@@ -29,59 +55,65 @@ impl Interpreter {
         }
     }
 
-    /// Takes more text. The piece that it gives has no tokens yet.
-    pub fn push(&mut self, text: String) -> Piece {
-        let mut piece = Piece::default();
-        let text = match &mut self.reasoning {
+    /// Takes more text. Returns the parts that are decided now, in order.
+    pub fn push(&mut self, text: &str) -> Vec<Said> {
+        match &mut self.reasoning {
             Some(splitter) => {
-                let split = splitter.push(&text);
-                piece.reasoning = split.reasoning;
-                split.text
+                let split = splitter.push(text);
+                let mut said = said(split.reasoning, Said::Thought);
+                said.extend(self.push_answer(split.text));
+                said
             }
-            None => text,
-        };
-        match &mut self.calls {
-            Some(parser) => parser
-                .push(&text)
-                .into_iter()
-                .for_each(|part| piece.add(part)),
-            None => piece.text = text,
+            None => self.push_answer(text.to_owned()),
         }
-        piece
     }
 
-    /// Takes the end: nothing is held back any more.
-    pub fn finish(&mut self) -> Piece {
-        let mut piece = Piece::default();
-        if let Some(splitter) = &mut self.reasoning {
-            let split = splitter.finish();
-            piece.reasoning = split.reasoning;
-            piece.text = split.text;
-        }
+    /// Ends the answer. Returns the text that was held back. If the answer was cut off, the beginning of a mark at its
+    /// end is dropped.
+    pub fn finish(&mut self, is_cut_off: bool) -> Vec<Said> {
+        let split = self
+            .reasoning
+            .as_mut()
+            .map(|splitter| splitter.finish(is_cut_off));
+        let split = split.unwrap_or_default();
+        let mut said = said(split.reasoning, Said::Thought);
+        said.extend(self.push_answer(split.text));
         if let Some(parser) = &mut self.calls {
-            let text = std::mem::take(&mut piece.text);
-            let parts = [parser.push(&text), parser.finish()].concat();
-            parts.into_iter().for_each(|part| piece.add(part));
+            said.extend(parser.finish(is_cut_off).into_iter().map(Said::from));
         }
-        piece
+        said
     }
 
-    /// Whether text comes out as it went in.
+    fn push_answer(&mut self, text: String) -> Vec<Said> {
+        match &mut self.calls {
+            Some(parser) => parser.push(&text).into_iter().map(Said::from).collect(),
+            None => said(text, Said::Text),
+        }
+    }
+
+    /// Bytes of text that came and are not decided yet.
+    pub fn held_bytes(&self) -> usize {
+        let thoughts = self.reasoning.as_ref().map(ReasoningSplitter::held_bytes);
+        let calls = self.calls.as_ref().map(CallParser::held_bytes);
+        thoughts.unwrap_or(0) + calls.unwrap_or(0)
+    }
+
+    /// Whether all text passes unchanged.
     pub fn is_plain(&self) -> bool {
         self.reasoning.is_none() && self.calls.is_none()
     }
 
-    /// Whether what comes next is thought. None if the model does not think.
+    /// Whether reasoning comes next. None if the model does not reason.
     pub fn is_reasoning(&self) -> Option<bool> {
         self.reasoning.as_ref().map(ReasoningSplitter::is_reasoning)
     }
 
-    /// Whether as many calls as are allowed came.
+    /// Whether no more calls are read.
     pub fn is_done(&self) -> bool {
         self.calls.as_ref().is_some_and(CallParser::is_done)
     }
 
-    /// Whether calls, all of them complete, are why the answer ends.
+    /// Whether calls are the reason why the answer ends. All of them must be complete.
     pub fn ends_with_calls(&self) -> bool {
         self.calls.as_ref().is_some_and(CallParser::ends_with_calls)
     }

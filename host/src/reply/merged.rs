@@ -9,8 +9,8 @@ use futures_util::{Stream, stream};
 
 type Deltas = Pin<Box<dyn Stream<Item = Result<Delta, Failure>> + Send>>;
 
-/// What several replies send, each piece with the index of its reply. Nobody who talks a lot keeps the others from being
-/// heard, and nothing is allocated for a piece. An error is the last that comes.
+/// Merges replies into one stream. Each piece comes with the index of its reply. The replies take turns, so that a fast
+/// one does not keep back the others. A piece costs no allocation here. The stream ends after the first error.
 pub fn merged(replies: Vec<Reply>) -> impl Stream<Item = (u32, Result<Delta, Failure>)> + Send {
     let mut merged = Merged {
         replies: replies
@@ -23,9 +23,9 @@ pub fn merged(replies: Vec<Reply>) -> impl Stream<Item = (u32, Result<Delta, Fai
 }
 
 struct Merged {
-    /// None once it is over.
+    /// None for a reply that is over.
     replies: Vec<Option<Deltas>>,
-    /// Who is asked first.
+    /// Index of the reply that is asked first.
     turn: usize,
 }
 

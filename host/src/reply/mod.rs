@@ -1,5 +1,5 @@
-//! From token events to the one stream of deltas that every answer is made of: tokens → whole characters → up to a stop string
-//! → thoughts, text and calls of tools.
+//! Turns token events into a stream of deltas, from which every answer is made: tokens → whole characters → reasoning,
+//! text and tool calls → text up to a stop string.
 //!
 //! Runs on the receiving side, off the model thread. Invariant: nothing here knows HTTP or wire types.
 
@@ -8,7 +8,6 @@ mod echo;
 mod interpret;
 mod merged;
 mod piece;
-mod reasoning;
 mod scored;
 mod stop;
 mod stream;
@@ -17,8 +16,7 @@ pub use detokenize::Detokenizer;
 pub use echo::Echo;
 pub use interpret::{Interpreter, Reading};
 pub use merged::merged;
-pub use piece::{CallBegin, CallPiece, Piece};
-pub use reasoning::{ReasoningSplitter, ReasoningTags, Split, Thoughts};
+pub use piece::{CallBegin, CallPiece, Piece, Said};
 pub use scored::{HeldTokens, ScoredToken};
 pub use stop::{Matched, StopMatcher};
 pub use stream::{Delta, End, Reply, ReplyOptions};

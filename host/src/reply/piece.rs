@@ -1,49 +1,56 @@
 use super::ScoredToken;
-use crate::tools::Part;
 
-/// A piece of an answer, never empty: what it adds, and the tokens whose text ends in it.
+/// A piece of an answer: what it adds, and the tokens whose text ends in it. Pieces that are sent are not empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Piece {
-    /// Thoughts before the answer.
+    /// Reasoning.
     pub reasoning: String,
     pub text: String,
-    /// In order.
+    /// Pieces of tool calls, in order.
     pub calls: Vec<CallPiece>,
-    /// None if they are not wanted.
+    /// None if tokens are not wanted.
     pub tokens: Option<Vec<ScoredToken>>,
 }
 
-/// A piece of a call.
+/// A piece of a tool call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallPiece {
-    /// Which call, from 0.
+    /// Number of the call in the answer, from 0.
     pub index: u32,
-    /// In its first piece only.
+    /// What is called. Only in the first piece of a call.
     pub begin: Option<CallBegin>,
-    /// More of its arguments, which are JSON.
+    /// More of the arguments, which are JSON.
     pub arguments: String,
 }
 
-/// What is called.
+/// The beginning of a tool call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallBegin {
-    /// Like no other.
+    /// A new id, unique to this call.
     pub id: String,
     pub name: String,
 }
 
+/// A part of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    Thought(String),
+    Text(String),
+    Call(CallPiece),
+}
+
 impl Piece {
-    /// Whether it adds nothing but tokens.
+    /// Whether the piece adds no content, though it may add tokens.
     pub fn has_no_content(&self) -> bool {
         self.reasoning.is_empty() && self.text.is_empty() && self.calls.is_empty()
     }
 
-    /// Whether it adds nothing at all.
+    /// Whether the piece adds nothing.
     pub fn is_empty(&self) -> bool {
         self.has_no_content() && self.tokens.as_ref().is_none_or(Vec::is_empty)
     }
 
-    /// Adds what comes next.
+    /// Appends the next piece.
     pub fn append(&mut self, more: Self) {
         self.reasoning += &more.reasoning;
         self.text += &more.text;
@@ -53,20 +60,12 @@ impl Piece {
         }
     }
 
-    /// Adds what a parser found.
-    pub fn add(&mut self, part: Part) {
-        match part {
-            Part::Text(text) => self.text += &text,
-            Part::Begin { index, id, name } => self.add_call(CallPiece {
-                index,
-                begin: Some(CallBegin { id, name }),
-                arguments: String::new(),
-            }),
-            Part::Arguments { index, text } => self.add_call(CallPiece {
-                index,
-                begin: None,
-                arguments: text,
-            }),
+    /// Appends a part of the answer.
+    pub fn add(&mut self, said: Said) {
+        match said {
+            Said::Thought(text) => self.reasoning += &text,
+            Said::Text(text) => self.text += &text,
+            Said::Call(call) => self.add_call(call),
         }
     }
 

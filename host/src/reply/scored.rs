@@ -1,4 +1,4 @@
-//! Which tokens, with their log-probabilities, go with which piece of text.
+//! Assigns tokens, with their log-probabilities, to pieces of text.
 
 use std::collections::VecDeque;
 
@@ -6,21 +6,21 @@ use tenon_plugin_api::{TokenLogprob, Vocabulary};
 
 use crate::engine::Logprobs;
 
-/// A token as a listener sees it.
+/// A token with its log-probability, as an answer shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoredToken {
-    /// Its bytes, which may be half a character; those of a control token are its written form.
+    /// The token's bytes, which may be half a character. For a control token they are its written form.
     pub bytes: Vec<u8>,
-    /// Log-probability (natural). None for the first token of a prompt, which nothing comes before.
+    /// Natural logarithm of the token's probability. None for the first token of a prompt.
     pub logprob: Option<f32>,
-    /// The most likely tokens at its place, most likely first.
+    /// The most likely tokens at this place, by their bytes, most likely first.
     pub top: Vec<(Vec<u8>, f32)>,
-    /// Characters before it.
+    /// Number of characters before the token.
     pub text_offset: usize,
 }
 
 impl ScoredToken {
-    /// A token with the bytes that the vocabulary has for it.
+    /// A token with its bytes in the vocabulary. Its offset is 0.
     pub fn new(token: u32, logprobs: Option<Logprobs>, vocabulary: &Vocabulary) -> Self {
         let bytes = |token| vocabulary.bytes(token).to_vec();
         let (logprob, top) = logprobs.map_or((None, Vec::new()), |l| (Some(l.logprob), l.top));
@@ -36,29 +36,27 @@ impl ScoredToken {
     }
 }
 
-/// Tokens whose text is not released yet: a stop string may still cut it.
+/// Tokens that wait until their text is released, because a stop string may still cut it off.
 #[derive(Default)]
 pub struct HeldTokens {
-    /// In order.
+    /// The tokens, in order.
     waiting: VecDeque<Held>,
-    /// Bytes of text that all tokens made.
+    /// Bytes of text that all tokens so far have made.
     made_bytes: usize,
-    /// Characters before the next token.
+    /// Number of characters before the next token.
     made_characters: usize,
-    /// Bytes of text that were released.
-    released_bytes: usize,
 }
 
 struct Held {
     token: ScoredToken,
-    /// Where its text begins, in bytes.
+    /// Where the token's text begins, in bytes.
     start: usize,
-    /// Where it ends. None while the end is half a character.
+    /// Where the token's text ends, in bytes. None while its end is half a character.
     end: Option<usize>,
 }
 
 impl HeldTokens {
-    /// For text that comes after this many characters.
+    /// For an answer that follows a text of this many characters.
     pub fn after(characters: usize) -> Self {
         Self {
             made_characters: characters,
@@ -66,7 +64,7 @@ impl HeldTokens {
         }
     }
 
-    /// Takes the next token, whose offset is filled in.
+    /// Takes the next token and sets its offset.
     pub fn push(&mut self, mut token: ScoredToken) {
         token.text_offset = self.made_characters;
         self.waiting.push_back(Held {
@@ -76,7 +74,7 @@ impl HeldTokens {
         });
     }
 
-    /// Takes the text that the tokens so far made. `is_whole`: their last byte is in it.
+    /// Takes the text that the latest tokens have made. `is_whole`: this includes their last byte.
     pub fn made(&mut self, text: &str, is_whole: bool) {
         self.made_bytes += text.len();
         self.made_characters += text.chars().count();
@@ -88,18 +86,21 @@ impl HeldTokens {
         }
     }
 
-    /// Releases text, and gives the tokens whose text is out now.
-    pub fn release(&mut self, text: &str) -> Vec<ScoredToken> {
-        self.released_bytes += text.len();
-        let released = self.released_bytes;
-        self.take_while(|held| held.end.is_some_and(|end| end <= released))
+    /// Returns the tokens whose text is decided. The last `undecided_bytes` bytes of text are not.
+    pub fn release(&mut self, undecided_bytes: usize) -> Vec<ScoredToken> {
+        let decided = self.made_bytes.saturating_sub(undecided_bytes);
+        self.take_while(|held| held.end.is_some_and(|end| end <= decided))
     }
 
-    /// Releases the last text: what comes after it was cut. Gives the tokens that begin in the text.
-    pub fn cut(&mut self, text: &str) -> Vec<ScoredToken> {
-        self.released_bytes += text.len();
-        let released = self.released_bytes;
-        self.take_while(|held| held.start < released)
+    /// Returns the tokens that begin before the last `cut_bytes` bytes of text, which were cut off.
+    pub fn cut(&mut self, cut_bytes: usize) -> Vec<ScoredToken> {
+        let end = self.made_bytes.saturating_sub(cut_bytes);
+        self.take_while(|held| held.start < end)
+    }
+
+    /// Returns all tokens that are left, also those of half a character.
+    pub fn rest(&mut self) -> Vec<ScoredToken> {
+        self.take_while(|_| true)
     }
 
     fn take_while(&mut self, is_out: impl Fn(&Held) -> bool) -> Vec<ScoredToken> {
@@ -122,7 +123,7 @@ mod tests {
         }
     }
 
-    /// Bytes and offset of each.
+    /// The bytes and offset of each token.
     fn plain(tokens: Vec<ScoredToken>) -> Vec<(Vec<u8>, usize)> {
         let pairs = tokens.into_iter().map(|t| (t.bytes, t.text_offset));
         pairs.collect()
@@ -133,14 +134,18 @@ mod tests {
         let mut held = HeldTokens::after(2);
         held.push(token(b"\xC3"));
         held.made("", false);
-        assert_eq!(held.release(""), []);
+        assert_eq!(held.release(0), []);
         held.push(token(b"\xA9"));
         held.made("é", true);
         let expected = [(b"\xC3".to_vec(), 2), (b"\xA9".to_vec(), 2)];
-        assert_eq!(plain(held.release("é")), expected);
+        assert_eq!(plain(held.release(0)), expected);
         held.push(token(b"a"));
         held.made("a", true);
-        assert_eq!(plain(held.release("a")), [(b"a".to_vec(), 3)]);
+        assert_eq!(plain(held.release(0)), [(b"a".to_vec(), 3)]);
+        held.push(token(b"\xC3"));
+        held.made("", false);
+        assert_eq!(held.release(0), []);
+        assert_eq!(plain(held.rest()), [(b"\xC3".to_vec(), 4)]);
     }
 
     #[test]
@@ -148,8 +153,8 @@ mod tests {
         let mut held = HeldTokens::default();
         held.push(token(b"ab"));
         held.made("ab", true);
-        assert_eq!(held.release("a"), []);
-        assert_eq!(plain(held.release("b")), [(b"ab".to_vec(), 0)]);
+        assert_eq!(held.release(1), []);
+        assert_eq!(plain(held.release(0)), [(b"ab".to_vec(), 0)]);
     }
 
     #[test]
@@ -159,9 +164,9 @@ mod tests {
             held.push(token(text.as_bytes()));
             held.made(text, true);
         }
-        // "de" was the stop string: its token "cd" begins before it.
+        // The stop string was "de". The token "cd" begins before it.
         let expected = [(b"ab".to_vec(), 0), (b"cd".to_vec(), 2)];
-        assert_eq!(plain(held.cut("abc")), expected);
+        assert_eq!(plain(held.cut(2)), expected);
     }
 
     #[test]
@@ -169,6 +174,6 @@ mod tests {
         let mut held = HeldTokens::default();
         held.push(token(b"<|x|>"));
         held.made("", true);
-        assert_eq!(plain(held.release("")), [(b"<|x|>".to_vec(), 0)]);
+        assert_eq!(plain(held.release(0)), [(b"<|x|>".to_vec(), 0)]);
     }
 }

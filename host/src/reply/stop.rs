@@ -1,24 +1,24 @@
-/// Finds stop strings in a text that comes in pieces, and holds back what may be the beginning of one.
+/// Finds stop strings in a text that comes in pieces. Holds back text that may be the beginning of one.
 ///
-/// The stop string that is complete first wins; of several that end together, the longest. So the answer does not depend on
-/// how the text was cut.
+/// The stop string that is complete first wins. If several end at the same place, the longest wins. So the answer does
+/// not depend on how the text was cut into pieces.
 pub struct StopMatcher {
     stops: Vec<Progress>,
     /// Text that may be the beginning of a stop string.
     held: String,
 }
 
-/// What a piece of text brought.
+/// The result of a piece of text.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Matched {
-    /// This text is surely no part of a stop string. May be empty.
+    /// Text that is certainly not part of a stop string. It may be empty.
     Text(String),
-    /// A stop string is complete: this is what was left before it.
+    /// A stop string is complete. This is the text before it that was not returned yet.
     Stopped(String),
 }
 
 impl StopMatcher {
-    /// Looks for these texts. Empty ones are ignored.
+    /// A matcher for these stop strings. Empty ones are ignored.
     pub fn new(stops: Vec<String>) -> Self {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty());
         Self {
@@ -27,7 +27,7 @@ impl StopMatcher {
         }
     }
 
-    /// Takes the next piece. Nothing of what follows a stop string in it is kept.
+    /// Takes the next piece. If it completes a stop string, the text behind the stop string is dropped.
     pub fn push(&mut self, piece: &str) -> Matched {
         self.held.push_str(piece);
         let before = self.held.len() - piece.len();
@@ -48,22 +48,30 @@ impl StopMatcher {
         Matched::Text(std::mem::replace(&mut self.held, rest))
     }
 
-    /// At the end: what was held back.
+    /// Returns the text that was held back, at the end of the text or before something else. Stop strings do not
+    /// continue across this place.
     pub fn flush(&mut self) -> String {
+        self.stops.iter_mut().for_each(|stop| stop.matched = 0);
         std::mem::take(&mut self.held)
     }
 
-    /// Length of the longest stop string that ends with this byte.
+    /// Bytes of text that are held back.
+    pub fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Takes a byte. Returns the length of the longest stop string that it completes.
     fn complete_with(&mut self, byte: u8) -> Option<usize> {
         let complete = self.stops.iter_mut().filter_map(|stop| stop.advance(byte));
         complete.max()
     }
 }
 
-/// How much of one stop string the text ends with (Knuth, Morris and Pratt).
+/// How much of one stop string is matched at the end of the text (Knuth, Morris and Pratt).
 struct Progress {
     stop: Vec<u8>,
-    /// `[len]`: how much of the string is still matched when all up to this byte was and the next byte differs.
+    /// `[len]`: for each byte of the stop string, how much remains matched if the match ends with this byte and the
+    /// next one differs.
     fallback: Vec<usize>,
     matched: usize,
 }
@@ -83,7 +91,7 @@ impl Progress {
         progress
     }
 
-    /// The length of the string if this byte completes it.
+    /// Takes a byte. Returns the length of the stop string if the byte completes it.
     fn advance(&mut self, byte: u8) -> Option<usize> {
         while self.matched > 0 && self.stop.get(self.matched) != Some(&byte) {
             self.matched = self.fallback[self.matched - 1];
@@ -161,7 +169,7 @@ mod tests {
         check(&["c", "abc"], &[("xabc", stopped("x"))], "");
     }
 
-    /// The definition, without pieces.
+    /// The expected result by definition, from the whole text.
     fn expected(text: &str, stops: &[&str]) -> (String, bool) {
         let ends = (1..=text.len()).map(|end| &text[..end]);
         for before in ends {
@@ -176,7 +184,7 @@ mod tests {
         (text.to_owned(), false)
     }
 
-    /// Cuts after character `i` where bit `i` of `cuts` is set.
+    /// Runs a matcher. The text is cut after character `i` if bit `i` of `cuts` is set.
     fn run(text: &str, cuts: u32, stops: &[&str]) -> (String, bool) {
         let (mut matcher, mut output, mut piece) = (matcher(stops), String::new(), String::new());
         for (at, character) in text.chars().enumerate() {

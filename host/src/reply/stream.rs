@@ -4,31 +4,36 @@ use futures_util::{Stream, stream};
 use tenon_plugin_api::{Code, Error, Vocabulary};
 
 use super::{
-    Detokenizer, Echo, HeldTokens, Interpreter, Matched, Piece, Reading, ScoredToken, StopMatcher,
+    Detokenizer, Echo, HeldTokens, Interpreter, Matched, Piece, Reading, Said, ScoredToken,
+    StopMatcher,
 };
 use crate::{
     engine::{Event, Failure, FinishReason, Generation, Logprobs},
     metrics::Meter,
+    prompt::Recorder,
 };
 
-/// What an answer is read with.
-#[derive(Clone, Debug, Default)]
+/// How the text of an answer is made from its tokens.
+#[derive(Debug, Default)]
 pub struct ReplyOptions {
-    /// Texts that end it.
+    /// Stop strings. The answer ends before the first one.
     pub stop: Vec<String>,
-    /// Whether its pieces come with their tokens, for which the generation must be scored.
+    /// Whether pieces come with their tokens. The generation must then be scored.
     pub with_tokens: bool,
-    /// The prompt, if it is to be repeated; with tokens it must be scored as well.
+    /// The prompt, if it is repeated before the answer. With tokens, the prompt must be scored as well.
     pub echo: Option<Echo>,
-    /// What its text may mean.
+    /// How reasoning and tool calls in the text are read.
     pub reading: Reading,
+    /// Records the tokens.
+    pub recorder: Option<Recorder>,
 }
 
-/// An answer as text. Plain answers collect what streamed ones send. Dropping it cancels the generation.
+/// An answer as text, for streaming or [as a whole](Self::collect). Dropping it cancels the generation.
 pub struct Reply {
-    /// None once it is over, so that a stop string ends the sequence at once.
+    /// None once the answer is over. A stop string drops the generation, which ends the sequence at once.
     generation: Option<Generation>,
     text: TextAssembler,
+    recorder: Option<Recorder>,
     meter: Meter,
 }
 
@@ -45,34 +50,36 @@ pub enum Delta {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct End {
     pub reason: FinishReason,
-    /// Tokens generated, those of a stop string included, the model's end token not.
+    /// Number of tokens generated. Tokens of a stop string count, the model's end token does not.
     pub completion_tokens: u32,
-    /// Tokens of the prompt that were stored already.
+    /// Number of the prompt's tokens that came from the cached prefix.
     pub cached_tokens: u32,
-    /// How many of them were thoughts. None if the model does not think.
+    /// Number of generated tokens that were reasoning. None if the model does not reason.
     pub reasoning_tokens: Option<u32>,
-    /// Whether calls of tools, all of them complete, are why.
+    /// Whether tool calls are the reason for the end. All of them must be complete.
     pub ends_with_calls: bool,
-    /// The mean of their log-probabilities, if they were scored; 0 without any token.
+    /// Mean log-probability of the generated tokens, if they were scored. 0 if there are none.
     pub mean_logprob: f32,
 }
 
 impl Reply {
-    /// The text of a generation, up to the first stop string.
+    /// The answer of a generation. It ends at the first stop string in its text. Reasoning and tool calls are not
+    /// searched.
     pub fn new(
         generation: Generation,
         vocabulary: Arc<Vocabulary>,
-        options: ReplyOptions,
+        mut options: ReplyOptions,
         meter: Meter,
     ) -> Self {
         Self {
+            recorder: options.recorder.take(),
             generation: Some(generation),
             text: TextAssembler::new(vocabulary, options),
             meter,
         }
     }
 
-    /// The next piece. None after [`Delta::End`] or an error.
+    /// Waits for the next piece. None after [`Delta::End`] or an error.
     pub async fn next(&mut self) -> Option<Result<Delta, Failure>> {
         loop {
             if let Some(delta) = self.text.ready.pop_front() {
@@ -89,14 +96,14 @@ impl Reply {
         }
     }
 
-    /// The same as a stream.
+    /// Turns the reply into a stream of its pieces.
     pub fn into_stream(self) -> impl Stream<Item = Result<Delta, Failure>> + Send {
         stream::unfold(self, async |mut reply| {
             reply.next().await.map(|delta| (delta, reply))
         })
     }
 
-    /// The whole answer.
+    /// Waits for the whole answer.
     pub async fn collect(mut self) -> Result<(Piece, End), Failure> {
         let mut whole = self.text.empty_piece();
         loop {
@@ -111,6 +118,9 @@ impl Reply {
 
     fn take_token(&mut self, token: u32, logprobs: Option<Box<Logprobs>>) {
         self.meter.token();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.push(token);
+        }
         if self.text.push(token, logprobs) {
             self.generation = None;
             self.meter.finished();
@@ -130,23 +140,23 @@ impl Reply {
     }
 }
 
-/// The engine's thread went away without a word: the process is about to end.
+/// The error if the engine's thread is gone without a last event: the process is about to end.
 fn cut_off() -> Failure {
     let why = "the answer was cut off; send the request again";
     Error::new(Code::CANCELLED, why).into()
 }
 
-/// Tokens to deltas.
+/// Turns tokens into deltas.
 struct TextAssembler {
     vocabulary: Arc<Vocabulary>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
     interpreter: Interpreter,
-    /// None if tokens are not wanted.
+    /// Tokens whose text is not decided yet. None if tokens are not wanted.
     held: Option<HeldTokens>,
-    /// Tokens whose text the interpreter holds back.
+    /// Tokens whose text is decided and is not sent yet, because the interpreter holds text back.
     waiting: Option<Vec<ScoredToken>>,
-    /// None once it was repeated.
+    /// None once the prompt was repeated.
     echo: Option<Echo>,
     prompt_logprobs: Vec<Logprobs>,
     tokens: u32,
@@ -195,18 +205,18 @@ impl TextAssembler {
         has_ended
     }
 
-    /// Takes the end: nothing is held back any more.
+    /// Ends the answer and sends the text that was held back. Half a character is no text.
     fn finish(&mut self, reason: FinishReason) {
         self.repeat_prompt();
-        let text = self.detokenizer.flush();
-        if !self.push_text(&text) {
-            let rest = self.stop.flush();
-            self.send(rest);
-            self.end(reason);
+        let said = self.interpreter.finish(reason == FinishReason::Length);
+        let (mut piece, cut_bytes) = self.up_to_stop(said);
+        if cut_bytes.is_none() {
+            piece.text += &self.stop.flush();
         }
+        self.end_with(piece, cut_bytes, reason);
     }
 
-    /// Before the first token. By then all of the prompt is scored.
+    /// Sends the prompt before the first token, if it is to be repeated. All of the prompt is scored by then.
     fn repeat_prompt(&mut self) {
         if let Some(echo) = self.echo.take() {
             let logprobs = std::mem::take(&mut self.prompt_logprobs);
@@ -220,39 +230,50 @@ impl TextAssembler {
         }
     }
 
+    /// Takes more text. Returns whether the answer ends here.
     fn push_text(&mut self, text: &str) -> bool {
         if let Some(held) = &mut self.held {
             held.made(text, !self.detokenizer.is_inside_character());
         }
-        match self.stop.push(text) {
-            Matched::Text(text) => {
-                self.send(text);
-                let is_done = self.interpreter.is_done();
-                if is_done {
-                    self.end(FinishReason::Stop);
+        let said = self.interpreter.push(text);
+        let (piece, cut_bytes) = self.up_to_stop(said);
+        let has_ended = cut_bytes.is_some() || self.interpreter.is_done();
+        match has_ended {
+            true => self.end_with(piece, cut_bytes, FinishReason::Stop),
+            false => self.send(piece),
+        }
+        has_ended
+    }
+
+    /// Takes parts of the answer. Returns what comes before a stop string; only text is searched. If there is a stop
+    /// string, also returns how many bytes came from its beginning on.
+    fn up_to_stop(&mut self, said: Vec<Said>) -> (Piece, Option<usize>) {
+        let mut piece = Piece::default();
+        for part in said {
+            let Said::Text(text) = part else {
+                piece.text += &self.stop.flush();
+                piece.add(part);
+                continue;
+            };
+            let came = self.stop.held_bytes() + text.len();
+            match self.stop.push(&text) {
+                Matched::Text(text) => piece.text += &text,
+                Matched::Stopped(text) => {
+                    piece.text += &text;
+                    return (piece, Some(came - text.len()));
                 }
-                is_done
-            }
-            Matched::Stopped(text) => {
-                let tokens = self.held.as_mut().map(|held| held.cut(&text));
-                self.send_with(text, tokens);
-                self.end(FinishReason::Stop);
-                true
             }
         }
+        (piece, None)
     }
 
-    fn send(&mut self, text: String) {
-        let tokens = self.held.as_mut().map(|held| held.release(&text));
-        self.send_with(text, tokens);
-    }
-
-    fn send_with(&mut self, text: String, tokens: Option<Vec<ScoredToken>>) {
-        if let Some(tokens) = tokens {
+    fn send(&mut self, piece: Piece) {
+        let undecided = self.interpreter.held_bytes() + self.stop.held_bytes();
+        if let Some(held) = &mut self.held {
+            let tokens = held.release(undecided);
             self.waiting.get_or_insert_default().extend(tokens);
         }
-        let piece = self.interpreter.push(text);
-        // Tokens wait for what the interpreter holds back.
+        // Tokens wait for text that the interpreter holds back.
         if self.interpreter.is_plain() || !piece.has_no_content() {
             self.send_piece(piece);
         }
@@ -265,9 +286,18 @@ impl TextAssembler {
         }
     }
 
-    fn end(&mut self, reason: FinishReason) {
-        let held_back = self.interpreter.finish();
-        self.send_piece(held_back);
+    /// Sends the last piece. Tokens that begin in a stop string or behind it are not sent.
+    fn end_with(&mut self, piece: Piece, cut_bytes: Option<usize>, reason: FinishReason) {
+        let undecided = self.interpreter.held_bytes();
+        if let Some(held) = &mut self.held {
+            let tokens = match cut_bytes {
+                Some(bytes) => held.cut(bytes + undecided),
+                None => held.rest(),
+            };
+            self.waiting.get_or_insert_default().extend(tokens);
+        }
+        self.send_piece(piece);
+        let reason = cut_bytes.map_or(reason, |_| FinishReason::Stop);
         let thinks = self.interpreter.is_reasoning().is_some();
         self.ready.push_back(Delta::End(End {
             reason,
@@ -293,7 +323,7 @@ mod tests {
 
     use super::*;
 
-    /// One token for each byte, then a control token.
+    /// An assembler for a vocabulary with one token for each byte, then a control token.
     fn assembler(stop: &[&str]) -> TextAssembler {
         let mut vocabulary = Vocabulary::default();
         for byte in 0..=255 {
@@ -360,11 +390,11 @@ mod tests {
     }
 
     #[test]
-    fn half_a_character_at_the_end_is_replaced_and_may_stop() {
-        let mut assembler = assembler(&["\u{FFFD}"]);
+    fn half_a_character_at_the_end_is_no_text() {
+        let mut assembler = assembler(&[]);
         assert!(!assembler.push(0xC3, None));
         assembler.finish(FinishReason::Length);
-        assert_eq!(Vec::from(assembler.ready), [end(FinishReason::Stop, 1)]);
+        assert_eq!(Vec::from(assembler.ready), [end(FinishReason::Length, 1)]);
     }
 
     #[test]

@@ -2,21 +2,18 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 
-use super::{
-    answer::{blocking, loaded},
-    body::Body,
-    messages,
-};
+use super::{blocking::blocking, body::Body, chat::messages, lookup::loaded};
 use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError},
     openai::{AppliedTemplate, ChatCompletionRequest},
 };
 
-/// Shows the prompt that a chat becomes.
+/// Shows the prompt of a chat.
 ///
-/// It takes what `/v1/chat/completions` takes and generates nothing. Text of the messages that looks like a control token
-/// is none in a chat, but would be one if the prompt were sent to `/v1/completions`. Request and answer are llama-server's.
+/// The request is that of `/v1/chat/completions`; nothing is generated. Text of the messages that looks like a control
+/// token is plain text in a chat, but would be a control token if the prompt were sent to `/v1/completions`. Request and
+/// answer are llama-server's, except for `adaptations`.
 #[utoipa::path(
     post,
     path = "/apply-template",
@@ -36,7 +33,10 @@ use crate::{
             status = 200,
             description = "The prompt.",
             body = AppliedTemplate,
-            example = json!({"prompt": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"}),
+            example = json!({
+                "prompt": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+                "adaptations": [],
+            }),
         ),
         AnyError,
         ModelError,
@@ -50,6 +50,8 @@ pub async fn apply_template(
     let (_, model) = loaded(&app, request.parameters.model.as_deref())?;
     let chat = messages::chat(request)?;
     let rendered = blocking(move || model.render_chat(&chat)).await?;
-    let prompt = rendered.pieces().concat();
-    Ok(Json(AppliedTemplate { prompt }))
+    Ok(Json(AppliedTemplate {
+        prompt: rendered.pieces().concat(),
+        adaptations: rendered.notes().iter().map(ToString::to_string).collect(),
+    }))
 }

@@ -3,21 +3,28 @@ use std::sync::Arc;
 use axum::{
     RequestExt,
     body::Bytes,
-    extract::{FromRequest, Request, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{app::App, error::ApiError};
+use super::blocking::blocking;
+use crate::{app::App, engine::Failure, error::ApiError, layers::arrival::Arrival, text::quoted};
 
-/// A request's JSON body, with errors that name the field.
+/// Extracts a request's JSON body. Errors name the wrong field.
 pub struct Body<T>(pub T);
 
-/// What can be read from a body.
-pub trait RequestBody: DeserializeOwned {
-    /// Checks the fields before they are read: what is refused, and what can be said more precisely than by reading all.
-    fn check(fields: &Value) -> Result<(), ApiError>;
+/// A request that is read from a body.
+pub trait RequestBody: DeserializeOwned + Send + 'static {
+    /// Checks the fields before the request is read: refuses what is unsupported, and reports what the check can say more
+    /// precisely than reading the whole request.
+    fn check(_fields: &Value) -> Result<(), ApiError> {
+        Ok(())
+    }
 }
 
 impl<T: RequestBody> FromRequest<Arc<App>> for Body<T> {
@@ -27,18 +34,56 @@ impl<T: RequestBody> FromRequest<Arc<App>> for Body<T> {
         if !is_json(request.headers()) {
             return Err(ApiError::not_json());
         }
-        let bytes: Bytes = request
-            .extract()
-            .await
-            .map_err(|error| unreadable(&error, app.server.max_body_bytes))?;
-        let fields: Map<String, Value> = parse(&bytes)?;
-        let fields = Value::Object(fields);
-        T::check(&fields)?;
-        read(&fields).map(Self)
+        check_encoding(request.headers())?;
+        let bytes = receive(request, app).await?;
+        let body = match bytes.len() > LARGE_BYTES {
+            true => blocking(move || read_body(&bytes)).await?,
+            false => read_body(&bytes)?,
+        };
+        Ok(Self(body))
     }
 }
 
-/// Reads a type, or says which field is wrong.
+/// Size in bytes above which reading a body would hold up other requests of the same thread.
+const LARGE_BYTES: usize = 64 * 1024;
+
+fn read_body<T: RequestBody>(bytes: &[u8]) -> Result<T, ApiError> {
+    let fields: Map<String, Value> = parse(bytes)?;
+    let fields = Value::Object(fields);
+    T::check(&fields)?;
+    read(&fields)
+}
+
+/// Refuses a body that the router's layer could not decode. From decoded ones that layer has removed the header.
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            let encoding = String::from_utf8_lossy(encoding.as_bytes());
+            Err(ApiError::unknown_encoding(&encoding))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Receives the whole body, unless the server stops or the request's time is over.
+async fn receive(request: Request, app: &Arc<App>) -> Result<Bytes, ApiError> {
+    let server = &app.server;
+    let (mut parts, body) = request.into_parts();
+    let Ok(arrival) = Arrival::from_request_parts(&mut parts, app).await;
+    let body = Request::from_parts(parts, body).extract::<Bytes, _>();
+    tokio::select! {
+        biased;
+        bytes = body => bytes.map_err(|error| unreadable(&error, server.max_body_bytes)),
+        () = app.draining.cancelled() => Err(ApiError::draining()),
+        () = arrival.overdue(server.request_timeout) => Err(Failure::Overdue.into()),
+        () = arrival.overdue(Some(server.body_timeout)) => Err(ApiError::too_slow(format!(
+            "the body did not arrive within {:?}",
+            server.body_timeout
+        ))),
+    }
+}
+
+/// Reads a value of a type, or says which field is wrong.
 pub fn read<T: DeserializeOwned>(fields: &Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(fields).map_err(|error| {
         let (path, error) = (error.path().to_string(), error.inner().to_string());
@@ -50,12 +95,13 @@ pub fn read<T: DeserializeOwned>(fields: &Value) -> Result<T, ApiError> {
                 };
                 ApiError::invalid_parameter(&param, format!("'{param}' is missing"))
             }
-            None => ApiError::invalid_parameter(&path, wrong_value(&path, &error)),
+            None => ApiError::invalid_parameter(&path, wrong_value(&quoted(&path), &error)),
         }
     })
 }
 
-/// Requiring the header also keeps foreign web pages from sending requests: for JSON a browser asks the server first.
+/// Whether the body is declared to be JSON. Requiring this also keeps foreign web pages from sending requests: a browser
+/// asks the server before it sends JSON.
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers
         .get(CONTENT_TYPE)
@@ -83,15 +129,15 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     })
 }
 
-/// serde gives the name of a missing field only in its message.
+/// The name of a missing field, which serde gives only in its message.
 fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// Says what serde says, without the names of Rust's types.
+/// Words serde's message without the names of Rust's types.
 fn wrong_value(path: &str, error: &str) -> String {
     let Some((found, expected)) = error.split_once("expected ") else {
-        return format!("'{path}' is wrong: {error}");
+        return format!("'{path}' is wrong: {}", quoted(error));
     };
     let expected = match expected {
         "f32" | "f64" => "a number",
@@ -108,7 +154,7 @@ fn wrong_value(path: &str, error: &str) -> String {
         "" => format!("'{path}' must be {expected}"),
         "map" => format!("'{path}' must be {expected}, not an object"),
         "sequence" => format!("'{path}' must be {expected}, not a list"),
-        found => format!("'{path}' must be {expected}, not {found}"),
+        found => format!("'{path}' must be {expected}, not {}", quoted(found)),
     }
 }
 
@@ -133,8 +179,8 @@ mod tests {
                 "'temperature' must be a number, not string \"hot\"",
             ),
             (
-                json!({"max_tokens": -1}),
-                "'max_tokens' must be a whole number from 0 on, not integer `-1`",
+                json!({"min_tokens": -1}),
+                "'min_tokens' must be a whole number from 0 on, not integer `-1`",
             ),
             (
                 json!({"seed": {}}),

@@ -1,34 +1,36 @@
 use std::sync::Arc;
 
-use axum::{extract::State, response::Response};
-use serde_json::Value;
+use axum::{Extension, extract::State, response::Response};
 
 use super::{
-    answer::{Format, Prompt, answer, blocking, finish_reason, loaded},
-    body::{Body, RequestBody, read},
-    logprobs, messages,
-    settings::{self, Settings},
-    tools::{self, Calling},
-    unsupported,
+    blocking::blocking,
+    body::Body,
+    chat::{messages, tools},
+    generation::{Format, Prompt, Settings, answer, finish_reason, logprobs, settings},
+    lookup::loaded,
 };
 use crate::{
     app::App,
+    engine::ClientId,
     error::{AnyError, ApiError, GenerationError, ModelError},
+    layers::arrival::Arrival,
+    markup::Thoughts,
+    models::PromptError,
     openai::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
-        GenerationParameters, Role,
+        Role,
     },
-    reply::{End, Piece, Reading, Thoughts},
+    reply::{End, Piece, Reading},
 };
 
 /// Answers a conversation.
 ///
-/// Without `max_tokens` the answer may go on to the end of the context. With `"stream": true` it comes in pieces, as
+/// Without `max_tokens` the answer may go on to the end of the context. With `"stream": true` it comes as a stream of
 /// server-sent events: each is `data: ` and a JSON object, the last one is `data: [DONE]`. An error in the middle of a
 /// stream is an event with the error envelope.
 ///
-/// What a model writes to call one of the `tools` comes as `tool_calls`, in streams piece by piece, and what it thinks before it
-/// answers as `reasoning_content`. Models whose chat template knows no tools get them described in words.
+/// Calls of the `tools` come as `tool_calls`, in streams piece by piece. The model's reasoning before its answer comes as
+/// `reasoning_content`. If the model's chat template has no tools, the model gets them described in words.
 #[utoipa::path(
     post,
     path = "/v1/chat/completions",
@@ -231,17 +233,30 @@ use crate::{
 )]
 pub async fn chat_completions(
     State(app): State<Arc<App>>,
+    arrival: Arrival,
+    Extension(client): Extension<ClientId>,
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
-    let info = model.engine.info();
+    let facts = model.facts();
+    let info = &facts.info;
     settings::refuse_no_tokens(&request.parameters)?;
     let mut settings = Settings::new(&request.parameters, &info.sampling, info.vocab_size)?;
+    settings.bound(model.spec.bounds, &request.parameters, 1)?;
+    settings.client = client;
     settings.logprobs = wanted_logprobs(&request)?;
-    let calling = Calling::of(&request)?;
+    settings.deadline = arrival.deadline(app.server.request_timeout);
+    let calling = tools::Calling::of(&request)?;
     let chat = messages::chat(request)?;
-    let encoder = model.clone();
-    let prompt = blocking(move || encoder.encode_chat(&chat)).await?;
+    let (encoder, is_cached) = (model.clone(), settings.cache_prompt);
+    let prompt = blocking(move || {
+        let mut prompt = encoder.encode_chat(&chat)?;
+        if is_cached {
+            prompt.tokens = encoder.as_written(prompt.tokens);
+        }
+        Ok::<_, PromptError>(prompt)
+    });
+    let prompt = prompt.await?;
     let thoughts = model.reasoning_tags().map(|tags| Thoughts {
         tags: tags.clone(),
         are_open: prompt.opens_reasoning,
@@ -252,6 +267,8 @@ pub async fn chat_completions(
     let prompts = vec![Prompt {
         tokens: prompt.tokens,
         echo: None,
+        goes_on: settings.cache_prompt,
+        passing_end: prompt.passing_end,
         reading: Reading {
             thoughts,
             calls: calling.map(|calling| calling.syntax(dialect)),
@@ -261,15 +278,7 @@ pub async fn chat_completions(
     answer::<Chat>(&app, served, &model, prompts, settings).await
 }
 
-impl RequestBody for ChatCompletionRequest {
-    fn check(fields: &Value) -> Result<(), ApiError> {
-        unsupported::check_chat(fields)?;
-        // serde loses the names of fields in a flattened struct.
-        read::<GenerationParameters>(fields).map(drop)
-    }
-}
-
-/// How a chat is answered.
+/// The format of answers to chats.
 pub struct Chat;
 
 impl Format for Chat {
@@ -282,7 +291,7 @@ impl Format for Chat {
 
     fn whole(index: u32, answer: Piece, end: &End) -> ChatChoice {
         let tool_calls = tools::whole(answer.calls);
-        // Whoever calls need not say anything.
+        // An answer with calls needs no text.
         let is_silent = tool_calls.is_some() && answer.text.is_empty();
         ChatChoice {
             index,
@@ -308,7 +317,7 @@ impl Format for Chat {
     }
 
     fn piece(index: u32, piece: Piece) -> ChatChunkChoice {
-        // A piece that has only tokens is one of text.
+        // A piece that has only tokens counts as text.
         let is_text = !piece.text.is_empty() || piece.has_no_content();
         let delta = ChatDelta {
             role: None,
@@ -343,7 +352,7 @@ fn unless_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// How many of the most likely tokens to give, if any log-probabilities are wanted.
+/// The number of most likely tokens to return. None if no log-probabilities are requested.
 fn wanted_logprobs(request: &ChatCompletionRequest) -> Result<Option<u32>, ApiError> {
     let top = settings::top_logprobs("top_logprobs", request.top_logprobs)?.unwrap_or(0);
     match request.logprobs.unwrap_or(false) {

@@ -1,30 +1,33 @@
 use std::sync::Arc;
 
-use axum::{extract::State, response::Response};
+use axum::{Extension, extract::State, response::Response};
 use serde_json::Value;
 use tenon_plugin_api::ModelInfo;
 
 use super::{
-    answer::{Format, Prompt, answer, blocking, finish_reason, loaded},
+    blocking::blocking,
     body::{Body, RequestBody, read},
-    logprobs,
-    settings::{self, Settings},
+    checks,
+    generation::{Format, Prompt, Settings, answer, finish_reason, logprobs, settings},
+    lookup::loaded,
 };
 use crate::{
     app::App,
+    engine::ClientId,
     error::{AnyError, ApiError, GenerationError, ModelError},
-    model::{LoadedModel, PromptError},
+    layers::arrival::Arrival,
+    models::{LoadedModel, PromptError},
     openai::{self, Completion, CompletionChoice, CompletionRequest, GenerationParameters},
     prompt::{GapTokens, encode_part},
-    reply::{Echo, End, Piece, Reading},
+    reply::{Echo, End, Piece},
 };
 
-/// As many as OpenAI's.
+/// The same default as OpenAI's.
 const DEFAULT_MAX_TOKENS: u32 = 16;
 
 /// Continues a text.
 ///
-/// Without `max_tokens` by 16 tokens. With `"stream": true` the text comes in pieces, as server-sent events.
+/// Without `max_tokens` the answer has up to 16 tokens. With `"stream": true` it comes as a stream of server-sent events.
 #[utoipa::path(
     post,
     path = "/v1/completions",
@@ -125,22 +128,28 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
 )]
 pub async fn completions(
     State(app): State<Arc<App>>,
+    arrival: Arrival,
+    Extension(client): Extension<ClientId>,
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
-    let settings = settings(&request, model.engine.info())?;
+    let mut settings = settings(&request, &model.facts().info)?;
+    settings.deadline = arrival.deadline(app.server.request_timeout);
     let sources = sources(request.prompt);
+    settings.bound(model.spec.bounds, &request.parameters, sources.len())?;
+    settings.client = client;
     let is_echoed = request.echo.unwrap_or(false);
     let suffix = request.suffix.filter(|suffix| !suffix.is_empty());
     if is_echoed && suffix.is_some() {
         let message = "'suffix' is not possible with \"echo\": true";
         return Err(ApiError::invalid_parameter("suffix", message));
     }
+    let adds_special = request.add_special_tokens.unwrap_or(true);
     let encoder = model.clone();
     let prompts = blocking(move || {
         let encode = |source| match &suffix {
-            Some(suffix) => encode_gap(&encoder, source, suffix),
-            None => encode(&encoder, source, is_echoed),
+            Some(suffix) => encode_gap(&encoder, source, suffix, adds_special),
+            None => encode(&encoder, source, is_echoed, adds_special),
         };
         sources
             .into_iter()
@@ -181,7 +190,7 @@ fn settings(request: &CompletionRequest, info: &ModelInfo) -> Result<Settings, A
     Err(ApiError::invalid_parameter("best_of", problem))
 }
 
-/// A prompt as it was sent.
+/// A prompt as the client sent it.
 #[derive(Debug, PartialEq)]
 enum Source {
     Text(String),
@@ -197,41 +206,53 @@ fn sources(prompt: openai::Prompt) -> Vec<Source> {
     }
 }
 
-fn encode(model: &LoadedModel, source: Source, is_echoed: bool) -> Result<Prompt, ApiError> {
+fn encode(
+    model: &LoadedModel,
+    source: Source,
+    is_echoed: bool,
+    adds_special: bool,
+) -> Result<Prompt, ApiError> {
     let (tokens, text) = match source {
         Source::Tokens(tokens) => (tokens, None),
-        Source::Text(text) => (model.encode_text(&text)?, Some(text)),
+        Source::Text(text) if adds_special => (model.encode_text(&text)?, Some(text)),
+        Source::Text(text) => (model.encode_bare_text(&text)?, Some(text)),
     };
-    check_tokens(&tokens, model.engine.info().vocab_size)?;
+    let facts = model.facts();
+    check_tokens(&tokens, facts.info.vocab_size)?;
     let echo = is_echoed.then(|| match text {
         Some(text) => Echo::of_text(text, tokens.clone()),
-        None => Echo::of_tokens(tokens.clone(), model.engine.vocabulary()),
+        None => Echo::of_tokens(tokens.clone(), &facts.vocabulary),
     });
     Ok(Prompt {
         tokens,
         echo,
-        reading: Reading::default(),
+        ..Prompt::default()
     })
 }
 
-/// A prompt that asks for what is between the source and the suffix.
-fn encode_gap(model: &LoadedModel, source: Source, suffix: &str) -> Result<Prompt, ApiError> {
-    let engine = &model.engine;
-    let gap = GapTokens::find(engine.vocabulary()).ok_or_else(|| {
+/// Encodes an infill prompt, whose answer fills the gap between the source and the suffix.
+fn encode_gap(
+    model: &LoadedModel,
+    source: Source,
+    suffix: &str,
+    adds_special: bool,
+) -> Result<Prompt, ApiError> {
+    let facts = model.facts();
+    let gap = GapTokens::find(&facts.vocabulary).ok_or_else(|| {
         let message = "'suffix' needs a model that is trained to fill a gap, and this one has no tokens for that: leave it out";
         ApiError::unsupported("suffix", message)
     })?;
     let before = match source {
         Source::Tokens(tokens) => tokens,
-        Source::Text(text) => encode_part(&text, engine).map_err(PromptError::from)?,
+        Source::Text(text) => encode_part(&text, &*facts).map_err(PromptError::from)?,
     };
-    check_range(&before, engine.info().vocab_size)?;
-    let tokens = gap.prompt(&before, suffix, engine.info().bos, engine);
+    checks::tokens("prompt", &before, facts.info.vocab_size)?;
+    let bos = facts.info.bos.filter(|_| adds_special);
+    let tokens = gap.prompt(&before, suffix, bos, &*facts);
     let tokens = tokens.map_err(PromptError::from)?;
     Ok(Prompt {
         tokens,
-        echo: None,
-        reading: Reading::default(),
+        ..Prompt::default()
     })
 }
 
@@ -240,22 +261,10 @@ fn check_tokens(tokens: &[u32], vocab_size: u32) -> Result<(), ApiError> {
         let message = "'prompt' is empty: send at least one token";
         return Err(ApiError::invalid_parameter("prompt", message));
     }
-    check_range(tokens, vocab_size)
+    checks::tokens("prompt", tokens, vocab_size)
 }
 
-fn check_range(tokens: &[u32], vocab_size: u32) -> Result<(), ApiError> {
-    match tokens.iter().find(|&&token| token >= vocab_size) {
-        None => Ok(()),
-        Some(token) => {
-            let last = vocab_size.saturating_sub(1);
-            let message =
-                format!("'prompt' has the token {token}; the model's go from 0 to {last}");
-            Err(ApiError::invalid_parameter("prompt", message))
-        }
-    }
-}
-
-/// How a text is continued.
+/// The format of answers to plain prompts.
 pub struct Text;
 
 impl Format for Text {

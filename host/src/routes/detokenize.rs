@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use serde_json::Value;
 
 use super::{
-    answer::loaded,
     body::{Body, RequestBody},
-    tokens,
+    checks,
+    lookup::loaded,
 };
 use crate::{
     app::App,
@@ -45,18 +44,18 @@ pub async fn detokenize(
     Body(request): Body<DetokenizeRequest>,
 ) -> Result<Json<Detokenized>, ApiError> {
     let (_, model) = loaded(&app, request.model.as_deref())?;
-    let (count, context) = (request.tokens.len(), model.engine.context_length());
+    let facts = model.facts();
+    let (count, context) = (request.tokens.len(), facts.context_length());
     if count > context as usize {
         return Err(ApiError::context_length_exceeded(format!(
             "'tokens' has {count} tokens, but the context is {context} tokens long"
         )));
     }
-    tokens::check("tokens", &request.tokens, model.engine.info().vocab_size)?;
-    let vocabulary = model.engine.vocabulary();
+    checks::tokens("tokens", &request.tokens, facts.info.vocab_size)?;
     let bytes: Vec<u8> = request
         .tokens
         .iter()
-        .flat_map(|&token| vocabulary.bytes(token))
+        .flat_map(|&token| facts.vocabulary.bytes(token))
         .copied()
         .collect();
     Ok(Json(Detokenized {
@@ -64,8 +63,4 @@ pub async fn detokenize(
     }))
 }
 
-impl RequestBody for DetokenizeRequest {
-    fn check(_fields: &Value) -> Result<(), ApiError> {
-        Ok(())
-    }
-}
+impl RequestBody for DetokenizeRequest {}

@@ -1,4 +1,4 @@
-//! The API's documentation: the OpenAPI document, and Swagger UI that shows it and tries it.
+//! The API's documentation: the OpenAPI document, and Swagger UI, which shows it and can send requests.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use utoipa_swagger_ui::{Config, serve};
 
 use crate::{error::ApiError, openai::ErrorEnvelope};
 
-/// The document, except for the routes.
+/// The OpenAPI document without the routes.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -41,7 +41,7 @@ use crate::{error::ApiError, openai::ErrorEnvelope};
 )]
 pub struct Api;
 
-/// Offers to send a key.
+/// Adds the API key to the document, as a way to authorize.
 struct Key;
 
 impl Modify for Key {
@@ -56,9 +56,9 @@ impl Modify for Key {
     }
 }
 
-/// Gives the handlers here their document.
+/// Makes the document available to the handlers of this file.
 pub fn with(mut document: openapi::OpenApi) -> Extension<Arc<openapi::OpenApi>> {
-    // OpenAPI has no mark for a parameter with slashes in it.
+    // OpenAPI has no notation for a parameter with slashes in it.
     let paths = std::mem::take(&mut document.paths.paths).into_iter();
     document.paths.paths = paths
         .map(|(path, item)| (path.replace("{*", "{"), item))
@@ -66,7 +66,7 @@ pub fn with(mut document: openapi::OpenApi) -> Extension<Arc<openapi::OpenApi>> 
     Extension(Arc::new(document))
 }
 
-/// This API as an OpenAPI document.
+/// Describes this API as an OpenAPI document.
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -78,7 +78,7 @@ pub async fn openapi(Extension(document): Extension<Arc<openapi::OpenApi>>) -> R
     Json(&*document).into_response()
 }
 
-/// The page that shows this API and tries it: Swagger UI.
+/// Shows this API in Swagger UI, which can send requests.
 #[utoipa::path(
     get,
     path = "/docs",
@@ -87,13 +87,13 @@ pub async fn openapi(Extension(document): Extension<Arc<openapi::OpenApi>>) -> R
     responses((status = 200, description = "The page.", body = String, content_type = "text/html")),
 )]
 pub async fn page() -> impl IntoResponse {
-    // The browser, too, sees to it that no request leaves the host.
+    // With this policy the browser too makes sure that no request leaves the host.
     let policy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:";
     let headers = [(CONTENT_SECURITY_POLICY, policy)];
     (headers, Html(include_str!("docs.html")))
 }
 
-/// A file that the page needs.
+/// Sends a file of the documentation page.
 #[utoipa::path(
     get,
     path = "/docs/{*file}",

@@ -1,33 +1,34 @@
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde_json::Value;
 
 use super::{
-    answer::{blocking, loaded},
+    blocking::blocking,
     body::{Body, RequestBody},
-    tokens,
+    checks,
+    lookup::loaded,
 };
 use crate::{
     app::App,
-    engine::Embeddings,
+    engine::{ClientId, Embeddings, Failure},
     error::{AnyError, ApiError, GenerationError, ModelError},
-    model::LoadedModel,
+    layers::arrival::Arrival,
+    models::LoadedModel,
     openai::{
         EmbeddingList, EmbeddingObject, EmbeddingRequest, EmbeddingUsage, EmbeddingVector,
         EncodingFormat, Prompt,
     },
 };
 
-/// Most texts in a request, as OpenAI's.
+/// Most texts in a request, as in OpenAI's API.
 const MAX_TEXTS: usize = 2048;
-/// Most tokens in a request, as OpenAI's.
+/// Most tokens in a request, as in OpenAI's API.
 const MAX_TOKENS: usize = 300_000;
 
-/// Turns texts into vectors that are near each other where the texts mean the same.
+/// Turns texts into vectors. Texts with a similar meaning get vectors that are close to each other.
 ///
-/// Which models can, `/v1/models` says. Control tokens that are written in a text are read as such.
+/// `/v1/models` says which models can do so. Control tokens that are written in a text are read as such.
 #[utoipa::path(
     post,
     path = "/v1/embeddings",
@@ -72,6 +73,8 @@ const MAX_TOKENS: usize = 300_000;
 )]
 pub async fn embeddings(
     State(app): State<Arc<App>>,
+    arrival: Arrival,
+    Extension(client): Extension<ClientId>,
     Body(request): Body<EmbeddingRequest>,
 ) -> Result<Json<EmbeddingList>, ApiError> {
     let (served, model) = loaded(&app, request.model.as_deref())?;
@@ -83,7 +86,12 @@ pub async fn embeddings(
     let texts = texts(&model, request.input).await?;
     check_lengths(&texts, max_tokens(&model, embeddings))?;
     let tokens = texts.iter().map(Vec::len).sum();
-    let vectors = embeddings.submit(texts)?.vectors().await?;
+    let vectors = embeddings.submit(client, texts)?;
+    let vectors = tokio::select! {
+        biased;
+        vectors = vectors.vectors() => vectors?,
+        () = arrival.overdue(app.server.request_timeout) => return Err(Failure::Overdue.into()),
+    };
     app.metrics.prompt(&served.id, tokens as u64);
     let format = request.encoding_format.unwrap_or_default();
     let vectors = vectors.chunks_exact(embeddings.info().dimensions as usize);
@@ -103,11 +111,7 @@ pub async fn embeddings(
     }))
 }
 
-impl RequestBody for EmbeddingRequest {
-    fn check(_fields: &Value) -> Result<(), ApiError> {
-        Ok(())
-    }
-}
+impl RequestBody for EmbeddingRequest {}
 
 fn dimensions(wanted: Option<u32>, all: u32) -> Result<usize, ApiError> {
     match wanted {
@@ -120,11 +124,11 @@ fn dimensions(wanted: Option<u32>, all: u32) -> Result<usize, ApiError> {
     }
 }
 
-/// The tokens of each text.
+/// Checks or encodes the input: the tokens of each text.
 async fn texts(model: &Arc<LoadedModel>, input: Prompt) -> Result<Vec<Vec<u32>>, ApiError> {
-    let vocab_size = model.engine.info().vocab_size;
+    let vocab_size = model.facts().info.vocab_size;
     let check = |tokens: Vec<u32>| {
-        tokens::check("input", &tokens, vocab_size)?;
+        checks::tokens("input", &tokens, vocab_size)?;
         Ok(tokens)
     };
     match input {
@@ -151,9 +155,9 @@ fn count<T>(texts: Vec<T>) -> Result<Vec<T>, ApiError> {
     Ok(texts)
 }
 
-/// Tokens of the longest text. The operator's limit on contexts is one on memory, so it holds here too.
+/// Most tokens of a text. The configured context length limits memory, so it applies here too.
 pub fn max_tokens(model: &LoadedModel, embeddings: &Embeddings) -> u32 {
-    let context = model.engine.context_length();
+    let context = model.facts().context_length();
     embeddings.info().max_tokens.min(context)
 }
 
@@ -189,7 +193,7 @@ fn empty() -> ApiError {
     )
 }
 
-/// The first numbers of a vector, at length 1 again.
+/// Takes the first numbers of a vector, and scales them to length 1.
 fn shorten(vector: &[f32], dimensions: usize) -> Vec<f32> {
     let kept = &vector[..dimensions];
     if kept.len() == vector.len() {

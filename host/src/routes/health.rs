@@ -3,7 +3,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header::RETRY_AFTER},
+    http::{HeaderMap, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -11,10 +11,11 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    model::{ModelState, ServedModel},
+    layers::auth::is_trusted,
+    models::{ModelState, ServedModel},
 };
 
-/// Says whether the server answers requests: 200 if so, else 503.
+/// Says whether the server answers requests: 200 if it does, else 503.
 #[utoipa::path(
     get,
     path = "/health",
@@ -30,9 +31,13 @@ use crate::{
         ),
     ),
 )]
-pub async fn health(State(app): State<Arc<App>>) -> Response {
-    let models: Vec<_> = app.models().iter().map(|m| ModelHealth::new(m)).collect();
-    let status = overall(app.is_draining(), &models);
+pub async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let is_trusted = is_trusted(&app, &headers);
+    let models = app.models().iter();
+    let models: Vec<_> = models
+        .map(|model| ModelHealth::new(model, is_trusted))
+        .collect();
+    let status = overall(app.draining.is_cancelled(), &models);
     let body = Json(Health { status, models });
     match status {
         Status::Ok | Status::Degraded => body.into_response(),
@@ -51,51 +56,56 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
         (status = 503, description = "It does not.", body = Health),
     ),
 )]
-pub async fn root(app: State<Arc<App>>) -> Response {
-    health(app).await
+pub async fn root(app: State<Arc<App>>, headers: HeaderMap) -> Response {
+    health(app, headers).await
 }
 
 /// The server's health.
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
-    /// Of the whole server.
+    /// Status of the whole server.
     status: Status,
-    /// Of each model.
+    /// Status of each model.
     models: Vec<ModelHealth>,
 }
 
-/// How well something is.
+/// The status of the server or of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     /// All models answer.
     Ok,
-    /// Some do, some have failed.
+    /// Some models answer, the others have failed.
     Degraded,
-    /// Some are still loading.
+    /// Models are still loading.
     Loading,
-    /// No new work is taken.
+    /// The server is shutting down and takes no new work.
     Draining,
-    /// None answers.
+    /// No model answers.
     Failed,
 }
+
+/// What a request without a key is told about a failed model. The full error may name files and plugins.
+const WITHOUT_KEY: &str =
+    "it failed; the log says why, and so does this page to a request with a key";
 
 /// A model's health.
 #[derive(Debug, Serialize, ToSchema)]
 struct ModelHealth {
     id: String,
     status: Status,
-    /// Why it failed.
+    /// Why the model failed. If keys are configured, only a request with a key is told more than that it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
 impl ModelHealth {
-    fn new(served: &ServedModel) -> Self {
+    fn new(served: &ServedModel, is_trusted: bool) -> Self {
         let (status, error) = match served.state() {
             ModelState::Ready(_) => (Status::Ok, None),
             ModelState::Loading => (Status::Loading, None),
-            ModelState::Failed(why) => (Status::Failed, Some(why)),
+            ModelState::Failed(why) if is_trusted => (Status::Failed, Some(why)),
+            ModelState::Failed(_) => (Status::Failed, Some(WITHOUT_KEY.to_owned())),
         };
         Self {
             id: served.id.clone(),

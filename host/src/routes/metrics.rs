@@ -11,7 +11,7 @@ use crate::{
     error::{AnyError, ApiError},
 };
 
-/// Counts and times, in Prometheus' text format.
+/// Shows the server's metrics, in Prometheus' text format.
 #[utoipa::path(
     get,
     path = "/metrics",

@@ -1,26 +1,58 @@
-//! One file for each route; what they share is in `body.rs` (what comes in), `settings.rs` and `messages.rs` (what it means)
-//! and `answer.rs`, `stream.rs` and `logprobs.rs`
-//! (what goes out).
+//! All routes on one screen, with one file for each. All of them may use `body` and `checks` (reading a request), `lookup` (its
+//! model), `blocking`, and `sse` (streams). Those that take a chat share `chat`, and those that generate `generation`.
 
-mod answer;
-pub mod apply_template;
+mod apply_template;
+mod blocking;
 mod body;
-pub mod chat_completions;
-pub mod completions;
-pub mod detokenize;
-pub mod docs;
-mod dry;
-pub mod embeddings;
-mod grammar;
-pub mod health;
-mod logprobs;
-mod messages;
-pub mod metrics;
-pub mod models;
-pub mod requantize;
-mod settings;
-mod stream;
-pub mod tokenize;
-mod tokens;
-mod tools;
-mod unsupported;
+mod chat;
+mod chat_completions;
+mod checks;
+mod completions;
+mod detokenize;
+mod docs;
+mod embeddings;
+mod generation;
+mod health;
+mod lookup;
+mod metrics;
+mod models;
+mod requantize;
+mod sse;
+#[cfg(test)]
+mod tests;
+mod tokenize;
+
+use std::sync::Arc;
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{app::App, layers};
+
+/// The server's routes with their middleware.
+pub fn router(app: Arc<App>) -> Router {
+    let (routes, document) = routes().split_for_parts();
+    let routes = routes.layer(docs::with(document));
+    layers::surround(routes, &app).with_state(app)
+}
+
+/// The routes. Each handler states its path and method, for the router and for the API's documentation.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(docs::Api::openapi())
+        .routes(routes!(chat_completions::chat_completions))
+        .routes(routes!(completions::completions))
+        .routes(routes!(embeddings::embeddings))
+        .routes(routes!(tokenize::tokenize))
+        .routes(routes!(detokenize::detokenize))
+        .routes(routes!(apply_template::apply_template))
+        .routes(routes!(models::list_models))
+        .routes(routes!(models::retrieve_model))
+        .routes(routes!(requantize::requantize))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(health::health))
+        .routes(routes!(health::root))
+        .routes(routes!(docs::openapi))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::asset))
+}

@@ -5,12 +5,12 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
 };
 
-use super::{answer::loaded, embeddings::max_tokens};
+use super::{embeddings::max_tokens, lookup::loaded};
 use crate::{
     app::App,
     error::{AnyError, ApiError, ModelError},
-    model::{LoadedModel, ModelState, ServedModel},
-    openai::{ModelEmbeddings, ModelList, ModelObject, ModelSampling},
+    models::{LoadedModel, ModelState, ServedModel},
+    openai::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, unix_seconds},
 };
 
 /// Lists the models that are being served.
@@ -34,7 +34,7 @@ pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
     })
 }
 
-/// Describes a model, by its name or one of its aliases.
+/// Describes the model with a name or alias.
 #[utoipa::path(
     get,
     // A model's name may have slashes in it.
@@ -57,11 +57,12 @@ pub async fn retrieve_model(
 }
 
 fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
-    let info = model.engine.info();
+    let facts = model.facts();
+    let info = &facts.info;
     ModelObject {
         id: served.id.clone(),
         object: "model",
-        created: model.created,
+        created: unix_seconds(model.created),
         owned_by: "tenon",
         aliases: served.aliases.clone(),
         backend: model.backend().to_owned(),
@@ -69,7 +70,7 @@ fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
         parameters: info.parameters,
         quantization: info.quantization.clone(),
         requantize_levels: info.requantize_levels.clone(),
-        context_length: model.engine.context_length(),
+        context_length: facts.context_length(),
         sampling: ModelSampling {
             temperature: info.sampling.temperature().unwrap_or(1.0),
             top_p: info.sampling.top_p().unwrap_or(1.0),

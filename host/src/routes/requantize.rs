@@ -6,32 +6,32 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use serde_json::Value;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::{JoinHandle, spawn_blocking},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::{answering, served},
     body::{Body, RequestBody},
-    stream::{SseResult, done, event, sse},
+    lookup::{answering, served},
+    sse::{SseResult, done, event, sse},
 };
 use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError, RequantizeFailure},
+    models::{Requantize, RequantizeError, Requantized},
     openai::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest},
     plugin::ReportProgress,
-    requantize::{Requantize, RequantizeError, Requantized},
 };
 
 type Changed = Result<Requantized, RequantizeError>;
 
 /// Changes the quantization level of a model while it is being served.
 ///
-/// The new weights are made from the model's file, beside the old ones; requests that run finish on the old, new ones go to
-/// the new. The answer comes when that is done. If it fails, the model answers as before. A client that goes away does not
-/// stop it.
+/// By default the new weights are made from the model's file, beside the old ones. Running requests finish on the old
+/// weights; later ones get the new weights. The answer comes when the change is done. If it fails, the model answers as
+/// before. A client that goes away does not stop the change.
 #[utoipa::path(
     post,
     path = "/re_isq",
@@ -90,40 +90,40 @@ pub async fn requantize(
     let id = served.id.clone();
     let right = served.begin_change();
     let right = right.ok_or_else(|| RequantizeError::Busy(id.clone()))?;
-    // Not before that: it would be the model before a change that has just ended.
+    // Only now: before, this might be the model from before a change that has just ended.
     let current = answering(&served)?;
     let keep_alive = app.server.keep_alive_interval;
+    let end = app.cut_off.clone().cancelled_owned();
     let (sender, progress) = unbounded_channel();
-    let tell = tell(sender, app.clone());
-    let prepare = move || Requantize::prepare(app, served, right, current, &request.ggml_type);
+    let (tell, metrics) = (tell(sender, app.draining.clone()), app.metrics.clone());
+    let prepare = move || Requantize::prepare(metrics, served, right, current, &request.ggml_type);
     let change = spawn_blocking(prepare).await.map_err(panicked)??;
-    // From here on it goes on without the client.
+    // From here on the change continues even without the client.
     let change = spawn_blocking(move || change.run(tell));
     match query.stream {
-        true => Ok(sse(events(id, progress, change), keep_alive)),
+        true => Ok(sse(events(id, progress, change), keep_alive, end)),
         false => Ok(Json(report(&id, change.await)?).into_response()),
     }
 }
 
-impl RequestBody for RequantizeRequest {
-    fn check(_fields: &Value) -> Result<(), ApiError> {
-        Ok(())
-    }
-}
+impl RequestBody for RequantizeRequest {}
 
-/// Passes the progress on, as long as somebody listens, and stops when the server stops.
-fn tell(sender: UnboundedSender<RequantizeProgress>, app: Arc<App>) -> ReportProgress {
+/// Reports progress to the client, as long as it listens. Stops the change when the server stops.
+fn tell(
+    sender: UnboundedSender<RequantizeProgress>,
+    draining: CancellationToken,
+) -> ReportProgress {
     Box::new(move |fraction, message| {
         let _ = sender.send(RequantizeProgress {
             object: "requantize.progress",
             message: message.to_owned(),
             fraction,
         });
-        !app.is_draining()
+        !draining.is_cancelled()
     })
 }
 
-/// How far it is, until it has ended; then what came of it.
+/// The events of a change: its progress, and at the end the report or the error.
 fn events(
     id: String,
     progress: UnboundedReceiver<RequantizeProgress>,

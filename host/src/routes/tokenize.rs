@@ -5,9 +5,10 @@ use serde_json::Value;
 use tenon_plugin_api::{EncodeFlags, Vocabulary};
 
 use super::{
-    answer::{blocking, loaded},
+    blocking::blocking,
     body::{Body, RequestBody, read},
-    messages,
+    chat::messages,
+    lookup::loaded,
 };
 use crate::{
     app::App,
@@ -20,8 +21,8 @@ use crate::{
 
 /// Turns a text or a chat into tokens.
 ///
-/// For a chat they are those that `/v1/chat/completions` gives the model for the same request. A text that is longer than
-/// the context for certain is refused. Request and answer are llama-server's, and the `count` is vLLM's.
+/// A chat gets the tokens that `/v1/chat/completions` gives the model for the same request. A text that is certainly longer
+/// than the context is refused. Request and answer are llama-server's, and `count` is vLLM's.
 #[utoipa::path(
     post,
     path = "/tokenize",
@@ -78,9 +79,9 @@ pub async fn tokenize(
             blocking(move || encoder.encode_chat(&chat)).await?.tokens
         }
     };
-    let vocabulary = model.engine.vocabulary();
+    let facts = model.facts();
     let written = tokens.into_iter().map(|id| match with_pieces {
-        true => Token::Piece(piece(id, vocabulary)),
+        true => Token::Piece(piece(id, &facts.vocabulary)),
         false => Token::Id(id),
     });
     let tokens: Vec<_> = written.collect();

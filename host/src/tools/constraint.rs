@@ -1,171 +1,293 @@
+//! The grammar of answers that may call tools.
+
+mod marks;
+mod values;
+
 use serde_json::Value;
 
-use super::format::{Body, ToolFormat};
+pub use self::marks::Marks;
+use self::values::Values;
 use crate::{
-    grammar::{Grammar, Piece},
-    reply::Thoughts,
+    grammar::{Grammar, Piece, TextRules, regex_escaped},
+    markup::{Arguments, Call, Callable, Thoughts, ToolFormat},
 };
 
-/// What an answer that may call tools must look like.
+/// The rules of an answer that may call tools.
 #[derive(Clone, Debug)]
 pub struct CallRules {
-    /// How calls are written.
+    /// The format of calls.
     pub format: &'static ToolFormat,
-    /// What may be called, and the schema of its arguments.
-    pub tools: Vec<(String, Value)>,
-    /// Whether the answer is nothing but calls, at least one.
+    /// The functions that may be called, with the schemas of their arguments.
+    pub functions: Vec<Callable>,
+    /// Whether the answer consists of calls only, at least one.
     pub is_forced: bool,
-    /// Whether there may be more than one call.
+    /// Whether the answer may have several calls.
     pub is_parallel: bool,
-    /// What may stand before all that, for models that think.
+    /// The reasoning that may come first. None if the model does not reason.
     pub thoughts: Option<Thoughts>,
-    /// What an answer without calls must look like. None: any text.
+    /// The schema of an answer without calls. None: such an answer may be any text.
     pub answer: Option<Value>,
 }
 
 impl CallRules {
-    /// The grammar of the answer. `control` gives the control token that is written like this, if there is one.
-    pub fn grammar(&self, control: impl Fn(&str) -> Option<u32>) -> Grammar {
-        let writer = Writer {
-            rules: self,
-            control,
-        };
-        let first = self.thoughts.iter();
-        let first = first.flat_map(|first| thoughts(first, &writer.control));
-        Grammar::Pieces(first.chain(writer.answer()).collect())
+    /// The grammar of the answer. `marks` are the model's control tokens in calls and reasoning.
+    pub fn grammar(&self, marks: &Marks) -> Grammar {
+        Grammar::Pieces(Writer { rules: self, marks }.whole())
     }
 }
 
-/// Thoughts that may stand before an answer.
-pub fn thoughts(thoughts: &Thoughts, control: impl Fn(&str) -> Option<u32>) -> Vec<Piece> {
-    let mut rest = match mark(&thoughts.tags.close, &control) {
-        Piece::Text(text) => vec![Piece::Until(text)],
-        token => vec![Piece::Any, token],
-    };
-    rest.push(Piece::Space);
+/// What may come before an answer in JSON: reasoning, and the text that opens the answer.
+pub fn before_answer(thoughts: &Thoughts, marks: &Marks) -> Vec<Piece> {
+    let opening = marks.split(thoughts.tags.frame.answer);
+    [before_forced(thoughts, marks), opening].concat()
+}
+
+/// Reasoning that may come before calls or JSON.
+fn before_forced(thoughts: &Thoughts, marks: &Marks) -> Vec<Piece> {
+    let turn = marks.split(thoughts.tags.frame.turn);
+    let rest = [closing(thoughts, marks), vec![Piece::Space], turn].concat();
     if thoughts.are_open {
         return rest;
     }
-    let all = [vec![mark(&thoughts.tags.open, &control)], rest].concat();
+    let all = [marks.split(&thoughts.tags.open), rest].concat();
     vec![Piece::OneOf(vec![all, Vec::new()])]
 }
 
-/// A text that tells calls or thoughts from other text, or the control token that is written like it.
-fn mark(text: &str, control: impl Fn(&str) -> Option<u32>) -> Piece {
-    match control(text) {
-        Some(token) => Piece::Token(token),
-        None => Piece::Text(text.to_owned()),
-    }
+/// The rest of reasoning that was opened.
+fn closing(thoughts: &Thoughts, marks: &Marks) -> Vec<Piece> {
+    marks.until(TextRules::default(), &thoughts.tags.close)
 }
 
-struct Writer<'a, C> {
+struct Writer<'a> {
     rules: &'a CallRules,
-    control: C,
+    marks: &'a Marks,
 }
 
-impl<C: Fn(&str) -> Option<u32>> Writer<'_, C> {
-    fn answer(&self) -> Vec<Piece> {
+impl Writer<'_> {
+    fn whole(&self) -> Vec<Piece> {
+        let is_forced = self.rules.is_forced || self.rules.answer.is_some();
+        match &self.rules.thoughts {
+            None => self.answer(&TextRules::default()),
+            Some(thoughts) if is_forced => {
+                let before = before_forced(thoughts, self.marks);
+                [before, self.answer(&TextRules::default())].concat()
+            }
+            Some(thoughts) => self.thoughts_and_text(thoughts),
+        }
+    }
+
+    /// Optional reasoning, then text and calls. How the answer begins tells whether it begins with reasoning, so that a
+    /// mark of a call within reasoning begins no call.
+    fn thoughts_and_text(&self, thoughts: &Thoughts) -> Vec<Piece> {
+        let behind = self.answer(&TextRules::default());
+        let rest = [closing(thoughts, self.marks), behind].concat();
+        if thoughts.are_open {
+            return rest;
+        }
+        let open = &thoughts.tags.open;
+        let (open, text) = match &self.marks.split(open)[..] {
+            [Piece::Text(_)] => {
+                let open = regex_escaped(open);
+                let text = TextRules::default().but_not(format!(r"\s*{open}(?s:.*)"));
+                let opening = TextRules::matching(format!("{SPACE}{open}"));
+                (vec![Piece::Free(opening)], text)
+            }
+            marks => (marks.to_vec(), TextRules::default()),
+        };
+        let with_thoughts = [open, rest].concat();
+        vec![Piece::OneOf(vec![with_thoughts, self.answer(&text)])]
+    }
+
+    /// The answer behind any reasoning. `first` are the rules of the text that the answer begins with.
+    fn answer(&self, first: &TextRules) -> Vec<Piece> {
         match (self.rules.is_forced, &self.rules.answer) {
             (true, _) => self.calls(),
             (false, Some(schema)) => {
-                let answer = vec![Piece::Json(schema.clone())];
+                let frame = self.rules.thoughts.as_ref();
+                let opening = frame.map_or("", |thoughts| thoughts.tags.frame.answer);
+                let mut answer = self.marks.split(opening);
+                answer.push(Piece::Json(schema.clone()));
                 vec![Piece::OneOf(vec![self.calls(), answer])]
             }
-            (false, None) => self.text_and_calls(),
+            (false, None) if self.rules.format.may_be_bare => self.text_or_bare_calls(first),
+            (false, None) => self.text_and_calls(first),
         }
     }
 
-    fn mark(&self, text: &str) -> Piece {
-        mark(text, &self.control)
+    /// Calls, or text that does not begin like a call.
+    fn text_or_bare_calls(&self, first: &TextRules) -> Vec<Piece> {
+        let text = self.text_marks().fold(first.clone(), TextRules::without);
+        let text = text.but_not(self.begun_bare_call());
+        vec![Piece::OneOf(vec![self.calls(), vec![Piece::Free(text)]])]
     }
 
-    /// Any text, in which each mark of a call is followed by one.
-    fn text_and_calls(&self) -> Vec<Piece> {
-        let format = self.rules.format;
-        if format.may_be_bare {
-            let heads = self.rules.tools.iter().map(|(name, _)| self.head(name));
-            let text = Piece::NotBeginning(heads.collect());
-            return vec![Piece::OneOf(vec![self.calls(), vec![text]])];
+    /// Any text, in which a call follows each mark of a call.
+    fn text_and_calls(&self, first: &TextRules) -> Vec<Piece> {
+        let text = |rules: &TextRules| {
+            let rules = self.text_marks().fold(rules.clone(), TextRules::without);
+            self.text(rules)
+        };
+        let plain = TextRules::default();
+        let more = vec![Piece::Many(self.text_and_call(&plain))];
+        if *first == plain {
+            return [more, text(&plain)].concat();
         }
-        let behind = self.behind_mark();
-        match self.mark(format.begin) {
-            Piece::Text(mark) => {
-                let call = [vec![Piece::Until(mark.clone())], behind].concat();
-                vec![Piece::Many(call), Piece::Without(mark)]
-            }
-            token => {
-                let call = [vec![Piece::Any, token], behind].concat();
-                vec![Piece::Many(call), Piece::Any]
-            }
+        let with_calls = [self.text_and_call(first), more, text(&plain)].concat();
+        vec![Piece::OneOf(vec![text(first), with_calls])]
+    }
+
+    fn text_and_call(&self, rules: &TextRules) -> Vec<Piece> {
+        let alternatives = self.rules.format.begin.iter().map(|mark| {
+            let until = match &self.marks.split(mark)[..] {
+                [Piece::Token(_), ..] => {
+                    [self.text(rules.clone()), self.marks.split(mark)].concat()
+                }
+                _ => self.marks.until(rules.clone(), mark),
+            };
+            [until, self.behind(mark)].concat()
+        });
+        vec![Piece::OneOf(alternatives.collect())]
+    }
+
+    /// Text with the control tokens that may stand in it. The text behind such a token must not complete the mark of a
+    /// call.
+    fn text(&self, rules: TextRules) -> Vec<Piece> {
+        let thoughts = self.rules.thoughts.as_ref();
+        let frame = thoughts
+            .map(|thoughts| thoughts.tags.frame)
+            .unwrap_or_default();
+        let tokens = self.marks.within(frame.texts()).into_iter().map(|token| {
+            let rests =
+                self.rules.format.begin.iter().filter_map(
+                    |mark| match &self.marks.split(mark)[..] {
+                        [Piece::Token(first), Piece::Text(rest)] if *first == token => {
+                            Some(format!("{}(?s:.*)", regex_escaped(rest)))
+                        }
+                        _ => None,
+                    },
+                );
+            let behind = rests.fold(rules.clone(), TextRules::but_not);
+            vec![Piece::Token(token), Piece::Free(behind)]
+        });
+        let tokens: Vec<_> = tokens.collect();
+        let text = vec![Piece::Free(rules.clone())];
+        match tokens.is_empty() {
+            true => text,
+            false => [text, vec![Piece::Many(vec![Piece::OneOf(tokens)])]].concat(),
         }
     }
 
-    /// One call, or several if they may be.
+    /// Marks of calls that consist of text only, without control tokens.
+    fn text_marks(&self) -> impl Iterator<Item = &'static str> {
+        let is_text = |mark: &&str| matches!(self.marks.split(mark)[..], [Piece::Text(_)]);
+        self.rules.format.begin.iter().copied().filter(is_text)
+    }
+
+    /// One call, or several if that is allowed.
     fn calls(&self) -> Vec<Piece> {
         let format = self.rules.format;
-        let mut call = match format.may_be_bare {
+        let mark = format.begin.first().copied().unwrap_or_default();
+        let mut block = self.marks.split(mark);
+        if format.may_be_bare {
+            block = vec![Piece::OneOf(vec![block, Vec::new()])];
+        }
+        block.extend(self.behind(mark));
+        if !self.rules.is_parallel || format.separator.is_some() {
+            return block;
+        }
+        let more = [self.marks.split(format.between), block.clone()].concat();
+        [block, vec![Piece::Many(more)]].concat()
+    }
+
+    /// The rest of a block of calls, from behind the mark that begins it.
+    fn behind(&self, mark: &str) -> Vec<Piece> {
+        let format = self.rules.format;
+        let is_begun = matches!(format.call, Call::Named { before, .. } if before == mark);
+        let mut pieces = match is_begun {
             true => Vec::new(),
-            false => vec![self.mark(format.begin)],
+            false => self.marks.split(format.open),
         };
-        call.extend(self.behind_mark());
-        let has_list = matches!(format.body, Body::List { .. });
-        if !self.rules.is_parallel || has_list {
-            return call;
+        pieces.push(self.one_call(is_begun));
+        if let Some(separator) = format.separator
+            && self.rules.is_parallel
+        {
+            let mut more = self.marks.split(separator);
+            more.push(self.one_call(false));
+            pieces.push(Piece::Many(more));
         }
-        let separator = match format.body {
-            Body::Object { .. } if format.may_be_bare => "; ",
-            Body::Object { .. } => "\n",
-            Body::List { .. } | Body::Named { .. } => "",
-        };
-        let more = [vec![Piece::Text(separator.to_owned())], call.clone()].concat();
-        [call, vec![Piece::Many(more)]].concat()
+        pieces.extend(self.marks.split(format.end));
+        pieces
     }
 
-    /// What comes behind the mark that begins a call or a list of them.
-    fn behind_mark(&self) -> Vec<Piece> {
-        let bodies = self.rules.tools.iter();
-        let body = Piece::OneOf(
-            bodies
-                .map(|(name, schema)| self.body(name, schema))
+    /// A call of any of the functions. `is_begun`: the text before the name was written already.
+    fn one_call(&self, is_begun: bool) -> Piece {
+        let functions = self.rules.functions.iter();
+        Piece::OneOf(
+            functions
+                .map(|function| self.call(function, is_begun))
                 .collect(),
-        );
+        )
+    }
+
+    fn call(&self, function: &Callable, is_begun: bool) -> Vec<Piece> {
+        let Callable { name, parameters } = function;
+        let json = || vec![Piece::Json(parameters.clone())];
         let text = |text: &str| Piece::Text(text.to_owned());
-        let end = self.rules.format.end;
-        match self.rules.format.body {
-            Body::Object { .. } if end.is_empty() => vec![body],
-            Body::Object { .. } => vec![text("\n"), body, text("\n"), self.mark(end)],
-            Body::List { .. } if self.rules.is_parallel => {
-                let more = Piece::Many(vec![text(", "), body.clone()]);
-                vec![text("["), body, more, text("]")]
+        match self.rules.format.call {
+            Call::Object { .. } if self.rules.format.may_be_bare => {
+                let head = TextRules::matching(bare_head(name));
+                let tail = TextRules::matching(format!(r"{SPACE}\}}"));
+                [vec![Piece::Free(head)], json(), vec![Piece::Free(tail)]].concat()
             }
-            Body::List { .. } => vec![text("["), body, text("]")],
-            Body::Named { .. } if end.is_empty() => vec![body],
-            Body::Named { .. } => vec![body, self.mark(end)],
+            Call::Object { arguments } => {
+                let head = format!(r#"{{"name": "{name}", "{arguments}": "#);
+                [vec![text(&head)], json(), vec![text("}")]].concat()
+            }
+            Call::Named {
+                before,
+                after,
+                arguments,
+                end,
+            } => {
+                let before = if is_begun { "" } else { before };
+                let head = self.marks.split(&format!("{before}{name}{after}"));
+                let values = Values::new(parameters, self.marks);
+                let arguments = match arguments {
+                    Arguments::Json => json(),
+                    Arguments::Tagged(tags) => values.tagged(tags),
+                    Arguments::Pairs(pairs) => values.pairs(pairs),
+                };
+                [head, arguments, self.marks.split(end)].concat()
+            }
         }
     }
 
-    fn body(&self, name: &str, schema: &Value) -> Vec<Piece> {
-        let arguments = Piece::Json(schema.clone());
-        match self.rules.format.body {
-            Body::Object { .. } | Body::List { .. } => {
-                let head = Piece::Text(self.head(name));
-                vec![head, arguments, Piece::Text("}".to_owned())]
-            }
-            Body::Named { separator } => {
-                let name = Piece::Text(name.to_owned());
-                vec![name, self.mark(separator), arguments]
-            }
-        }
+    /// A regular expression of texts that the parser may take for the beginning of a call without a mark.
+    fn begun_bare_call(&self) -> String {
+        let names = self.rules.functions.iter();
+        let names: Vec<_> = names
+            .map(|function| regex_escaped(&function.name))
+            .collect();
+        let name = format!(r#""(name|function)"\s*:\s*"({})""#, names.join("|"));
+        let early = r#""(arguments|parameters)"\s*:"#;
+        format!(r"{BARE_START}({name}|{early})(?s:.*)")
     }
+}
 
-    /// A call up to its arguments.
-    fn head(&self, name: &str) -> String {
-        let arguments = match self.rules.format.body {
-            Body::Object { arguments } | Body::List { arguments } => arguments,
-            Body::Named { .. } => "arguments",
-        };
-        format!(r#"{{"name": "{name}", "{arguments}": "#)
-    }
+/// A regular expression of the beginning of an object, with any members that may stand before the name.
+const BARE_START: &str = r#"\s*\{\s*("(type|id)"\s*:\s*"[^"\\]*"\s*,\s*)*"#;
+
+/// A regular expression of white space that may be written. Its length is limited, because weak models repeat white
+/// space.
+const SPACE: &str = r"[ \t\r\n]{0,4}";
+
+/// A regular expression of a call without a mark, up to its arguments.
+fn bare_head(name: &str) -> String {
+    let name = regex_escaped(name);
+    let extra = format!(r#"("(type|id)"{SPACE}:{SPACE}"[^"\\]{{0,64}}"{SPACE},{SPACE}){{0,2}}"#);
+    format!(
+        r#"{SPACE}\{{{SPACE}{extra}"(name|function)"{SPACE}:{SPACE}"{name}"{SPACE},{SPACE}"(arguments|parameters)"{SPACE}:{SPACE}"#
+    )
 }
 
 #[cfg(test)]

@@ -1,17 +1,14 @@
-//! Tools that a model may call: how its family writes calls, and how they are read from an answer while it is written.
+//! The grammar of answers that may call tools. It makes all calls fit the schemas of the functions.
 //!
-//! 1. [`ToolFormat`] is a line of the table of formats: the one of a model is recognised from its chat template.
-//! 2. [`CallParser`] takes an answer's text in pieces and gives back text and calls.
-//! 3. [`CallRules`] are the grammar of answers whose calls always fit the functions' schemas.
+//! 1. [`closed`] reads the schema of a function's arguments as its author means it.
+//! 2. [`CallRules`] become a grammar for a model with certain control tokens ([`Marks`]).
 //!
 //! Invariant: nothing here knows HTTP, wire types or templates.
 
 mod constraint;
-mod format;
-mod head;
-mod json;
-mod parser;
+#[cfg(test)]
+mod golden;
+mod schema;
 
-pub use constraint::{CallRules, thoughts};
-pub use format::{Body, FORMATS, ToolFormat};
-pub use parser::{CallParser, CallSyntax, Demand, Part, begun};
+pub use constraint::{CallRules, Marks, before_answer};
+pub use schema::closed;

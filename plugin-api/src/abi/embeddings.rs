@@ -1,4 +1,5 @@
-//! `org.tenon.embeddings/1`: what [`Model::embedder`](crate::Model::embedder) is on the way across.
+//! `org.tenon.embeddings/1`: the form in which the embedder of [`Model::embedder`](crate::Model::embedder) crosses the
+//! library boundary.
 
 #![allow(non_local_definitions, reason = "the code that sabi_trait generates")]
 
@@ -19,7 +20,7 @@ pub type EmbedderBox = EmbedderObject_TO<'static, RBox<()>>;
 /// See [`Embedder`](crate::Embedder).
 #[sabi_trait]
 pub trait EmbedderObject: Send {
-    /// `[any thread]` Facts about it.
+    /// `[any thread]` Facts about the embedder.
     fn info(&self) -> RResult<EmbedderInfoRecord, ErrorRecord>;
     /// `[one thread at a time]` Embeds texts; `out` is `[texts, dimensions]`.
     #[sabi(last_prefix_field)]
@@ -31,7 +32,7 @@ pub trait EmbedderObject: Send {
     ) -> RResult<(), ErrorRecord>;
 }
 
-/// [`EmbedderInfo`] as it crosses.
+/// [`EmbedderInfo`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 #[expect(missing_docs, reason = "mirrors EmbedderInfo")]

@@ -7,10 +7,10 @@ use abi_stable::{
 use super::layouts_agree;
 use crate::{Code, Error};
 
-/// An owned value of a type that only its two sides know, together with that type's layout.
+/// An owned value together with the layout of its type. Only the two sides that use the extension know the type.
 ///
-/// The name of an extension fixes its type and is never used for another. The type is one that may cross the boundary,
-/// usually a `#[sabi_trait]` object.
+/// The name of an extension fixes its type and is never used for another type. The type must be able to cross the library
+/// boundary; usually it is a `#[sabi_trait]` object.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Extension {
@@ -29,7 +29,8 @@ impl Extension {
         }
     }
 
-    /// `[any thread]` Takes the value out, after comparing the two sides' layouts of `T` (either may be the older one).
+    /// `[any thread]` Takes the value out, after comparing the layouts of `T` on both sides (either side may have the older
+    /// one).
     ///
     /// # Errors
     /// [`Code::INVALID`] if the value is of another type.

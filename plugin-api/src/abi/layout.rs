@@ -1,4 +1,4 @@
-//! Whether two sides mean the same by a type.
+//! Compares the layouts that two sides have for the same type.
 
 use abi_stable::{
     abi_stability::abi_checking::{
@@ -11,15 +11,15 @@ use abi_stable::{
 /// How two layouts differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayoutMismatch {
-    /// Where they differ first, in a few words: type, field, what is expected and what was found.
+    /// The first difference in a few words: type, field, what was expected and what was found.
     pub first_difference: String,
-    /// Everything, in many lines.
+    /// The whole report, in many lines.
     pub report: String,
 }
 
-/// Whether `ours` and `theirs` are the same type, or one is a later version of the other. The check of `abi_stable` has a
-/// direction (the first side may know less), so both are tried, each with fresh globals: the default ones are shared by the
-/// whole process and would let one plugin's layouts decide over another's.
+/// Checks that `ours` and `theirs` are the same type, or that one is a later version of the other. The check of `abi_stable`
+/// has a direction: its first side may be the older one. So both directions are tried. Each try gets fresh globals: the
+/// default ones are shared by the whole process, and one plugin's layouts would decide over another's.
 ///
 /// # Errors
 /// How the types differ, if neither is a later version of the other.
@@ -32,7 +32,7 @@ pub fn layouts_agree(
 }
 
 fn mismatch(errors: &AbiInstabilityErrors) -> LayoutMismatch {
-    // A struct whose field has another type mostly has another size too, which says less.
+    // A struct whose field has another type mostly has another size too. The size says less about the cause.
     let cause = |error: &&AbiInstabilityError| error.errs.iter().any(|found| !is_size(found));
     let first = errors.errors.iter().find(cause).or(errors.errors.first());
     let root = errors.interface.name();
@@ -49,7 +49,7 @@ fn is_size(error: &AbiInstability) -> bool {
     )
 }
 
-/// The names on the way from the root to the difference, the type there, and what it is.
+/// The path of names from the root to the difference, the type at its end, and the difference itself.
 fn first_difference(root: &str, error: &AbiInstabilityError) -> String {
     let mut way = root.to_string();
     let mut place = root;

@@ -6,14 +6,16 @@
 //! Rules that every type here follows:
 //!
 //! - **Growth.** Vtables ([`PluginModule`] and the object traits) grow at the end. Structs that cross on every step end in
-//!   `reserved: [u64; N]`; a later field becomes an accessor over it, zero means absent. Structs that cross once end in `meta`.
-//! - **Ownership.** Whoever allocates frees, through the container's own vtable (`RVec`, `RString`, `RBox`). Slices are the
-//!   caller's and are borrowed for the call only.
-//! - **Unwinding.** No panic crosses: the SDK turns one into [`Code::PANICKED`](crate::Code::PANICKED). After it the object
-//!   answers every call with the same code until it is dropped.
-//! - **Threads.** `[any thread]`: may be called from several threads at once. `[model thread]`: called by the one thread that
-//!   owns the session, never by two at once.
+//!   `reserved: [u64; N]`. A later field becomes an accessor over it, and zero means that the field is absent. Structs that
+//!   cross once end in `meta`.
+//! - **Ownership.** The side that allocates also frees, through the container's own vtable (`RVec`, `RString`, `RBox`).
+//!   Slices belong to the caller and are borrowed for the call only.
+//! - **Unwinding.** No panic crosses: the SDK turns it into [`Code::PANICKED`](crate::Code::PANICKED). After a panic the
+//!   object answers every call with the same code until it is dropped.
+//! - **Threads.** `[any thread]`: may be called from several threads at once. `[model thread]`: called by the one thread
+//!   that owns the session, never by two at once.
 
+mod cpu;
 mod embeddings;
 mod extension;
 mod layout;
@@ -21,6 +23,7 @@ mod module;
 mod objects;
 mod records;
 
+pub use cpu::{COMPILED_FOR, CPU_FEATURES, CPU_FEATURES_SYMBOL, cpu_features};
 pub use embeddings::{
     EMBEDDINGS, EmbedderBox, EmbedderInfoRecord, EmbedderObject, EmbedderObject_TO,
 };

@@ -1,5 +1,5 @@
-//! The objects behind the root module, as vtables. The safe traits at the crate's root document what each method means;
-//! here stand only the shapes that cross.
+//! The objects behind the root module, as vtables. The safe traits at the crate's root document what each method means; this
+//! module has only the signatures that cross the library boundary.
 
 #![allow(non_local_definitions, reason = "the code that sabi_trait generates")]
 
@@ -43,10 +43,10 @@ pub trait HostObject: Send + Sync {
     fn extension(&self, id: RStr<'_>) -> ROption<Extension>;
 }
 
-/// Where long calls report to, see [`Progress`](crate::Progress).
+/// Receives the progress of a long call, see [`Progress`](crate::Progress).
 #[sabi_trait]
 pub trait ProgressObject: Send + Sync {
-    /// `[any thread]` `fraction` in 0..=1, negative where unknown. `false` asks the plugin to stop with `CANCELLED`.
+    /// `[any thread]` `fraction` in 0..=1, negative if unknown. `false` asks the plugin to stop with `CANCELLED`.
     #[sabi(last_prefix_field)]
     fn report(&self, fraction: f32, message: RStr<'_>) -> bool;
 }
@@ -56,7 +56,7 @@ pub trait ProgressObject: Send + Sync {
 pub trait BackendObject: Send + Sync {
     /// `[any thread]` Devices that models can be loaded to.
     fn devices(&self) -> RResult<RVec<DeviceRecord>, ErrorRecord>;
-    /// `[any thread]` Whether the file or directory at `path` is for this backend. Reads a header, no more.
+    /// `[any thread]` Whether the backend can load the file or directory at `path`. Reads a header, no more.
     fn supports(&self, path: RStr<'_>) -> RResult<SupportRecord, ErrorRecord>;
     /// `[any thread]` Memory that loading and serving would take, one record per device.
     fn estimate(
@@ -85,9 +85,9 @@ pub trait ModelObject: Send + Sync {
     fn info(&self) -> RResult<ModelInfoRecord, ErrorRecord>;
     /// `[any thread]` The model's tokenizer, which may outlive the model.
     fn tokenizer(&self) -> RResult<TokenizerBox, ErrorRecord>;
-    /// `[model thread]` A KV pool and what else is needed to run. May outlive the model object.
+    /// `[model thread]` A KV pool and whatever else a run needs. May outlive the model object.
     fn session(&self, args: &SessionArgsRecord) -> RResult<SessionBox, ErrorRecord>;
-    /// `[any thread]` A new model at another precision, beside this one.
+    /// `[any thread]` A new model at another level, beside this one.
     fn requantize(&self, level: RStr<'_>, progress: ProgressBox) -> RResult<ModelBox, ErrorRecord>;
     /// `[any thread]` An optional interface by its id.
     #[sabi(last_prefix_field)]
@@ -107,7 +107,7 @@ pub trait TokenizerObject: Send + Sync {
 /// See [`Session`](crate::Session). `forward`, `sample`, `fork`, `truncate` and `free` allocate nothing in the SDK.
 #[sabi_trait]
 pub trait SessionObject {
-    /// `[model thread]` What was granted.
+    /// `[model thread]` What the session grants.
     fn info(&self) -> SessionInfo;
     /// `[model thread]` Puts a ragged batch through the model. `out` is as long as `batch.spans`.
     fn forward(
@@ -125,7 +125,7 @@ pub trait SessionObject {
     fn read_logits(&mut self, row: u32, out: RSliceMut<'_, f32>) -> RResult<(), ErrorRecord>;
     /// `[model thread]` Shares the first `len` positions of `src` with the empty sequence `dst`.
     fn fork(&mut self, src: u32, dst: u32, len: u32) -> RResult<(), ErrorRecord>;
-    /// `[model thread]` Drops the positions from `len` on.
+    /// `[model thread]` Drops the positions of `seq` from `len` on.
     fn truncate(&mut self, seq: u32, len: u32) -> RResult<(), ErrorRecord>;
     /// `[model thread]` Drops the sequence.
     fn free(&mut self, seq: u32);

@@ -1,5 +1,5 @@
-//! The records that cross once per load or per request for facts, and their way from and to ordinary Rust.
-//! Each mirrors a plain struct at the crate's root, which documents the fields.
+//! The records that cross once per load, or once per request for facts, and their conversion from and to ordinary Rust. Each
+//! mirrors a plain struct at the crate's root, which documents the fields.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ use crate::{
     SamplingDefaults, SessionArgs, Support, TokenKind, Vocabulary,
 };
 
-/// A named fact, for what a later minor version adds.
+/// A named fact: room for what a later minor version adds.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
     /// A reverse-URI or snake_case name.
     pub key: RString,
-    /// Its value as text.
+    /// The value as text.
     pub value: RString,
 }
 
@@ -32,7 +32,7 @@ impl KeyValue {
     }
 }
 
-/// [`Error`] as it crosses.
+/// [`Error`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 #[expect(missing_docs, reason = "mirrors Error")]
@@ -41,7 +41,7 @@ pub struct ErrorRecord {
     pub message: RString,
 }
 
-/// [`Descriptor`] as it crosses.
+/// [`Descriptor`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 #[expect(missing_docs, reason = "mirrors Descriptor")]
@@ -55,7 +55,7 @@ pub struct DescriptorRecord {
     pub meta: RVec<KeyValue>,
 }
 
-/// [`Device`] as it crosses.
+/// [`Device`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 #[expect(missing_docs, reason = "mirrors Device")]
@@ -67,7 +67,7 @@ pub struct DeviceRecord {
     pub meta: RVec<KeyValue>,
 }
 
-/// [`Support`] as it crosses.
+/// [`Support`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 #[expect(missing_docs, reason = "mirrors Support")]
@@ -77,7 +77,7 @@ pub struct SupportRecord {
     pub meta: RVec<KeyValue>,
 }
 
-/// [`Estimate`] as it crosses.
+/// [`Estimate`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 #[expect(missing_docs, reason = "mirrors Estimate")]
@@ -90,7 +90,7 @@ pub struct EstimateRecord {
     pub meta: RVec<KeyValue>,
 }
 
-/// [`LoadArgs`] as it crosses.
+/// [`LoadArgs`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 #[expect(missing_docs, reason = "mirrors LoadArgs")]
@@ -103,7 +103,7 @@ pub struct LoadArgsRecord {
     pub meta: RVec<KeyValue>,
 }
 
-/// [`ModelInfo`] as it crosses.
+/// [`ModelInfo`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 #[expect(missing_docs, reason = "mirrors ModelInfo")]
@@ -124,12 +124,14 @@ pub struct ModelInfoRecord {
     pub meta: RVec<KeyValue>,
 }
 
-/// In [`ModelInfoRecord::meta`]: [`ModelInfo::source_quantization`].
+/// Key in [`ModelInfoRecord::meta`] of [`ModelInfo::source_quantization`].
 const SOURCE_QUANTIZATION: &str = "source_quantization";
-/// In [`ModelInfoRecord::meta`]: [`ModelInfo::fallback_tensors`].
+/// Key in [`ModelInfoRecord::meta`] of [`ModelInfo::tool_chat_template`]. Missing if the model has no such template.
+const TOOL_CHAT_TEMPLATE: &str = "tool_chat_template";
+/// Key in [`ModelInfoRecord::meta`] of [`ModelInfo::fallback_tensors`].
 const FALLBACK_TENSORS: &str = "fallback_tensors";
 
-/// [`SessionArgs`] as it crosses.
+/// [`SessionArgs`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone)]
 #[expect(missing_docs, reason = "mirrors SessionArgs")]
@@ -143,7 +145,7 @@ pub struct SessionArgsRecord {
     pub meta: RVec<KeyValue>,
 }
 
-/// [`Vocabulary`] as it crosses.
+/// [`Vocabulary`] in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
 #[expect(missing_docs, reason = "mirrors Vocabulary")]
@@ -291,6 +293,15 @@ impl From<&LoadArgsRecord> for LoadArgs {
 
 impl From<ModelInfo> for ModelInfoRecord {
     fn from(plain: ModelInfo) -> Self {
+        let mut meta = vec![
+            KeyValue::new(SOURCE_QUANTIZATION, plain.source_quantization),
+            KeyValue::new(FALLBACK_TENSORS, plain.fallback_tensors.to_string()),
+        ];
+        meta.extend(
+            plain
+                .tool_chat_template
+                .map(|template| KeyValue::new(TOOL_CHAT_TEMPLATE, template)),
+        );
         Self {
             architecture: plain.architecture.into(),
             parameters: plain.parameters,
@@ -305,11 +316,7 @@ impl From<ModelInfo> for ModelInfoRecord {
             requantize_levels: strings_out(plain.requantize_levels),
             capabilities: plain.capabilities,
             sampling: plain.sampling,
-            meta: vec![
-                KeyValue::new(SOURCE_QUANTIZATION, plain.source_quantization),
-                KeyValue::new(FALLBACK_TENSORS, plain.fallback_tensors.to_string()),
-            ]
-            .into(),
+            meta: meta.into(),
         }
     }
 }
@@ -326,6 +333,9 @@ impl From<ModelInfoRecord> for ModelInfo {
             bos: record.bos.into(),
             eos: record.eos.into(),
             chat_template: record.chat_template.into_option().map(String::from),
+            tool_chat_template: Some(text(&record.meta, TOOL_CHAT_TEMPLATE))
+                .filter(|template| !template.is_empty())
+                .map(String::from),
             quantization: record.quantization.into(),
             source_quantization: text(&record.meta, SOURCE_QUANTIZATION).into(),
             fallback_tensors: text(&record.meta, FALLBACK_TENSORS)
@@ -389,7 +399,7 @@ impl TryFrom<VocabularyRecord> for Vocabulary {
     }
 }
 
-/// The value of a key; empty where it is missing.
+/// The value of a key; empty if the key is missing.
 fn text<'a>(meta: &'a [KeyValue], key: &str) -> &'a str {
     let found = meta.iter().find(|fact| fact.key == key);
     found.map_or("", |fact| fact.value.as_str())
@@ -412,6 +422,7 @@ mod tests {
         let info = ModelInfo {
             source_quantization: "Q4_1".into(),
             fallback_tensors: 7,
+            tool_chat_template: Some("{{ tools }}".into()),
             ..ModelInfo::default()
         };
         assert_eq!(ModelInfo::from(ModelInfoRecord::from(info.clone())), info);

@@ -1,68 +1,96 @@
-//! What the plugins do alike as backends.
+//! The backend that the candle plugins have in common.
 
-use std::sync::Arc;
+use std::{marker::PhantomData, path::Path, sync::Arc};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use tenon_plugin_api::{
-    Descriptor, Error, Estimate, Host, LoadArgs, LogLevel, Model, Progress, Result, SessionArgs,
+    Backend, Descriptor, Device, Error, Estimate, Host, LoadArgs, LogLevel, Model, Progress,
+    Result, SessionArgs, Support,
 };
 
 #[cfg(feature = "cuda")]
 use crate::compute::Tensors;
 use crate::{
     compute::{Compute, Cpu},
-    devices::Place,
+    devices::{self, Place},
     kernels::memory::LargePages,
     kv::KvType,
     model::{self, DecoderModel, Open, Origin},
     pool,
 };
 
-/// A plugin, but for how it opens files.
-pub struct Plugin {
-    host: Host,
+/// What a plugin has of its own: the files that it opens.
+pub trait Format: Send + Sync + 'static {
+    /// The plugin's [`Descriptor::id`].
+    const ID: &'static str;
+    /// The plugin's [`Descriptor::name`].
+    const NAME: &'static str;
+
+    /// See [`Backend::supports`].
+    ///
+    /// # Errors
+    /// The reason why the plugin cannot load the file.
+    fn supports(path: &Path) -> Result<Support>;
+
+    /// The model to load, by its file and its options.
+    ///
+    /// # Errors
+    /// `INVALID` for options that the plugin does not know; those of [`Wanted::new`].
+    fn wanted(args: &LoadArgs) -> Result<Wanted>;
 }
 
-/// What to load, and the level to bring it to.
+/// A backend for the files of a format.
+pub struct Candle<F> {
+    host: Host,
+    format: PhantomData<F>,
+}
+
+/// A model to load, and the level to quantize it to.
 pub struct Wanted {
     place: Place,
     origin: Origin,
     level: Option<String>,
 }
 
-/// Of a plugin as a whole, which has none.
+/// Options of the plugin as a whole, of which there are none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PluginOptions {}
 
-/// What a plugin says about itself.
-pub fn descriptor(id: &str, name: &str) -> Descriptor {
-    Descriptor {
-        vendor: "Tenon".into(),
-        license: env!("CARGO_PKG_LICENSE").into(),
-        ..Descriptor::new(id, name, env!("CARGO_PKG_VERSION"))
+impl<F: Format> Backend for Candle<F> {
+    fn descriptor() -> Descriptor {
+        Descriptor {
+            vendor: "Tenon".into(),
+            license: env!("CARGO_PKG_LICENSE").into(),
+            ..Descriptor::new(F::ID, F::NAME, env!("CARGO_PKG_VERSION"))
+        }
     }
-}
 
-impl Plugin {
-    /// Takes note of the threads.
-    ///
-    /// # Errors
-    /// `INVALID` for options, of which there are none.
-    pub fn init(host: Host, id: &str, options: &str) -> Result<Self> {
-        let PluginOptions {} = parse_options(options, &format!("the options of {id}"))?;
+    fn init(host: Host, options: &str) -> Result<Self> {
+        let PluginOptions {} = parse_options(options, &format!("the options of {}", F::ID))?;
         pool::start(host.threads());
-        Ok(Self { host })
+        Ok(Self {
+            host,
+            format: PhantomData,
+        })
     }
 
-    /// # Errors
-    /// Those of [`model::load`].
-    pub fn load(
-        &self,
-        args: &LoadArgs,
-        wanted: Wanted,
-        progress: &Progress,
-    ) -> Result<Box<dyn Model>> {
+    fn devices(&self) -> Result<Vec<Device>> {
+        Ok(devices::list())
+    }
+
+    fn supports(&self, path: &Path) -> Support {
+        F::supports(path).unwrap_or_else(|error| Support::no(error.message))
+    }
+
+    fn estimate(&self, load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
+        let wanted = F::wanted(load)?;
+        let (device, level) = (wanted.place.id(), wanted.level.as_deref());
+        model::estimate(device, &wanted.origin, level, session)
+    }
+
+    fn load(&self, args: &LoadArgs, progress: &Progress) -> Result<Box<dyn Model>> {
+        let wanted = F::wanted(args)?;
         match wanted.place {
             Place::Cpu => {
                 let model = wanted.load(Cpu, args, progress)?;
@@ -76,8 +104,10 @@ impl Plugin {
             }
         }
     }
+}
 
-    /// Says in the log if not all of a model can be computed with the threads that it asks for.
+impl<F> Candle<F> {
+    /// Warns in the log if a part of the model cannot be computed with the number of threads that it asks for.
     fn note_threads(&self, asked: u32, model: &DecoderModel<Cpu>) {
         let threads = pool::threads();
         if asked != 0 && asked != threads && model.uses_candles_threads() {
@@ -90,7 +120,7 @@ impl Plugin {
 }
 
 impl Wanted {
-    /// What `open` reads. The host's level goes before that of the model's options, `quantize`.
+    /// The model that `open` reads. The host's level goes before the one in the model's options, `quantize`.
     ///
     /// # Errors
     /// As [`Place::choose`].
@@ -111,13 +141,6 @@ impl Wanted {
         })
     }
 
-    /// # Errors
-    /// Those of [`model::estimate`].
-    pub fn estimate(&self, session: &SessionArgs) -> Result<Vec<Estimate>> {
-        let device = self.place.id();
-        model::estimate(device, &self.origin, self.level.as_deref(), session)
-    }
-
     fn load<C: Compute>(
         self,
         compute: C,
@@ -131,11 +154,16 @@ impl Wanted {
     }
 }
 
-/// The options of a model or of a plugin: a JSON object, `what` in errors.
+/// Reads the options of a model.
 ///
 /// # Errors
-/// `INVALID` for unknown keys and values, by name, with what is allowed.
-pub fn parse_options<T: DeserializeOwned>(json: &str, what: &str) -> Result<T> {
+/// `INVALID` for unknown keys and values; the message names them and lists what is allowed.
+pub fn model_options<T: DeserializeOwned>(args: &LoadArgs) -> Result<T> {
+    parse_options(&args.options, "the model's options")
+}
+
+/// Reads a JSON object of options. Errors name it by `what`.
+fn parse_options<T: DeserializeOwned>(json: &str, what: &str) -> Result<T> {
     let json = if json.is_empty() { "{}" } else { json };
     serde_json::from_str(json).map_err(|error| Error::invalid(format!("{what}: {error}")))
 }

@@ -1,15 +1,15 @@
-//! Devices under the names that configuration uses.
+//! Devices, under the names that the configuration uses.
 
 #[cfg(feature = "cuda")]
 mod cuda;
 
 use tenon_plugin_api::{Device, Error, Result};
 
-/// Where a model computes.
+/// The device that a model computes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Cpu,
-    /// By CUDA's number.
+    /// The GPU with this number of CUDA's.
     #[cfg(feature = "cuda")]
     Cuda(usize),
 }
@@ -29,10 +29,10 @@ pub fn list() -> Vec<Device> {
 }
 
 impl Place {
-    /// The one among `ids`. Without any: a GPU if there is one.
+    /// The device in `ids`. If `ids` is empty: a GPU if there is one, otherwise the CPU.
     ///
     /// # Errors
-    /// `INVALID` for a device that does not exist, with those that do, and for more than one.
+    /// `INVALID` for a device that does not exist, with the list of those that do; `INVALID` for more than one device.
     pub fn choose(ids: &[String]) -> Result<Self> {
         let places = places();
         match ids {
@@ -54,7 +54,7 @@ impl Place {
         }
     }
 
-    /// As configuration names it.
+    /// The name that the configuration uses.
     pub fn id(&self) -> String {
         match self {
             Self::Cpu => "cpu".into(),
@@ -64,7 +64,7 @@ impl Place {
     }
 }
 
-/// The fastest first.
+/// All devices, the fastest first.
 fn places() -> Vec<Place> {
     #[cfg(feature = "cuda")]
     let gpus = (0..cuda::count()).map(Place::Cuda);

@@ -1,4 +1,5 @@
-//! Embeddings: in a KV pool of their own, made when the first text comes, and as large as the longest text so far needs.
+//! Embeddings. They have a KV pool of their own, which is made when the first text comes and has room for the longest text
+//! so far.
 
 use std::sync::Arc;
 
@@ -30,13 +31,13 @@ pub struct DecoderEmbedder<C: Compute> {
 
 struct Running<C: Compute> {
     sequences: Sequences<C>,
-    /// Vectors, where they are computed elsewhere.
+    /// A copy of the vectors, if they are computed on another device.
     copy: Matrix,
     workers: Arc<Workers>,
 }
 
 impl<C: Compute> DecoderEmbedder<C> {
-    /// `threads` help where threads compute.
+    /// `threads` is used only if the device computes with threads.
     pub fn new(decoder: Arc<Decoder<C>>, pooling: Pooling, kv_type: KvType, threads: u32) -> Self {
         Self {
             decoder,
@@ -47,7 +48,7 @@ impl<C: Compute> DecoderEmbedder<C> {
         }
     }
 
-    /// Threads, and empty sequences with room for texts of this length.
+    /// The threads and the empty sequences, with room for texts of this length.
     fn running(&mut self, longest: usize) -> Result<&mut Running<C>> {
         // A batch may hold the end of one text and the beginning of others.
         let wanted = longest as u32 + BATCH_TOKENS;
@@ -65,10 +66,10 @@ impl<C: Compute> DecoderEmbedder<C> {
 
     fn start(&self, kv_tokens: u32) -> Result<Running<C>> {
         let workers = Workers::new(self.threads as usize - 1);
-        // They sleep where they wait, for they share their cores with those of the session.
+        // The threads sleep while they wait, because they share their cores with those of the session.
         workers.set(workers.count(), 0);
         let decoder = Arc::clone(&self.decoder);
-        // As for all texts: some models turn by other frequencies where contexts are long.
+        // The same for all texts: some models use other RoPE frequencies where contexts are long.
         let context_length = decoder.config().context_length;
         Ok(Running {
             sequences: Sequences::new(decoder, MAX_TEXTS, context_length, self.kv_type, kv_tokens)?,
@@ -108,7 +109,7 @@ impl<C: Compute> Embedder for DecoderEmbedder<C> {
 }
 
 impl<C: Compute> Running<C> {
-    /// Of all tokens of a batch.
+    /// The vectors of all tokens of a batch.
     fn vectors(
         &mut self,
         compute: &C,

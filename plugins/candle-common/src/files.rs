@@ -1,14 +1,22 @@
-//! Small files of a model that need not exist.
+//! Reads small files of a model that need not exist.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read},
+    path::Path,
+};
 
 use serde::de::DeserializeOwned;
 use tenon_plugin_api::{Error, Result};
 
+/// Longest file that is read as text. The largest tokenizers have a third of it. The data that is made of a file takes
+/// several times its length.
+const MAX_BYTES: u64 = 128 << 20;
+
 /// Reads a JSON file that need not exist.
 ///
 /// # Errors
-/// `IO`, or `INVALID` with the place where the file is wrong.
+/// `IO`, or `INVALID` with the place of the mistake in the file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(text) = read_text(path)? else {
         return Ok(None);
@@ -25,11 +33,32 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// Reads a text file that need not exist.
 ///
 /// # Errors
-/// `IO`.
+/// `IO`; `INVALID` for a path that is no file, and for a file that is too long.
 pub fn read_text(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io(path, &error)),
+    let io = |error| Error::io(path, &error);
+    // Opening a pipe would wait for a process that writes into it.
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+        Ok(metadata) if !metadata.is_file() => {
+            let shown = path.display();
+            return Err(Error::invalid(format!(
+                "{shown} is no file: get the model's files again"
+            )));
+        }
+        Ok(_) => {}
     }
+    let mut text = String::new();
+    let file = File::open(path).map_err(io)?;
+    let read = file
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(io)?;
+    if read as u64 > MAX_BYTES {
+        return Err(Error::invalid(format!(
+            "{} has more than {MAX_BYTES} bytes: get the model's files again",
+            path.display()
+        )));
+    }
+    Ok(Some(text))
 }

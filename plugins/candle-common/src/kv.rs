@@ -1,72 +1,14 @@
-//! The KV pool: keys and values of all layers, in places that a [`KvLedger`](tenon_plugin_api::KvLedger) numbers. Sequences
-//! share places by sharing their numbers; nothing is ever moved.
+//! The KV pool: keys and values of all layers, in cells that a [`KvLedger`](tenon_plugin_api::KvLedger) numbers. Sequences
+//! share cells by sharing their numbers; nothing is ever moved.
 
-use bytemuck::Pod;
-use half::{bf16, f16, slice::HalfFloatSliceExt};
+use half::{bf16, f16};
 use serde::Deserialize;
 use tenon_plugin_api::{Code, Error, Result};
 
-use crate::{config::Config, kernels::memory::Memory};
-
-/// Numbers that are widened side by side.
-pub const LANES: usize = 16;
-
-/// A number format of keys and values, and of weights.
-pub trait Element: Pod + Send + Sync {
-    #[inline(always)]
-    fn lanes(from: &[Self; LANES]) -> [f32; LANES] {
-        let mut to = [0.0; LANES];
-        Self::widen(from, &mut to);
-        to
-    }
-
-    fn widen(from: &[Self], to: &mut [f32]);
-    fn narrow(from: &[f32], to: &mut [Self]);
-}
-
-impl Element for f32 {
-    fn widen(from: &[Self], to: &mut [f32]) {
-        to.copy_from_slice(from);
-    }
-
-    fn narrow(from: &[f32], to: &mut [Self]) {
-        to.copy_from_slice(from);
-    }
-}
-
-impl Element for f16 {
-    #[cfg(all(target_arch = "x86_64", target_feature = "avx512f"))]
-    #[inline(always)]
-    fn lanes(from: &[Self; LANES]) -> [f32; LANES] {
-        use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps};
-        // SAFETY: what is built for a CPU with AVX-512 runs on one, the pointer is to as many numbers, and a register has the
-        // same bits as an array.
-        unsafe { std::mem::transmute(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))) }
-    }
-
-    #[inline(always)]
-    fn widen(from: &[Self], to: &mut [f32]) {
-        from.convert_to_f32_slice(to);
-    }
-
-    fn narrow(from: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(from);
-    }
-}
-
-impl Element for bf16 {
-    /// `half` looks at each number, for those that are none.
-    #[inline(always)]
-    fn widen(from: &[Self], to: &mut [f32]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-        }
-    }
-
-    fn narrow(from: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(from);
-    }
-}
+use crate::{
+    config::Config,
+    kernels::{element::Element, memory::Memory},
+};
 
 /// Number format of the KV cache.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -94,7 +36,8 @@ pub enum KvPool {
     Bf16(Vec<LayerKv<bf16>>),
 }
 
-/// Those of one layer: `[kv_heads, cells, head]`, so that what one head reads of neighbouring cells is in one piece.
+/// Keys and values of one layer: `[kv_heads, cells, head]`, so that one head reads neighbouring cells as one piece of
+/// memory.
 pub struct LayerKv<E> {
     keys: Memory<E>,
     values: Memory<E>,
@@ -103,10 +46,10 @@ pub struct LayerKv<E> {
 }
 
 impl KvPool {
-    /// Room for `cells` tokens. The system gives the memory when it is first written.
+    /// A pool with room for `cells` tokens. The operating system provides the memory when it is first written.
     ///
     /// # Errors
-    /// `NO_MEMORY` if the system has not as much.
+    /// `NO_MEMORY` if the operating system refuses that much memory.
     pub fn new(config: &Config, kind: KvType, cells: u32) -> Result<Self> {
         Ok(match kind {
             KvType::F32 => Self::F32(layers(config, cells)?),

@@ -1,12 +1,13 @@
-//! What the candle plugins share: a family of decoders on candle, written once.
+//! Code that the candle plugins share: a family of decoder models on candle, written once.
 //!
-//! - `config` is what makes one decoder another, as data; `weights` is where tensors come from, and their quantization.
-//! - `decoder` computes a ragged batch: all sequences' tokens go through the `linear` layers together, and each
-//!   attends to its own keys and values in the KV pool.
-//! - `compute` is what it computes with: the own kernels for CPUs, or candle's tensors for GPUs.
-//! - `kernels` is what candle has no kernel for on CPUs, `kv` their KV pool, `pool` their threads.
-//! - `sequences` are what batches extend: the KV pool with its book, and one batch through the decoder.
-//! - `session`, `embedder` and `model` are what a host sees; `backend` and `devices` are what the plugins do alike around them.
+//! - `config` describes as data how one decoder differs from another; `weights` reads and quantizes tensors.
+//! - `decoder` computes a ragged batch. The tokens of all sequences go through the `linear` layers together, and each
+//!   sequence attends to its own keys and values in the KV pool.
+//! - `compute` is the choice of hardware: this crate's kernels on CPUs, or candle's tensors on GPUs.
+//! - `kernels` has the CPU kernels that candle lacks, `kv` their KV pool, `pool` their threads.
+//! - `sequences` is the KV pool with its ledger, and the computation of one batch.
+//! - `session`, `embedder`, `model` and `backend` implement the traits of the SDK. A plugin adds only the files that it opens
+//!   (`backend::Format`).
 
 pub mod backend;
 pub mod compute;

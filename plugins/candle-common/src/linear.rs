@@ -1,4 +1,4 @@
-//! Linear layers over weights of every type.
+//! Linear layers over weights of every tensor type.
 
 mod floats;
 mod part;
@@ -10,7 +10,7 @@ use tenon_plugin_api::{Error, Result};
 
 use crate::{
     compute::{Compute, Cpu, Weights},
-    kernels::memory::Arena,
+    kernels::{elementwise, memory::Arena},
     matrix::Matrix,
     pool::{self, SharedRows},
     weights::{
@@ -20,10 +20,10 @@ use crate::{
 };
 pub use part::Part;
 
-/// `output = input · weightsᵀ + bias`. Layers with the same input are one, their outputs side by side: the input is prepared
-/// once for all.
+/// `output = input · weightsᵀ + bias`. Layers with the same input are merged, with their outputs side by side: the input is
+/// prepared once for all of them.
 pub struct Linear<C: Compute> {
-    /// More than one where the types differ.
+    /// Weights of one type each: more than one if the layers' types differ.
     parts: Vec<C::Weights>,
     outputs: usize,
     inputs: usize,
@@ -31,7 +31,7 @@ pub struct Linear<C: Compute> {
 }
 
 impl<C: Compute> Linear<C> {
-    /// The layers of these names as one.
+    /// Loads the layers of these names as one.
     ///
     /// # Errors
     /// As [`Loader::matrix`].
@@ -52,10 +52,10 @@ impl<C: Compute> Linear<C> {
         Self::new(compute, matrices, bias, &loader.arena)
     }
 
-    /// These weights, one below the other.
+    /// A layer of these weights, one below the other.
     ///
     /// # Errors
-    /// If their widths differ.
+    /// If their numbers of inputs differ.
     pub fn new(
         compute: &C,
         matrices: Vec<QTensor>,
@@ -112,10 +112,10 @@ impl<C: Compute> Linear<C> {
 }
 
 impl Linear<Cpu> {
-    /// Reads the weights of some outputs, a row each.
+    /// Reads the weights of some outputs, one row for each.
     ///
     /// # Errors
-    /// For outputs that do not exist, and layers with parts of several types.
+    /// For outputs that do not exist, and for layers with parts of several types.
     pub fn read_rows(&self, outputs: &[u32], to: &mut Matrix) -> Result<()> {
         match self.parts.as_slice() {
             [part] => part.read_rows(outputs, to),
@@ -124,7 +124,7 @@ impl Linear<Cpu> {
     }
 
     /// # Errors
-    /// `INVALID` for input of another width; `INTERNAL` for what candle refuses.
+    /// `INVALID` for input of another width; `INTERNAL` for errors of candle.
     pub fn forward(&self, input: &Matrix, output: &mut Matrix) -> Result<()> {
         output.reshape(input.rows(), self.outputs);
         let shared = SharedRows::new(output.data_mut(), self.outputs);
@@ -135,7 +135,7 @@ impl Linear<Cpu> {
         }
         if let Some(bias) = &self.bias {
             pool::for_each_row(output.data_mut(), self.outputs, |_, row| {
-                row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+                elementwise::add(row, bias);
             });
         }
         Ok(())
@@ -169,7 +169,7 @@ mod tests {
         QTensor::quantize(&tensor.unwrap(), kind).unwrap()
     }
 
-    /// The sums as they are defined, over the weights as they were rounded.
+    /// The products by their definition, over the quantized weights.
     fn expected(row: &[f32], weights: &QTensor) -> Vec<f32> {
         let weights = weights.dequantize(&Device::Cpu).unwrap();
         let products = weights.to_vec2::<f32>().unwrap().into_iter();
@@ -204,7 +204,7 @@ mod tests {
             (GgmlDType::Q8_0, 0.2),
         ];
         for (kind, tolerance) in kinds {
-            // Wider than a panel, and no multiple of it.
+            // More outputs than a panel has, and no multiple of it.
             let linear = Linear::new(
                 &Cpu,
                 vec![weights(300, kind)],

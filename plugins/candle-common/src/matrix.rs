@@ -1,4 +1,4 @@
-//! Activations: a matrix of floats in a form that candle's kernels take without a copy.
+//! Activations: a matrix of floats that candle's kernels take without a copy.
 
 use candle_core::CpuStorage;
 
@@ -10,7 +10,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Takes whole rows of `width`.
+    /// A matrix of whole rows of `width`.
     pub fn new(data: Vec<f32>, width: usize) -> Self {
         debug_assert!(data.len().is_multiple_of(width));
         Self {
@@ -23,13 +23,13 @@ impl Matrix {
         Self::new(vec![0.0; rows * width], width)
     }
 
-    /// Makes it `rows` long and `width` wide. What is in it then is unspecified. Keeps its memory.
+    /// Makes the matrix `rows` long and `width` wide. Its content is then unspecified. Keeps the memory.
     pub fn reshape(&mut self, rows: usize, width: usize) {
         self.width = width;
         self.vec_mut().resize(rows * width, 0.0);
     }
 
-    /// Empties it for rows of `width`, which the caller appends. Keeps its memory.
+    /// Empties the matrix for rows of `width`, which the caller appends. Keeps the memory.
     pub fn restart(&mut self, width: usize) -> &mut Vec<f32> {
         self.width = width;
         let data = self.vec_mut();
@@ -60,7 +60,7 @@ impl Matrix {
         &self.data()[row * self.width..][..self.width]
     }
 
-    /// Only these rows, in this order, which is ascending.
+    /// Keeps only these rows. Their numbers ascend.
     pub fn select_rows(&mut self, rows: &[u32]) {
         let width = self.width;
         let data = self.vec_mut();
@@ -71,7 +71,7 @@ impl Matrix {
         data.truncate(rows.len() * width);
     }
 
-    /// For candle's kernels.
+    /// The numbers in the form that candle's kernels take.
     pub fn storage(&self) -> &CpuStorage {
         &self.storage
     }

@@ -1,4 +1,4 @@
-//! A model in memory, and how the plugins make one from files.
+//! A model in memory, and how the plugins load it from files.
 
 use std::{path::Path, sync::Arc};
 
@@ -26,13 +26,13 @@ use crate::{
 /// A model's files, opened.
 pub trait Files: Send + Sync {
     /// # Errors
-    /// `INVALID` for architectures that are not known, and for what is missing.
+    /// `INVALID` for unknown architectures and for missing values.
     fn config(&self) -> Result<Config>;
 
     /// Tokenizer and chat template.
     ///
     /// # Errors
-    /// `INVALID` for tokenizers that are not known, and for what is missing.
+    /// `INVALID` for unknown tokenizers and for missing values.
     fn prompting(&self) -> Result<Prompting>;
 
     /// Where the weights come from.
@@ -48,14 +48,14 @@ pub trait Files: Send + Sync {
     fn bytes(&self) -> u64;
 }
 
-/// Opens a model's files once more: every level is made from the original weights.
+/// Opens a model's files again: every level is made from the original weights.
 pub type Open = Box<dyn Fn() -> Result<Box<dyn Files>> + Send + Sync>;
 
-/// Where a model comes from and how it is used, but for its level.
+/// Where a model comes from and how it is used, without its level.
 pub struct Origin {
     pub open: Open,
     pub kv_type: KvType,
-    /// Threads of what is not a session. 0: all that the plugin may use.
+    /// Threads for everything but sessions. 0: all threads that the plugin may use.
     pub threads: u32,
 }
 
@@ -70,7 +70,7 @@ pub struct DecoderModel<C: Compute> {
 }
 
 impl<C: Compute> DecoderModel<C> {
-    /// A new one at another level, made from the files, while sessions of this one compute.
+    /// A new model at another level, made from the files, while sessions of this one compute.
     ///
     /// # Errors
     /// Those of [`load`].
@@ -90,7 +90,7 @@ impl<C: Compute> DecoderModel<C> {
     }
 }
 
-/// Reads a model, and brings it to a level if one is asked for.
+/// Loads a model, and quantizes it if a level is asked for.
 ///
 /// # Errors
 /// Those of [`Files`], [`Quantizer::new`] and [`Decoder::load`].
@@ -111,6 +111,7 @@ pub fn load<C: Compute>(
         arena: Arena::new(pages),
     };
     let decoder = Decoder::load(compute, files.config()?, &loader, report)?;
+    check_vocabulary(&prompting, decoder.vocabulary())?;
     let (level, fallback_tensors) = match &loader.quantizer {
         Some(quantizer) => (quantizer.level().to_owned(), quantizer.fallbacks()),
         None => (source_level.clone(), 0),
@@ -125,8 +126,19 @@ pub fn load<C: Compute>(
     })
 }
 
-/// Memory that a model takes on a device. On CPUs without AVX2 candle also keeps a copy of most weights of 4, 6 and 8 bits, sorted for
-/// products of many rows.
+/// # Errors
+/// `INVALID` for a tokenizer with more tokens than the embedding has rows.
+fn check_vocabulary(prompting: &Prompting, rows: usize) -> Result<()> {
+    match prompting.tokenizer.vocab_size() {
+        tokens if tokens as usize <= rows => Ok(()),
+        tokens => Err(Error::invalid(format!(
+            "the tokenizer has {tokens} tokens, but the model's embedding has {rows} rows: the files do not belong together"
+        ))),
+    }
+}
+
+/// Memory that a model takes on a device. On CPUs without AVX2 candle also keeps a copy of most weights of 4, 6 and 8 bits.
+/// The copy is sorted for products of many rows.
 ///
 /// # Errors
 /// Those of [`Files`] and [`Quantizer::new`].
@@ -145,18 +157,19 @@ pub fn estimate(
         }
         None => files.bytes(),
     };
-    // Hidden state, queries, keys and values, and the widest layer, which is about four times the hidden state.
+    // Hidden state, queries, keys and values, and the widest layer. The widest layer is about four times the hidden state.
     let activations = (config.hidden * 12 + 2 * config.heads * config.head) as u64;
     Ok(vec![Estimate {
         device,
         weight_bytes,
         kv_bytes_per_token: config.kv_numbers_per_token() * origin.kv_type.bytes(),
-        compute_bytes: u64::from(session.max_batch_tokens) * activations * size_of::<f32>() as u64,
+        compute_bytes: u64::from(session.max_batch_tokens)
+            .saturating_mul(activations * size_of::<f32>() as u64),
         ..Estimate::default()
     }])
 }
 
-/// For errors that name the file which they are about.
+/// The same error, with the file that it is about in the message.
 pub fn in_file(path: &Path, error: Error) -> Error {
     Error {
         message: format!("{}: {}", path.display(), error.message),
@@ -164,7 +177,7 @@ pub fn in_file(path: &Path, error: Error) -> Error {
     }
 }
 
-/// None where the weights are at the level already, or stay as they are.
+/// None if the weights stay at their level.
 fn quantizer(level: Option<&str>, source_level: &str) -> Result<Option<Quantizer>> {
     let Some(level) = level else {
         return Ok(None);
@@ -176,7 +189,7 @@ fn quantizer(level: Option<&str>, source_level: &str) -> Result<Option<Quantizer
     }
 }
 
-/// What can be made of weights at `source`, and that level itself, from the most to the least faithful.
+/// Levels that can be made of weights at `source`, and `source` itself, from the most to the least faithful.
 fn levels_from(source: &str) -> Vec<String> {
     let offered = offered();
     let levels = levels::LEVELS.iter().map(|level| level.name);
@@ -199,6 +212,7 @@ impl<C: Compute> Model for DecoderModel<C> {
             bos: self.prompting.bos,
             eos: self.prompting.eos.clone(),
             chat_template: self.prompting.chat_template.clone(),
+            tool_chat_template: self.prompting.tool_chat_template.clone(),
             quantization: self.level.clone(),
             source_quantization: self.source_level.clone(),
             fallback_tensors: self.fallback_tensors,

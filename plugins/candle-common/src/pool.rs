@@ -1,4 +1,4 @@
-//! The threads that compute: each session has its own, and installs them where it computes.
+//! The threads that compute. Each session has its own threads and installs them while it computes.
 
 mod workers;
 
@@ -19,12 +19,12 @@ use candle_core::utils::barrier_pool;
 use crate::kernels::gemm::Target;
 pub use workers::Workers;
 
-/// How busily threads wait for the next batch where nobody chose, in hundredths.
+/// How busily threads wait for the next batch by default, in hundredths.
 pub const DEFAULT_POLL: u32 = 50;
-/// What candle reads when it makes its pool, which some of its kernels use.
+/// Environment variable that candle reads when it makes its thread pool, which some of its kernels use.
 const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
 
-/// What the plugin may use.
+/// Number of threads that the plugin may use.
 static THREADS: AtomicU32 = AtomicU32::new(1);
 
 thread_local! {
@@ -56,7 +56,7 @@ pub fn threads() -> u32 {
     THREADS.load(Ordering::Relaxed)
 }
 
-/// How many threads are meant by a wish that may be 0 for all.
+/// The number of threads that `wish` means: 0 means all.
 pub fn wanted(wish: u32) -> u32 {
     match wish {
         0 => threads(),
@@ -64,7 +64,7 @@ pub fn wanted(wish: u32) -> u32 {
     }
 }
 
-/// Has these workers help the calling thread with what `compute` does.
+/// Lets these workers help the calling thread while it runs `compute`.
 pub fn install<T>(workers: &Arc<Workers>, compute: impl FnOnce() -> T) -> T {
     struct Before(Option<Arc<Workers>>);
     impl Drop for Before {
@@ -81,7 +81,7 @@ pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     for_parts(count, |items| items.for_each(&work));
 }
 
-/// Runs `work` for parts of `0..count` that are all of it, in no order, and returns when all are done.
+/// Runs `work` on ranges that together cover `0..count`, in no order, and returns when all are done.
 pub fn for_parts(count: usize, work: impl Fn(Range<usize>) + Sync) {
     let installed = INSTALLED.with_borrow(Clone::clone);
     match installed {
@@ -93,7 +93,7 @@ pub fn for_parts(count: usize, work: impl Fn(Range<usize>) + Sync) {
 /// Runs `work` for each of `0..count`, in no order.
 ///
 /// # Errors
-/// One of those that `work` gave; the rest is done all the same.
+/// One of the errors that `work` returned. The other items are run all the same.
 pub fn try_for_each<E: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<(), E> + Sync,
@@ -101,8 +101,8 @@ pub fn try_for_each<E: Send>(
     first_error(|failed| for_each(count, |item| failed(work(item))))
 }
 
-/// Like [`for_each`], but on threads that end with it and have the priority of the calling one: for loading and quantizing, while
-/// sessions compute.
+/// Like [`for_each`], but on threads that end with the call and have the priority of the calling thread. For loading and
+/// quantizing while sessions compute.
 pub fn for_each_apart(count: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     let some = || {
@@ -110,7 +110,7 @@ pub fn for_each_apart(count: usize, work: impl Fn(usize) + Sync) {
         items.take_while(|&item| item < count).for_each(&work);
     };
     thread::scope(|scope| {
-        // A scope waits for its threads, and panics if one of them did.
+        // A scope waits for its threads, and panics if one of them panicked.
         (1..count.min(threads() as usize)).for_each(|_| {
             scope.spawn(some);
         });
@@ -118,10 +118,10 @@ pub fn for_each_apart(count: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// Like [`try_for_each`], on the threads of [`for_each_apart`].
+/// Like [`try_for_each`], but on the threads of [`for_each_apart`].
 ///
 /// # Errors
-/// As there.
+/// As for [`try_for_each`].
 pub fn try_for_each_apart<E: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<(), E> + Sync,
@@ -129,7 +129,7 @@ pub fn try_for_each_apart<E: Send>(
     first_error(|failed| for_each_apart(count, |item| failed(work(item))))
 }
 
-/// Runs what reports results from several threads.
+/// Calls `run` with a function that collects results from several threads. Returns the first error.
 fn first_error<E: Send>(run: impl FnOnce(&(dyn Fn(Result<(), E>) + Sync))) -> Result<(), E> {
     let first = Mutex::new(None);
     run(&|result| {
@@ -142,7 +142,7 @@ fn first_error<E: Send>(run: impl FnOnce(&(dyn Fn(Result<(), E>) + Sync))) -> Re
     first.map_or(Ok(()), Err)
 }
 
-/// Runs `work` for each row of a matrix with rows of `width`: `work(row, its numbers)`.
+/// Runs `work(row, its numbers)` for each row of a matrix with rows of `width`.
 pub fn for_each_row(rows: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let count = rows.len() / width;
     let shared = SharedRows::new(rows, width);
@@ -152,7 +152,7 @@ pub fn for_each_row(rows: &mut [f32], width: usize, work: impl Fn(usize, &mut [f
     });
 }
 
-/// Rows of a matrix that several threads write, each its own part.
+/// Rows of a matrix that several threads write at once, each thread its own part.
 pub struct SharedRows<'a> {
     start: *mut f32,
     len: usize,
@@ -160,7 +160,7 @@ pub struct SharedRows<'a> {
     _rows: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: who takes parts promises that they do not overlap.
+// SAFETY: callers of `part` promise that parts do not overlap.
 unsafe impl Sync for SharedRows<'_> {}
 
 impl<'a> SharedRows<'a> {
@@ -173,7 +173,7 @@ impl<'a> SharedRows<'a> {
         }
     }
 
-    /// `len` numbers of a row from `column` on.
+    /// `len` numbers of a row, from `column` on.
     ///
     /// # Safety
     /// No two parts that exist at the same time overlap.
@@ -185,7 +185,7 @@ impl<'a> SharedRows<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
 
-    /// The columns from `column` on, for a product. Using them is as unsafe as [`part`](Self::part).
+    /// The columns from `column` on, as the target of a product. Using it is as unsafe as [`part`](Self::part).
     pub fn target(&self, column: usize) -> Target {
         assert!(column < self.width);
         Target {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use tenon_plugin_api::{Batch, Code, Interrupt, KvLedger, Result, Span, SpanOut};
+use tenon_plugin_api::{Batch, Code, Error, Interrupt, KvLedger, Result, Span, SpanOut};
 
 use crate::{
     compute::Compute,
+    config::Config,
     decoder::{Buffers, Decoder, Ropes, Step},
     kernels::attention::SpanView,
     kv::KvType,
@@ -13,7 +14,7 @@ use crate::{
 
 pub struct Sequences<C: Compute> {
     decoder: Arc<Decoder<C>>,
-    /// Longest that one may become, in tokens.
+    /// Longest that a sequence may become, in tokens.
     context_length: u32,
     ropes: Ropes,
     ledger: KvLedger,
@@ -26,7 +27,7 @@ pub struct Sequences<C: Compute> {
 #[derive(Default)]
 struct Admitted {
     spans: Vec<Span>,
-    /// `[tokens]`, as the next two.
+    /// `[tokens]`, like the next two.
     tokens: Vec<u32>,
     positions: Vec<u32>,
     cells: Vec<u32>,
@@ -34,7 +35,7 @@ struct Admitted {
 }
 
 impl<C: Compute> Sequences<C> {
-    /// This many, all empty, of up to `context_length` tokens each and `kv_tokens` together.
+    /// `max_sequences` empty sequences, of up to `context_length` tokens each and `kv_tokens` together.
     ///
     /// # Errors
     /// `NO_MEMORY`.
@@ -46,6 +47,7 @@ impl<C: Compute> Sequences<C> {
         kv_tokens: u32,
     ) -> Result<Self> {
         let (compute, config) = (decoder.compute(), decoder.config());
+        check_kv(config, kv_type, kv_tokens)?;
         Ok(Self {
             context_length,
             ropes: Ropes::new(config, context_length),
@@ -57,7 +59,7 @@ impl<C: Compute> Sequences<C> {
         })
     }
 
-    /// Takes the spans of a batch that can be computed into the book, and says which these are.
+    /// Enters the spans of a batch that can be computed into the ledger. Sets the status of all spans.
     pub fn admit(&mut self, batch: &Batch<'_>, out: &mut [SpanOut]) {
         self.admitted.clear();
         for ((span, tokens), out) in batch.iter().zip(out) {
@@ -69,7 +71,8 @@ impl<C: Compute> Sequences<C> {
         }
     }
 
-    /// Computes what was admitted, and stores keys and values. Gives the vectors of the rows that are wanted; None if none is.
+    /// Computes the admitted spans and stores their keys and values. Returns the vectors of the wanted rows; None if no row
+    /// is wanted.
     ///
     /// # Errors
     /// As [`Decoder::forward`].
@@ -99,7 +102,7 @@ impl<C: Compute> Sequences<C> {
             .forward(&step, spans, &self.ropes, kv, buffers, interrupt)
     }
 
-    /// Makes what was admitted last undone.
+    /// Removes the spans that were admitted last from the ledger.
     pub fn take_back(&mut self) {
         for span in &self.admitted.spans {
             self.ledger.truncate(span.seq, span.position);
@@ -116,14 +119,9 @@ impl<C: Compute> Sequences<C> {
     }
 
     fn admit_span(&mut self, span: &Span, tokens: &[u32]) -> Code {
-        let whole = span.len > 0 && tokens.len() == span.len as usize && span.rows <= span.len;
-        let vocabulary = self.decoder.vocabulary();
-        let known = tokens.iter().all(|&token| (token as usize) < vocabulary);
-        let end = u64::from(span.position) + u64::from(span.len);
-        if !whole || !known || end > u64::from(self.context_length) {
-            return Code::INVALID;
-        }
-        match self.ledger.append(span) {
+        let vocabulary = self.decoder.vocabulary() as u32;
+        let valid = span.check(tokens, vocabulary, self.context_length);
+        match valid.and_then(|()| self.ledger.append(span)) {
             Ok(()) => {
                 let cells = &self.ledger.cells(span.seq)[span.position as usize..];
                 self.admitted.push(span, tokens, cells);
@@ -131,6 +129,20 @@ impl<C: Compute> Sequences<C> {
             }
             Err(code) => code,
         }
+    }
+}
+
+/// # Errors
+/// `NO_MEMORY` for a pool whose size overflows.
+fn check_kv(config: &Config, kv_type: KvType, kv_tokens: u32) -> Result<()> {
+    let token_bytes = config.kv_numbers_per_token() * kv_type.bytes();
+    let bytes = token_bytes.checked_mul(kv_tokens.into());
+    match bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::NO_MEMORY,
+            format!("no memory for {kv_tokens} tokens of {token_bytes} bytes"),
+        )),
     }
 }
 

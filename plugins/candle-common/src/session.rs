@@ -16,16 +16,16 @@ use crate::{
     sequences::Sequences,
 };
 
-/// Most memory for a KV pool whose size nobody chose.
+/// Most bytes of a KV pool whose size is not configured.
 const DEFAULT_KV_BYTES: u64 = 2 << 30;
-/// Most tokens in a KV pool whose size nobody chose.
+/// Most tokens in a KV pool whose size is not configured.
 const DEFAULT_KV_TOKENS: u64 = 131_072;
 
 pub struct DecoderSession<C: Compute> {
     decoder: Arc<Decoder<C>>,
     info: SessionInfo,
     sequences: Sequences<C>,
-    /// Of the rows that the last forward was asked for.
+    /// Logits of the rows that the last forward was asked for.
     logits: Matrix,
     interrupt: Interrupt,
     threads: ThreadPlan,
@@ -36,13 +36,8 @@ impl<C: Compute> DecoderSession<C> {
     /// # Errors
     /// `INVALID` for sizes that cannot be granted.
     pub fn new(decoder: Arc<Decoder<C>>, kv_type: KvType, args: &SessionArgs) -> Result<Self> {
-        if args.max_sequences == 0 || args.max_batch_tokens == 0 {
-            return Err(Error::invalid(
-                "a session needs at least one sequence and one token in a batch",
-            ));
-        }
         let config = decoder.config();
-        let mut info = SessionInfo::grant(args, config.context_length);
+        let mut info = SessionInfo::grant(args, config.context_length)?;
         if args.kv_tokens == 0 {
             let token_bytes = config.kv_numbers_per_token() * kv_type.bytes();
             info.kv_tokens = default_kv_tokens(&info, token_bytes);
@@ -82,7 +77,7 @@ impl<C: Compute> DecoderSession<C> {
         }
     }
 
-    /// Has as many threads compute as are chosen for such a batch.
+    /// Lets as many threads compute as the thread plan has for such a batch.
     fn set_workers(&self, batch: &Batch<'_>) {
         let plan = &self.threads;
         let (threads, poll) = match batch.spans().iter().all(|span| span.len == 1) {
@@ -100,13 +95,7 @@ impl<C: Compute> Session for DecoderSession<C> {
 
     fn forward(&mut self, batch: &Batch<'_>, out: &mut [SpanOut]) -> Result<()> {
         self.logits.restart(1);
-        if batch.tokens().len() > self.info.max_batch_tokens as usize {
-            return Err(Error::invalid(format!(
-                "a batch of {} tokens is larger than the {} of this session",
-                batch.tokens().len(),
-                self.info.max_batch_tokens
-            )));
-        }
+        self.info.check_batch(batch)?;
         self.sequences.admit(batch, out);
         self.set_workers(batch);
         let workers = Arc::clone(&self.workers);
@@ -117,9 +106,7 @@ impl<C: Compute> Session for DecoderSession<C> {
         let rows = self.logits.rows();
         match (row as usize) < rows {
             true => Ok(self.logits.row(row as usize)),
-            false => Err(Error::invalid(format!(
-                "the last batch has {rows} rows of logits, and none with number {row}"
-            ))),
+            false => Err(Error::no_row(row, rows)),
         }
     }
 
@@ -128,9 +115,7 @@ impl<C: Compute> Session for DecoderSession<C> {
     }
 
     fn set_threads(&mut self, plan: ThreadPlan) -> Result<()> {
-        if plan.decode == 0 || plan.prefill == 0 {
-            return Err(Error::invalid("nothing computes with 0 threads"));
-        }
+        plan.check()?;
         if !C::THREADS {
             return Err(Error::unsupported(
                 "changing its threads: a device computes, not threads",
@@ -150,7 +135,7 @@ impl<C: Compute> Session for DecoderSession<C> {
     }
 }
 
-/// Room for four sequences of full length, if that is a reasonable amount of memory.
+/// Room for four sequences of full length, if that is an affordable amount of memory.
 fn default_kv_tokens(info: &SessionInfo, token_bytes: u64) -> u32 {
     let affordable = (DEFAULT_KV_BYTES / token_bytes.max(1)).min(DEFAULT_KV_TOKENS);
     let full = u64::from(info.context_length) * u64::from(info.max_sequences.min(4));

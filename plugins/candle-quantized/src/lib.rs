@@ -1,78 +1,49 @@
-//! GGUF files on candle's quantized kernels, in pure Rust.
+//! A backend for GGUF files on candle's quantized tensors, in pure Rust.
 //!
-//! The model, its KV pool and its tokenizers are `tenon-candle-common`'s; here is what makes a backend of them.
+//! The backend itself is in `tenon-candle-common`. This crate says which files it opens, and with which options.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use tenon_candle_common::{
-    backend::{self, Plugin, Wanted},
-    devices,
+    backend::{Candle, Format, Wanted, model_options},
     kv::KvType,
     model::Files,
     weights::gguf::GgufFile,
 };
-use tenon_plugin_api::{
-    Backend, Descriptor, Device, Estimate, Host, LoadArgs, Model, Progress, Result, SessionArgs,
-    Support, export_plugin,
-};
+use tenon_plugin_api::{LoadArgs, Result, Support, export_plugin};
 
-const ID: &str = "org.tenon.candle-quantized";
+struct Gguf;
 
-struct CandleQuantized(Plugin);
-
-/// Of a model. Every key may be left out.
+/// Options of a model. Every key may be left out.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
-    /// Level to bring the weights to while loading.
+    /// Level to quantize the weights to while loading.
     quantize: Option<String>,
     kv_type: KvType,
 }
 
-export_plugin!(CandleQuantized);
+export_plugin!(Candle<Gguf>);
 
-impl Backend for CandleQuantized {
-    fn descriptor() -> Descriptor {
-        backend::descriptor(ID, "candle (GGUF)")
+impl Format for Gguf {
+    const ID: &'static str = "org.tenon.candle-quantized";
+    const NAME: &'static str = "candle (GGUF)";
+
+    /// Scores above llama.cpp on the CPU if `candle-common`'s kernels serve all of the weights. Otherwise llama.cpp is
+    /// faster, and the score is below its own.
+    fn supports(path: &Path) -> Result<Support> {
+        let file = GgufFile::open(path)?;
+        file.prompting()?;
+        let architecture = file.config()?.architecture;
+        let score = if file.has_kernels() { 90 } else { 40 };
+        Ok(Support::yes(score, format!("a GGUF file ({architecture})")))
     }
 
-    fn init(host: Host, options: &str) -> Result<Self> {
-        Plugin::init(host, ID, options).map(Self)
+    fn wanted(args: &LoadArgs) -> Result<Wanted> {
+        let options: Options = model_options(args)?;
+        let path = args.path.clone();
+        let open = move || Ok(Box::new(GgufFile::open(&path)?) as Box<dyn Files>);
+        Wanted::new(args, Box::new(open), options.kv_type, options.quantize)
     }
-
-    fn devices(&self) -> Result<Vec<Device>> {
-        Ok(devices::list())
-    }
-
-    /// Above llama.cpp on the CPU where the own kernels serve all of the weights; else below, for then it is faster.
-    fn supports(&self, path: &Path) -> Support {
-        let opened = GgufFile::open(path).and_then(|file| {
-            file.prompting()?;
-            let architecture = file.config()?.architecture;
-            Ok((architecture, file.has_kernels()))
-        });
-        match opened {
-            Ok((architecture, has_kernels)) => {
-                let score = if has_kernels { 90 } else { 40 };
-                Support::yes(score, format!("a GGUF file ({architecture})"))
-            }
-            Err(error) => Support::no(error.message),
-        }
-    }
-
-    fn estimate(&self, load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
-        wanted(load)?.estimate(session)
-    }
-
-    fn load(&self, args: &LoadArgs, progress: &Progress) -> Result<Box<dyn Model>> {
-        self.0.load(args, wanted(args)?, progress)
-    }
-}
-
-fn wanted(args: &LoadArgs) -> Result<Wanted> {
-    let options: Options = backend::parse_options(&args.options, "the model's options")?;
-    let path = args.path.clone();
-    let open = move || Ok(Box::new(GgufFile::open(&path)?) as Box<dyn Files>);
-    Wanted::new(args, Box::new(open), options.kv_type, options.quantize)
 }

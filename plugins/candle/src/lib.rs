@@ -1,74 +1,55 @@
-//! Hugging Face directories on candle, in pure Rust.
+//! A backend for Hugging Face directories on candle, in pure Rust.
 //!
-//! The model, its KV pool and its tokenizers are `tenon-candle-common`'s; here is what makes a backend of them.
+//! The backend itself is in `tenon-candle-common`. This crate says which files it opens, and with which options.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use tenon_candle_common::{
-    backend::{self, Plugin, Wanted},
-    config, devices,
+    backend::{Candle, Format, Wanted, model_options},
+    config,
     kv::KvType,
     model::Files,
     weights::hf::{self, FloatType, HfDirectory},
 };
-use tenon_plugin_api::{
-    Backend, Descriptor, Device, Estimate, Host, LoadArgs, Model, Progress, Result, SessionArgs,
-    Support, export_plugin,
-};
+use tenon_plugin_api::{Error, LoadArgs, Result, Support, export_plugin};
 
-const ID: &str = "org.tenon.candle";
+struct HuggingFace;
 
-struct Candle(Plugin);
-
-/// Of a model. Every key may be left out.
+/// Options of a model. Every key may be left out.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
-    /// Number format of weights. Left out: as in the files.
+    /// Number format of the weights. Left out: that of the files.
     dtype: Option<FloatType>,
-    /// Level to bring the weights of linear layers to while loading.
+    /// Level to quantize the weights of linear layers to while loading.
     quantize: Option<String>,
     kv_type: KvType,
 }
 
-export_plugin!(Candle);
+export_plugin!(Candle<HuggingFace>);
 
-impl Backend for Candle {
-    fn descriptor() -> Descriptor {
-        backend::descriptor(ID, "candle")
-    }
+impl Format for HuggingFace {
+    const ID: &'static str = "org.tenon.candle";
+    const NAME: &'static str = "candle";
 
-    fn init(host: Host, options: &str) -> Result<Self> {
-        Plugin::init(host, ID, options).map(Self)
-    }
-
-    fn devices(&self) -> Result<Vec<Device>> {
-        Ok(devices::list())
-    }
-
-    fn supports(&self, path: &Path) -> Support {
+    fn supports(path: &Path) -> Result<Support> {
         if !path.is_dir() {
-            return Support::no(format!("{} is no directory", path.display()));
+            let message = format!("{} is no directory", path.display());
+            return Err(Error::invalid(message));
         }
-        match config::hf::read(path).and_then(|config| hf::files(path).map(|_| config)) {
-            Ok(config) => Support::yes(80, format!("a model directory ({})", config.architecture)),
-            Err(error) => Support::no(error.message),
-        }
+        let architecture = config::hf::read(path)?.architecture;
+        hf::files(path)?;
+        Ok(Support::yes(
+            80,
+            format!("a model directory ({architecture})"),
+        ))
     }
 
-    fn estimate(&self, load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
-        wanted(load)?.estimate(session)
+    fn wanted(args: &LoadArgs) -> Result<Wanted> {
+        let options: Options = model_options(args)?;
+        let (path, kind) = (args.path.clone(), options.dtype);
+        let open = move || Ok(Box::new(HfDirectory::open(&path, kind)?) as Box<dyn Files>);
+        Wanted::new(args, Box::new(open), options.kv_type, options.quantize)
     }
-
-    fn load(&self, args: &LoadArgs, progress: &Progress) -> Result<Box<dyn Model>> {
-        self.0.load(args, wanted(args)?, progress)
-    }
-}
-
-fn wanted(args: &LoadArgs) -> Result<Wanted> {
-    let options: Options = backend::parse_options(&args.options, "the model's options")?;
-    let (path, kind) = (args.path.clone(), options.dtype);
-    let open = move || Ok(Box::new(HfDirectory::open(&path, kind)?) as Box<dyn Files>);
-    Wanted::new(args, Box::new(open), options.kv_type, options.quantize)
 }

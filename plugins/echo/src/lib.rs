@@ -1,7 +1,7 @@
 //! A whole backend on one page: the template to start from, and the backend of Tenon's own exact tests.
 //!
-//! It has no weights; tokens are bytes. In a chat it repeats the last user message, elsewhere its logits are pseudo-random.
-//! A model is a file `NAME.echo` that holds how many milliseconds a step takes (empty: none).
+//! It has no weights, and its tokens are bytes. In a chat it repeats the last user message; elsewhere its logits are
+//! pseudo-random. A model is a file `NAME.echo` with the number of milliseconds that a step takes (empty: 0).
 
 use std::{fs, hash::*, path::Path, thread::sleep, time::Duration};
 
@@ -10,10 +10,10 @@ use tenon_plugin_api::*;
 const CONTROL: [&str; 4] = ["<|begin|>", "<|end|>", "<|user|>", "<|assistant|>"];
 const BEGIN: u32 = 256;
 const VOCAB_SIZE: u32 = BEGIN + CONTROL.len() as u32;
-/// Wider than the vocabulary, as in many real models.
+/// Length of a row of logits: longer than the vocabulary, as in many real models.
 const LOGITS_WIDTH: usize = 288;
 
-/// Without a random key, so that every process gives the same logits.
+/// A hash without a random key, so that every process gives the same logits.
 const HASH: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::new();
 
 struct Echo;
@@ -77,7 +77,7 @@ impl Model for EchoModel {
     }
 
     fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>> {
-        let info = SessionInfo::grant(args, 8192);
+        let info = SessionInfo::grant(args, 8192)?;
         Ok(Box::new(EchoSession {
             info,
             ledger: KvLedger::new(info.max_sequences, info.kv_tokens),
@@ -97,9 +97,11 @@ impl Session for EchoSession {
     fn forward(&mut self, batch: &Batch<'_>, out: &mut [SpanOut]) -> Result<()> {
         sleep(self.step);
         self.logits.clear();
+        self.info.check_batch(batch)?;
         for ((span, tokens), out) in batch.iter().zip(out) {
             out.first_row = (self.logits.len() / LOGITS_WIDTH) as u32;
-            match self.ledger.append(span) {
+            let valid = span.check(tokens, VOCAB_SIZE, self.info.context_length);
+            match valid.and_then(|()| self.ledger.append(span)) {
                 Ok(()) => self.run(span, tokens),
                 Err(code) => out.status = code,
             }
@@ -108,8 +110,9 @@ impl Session for EchoSession {
     }
 
     fn logits(&mut self, row: u32) -> Result<&[f32]> {
-        let row = self.logits.chunks_exact(LOGITS_WIDTH).nth(row as usize);
-        row.ok_or_else(|| Error::invalid("no such row"))
+        let rows = self.logits.chunks_exact(LOGITS_WIDTH);
+        let found = rows.clone().nth(row as usize);
+        found.ok_or_else(|| Error::no_row(row, rows.len()))
     }
 
     fn ledger(&mut self) -> Option<&mut KvLedger> {
@@ -139,7 +142,7 @@ fn predict(past: &[u32], logits: &mut Vec<f32>) {
     let noise = |token| (HASH.hash_one((seed, token)) >> 40) as f32 / (1 << 21) as f32;
     logits.extend((0..VOCAB_SIZE).map(noise));
     logits.resize(row + LOGITS_WIDTH, f32::NEG_INFINITY);
-    // Inside an answer, what stands at the same place of the last user message comes next.
+    // Inside an answer, the next token is the one at the same place in the last user message.
     let last = |control| past.iter().rposition(|&token| token == control);
     if let (Some(answer), Some(message)) = (last(BEGIN + 3), last(BEGIN + 2))
         && let Some(&next) = past.get(message + past.len() - answer)

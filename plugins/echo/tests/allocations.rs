@@ -1,4 +1,5 @@
-//! In the steady decode loop, neither the SDK nor this backend allocates. Seen from inside the plugin: its allocator counts.
+//! In the steady decode loop, neither the SDK nor this backend allocates. The test runs inside the plugin, with an allocator
+//! that counts.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -18,11 +19,11 @@ use tenon_plugin_api::{
     },
 };
 
-// A library with one exported symbol cannot be linked to a test, so its source is part of it.
+// A library with one exported symbol cannot be linked into a test, so its source is a part of the test.
 #[path = "../src/lib.rs"]
 mod echo;
 
-/// The system's allocator, which counts what this thread asks of it.
+/// The system's allocator, which also counts this thread's allocations.
 struct Counting;
 
 #[global_allocator]
@@ -47,7 +48,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 const SEQUENCES: u32 = 3;
-/// Steps in which all buffers get their size, and those that are counted.
+/// Steps of a run. The first run gives all buffers their size, and the second one is counted.
 const STEPS: u32 = 500;
 
 #[test]
@@ -61,7 +62,7 @@ fn decoding_allocates_nothing() {
     assert_eq!(ALLOCATIONS.get() - before, 0);
 }
 
-/// Decodes with everything that a step of the host may ask for, and leaves the session empty.
+/// Decodes with everything that a step of the host may use, and leaves the session empty.
 fn decode(session: &mut SessionBox) {
     let mut next = [u32::from(b'a'); SEQUENCES as usize];
     for position in 0..STEPS {
@@ -76,7 +77,7 @@ fn decode(session: &mut SessionBox) {
         let batch = Batch::new(&next, &spans);
         session.forward(batch, (&mut outs[..]).into()).unwrap();
         next = sample(session, &outs.map(|out| out.first_row));
-        // Of what a draft stored, some is taken back; a new sequence begins as another one did.
+        // A part of a draft is rolled back, and a new sequence begins as the fork of another.
         session.truncate(0, position + 1).unwrap();
         session.fork(0, SEQUENCES, position).unwrap();
         session.free(SEQUENCES);
@@ -139,6 +140,7 @@ fn session() -> SessionBox {
         max_sequences: SEQUENCES + 1,
         context_length: STEPS,
         kv_tokens: STEPS * (SEQUENCES + 1),
+        max_batch_tokens: STEPS,
         ..SessionArgs::default()
     };
     model.session(&args.into()).unwrap()

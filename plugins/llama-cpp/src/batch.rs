@@ -1,20 +1,20 @@
-//! The arrays of a `llama_batch`, kept from batch to batch.
+//! The arrays of a `llama_batch`. They are kept from batch to batch.
 
 use llama_cpp_sys_2::llama_batch;
 use tenon_plugin_api::Span;
 
 pub struct BatchArrays {
-    /// One entry a token: `[tokens]`, with room for the largest batch.
+    /// One entry for each token: `[tokens]`, with room for the largest batch.
     tokens: Vec<i32>,
     positions: Vec<i32>,
     /// Each points into `ids`.
     sequences: Vec<*mut i32>,
     wants_logits: Vec<i8>,
-    /// Each token belongs to one sequence: `[max_tokens]` of 1.
+    /// Number of sequences of each token, which is always 1: `[max_tokens]`.
     sequence_counts: Vec<i32>,
-    /// `ids[seq] == seq`, for `sequences` to point at.
+    /// `ids[seq] == seq`, which `sequences` points at.
     ids: Vec<i32>,
-    /// For each row of logits its token's place in the batch.
+    /// For each row of logits, the place of its token in the batch.
     rows: Vec<i32>,
 }
 
@@ -59,7 +59,7 @@ impl BatchArrays {
         self.tokens.is_empty()
     }
 
-    /// How many rows of logits were asked for.
+    /// The number of rows of logits that the batch asks for.
     pub fn row_count(&self) -> u32 {
         self.rows.len() as u32
     }
@@ -69,7 +69,7 @@ impl BatchArrays {
         self.rows.get(row as usize).copied()
     }
 
-    /// The batch for llama.cpp, valid until the next change.
+    /// The batch in llama.cpp's form, valid until the next change.
     pub fn as_llama(&mut self) -> llama_batch {
         llama_batch {
             n_tokens: self.tokens.len() as i32,

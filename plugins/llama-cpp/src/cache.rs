@@ -1,7 +1,7 @@
-//! Files that can be made again: kept between runs, shared by processes, limited in size.
+//! A cache of files that can be made again. They stay between runs, are shared by processes, and are limited in total size.
 //!
-//! A file is written as `NAME.part` under a lock that ends with the process, and gets its name when it is whole and on disk.
-//! So a name is never that of half a file, and a part that nobody has locked is left over from a process that died.
+//! A file is written as `NAME.part` under a lock that ends with the process. It gets its name when it is complete and on
+//! disk. So a file with a name is always complete, and a part that nobody has locked was left by a process that died.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -14,11 +14,11 @@ use std::{
 
 use tenon_plugin_api::{Code, Error, Result};
 
-/// How often to look whether another process is done with a file.
+/// How often to check whether another process has finished a file.
 const POLL: Duration = Duration::from_millis(50);
 const PART: &str = "part";
 
-/// A directory of such files.
+/// A directory of cached files.
 pub struct Cache {
     directory: PathBuf,
     max_bytes: u64,
@@ -32,11 +32,11 @@ impl Cache {
         }
     }
 
-    /// The file of this name. If there is none yet, `make` writes it to the path that it gets, about `bytes` long. `wait` is
-    /// called while another process writes it; an error of it ends the waiting.
+    /// The file of this name. If there is none yet, `make` writes about `bytes` bytes to the path that it gets. While
+    /// another process writes the file, `wait` is called; its error ends the waiting.
     ///
     /// # Errors
-    /// Those of `make` and `wait`; `IO`, also if there is too little space.
+    /// Those of `make` and `wait`; `IO`, also if the disk has too little space.
     pub fn get(
         &self,
         name: &str,
@@ -60,7 +60,7 @@ impl Cache {
         Ok(path)
     }
 
-    /// Removes parts whose writers are gone.
+    /// Removes the parts of processes that died.
     fn remove_left_over(&self) {
         for path in self.files(PART).into_iter().map(|(path, _)| path) {
             // Another process may have removed it first.
@@ -73,7 +73,7 @@ impl Cache {
         }
     }
 
-    /// Removes the least recently used files until `bytes` more are within the limit and on the disk.
+    /// Removes the least recently used files until another `bytes` fit within the limit and on the disk.
     fn make_room(&self, bytes: u64) -> Result<()> {
         let mut files = self.files("gguf");
         let last_use = |(_, metadata): &(PathBuf, fs::Metadata)| metadata.modified().ok();
@@ -114,7 +114,7 @@ impl Cache {
     }
 }
 
-/// A file that is being written. Dropped unfinished, it is removed.
+/// A file that is being written. If it is dropped before it is finished, it is removed.
 pub struct Part {
     file: File,
     pub path: PathBuf,
@@ -137,17 +137,17 @@ impl Part {
                 .open(&path)
                 .map_err(|error| Error::io(&path, &error))?;
             lock(&file, &path, &wait)?;
-            // It may have been finished or removed while this waited.
+            // Another process may have finished or removed it during the wait.
             if is_at(&file, &path) {
                 return Ok(Self { file, path });
             }
         }
     }
 
-    /// Puts it on the disk and gives it its name.
+    /// Writes the file to the disk and gives it its name.
     ///
     /// # Errors
-    /// `IO`; the file is removed then.
+    /// `IO`; the file is then removed.
     pub fn finish(self, whole: &Path) -> Result<()> {
         let named = |directory: &&Path| !directory.as_os_str().is_empty();
         let directory = whole.parent().filter(named).unwrap_or(Path::new("."));
@@ -162,7 +162,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // A finished one has another name by now.
+        // A finished file has another name by now.
         if is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
         }
@@ -182,7 +182,7 @@ fn lock(file: &File, path: &Path, wait: &impl Fn() -> Result<()>) -> Result<()> 
     }
 }
 
-/// Whether a path is that of an open file.
+/// Whether the path still names the open file.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), path.metadata()) {
         (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
@@ -190,12 +190,12 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether there is such a file; its use is noted in its time.
+/// Whether the file exists. Records the use in its modification time.
 fn is_there_and_used(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
     };
-    // Without it the file is only removed earlier.
+    // If this fails, the file is only removed earlier.
     let _ = file.set_modified(SystemTime::now());
     true
 }

@@ -1,4 +1,4 @@
-//! A `llama_context`: how it is made, and what is called on it.
+//! A `llama_context`: its creation, and the calls on it.
 
 use std::{ffi::c_void, ptr::NonNull, sync::Arc};
 
@@ -12,17 +12,18 @@ use crate::{
     shim,
 };
 
-/// Most tokens that llama.cpp computes at once: larger batches are cut. Larger costs memory and gains no speed on a CPU.
+/// Most tokens that llama.cpp computes at once; it splits larger batches. A larger number costs memory and gains no speed on
+/// a CPU.
 pub const MICRO_BATCH_TOKENS: u32 = 512;
-/// Most memory for a KV pool whose size nobody chose.
+/// Most bytes of a KV pool whose size is not configured.
 const DEFAULT_KV_BYTES: u64 = 2 << 30;
-/// Most tokens in a KV pool whose size nobody chose.
+/// Most tokens in a KV pool whose size is not configured.
 const DEFAULT_KV_TOKENS: u64 = 131_072;
 
 /// Owns the context, its KV pool and its compute buffers.
 pub struct Context {
     raw: NonNull<sys::llama_context>,
-    /// Where the context's abort callback looks: boxed, because it keeps the address.
+    /// The flag that the context's abort callback reads. It is boxed because the context keeps its address.
     interrupt: Box<Interrupt>,
     /// The context uses the model until it is freed.
     _weights: Arc<Weights>,
@@ -30,7 +31,7 @@ pub struct Context {
 
 impl Context {
     /// # Errors
-    /// `NO_MEMORY`, `INVALID` for what llama.cpp refuses, `UNSUPPORTED` for models that do not generate text.
+    /// `NO_MEMORY`, `INVALID` for values that llama.cpp refuses, `UNSUPPORTED` for models that do not generate text.
     pub fn new(weights: Arc<Weights>, args: &SessionArgs, options: &Options) -> Result<Self> {
         if weights.is_encoder() {
             return Err(Error::unsupported("models with an encoder"));
@@ -41,7 +42,7 @@ impl Context {
         Ok(context)
     }
 
-    /// One that gives the vector of every token of a batch.
+    /// A context that computes the vector of every token of a batch.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -58,8 +59,9 @@ impl Context {
 
     fn with(weights: Arc<Weights>, params: sys::llama_context_params) -> Result<Self> {
         // SAFETY: the model is valid.
-        let (raw, reason) =
-            log::with_reason(|| unsafe { sys::llama_init_from_model(weights.raw(), params) });
+        let make = || unsafe { sys::llama_init_from_model(weights.raw(), params) };
+        // This is the first use of what the model's file says.
+        let (raw, reason) = log::with_reason(|| shim::reading(make));
         let raw =
             NonNull::new(raw).ok_or_else(|| failure("llama.cpp cannot make a session", &reason))?;
         let context = Self {
@@ -73,7 +75,7 @@ impl Context {
         Ok(context)
     }
 
-    /// Has later batches stop when it is set.
+    /// Makes later batches stop when this flag is set.
     pub fn set_interrupt(&mut self, interrupt: &Interrupt) {
         *self.interrupt = interrupt.clone();
         let interrupt = std::ptr::from_ref(&*self.interrupt).cast_mut();
@@ -83,7 +85,7 @@ impl Context {
         }
     }
 
-    /// For llama.cpp's functions, valid as long as `self`.
+    /// The pointer for llama.cpp's functions, valid as long as `self`.
     pub fn raw(&self) -> *mut sys::llama_context {
         self.raw.as_ptr()
     }
@@ -101,10 +103,10 @@ impl Context {
     /// Computes a batch.
     ///
     /// # Errors
-    /// `NO_KV_SPACE`, `CANCELLED`, `NO_MEMORY`, `INTERNAL`. Some of the batch may have been stored then.
+    /// `NO_KV_SPACE`, `CANCELLED`, `NO_MEMORY`, `INTERNAL`. After an error a part of the batch may have been stored.
     ///
     /// # Safety
-    /// The arrays of `batch` are valid, its sequences are below those asked for.
+    /// The arrays of `batch` are valid, and its sequences are below the number that was asked for.
     pub unsafe fn decode(&mut self, batch: &sys::llama_batch) -> Result<()> {
         // SAFETY: the context is valid, and the caller promises the rest.
         let (status, reason) = log::silently(|| unsafe { shim::decode(self.raw(), batch) });
@@ -135,8 +137,9 @@ impl Context {
     /// # Errors
     /// `INTERNAL` if there is none.
     pub fn embedding(&self, token: i32, dimensions: usize) -> Result<&[f32]> {
-        // SAFETY: the context is valid, and llama.cpp's rows have as many numbers as the model's output. It sorts them when the
-        // first one is asked for, so before any is lent, and then lets them stand until the next batch.
+        // SAFETY: the context is valid, and llama.cpp's rows have as many numbers as the model's output. llama.cpp sorts the
+        // rows when the first one is asked for, so before any is borrowed, and then leaves them in place until the next
+        // batch.
         unsafe {
             let row = NonNull::new(sys::llama_get_embeddings_ith(self.raw(), token));
             let row = row.ok_or_else(|| Error::new(Code::INTERNAL, "llama.cpp lost a vector"))?;
@@ -150,13 +153,14 @@ impl Context {
         unsafe { sys::llama_memory_clear(self.memory(), false) }
     }
 
-    /// Drops the positions of a sequence from `len` on. `false`: the model cannot, and nothing was changed.
+    /// Drops the positions of a sequence from `len` on. `false` means that the model cannot do this, and nothing was
+    /// changed.
     pub fn remove(&mut self, seq: u32, len: u32) -> bool {
         // SAFETY: the context is valid, and callers pass sequences that exist.
         unsafe { sys::llama_memory_seq_rm(self.memory(), seq as i32, len as i32, -1) }
     }
 
-    /// Shares the first `len` positions of `src` with the empty `dst`.
+    /// Shares the first `len` positions of `src` with the empty sequence `dst`.
     pub fn share(&mut self, src: u32, dst: u32, len: u32) {
         // SAFETY: the context is valid, and callers pass sequences that exist.
         unsafe {
@@ -172,7 +176,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: it is freed once, before what it uses.
+        // SAFETY: it is freed once, before the model that it uses.
         unsafe { sys::llama_free(self.raw()) }
     }
 }
@@ -195,7 +199,7 @@ fn params(weights: &Weights, args: &SessionArgs, options: &Options) -> sys::llam
     params
 }
 
-/// Room for four sequences of full length, if that is a reasonable amount of memory.
+/// Room for four sequences of full length, if that is an affordable amount of memory.
 fn default_kv_tokens(weights: &Weights, args: &SessionArgs, options: &Options) -> u32 {
     let token_bytes = options.kv_type.bytes(weights.kv_numbers_per_token());
     let affordable = (DEFAULT_KV_BYTES / token_bytes.max(1)).min(DEFAULT_KV_TOKENS);

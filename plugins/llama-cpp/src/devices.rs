@@ -1,9 +1,9 @@
-//! Devices of llama.cpp under the names that configuration uses.
+//! Devices of llama.cpp, under the names that the configuration uses.
 
 use llama_cpp_2::{LlamaBackendDevice, LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 use tenon_plugin_api::{Device, Error, Result};
 
-/// The CPU, and the GPUs of what was compiled in.
+/// The CPU, and the GPUs of the compiled-in backends.
 pub fn list() -> Vec<Device> {
     let device = |device: LlamaBackendDevice| Device {
         id: id(&device),
@@ -14,15 +14,15 @@ pub fn list() -> Vec<Device> {
     usable().map(device).collect()
 }
 
-/// Whether there is anything but the CPU.
+/// Whether there is any device besides the CPU.
 pub fn has_gpu() -> bool {
     usable().any(|device| device.device_type != LlamaBackendDeviceType::Cpu)
 }
 
-/// llama.cpp's indices of the GPUs among `ids`. None of them: the CPU only.
+/// llama.cpp's indices of the GPUs among `ids`. None of them means: the CPU only.
 ///
 /// # Errors
-/// `INVALID` for a device that does not exist, with those that do.
+/// `INVALID` for a device that does not exist, with the list of those that do.
 pub fn gpus(ids: &[String]) -> Result<Vec<usize>> {
     let known: Vec<_> = usable().collect();
     let mut gpus = Vec::new();
@@ -41,14 +41,14 @@ pub fn gpus(ids: &[String]) -> Result<Vec<usize>> {
     Ok(gpus)
 }
 
-/// Without accelerators such as BLAS: they work for the CPU, and nobody chooses them.
+/// All devices except accelerators such as BLAS: those work for the CPU, and nobody chooses them.
 fn usable() -> impl Iterator<Item = LlamaBackendDevice> {
     list_llama_ggml_backend_devices()
         .into_iter()
         .filter(|device| device.device_type != LlamaBackendDeviceType::Accelerator)
 }
 
-/// `cpu`, or for llama.cpp's `CUDA0`: `cuda:0`.
+/// The id in the configuration: `cpu`, or `cuda:0` for llama.cpp's `CUDA0`.
 fn id(device: &LlamaBackendDevice) -> String {
     if device.device_type == LlamaBackendDeviceType::Cpu {
         return "cpu".into();

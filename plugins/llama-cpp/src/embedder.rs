@@ -1,7 +1,8 @@
-//! Embeddings: a context of their own, made when the first text comes, and as large as the longest text so far needs.
+//! Embeddings. They have a context of their own, which is made when the first text comes and has room for the longest text
+//! so far.
 //!
-//! llama.cpp can pool too, but only what fits into one micro-batch. So it gives the vectors of all tokens, and they are pooled
-//! here: a text of any length then takes no more compute buffers than a short one.
+//! llama.cpp can pool too, but only texts that fit into one micro-batch. So llama.cpp computes the vectors of all tokens,
+//! and this module pools them: a text of any length then needs no more compute buffers than a short one.
 
 use std::sync::Arc;
 
@@ -17,11 +18,11 @@ use crate::{
     threads::{Threads, Use},
 };
 
-/// Most tokens in a batch. llama.cpp makes logits for all of them, which nobody reads: more would cost memory.
+/// Most tokens in a batch. llama.cpp computes logits for all of them, which nobody reads: a larger batch would cost memory.
 const BATCH_TOKENS: u32 = 256;
 /// Most texts in a batch.
 const MAX_TEXTS: u32 = 32;
-/// The waiting threads sleep, for they share their cores with those of the session.
+/// Waiting threads sleep, because they share their cores with those of the session.
 const POLL: u32 = 0;
 
 pub struct LlamaEmbedder {
@@ -89,14 +90,14 @@ impl Embedder for LlamaEmbedder {
     }
 }
 
-/// A context, what computes it and what it is asked with. The context goes first, because it uses the threads.
+/// A context, its threads and its batch. The context is dropped first, because it uses the threads.
 struct Running {
     context: Context,
     threads: Threads,
     batch: BatchArrays,
 }
 
-// SAFETY: llama.cpp ties neither contexts nor threads to the thread that made them, and the batch points into itself only.
+// SAFETY: llama.cpp ties neither contexts nor threads to the thread that made them, and the batch only points into itself.
 unsafe impl Send for Running {}
 
 impl Running {

@@ -1,25 +1,27 @@
-//! What a model will take of memory, from the header of its file.
+//! Estimates a model's memory from the header of its file.
 
-use std::ffi::CString;
-
-use tenon_plugin_api::{Error, Estimate, LoadArgs, Result, SessionArgs, levels};
-
-use crate::{
-    context::MICRO_BATCH_TOKENS, file_types, gguf, gguf::Gguf, options::Options, quantize,
+use tenon_plugin_api::{
+    Error, Estimate, LoadArgs, Result, SessionArgs,
+    gguf::{Gguf, Metadata},
+    levels,
 };
 
-/// Memory that the model takes when it is loaded and served so. All of it counts for the first device.
+use crate::{context::MICRO_BATCH_TOKENS, file_types, gguf, options::Options, quantize};
+
+/// Memory that loading the model with `load` and serving it with `session` takes. All of it counts for the first device.
 ///
 /// # Errors
-/// Those of loading, as far as the header tells.
+/// The errors of loading, as far as the header shows them.
 pub fn estimate(load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
     let options = Options::parse(&load.options)?;
-    let shape = Shape::read(&Gguf::open(&load.path)?)
+    // This also refuses sizes that no model has.
+    let weight_bytes = weight_bytes(load)?;
+    let shape = Shape::read(Gguf::open(&load.path)?.metadata())
         .ok_or_else(|| Error::unsupported("estimates for this architecture"))?;
     let batch = u64::from(session.max_batch_tokens.clamp(1, MICRO_BATCH_TOKENS));
     Ok(vec![Estimate {
         device: load.devices.first().cloned().unwrap_or("cpu".into()),
-        weight_bytes: weight_bytes(load)?,
+        weight_bytes,
         kv_bytes_per_token: options.kv_type.bytes(shape.kv_numbers),
         compute_bytes: batch * shape.activations * size_of::<f32>() as u64,
         ..Estimate::default()
@@ -40,29 +42,29 @@ fn weight_bytes(load: &LoadArgs) -> Result<u64> {
     }
 }
 
-/// Sizes of a model that memory depends on.
+/// The sizes of a model that determine its memory.
 struct Shape {
     /// Numbers that the KV cache holds for one token.
     kv_numbers: u64,
-    /// Numbers that are in memory for one token while it is computed: its logits and the widest layer.
+    /// Numbers in memory for each token that is computed: its logits and the widest layer.
     activations: u64,
 }
 
 impl Shape {
-    fn read(file: &Gguf) -> Option<Self> {
-        let architecture = file.text(c"general.architecture")?;
-        let key = |name: &str| CString::new(format!("{architecture}.{name}")).ok();
-        let number = |name: &str| file.number(&key(name)?).map(u64::from);
+    fn read(metadata: &Metadata) -> Option<Self> {
+        let architecture = metadata.text("general.architecture")?;
+        let get = |name: &str| metadata.get(&format!("{architecture}.{name}"));
+        let number = |name: &str| get(name)?.whole();
         let layers = number("block_count")?;
         let width = number("embedding_length")?;
-        // Some models have a number of heads for each layer.
+        // In some models each layer has its own number of heads.
         let sum_over_layers = |name: &str| match number(name) {
             Some(each) => Some(each * layers),
             None => Some(
-                file.numbers(&key(name)?)?
+                get(name)?
+                    .numbers()?
                     .iter()
-                    .copied()
-                    .map(u64::from)
+                    .map(|&heads| heads as u64)
                     .sum(),
             ),
         };
@@ -71,7 +73,7 @@ impl Shape {
         let average = (width * layers).checked_div(heads)?;
         let head = |part: &str| number(&format!("attention.{part}_length")).unwrap_or(average);
         let inner = number("feed_forward_length").unwrap_or(4 * width);
-        let vocab = file.array_len(c"tokenizer.ggml.tokens")? as u64;
+        let vocab = metadata.texts("tokenizer.ggml.tokens")?.len() as u64;
         Some(Self {
             kv_numbers: kv_heads * (head("key") + head("value")),
             activations: vocab + 2 * inner + 4 * width,

@@ -1,10 +1,11 @@
-//! llama.cpp's file types: which level each is, and which can be made.
+//! llama.cpp's file types: the level of each, and whether this backend can make it.
 
 use llama_cpp_sys_2 as sys;
 use sys::llama_ftype;
 use tenon_plugin_api::levels::{LEVELS, Level};
 
-/// Levels by llama.cpp's numbers. Those that can be made need no importance matrix, nor a model trained for them.
+/// Levels by llama.cpp's numbers. Levels that can be made need neither an importance matrix nor a model that was trained for
+/// them.
 const FILE_TYPES: &[(llama_ftype, &str, Made)] = &[
     (sys::LLAMA_FTYPE_ALL_F32, "F32", Made::Here),
     (sys::LLAMA_FTYPE_MOSTLY_F16, "F16", Made::Here),
@@ -49,7 +50,7 @@ enum Made {
 
 /// The level of a file of this type; None for types that have no level.
 pub fn level(file_type: llama_ftype) -> Option<&'static str> {
-    // What the loader only guessed is marked with a bit.
+    // The loader sets a bit if it only guessed the type.
     let file_type = file_type & !sys::LLAMA_FTYPE_GUESSED;
     let found = FILE_TYPES.iter().find(|(known, ..)| *known == file_type);
     found.map(|(_, level, _)| *level)
@@ -64,7 +65,7 @@ pub fn file_type(level: &str) -> Option<llama_ftype> {
         .map(|(file_type, ..)| *file_type)
 }
 
-/// Levels that can be made of a file at the level `source`, and that one itself, from the most to the least faithful.
+/// Levels that can be made of a file at the level `source`, and `source` itself, from the most to the least faithful.
 pub fn levels_from(source: &str) -> Vec<String> {
     let offered = |level: &&Level| level.name == source || file_type(level.name).is_some();
     let offered = LEVELS.iter().filter(offered);
@@ -79,7 +80,7 @@ mod tests {
     fn levels_are_those_of_the_table_and_their_types_those_of_llama_cpp() {
         for &(file_type, level, _) in FILE_TYPES {
             let level = LEVELS.iter().find(|known| known.name == level).unwrap();
-            // SAFETY: it names a number.
+            // SAFETY: the number is one of llama.cpp's file types.
             let name = unsafe { std::ffi::CStr::from_ptr(sys::llama_ftype_name(file_type)) };
             let name = name.to_str().unwrap().trim_start_matches("all ");
             let tensor = level.tensor.name;

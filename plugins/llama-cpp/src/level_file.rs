@@ -1,4 +1,4 @@
-//! The file to load for a level: the model's own, or one that was quantized from it and is in the cache.
+//! The file to load for a level: the model's own file, or one in the cache that was quantized from it.
 
 use std::{
     collections::HashMap,
@@ -18,25 +18,25 @@ use crate::{
     quantize::{self, Report},
 };
 
-/// How much of a file is read at once.
+/// How many bytes of a file are read at once.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// A file at a level.
+/// A model's file at a level.
 pub struct LevelFile {
     pub path: PathBuf,
-    /// Level of the file that it comes from; empty where that is not known.
+    /// Level of the file that this one was made from; empty if it is not known.
     pub source_level: String,
-    /// Tensors that are not at the level because of their shape.
+    /// Number of tensors that are not at the level because of their shape.
     pub fallback_tensors: u32,
 }
 
-/// Finds the files of levels, and makes those that are not there.
+/// Finds the files of levels, and makes those that are missing.
 pub struct LevelFiles {
     cache: Cache,
     hashes: Mutex<HashMap<Identity, String>>,
 }
 
-/// Where a file is and when it was changed: as long as this is the same, its content is.
+/// Where a file is and when it was changed. As long as this stays the same, the file's content does too.
 type Identity = (u64, u64, u64, i64, i64);
 
 impl LevelFiles {
@@ -47,10 +47,10 @@ impl LevelFiles {
         }
     }
 
-    /// The file of the model `source` at the level `asked`, if any was; a name in any spelling.
+    /// The file of the model `source` at the level `asked`, in any spelling. None: at the file's own level.
     ///
     /// # Errors
-    /// `INVALID` and `UNSUPPORTED` for levels as in [`levels::choose`]; those of [`quantize`] and of the cache.
+    /// `INVALID` and `UNSUPPORTED` for levels as in [`levels::choose`]; the errors of [`quantize`] and of the cache.
     pub fn find(
         &self,
         source: &Path,
@@ -68,7 +68,7 @@ impl LevelFiles {
         let level = asked
             .map(|asked| levels::choose(asked, &offered))
             .transpose()?;
-        // The file itself is the best there is at its own level.
+        // At its own level, no file is better than the original.
         if let Some(level) = level.filter(|level| *level != file.source_level) {
             let plan = quantize::plan(source, level)?;
             file.path = self.made(source, level, plan.weight_bytes, threads, report)?;
@@ -92,7 +92,7 @@ impl LevelFiles {
         self.cache.get(&name, bytes, wait, write)
     }
 
-    /// Hash of a model's content, and of what quantizes it: another version of llama.cpp may do it differently.
+    /// Hash of the model's content and of the quantizer's version: another version of llama.cpp may quantize differently.
     fn hash(&self, source: &Path, report: Report) -> Result<String> {
         // SAFETY: llama.cpp returns a constant.
         let version = unsafe { std::ffi::CStr::from_ptr(llama_cpp_sys_2::llama_version()) };
@@ -103,7 +103,7 @@ impl LevelFiles {
         Ok(hex(&whole.finalize()[..16]))
     }
 
-    /// Read once in a process, because it may be long.
+    /// Hash of a file. Each file is read once per process, because that may take long.
     fn file_hash(&self, path: &Path, report: Report) -> Result<String> {
         let io = |error| Error::io(path, &error);
         let mut file = File::open(path).map_err(io)?;
@@ -130,7 +130,7 @@ impl LevelFiles {
     }
 }
 
-/// Writes a model at the level of `args` to a file, whatever its own level is.
+/// Writes a model at the level of `args` to a file, whatever the model's own level is.
 ///
 /// # Errors
 /// See [`Backend::quantize`](tenon_plugin_api::Backend::quantize).
@@ -159,7 +159,7 @@ pub fn write(args: &LoadArgs, output: &Path, threads: u32, report: Report) -> Re
     })
 }
 
-/// What a model's files have besides tensors.
+/// Bytes of a model's files besides the tensors.
 pub fn header_bytes(source: &Path) -> Result<u64> {
     let mut bytes = 0;
     for (path, header) in gguf::read_parts(source)? {

@@ -1,20 +1,21 @@
 //! The llama.cpp backend: GGUF files, on the CPU and (with the features `cuda` and `vulkan`) on GPUs.
 //!
-//! - `level_file` finds the file of a level: the model's own, or one that `quantize` made and `cache` keeps. `file_types` says
-//!   which levels there are, `estimate` what a model will take.
-//! - `gguf` reads headers: what a file is, and whether it is whole.
-//! - `model` loads a file and knows its facts; `tokenizer` is the vocabulary in it.
-//! - `session` is one KV pool for many sequences: it checks each span against its book, hands the rest to llama.cpp as one
-//!   `batch`, and takes everything back if that fails. `context` is the pool, `threads` compute.
+//! - `level_file` finds the file of a level: the model's own file, or one that `quantize` made and `cache` keeps.
+//!   `file_types` has the levels, and `estimate` the memory that a model takes.
+//! - `gguf` reads headers: what a file contains, and whether it is complete. `weights` checks that weights are finite.
+//! - `model` loads a file and knows the model's facts. `tokenizer` is the vocabulary in the file.
+//! - `session` is one KV pool for many sequences. It checks each span against its ledger, hands the valid spans to llama.cpp
+//!   as one `batch`, and rolls all of them back if that fails. `context` is the KV pool, and `threads` compute.
 //! - `embedder` makes embeddings, in a context of its own.
-//! - `shim` catches what C++ throws; `log` is llama.cpp's log.
+//! - `cpu` refuses a build for newer CPUs, `shim` catches C++ exceptions, and `log` is llama.cpp's log.
 //!
-//! llama-cpp-2 serves for the backend, the model and the vocabulary. Its context hides thread pools and the abort callback,
-//! so contexts are llama-cpp-sys-2's.
+//! The crate llama-cpp-2 provides the backend, the model and the vocabulary. Its context hides thread pools and the abort
+//! callback, so contexts come from llama-cpp-sys-2.
 
 mod batch;
 mod cache;
 mod context;
+mod cpu;
 mod devices;
 mod embedder;
 mod estimate;
@@ -29,6 +30,7 @@ mod session;
 mod shim;
 mod threads;
 mod tokenizer;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +45,7 @@ use tenon_plugin_api::{
 
 use crate::{cache::Cache, level_file::LevelFiles, model::Loader, options::PluginOptions};
 
-/// llama.cpp, started.
+/// The plugin, with llama.cpp initialized.
 struct LlamaCpp(Arc<Loader>);
 
 export_plugin!(LlamaCpp);
@@ -74,6 +76,7 @@ impl Backend for LlamaCpp {
     }
 
     fn init(host: Host, options: &str) -> Result<Self> {
+        cpu::check()?;
         let options = PluginOptions::parse(options)?;
         log::install(host.clone());
         let (backend, _) = log::with_reason(LlamaBackend::init);
@@ -95,7 +98,7 @@ impl Backend for LlamaCpp {
         Ok(devices::list())
     }
 
-    /// Better with a GPU: on a CPU another backend may be faster.
+    /// The score is higher with a GPU: on a CPU another backend may be faster.
     fn supports(&self, path: &Path) -> Support {
         let score = if devices::has_gpu() { 95 } else { 80 };
         match gguf::read_model(path) {

@@ -1,4 +1,4 @@
-//! llama.cpp's log: lines go to the host's log, and the reason of a failure into the error that is returned.
+//! llama.cpp's log: lines go to the host's log, and the reason of a failure goes into the returned error.
 
 use std::{
     cell::RefCell,
@@ -16,7 +16,7 @@ use crate::shim;
 
 const TARGET: &str = "llama.cpp";
 
-/// llama.cpp has one log for the process, and never tells whose model a line is about.
+/// The host whose log is used. llama.cpp has one log for the process, and never says which model a line is about.
 static HOST: OnceLock<Host> = OnceLock::new();
 
 thread_local! {
@@ -27,30 +27,30 @@ thread_local! {
 struct State {
     line: Line,
     capture: Option<Capture>,
-    /// The first error since the capture began: those that follow only say which caller passed it on.
+    /// The first error since the capture began. Later errors only say which caller passed it on.
     reason: String,
     watcher: Option<Watcher>,
 }
 
-/// Gets whole lines, and answers whether to go on.
+/// Receives whole lines, and returns whether to go on.
 type Watcher = Box<dyn FnMut(&str) -> bool>;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Capture {
-    /// Lines are logged too; errors as details, because the caller returns the reason.
+    /// Lines are also logged. Errors are logged as details, because the caller returns the reason.
     Logged,
     /// Nothing is logged.
     Silent,
 }
 
-/// Sends the log, and the reason when llama.cpp ends the process, to `host` from now on.
+/// From now on sends the log to `host`, and also the reason if llama.cpp ends the process.
 pub fn install(host: Host) {
     // A second backend in the process has the same host.
     let _ = HOST.set(host);
     redirect();
 }
 
-/// Takes the log and the reason away from the standard error.
+/// Stops llama.cpp from writing its log and its reason to the standard error.
 pub fn redirect() {
     shim::tenon_on_text(on_text);
     shim::tenon_on_fatal(on_fatal);
@@ -66,7 +66,7 @@ pub fn silently<R>(call: impl FnOnce() -> R) -> (R, String) {
     capture(Capture::Silent, call)
 }
 
-/// [`silently`], with every line going to `watcher`. Only for [`shim::quantize`], the one call that can be stopped by a line.
+/// Like [`silently`], but every line goes to `watcher`. Only for [`shim::quantize`], the one call that a line can stop.
 pub fn watched<R>(
     watcher: impl FnMut(&str) -> bool + 'static,
     call: impl FnOnce() -> R,
@@ -118,7 +118,7 @@ unsafe extern "C" fn on_fatal(reason: *const c_char) {
 }
 
 impl State {
-    /// What to log of a line, and how.
+    /// Whether and how to log a line.
     fn judge(&mut self, level: ggml_log_level, line: String) -> Option<(LogLevel, String)> {
         let failed = level == GGML_LOG_LEVEL_ERROR;
         if failed && self.capture.is_some() && self.reason.is_empty() {
@@ -132,7 +132,7 @@ impl State {
     }
 }
 
-/// Joins pieces of text to lines.
+/// Joins pieces of text into lines.
 #[derive(Default)]
 struct Line {
     level: ggml_log_level,
@@ -140,7 +140,7 @@ struct Line {
 }
 
 impl Line {
-    /// Appends a piece; the whole line once there is its end.
+    /// Appends a piece. Returns the whole line once its end is there.
     fn push(&mut self, level: ggml_log_level, text: &str) -> Option<(ggml_log_level, String)> {
         if level != GGML_LOG_LEVEL_CONT {
             self.level = level;
@@ -155,7 +155,8 @@ impl Line {
 }
 
 fn host_level(level: ggml_log_level, line: &str) -> LogLevel {
-    // Said of the whole pool, which many sequences share; a single one never gets longer than the host was granted.
+    // The line is about the whole pool, which many sequences share. A single sequence never gets longer than the host was
+    // granted.
     let about_pool = line.ends_with("possible training context overflow");
     match level {
         GGML_LOG_LEVEL_ERROR => LogLevel::ERROR,
@@ -165,7 +166,7 @@ fn host_level(level: ggml_log_level, line: &str) -> LogLevel {
     }
 }
 
-/// llama.cpp begins its lines with the name of the C++ function.
+/// A line without the name of the C++ function, with which llama.cpp begins its lines.
 fn without_function(line: &str) -> &str {
     match line.split_once(": ") {
         Some((function, rest)) if !function.contains(' ') => rest,

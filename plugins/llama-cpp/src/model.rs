@@ -1,4 +1,4 @@
-//! Loading a GGUF file, and what is known of the model then.
+//! Loads a GGUF file, and reads the facts of the loaded model.
 
 use std::{cell::Cell, ffi::CStr, path::Path, rc::Rc, sync::Arc};
 
@@ -21,28 +21,30 @@ use crate::{
     options::Options,
     quantize::Report,
     session::LlamaSession,
+    shim,
     tokenizer::LlamaTokenizer,
+    weights,
 };
 
-/// A model in memory. Whatever uses it shares it.
+/// A model in memory. Its users share the weights.
 pub struct GgufModel {
     weights: Arc<Weights>,
     options: Options,
     loader: Arc<Loader>,
-    /// As it was loaded, but for the level.
+    /// The arguments that it was loaded with, without the level.
     args: LoadArgs,
     file: LevelFile,
 }
 
-/// What a twentieth of a step is worth: cells that a head passes by, for each byte of weights. Measured on CPUs with
-/// `tenon bench engine --idle-tokens`: 1,000 cells of SmolLM2, with its 270 heads and 97 MB.
+/// How many cells times heads cost a twentieth of a step, for each byte of weights. Measured on CPUs with `tenon bench
+/// engine --idle-tokens`: 1,000 cells of SmolLM2, with its 270 heads and 97 MB.
 const IDLE_HEADS_PER_WEIGHT_BYTE: f64 = 0.0028;
 
-/// What loading needs besides what to load.
+/// What loading needs besides its arguments.
 pub struct Loader {
     pub backend: Arc<LlamaBackend>,
     pub files: LevelFiles,
-    /// For models and sessions that do not say.
+    /// Number of threads for models and sessions that do not choose one.
     pub threads: u32,
 }
 
@@ -55,12 +57,10 @@ impl Loader {
         let options = Options::parse(&args.options)?;
         let params = params(args, &options)?;
         gguf::check_model(&args.path)?;
-        let file = self.files.find(
-            &args.path,
-            args.quantize.as_deref(),
-            self.threads(args.threads),
-            report,
-        )?;
+        let threads = self.threads(args.threads);
+        let level = args.quantize.as_deref();
+        let file = self.files.find(&args.path, level, threads, report)?;
+        weights::check(&file.path, threads)?;
         Ok(GgufModel {
             weights: Arc::new(Weights(read(&self.backend, &file.path, params, report)?)),
             options,
@@ -106,12 +106,13 @@ fn read(
     let message = format!("loading {}", path.display());
     let report = std::ptr::from_ref(&report).cast::<()>();
     let params = params.with_progress_callback(move |fraction| {
-        // SAFETY: it is a `Report` that lives as long as this function, and so do the parameters.
+        // SAFETY: the pointer is to a `Report` that lives as long as this function, and so do the parameters.
         let report = unsafe { *report.cast::<Report>() };
         seen.set(report(Some(fraction), &message).is_err());
         !seen.get()
     });
-    let (model, reason) = log::with_reason(|| LlamaModel::load_from_file(backend, path, &params));
+    let load = || LlamaModel::load_from_file(backend, path, &params);
+    let (model, reason) = log::with_reason(|| shim::reading(load));
     model.map_err(|_| {
         if cancelled.get() {
             return Error::new(Code::CANCELLED, "loading was cancelled");
@@ -123,7 +124,7 @@ fn read(
     })
 }
 
-/// An error for what llama.cpp refused, with the reason that it logged.
+/// An error for something that llama.cpp refused, with the reason that it logged.
 pub fn failure(what: &str, reason: &str) -> Error {
     let code = match reason.contains("alloc") {
         true => Code::NO_MEMORY,
@@ -154,6 +155,7 @@ impl Model for GgufModel {
                 .chat_template(None)
                 .ok()
                 .and_then(|t| t.to_string().ok()),
+            tool_chat_template: self.weights.text("tokenizer.chat_template.tool_use"),
             quantization: self.weights.quantization(),
             source_quantization: self.file.source_level.clone(),
             fallback_tensors: self.file.fallback_tensors,
@@ -201,14 +203,14 @@ impl Model for GgufModel {
     }
 }
 
-/// A loaded model, as far as tokenizers and sessions need it.
+/// A loaded model, with everything that tokenizers and sessions need of it.
 pub struct Weights(pub LlamaModel);
 
 impl Weights {
     /// llama.cpp's model, valid as long as `self`.
     pub fn raw(&self) -> *mut sys::llama_model {
-        // SAFETY: `LlamaModel` is `repr(transparent)` over this pointer, and its version is pinned. It offers no way to get
-        // at it.
+        // SAFETY: `LlamaModel` is `repr(transparent)` over this pointer, and its version is pinned. It has no method that
+        // returns the pointer.
         unsafe { *std::ptr::from_ref(&self.0).cast() }
     }
 
@@ -222,12 +224,12 @@ impl Weights {
         self.0.n_vocab().unsigned_abs()
     }
 
-    /// Whether the state of a sequence is one thing that grows with no token: it cannot be cut back.
+    /// Whether a sequence's state is a recurrent one of fixed size, which cannot be truncated.
     pub fn is_recurrent(&self) -> bool {
         self.0.is_recurrent() || self.0.is_hybrid()
     }
 
-    /// Whether the model reads with an encoder, or does not write from left to right.
+    /// Whether the model has an encoder, or does not generate from left to right.
     pub fn is_encoder(&self) -> bool {
         // SAFETY: the model is valid.
         unsafe {
@@ -235,13 +237,13 @@ impl Weights {
         }
     }
 
-    /// How a text's vector is made of those of its tokens. None for models that judge pairs of texts instead.
+    /// How the vectors of a text's tokens become one vector. None for models that score pairs of texts instead.
     pub fn pooling(&self) -> Option<Pooling> {
         let architecture = self.text("general.architecture").unwrap_or_default();
         Pooling::from_gguf(self.number(&format!("{architecture}.pooling_type")))
     }
 
-    /// Numbers in the vector of a token.
+    /// Length of a token's vector.
     pub fn embedding_dimensions(&self) -> u32 {
         // SAFETY: the model is valid.
         unsafe { sys::llama_model_n_embd_out(self.raw()) }.unsigned_abs()
@@ -260,8 +262,8 @@ impl Weights {
         u64::from(model.n_layer()) * per_layer
     }
 
-    /// How many cells of idle sequences slow decoding down by a twentieth: every head of every layer passes each of them by,
-    /// while the rest of a step takes as long as reading the weights.
+    /// The number of idle cells that slow down decode by a twentieth. Every head of every layer passes over each of these
+    /// cells. The rest of a step takes as long as reading the weights.
     pub fn costly_idle_tokens(&self) -> u32 {
         let heads = self.0.n_layer() * self.0.n_head();
         let cells = self.0.size() as f64 * IDLE_HEADS_PER_WEIGHT_BYTE / f64::from(heads.max(1));
@@ -280,12 +282,12 @@ impl Weights {
         let vocab = self.0.vocab();
         let ends = vocab.tokens().filter(|&token| vocab.is_eog(token));
         let mut ends: Vec<_> = ends.collect();
-        // What the file calls so comes first.
+        // The token that the file calls EOS comes first.
         ends.sort_by_key(|&token| token != vocab.eos());
         ends.iter().map(|token| token.0.unsigned_abs()).collect()
     }
 
-    /// The level's name, or llama.cpp's words for a file type that is no level.
+    /// The level's name, or llama.cpp's name of a file type that is no level.
     fn quantization(&self) -> String {
         // SAFETY: the model is valid, and the name a constant.
         let (file_type, name) = unsafe {
@@ -299,7 +301,7 @@ impl Weights {
     fn capabilities(&self) -> Capabilities {
         // SAFETY: the vocabulary belongs to the model.
         match unsafe { sys::llama_vocab_type(self.vocab()) } {
-            // Cut by merges or scores alone, and nothing of the text is lost. The others normalize it.
+            // These tokenizers cut text by merges or scores alone, and lose nothing of it. The others normalize text.
             sys::LLAMA_VOCAB_TYPE_BPE | sys::LLAMA_VOCAB_TYPE_SPM => {
                 Capabilities::CANONICAL_TOKENIZER
             }

@@ -8,11 +8,11 @@ use llama_cpp_sys_2::{
 use serde::Deserialize;
 use tenon_plugin_api::{Error, Result};
 
-/// Every key may be left out.
+/// Options of a model. Every key may be left out.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// How many layers go to the GPUs. Left out: all.
+    /// How many layers are computed on GPUs. Left out: all.
     pub gpu_layers: Option<u32>,
     /// Map the file into memory instead of reading it.
     pub mmap: bool,
@@ -24,7 +24,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum FlashAttention {
-    /// Where the device is good at it.
+    /// On if the device is good at it.
     #[default]
     Auto,
     On,
@@ -54,7 +54,7 @@ impl Default for Options {
 
 impl Options {
     /// # Errors
-    /// `INVALID` for unknown keys and values, by name, with what is allowed.
+    /// `INVALID` for unknown keys and values; the message names them and lists what is allowed.
     pub fn parse(json: &str) -> Result<Self> {
         if json.is_empty() {
             return Ok(Self::default());
@@ -74,8 +74,8 @@ impl Options {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct PluginOptions {
-    /// Most bytes that quantized files may take in the cache directory. The least recently used go first; the one that was
-    /// just written stays.
+    /// Most bytes that quantized files may take in the cache directory. The least recently used files are removed first. The
+    /// file that was just written stays.
     pub max_cache_bytes: u64,
 }
 
@@ -89,7 +89,7 @@ impl Default for PluginOptions {
 
 impl PluginOptions {
     /// # Errors
-    /// `INVALID` for unknown keys and values, by name, with what is allowed.
+    /// `INVALID` for unknown keys and values; the message names them and lists what is allowed.
     pub fn parse(json: &str) -> Result<Self> {
         if json.is_empty() {
             return Ok(Self::default());

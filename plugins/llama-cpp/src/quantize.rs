@@ -1,6 +1,6 @@
-//! `llama_model_quantize`: from a GGUF file to one at another level.
+//! `llama_model_quantize`: makes a GGUF file at another level from a GGUF file.
 //!
-//! It tells how far it is, what it will do and why it failed only in its log, so that is what is read here.
+//! llama.cpp reports its progress, its plan and the reason of a failure only in its log, so this module reads the log.
 
 use std::{
     ffi::{CStr, CString},
@@ -22,22 +22,22 @@ use crate::{
     log, shim,
 };
 
-/// Takes how far it is and what it does; an error stops the work.
+/// Receives the finished fraction and what is being done. Its error stops the work.
 pub type Report<'a> = &'a (dyn Fn(Option<f32>, &str) -> Result<()> + Sync);
 
 /// What quantizing would make.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// About as many bytes, exact to a hundredth of a MiB.
+    /// Size of the weights in bytes, exact to a hundredth of a MiB.
     pub weight_bytes: u64,
-    /// Tensors that get another type because of their shape.
+    /// Number of tensors that would get another type because of their shape.
     pub fallback_tensors: u32,
 }
 
 /// Finds out what quantizing to `level` would make, without doing it.
 ///
 /// # Errors
-/// `UNSUPPORTED` for a level that cannot be made, and what llama.cpp says against the file.
+/// `UNSUPPORTED` for a level that cannot be made; the errors that llama.cpp has for the file.
 pub fn plan(input: &Path, level: &str) -> Result<Plan> {
     let mut params = params(level)?;
     params.dry_run = true;
@@ -63,10 +63,10 @@ pub fn plan(input: &Path, level: &str) -> Result<Plan> {
     })
 }
 
-/// Writes `input` at `level` to `output`, which is not synced.
+/// Writes `input` at `level` to `output`. `output` is not synced to the disk.
 ///
 /// # Errors
-/// As [`plan`]; `IO`, `CANCELLED`. What was written until then stays.
+/// As [`plan`]; `IO`, `CANCELLED`. After an error, the part that was written stays.
 pub fn write(input: &Path, output: &Path, level: &str, threads: u32, report: Report) -> Result<()> {
     let c_output = c_path(output)?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -118,7 +118,7 @@ fn params(level: &str) -> Result<sys::llama_model_quantize_params> {
     Ok(params)
 }
 
-/// `watcher` gets the lines of the log and answers whether to go on.
+/// Quantizes. `watcher` gets the lines of the log and returns whether to go on.
 fn call(
     input: &Path,
     output: &CStr,
@@ -127,11 +127,11 @@ fn call(
 ) -> Result<()> {
     let name: CString = c_path(input)?;
     // SAFETY: every pointer in the parameters is null.
-    let quantize = || unsafe { shim::quantize(&name, output, params) };
+    let quantize = || shim::reading(|| unsafe { shim::quantize(&name, output, params) });
     let (done, reason) = log::watched(watcher, quantize);
     match done? {
         true => Ok(()),
-        // What C++ says when a file cannot be written, whatever the reason was.
+        // The text of C++ if a file cannot be written, whatever the reason is.
         false if reason.contains("iostream error") => Err(Error::new(
             Code::IO,
             "the quantized file cannot be written: the disk is full, or the limit on the size of files (ulimit -f) is too low",
@@ -143,7 +143,7 @@ fn call(
     }
 }
 
-/// `[  12/ 272] blk.0.…`: a tensor is done.
+/// `[  12/ 272] blk.0.…`: a tensor is finished. Returns the finished fraction.
 fn finished(line: &str) -> Option<f32> {
     let (done, rest) = line.strip_prefix('[')?.split_once('/')?;
     let (total, _) = rest.split_once(']')?;

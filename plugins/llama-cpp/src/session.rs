@@ -1,4 +1,4 @@
-//! A session: one KV pool of llama.cpp's for many sequences, and the book of it.
+//! A session: one KV pool of llama.cpp for many sequences, and its ledger.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::{
 };
 
 pub struct LlamaSession {
-    /// Before the threads, which must outlive it.
+    /// Dropped before the threads, which must outlive it.
     context: Context,
     threads: Threads,
     info: SessionInfo,
     logits_width: u32,
-    /// Says before a batch is computed which spans fit; llama.cpp refuses only whole batches.
+    /// Says which spans fit before a batch is computed. llama.cpp itself can only refuse whole batches.
     ledger: KvLedger,
     batch: BatchArrays,
 }
@@ -34,15 +34,10 @@ impl LlamaSession {
         options: &Options,
         threads: u32,
     ) -> Result<Self> {
-        if args.max_sequences == 0 || args.max_batch_tokens == 0 {
-            return Err(Error::invalid(
-                "a session needs at least one sequence and one token in a batch",
-            ));
-        }
         let recurrent = weights.is_recurrent();
         let logits_width = weights.vocab_size();
         let costly_idle_tokens = weights.costly_idle_tokens();
-        let mut info = SessionInfo::grant(args, weights.0.n_ctx_train());
+        let mut info = SessionInfo::grant(args, weights.0.n_ctx_train())?;
         // SAFETY: it returns a constant.
         let most = unsafe { llama_max_parallel_sequences() };
         info.max_sequences = info.max_sequences.min(most as u32);
@@ -71,19 +66,16 @@ impl LlamaSession {
         })
     }
 
-    /// Takes a span into the batch and the book, if it can be computed.
+    /// Adds a span to the batch and the ledger, if it can be computed.
     fn admit(&mut self, span: &Span, tokens: &[u32]) -> Code {
-        let whole = span.len > 0 && tokens.len() == span.len as usize && span.rows <= span.len;
-        let known = tokens.iter().all(|&token| token < self.logits_width);
-        let end = u64::from(span.position) + u64::from(span.len);
-        if !whole || !known || end > u64::from(self.info.context_length) {
-            return Code::INVALID;
+        let valid = span.check(tokens, self.logits_width, self.info.context_length);
+        match valid.and_then(|()| self.ledger.append(span)) {
+            Ok(()) => {
+                self.batch.push(span, tokens);
+                Code::OK
+            }
+            Err(code) => code,
         }
-        match self.ledger.append(span) {
-            Ok(()) => self.batch.push(span, tokens),
-            Err(code) => return code,
-        }
-        Code::OK
     }
 
     fn compute(&mut self, batch: &Batch<'_>) -> Result<()> {
@@ -96,7 +88,7 @@ impl LlamaSession {
         Ok(())
     }
 
-    /// Brings every span of a failed batch back to its old length.
+    /// Rolls every span of a failed batch back to its old length.
     fn roll_back(&mut self, batch: &Batch<'_>, out: &mut [SpanOut], error: Error) -> Result<()> {
         self.batch.clear();
         let mut lost = false;
@@ -125,13 +117,7 @@ impl Session for LlamaSession {
 
     fn forward(&mut self, batch: &Batch<'_>, out: &mut [SpanOut]) -> Result<()> {
         self.batch.clear();
-        if batch.tokens().len() > self.info.max_batch_tokens as usize {
-            return Err(Error::invalid(format!(
-                "a batch of {} tokens is larger than the {} of this session",
-                batch.tokens().len(),
-                self.info.max_batch_tokens
-            )));
-        }
+        self.info.check_batch(batch)?;
         for ((span, tokens), out) in batch.iter().zip(out.iter_mut()) {
             *out = SpanOut {
                 first_row: self.batch.row_count(),
@@ -148,10 +134,7 @@ impl Session for LlamaSession {
 
     fn logits(&mut self, row: u32) -> Result<&[f32]> {
         let Some(token) = self.batch.row(row) else {
-            return Err(Error::invalid(format!(
-                "the last batch has {} rows of logits, and none with number {row}",
-                self.batch.row_count()
-            )));
+            return Err(Error::no_row(row, self.batch.row_count() as usize));
         };
         let missing = || Error::new(Code::INTERNAL, "llama.cpp lost a row of logits");
         self.context
@@ -195,11 +178,7 @@ impl Session for LlamaSession {
     }
 
     fn set_threads(&mut self, plan: ThreadPlan) -> Result<()> {
-        if plan.decode == 0 || plan.prefill == 0 {
-            return Err(Error::invalid(
-                "a thread plan needs at least one thread of each kind",
-            ));
-        }
+        plan.check()?;
         self.threads.change(plan)
     }
 }

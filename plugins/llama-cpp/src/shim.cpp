@@ -10,7 +10,7 @@
 
 namespace {
 
-// Below every status of llama.cpp's own. `shim.rs` has them too.
+// Lower than every status of llama.cpp. `shim.rs` has the same numbers.
 constexpr int32_t THREW = -1000;
 constexpr int32_t OUT_OF_MEMORY = -1001;
 
@@ -31,9 +31,20 @@ int32_t guarded(char * error, size_t error_size, Call call) {
 
 ggml_abort_callback_t report_fatal = nullptr;
 
+// Whether llama.cpp reads a file on this thread. A failed assertion is then a fault of the file, not of llama.cpp.
+thread_local bool reads_file = false;
+
+// The callers that read a file catch exceptions. A return from here would end the process.
+void on_abort(const char * reason) {
+    if (reads_file) {
+        throw std::runtime_error(reason);
+    }
+    report_fatal(reason);
+}
+
 bool (*report_text)(ggml_log_level level, const char * text) = nullptr;
 
-// llama.cpp asks nobody whether to go on with quantizing, but it logs each tensor: refusing a line ends the call.
+// llama.cpp has no way to cancel quantizing, but it logs each tensor: an exception at a line of the log ends the call.
 void on_text(ggml_log_level level, const char * text, void *) {
     if (!report_text(level, text)) {
         throw std::runtime_error("cancelled");
@@ -77,7 +88,7 @@ int32_t tenon_tokenize(
     });
 }
 
-// Returns 1 when it failed, which `llama_model_quantize` also logs.
+// Returns 1 if it failed. `llama_model_quantize` also logs the failure.
 int32_t tenon_quantize(
         const char * input,
         const char * output,
@@ -89,16 +100,21 @@ int32_t tenon_quantize(
     });
 }
 
-// From now on `report` gets the log. It answers `false` only inside of `tenon_quantize`.
+// From now on `report` gets the log. It may return `false` only inside of `tenon_quantize`.
 void tenon_on_text(bool (*report)(ggml_log_level level, const char * text)) {
     report_text = report;
     llama_log_set(on_text, nullptr);
 }
 
-// The process ends after `report`. Replaces ggml's own handlers, which would fork a debugger to print a backtrace.
+// Whether failed assertions on this thread become exceptions from now on.
+void tenon_reads_file(bool reads) {
+    reads_file = reads;
+}
+
+// Calls `report` before the process ends. Replaces ggml's own handlers, which would fork a debugger to print a backtrace.
 void tenon_on_fatal(ggml_abort_callback_t report) {
     report_fatal = report;
-    ggml_set_abort_callback(report);
+    ggml_set_abort_callback(on_abort);
     std::set_terminate(on_terminate);
 }
 

@@ -39,23 +39,26 @@ unsafe extern "C" {
         error_size: usize,
     ) -> i32;
 
-    /// Gives `report` the log of llama.cpp. It answers `false` only inside of [`quantize`], to end that call.
+    /// From now on llama.cpp's log goes to `report`. `report` may return `false` only inside of [`quantize`], which ends
+    /// that call.
     pub safe fn tenon_on_text(report: unsafe extern "C" fn(ggml_log_level, *const c_char) -> bool);
 
-    /// Has `report` called with the reason before llama.cpp ends the process.
+    safe fn tenon_reads_file(reads: bool);
+
+    /// Makes llama.cpp call `report` with the reason before it ends the process.
     pub safe fn tenon_on_fatal(report: unsafe extern "C" fn(*const c_char));
 }
 
-/// `llama_decode`: its status, or what it threw.
+/// `llama_decode`: returns its status, or the exception that it threw.
 ///
 /// # Safety
 /// `context` and every array of `batch` are valid.
 pub unsafe fn decode(context: *mut llama_context, batch: &llama_batch) -> Result<i32> {
-    // SAFETY: what the caller promises; the error buffer is as long as said.
+    // SAFETY: as the caller promises; the error buffer is as long as stated.
     guarded(|error, size| unsafe { tenon_decode(context, batch, error, size) })
 }
 
-/// `llama_tokenize` into `tokens`: how many were written, or how many there are as a negative number if they do not fit.
+/// `llama_tokenize` into `tokens`. Returns how many were written; if they do not fit, their number as a negative number.
 ///
 /// # Safety
 /// `vocab` is valid.
@@ -69,8 +72,8 @@ pub unsafe fn tokenize(
     let text_len = i32::try_from(text.len())
         .map_err(|_| Error::invalid("the text is longer than 2 GiB: shorten it"))?;
     let tokens_max = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
-    // SAFETY: what the caller promises; text, tokens and the error buffer are as long as said. Ids are never negative, so
-    // that `u32` holds them as they are.
+    // SAFETY: as the caller promises; text, tokens and the error buffer are as long as stated. Ids are never negative, so
+    // `u32` holds them unchanged.
     guarded(|error, size| unsafe {
         tenon_tokenize(
             vocab,
@@ -86,7 +89,7 @@ pub unsafe fn tokenize(
     })
 }
 
-/// `llama_model_quantize`: whether it worked, or what it threw.
+/// `llama_model_quantize`: returns whether it succeeded, or the exception that it threw.
 ///
 /// # Safety
 /// Every pointer in `params` is valid or null.
@@ -95,11 +98,25 @@ pub unsafe fn quantize(
     output: &CStr,
     params: &llama_model_quantize_params,
 ) -> Result<bool> {
-    // SAFETY: what the caller promises; the error buffer is as long as said.
+    // SAFETY: as the caller promises; the error buffer is as long as stated.
     let status = guarded(|error, size| unsafe {
         tenon_quantize(input.as_ptr(), output.as_ptr(), params, error, size)
     });
     status.map(|status| status == 0)
+}
+
+/// Runs `read`, in which llama.cpp reads a file and catches exceptions. A failed assertion that the file causes then becomes
+/// an error that llama.cpp logs, instead of ending the process.
+pub fn reading<R>(read: impl FnOnce() -> R) -> R {
+    struct Reading;
+    impl Drop for Reading {
+        fn drop(&mut self) {
+            tenon_reads_file(false);
+        }
+    }
+    tenon_reads_file(true);
+    let _reading = Reading;
+    read()
 }
 
 fn guarded(call: impl FnOnce(*mut c_char, usize) -> i32) -> Result<i32> {

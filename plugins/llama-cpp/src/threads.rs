@@ -1,4 +1,4 @@
-//! The threads that compute. ggml makes new ones for every batch unless it is given some to keep.
+//! The threads that compute. ggml makes new threads for every batch unless it gets a pool to keep.
 
 use std::{mem::replace, ptr::NonNull, rc::Rc};
 
@@ -7,20 +7,20 @@ use tenon_plugin_api::{Code, Error, Result, ThreadPlan};
 
 use crate::{context::Context, log};
 
-/// ggml's own default: spin a little, then sleep.
+/// ggml's own default: threads spin a little, then sleep.
 pub const DEFAULT_POLL: u32 = 50;
 /// ggml's `GGML_MAX_N_THREADS`.
 const MAX_THREADS: u32 = 512;
 const MAX_POLL: u32 = 100;
 
-/// Threads for decoding and for prefill. They outlive the context that they are attached to.
+/// Threads for decode and for prefill. They outlive the context that they are attached to.
 pub struct Threads {
     decode: Rc<Pool>,
-    /// The same as for decoding if the same is asked of both.
+    /// The same pool as `decode` if both have the same size.
     prefill: Rc<Pool>,
-    /// What the context used last. ggml still touches it when it begins to use another.
+    /// Pools that the context used before. ggml still touches a pool when it switches to another one.
     retired: Vec<Rc<Pool>>,
-    /// Which of the two the context has for batches of many tokens. None: it does not have these pools yet.
+    /// Which of the two pools the context uses for batches of many tokens. None: it does not have these pools yet.
     attached: Option<Use>,
 }
 
@@ -33,7 +33,7 @@ pub enum Use {
 }
 
 impl Threads {
-    /// The same threads for everything. `poll` is how long they spin before they sleep, 0 to 100.
+    /// The same threads for decode and prefill. `poll` is how long they spin before they sleep, 0 to 100.
     ///
     /// # Errors
     /// `NO_MEMORY` if the threads cannot be started.
@@ -47,7 +47,7 @@ impl Threads {
         })
     }
 
-    /// Changes the threads; from the next batch on. Those that stay the same go on.
+    /// Changes the threads from the next batch on. Pools whose size stays the same are kept.
     ///
     /// # Errors
     /// As [`new`](Self::new); the old threads stay.
@@ -65,7 +65,7 @@ impl Threads {
         Ok(())
     }
 
-    /// A pool of this size: one that is there already, or a new one.
+    /// A pool of this size: an existing one, or a new one.
     fn pool(&self, size: Size, other: &Rc<Pool>) -> Result<Rc<Pool>> {
         let pools = [&self.decode, &self.prefill, other];
         match pools.into_iter().find(|pool| pool.size == size) {
@@ -74,8 +74,8 @@ impl Threads {
         }
     }
 
-    /// Has the context use the threads for this kind of batch. llama.cpp itself tells only one token from many, but many
-    /// tokens may also be many sequences that decode.
+    /// Lets the context use the threads for this kind of batch. llama.cpp itself only tells one token from many, but many
+    /// tokens may also be many sequences in decode.
     pub fn attach(&mut self, context: &mut Context, to: Use) {
         if self.attached == Some(to) {
             return;
@@ -93,13 +93,13 @@ impl Threads {
         });
     }
 
-    /// After a batch was computed: ggml now uses the attached threads and no others.
+    /// Call this after a batch was computed: ggml then uses only the attached threads.
     pub fn settle(&mut self) {
         self.retired.clear();
     }
 }
 
-/// How many threads, and how busily they wait.
+/// The number of threads, and how busily they wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Size {
     count: u32,
@@ -109,7 +109,7 @@ struct Size {
 impl Size {
     fn new(count: u32, poll: u32) -> Self {
         let count = count.clamp(1, MAX_THREADS);
-        // One thread waits for nobody.
+        // A single thread waits for no other.
         let poll = if count == 1 { 0 } else { poll.min(MAX_POLL) };
         Self { count, poll }
     }
@@ -126,7 +126,8 @@ impl Pool {
         let pool = unsafe {
             let mut params = sys::ggml_threadpool_params_default(size.count as i32);
             params.poll = size.poll;
-            // They sleep until there is something to compute; otherwise they would begin by spinning, on the cores of others.
+            // Paused threads sleep until there is something to compute. Otherwise they would first spin, on cores that
+            // others need.
             params.paused = true;
             sys::ggml_threadpool_new(&raw mut params)
         };

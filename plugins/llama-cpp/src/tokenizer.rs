@@ -7,12 +7,12 @@ use tenon_plugin_api::{EncodeFlags, Error, Result, TokenKind, Tokenizer, Vocabul
 
 use crate::{model::Weights, shim};
 
-/// A character that no vocabulary has in a longer token: what follows it is tokenized as if nothing stood before.
+/// A character that no vocabulary has inside of a longer token. Text after it is tokenized as if nothing came before it.
 const SENTINEL: &str = "\u{1}";
 
 pub struct LlamaTokenizer {
     weights: Arc<Weights>,
-    /// The tokens of a [`SENTINEL`] that begins a text, if the vocabulary puts a space before the beginning.
+    /// The tokens of a [`SENTINEL`] at the beginning of a text, if the vocabulary puts a space before a text.
     prefixed_sentinel: Option<Vec<u32>>,
 }
 
@@ -39,7 +39,7 @@ impl LlamaTokenizer {
     fn tokenize(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>> {
         let add_special = flags.contains(EncodeFlags::ADD_SPECIAL);
         let parse_special = flags.contains(EncodeFlags::PARSE_CONTROL);
-        // Room for a token a byte, BOS, EOS and the space before the beginning: more is rare.
+        // Room for one token per byte, BOS, EOS and the space before the text: more is rare.
         let mut tokens = vec![0; text.len() + 3];
         loop {
             // SAFETY: the vocabulary belongs to the model, and a tokenizer is made only if there is one.
@@ -60,7 +60,7 @@ impl LlamaTokenizer {
         }
     }
 
-    /// Tokenizes behind a sentinel, which takes the space before the beginning upon itself, and cuts both.
+    /// Tokenizes the text after a sentinel, so that the space is put before the sentinel, and then removes both.
     fn tokenize_continuation(
         &self,
         text: &str,
@@ -104,7 +104,7 @@ impl Tokenizer for LlamaTokenizer {
     }
 }
 
-/// By the first of llama.cpp's attributes that says more than "text".
+/// The kind of a token, by the first of llama.cpp's attributes that says more than "text".
 fn kind(attributes: sys::llama_token_attr) -> TokenKind {
     let kinds = [
         (sys::LLAMA_TOKEN_ATTR_CONTROL, TokenKind::CONTROL),

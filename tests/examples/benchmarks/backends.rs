@@ -1,8 +1,8 @@
-//! The candle backends beside llama.cpp, without a server, on one thread.
+//! Compares the candle backends with llama.cpp, without a server and on one thread.
 //!
-//! candle-quantized reads the same GGUF files as llama-cpp: SmolLM2 and a random Llama of 138 million parameters, whose widths
-//! divide by 256, each at several levels. candle reads that Llama from a directory, in the number format of the file that
-//! llama-cpp reads.
+//! candle-quantized reads the same GGUF files as llama-cpp: SmolLM2 and a random Llama of 138 million parameters, each at
+//! several levels. The widths of that Llama are multiples of 256. candle reads the Llama from a directory, in the number
+//! format of the file that llama-cpp reads.
 
 use std::path::{Path, PathBuf};
 
@@ -22,13 +22,13 @@ use crate::{
 
 /// Levels of the GGUF files.
 const LEVELS: [&str; 2] = ["Q8_0", "Q4_K_S"];
-/// What is measured of each model: arguments of `tenon bench engine`.
+/// Measurements of each model, as arguments of `tenon bench engine`.
 const TESTS: [&str; 2] = [
     "--prompt 512 --generate 64",
     "--prompt 0 --generate 32 --batch 4,8",
 ];
 
-/// A model as llama-cpp reads it, and as another backend does.
+/// One model in the form that llama-cpp reads, and in the form that another backend reads.
 struct Pair {
     name: String,
     llama_cpp: PathBuf,
@@ -65,7 +65,7 @@ fn rates(engine: &Engine, backend: Backend, model: &Path) -> Vec<Rate> {
     TESTS.into_iter().flat_map(test).collect()
 }
 
-/// Pairs of the same file.
+/// Pairs in which both backends read the same file.
 fn quantized<'a>(engine: &'a Engine, folder: &'a TempDir) -> impl Iterator<Item = Pair> + 'a {
     let random = folder.path().join("Llama-138M.F32.gguf");
     TestModel::llama_150m(DType::F32).write_gguf(&random);
@@ -86,7 +86,7 @@ fn quantized<'a>(engine: &'a Engine, folder: &'a TempDir) -> impl Iterator<Item 
     at_levels.chain([pair("SmolLM2-135M Q4_1".into(), smollm2())])
 }
 
-/// Pairs of a file and a directory.
+/// Pairs of a GGUF file and a directory.
 fn floats(folder: &TempDir) -> impl Iterator<Item = Pair> {
     [("BF16", DType::BF16), ("F32", DType::F32)]
         .into_iter()

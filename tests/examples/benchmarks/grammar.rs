@@ -1,4 +1,4 @@
-//! What grammars cost: bytes of valid output per second, constrained and unconstrained in turns.
+//! The cost of grammars: bytes of valid output per second, with constrained and unconstrained requests in turns.
 
 use std::time::Instant;
 
@@ -15,30 +15,30 @@ use crate::{
 };
 
 const ROUTE: &str = "/v1/completions";
-/// Enough for the longest text.
+/// Enough tokens for the longest text.
 const MAX_TOKENS: u32 = 700;
-/// Tokens of each text that may be anything, none of which ends before: all of them are the same work.
+/// Tokens of each text without a schema. No such text ends earlier, so all of them are the same work.
 const ENDLESS_TOKENS: u32 = 200;
-/// Answers of each kind in a round, and of free text, whose lengths and words differ most.
+/// Answers of each kind in a round. Free text gets more, because its lengths and words differ most.
 const ANSWERS: u32 = 4;
 const FREE_ANSWERS: u32 = 16;
-/// Streams that a large schema meets, and the gaps of each that are looked at.
+/// Number of streams that run while a large schema arrives, and the gaps of each stream that are evaluated.
 const STREAMS: usize = 4;
 const WINDOW: usize = 200;
 
-/// Something to be written under a grammar.
+/// A text to be written under a grammar.
 struct Case {
     name: &'static str,
     /// Fields of a constrained request.
     fields: Value,
-    /// What makes an answer valid. None: it always is.
+    /// The schema of valid answers. None: every answer is valid.
     schema: Option<Value>,
     clients: u32,
-    /// In a round, of each client.
+    /// Answers of each client in a round.
     answers: u32,
 }
 
-/// What came out of some requests.
+/// The results of some requests.
 #[derive(Default)]
 struct Tally {
     valid_bytes: f64,
@@ -49,7 +49,7 @@ struct Tally {
 }
 
 impl Bench {
-    /// What grammars cost, and what they cost llama-server.
+    /// The cost of grammars in Tenon, and in llama-server.
     pub async fn grammar(&self) -> Table {
         let mut table = Table::new(&[
             "valid bytes/s",
@@ -93,16 +93,16 @@ impl Bench {
         table
     }
 
-    /// Unconstrained, constrained, and constrained by the peer.
+    /// Results without a grammar, with it, and with it on the peer.
     async fn tallies(&self, case: &Case, tenon: &Client, peer: Option<&Client>) -> [Tally; 3] {
-        // Grammars are compiled and kernels are warm before anything counts.
+        // These requests do not count: they compile the grammars and warm up the kernels.
         let mut warm = Tally::default();
         for turn in 0..case.answers {
             case.measure(tenon, true, turn, &mut warm).await;
         }
         let mut tallies = <[Tally; 3]>::default();
         let [free, bound, other] = &mut tallies;
-        // Answer by answer: the machine's speed changes while many are written.
+        // Servers take turns with each answer, because the machine's speed changes over time.
         for turn in case.answers..case.answers * (self.rounds + 1) {
             case.measure(tenon, false, turn, free).await;
             case.measure(tenon, true, turn, bound).await;
@@ -113,7 +113,8 @@ impl Bench {
         tallies
     }
 
-    /// How a large schema that is new to the server disturbs others, and how the same request without it does.
+    /// How much a large schema that is new to the server disturbs other streams, and how much the same request disturbs them
+    /// without it.
     pub async fn large_schema(&self) -> Table {
         let mut server = self.tenon(Some(1));
         let client = server.client();
@@ -144,7 +145,7 @@ impl Case {
             name,
             fields: json!({
                 "response_format": {"type": "json_schema", "json_schema": json_schema},
-                // The same for llama-server on this route. Nobody else knows it.
+                // llama-server's form of the same schema on this route. Tenon ignores it.
                 "json_schema": schema,
             }),
             schema: Some(schema),
@@ -157,7 +158,7 @@ impl Case {
         }
     }
 
-    /// A grammar that allows everything.
+    /// A case whose grammar allows every text.
     fn anything(name: &'static str, clients: u32) -> Self {
         Self {
             name,
@@ -168,7 +169,7 @@ impl Case {
         }
     }
 
-    /// Adds what a server writes to all clients at once.
+    /// Sends one request of each client at once, and adds the results.
     async fn measure(&self, client: &Client, constrained: bool, turn: u32, tally: &mut Tally) {
         let seeds = (0..self.clients).map(|at| turn * self.clients + at);
         let bodies: Vec<_> = seeds.map(|seed| self.body(constrained, seed)).collect();
@@ -218,7 +219,7 @@ impl Tally {
         }
     }
 
-    /// Tokens per second, valid or not.
+    /// All tokens per second, whether the answers are valid or not.
     fn tokens(&self) -> f64 {
         self.tokens / self.seconds
     }
@@ -228,13 +229,13 @@ impl Tally {
         self.valid_bytes / self.seconds
     }
 
-    /// Percent of the answers. NaN of nothing.
+    /// Valid answers in percent of all answers. NaN if there are no answers.
     fn valid(&self) -> f64 {
         100.0 * f64::from(self.valid) / f64::from(self.answers)
     }
 }
 
-/// The 99th percentile of the gaps between texts, in milliseconds, of streams that run while a request comes.
+/// The 99th percentile of the gaps between texts, in milliseconds, in streams that run while a request arrives.
 async fn gaps_beside(client: &Client, request: Option<Value>) -> f64 {
     let mut body = json!({"prompt": "A long story:\n\nOnce upon a time", "temperature": 1.2, "max_tokens": 1000});
     forbid_end(&mut body);
@@ -242,7 +243,7 @@ async fn gaps_beside(client: &Client, request: Option<Value>) -> f64 {
     for _ in 0..STREAMS {
         streams.push(client.open(ROUTE, &body).await);
     }
-    // Until all of them run.
+    // Wait until all streams run.
     join_all(streams.iter_mut().map(|stream| gaps(stream, 5))).await;
     let all = join_all(streams.iter_mut().map(|stream| gaps(stream, WINDOW)));
     let other = async {
@@ -255,13 +256,13 @@ async fn gaps_beside(client: &Client, request: Option<Value>) -> f64 {
     percentile(&all.concat(), 0.99)
 }
 
-/// Has a text go on as long as it may.
+/// Makes a text as long as `max_tokens` allows.
 fn forbid_end(body: &mut Value) {
     let no_end: Value = serde_json::from_str(NO_END).expect("JSON");
     body["logit_bias"] = no_end["logit_bias"].clone();
 }
 
-/// Milliseconds between the next texts of a stream.
+/// The next `count` gaps between texts of a stream, in milliseconds.
 async fn gaps(stream: &mut Events, count: usize) -> Vec<f64> {
     let (mut last, mut gaps) = (None::<Instant>, Vec::new());
     while gaps.len() < count {
@@ -278,7 +279,8 @@ async fn gaps(stream: &mut Events, count: usize) -> Vec<f64> {
     gaps
 }
 
-/// Bounds of the median and of the 99th percentile of the time that a mask takes, in seconds, from the buckets of the metric.
+/// Upper bounds of the median and the 99th percentile of the time that a mask takes, in seconds, from the buckets of the
+/// metric.
 async fn mask_seconds(client: &Client) -> [f64; 2] {
     let page = client.get_text("/metrics").await;
     let name = "tenon_grammar_mask_seconds_bucket";

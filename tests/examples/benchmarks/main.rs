@@ -1,8 +1,9 @@
-//! The tables of the README: Tenon, and where there are peers llama-server and the bare engine, in turns on the same model.
-//! `make bench` runs it; `PEERS` is a directory with llama-server and llama-batched-bench.
+//! Makes the tables of the README. Tenon is measured in turns with its peers on the same model: with llama-server, and with
+//! the bare engine. `make bench` runs it; `PEERS` is a directory with llama-server and llama-batched-bench.
 //!
-//! - `serving` is what clients see, `grammar` what grammars cost, after `schemas`; `backends` measures these without a server.
-//! - `servers` starts servers, `measurements` has `tenon bench` and llama-batched-bench measure, `table` shows medians.
+//! - `serving` measures what clients see, and `grammar` what grammars cost, with the schemas in `schemas`. `backends`
+//!   compares backends without a server.
+//! - `servers` starts servers, `measurements` runs `tenon bench` and llama-batched-bench, `table` shows medians.
 
 mod backends;
 mod grammar;
@@ -39,7 +40,7 @@ struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "clients,prefix,schema,grammar,large-schema,long-prompt,copy,threads,backends"
+        default_value = "clients,prefix,schema,grammar,large-schema,long-prompt,short-prompts,copy,threads,backends"
     )]
     only: Vec<Part>,
 }
@@ -52,6 +53,7 @@ enum Part {
     Grammar,
     LargeSchema,
     LongPrompt,
+    ShortPrompts,
     Copy,
     Threads,
     Backends,
@@ -63,7 +65,7 @@ enum GgufBackend {
     CandleQuantized,
 }
 
-/// What is measured, and how often.
+/// The measurements to run, and how often.
 struct Bench {
     model: PathBuf,
     backend: Option<Backend>,
@@ -95,6 +97,7 @@ async fn main() {
             Part::Grammar => bench.grammar().await,
             Part::LargeSchema => bench.large_schema().await,
             Part::LongPrompt => bench.long_prompt().await,
+            Part::ShortPrompts => bench.short_prompts().await,
             Part::Copy => bench.copy().await,
             Part::Threads => bench.threads().await,
             Part::Backends => bench.backends(),

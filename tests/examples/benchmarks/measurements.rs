@@ -1,5 +1,5 @@
-//! Figures of servers, through `tenon bench http`; of backends without a server, through `tenon bench engine`; of llama.cpp without
-//! one, through llama-batched-bench.
+//! Measures servers through `tenon bench http`, backends without a server through `tenon bench engine`, and llama.cpp
+//! without a server through llama-batched-bench.
 
 use std::{
     collections::HashMap,
@@ -14,18 +14,18 @@ use tenon_tests::{Backend, artifacts};
 
 use crate::{servers::Peers, table::median};
 
-/// Answers as long as they may be, whatever the model makes of random words: SmolLM2's two tokens that end one are forbidden.
+/// Makes answers to random words as long as they may be: it forbids SmolLM2's two tokens that end an answer.
 pub const NO_END: &str = r#"{"logit_bias": {"0": -100, "2": -100}}"#;
 
-/// Figures of one load on several servers, of all rounds so far.
+/// Figures of one load on several servers, from all rounds so far.
 #[derive(Default)]
 pub struct Http {
-    /// By server and name.
+    /// Values by the server's number and the figure's name.
     values: HashMap<(usize, String), Vec<f64>>,
 }
 
 impl Http {
-    /// Measures each server twice, so that each is the first once if there are two.
+    /// Measures each server twice. With two servers, each of them is measured first once.
     pub fn measure<'a>(&mut self, urls: impl Iterator<Item = &'a String>, load: &str) {
         let mut command = Command::new(&artifacts().tenon);
         command
@@ -35,7 +35,7 @@ impl Http {
         for (server, url) in urls.enumerate() {
             command.args((server > 0).then_some("--versus")).arg(url);
         }
-        // What fails on one server is missing in the table, and the reason is shown.
+        // A measurement that fails on one server is missing in the table, and its error is printed.
         let output = command
             .stderr(Stdio::inherit())
             .output()
@@ -51,7 +51,7 @@ impl Http {
         }
     }
 
-    /// NaN where nothing was measured.
+    /// The median of a figure. NaN if it was not measured.
     pub fn median(&self, server: usize, figure: &str) -> f64 {
         self.values
             .get(&(server, figure.to_owned()))
@@ -74,9 +74,9 @@ fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Backends without a server, on one thread.
+/// The backends without a server, on one thread.
 pub struct Engine {
-    /// With all plugins.
+    /// Directory with all plugins.
     plugins: TempDir,
 }
 
@@ -94,7 +94,7 @@ impl Engine {
         Self { plugins }
     }
 
-    /// Once `tenon bench engine` with these arguments. Without a backend it is the one that Tenon chooses, as its servers do.
+    /// Runs `tenon bench engine` once with these arguments. Without a backend, Tenon chooses one as its servers do.
     pub fn rates(&self, backend: Option<Backend>, model: &Path, arguments: &str) -> Vec<Rate> {
         let rows = self.rows(backend, model, arguments);
         let rate = |row: Vec<String>| {
@@ -107,14 +107,15 @@ impl Engine {
         rows.into_iter().map(rate).collect()
     }
 
-    /// The backend that computes, by its id.
+    /// Id of the backend that computes.
     pub fn backend(&self, backend: Option<Backend>, model: &Path) -> String {
         let rows = self.rows(backend, model, "--prompt 1 --generate 0");
         let is_id = |column: &&String| column.starts_with("org.");
         rows[0].iter().find(is_id).expect("an id").clone()
     }
 
-    /// Output tokens per second of sequences that run together, their prompts' time included, as clients count.
+    /// Output tokens per second of sequences that run together. The time of their prompts counts too, as it does for
+    /// clients.
     pub fn throughput(&self, backend: Option<Backend>, model: &Path, load: BatchLoad) -> f64 {
         let BatchLoad {
             sequences,
@@ -131,7 +132,7 @@ impl Engine {
         f64::from(sequences * output) / seconds
     }
 
-    /// Writes a model at a level.
+    /// Writes the model at another level.
     pub fn quantize(&self, source: &Path, file: &Path, level: &str) {
         let output = Command::new(&artifacts().tenon)
             .args(["quantize", "--backend", Backend::LlamaCpp.id(), "--plugins"])
@@ -142,7 +143,7 @@ impl Engine {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// The rows of the table that it prints, without their borders.
+    /// The rows of the table that the command prints, without borders.
     fn rows(&self, backend: Option<Backend>, model: &Path, arguments: &str) -> Vec<Vec<String>> {
         let mut command = Command::new(&artifacts().tenon);
         command
@@ -174,14 +175,14 @@ pub struct BatchLoad {
     pub output: u32,
 }
 
-/// [`Engine::throughput`], of llama-batched-bench.
+/// The same as [`Engine::throughput`], measured by llama-batched-bench.
 pub fn llama_throughput(peers: &Peers, model: &Path, load: BatchLoad) -> f64 {
     let BatchLoad {
         sequences,
         prompt,
         output,
     } = load;
-    // llama.cpp makes sequences as long as a multiple of this.
+    // llama.cpp rounds the length of a sequence up to a multiple of 256.
     let context = sequences * (prompt + output).next_multiple_of(256);
     let result = peers
         .command("llama-batched-bench")

@@ -1,8 +1,8 @@
-//! Five schemas, from many fixed bytes to none.
+//! Five schemas, from one with many fixed bytes to one with none.
 
 use serde_json::{Value, json};
 
-/// Their names, and they.
+/// The schemas and their names.
 pub fn schemas() -> [(&'static str, Value); 5] {
     [
         ("customer_record", customer_record()),
@@ -13,8 +13,8 @@ pub fn schemas() -> [(&'static str, Value); 5] {
     ]
 }
 
-/// What is to be written in the form of one of them, or without any form. A long text has an example, so that there is one
-/// either way: lists of numbers have other tokens.
+/// The prompt for a document of this schema, or for the same document without a grammar. The prompt for a long text has an
+/// example, so that the answer is a text in both cases: lists of numbers have other tokens.
 pub fn prompt(name: &str) -> String {
     let asked = format!("A JSON document ({name}) of a small company in Leipzig:\n\n");
     match name {
@@ -38,7 +38,7 @@ fn integer(maximum: u32) -> Value {
     json!({"type": "integer", "minimum": 0, "maximum": maximum})
 }
 
-/// All of these properties, and no others.
+/// An object with all of these properties and no others.
 fn record(properties: Value) -> Value {
     let names = properties
         .as_object()
@@ -48,7 +48,7 @@ fn record(properties: Value) -> Value {
     })
 }
 
-/// Long keys, short values.
+/// A record with long keys and short values.
 fn customer_record() -> Value {
     record(json!({
         "customer_identification_number": integer(99999),
@@ -67,7 +67,7 @@ fn customer_record() -> Value {
     }))
 }
 
-/// Known keys, numbers.
+/// A record with known keys and numbers.
 fn sensor_reading() -> Value {
     record(json!({
         "sensor_id": {"type": "string", "pattern": "^S-[0-9]{4}$"},
@@ -79,7 +79,7 @@ fn sensor_reading() -> Value {
     }))
 }
 
-/// A list of records.
+/// A record with a list of records.
 fn invoice() -> Value {
     let item = record(
         json!({"description": word(), "quantity": integer(99), "unit_price": integer(9999)}),
@@ -92,18 +92,19 @@ fn invoice() -> Value {
     }))
 }
 
-/// Short keys, longer values.
+/// A record with short keys and longer values.
 fn contact() -> Value {
     let line = json!({"type": "string", "minLength": 10, "maxLength": 40});
     record(json!({"name": line, "mail": line, "city": line, "note": line}))
 }
 
-/// One text, which ends where the model ends it: one that must write on takes other words than it would.
+/// A record with one text, which ends where the model ends it. A model that is kept from ending a text chooses other words.
 fn free_text() -> Value {
     record(json!({"text": {"type": "string", "maxLength": 1000}}))
 }
 
-/// About 100 KB: a catalogue of 250 kinds of things, each with keys of its own. A `version` is a schema that no server has seen.
+/// A schema of about 100 KB: a catalogue of 250 kinds of things, each with keys of its own. Each `version` is a schema that
+/// no server has seen.
 pub fn catalogue(version: u32) -> Value {
     let kinds = (0..250).map(|kind| {
         let (kind, variant) = (format!("kind_{version}_{kind:03}"), kind % 7);

@@ -1,4 +1,4 @@
-//! The peers, as child processes, and what everybody is built from.
+//! The peers as child processes, and the versions that all servers are built from.
 
 use std::{
     net::TcpListener,
@@ -12,12 +12,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tenon_tests::{PATIENCE, artifacts};
 
-/// Programs of llama.cpp.
+/// The programs of llama.cpp.
 pub struct Peers {
     folder: PathBuf,
 }
 
-/// A llama-server that is ready. It ends when this is dropped.
+/// A llama-server that is ready. Dropping it ends the server.
 pub struct Peer {
     child: Child,
     url: String,
@@ -105,19 +105,19 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Nothing else is started meanwhile that could take it.
+/// A port that is free now. Nothing else is started meanwhile that could take it.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
-/// What the llama-cpp plugin says it is built from.
+/// The build that the llama-cpp plugin reports.
 pub fn plugin_build() -> String {
     let plugin = artifacts().library("tenon_plugin_llama_cpp");
     let plugins = TempDir::new().expect("a temporary directory");

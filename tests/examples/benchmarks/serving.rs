@@ -1,4 +1,4 @@
-//! What servers give their clients, and how fast: Tenon and llama-server in turns.
+//! What clients see, and how fast: Tenon and llama-server in turns.
 
 use std::thread::available_parallelism;
 
@@ -11,16 +11,16 @@ use crate::{
     table::{Table, median},
 };
 
-/// Tokens of each answer where throughput is measured.
+/// Tokens of each answer in measurements of throughput.
 const OUTPUT_TOKENS: u32 = 64;
 const CLIENTS: [u32; 4] = [1, 4, 8, 16];
-/// Context of a request where throughput is measured.
+/// Context length of a request in measurements of throughput.
 const SHORT_CONTEXT: u32 = 1024;
-/// Streams that a long prompt meets.
+/// Number of streams that run while a long prompt arrives.
 const STREAMS: u32 = 4;
 
 impl Bench {
-    /// Throughput, against llama-server and against both engines without a server.
+    /// Throughput, compared with llama-server, and with both engines without a server.
     pub async fn clients(&self) -> Table {
         let mut table = Table::new(&[
             "output tokens/s",
@@ -101,6 +101,19 @@ impl Bench {
             .await
     }
 
+    pub async fn short_prompts(&self) -> Table {
+        let figures = [
+            "TTFT idle, ms",
+            "TTFT p50, ms",
+            "TTFT p99, ms",
+            "TTFT of long prompts, mean, ms",
+            "TTFT of the last long prompt, ms",
+        ];
+        let load = "--loads short-prompts --long-prompts 3 --long-prompt-tokens 4000";
+        let name = "short prompts while three of 4,000 tokens are read";
+        self.against_peer(name, load, 4, 4608, &figures).await
+    }
+
     pub async fn copy(&self) -> Table {
         let figures = ["decoded tokens/s", "tokens"];
         self.against_peer(
@@ -113,7 +126,7 @@ impl Bench {
         .await
     }
 
-    /// Both servers with their default threads, and Tenon with each fixed number.
+    /// Both servers with their default number of threads, and Tenon with each fixed number.
     pub async fn threads(&self) -> Table {
         let cores = available_parallelism().map_or(1, usize::from) as u32;
         let (mut default, mut fixed): (_, Vec<_>) = (
@@ -159,7 +172,7 @@ impl Bench {
         table
     }
 
-    /// One load at one thread, figure by figure.
+    /// Compares both servers under one load on one thread. The table has a row for each figure.
     async fn against_peer(
         &self,
         name: &str,

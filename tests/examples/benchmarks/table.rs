@@ -1,8 +1,8 @@
-//! Medians in Markdown.
+//! Tables of medians in Markdown.
 
 use std::fmt;
 
-/// A table whose first column names what is in a row.
+/// A table. Its first column has the names of the rows.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -44,7 +44,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The value below which `part` of the values are. NaN of nothing.
+/// The value below which the share `part` of the values is. NaN if there are no values.
 pub fn percentile(values: &[f64], part: f64) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
@@ -55,7 +55,7 @@ pub fn percentile(values: &[f64], part: f64) -> f64 {
         .unwrap_or(f64::NAN)
 }
 
-/// NaN of nothing.
+/// The median. NaN if there are no values.
 pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);

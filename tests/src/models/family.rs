@@ -1,8 +1,8 @@
-//! What the families of models that are tested have in common, and what not.
+//! The tested model families: what they have in common, and how they differ.
 
 use serde_json::{Value as Json, json};
 
-/// A family of models, as GGUF files name it.
+/// A model family, under its name in GGUF files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     Llama,
@@ -24,7 +24,7 @@ pub struct Shape {
     pub context: usize,
 }
 
-/// A weight by its names in both formats, without `.weight`.
+/// A weight under its names in both formats, without `.weight`.
 pub struct Weight {
     pub hf: String,
     pub gguf: String,
@@ -36,17 +36,17 @@ pub struct Weight {
 pub enum Role {
     Embedding,
     Matrix,
-    /// Makes queries or keys of so many heads, which are turned by their position.
+    /// The projection to queries or keys of `heads` heads, which RoPE rotates.
     Rotated {
         heads: usize,
     },
     Norm,
-    /// Of a norm whose output counts little.
+    /// The weights of a norm whose output is small.
     FaintNorm,
     Bias,
 }
 
-/// Positions that local layers see: less than the tests' texts have.
+/// Number of positions that local layers see: fewer than the tests' texts have.
 const WINDOW: usize = 16;
 const EPSILON: f32 = 1e-6;
 
@@ -69,7 +69,8 @@ impl Family {
         }
     }
 
-    /// Small, with more queries than keys, and heads that are not a part of the hidden size where the family may do that.
+    /// A small shape. There are more query heads than KV heads. If the family allows it, the head size is no fraction of the
+    /// hidden size.
     pub fn tiny(self) -> Shape {
         Shape {
             hidden: 64,
@@ -83,7 +84,7 @@ impl Family {
         }
     }
 
-    /// Whether its tokenizer is SentencePiece's.
+    /// Whether the family's tokenizer is SentencePiece's.
     pub fn has_pieces(self) -> bool {
         self.is_gemma()
     }
@@ -107,12 +108,12 @@ impl Family {
         }
     }
 
-    /// Whether GGUF files keep the halves of each head interleaved.
+    /// Whether GGUF files interleave the halves of each head.
     pub fn interleaves_heads(self) -> bool {
         self == Self::Llama
     }
 
-    /// What the norms' weights in directories are short of: Gemma's are kept around 0.
+    /// How much lower the norms' weights are in directories: Gemma stores them around 0.
     pub fn norm_offset(self) -> f32 {
         if self.is_gemma() { 1.0 } else { 0.0 }
     }
@@ -173,7 +174,7 @@ impl Family {
         }
     }
 
-    /// Numbers in the GGUF metadata, without the architecture before their keys.
+    /// Integers of the GGUF metadata. Their keys are without the architecture.
     pub fn sizes(self, shape: &Shape) -> Vec<(&'static str, usize)> {
         let mut sizes = vec![
             ("context_length", shape.context),
@@ -192,7 +193,7 @@ impl Family {
         sizes
     }
 
-    /// Factors in the GGUF metadata.
+    /// Floats of the GGUF metadata.
     pub fn factors(self) -> Vec<(&'static str, f32)> {
         let mut factors = vec![
             ("attention.layer_norm_rms_epsilon", EPSILON),
@@ -205,7 +206,7 @@ impl Family {
         factors
     }
 
-    /// All weights. Output and embedding are one.
+    /// All weights. The output layer uses the embedding.
     pub fn weights(self, shape: &Shape, vocab_size: usize) -> Vec<Weight> {
         let (hidden, role) = (shape.hidden, Role::Norm);
         let embedding = vec![vocab_size, hidden];
@@ -276,8 +277,8 @@ impl Family {
                     Role::Norm,
                 ),
                 ("pre_feedforward_layernorm", "ffn_norm", Role::Norm),
-                // llama.cpp's GELU rounds to 16 bits on CPUs. Where what the MLPs add counts as much as the rest, that alone
-                // moves logits by some thousandths.
+                // llama.cpp's GELU rounds to 16 bits on CPUs. With an MLP output as large as the rest, this alone would move
+                // logits by some thousandths.
                 (
                     "post_feedforward_layernorm",
                     "post_ffw_norm",

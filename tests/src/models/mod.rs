@@ -1,14 +1,17 @@
-//! Models made for tests: random weights of fixed seeds, small vocabularies, written as a Hugging Face directory and as GGUF.
+//! Models for tests, with random weights from fixed seeds and small vocabularies. They are written as a Hugging Face
+//! directory and as GGUF.
 
 mod family;
 mod random;
 mod smollm2;
+mod split;
 mod texts;
 mod vocabulary;
 mod write;
 
 pub use family::{Family, Shape};
 pub use smollm2::{smollm2_f32_dir, smollm2_f32_gguf};
+pub use split::split_gguf;
 pub use texts::{CODE, LANGUAGES, TEXTS};
 pub use vocabulary::TestVocabulary;
 
@@ -25,15 +28,15 @@ pub struct TestModel {
     pub vocabulary: TestVocabulary,
     /// `tokenizer.ggml.pre` in the GGUF file.
     pub pre: &'static str,
-    /// Of weights. Norms and biases are f32 in GGUF files.
+    /// Type of the weights. Norms and biases are f32 in GGUF files.
     pub dtype: DType,
     pub seed: u64,
-    /// What the files say about it. None: nothing.
+    /// The pooling that the files state. None: they state none.
     pub pooling: Option<Pooling>,
 }
 
 impl TestModel {
-    /// Some hundred thousand parameters, in f32.
+    /// A model with some hundred thousand parameters, in f32.
     pub fn tiny(family: Family) -> Self {
         Self {
             family,
@@ -49,7 +52,7 @@ impl TestModel {
         }
     }
 
-    /// A Llama of 150 million parameters, whose widths can be divided by 256: what every quantization wants.
+    /// A Llama with 150 million parameters. Its widths are multiples of 256, which every quantization needs.
     pub fn llama_150m(dtype: DType) -> Self {
         Self {
             shape: Shape {

@@ -1,6 +1,6 @@
 //! Random weights that are the same on every machine.
 
-/// SplitMix64: every seed gives a good stream.
+/// SplitMix64: its numbers are good whatever the seed is.
 pub struct Random(u64);
 
 impl Random {
@@ -8,9 +8,9 @@ impl Random {
         Self(seed)
     }
 
-    /// Evenly spread around 0, with a standard deviation of 1.
+    /// A number evenly distributed around 0, with a standard deviation of 1.
     pub fn number(&mut self) -> f32 {
-        // Twelve times the variance of the unit interval is one.
+        // The variance of the unit interval is a twelfth.
         let unit = (self.bits() >> 40) as f32 / (1 << 24) as f32;
         (unit - 0.5) * 12_f32.sqrt()
     }

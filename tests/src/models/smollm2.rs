@@ -1,4 +1,4 @@
-//! SmolLM2 without quantization: what its Q4_1 file says, in f32, in both formats.
+//! SmolLM2 without quantization: the weights of its Q4_1 file in f32, in both formats.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use serde_json::{Value as Json, json};
 use super::write::uninterleave;
 use crate::smollm2;
 
-/// Of what this file writes. A change makes a new one.
+/// Version of the files that this module writes. A new version writes new files.
 const VERSION: u64 = 1;
 
 /// The dequantized GGUF file, made once and kept.
@@ -32,8 +32,8 @@ pub fn smollm2_f32_dir() -> PathBuf {
     cached("f32", |source, folder| source.write_dir(folder))
 }
 
-/// Makes a file or directory beside the model, unless it is there. It appears as a whole: tests of several processes may
-/// make it at once.
+/// Writes a file or directory beside the model, unless it exists. It appears as a whole, because tests in several processes
+/// may write it at once.
 fn cached(suffix: &str, write: impl Fn(&mut Source, &Path) -> Result<()>) -> PathBuf {
     let source = smollm2();
     let bytes = fs::read(&source).expect("SmolLM2");
@@ -146,7 +146,7 @@ impl Source {
         }))
     }
 
-    /// What the makers' own file says: digits one by one, words as GPT-2 cuts them.
+    /// The tokenizer as in the makers' own file: digits one by one, and words cut as by GPT-2.
     fn tokenizer_json(&self) -> Result<Json> {
         let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
         let tokens = self.texts("tokenizer.ggml.tokens")?;

@@ -1,6 +1,6 @@
-//! Varied texts: to learn small vocabularies from, and to compare tokens on.
+//! Varied texts for learning small vocabularies and for comparing tokens.
 
-/// What tokenizers get wrong.
+/// Texts that tokenizers get wrong.
 pub const TEXTS: &[&str] = &[
     "",
     " ",
@@ -53,7 +53,7 @@ pub const TEXTS: &[&str] = &[
     "ĠbyteĊlevelÃ©",
 ];
 
-/// The same few sentences in scripts and languages of many kinds.
+/// A few sentences in scripts and languages of many kinds.
 pub const LANGUAGES: &[&str] = &[
     "The quick brown fox jumps over the lazy dog, and then it sleeps for the rest of the day.",
     "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.",

@@ -1,7 +1,7 @@
-//! Small vocabularies, learned from the [texts](super::texts).
+//! Small vocabularies that are learned from the [texts](super::texts).
 //!
-//! They are learned from whole lines, so they have tokens that begin in one word and end in another. A pre-tokenizer that
-//! cuts in the wrong place then shows.
+//! They are learned from whole lines, so some tokens begin in one word and end in another. These tokens reveal a
+//! pre-tokenizer that cuts in the wrong place.
 
 use candle_core::quantized::gguf_file::Value;
 use serde_json::{Value as Json, json};
@@ -17,27 +17,27 @@ use tokenizers::{
 
 use super::texts::{CODE, LANGUAGES, TEXTS};
 
-/// Tokens with what makes them of text.
+/// Tokens, with what is needed to encode text into them.
 #[derive(Clone)]
 pub struct TestVocabulary {
     kind: Kind,
     tokens: Vec<Token>,
-    /// By rank.
+    /// Merges, ordered by rank.
     merges: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// GPT-2's.
+    /// GPT-2's scheme.
     ByteLevel,
-    /// SentencePiece's, with or without a space before the beginning.
+    /// SentencePiece's scheme, with or without a space before the text.
     SentencePiece { space_prefix: bool },
 }
 
 #[derive(Clone)]
 struct Token {
     text: String,
-    /// By GGUF's numbers.
+    /// GGUF's number of the kind.
     kind: i32,
 }
 
@@ -48,7 +48,7 @@ const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
-/// Where byte-level vocabularies begin; the others begin with the three that GGUF takes for granted.
+/// The first tokens of byte-level vocabularies. The others begin with the three tokens that GGUF takes for granted.
 const CHAT_TOKENS: [(&str, i32); 5] = [
     ("<|endoftext|>", CONTROL),
     ("<|im_start|>", CONTROL),
@@ -74,7 +74,7 @@ impl TestVocabulary {
         )
     }
 
-    /// A SentencePiece vocabulary like those of Llama 2 (with a space before the beginning) and Gemma (without one).
+    /// A SentencePiece vocabulary like those of Llama 2 (with a space before the text) and Gemma (without one).
     pub fn sentence_piece(size: usize, space_prefix: bool) -> Self {
         let mut tokens: Vec<Token> = PIECE_TOKENS.map(Token::from).into();
         let bytes = (0..256).map(|byte| Token::new(&format!("<0x{byte:02X}>"), BYTE));
@@ -91,7 +91,7 @@ impl TestVocabulary {
         Self::new(Kind::SentencePiece { space_prefix }, tokens, learned)
     }
 
-    /// What was learned goes behind the tokens that are given, unless it is one of them.
+    /// Puts the learned tokens behind the given ones, except those that are given already.
     fn new(kind: Kind, mut tokens: Vec<Token>, mut learned: Learned) -> Self {
         let given = |text: &str| tokens.iter().any(|token| token.text == text);
         learned
@@ -106,7 +106,7 @@ impl TestVocabulary {
         }
     }
 
-    /// With unused tokens up to a size.
+    /// The same vocabulary, padded with unused tokens to this size.
     pub fn padded(mut self, size: usize) -> Self {
         for id in self.tokens.len()..size {
             self.tokens.push(Token::new(&format!("[PAD{id}]"), UNUSED));
@@ -129,7 +129,7 @@ impl TestVocabulary {
         2
     }
 
-    /// The keys `tokenizer.ggml.*`.
+    /// The GGUF keys `tokenizer.ggml.*`.
     pub fn gguf(&self, pre: &str) -> Vec<(String, Value)> {
         let text = |text: &str| Value::String(text.to_owned());
         let texts = self.tokens.iter().map(|token| text(&token.text));
@@ -148,7 +148,7 @@ impl TestVocabulary {
                 pairs.push(("merges", Value::Array(merges)));
             }
             Kind::SentencePiece { space_prefix } => {
-                // The better learned, the earlier.
+                // The earlier a token was learned, the better its score.
                 let scores = (0..self.tokens.len()).map(|id| Value::F32(-(id as f32)));
                 pairs.push(("model", text("llama")));
                 pairs.push(("scores", Value::Array(scores.collect())));
@@ -269,7 +269,8 @@ fn learn(mut tokenizer: Tokenizer, trainer: BpeTrainerBuilder, size: usize) -> L
     }
 }
 
-/// Real vocabularies are not learned from them either. llama.cpp would make such a token of its parts, whatever it is asked.
+/// A text without the chat tokens. Real vocabularies are not learned from these either. If one could be merged from its
+/// parts, llama.cpp would always make it.
 fn without_chat_tokens(text: &str) -> String {
     let remove = |text: String, (token, _): &(&str, i32)| text.replace(token, "");
     CHAT_TOKENS.iter().fold(text.to_owned(), remove)

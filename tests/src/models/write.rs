@@ -1,4 +1,4 @@
-//! Models as files.
+//! Writes models as files.
 
 use std::{collections::HashMap, fs, fs::File, io::BufWriter, path::Path};
 
@@ -16,7 +16,7 @@ use super::{
     random::Random,
 };
 
-/// A GGUF file.
+/// Writes a GGUF file.
 pub fn gguf(model: &TestModel, path: &Path) -> Result<()> {
     let mut tensors = Vec::new();
     for (weight, tensor) in weights(model)? {
@@ -44,7 +44,7 @@ pub fn gguf(model: &TestModel, path: &Path) -> Result<()> {
     gguf_file::write(&mut file, &metadata, &tensors)
 }
 
-/// A Hugging Face directory.
+/// Writes a Hugging Face directory.
 pub fn dir(model: &TestModel, folder: &Path) -> Result<()> {
     let mut tensors = HashMap::new();
     for (weight, tensor) in weights(model)? {
@@ -74,7 +74,7 @@ pub fn dir(model: &TestModel, folder: &Path) -> Result<()> {
     safetensors::save(&tensors, folder.join("model.safetensors"))
 }
 
-/// As sentence-transformers writes it.
+/// The key of sentence-transformers for this pooling.
 fn pooling_flag(pooling: Pooling) -> &'static str {
     match pooling {
         Pooling::Mean => "pooling_mode_mean_tokens",
@@ -83,7 +83,7 @@ fn pooling_flag(pooling: Pooling) -> &'static str {
     }
 }
 
-/// As llama.cpp numbers it.
+/// llama.cpp's number for this pooling.
 fn pooling_number(pooling: Pooling) -> u32 {
     match pooling {
         Pooling::Mean => 1,
@@ -103,7 +103,7 @@ impl Weight {
     }
 }
 
-/// The weights as directories have them, in f32.
+/// The weights in f32, in the form that directories have.
 fn weights(model: &TestModel) -> Result<Vec<(Weight, Tensor)>> {
     let mut random = Random::new(model.seed);
     let specs = model.family.weights(&model.shape, model.vocabulary.size());
@@ -114,14 +114,14 @@ fn weights(model: &TestModel) -> Result<Vec<(Weight, Tensor)>> {
             Role::FaintNorm => (0.125 - offset, 0.0125),
             Role::Bias => (0.0, 0.5),
             Role::Embedding => (0.0, 0.5),
-            // As wide as the input is long, so that numbers neither grow nor fade.
+            // The spread depends on the length of the input, so that activations neither grow nor vanish.
             Role::Matrix | Role::Rotated { .. } => (0.0, (weight.dims[1] as f32).sqrt().recip()),
         };
         let count = weight.dims.iter().product();
         let numbers: Vec<f32> = (0..count)
             .map(|_| mean + spread * random.number())
             .collect();
-        // Rounded to what is written, so that both files hold the same.
+        // Rounded to the type that is written, so that both files hold the same weights.
         let tensor = Tensor::from_vec(numbers, weight.dims.clone(), &Device::Cpu)?;
         Ok((weight, tensor.to_dtype(model.dtype)?.to_dtype(DType::F32)?))
     };
@@ -136,7 +136,8 @@ fn as_gguf(model: &TestModel, weight: &Weight, tensor: Tensor) -> Result<Tensor>
     }
 }
 
-/// Directories keep the first halves of a head's pairs before all second halves; llama.cpp keeps pairs together.
+/// Changes the order of a head's rows. Directories have the first halves of all pairs before the second halves; llama.cpp
+/// has pairs together.
 fn interleave(tensor: &Tensor, heads: usize) -> Result<Tensor> {
     let (rows, columns) = tensor.dims2()?;
     let pairs = tensor.reshape((heads, 2, rows / heads / 2, columns))?;

@@ -12,10 +12,10 @@ use tenon_plugin_api::{
 };
 
 use super::{
-    model::{BenchModel, ModelArgs, check},
+    model::{BenchModel, MAX_PARALLEL, MAX_TOKENS, ModelArgs, check},
     statistics::mean_and_deviation,
 };
-use crate::plugin::Session;
+use crate::{config::MAX_KV_TOKENS, plugin::Session};
 
 /// Measure a backend through the ABI, without HTTP: prefill (`pp`) and decode (`tg`), in the table form of llama-bench.
 #[derive(Args)]
@@ -26,23 +26,24 @@ pub struct EngineBench {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     poll: Option<u32>,
     /// Tokens of each prompt.
-    #[arg(short = 'p', long, value_name = "N", default_value_t = 512)]
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(..=MAX_TOKENS))]
     prompt: u32,
-    /// Tokens to generate for each sequence, one after the other.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    /// Tokens to generate in each sequence.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(..=MAX_TOKENS))]
     generate: u32,
-    /// Sequences at the same time; several numbers are measured one after the other. Rates are of all sequences together.
-    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Sequences at the same time. Several numbers are measured one after the other. Rates are those of all sequences
+    /// together.
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=MAX_PARALLEL))]
     batch: Vec<u32>,
-    /// Tokens of another sequence that the KV pool holds meanwhile, as it does of finished requests.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Tokens of another sequence that the KV pool holds meanwhile, like those of finished requests.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MAX_TOKENS))]
     idle_tokens: u32,
-    /// Runs to average over, after one to warm up.
+    /// Runs to average over. One more run before them warms up.
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
 }
 
-/// Most tokens in one forward, as llama-bench has it.
+/// Most tokens in one forward pass, as in llama-bench.
 const BATCH_TOKENS: u32 = 512;
 
 impl EngineBench {
@@ -69,9 +70,12 @@ impl EngineBench {
     fn session(&self, bench: &BenchModel, sequences: u32) -> anyhow::Result<Session> {
         let longest = self.prompt.max(self.generate).max(self.idle_tokens).max(1);
         let threads = bench.threads;
+        let kv_tokens = longest
+            .saturating_mul(sequences)
+            .saturating_add(self.idle_tokens);
         let mut session = bench.model.session(&SessionArgs {
             max_sequences: sequences + 1,
-            kv_tokens: longest.saturating_mul(sequences) + self.idle_tokens,
+            kv_tokens: kv_tokens.min(MAX_KV_TOKENS),
             context_length: longest,
             max_batch_tokens: BATCH_TOKENS.max(sequences),
             threads,
@@ -105,7 +109,7 @@ impl EngineBench {
         Ok(())
     }
 
-    /// Tokens per second of each run.
+    /// The tokens per second of each run.
     fn rates(
         &self,
         tokens: u32,
@@ -118,7 +122,7 @@ impl EngineBench {
     }
 }
 
-/// `pp512` as llama-bench has it, `pp512 x4` for four sequences.
+/// The name of a test: `pp512` as in llama-bench, `pp512 x4` for four sequences.
 fn test_name(kind: &str, tokens: u32, sequences: u32) -> String {
     match sequences {
         1 => format!("{kind}{tokens}"),
@@ -126,12 +130,12 @@ fn test_name(kind: &str, tokens: u32, sequences: u32) -> String {
     }
 }
 
-/// Puts tokens through the sequences of a session.
+/// Computes tokens in the sequences of a session.
 struct Runner {
     session: Session,
     vocab_size: u32,
     sequences: u32,
-    /// Length of each sequence, the idle one last: `[sequences + 1]`.
+    /// Length of each sequence, that of the idle one last: `[sequences + 1]`.
     positions: Vec<u32>,
     /// The token that follows each sequence: `[sequences + 1]`.
     next: Vec<u32>,
@@ -153,7 +157,7 @@ impl Runner {
         }
     }
 
-    /// All prompts, one after the other, in batches as large as the session takes.
+    /// Computes all prompts, one after the other, in batches as large as the session takes.
     fn prefill(&mut self, tokens: u32) -> Result<Duration, Error> {
         self.restart();
         let started = Instant::now();
@@ -164,7 +168,7 @@ impl Runner {
         Ok(started.elapsed())
     }
 
-    /// Puts a prompt into a sequence, beside those that are measured.
+    /// Computes a prompt in a sequence that is not measured.
     fn store(&mut self, seq: u32, tokens: u32) -> Result<(), Error> {
         self.add_prompt(seq, tokens)?;
         self.finish_batch()
@@ -231,7 +235,7 @@ impl Runner {
         *position += len;
     }
 
-    /// Computes the batch and the tokens that follow, as an engine's step does.
+    /// Computes the batch and samples a token for each of its spans, as an engine's step does.
     fn forward(&mut self) -> Result<(), Error> {
         let mut out = vec![SpanOut::default(); self.spans.len()];
         self.session
@@ -262,7 +266,7 @@ fn describe(path: &Path, info: &ModelInfo) -> String {
     }
 }
 
-/// What stands in every row.
+/// The cells that are the same in every row.
 struct Label {
     model: String,
     size_mib: f64,

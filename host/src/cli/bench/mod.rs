@@ -1,4 +1,5 @@
-//! `tenon bench …`: how fast a backend is by itself, how fast a server is to its clients, and how good a model's predictions are.
+//! `tenon bench …`: measures the speed of a backend by itself, the speed of a server for its clients, and the quality of a
+//! model's predictions.
 
 mod engine;
 mod http;
@@ -8,7 +9,7 @@ mod statistics;
 
 use clap::Subcommand;
 
-/// Measure how fast things are, and how good.
+/// Measure backends, servers and models.
 #[derive(Subcommand)]
 pub enum Bench {
     Engine(engine::EngineBench),

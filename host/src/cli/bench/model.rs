@@ -1,13 +1,21 @@
-//! Which model is measured, and how it is loaded: the arguments that all benches of a backend share.
+//! The model to measure, and the arguments that all benches of a backend share.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use tenon_plugin_api::{Code, Error, LoadArgs};
 
-use crate::plugin::{Model, Registry, RegistryOptions};
+use crate::{
+    plugin::{Model, Registry, RegistryOptions},
+    system::cores,
+};
 
-/// What is to be loaded.
+/// Longest text, in tokens or words.
+pub const MAX_TOKENS: i64 = 1 << 20;
+/// Most clients, sequences or prompts at the same time.
+pub const MAX_PARALLEL: i64 = 4096;
+
+/// The model to load, and how.
 #[derive(Args)]
 pub struct ModelArgs {
     /// The model's file or directory.
@@ -19,7 +27,7 @@ pub struct ModelArgs {
     /// The backend to use [default: the one that fits the model best].
     #[arg(long, value_name = "ID")]
     backend: Option<String>,
-    /// Level to quantize to while loading [default: as the file is].
+    /// Level to quantize the model to while loading [default: the level of the file].
     #[arg(long, value_name = "LEVEL")]
     quantize: Option<String>,
     /// The model's options for this backend, as in the configuration.
@@ -36,7 +44,7 @@ pub struct ModelArgs {
     threads: u32,
 }
 
-/// A model without a server around it.
+/// A loaded model, without a server around it.
 pub struct BenchModel {
     pub model: Model,
     /// The id of the backend that loaded it.
@@ -48,8 +56,13 @@ impl ModelArgs {
     pub fn load(&self) -> anyhow::Result<BenchModel> {
         let mut options = RegistryOptions::new(self.directories.clone())?;
         if self.threads > 0 {
-            options.threads = self.threads;
+            let (threads, warning) = cores::limit(self.threads);
+            if let Some(warning) = warning {
+                eprintln!("warning: {warning}");
+            }
+            options.threads = threads;
         }
+        options.models = vec![self.path.clone()];
         let registry = Registry::load(&options);
         let backend = registry.choose(&self.path, self.backend.as_deref())?;
         let args = LoadArgs {
@@ -67,7 +80,7 @@ impl ModelArgs {
     }
 }
 
-/// A span's or a sample's status as an error.
+/// Turns the status of a span or sample into a result.
 pub fn check(status: Code) -> Result<(), Error> {
     match status {
         Code::OK => Ok(()),

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tenon_plugin_api::{Batch, EncodeFlags, SampleRequest, Sampled, SessionArgs, Span, SpanOut};
 
-use super::model::{BenchModel, ModelArgs, check};
+use super::model::{BenchModel, MAX_TOKENS, ModelArgs, check};
 use crate::plugin::Session;
 
 /// Measure how well a model predicts a text: its perplexity, as llama-perplexity defines it. Lower is better.
@@ -18,27 +18,27 @@ pub struct PerplexityBench {
     model: ModelArgs,
     /// The text, in UTF-8.
     text: PathBuf,
-    /// Tokens of each window. The second half of a window is predicted, the first half is what it is predicted from.
-    #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..))]
+    /// Tokens of each window. The tokens of its second half are predicted from those before them.
+    #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..=MAX_TOKENS))]
     context: u32,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// What came out.
+/// The result.
 #[derive(Serialize)]
 struct Report {
     model: String,
     backend: String,
     quantization: String,
     weight_bytes: u64,
-    /// Tensors that were left at another type, because their shape does not fit the level.
+    /// Number of tensors that have another type, because their shape does not fit the level.
     fallback_tensors: u32,
     text_tokens: usize,
     predicted_tokens: usize,
     perplexity: f64,
-    /// Standard error of the mean, put into the same unit.
+    /// Standard error of the perplexity.
     perplexity_error: f64,
 }
 
@@ -50,7 +50,7 @@ impl PerplexityBench {
         let model = &bench.model;
         let tokenizer = model.tokenizer()?;
         let tokens = tokenizer.encode(&text, EncodeFlags::NONE)?;
-        // What stands before every text of a model that is configured so.
+        // The tokens that this model expects before every text.
         let before = tokenizer.encode("", EncodeFlags::ADD_SPECIAL)?;
         let bos = model.info().bos.filter(|bos| before.first() == Some(bos));
         let losses = self.losses(&bench, &tokens, bos)?;
@@ -69,7 +69,8 @@ impl PerplexityBench {
         })
     }
 
-    /// Negative log-likelihoods of all predicted tokens. A window begins with BOS, in the place of its first token.
+    /// The negative log-likelihoods of all predicted tokens. A BOS that the model expects replaces the first token of each
+    /// window.
     fn losses(
         &self,
         bench: &BenchModel,
@@ -135,7 +136,7 @@ struct Scorer {
 }
 
 impl Scorer {
-    /// Puts a window through the model and scores what each position of its second half says about the next.
+    /// Computes a window, and scores what each position of its second half predicts for the next token.
     fn window(&mut self, tokens: &[u32]) -> anyhow::Result<()> {
         let (half, last) = (tokens.len() / 2, tokens.len() - 1);
         let info = self.session.info();
@@ -156,7 +157,7 @@ impl Scorer {
         Ok(())
     }
 
-    /// Puts all but the last token through the model, and scores those behind the last `rows` ones.
+    /// Computes all tokens but the last, and scores the predictions of the last `rows` tokens.
     fn chunk(&mut self, tokens: &[u32], position: usize, rows: usize) -> anyhow::Result<()> {
         let len = tokens.len() - 1;
         let spans = [Span {
@@ -187,7 +188,7 @@ impl Scorer {
     }
 }
 
-/// The exponential of the mean, and of how far it may be off.
+/// The perplexity, which is the exponential of the mean loss, and its standard error.
 fn perplexity(losses: &[f64]) -> (f64, f64) {
     let count = losses.len() as f64;
     let mean = losses.iter().sum::<f64>() / count;

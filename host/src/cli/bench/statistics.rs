@@ -1,6 +1,6 @@
-//! The few numbers that stand for many.
+//! Mean, deviation, median and percentiles.
 
-/// Mean and sample standard deviation.
+/// Mean and sample standard deviation. One value has the deviation 0.
 pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -11,7 +11,7 @@ pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     (mean, (squares / (count - 1.0)).sqrt())
 }
 
-/// The middle one, or the mean of the middle two. NaN of nothing.
+/// The middle value, or the mean of the two middle values. NaN for no values.
 pub fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     match sorted.len() {
@@ -21,7 +21,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The smallest value that this share (0 to 1) of all values does not exceed. NaN of nothing.
+/// The smallest value that at least this share (0 to 1) of all values does not exceed. NaN for no values.
 pub fn percentile(values: &[f64], share: f64) -> f64 {
     let rank = (share * values.len() as f64).ceil() as usize;
     sorted(values)

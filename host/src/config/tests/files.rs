@@ -1,4 +1,4 @@
-//! The files in `config/`.
+//! Tests of the files in `config/`.
 
 use std::{
     collections::BTreeSet,
@@ -69,6 +69,7 @@ fn the_main_file_shows_every_key_and_its_default() {
         &properties["server"],
         &properties["engine"],
         &properties["grammar"],
+        &properties["prompts"],
         &properties["plugins"],
     ];
     for section in sections.into_iter().chain([&properties["models"]["items"]]) {

@@ -1,4 +1,4 @@
-//! Which value wins.
+//! Tests of which layer's value wins.
 
 use std::{env, fs, path::Path, time::Duration};
 
@@ -7,8 +7,10 @@ use tempfile::TempDir;
 
 use super::{environment, load, load_toml};
 use crate::{
-    config::{Config, Engine, Flags, LogFormat, Server, Threads, load_from},
-    reply::ReasoningTags,
+    config::{
+        Config, Engine, Flags, Hosts, LogFormat, Origins, RequestBounds, Server, Threads, load_from,
+    },
+    markup::ReasoningTags,
 };
 
 #[test]
@@ -20,9 +22,15 @@ fn without_anything_there_are_defaults() {
         keep_alive_interval: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(30),
         request_timeout: None,
+        header_timeout: Duration::from_secs(15),
+        body_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(65),
         write_timeout: Duration::from_secs(60),
+        max_connections: 1024,
         max_body_bytes: 32 << 20,
         api_keys: Vec::new(),
+        origins: Origins::Local,
+        hosts: Hosts::These(Vec::new()),
         log_format: LogFormat::Text,
     };
     assert_eq!(config.server, expected);
@@ -54,6 +62,11 @@ fn a_bare_model_path_is_enough() {
         max_step: Some(Duration::from_millis(200)),
         max_draft_tokens: 32,
         max_queue: 256,
+        requests: RequestBounds {
+            max_answers: None,
+            max_output_tokens: None,
+            min_priority: 0,
+        },
         threads: Threads::Auto,
     };
     assert_eq!(model.engine, expected);
@@ -71,7 +84,7 @@ fn each_layer_covers_the_one_below() {
         ..Flags::default()
     };
     let server = load(toml, &variables, &flags).unwrap().server;
-    // A host of digits stays text.
+    // A host that consists of digits stays text.
     assert_eq!((server.port, server.host.as_str()), (3, "8080"));
     assert_eq!(server.drain_timeout, Duration::from_secs(5));
     let server = load(toml, &variables, &Flags::default()).unwrap().server;
@@ -103,11 +116,15 @@ fn a_model_takes_from_the_engine_section_what_it_lacks() {
     let toml = "
         [engine]
         max_queue = 5
+        max_answers = 8
+        min_priority = -2
         threads = 3
         [[models]]
         path = 'a.gguf'
         [[models]]
         path = 'b.gguf'
+        max_answers = 0
+        max_output_tokens = 100
         threads = 4
         kv_tokens = 4096
     ";
@@ -120,6 +137,13 @@ fn a_model_takes_from_the_engine_section_what_it_lacks() {
     assert_eq!(
         engines(&load_toml(toml)),
         [(5, fixed(3), 0), (5, fixed(4), 4096)]
+    );
+    let bounds = load_toml(toml).models;
+    let bounds = bounds.iter().map(|model| model.engine.requests);
+    let bounds = bounds.map(|b| (b.max_answers, b.max_output_tokens, b.min_priority));
+    assert_eq!(
+        bounds.collect::<Vec<_>>(),
+        [(Some(8), None, -2), (None, Some(100), -2)]
     );
     let variables = [("TENON__ENGINE__MAX_QUEUE", "6")];
     let flags = Flags {

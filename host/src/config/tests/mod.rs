@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{Config, Flags, environment::Environment, load_from};
 
-/// Loads this text as `tenon.toml` under these variables and flags, with /home/ada as the home directory. In the answer,
+/// Loads this text as `tenon.toml` under these variables and flags, with /home/ada as the home directory. In the result,
 /// the directory of the file is `DIR`.
 fn load(toml: &str, variables: &[(&str, &str)], flags: &Flags) -> Result<Config, Vec<String>> {
     let directory = TempDir::new().unwrap();

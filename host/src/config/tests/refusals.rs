@@ -1,4 +1,4 @@
-//! Every kind of mistake, and the sentences it gets.
+//! Tests of every kind of mistake, and of the sentence that reports it.
 
 use std::path::Path;
 
@@ -11,20 +11,21 @@ fn unknown_keys() {
         "[server]\nprot = 1",
         &[
             "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, \
-             keep_alive_interval_ms, drain_timeout_secs, request_timeout_secs, write_timeout_secs, max_body_bytes, api_keys, log_format",
+             keep_alive_interval_ms, drain_timeout_secs, request_timeout_secs, header_timeout_secs, body_timeout_secs, \
+             idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, cors_origins, allowed_hosts, log_format",
         ],
     );
     check(
         "[[models]]\npath = 'a'\n[[models]]\npath = 'b'\nxyz = 1",
         &[
             "tenon.toml: \"models[1].xyz\" is no known key; allowed: id, aliases, path, backend, devices, options, \
-             chat_template, tool_format, reasoning_tags, quantize, requantize, memory_limit_bytes, sampling, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, threads",
+             chat_template, tool_format, reasoning_tags, quantize, requantize, memory_limit_bytes, sampling, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, max_answers, max_output_tokens, min_priority, threads",
         ],
     );
     check(
         "[sever]\nport = 1",
         &[
-            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, grammar, models",
+            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, grammar, prompts, models",
         ],
     );
 }
@@ -58,6 +59,18 @@ fn wrong_values() {
             "\"server.drain_timeout_secs\" must be a whole number from 0 to 4294967295, not 1.5",
         ),
         (
+            "[server]\nidle_timeout_secs = 0",
+            "\"server.idle_timeout_secs\" must be a whole number from 1 to 4294967295, not 0",
+        ),
+        (
+            "[server]\ncors_origins = ['https://a.example/']",
+            "\"server.cors_origins\" has \"https://a.example/\", but must hold origins such as \"https://chat.example.com\" or \"http://localhost:3000\", without a path, or \"*\"",
+        ),
+        (
+            "[server]\nallowed_hosts = ['a.example:80']",
+            "\"server.allowed_hosts\" has \"a.example:80\", but must hold names such as \"llm.example.com\", without a port, or \"*\"",
+        ),
+        (
             "[server]\nlog_format = 'xml'",
             "\"server.log_format\" cannot be \"xml\"; allowed: text, json",
         ),
@@ -67,7 +80,7 @@ fn wrong_values() {
         ),
         (
             "[engine]\nmax_sequences = 0",
-            "\"engine.max_sequences\" must be a whole number from 1 to 4294967295, not 0",
+            "\"engine.max_sequences\" must be a whole number from 1 to 4096, not 0",
         ),
         (
             "[plugins]\ndirectories = 'x'",
@@ -89,6 +102,37 @@ fn wrong_values() {
     ];
     for (toml, sentence) in cases {
         check(toml, &[&format!("tenon.toml: {sentence}")]);
+    }
+}
+
+/// Each unit of these numbers costs memory or a thread.
+#[test]
+fn numbers_that_no_machine_is_for() {
+    let cases = [
+        ("engine", "kv_tokens", 0, 16_777_216, "4000000000"),
+        ("engine", "context_length", 0, 16_777_216, "4294967295"),
+        ("engine", "max_sequences", 1, 4096, "1000000000"),
+        ("engine", "max_cached_sequences", 0, 4096, "4097"),
+        ("engine", "max_batch_tokens", 1, 131_072, "4000000000"),
+        ("engine", "max_draft_tokens", 0, 1024, "4000000000"),
+        ("engine", "max_queue", 1, 65_536, "4000000000"),
+        ("grammar", "mask_threads", 0, 256, "100000"),
+        ("grammar", "compile_threads", 1, 256, "100000"),
+        ("grammar", "cache_entries", 1, 65_536, "4000000000"),
+        ("engine", "kv_tokens", 0, 16_777_216, "9223372036854775807"),
+        ("engine", "kv_tokens", 0, 16_777_216, "-1"),
+    ];
+    for (section, key, least, most, number) in cases {
+        let why = format!("must be a whole number from {least} to {most}, not {number}");
+        let expected = format!("tenon.toml: \"{section}.{key}\" {why}");
+        check(&format!("[{section}]\n{key} = {number}"), &[&expected]);
+        if section == "engine" {
+            let model = format!("[[models]]\npath = 'a'\n{key} = {number}");
+            check(&model, &[&format!("tenon.toml: \"models[0].{key}\" {why}")]);
+        }
+        let variable = format!("TENON__{section}__{key}").to_uppercase();
+        let told = refusals("", &[(&variable, number)], &Flags::default());
+        assert_eq!(told, [format!("the environment variable {variable} {why}")]);
     }
 }
 
@@ -126,7 +170,7 @@ fn models() {
         ),
         (
             "path = 'a'\ntool_format = 'xml'",
-            "\"models[0].tool_format\" is \"xml\", but must be one of mistral_args, mistral, granite, hermes, functionary, llama3",
+            "\"models[0].tool_format\" is \"xml\", but must be one of harmony, mistral_args, mistral, deepseek_v3_1, deepseek_v3, gemma4, function_gemma, lfm2, phi4_mini, granite, minimax_m2, qwen3_coder, glm, hermes, functionary, llama3",
         ),
         (
             "path = 'a'\nreasoning_tags = ['<think>']",
@@ -217,7 +261,7 @@ fn all_mistakes_are_told_at_once() {
         &[
             "tenon.toml: \"engine.threads\" must be \"auto\" or a whole number from 1 to 4294967295, not -1",
             "tenon.toml: \"models[0].path\" must be text in quotes, not 1",
-            "tenon.toml: \"models[1].kv_tokens\" must be a whole number from 0 to 4294967295, not \"x\"",
+            "tenon.toml: \"models[1].kv_tokens\" must be a whole number from 0 to 16777216, not \"x\"",
             "tenon.toml: \"server.api_keys[0]\" must be text in quotes",
             "tenon.toml: \"server.port\" must be a whole number from 0 to 65535, not \"x\"",
         ],

@@ -1,4 +1,4 @@
-//! What each choice costs before anybody waits for a token.
+//! Measures what each choice costs, before the first request.
 
 use std::time::{Duration, Instant};
 
@@ -6,14 +6,15 @@ use tenon_plugin_api::Error;
 
 use super::tuner::Choice;
 
-/// The ways of computing that are worth trying with up to `most` threads: each number up to four, two for each doubling above,
-/// half of all, all but one and all of them; threads that spin and threads that sleep.
+/// The choices worth trying with up to `most` threads. Their thread counts are each number up to four, two for each
+/// doubling above, half of `most`, `most - 1` and `most`. Each count is tried with threads that spin and with threads that
+/// sleep.
 pub fn choices(most: u32) -> Vec<Choice> {
     let mut counts: Vec<_> = (1..=most)
         .filter(|&count| is_step(count) || [most / 2, most - 1, most].contains(&count))
         .collect();
     counts.reverse();
-    // Half and all of them first, for calibration may not come to the end.
+    // Half and all of the threads come first, because calibration may run out of time.
     counts.sort_by_key(|&count| match count {
         _ if count == (most / 2).max(1) => 0,
         _ if count == most => 1,
@@ -23,7 +24,7 @@ pub fn choices(most: u32) -> Vec<Choice> {
         threads,
         poll: SPIN,
     });
-    // One thread waits for nobody.
+    // A single thread never waits for another.
     let sleeping = counts
         .iter()
         .filter(|&&threads| threads > 1)
@@ -31,11 +32,11 @@ pub fn choices(most: u32) -> Vec<Choice> {
     spinning.chain(sleeping).collect()
 }
 
-/// ggml's own default: spin for a while, then sleep.
+/// ggml's own default: threads spin for a while, then sleep.
 const SPIN: u32 = 50;
-/// Enough for a median; a fast model needs no more.
+/// Enough rounds for a median. A fast model needs no more.
 const MAX_ROUNDS: usize = 5;
-/// Choices that are measured however long they take: among busy neighbours one step with all threads may last a second.
+/// Choices that are measured however long they take. With busy neighbours, one step with all threads may last a second.
 const AT_LEAST: usize = 2;
 
 /// 1, 2, 3, 4, 6, 8, 12, 16, 24, …
@@ -44,11 +45,11 @@ fn is_step(count: u32) -> bool {
     count == power || 2 * count == 3 * power
 }
 
-/// The median of the seconds that each choice takes for what `run` does; None where `limit` was over before its turn;
-/// the first two are measured in any case.
+/// Median seconds of `run` for each choice. None if `limit` was over before its turn. The first two choices are measured in
+/// any case.
 ///
 /// # Errors
-/// The first one of `run`.
+/// The first error of `run`.
 pub fn measure(
     choices: &[Choice],
     limit: Duration,
@@ -56,7 +57,7 @@ pub fn measure(
 ) -> Result<Vec<Option<f64>>, Error> {
     let started = Instant::now();
     let mut seconds = vec![Vec::with_capacity(MAX_ROUNDS); choices.len()];
-    // In turns, so that a disturbance hits all of them.
+    // The choices take turns, so that a disturbance affects all of them.
     for round in 0..MAX_ROUNDS {
         for (at, choice) in choices.iter().enumerate() {
             let needed = round == 0 && at < AT_LEAST;
@@ -99,7 +100,7 @@ mod tests {
         let mut runs = 0;
         let seconds = measure(&choices, Duration::MAX, |choice| {
             runs += 1;
-            // Everything takes long in the first round.
+            // The first round is slow for every choice.
             let disturbance = if runs <= 3 { 50 } else { 1 };
             Ok(Duration::from_millis(
                 disturbance * u64::from(choice.threads),

@@ -1,7 +1,8 @@
-//! How many threads compute, and how they wait for each other: found out when a model is loaded, and watched from then on.
+//! Chooses how many threads compute and how they wait: measured when a model is loaded, adjusted while it runs.
 //!
-//! `calibration` measures the choices before the first request, `tuner` decides from step to step; decode and prefill apart,
-//! because more threads may pay for the one and not for the other. Backends that cannot change their threads are left alone.
+//! `calibration` measures the choices before the first request. `tuner` decides from step to step. Decode and prefill are
+//! tuned separately, because more threads may pay for one and not for the other. Backends that cannot change their threads
+//! are left alone.
 
 mod calibration;
 mod tuner;
@@ -16,7 +17,7 @@ use tenon_plugin_api::{Batch, Code, Error, Span, SpanOut, ThreadPlan};
 use tracing::{info, warn};
 
 use super::EngineMetrics;
-use crate::{plugin::Session, priority::LongWork};
+use crate::{plugin::Session, system::niceness::LongWork};
 use calibration::{choices, measure};
 use tuner::{Choice, Switch, Tuner};
 
@@ -24,35 +25,35 @@ use tuner::{Choice, Switch, Tuner};
 pub struct Threads {
     decode: Tuner,
     prefill: Tuner,
-    /// What the session has.
+    /// The plan that the session uses now.
     plan: ThreadPlan,
-    /// Threads that there are.
+    /// Most threads that may compute.
     most: u32,
     metrics: EngineMetrics,
 }
 
-/// What was measured for a model's first engine. Those at other levels begin with the same: measuring would take long while
-/// the one before computes, and hold up its requests.
+/// Measurements of a model's first engine. Engines at other levels start with the same values: measuring again would take
+/// long while the first engine computes, and would delay its requests.
 #[derive(Default)]
 pub struct Calibration(OnceLock<Measured>);
 
-/// Seconds of each choice.
+/// Seconds of each choice. None if it was not measured.
 struct Measured {
     decode: Vec<Option<f64>>,
     prefill: Vec<Option<f64>>,
 }
 
-/// Calibration of each kind ends after this time, or a little later: when its last step is done.
+/// Time limits of calibration for each kind of step. Calibration ends when the last step that began in time is done.
 const DECODE_LIMIT: Duration = Duration::from_millis(200);
 const PREFILL_LIMIT: Duration = Duration::from_millis(300);
-/// About as long as the host takes between two steps: threads that sleep then do, and waking them is measured too.
+/// About the time between two steps: threads that sleep fall asleep in it, so that waking them is measured too.
 const PAUSE: Duration = Duration::from_micros(300);
-/// Tokens of a step that stands for prefill.
+/// Tokens of a step that represents prefill.
 const PREFILL_TOKENS: u32 = 16;
 
 impl Threads {
-    /// Begins with what is best with up to `most` threads; if that is not known, it is measured on the session, which nobody
-    /// uses yet. None where the backend has no choice.
+    /// Sets the fastest choice with up to `most` threads. If no measurements exist yet, measures on the session, which nobody
+    /// uses yet. None if the backend has no choice.
     pub fn calibrate(
         session: &mut Session,
         most: u32,
@@ -102,7 +103,7 @@ impl Threads {
         Ok(threads)
     }
 
-    /// Takes note of a step that was computed, and changes the threads for the next one if that seems better.
+    /// Records a step that was computed, and changes the threads for the next one if that seems better.
     pub fn observe(&mut self, session: &mut Session, spans: &[Span], took: Duration) {
         let tokens = spans.iter().map(|span| span.len).sum();
         let decoding = spans.iter().all(|span| span.len == 1);
@@ -111,20 +112,20 @@ impl Threads {
             false => ("prefill", &mut self.prefill),
         };
         if LongWork::is_there() {
-            // What steps cost now says nothing about other times.
+            // What steps cost during long work says nothing about other times.
             tuner.end_trial();
         } else if let Some(switch) = tuner.observe(tokens, took.as_secs_f64()) {
             announce(what, &switch);
             self.metrics.thread_switches.inc();
             self.show();
         }
-        // If it fails the old threads go on, and the next step asks again.
+        // After an error the old threads go on, and the next step tries again.
         if let Err(error) = self.apply(session) {
             warn!("the threads of the model could not be changed: {error}");
         }
     }
 
-    /// What is used but for trials.
+    /// Updates the metrics with the settled choices, not with trials.
     fn show(&self) {
         let (decode, prefill) = (self.decode.settled(), self.prefill.settled());
         self.metrics.set_threads(decode.threads, prefill.threads);
@@ -132,7 +133,7 @@ impl Threads {
 
     fn apply(&mut self, session: &mut Session) -> Result<(), Error> {
         let most = match LongWork::is_there() {
-            // Threads wait for each other: one that shares its core holds up all.
+            // Threads wait for each other, so one that shares its core with long work delays all.
             true => self.most.saturating_sub(1).max(1),
             false => self.most,
         };
@@ -151,7 +152,7 @@ impl Threads {
 
 impl Measured {
     fn of(session: &mut Session, choices: &[Choice]) -> Result<Self, Error> {
-        // The first step would measure how the model comes into memory.
+        // The first step is not measured: it would include reading the model into memory.
         let first = choices[0];
         session.set_threads(plan(first, first))?;
         dummy_step(session, 1)?;
@@ -179,7 +180,7 @@ fn plan(decode: Choice, prefill: Choice) -> ThreadPlan {
     }
 }
 
-/// Computes a sequence of so many tokens and drops it again.
+/// Computes a sequence of `tokens` tokens, frees it, and returns the time.
 fn dummy_step(session: &mut Session, tokens: u32) -> Result<Duration, Error> {
     let span = Span {
         len: tokens,

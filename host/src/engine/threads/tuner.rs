@@ -1,10 +1,10 @@
-//! Which way of computing is the fastest right now, for one kind of step.
+//! Finds the fastest choice of threads for one kind of step, and follows its changes.
 //!
-//! No choice stays the best: on a shared machine the fastest number of threads changes with what the neighbours do. So each
-//! other choice is tried for a step or two now and then, and compared with what a step of the same size costs in the usual
-//! way. How often depends on what trying it costs, so that all trials together take a small share of the time.
+//! No choice stays the best: on a shared machine the fastest number of threads changes with the neighbours' load. So each
+//! other choice is tried now and then for a step or two, and compared with the usual cost of steps of the same size. How
+//! often depends on what a trial costs, so that all trials together take a small share of the time.
 
-/// A way of computing.
+/// A number of threads and their way of waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub threads: u32,
@@ -12,33 +12,33 @@ pub struct Choice {
     pub poll: u32,
 }
 
-/// Finds the best choice from how long steps take.
+/// Finds the best choice from the times of steps.
 pub struct Tuner {
     candidates: Vec<Candidate>,
-    /// Which one computes unless another is being tried.
+    /// The settled choice. It computes unless another one is on trial.
     used: usize,
     trial: Option<Trial>,
     usual: Costs,
     /// Seconds of computing so far.
     clock: f64,
-    /// Steps since everything changed at once.
+    /// Steps since the last surprise: a sudden change of the usual costs.
     since_surprise: u32,
 }
 
-/// A change to tell people about.
+/// A change of the settled choice, to be logged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Switch {
     pub from: Choice,
     pub to: Choice,
-    /// How much faster the new one is: 1.5 = takes two thirds of the time.
+    /// How much faster the new choice is. 1.5: it takes two thirds of the time.
     pub speedup: f64,
 }
 
 struct Candidate {
     choice: Choice,
-    /// What a step cost in calibration, in steps of the best.
+    /// Cost of a step in calibration, relative to the best choice.
     calibrated: f64,
-    /// On the clock: when to try it. Known from the first step on.
+    /// When to try this choice next, in seconds of `clock`. Set by the first step.
     due: f64,
 }
 
@@ -47,45 +47,45 @@ struct Trial {
     length: Length,
     steps: u32,
     seconds: f64,
-    /// Seconds that its steps took longer than usual.
+    /// Seconds by which its steps took longer than usual.
     excess: f64,
     /// Sum of ln(cost / usual cost).
     log_ratios: f64,
     compared: u32,
 }
 
-/// A trial ends after so many steps, or after so long.
+/// Limits of a trial: it ends after this many steps or seconds, whichever comes first.
 #[derive(PartialEq)]
 struct Length {
     steps: u32,
     seconds: f64,
 }
 
-/// All trials together may cost this share of the time.
+/// Share of the time that all trials together may cost.
 const TRIAL_SHARE: f64 = 0.02;
 const TRIAL: Length = Length {
     steps: 2,
     seconds: 0.05,
 };
-/// Before a switch, a choice that did well is tried for longer.
+/// A choice that did well is tried for longer before a switch.
 const CONFIRMATION: Length = Length {
     steps: 6,
     seconds: 0.5,
 };
-/// A trial ends early where a step takes this many times as long as usual.
+/// A trial ends early if a step takes this many times as long as usual.
 const HOPELESS: f64 = 2.5;
 /// How much faster a choice must be to be switched to.
 const WORTHWHILE: f64 = 1.05;
-/// Bounds of the time between two trials of a choice, in seconds of computing.
+/// Limits of the time between two trials of a choice, in seconds of computing.
 const SHORTEST_WAIT: f64 = 2.0;
 const LONGEST_WAIT: f64 = 3600.0;
-/// Taken for the calibrated cost of what there was no time to calibrate.
+/// Assumed calibrated cost of a choice that there was no time to calibrate.
 const UNCALIBRATED: f64 = 1.25;
-/// Steps between two surprises.
+/// Least steps between two surprises.
 const SURPRISE_PAUSE: u32 = 64;
 
 impl Tuner {
-    /// With what calibration measured: seconds for the same step, None where there was no time to measure. At least one choice.
+    /// Starts with `seconds` of calibration for the same step, None if there was no time for it. At least one choice.
     pub fn new(choices: &[Choice], seconds: &[Option<f64>]) -> Self {
         let cost = |at: usize| seconds.get(at).copied().flatten().unwrap_or(f64::INFINITY);
         let used = (0..choices.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
@@ -110,23 +110,23 @@ impl Tuner {
         }
     }
 
-    /// How the next step is to be computed.
+    /// The choice for the next step.
     pub fn choice(&self) -> Choice {
         let trial = self.trial.as_ref();
         self.candidates[trial.map_or(self.used, |trial| trial.candidate)].choice
     }
 
-    /// How steps are computed but for trials.
+    /// The choice that is used apart from trials.
     pub fn settled(&self) -> Choice {
         self.candidates[self.used].choice
     }
 
-    /// Goes back to the usual way.
+    /// Ends a trial, so that the settled choice is used again.
     pub fn end_trial(&mut self) {
         self.trial = None;
     }
 
-    /// Takes note of a step of so many tokens, computed as [`choice`](Self::choice) said.
+    /// Records a step that was computed with [`choice`](Self::choice). Returns a switch if there was one.
     pub fn observe(&mut self, tokens: u32, seconds: f64) -> Option<Switch> {
         self.clock += seconds;
         self.since_surprise = self.since_surprise.saturating_add(1);
@@ -139,7 +139,7 @@ impl Tuner {
         }
     }
 
-    /// A usual step: what does it cost, and is it time to try something else?
+    /// Records a step of the settled choice, and starts a trial if one is due.
     fn watch(&mut self, tokens: u32, seconds: f64) {
         if self.usual.steps == 0 {
             self.expect_trials_to_cost(seconds);
@@ -158,8 +158,8 @@ impl Tuner {
             .map(|candidate| Trial::new(candidate, TRIAL));
     }
 
-    /// The first trials, when steps take `seconds`. Calibration was short, and of small steps: those that lost are tried in
-    /// earnest as soon as that costs little.
+    /// Schedules the first trials, given that a step takes `seconds`. Calibration was short and used small steps, so slower
+    /// choices are tried in real steps as soon as that costs little.
     fn expect_trials_to_cost(&mut self, seconds: f64) {
         let others = (self.candidates.len() - 1) as f64;
         for one in &mut self.candidates {
@@ -167,7 +167,7 @@ impl Tuner {
         }
     }
 
-    /// A step of a trial.
+    /// Records a step of a trial.
     fn go_on(&mut self, mut trial: Trial, tokens: u32, seconds: f64) -> Option<Switch> {
         trial.steps += 1;
         trial.seconds += seconds;
@@ -187,7 +187,7 @@ impl Tuner {
 
     fn judge(&mut self, trial: &Trial) -> Option<Switch> {
         if trial.compared == 0 {
-            // Steps of these sizes were not seen lately.
+            // No recent step had these sizes.
             self.candidates[trial.candidate].due = self.clock + SHORTEST_WAIT;
             return None;
         }
@@ -200,7 +200,7 @@ impl Tuner {
         let others = (self.candidates.len() - 1) as f64;
         if good {
             let from = self.used;
-            // The old one will cost per step what the new one saved.
+            // From now on, a step of the old choice costs as much more as the new choice saved.
             let excess = -trial.excess / f64::from(trial.compared) * f64::from(TRIAL.steps);
             self.candidates[from].due = self.clock + wait(excess, others);
             self.used = trial.candidate;
@@ -232,12 +232,12 @@ impl Trial {
     }
 }
 
-/// Seconds until a choice may be tried again that cost `excess` seconds more than usual, one of several that share the time.
+/// Seconds until a choice is tried again whose trial took `excess` seconds more. `others` choices share trial time.
 fn wait(excess: f64, others: f64) -> f64 {
     (excess * others / TRIAL_SHARE).clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
 
-/// What steps usually cost, in seconds for each token, by size of the step.
+/// Usual costs of steps, in seconds per token, by size of the step.
 struct Costs {
     sizes: [Cost; SIZES],
     steps: u64,
@@ -245,23 +245,23 @@ struct Costs {
 
 #[derive(Clone, Copy)]
 struct Cost {
-    /// Of the last steps, in a ring.
+    /// Costs of the last steps, in a ring.
     last: [f64; LAST],
-    /// How many were ever entered.
+    /// How many costs were ever entered.
     entered: usize,
     long_run: f64,
-    /// When it was last updated.
+    /// The step at which this cost was last updated.
     step: u64,
 }
 
-/// Sizes up to 8 tokens by themselves, above four for each doubling, up to 2^20.
+/// One size for each number of tokens below 8, then four for each doubling, up to 2^20.
 const SIZES: usize = 8 + 4 * 17;
-/// Their median is what a step usually costs: one that was interrupted does not matter, and a new world is noticed soon.
+/// How many costs the median is taken of. It ignores a step that was interrupted, and soon follows a real change.
 const LAST: usize = 9;
 const LONG_RUN: f64 = 0.01;
-/// A cost is known as long as it is of one of the last so many steps.
+/// A cost is known while one of this many last steps had its size.
 const FRESH_STEPS: u64 = 64;
-/// A surprise: the steps of late differ so much from the long run.
+/// Ratio between recent steps and the long run from which on there is a surprise.
 const DRIFT: f64 = 1.4;
 
 impl Cost {
@@ -296,7 +296,7 @@ impl Costs {
         steps: 0,
     };
 
-    /// Says whether steps of this size have become much slower or faster.
+    /// Records a step. True if steps of this size have become much slower or faster.
     fn add(&mut self, tokens: u32, seconds: f64) -> bool {
         self.steps += 1;
         let steps = self.steps;
@@ -309,14 +309,14 @@ impl Costs {
         (cost.usual() / cost.long_run).ln().abs() > DRIFT.ln()
     }
 
-    /// Usual seconds of a step of this size, if they are known.
+    /// Usual seconds of a step with `tokens` tokens, if known.
     fn of(&self, tokens: u32) -> Option<f64> {
         let cost = &self.sizes[size(tokens)];
         let known = cost.entered > 0 && cost.step + FRESH_STEPS > self.steps;
         known.then(|| cost.usual() * f64::from(tokens.max(1)))
     }
 
-    /// From now on every step costs so many times as much.
+    /// Multiplies all costs by `factor`.
     fn scale(&mut self, factor: f64) {
         for cost in &mut self.sizes {
             cost.last.iter_mut().for_each(|value| *value *= factor);
@@ -331,7 +331,7 @@ impl Costs {
     }
 }
 
-/// Which of the sizes a step has.
+/// Index of the size that a step has.
 fn size(tokens: u32) -> usize {
     if tokens < 8 {
         return tokens as usize;

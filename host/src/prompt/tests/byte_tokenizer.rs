@@ -1,4 +1,4 @@
-//! A tokenizer small enough to see through.
+//! A tokenizer that is simple enough for tests to be read.
 
 use tenon_plugin_api::EncodeFlags;
 
@@ -23,7 +23,7 @@ pub const CONTROL_TOKENS: [&str; 14] = [
 const BOS_ID: u32 = 999;
 const CONTROL_IDS: u32 = 1000;
 
-/// A token per byte, and one per control token. Like SentencePiece, it puts a space before a text that continues none.
+/// One token per byte or control token. Like SentencePiece, it puts a space before a text that continues none.
 pub struct ByteTokenizer;
 
 impl Encoder for ByteTokenizer {
@@ -59,7 +59,7 @@ impl Encoder for ByteTokenizer {
     }
 }
 
-/// The text of tokens, each control token as `show` writes it.
+/// The text of tokens. `show` writes the control tokens.
 pub fn decode(tokens: &[u32], show: impl Fn(&str) -> String) -> String {
     let mut bytes = Vec::new();
     for &token in tokens {
@@ -74,7 +74,7 @@ pub fn decode(tokens: &[u32], show: impl Fn(&str) -> String) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// `⟨im_end⟩`: differs from text that only looks like a control token.
+/// Writes a control token as `⟨im_end⟩`, so that it differs from text that only looks like one.
 pub fn bracketed(text: &str) -> String {
     format!("⟨{}⟩", text.trim_matches(['<', '|', '>', '[', ']']))
 }

@@ -1,4 +1,4 @@
-//! User text makes no control token, and template text keeps its own.
+//! User text forms no control tokens, and template text keeps its own.
 
 use super::templates::{CHATML, GEMMA};
 use super::*;

@@ -1,9 +1,10 @@
-//! Chats from messages to tokens, through templates as models ship them.
+//! Chats from messages to tokens, with templates as models ship them.
 
 mod byte_tokenizer;
 mod forgery;
 mod models;
 mod semantics;
+mod shapes;
 mod templates;
 mod tools;
 
@@ -40,8 +41,8 @@ fn variables(object: Value) -> Map<String, Value> {
     object.as_object().unwrap().clone()
 }
 
-/// The chat's tokens read `expected`, where only `⟨…⟩` are control tokens, and their bytes are what the template writes
-/// when nothing is kept apart.
+/// Checks that the chat's tokens read as `expected`, in which only `⟨…⟩` are control tokens, and that their bytes are what
+/// the template writes without marks.
 #[track_caller]
 fn check(source: &str, messages: Value, expected: &str) {
     check_request(source, &request(&messages), expected);

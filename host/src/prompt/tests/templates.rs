@@ -1,4 +1,4 @@
-//! Chat templates of well-known models, some shortened in what they say about tools.
+//! Chat templates of well-known models. In some the texts about tools are shortened.
 
 pub const CHATML: &str = r#"{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system
 You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
@@ -120,7 +120,7 @@ pub const GEMMA: &str = r#"{{ bos_token }}{% if messages[0]['role'] == 'system' 
 
 pub const MISTRAL: &str = r#"{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"#;
 
-/// ChatML with tools, in the way of Hermes and Qwen 2.5.
+/// ChatML with tools, as in Hermes and Qwen 2.5.
 pub const HERMES: &str = r#"{%- if tools %}
     {{- '<|im_start|>system\n' }}
     {%- if messages[0].role == 'system' %}{{- messages[0].content + '\n\n' }}{%- endif %}

@@ -1,4 +1,4 @@
-//! Tools, calls and results reach each template in the way that it understands.
+//! Tools, calls and results reach each template in the form that it understands.
 
 use super::templates::*;
 use super::*;

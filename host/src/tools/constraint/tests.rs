@@ -1,9 +1,12 @@
-//! What each format's grammar allows is what its parser reads.
+//! Tests that the parser of each format reads what the grammar of the format allows.
 
 use serde_json::json;
 
 use super::*;
-use crate::{grammar::tests::check_fits, reply::ReasoningTags};
+use crate::{
+    grammar::tests::{check_fits, check_tokens_fit},
+    markup::ReasoningTags,
+};
 
 fn rules(format: &str, is_forced: bool) -> CallRules {
     let schema = json!({
@@ -14,8 +17,11 @@ fn rules(format: &str, is_forced: bool) -> CallRules {
     });
     CallRules {
         format: ToolFormat::named(format).unwrap(),
-        tools: ["f", "g"]
-            .map(|name| (name.to_owned(), schema.clone()))
+        functions: ["f", "g"]
+            .map(|name| Callable {
+                name: name.to_owned(),
+                parameters: schema.clone(),
+            })
             .to_vec(),
         is_forced,
         is_parallel: true,
@@ -26,10 +32,10 @@ fn rules(format: &str, is_forced: bool) -> CallRules {
 
 #[track_caller]
 fn check(rules: &CallRules, good: &[&str], bad: &[&str]) {
-    check_fits(rules.grammar(|_| None), good, bad);
+    check_fits(rules.grammar(&Marks::default()), good, bad);
 }
 
-/// Calls as the format writes them, with compact arguments.
+/// Writes calls in a format. Each is a name with arguments in compact JSON.
 fn written(format: &str, calls: &[(&str, &str)]) -> String {
     ToolFormat::named(format).unwrap().write(calls)
 }
@@ -64,21 +70,16 @@ fn forced_calls_are_what_the_format_writes() {
 }
 
 #[test]
-fn llama3_writes_bare_json() {
+fn a_bare_call_ends_the_answer() {
     let call = r#"{"name": "f", "parameters": {"a":1}}"#;
-    let two = format!("{call}; {call}");
-    check(
-        &rules("llama3", true),
-        &[call, &two],
-        &["", "Hi", "<|python_tag|>"],
-    );
-    let wrong = r#"{"name": "f", "parameters": {"b":1}}"#;
-    let text = ["", "Hi", r#"{"title": "x"}"#, call, &two];
-    check(
-        &rules("llama3", false),
-        &text,
-        &[wrong, &format!("{call} Hi")],
-    );
+    let text = [
+        "",
+        "Hi",
+        r#"{"title": "x"}"#,
+        call,
+        &format!("{call}; {call}"),
+    ];
+    check(&rules("llama3", false), &text, &[&format!("{call} Hi")]);
 }
 
 #[test]
@@ -148,14 +149,109 @@ fn an_answer_without_calls_may_have_a_format_of_its_own() {
 }
 
 #[test]
+fn a_mark_within_thoughts_begins_no_call() {
+    let mut rules = rules("hermes", false);
+    rules.thoughts = Some(Thoughts {
+        tags: ReasoningTags::new("<think>", "</think>"),
+        are_open: false,
+    });
+    let call = written("hermes", &[("f", r#"{"a":1}"#)]);
+    let thought = "<think>I could write <tool_call> but no.</think>";
+    let good = [
+        format!("{thought}Hello."),
+        format!("\n{thought}\n\nHello.\n{call}"),
+        format!("Hello <think>\n{call}"),
+        format!("<thin\n{call}"),
+        call.clone(),
+    ];
+    let good: Vec<_> = good.iter().map(String::as_str).collect();
+    let bad = [
+        format!("{thought}<tool_call>Hello"),
+        "Hello <think><tool_call> but".to_owned(),
+        "<thin<tool_call> but".to_owned(),
+    ];
+    let bad: Vec<_> = bad.iter().map(String::as_str).collect();
+    check(&rules, &good, &bad);
+}
+
+#[test]
 fn marks_that_are_control_tokens_are_written_as_such() {
-    let control = |text: &str| (text == "[TOOL_CALLS]").then_some(256);
-    let grammar = rules("mistral", true).grammar(control);
+    let marks = Marks::from_iter([("[TOOL_CALLS]".to_owned(), 256)]);
+    let grammar = rules("mistral", true).grammar(&marks);
     let Grammar::Pieces(pieces) = grammar else {
         panic!("{grammar:?}")
     };
     assert_eq!(
         pieces[..2],
         [Piece::Token(256), Piece::Text("[".to_owned())]
+    );
+}
+
+/// Control tokens of gpt-oss.
+const CHANNELS: [&str; 7] = [
+    "<|start|>",
+    "<|channel|>",
+    "<|message|>",
+    "<|constrain|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+];
+
+fn harmony(is_forced: bool) -> (CallRules, Grammar) {
+    let mut rules = rules("harmony", is_forced);
+    rules.thoughts = Some(Thoughts {
+        tags: ReasoningTags::of_template("<|channel|>analysis").unwrap(),
+        are_open: false,
+    });
+    let marks = (256..)
+        .zip(CHANNELS)
+        .map(|(token, text)| (text.to_owned(), token));
+    let grammar = rules.grammar(&marks.collect());
+    (rules, grammar)
+}
+
+#[test]
+fn channels_of_control_tokens_are_followed() {
+    let thought = "<|channel|>analysis<|message|>so to=functions.x it<|end|><|start|>assistant";
+    let head = "<|channel|>commentary to=functions.f <|constrain|>json<|message|>";
+    let call = format!("{head}{{\"a\":1}}<|call|>");
+    let wrong = format!("{head}{{\"a\":true}}<|call|>");
+    let answers = [
+        "<|channel|>final<|message|>Hello.",
+        &format!("{thought}<|channel|>final<|message|>Hello."),
+        &format!("{thought}<|channel|>commentary<|message|>Look.<|end|><|start|>assistant{call}"),
+    ];
+    let calls = [call.as_str(), &format!("{thought}{call}")];
+    let bad = [wrong.as_str(), &format!("{thought}{wrong}")];
+    let (_, free) = harmony(false);
+    check_tokens_fit(&free, &CHANNELS, &[&answers[..], &calls].concat(), &bad);
+    let (_, forced) = harmony(true);
+    check_tokens_fit(&forced, &CHANNELS, &calls, &[&answers[..], &bad].concat());
+}
+
+#[test]
+fn an_answer_in_json_has_its_channel() {
+    let (rules, _) = harmony(false);
+    let marks: Marks = (256..)
+        .zip(CHANNELS)
+        .map(|(token, text)| (text.to_owned(), token))
+        .collect();
+    let mut pieces = before_answer(&rules.thoughts.unwrap(), &marks);
+    pieces.push(Piece::Json(json!({"type": "boolean"})));
+    let final_channel = "<|channel|>final<|message|>";
+    let thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
+    check_tokens_fit(
+        &Grammar::Pieces(pieces),
+        &CHANNELS,
+        &[
+            &format!("{final_channel}true"),
+            &format!("{thought}{final_channel}false"),
+        ],
+        &[
+            "true",
+            &format!("{final_channel}Hm"),
+            &format!("{thought}true"),
+        ],
     );
 }

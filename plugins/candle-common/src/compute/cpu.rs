@@ -1,6 +1,8 @@
-//! The own kernels, on the threads that are installed. Buffers keep their memory, so steps alike allocate nothing for them.
+//! Computes with this crate's kernels, on the threads that are installed. Buffers keep their memory, so a step allocates
+//! nothing for them after a similar one.
 
 use candle_core::quantized::QTensor;
+use fearless_simd::{Level, Simd, dispatch};
 use tenon_plugin_api::Result;
 
 use super::{Compute, Heads, Layer};
@@ -9,10 +11,11 @@ use crate::{
     decoder::{Norm, Step},
     kernels::{
         attention::{self, Geometry, SpanView, Tile},
+        element::Element,
         elementwise::{self, Activation},
         memory::Arena,
     },
-    kv::{Element, KvPool, KvType, LayerKv},
+    kv::{KvPool, KvType, LayerKv},
     linear::{Linear, Part},
     matrix::Matrix,
     pool,
@@ -23,9 +26,9 @@ pub struct Cpu;
 
 pub struct Plan<'a> {
     tiles: Vec<Tile<'a>>,
-    /// Where each token's keys and values go.
+    /// The cell of each token's keys and values.
     cells: &'a [u32],
-    /// The tokens that are wanted.
+    /// The tokens whose rows are wanted.
     rows: &'a [u32],
 }
 
@@ -82,7 +85,7 @@ impl Compute for Cpu {
         to: &mut Matrix,
     ) -> Result<()> {
         embedding.read_rows(tokens, to)?;
-        to.data_mut().iter_mut().for_each(|x| *x *= scale);
+        elementwise::scale(to.data_mut(), scale);
         Ok(())
     }
 
@@ -143,12 +146,9 @@ impl Compute for Cpu {
 
     fn add(&self, from: &mut Matrix, norm: Option<&Norm<Self>>, to: &mut Matrix) -> Result<()> {
         if let Some(norm) = norm {
-            let width = from.width();
-            pool::for_each_row(from.data_mut(), width, |_, row| {
-                elementwise::rms_norm_row(row, &norm.weights, norm.epsilon);
-            });
+            elementwise::rms_norm_rows(from, &norm.weights, norm.epsilon);
         }
-        elementwise::add(to, from);
+        elementwise::add(to.data_mut(), from.data());
         Ok(())
     }
 
@@ -161,10 +161,7 @@ impl Compute for Cpu {
     ) -> Result<()> {
         output.forward(rows, to)?;
         if let Some(cap) = soft_cap {
-            let width = to.width();
-            pool::for_each_row(to.data_mut(), width, |_, row| {
-                elementwise::soft_cap(row, cap);
-            });
+            elementwise::soft_cap_rows(to, cap);
         }
         Ok(())
     }
@@ -174,27 +171,38 @@ impl Compute for Cpu {
     }
 }
 
-/// Norms queries and keys where the model does, and turns them to their positions.
+/// Normalizes queries and keys if the model does, and rotates them by their positions (RoPE).
 fn position(config: &Config, heads: &Heads<Cpu>, qkv: &mut Matrix) {
     let width = qkv.width();
     pool::for_each_row(qkv.data_mut(), width, |token, row| {
-        let row = row.chunks_exact_mut(config.head);
-        for (number, head) in row.take(config.heads + config.kv_heads).enumerate() {
-            let is_query = number < config.heads;
-            let norm = if is_query {
-                heads.query_norm
-            } else {
-                heads.key_norm
-            };
-            if let Some(norm) = norm {
-                elementwise::rms_norm_row(head, &norm.weights, norm.epsilon);
-            }
-            heads.turns.apply(heads.rope, token, head);
-        }
+        dispatch!(Level::new(), simd => position_token(simd, config, heads, token, row));
     });
 }
 
-/// Stores keys and values, which stand behind the queries.
+#[inline(always)]
+fn position_token<S: Simd>(
+    simd: S,
+    config: &Config,
+    heads: &Heads<Cpu>,
+    token: usize,
+    row: &mut [f32],
+) {
+    let row = row.chunks_exact_mut(config.head);
+    for (number, head) in row.take(config.heads + config.kv_heads).enumerate() {
+        let is_query = number < config.heads;
+        let norm = if is_query {
+            heads.query_norm
+        } else {
+            heads.key_norm
+        };
+        if let Some(norm) = norm {
+            elementwise::rms_norm_row(simd, head, &norm.weights, norm.epsilon);
+        }
+        heads.turns.apply(heads.rope, token, head);
+    }
+}
+
+/// Stores keys and values, which follow the queries in each row.
 fn store<E: Element>(layer: Layer, cells: &[u32], qkv: &Matrix, kv: &mut [LayerKv<E>]) {
     let Layer { config, number } = layer;
     let (queries, keys) = (config.heads * config.head, config.kv_heads * config.head);

@@ -1,10 +1,10 @@
-//! What a decoder computes with: the own kernels of the CPU, or candle's tensors on a device.
+//! What a decoder computes with: this crate's CPU kernels, or candle's tensors on a device.
 
 mod cpu;
 #[cfg(any(test, feature = "cuda"))]
 mod tensors;
 
-use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::quantized::QTensor;
 use tenon_plugin_api::Result;
 
 use crate::{
@@ -19,37 +19,37 @@ pub use cpu::Cpu;
 #[cfg(any(test, feature = "cuda"))]
 pub use tensors::Tensors;
 
-/// The operations of a decoder, and what they work on.
+/// The operations of a decoder, and the types that they work on.
 ///
-/// What an operation computes it leaves in its last argument, in memory that the argument may bring along. Where nothing else
-/// is said, an error is `NO_MEMORY`, or `INTERNAL` for what candle refuses.
+/// An operation writes its result into its last argument, whose memory it may use again. Unless something else is stated, an
+/// error is `NO_MEMORY`, or `INTERNAL` for errors of candle.
 pub trait Compute: Clone + Send + Sync + Sized + 'static {
-    /// Whether it computes with as many threads as it is told to.
+    /// Whether the operations compute with a number of threads that can be chosen.
     const THREADS: bool;
 
     /// Weights of one type.
     type Weights: Weights;
-    /// Weights of a norm, or a bias.
+    /// The weights of a norm, or a bias.
     type Vector: Send + Sync;
-    /// Activations: a row for each token.
+    /// Activations: one row for each token.
     type Rows: Send;
-    /// How far heads are turned at the positions of a batch.
+    /// The cosines and sines of RoPE at the positions of a batch.
     type Turns: Default + Send;
-    /// Where the tokens of a batch have their keys and values.
+    /// Where the keys and values of a batch's tokens are, and what its queries see.
     type Plan<'a>;
     /// Keys and values of all layers.
     type Kv: Send;
 
     /// # Errors
-    /// `INVALID` for what is no matrix.
+    /// `INVALID` if `matrix` is not a matrix.
     fn weights(&self, matrix: QTensor, arena: &Arena) -> Result<Self::Weights>;
     fn vector(&self, numbers: Vec<f32>) -> Result<Self::Vector>;
-    /// Room for `cells` tokens.
+    /// A KV pool with room for `cells` tokens.
     fn kv(&self, config: &Config, kind: KvType, cells: u32) -> Result<Self::Kv>;
-    /// No rows yet.
+    /// A buffer of rows, empty at first.
     fn rows(&self) -> Result<Self::Rows>;
 
-    /// Each span's keys and values are in the cells that it names.
+    /// Prepares a batch. Each span names the cells of its keys and values.
     fn plan<'a>(
         &self,
         config: &Config,
@@ -59,7 +59,7 @@ pub trait Compute: Clone + Send + Sync + Sized + 'static {
     ) -> Result<Self::Plan<'a>>;
     fn turns(&self, rope: &Rope, positions: &[u32], to: &mut Self::Turns) -> Result<()>;
 
-    /// Rows of the embedding, `scale` times as large.
+    /// Rows of the embedding, multiplied with `scale`.
     fn embed(
         &self,
         embedding: &Linear<Self>,
@@ -69,8 +69,8 @@ pub trait Compute: Clone + Send + Sync + Sized + 'static {
     ) -> Result<()>;
     fn norm(&self, from: &Self::Rows, norm: &Norm<Self>, to: &mut Self::Rows) -> Result<()>;
     fn linear(&self, from: &Self::Rows, linear: &Linear<Self>, to: &mut Self::Rows) -> Result<()>;
-    /// Rows of queries, keys and values: norms queries and keys where the model does, turns them to their positions, and stores
-    /// keys and values. The queries are left, at the beginning of each row.
+    /// Takes rows of queries, keys and values. Normalizes queries and keys if the model does, rotates them by their
+    /// positions (RoPE), and stores keys and values. The queries remain, at the beginning of each row.
     fn store(
         &self,
         layer: Layer,
@@ -79,7 +79,7 @@ pub trait Compute: Clone + Send + Sync + Sized + 'static {
         kv: &mut Self::Kv,
         qkv: &mut Self::Rows,
     ) -> Result<()>;
-    /// What the queries that [`store`](Self::store) left see of the keys and values that are stored: rows of `heads · head`.
+    /// Attention of the queries that [`store`](Self::store) left to the stored keys and values: rows of `heads · head`.
     fn attend(
         &self,
         layer: Layer,
@@ -88,12 +88,12 @@ pub trait Compute: Clone + Send + Sync + Sized + 'static {
         queries: &Self::Rows,
         to: &mut Self::Rows,
     ) -> Result<()>;
-    /// Only the rows that the batch wants.
+    /// Keeps only the rows that the batch wants.
     fn select(&self, plan: &Self::Plan<'_>, rows: &mut Self::Rows) -> Result<()>;
-    /// Each row is a gate and, behind it, what it lets through.
+    /// Each row of `gate_up` has the gate first and then the up projection.
     fn gate(&self, gate_up: &Self::Rows, activation: Activation, to: &mut Self::Rows)
     -> Result<()>;
-    /// Adds `from`, normed in place if it is.
+    /// Adds `from`. If there is a norm, `from` is normalized in place first.
     fn add(
         &self,
         from: &mut Self::Rows,
@@ -101,7 +101,7 @@ pub trait Compute: Clone + Send + Sync + Sized + 'static {
         to: &mut Self::Rows,
     ) -> Result<()>;
 
-    /// What the output makes of rows, kept within `soft_cap`.
+    /// The output layer's products with rows, limited to `soft_cap`.
     fn logits(
         &self,
         rows: &Self::Rows,
@@ -109,17 +109,17 @@ pub trait Compute: Clone + Send + Sync + Sized + 'static {
         soft_cap: Option<f32>,
         to: &mut Matrix,
     ) -> Result<()>;
-    /// The numbers of rows, which may be copied.
+    /// The numbers of rows. They may be copied.
     fn read<'a>(&self, rows: &'a Self::Rows, copy: &'a mut Matrix) -> Result<&'a Matrix>;
 }
 
 /// Weights of one type: `[outputs, inputs]`.
 pub trait Weights: Send + Sync {
-    fn kind(&self) -> GgmlDType;
     fn outputs(&self) -> usize;
     fn inputs(&self) -> usize;
     fn bytes(&self) -> usize;
-    /// Whether candle's own kernels compute it on the CPU: with threads of their own, whose number never changes.
+    /// Whether candle's own kernels compute with these weights on the CPU. Those have threads of their own, whose number
+    /// never changes.
     fn uses_candles_threads(&self) -> bool;
 }
 
@@ -130,7 +130,7 @@ pub struct Layer<'a> {
     pub number: usize,
 }
 
-/// What a layer does to the heads of queries and keys.
+/// What a layer does to the heads of queries and keys: norms and RoPE.
 pub struct Heads<'a, C: Compute> {
     pub query_norm: Option<&'a Norm<C>>,
     pub key_norm: Option<&'a Norm<C>>,
@@ -139,7 +139,7 @@ pub struct Heads<'a, C: Compute> {
 }
 
 impl Layer<'_> {
-    /// How far back it looks. None: to the first position.
+    /// How many positions the layer sees, the query's own included. None: all of them.
     pub fn window(&self) -> Option<u32> {
         self.config.window(self.number)
     }

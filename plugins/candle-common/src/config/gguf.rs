@@ -1,38 +1,37 @@
-//! The metadata of a GGUF file.
+//! Reads the configuration from the metadata of a GGUF file.
 
-use std::collections::HashMap;
+use tenon_plugin_api::{
+    Error, Pooling, Result,
+    gguf::{Metadata, Value},
+};
 
-use candle_core::quantized::gguf_file::Value;
-use tenon_plugin_api::{Error, Pooling, Result};
-
-use super::{Config, Family, RopeConfig, RopeLayout, RopeScaling, family};
+use super::{
+    Config, Family, RopeConfig, RopeLayout, RopeScaling, check_context, check_layers, family,
+};
 use crate::kernels::elementwise::Activation;
 
-/// Frequency factors that a file has as tensors.
+/// Frequency factors that a file stores as tensors.
 #[derive(Default)]
 pub struct RopeFactors {
-    /// For every context (Llama 3).
+    /// For contexts of every length (Llama 3).
     pub all: Option<Vec<f32>>,
     /// For short and long contexts (Phi-3).
     pub short: Option<Vec<f32>>,
     pub long: Option<Vec<f32>>,
 }
 
-/// The configuration in a file's metadata.
+/// The configuration that a file's metadata describes.
 ///
 /// # Errors
-/// `INVALID` for an architecture that is not known, and for what is missing or makes no sense, by name.
-pub fn parse(metadata: &HashMap<String, Value>, factors: RopeFactors) -> Result<Config> {
-    let name = metadata
-        .get("general.architecture")
-        .and_then(|value| value.to_string().ok())
-        .map_or("", String::as_str);
+/// `INVALID` for an unknown architecture, and for values that are missing or make no sense; the message names them.
+pub fn parse(metadata: &Metadata, factors: RopeFactors) -> Result<Config> {
+    let name = metadata.text("general.architecture").unwrap_or_default();
     let family = family(name, |family| family.gguf)?;
     Keys { metadata, name }.config(family, factors)
 }
 
 struct Keys<'a> {
-    metadata: &'a HashMap<String, Value>,
+    metadata: &'a Metadata,
     name: &'a str,
 }
 
@@ -47,7 +46,7 @@ impl Keys<'_> {
                 self.name
             )));
         }
-        let layers = self.required("block_count")?;
+        let layers = check_layers(self.required("block_count")?)?;
         let hidden = self.required("embedding_length")?;
         let heads = self.required("attention.head_count")?;
         let head = self
@@ -63,7 +62,7 @@ impl Keys<'_> {
             heads,
             kv_heads: self.kv_heads(heads)?,
             head,
-            context_length: context as u32,
+            context_length: check_context(context)?,
             activation: if family.gemma {
                 Activation::Gelu
             } else {
@@ -87,7 +86,7 @@ impl Keys<'_> {
             } else {
                 RopeLayout::Halves
             },
-            local_rope: (family.pattern == 6).then(|| RopeConfig {
+            local_rope: family.two_ropes.then(|| RopeConfig {
                 base: self.number("rope.freq_base_swa").unwrap_or(1e4),
                 scaling: RopeScaling::None,
                 ..rope.clone()
@@ -96,7 +95,8 @@ impl Keys<'_> {
             window: self
                 .count("attention.sliding_window")
                 .filter(|&window| window > 0)
-                .map(|window| window as u32),
+                .map(check_context)
+                .transpose()?,
             local: family.local(layers, pattern.unwrap_or(family.pattern)),
             tied: false,
             pooling: Pooling::from_gguf(self.count("pooling_type").map(|number| number as u32)),
@@ -105,12 +105,9 @@ impl Keys<'_> {
     }
 
     fn kv_heads(&self, heads: usize) -> Result<usize> {
-        match self
-            .metadata
-            .contains_key(&self.key("attention.head_count_kv"))
-        {
-            true => self.required("attention.head_count_kv"),
-            false => Ok(heads),
+        match self.metadata.get(&self.key("attention.head_count_kv")) {
+            Some(_) => self.required("attention.head_count_kv"),
+            None => Ok(heads),
         }
     }
 
@@ -165,19 +162,7 @@ impl Keys<'_> {
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
-        let value = self.metadata.get(&self.key(key))?;
-        // A list has one value for each layer; only models whose layers are alike are known.
-        match value {
-            Value::Array(values)
-                if values
-                    .windows(2)
-                    .all(|pair| number(&pair[0]) == number(&pair[1])) =>
-            {
-                values.first()
-            }
-            Value::Array(_) => None,
-            value => Some(value),
-        }
+        self.metadata.get(&self.key(key))
     }
 
     fn key(&self, key: &str) -> String {
@@ -185,11 +170,21 @@ impl Keys<'_> {
     }
 
     fn text(&self, key: &str) -> Option<&str> {
-        self.get(key)?.to_string().ok().map(String::as_str)
+        self.get(key)?.text()
     }
 
     fn number(&self, key: &str) -> Option<f64> {
-        number(self.get(key)?)
+        match self.get(key)? {
+            // A list has one value for each layer. This backend only supports models whose layers are alike.
+            Value::Numbers(numbers) => {
+                let first = numbers.first()?;
+                numbers
+                    .iter()
+                    .all(|number| number == first)
+                    .then_some(*first)
+            }
+            value => value.number(),
+        }
     }
 
     fn count(&self, key: &str) -> Option<usize> {
@@ -210,23 +205,7 @@ impl Keys<'_> {
     }
 }
 
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::U8(n) => Some((*n).into()),
-        Value::I8(n) => Some((*n).into()),
-        Value::U16(n) => Some((*n).into()),
-        Value::I16(n) => Some((*n).into()),
-        Value::U32(n) => Some((*n).into()),
-        Value::I32(n) => Some((*n).into()),
-        Value::U64(n) => Some(*n as f64),
-        Value::I64(n) => Some(*n as f64),
-        Value::F32(n) => Some((*n).into()),
-        Value::F64(n) => Some(*n),
-        _ => None,
-    }
-}
-
-/// The files do not say it. Gemma's largest models, known by their layers, go by the hidden size.
+/// The scale of attention, which the files do not state. That of Gemma's largest models depends on the hidden size.
 fn attention_scale(
     family: &Family,
     layers: usize,
@@ -234,32 +213,32 @@ fn attention_scale(
     heads: usize,
     head: usize,
 ) -> f32 {
-    let largest = (family.pattern == 2 && layers == 46) || (family.pattern == 6 && layers == 62);
-    let size = if largest { hidden / heads } else { head };
+    let largest = layers == family.largest;
+    let size = if largest { hidden / heads.max(1) } else { head };
     1.0 / (size as f32).sqrt()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     fn read(architecture: &str, keys: &[(&str, Value)], factors: RopeFactors) -> Result<Config> {
-        let mut metadata = HashMap::from([(
-            "general.architecture".to_owned(),
-            Value::String(architecture.into()),
-        )]);
+        let text = Value::Text(architecture.into());
+        let mut metadata = HashMap::from([("general.architecture".to_owned(), text)]);
         let usual = [
-            ("block_count", Value::U32(12)),
-            ("embedding_length", Value::U32(512)),
-            ("attention.head_count", Value::U32(8)),
-            ("attention.head_count_kv", Value::U32(2)),
-            ("context_length", Value::U32(4096)),
-            ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+            ("block_count", Value::Integer(12)),
+            ("embedding_length", Value::Integer(512)),
+            ("attention.head_count", Value::Integer(8)),
+            ("attention.head_count_kv", Value::Integer(2)),
+            ("context_length", Value::Integer(4096)),
+            ("attention.layer_norm_rms_epsilon", Value::Float(1e-5)),
         ];
         for (key, value) in usual.iter().chain(keys) {
             metadata.insert(format!("{architecture}.{key}"), value.clone());
         }
-        parse(&metadata, factors)
+        parse(&metadata.into(), factors)
     }
 
     #[test]
@@ -287,11 +266,11 @@ mod tests {
     #[test]
     fn gemma_3_scales_its_global_layers_only() {
         let keys = [
-            ("attention.key_length", Value::U32(256)),
-            ("attention.sliding_window", Value::U32(512)),
-            ("rope.freq_base", Value::F32(1e6)),
-            ("rope.scaling.type", Value::String("linear".into())),
-            ("rope.scaling.factor", Value::F32(8.0)),
+            ("attention.key_length", Value::Integer(256)),
+            ("attention.sliding_window", Value::Integer(512)),
+            ("rope.freq_base", Value::Float(1e6)),
+            ("rope.scaling.type", Value::Text("linear".into())),
+            ("rope.scaling.factor", Value::Float(8.0)),
         ];
         let config = read("gemma3", &keys, RopeFactors::default()).unwrap();
         assert_eq!((config.window(4), config.window(5)), (Some(512), None));
@@ -316,8 +295,8 @@ mod tests {
             unknown.contains("\"mamba\"") && unknown.contains("llama, qwen2, qwen3"),
             "{unknown}"
         );
-        assert!(message("llama", &[("expert_count", Value::U32(8))]).contains("experts"));
-        let uneven = Value::Array(vec![Value::U32(8), Value::U32(4)]);
+        assert!(message("llama", &[("expert_count", Value::Integer(8))]).contains("experts"));
+        let uneven = Value::Numbers(vec![8.0, 4.0]);
         assert!(
             message("llama", &[("attention.head_count", uneven)])
                 .contains("llama.attention.head_count")

@@ -1,24 +1,32 @@
-//! The `config.json` of a Hugging Face directory.
+//! Reads the `config.json` of a Hugging Face directory.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde_json::{Map, Value};
-use tenon_plugin_api::{Error, Result};
+use tenon_plugin_api::{Code, Error, Result};
 
-use super::{Config, Family, RopeConfig, RopeLayout, RopeScaling, family, sentence_transformers};
-use crate::{kernels::elementwise::Activation, model::in_file};
+use super::{
+    Config, Family, RopeConfig, RopeLayout, RopeScaling, check_context, check_layers, family,
+    sentence_transformers,
+};
+use crate::{files::read_json, kernels::elementwise::Activation, model::in_file};
 
 const FILE: &str = "config.json";
 
 /// Reads the configuration of the model in a directory.
 ///
 /// # Errors
-/// `IO`; `INVALID` for an architecture that is not known, and for what is missing or makes no sense, by name.
+/// `IO`; `INVALID` for an unknown architecture, and for values that are missing or make no sense; the message names them.
 pub fn read(directory: &Path) -> Result<Config> {
     let path = directory.join(FILE);
-    let text = fs::read_to_string(&path).map_err(|error| Error::io(&path, &error))?;
-    let parsed = serde_json::from_str(&text).map_err(|error| {
-        Error::invalid(format!("{} is no JSON object: {error}", path.display()))
+    let parsed: Map<String, Value> = read_json(&path)?.ok_or_else(|| {
+        Error::new(
+            Code::IO,
+            format!(
+                "{} does not exist: a model's directory needs one",
+                path.display()
+            ),
+        )
     })?;
     let config = parse(&parsed).map_err(|error| in_file(&path, error))?;
     Ok(Config {
@@ -27,7 +35,7 @@ pub fn read(directory: &Path) -> Result<Config> {
     })
 }
 
-fn parse(json: &Map<String, Value>) -> Result<Config> {
+pub(super) fn parse(json: &Map<String, Value>) -> Result<Config> {
     let fields = Fields(json);
     let name = fields.text("model_type").unwrap_or_default();
     let family = family(name, |family| family.hf)?;
@@ -43,7 +51,7 @@ fn parse(json: &Map<String, Value>) -> Result<Config> {
         None if family.gemma => 256,
         None => hidden / heads.max(1),
     };
-    let layers = fields.required("num_hidden_layers")?;
+    let layers = check_layers(fields.required("num_hidden_layers")?)?;
     let context_length = fields.count("max_position_embeddings").unwrap_or(2048);
     let scalar = fields.number("query_pre_attn_scalar");
     let global = fields.rope(family, "full_attention", head, context_length)?;
@@ -54,7 +62,7 @@ fn parse(json: &Map<String, Value>) -> Result<Config> {
         heads,
         kv_heads: fields.count("num_key_value_heads").unwrap_or(heads),
         head,
-        context_length: context_length as u32,
+        context_length: check_context(context_length)?,
         activation: fields.activation()?,
         norm_epsilon: fields.number("rms_norm_eps").unwrap_or(1e-6) as f32,
         norm_offset: if family.gemma { 1.0 } else { 0.0 },
@@ -73,7 +81,7 @@ fn parse(json: &Map<String, Value>) -> Result<Config> {
         rope_layout: RopeLayout::Halves,
         local_rope: fields.local_rope(family, &global, head, context_length)?,
         rope: global,
-        window: fields.window(),
+        window: fields.window()?,
         local: fields.local(family, layers),
         tied: fields.flag("tie_word_embeddings").unwrap_or(family.gemma),
         pooling: None,
@@ -81,7 +89,7 @@ fn parse(json: &Map<String, Value>) -> Result<Config> {
     .checked()
 }
 
-/// The object, and what is looked up in it.
+/// A JSON object, with typed look-ups of its keys.
 struct Fields<'a>(&'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
@@ -134,11 +142,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn window(&self) -> Option<u32> {
+    fn window(&self) -> Result<Option<u32>> {
         let used = self.flag("use_sliding_window").unwrap_or(true);
-        self.count("sliding_window")
-            .filter(|_| used)
-            .map(|window| window as u32)
+        let window = self.count("sliding_window").filter(|_| used);
+        window.map(check_context).transpose()
     }
 
     fn local(&self, family: &Family, layers: usize) -> Vec<bool> {
@@ -149,7 +156,7 @@ impl<'a> Fields<'a> {
                 .map(|kind| kind == "sliding_attention")
                 .collect();
         }
-        // Qwen2's first layers see everything.
+        // Qwen2's first layers see all positions.
         if let Some(first) = self.count("max_window_layers") {
             return (0..layers).map(|layer| layer >= first).collect();
         }
@@ -157,7 +164,7 @@ impl<'a> Fields<'a> {
         family.local(layers, pattern.unwrap_or(family.pattern))
     }
 
-    /// The frequencies of the layers of this kind. They are found in one of three places, by the age of the file.
+    /// The RoPE configuration of the layers of this kind. Depending on the age of the file it is in one of three places.
     fn rope(&self, family: &Family, kind: &str, head: usize, context: usize) -> Result<RopeConfig> {
         let parameters = self.object("rope_parameters");
         let scaling = match parameters {
@@ -167,7 +174,7 @@ impl<'a> Fields<'a> {
         let base = scaling
             .as_ref()
             .and_then(|scaling| scaling.number("rope_theta"));
-        let usual = if family.pattern == 6 { 1e6 } else { 1e4 };
+        let usual = if family.two_ropes { 1e6 } else { 1e4 };
         let share = self.number("partial_rotary_factor").unwrap_or(1.0);
         let mut rope = RopeConfig {
             dimensions: (head as f64 * share) as usize,
@@ -188,7 +195,7 @@ impl<'a> Fields<'a> {
         head: usize,
         context: usize,
     ) -> Result<Option<RopeConfig>> {
-        if family.pattern != 6 {
+        if !family.two_ropes {
             return Ok(None);
         }
         if let Some(parameters) = self.object("rope_parameters")
@@ -205,7 +212,7 @@ impl<'a> Fields<'a> {
         }))
     }
 
-    /// Of the object that describes the scaling. `original` is what stands outside of it.
+    /// The scaling that this object describes. `original` is the original context length that stands outside of the object.
     fn scaling(&self, original: Option<f64>, context: f64) -> Result<RopeScaling> {
         let original_context = self
             .number("original_max_position_embeddings")

@@ -1,5 +1,7 @@
-//! What makes one decoder another, as data. Read from `config.json` ([`hf`]) or from the metadata of a GGUF file ([`gguf`]).
+//! How one decoder differs from another, as data. Read from `config.json` ([`hf`]) or from the metadata of a GGUF file
+//! ([`gguf`]).
 
+mod checks;
 pub mod gguf;
 pub mod hf;
 mod rope;
@@ -7,70 +9,92 @@ mod sentence_transformers;
 
 pub use rope::{Rope, RopeConfig, RopeLayout, RopeScaling, Turns};
 
+use checks::{check_context, check_layers};
 use tenon_plugin_api::{Error, Pooling, Result};
 
 use crate::kernels::elementwise::Activation;
 
-/// A decoder of the family: root mean square norms, rotary positions, grouped queries and a gated MLP. What else there is
-/// (biases, norms of queries and keys, norms behind attention and MLP, an output of its own) shows in the tensors.
+/// A decoder of the family: RMS norms, rotary positions, grouped-query attention and a gated MLP. Other parts are recognized
+/// by their tensors: biases, norms of queries and keys, norms after attention and MLP, an output layer of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// As the file writes it, for example `llama`.
+    /// The name that the file has, for example `llama`.
     pub architecture: String,
     pub layers: usize,
     pub hidden: usize,
     pub heads: usize,
-    /// Heads of keys and values; each serves `heads / kv_heads` heads of queries.
+    /// Number of KV heads. Each serves `heads / kv_heads` query heads.
     pub kv_heads: usize,
     pub head: usize,
     /// Positions that the model was trained for.
     pub context_length: u32,
     pub activation: Activation,
     pub norm_epsilon: f32,
-    /// Added to the weights of norms: 1 where files store them less 1.
+    /// Added to the weights of norms: 1 if files store them reduced by 1.
     pub norm_offset: f32,
     pub embedding_scale: f32,
-    /// What products of queries and keys are multiplied with.
+    /// Factor of the products of queries and keys.
     pub attention_scale: f32,
-    /// Keeps products of queries and keys within this.
+    /// Soft limit of the products of queries and keys.
     pub attention_soft_cap: Option<f32>,
-    /// Keeps logits within this.
+    /// Soft limit of the logits.
     pub logits_soft_cap: Option<f32>,
     pub rope_layout: RopeLayout,
     pub rope: RopeConfig,
-    /// Of local layers, where it differs.
+    /// RoPE of the local layers, if it differs.
     pub local_rope: Option<RopeConfig>,
-    /// How many positions local layers look back, their own included.
+    /// How many positions local layers see, the query's own included.
     pub window: Option<u32>,
     /// Which layers are local: `[layers]`.
     pub local: Vec<bool>,
-    /// Whether the output shares the embedding's weights even if the file has others.
+    /// Whether the output uses the embedding's weights even if the file has weights for the output.
     pub tied: bool,
-    /// How a text's vector is made of those of its tokens. None: in a way that is not known.
+    /// How the vectors of a text's tokens become one vector. None: in a way that this crate does not know.
     pub pooling: Option<Pooling>,
 }
 
-/// What an architecture fixes, whatever the file says.
+/// Properties that an architecture fixes, whatever the file says.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
     /// `model_type` in `config.json`, and `general.architecture` in GGUF files.
     hf: &'static str,
     gguf: &'static str,
     gemma: bool,
-    /// How many neighbouring layers have one that is not local. 0: all are alike.
+    /// One of this many neighbouring layers is not local. 0: all layers are alike.
     pattern: usize,
-    /// GGUF files have the numbers of heads sorted into pairs.
+    /// Number of layers of Gemma's largest model, whose attention has another scale.
+    largest: usize,
+    /// Whether local layers have a RoPE of their own.
+    two_ropes: bool,
+    /// Whether GGUF files have the numbers of a head sorted into pairs.
     paired: bool,
 }
 
 const FAMILIES: &[Family] = &[
-    Family::new("llama", "llama").paired(),
-    // Converted as Llama.
-    Family::new("mistral", "llama").paired(),
+    Family {
+        paired: true,
+        ..Family::new("llama", "llama")
+    },
+    // GGUF files of Mistral models name the architecture Llama.
+    Family {
+        paired: true,
+        ..Family::new("mistral", "llama")
+    },
     Family::new("qwen2", "qwen2"),
     Family::new("qwen3", "qwen3"),
-    Family::new("gemma2", "gemma2").gemma(2),
-    Family::new("gemma3_text", "gemma3").gemma(6),
+    Family {
+        gemma: true,
+        pattern: 2,
+        largest: 46,
+        ..Family::new("gemma2", "gemma2")
+    },
+    Family {
+        gemma: true,
+        pattern: 6,
+        largest: 62,
+        two_ropes: true,
+        ..Family::new("gemma3_text", "gemma3")
+    },
     Family::new("phi3", "phi3"),
 ];
 
@@ -81,26 +105,13 @@ impl Family {
             gguf,
             gemma: false,
             pattern: 0,
+            largest: 0,
+            two_ropes: false,
             paired: false,
         }
     }
 
-    const fn gemma(self, pattern: usize) -> Self {
-        Self {
-            gemma: true,
-            pattern,
-            ..self
-        }
-    }
-
-    const fn paired(self) -> Self {
-        Self {
-            paired: true,
-            ..self
-        }
-    }
-
-    /// Which layers are local where the file does not say: of each `pattern` the last is not.
+    /// Which layers are local if the file does not say so: in each `pattern` layers all but the last.
     fn local(&self, layers: usize, pattern: usize) -> Vec<bool> {
         (0..layers)
             .map(|layer| pattern == 0 || layer % pattern < pattern - 1)
@@ -108,7 +119,7 @@ impl Family {
     }
 }
 
-/// The family of a name, or the error that lists the known ones.
+/// The family of this name, or an error that lists the known names.
 fn family(name: &str, known: fn(&Family) -> &'static str) -> Result<&'static Family> {
     let found = FAMILIES.iter().find(|family| known(family) == name);
     found.ok_or_else(|| {
@@ -122,53 +133,18 @@ fn family(name: &str, known: fn(&Family) -> &'static str) -> Result<&'static Fam
 }
 
 impl Config {
-    /// Query heads that share one head of keys and values.
+    /// Number of query heads that share one KV head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    /// How far back a layer looks. None: to the first position.
+    /// How many positions a layer sees, the query's own included. None: all of them.
     pub fn window(&self, layer: usize) -> Option<u32> {
         self.window.filter(|_| self.local[layer])
     }
 
-    /// Numbers that the KV cache holds for one token.
+    /// How many numbers the KV cache holds for one token.
     pub fn kv_numbers_per_token(&self) -> u64 {
         (2 * self.layers * self.kv_heads * self.head) as u64
-    }
-
-    /// Checks what every computation relies on.
-    fn checked(self) -> Result<Self> {
-        let sizes = [
-            ("layers", self.layers),
-            ("hidden size", self.hidden),
-            ("attention heads", self.heads),
-            ("key-value heads", self.kv_heads),
-            ("head size", self.head),
-            ("context length", self.context_length as usize),
-        ];
-        if let Some((what, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(Error::invalid(format!(
-                "the model's configuration has 0 {what}"
-            )));
-        }
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(Error::invalid(format!(
-                "the model's {} attention heads cannot share {} key-value heads evenly",
-                self.heads, self.kv_heads
-            )));
-        }
-        let ropes = [Some(&self.rope), self.local_rope.as_ref()];
-        if ropes
-            .iter()
-            .flatten()
-            .any(|rope| rope.dimensions > self.head || rope.dimensions % 2 == 1)
-        {
-            return Err(Error::invalid(format!(
-                "the model's rotary dimensions are odd or more than the {} of a head",
-                self.head
-            )));
-        }
-        Ok(self)
     }
 }

@@ -1,35 +1,35 @@
-//! Rotary position embeddings: how fast each pair of a head's numbers turns with the position.
+//! Rotary position embeddings (RoPE): how fast each pair of a head's numbers rotates with the position.
 
 use std::f64::consts::TAU;
 
-/// Which two numbers of a head turn together.
+/// Which two numbers of a head rotate as a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeLayout {
-    /// The first of one half and the first of the other, and so on.
+    /// Number `i` of the first half and number `i` of the second half.
     Halves,
-    /// Neighbours. GGUF files of Llama models are sorted so.
+    /// Neighbouring numbers. GGUF files of Llama models are sorted so.
     Pairs,
 }
 
-/// Frequencies as a model's makers describe them.
+/// Frequencies as the model's makers describe them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeConfig {
-    /// Numbers of a head that turn, from its first on.
+    /// How many numbers of a head rotate, from its first on.
     pub dimensions: usize,
-    /// The slowest pair turns about this many times slower than the fastest.
+    /// The slowest pair rotates about this many times slower than the fastest.
     pub base: f64,
     pub scaling: RopeScaling,
 }
 
-/// How frequencies are changed for contexts longer than those of the first training.
+/// How frequencies change for contexts longer than those of the original training.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     None,
-    /// All slower.
+    /// All frequencies are lowered.
     Linear {
         factor: f64,
     },
-    /// The slow ones slower, the fast ones as they are, a ramp between.
+    /// Low frequencies are lowered, high ones are unchanged, with a ramp between them.
     Llama3 {
         factor: f64,
         low_frequency_factor: f64,
@@ -41,10 +41,10 @@ pub enum RopeScaling {
         original_context: f64,
         beta_fast: f64,
         beta_slow: f64,
-        /// What the turned numbers are multiplied with.
+        /// Factor of the rotated numbers.
         attention_factor: f64,
     },
-    /// Each frequency divided by its own factor, others for contexts above the original one.
+    /// Each frequency is divided by its own factor. Contexts above the original length have other factors than shorter ones.
     Factors {
         short: Vec<f32>,
         long: Vec<f32>,
@@ -53,18 +53,18 @@ pub enum RopeScaling {
     },
 }
 
-/// Frequencies ready to use.
+/// Frequencies that are ready to use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     pub layout: RopeLayout,
     /// Radians per position: `[pairs]`.
     pub frequencies: Vec<f32>,
-    /// What the turned numbers are multiplied with.
+    /// Factor of the rotated numbers.
     pub scale: f32,
 }
 
 impl RopeConfig {
-    /// For sequences up to `context_length`.
+    /// The frequencies for sequences of up to `context_length` tokens.
     pub fn resolve(&self, layout: RopeLayout, context_length: u32) -> Rope {
         let mut frequencies = self.unscaled();
         let scale = self.scaling.apply(self, context_length, &mut frequencies);
@@ -85,7 +85,7 @@ impl RopeConfig {
 }
 
 impl RopeScaling {
-    /// Changes the frequencies, and gives the factor for the turned numbers.
+    /// Changes the frequencies, and returns the factor of the rotated numbers.
     fn apply(&self, rope: &RopeConfig, context_length: u32, frequencies: &mut [f64]) -> f64 {
         match self {
             Self::None => return 1.0,
@@ -110,7 +110,7 @@ impl RopeScaling {
                 attention_factor,
             } => {
                 let dimensions = rope.dimensions as f64;
-                // The pair that turns so many times within the original context.
+                // The pair that rotates this many times within the original context.
                 let pair = |turns: f64| {
                     dimensions * (original_context / (turns * TAU)).ln() / (2.0 * rope.base.ln())
                 };
@@ -141,7 +141,7 @@ impl RopeScaling {
     }
 }
 
-/// How far each pair has turned at the positions of a batch, for all layers of the batch.
+/// RoPE cosines and sines of each pair at the positions of a batch. All layers of the batch use them.
 #[derive(Default)]
 pub struct Turns {
     /// `[tokens, pairs]`
@@ -155,7 +155,7 @@ impl Turns {
         self.sin.clear();
         for &position in positions {
             for &frequency in &rope.frequencies {
-                // Large angles lose their fraction in 32 bits.
+                // In 32 bits, large angles would lose their fraction.
                 let (sin, cos) = (f64::from(position) * f64::from(frequency)).sin_cos();
                 self.cos.push(cos as f32 * rope.scale);
                 self.sin.push(sin as f32 * rope.scale);
@@ -163,7 +163,7 @@ impl Turns {
         }
     }
 
-    /// `[tokens, pairs]`, as [`sin`](Self::sin).
+    /// Cosines: `[tokens, pairs]`, like [`sin`](Self::sin).
     #[cfg(any(test, feature = "cuda"))]
     pub fn cos(&self) -> &[f32] {
         &self.cos
@@ -174,8 +174,8 @@ impl Turns {
         &self.sin
     }
 
-    /// Turns a head of the batch's token number `token`.
-    #[inline]
+    /// Rotates a head of the batch's token with this number.
+    #[inline(always)] // Into code with the instructions of the CPU.
     pub fn apply(&self, rope: &Rope, token: usize, head: &mut [f32]) {
         let pairs = rope.frequencies.len();
         let cos = &self.cos[token * pairs..][..pairs];

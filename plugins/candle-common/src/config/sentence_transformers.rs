@@ -1,4 +1,4 @@
-//! What the library sentence-transformers keeps beside a model: how vectors of texts are made of those of their tokens.
+//! Files of the library sentence-transformers beside a model. They say how the vectors of a text's tokens become one vector.
 
 use std::path::Path;
 
@@ -12,16 +12,17 @@ const MODULES: &str = "modules.json";
 const USUAL_FOLDER: &str = "1_Pooling";
 const POOLING: &str = "config.json";
 
-/// What a text goes through: the model first.
+/// One step that a text goes through. The first step is the model.
 #[derive(Deserialize)]
 struct Module {
-    /// A class, with its path.
+    /// A Python class, with its module path.
     #[serde(rename = "type")]
     class: String,
     path: String,
 }
 
-/// The pooling of the model in a directory: the mean, if nothing is said. None for what makes vectors in other ways.
+/// The pooling of the model in a directory. Without any statement it is the mean. None if the vector of a text is made in
+/// another way.
 ///
 /// # Errors
 /// `IO`; `INVALID` for files that make no sense.
@@ -39,7 +40,7 @@ pub fn pooling(directory: &Path) -> Result<Option<Pooling>> {
     Ok(config.map_or(Some(Pooling::Mean), |config| mode(&config)))
 }
 
-/// Of the ways that a configuration names, by their flags or in one word, if there is one alone.
+/// The pooling that a configuration names by flags or by one word. None if it names several.
 fn mode(config: &Map<String, Value>) -> Option<Pooling> {
     let word = config.get("pooling_mode").and_then(Value::as_str);
     let flags = config.iter().filter(|(_, value)| **value == true);
@@ -48,7 +49,7 @@ fn mode(config: &Map<String, Value>) -> Option<Pooling> {
         .chain(word)
         .collect();
     match modes.as_slice() {
-        // One is the other times a number, and lengths mean nothing.
+        // The two means differ by a factor, and the length of a vector does not matter.
         [] | ["mean" | "mean_tokens" | "mean_sqrt_len_tokens"] => Some(Pooling::Mean),
         ["cls" | "cls_token"] => Some(Pooling::Cls),
         ["lasttoken"] => Some(Pooling::Last),

@@ -1,4 +1,4 @@
-//! One block of the decoder: attention, then an MLP, each added to what came in.
+//! One block of the decoder: attention, then an MLP. Each is added to its input.
 
 use tenon_plugin_api::Result;
 
@@ -28,7 +28,7 @@ struct Attention<C: Compute> {
 }
 
 struct Mlp<C: Compute> {
-    /// The gate and what it lets through, side by side.
+    /// The gate and the up projection, side by side.
     gate_up: Linear<C>,
     down: Linear<C>,
 }
@@ -39,7 +39,7 @@ pub struct Pass<'a, 'p, C: Compute> {
     pub layer: Layer<'a>,
     pub plan: &'a C::Plan<'p>,
     pub ropes: &'a Ropes,
-    /// The tokens that go on behind attention. None: all.
+    /// The tokens that continue after attention. None: all.
     pub wanted: Option<&'a [u32]>,
 }
 
@@ -75,7 +75,7 @@ impl<C: Compute> Block<C> {
         .and_then(|block| block.checked(config, layer))
     }
 
-    /// Computes `buffers.hidden` anew and stores keys and values.
+    /// Updates `buffers.hidden`, and stores keys and values.
     pub fn forward(&self, pass: &Pass<C>, kv: &mut C::Kv, buffers: &mut Buffers<C>) -> Result<()> {
         let &Pass {
             compute,
@@ -153,7 +153,7 @@ impl<C: Compute> Attention<C> {
     }
 }
 
-/// Layers that the model may have as one.
+/// Names of layers that the model may have merged into one.
 fn merged<const N: usize>(loader: &Loader, whole: String, parts: [String; N]) -> Vec<String> {
     match loader.source.has(&whole) {
         true => vec![whole],
@@ -161,7 +161,7 @@ fn merged<const N: usize>(loader: &Loader, whole: String, parts: [String; N]) ->
     }
 }
 
-/// Without a gate of its own, `up` has it in its first half.
+/// Names of the gate and up layers. If there is no gate, the first half of `up` is the gate.
 fn gate_up(loader: &Loader, gate: String, up: String) -> Vec<String> {
     match loader.source.has(&gate) {
         true => vec![gate, up],

@@ -1,4 +1,4 @@
-//! The decoder: embedding → blocks of attention and MLP → output. It keeps no state; keys and values go into a pool.
+//! The decoder: embedding → blocks of attention and MLP → output. It keeps no state: keys and values are stored in a pool.
 
 mod block;
 mod norm;
@@ -14,34 +14,34 @@ use crate::{
     kernels::attention::SpanView,
     linear::Linear,
     matrix::Matrix,
-    weights::{Loader, type_name},
+    weights::Loader,
 };
 use block::{Block, Pass};
 pub use norm::Norm;
 
-/// A model's weights, and how to compute with them.
+/// A model's weights, and the computation with them.
 pub struct Decoder<C: Compute> {
     compute: C,
     config: Config,
-    /// `[vocabulary, hidden]`. Also the output, if the model has no other.
+    /// `[vocabulary, hidden]`. It is also the output layer if the model has no other.
     embedding: Linear<C>,
     blocks: Vec<Block<C>>,
     norm: Norm<C>,
     output: Option<Linear<C>>,
 }
 
-/// A batch: all sequences' tokens one after the other.
+/// A batch: the tokens of all sequences, one sequence after the other.
 pub struct Step<'a> {
-    /// `[tokens]`, as the next two.
+    /// `[tokens]`, like the next two.
     pub tokens: &'a [u32],
     pub positions: &'a [u32],
-    /// Where each token's keys and values go.
+    /// The cell of each token's keys and values.
     pub cells: &'a [u32],
-    /// Tokens whose vectors are wanted, ascending.
+    /// Tokens whose vectors are wanted, in ascending order.
     pub rows: &'a [u32],
 }
 
-/// Frequencies for the lengths that a session serves.
+/// RoPE frequencies for the lengths that a session serves.
 pub struct Ropes {
     global: Rope,
     local: Option<Rope>,
@@ -55,23 +55,23 @@ pub struct Buffers<C: Compute> {
     gated: C::Rows,
     qkv: C::Rows,
     gate_up: C::Rows,
-    /// What attention or MLP add.
+    /// The output of attention or MLP, which is added to `hidden`.
     added: C::Rows,
     turns: BatchTurns<C::Turns>,
 }
 
-/// How far heads are turned at the positions of a batch.
+/// RoPE cosines and sines at the positions of a batch.
 #[derive(Default)]
 struct BatchTurns<T> {
     global: T,
     local: T,
 }
 
-/// Told how much is done; its error ends what is being done.
+/// Receives the finished fraction of a task. Its error stops the task.
 pub type Report<'a> = dyn Fn(f32) -> Result<()> + 'a;
 
 impl<C: Compute> Decoder<C> {
-    /// Reads the weights.
+    /// Loads the weights.
     ///
     /// # Errors
     /// As [`Loader::matrix`]; `INVALID` for tensors whose shapes do not fit the configuration; those of `report`.
@@ -116,7 +116,7 @@ impl<C: Compute> Decoder<C> {
         &self.config
     }
 
-    /// Rows of the embedding, and length of a row of logits.
+    /// Number of rows of the embedding, and length of a row of logits.
     pub fn vocabulary(&self) -> usize {
         self.embedding.outputs()
     }
@@ -129,32 +129,15 @@ impl<C: Compute> Decoder<C> {
         self.matrices().map(Linear::bytes).sum()
     }
 
-    /// Whether candle's own kernels compute some of the weights: with threads of their own, whose number never changes.
+    /// Whether candle's own kernels compute with some of the weights. Those have threads of their own, whose number never
+    /// changes.
     pub fn uses_candles_threads(&self) -> bool {
         let mut parts = self.matrices().flat_map(Linear::parts);
         parts.any(Weights::uses_candles_threads)
     }
 
-    /// The type that most weights have.
-    pub fn main_type(&self) -> &'static str {
-        let mut counts = Vec::<(&str, usize)>::new();
-        for part in self
-            .blocks
-            .iter()
-            .flat_map(Block::linears)
-            .flat_map(Linear::parts)
-        {
-            let (name, count) = (type_name(part.kind()), part.outputs() * part.inputs());
-            match counts.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => *sum += count,
-                None => counts.push((name, count)),
-            }
-        }
-        let most = counts.iter().max_by_key(|(_, count)| count);
-        most.map_or("", |(name, _)| name)
-    }
-
-    /// Computes a batch and stores its keys and values. Gives the vectors of tokens, `[rows, hidden]`; None if no row is wanted.
+    /// Computes a batch and stores its keys and values. Returns the vectors of the wanted tokens, `[rows, hidden]`; None if
+    /// no row is wanted.
     ///
     /// # Errors
     /// `CANCELLED` if `interrupt` is set meanwhile; those of [`Compute`].
@@ -198,7 +181,7 @@ impl<C: Compute> Decoder<C> {
         Ok(Some(normed))
     }
 
-    /// What tokens may follow, by the vectors of [`forward`](Self::forward): `[rows, vocabulary]`.
+    /// The logits for vectors of [`forward`](Self::forward): `[rows, vocabulary]`.
     ///
     /// # Errors
     /// Those of [`Compute`].
@@ -211,7 +194,7 @@ impl<C: Compute> Decoder<C> {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Every matrix of weights.
+    /// All matrices of weights.
     pub fn matrices(&self) -> impl Iterator<Item = &Linear<C>> {
         let blocks = self.blocks.iter().flat_map(Block::linears);
         blocks.chain([&self.embedding]).chain(&self.output)
@@ -219,7 +202,7 @@ impl<C: Compute> Decoder<C> {
 }
 
 impl Ropes {
-    /// For sequences up to `context_length`.
+    /// The frequencies for sequences of up to `context_length` tokens.
     pub fn new(config: &Config, context_length: u32) -> Self {
         let resolve = |rope: &RopeConfig| rope.resolve(config.rope_layout, context_length);
         Self {
@@ -241,7 +224,7 @@ impl Ropes {
         }
     }
 
-    /// Those of a layer.
+    /// The frequencies of a layer, with their cosines and sines.
     fn of<'a, T>(&'a self, layer: Layer, turns: &'a BatchTurns<T>) -> (&'a Rope, &'a T) {
         match (&self.local, layer.window()) {
             (Some(local), Some(_)) => (local, &turns.local),
@@ -268,7 +251,7 @@ impl<C: Compute> Buffers<C> {
 }
 
 /// # Errors
-/// `INVALID` with the tensor's name, if its size is another than the configuration's.
+/// `INVALID` with the tensor's name, if its size differs from the configuration's.
 fn check(name: &str, size: usize, expected: usize) -> Result<()> {
     if size == expected {
         return Ok(());

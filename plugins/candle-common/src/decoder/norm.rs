@@ -1,21 +1,21 @@
-//! Root mean square normalization.
+//! Root mean square normalization (RMS norm).
 
 use tenon_plugin_api::Result;
 
 use super::check;
 use crate::{compute::Compute, config::Config, weights::Loader};
 
-/// What rows are multiplied with when their root mean square is 1.
+/// The weights that normalized rows are multiplied with.
 pub struct Norm<C: Compute> {
     pub weights: C::Vector,
     pub epsilon: f32,
 }
 
 impl<C: Compute> Norm<C> {
-    /// For rows of `len`.
+    /// Loads the norm of rows of `len` numbers.
     ///
     /// # Errors
-    /// As [`Loader::vector`]; `INVALID` if it has another length.
+    /// As [`Loader::vector`]; `INVALID` if the norm has another length.
     pub fn load(
         compute: &C,
         config: &Config,

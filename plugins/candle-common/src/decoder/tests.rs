@@ -1,4 +1,4 @@
-//! Tiny random decoders: what a batch, a chunk and a fork give is what a token at a time gives.
+//! Tests on tiny random decoders: a batch, a chunk and a fork must give the same as one token at a time.
 
 use std::sync::Arc;
 
@@ -30,13 +30,13 @@ mod tensors;
 const VOCABULARY: usize = 96;
 const TOLERANCE: f32 = 1e-4;
 
-/// Weights made up by name.
+/// Weights that are generated from their names.
 struct Random {
     config: Config,
     kind: GgmlDType,
-    /// Whether there are biases, and norms of queries, keys and outputs.
+    /// Whether the model has biases, and norms of queries, keys and outputs.
     extras: bool,
-    /// Whether layers of one input are one in the file.
+    /// Whether layers with the same input are merged in the file.
     merged: bool,
 }
 
@@ -173,7 +173,8 @@ fn decoder(config: Config, kind: GgmlDType, extras: bool) -> Arc<Decoder<Cpu>> {
     load(Cpu, &source)
 }
 
-/// Those whose products are the own kernels', so that every token has the same bits however batches are cut.
+/// Decoders whose products all come from this crate's kernels, so that every token has the same bits however batches are
+/// cut.
 fn decoders() -> Vec<Arc<Decoder<Cpu>>> {
     let mut decoders = vec![
         decoder(plain(), GgmlDType::F32, false),
@@ -202,7 +203,7 @@ fn text(len: usize, seed: usize) -> Vec<u32> {
         .collect()
 }
 
-/// Runs spans that want the logits of their last `rows` tokens.
+/// Runs spans, with the logits of the last `rows` tokens of each.
 fn try_forward(
     session: &mut impl Session,
     spans: &[(u32, u32, &[u32], u32)],
@@ -228,7 +229,7 @@ fn forward(session: &mut impl Session, spans: &[(u32, u32, &[u32], u32)]) -> Vec
     out
 }
 
-/// Logits after each token of a text, computed one by one.
+/// The logits after each token of a text, computed one by one.
 fn one_by_one<C: Compute>(decoder: &Arc<Decoder<C>>, text: &[u32]) -> Vec<Vec<f32>> {
     let mut session = session(decoder);
     (0..text.len())
@@ -290,7 +291,7 @@ fn chunks_forks_and_rollbacks_give_what_the_whole_gives() {
         forward(&mut session, &[(1, 48, &text[48..], 1)]);
         assert_eq!(session.logits(0).unwrap(), whole);
 
-        // The fork goes on elsewhere first, then as its source did.
+        // The fork first continues with another text, then like its source.
         session.fork(0, 2, 20).unwrap();
         let other: Vec<_> = text[20..]
             .iter()
@@ -410,7 +411,7 @@ fn a_text_has_the_same_vector_alone_and_among_others() {
         let (short, long) = (text(7, 1), text(250, 2));
         let mut one = embedder();
         let alone = [&short, &long].map(|text| embed(&mut one, &[text]).remove(0));
-        // The long text goes on in a second batch, and there are more texts than sequences.
+        // The long text continues in a second batch, and there are more texts than sequences.
         let crowd: Vec<&[u32]> = [&short[..], &long].repeat(20);
         for (number, vector) in embed(&mut embedder(), &crowd).iter().enumerate() {
             assert_eq!(*vector, alone[number % 2]);

@@ -1,15 +1,15 @@
-//! What CUDA says about its devices.
+//! Queries CUDA about its devices.
 
 use candle_core::cuda_backend::cudarc::driver::CudaContext;
 use tenon_plugin_api::Device;
 
-/// None where the driver finds none, or does not start.
+/// Number of GPUs; 0 if the driver finds none or does not start.
 pub fn count() -> usize {
     let count = CudaContext::device_count().unwrap_or(0);
     usize::try_from(count).unwrap_or(0)
 }
 
-/// What is not known is left out.
+/// Describes a GPU. Unknown facts are left empty.
 pub fn describe(number: usize, id: String) -> Device {
     let context = CudaContext::new(number).ok();
     let name = context.as_ref().and_then(|context| context.name().ok());

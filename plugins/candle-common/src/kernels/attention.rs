@@ -1,15 +1,17 @@
-//! Attention over the KV pool, where its keys and values are.
+//! Attention over the KV pool. Keys and values are read where the pool stores them.
 //!
-//! A *tile* is some neighbouring queries of one sequence. For each tile and each head of keys and values, the sequence's keys
-//! and values pass by in blocks, and a running softmax keeps what was seen: nothing is as long as the sequence.
+//! A *tile* is a few neighbouring queries of one sequence. For each tile and each KV head, the sequence's keys and values
+//! are read block by block, and a running softmax accumulates the result: no buffer is as long as the sequence.
 
 mod products;
 
 use std::{cell::RefCell, ops::Range};
 
-use super::{elementwise::soft_cap, math, prefetch::prefetch};
+use fearless_simd::{Level, Simd, dispatch, f32x16, prelude::*};
+
+use super::{element::Element, elementwise::soft_cap, math, prefetch::prefetch};
 use crate::{
-    kv::{Element, LayerKv},
+    kv::LayerKv,
     matrix::Matrix,
     pool::{self, SharedRows},
 };
@@ -21,22 +23,22 @@ const TILE: usize = 32;
 /// A sequence's part of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct SpanView<'a> {
-    /// Its first token in the batch.
+    /// The sequence's first token in the batch.
     pub first: usize,
-    /// How many of its tokens are in the batch.
+    /// How many of the sequence's tokens are in the batch.
     pub len: usize,
-    /// Places of all of the sequence's keys and values, those of the batch last.
+    /// Cells of all of the sequence's keys and values, those of the batch last.
     pub cells: &'a [u32],
 }
 
 impl SpanView<'_> {
-    /// Position of its first token in the batch.
+    /// Position of the sequence's first token in the batch.
     pub fn position(&self) -> usize {
         self.cells.len() - self.len
     }
 }
 
-/// What does not depend on the batch.
+/// The shape of attention: what does not depend on the batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Geometry {
     pub heads: usize,
@@ -44,7 +46,7 @@ pub struct Geometry {
     pub head: usize,
     pub scale: f32,
     pub soft_cap: Option<f32>,
-    /// How many positions a query sees, its own included. None: all before it.
+    /// How many positions a query sees, its own included. None: all positions up to its own.
     pub window: Option<u32>,
 }
 
@@ -52,7 +54,7 @@ pub struct Geometry {
 #[derive(Clone, Copy, Debug)]
 pub struct Tile<'a> {
     span: SpanView<'a>,
-    /// Its first query, from the span's first on.
+    /// The tile's first query, counted from the span's first.
     first: usize,
     len: usize,
 }
@@ -69,8 +71,8 @@ pub fn tiles<'a>(spans: impl Iterator<Item = SpanView<'a>>) -> Vec<Tile<'a>> {
     spans.flat_map(cut).collect()
 }
 
-/// Computes the attention of every token of the batch. Queries are the first `heads · head` numbers of a row of `queries`;
-/// `out` gets rows of `heads · head`.
+/// Computes the attention of every token of the batch. The first `heads · head` numbers of a row of `queries` are the
+/// queries. `out` gets rows of `heads · head`.
 pub fn attend<E: Element>(
     tiles: &[Tile],
     queries: &Matrix,
@@ -83,7 +85,7 @@ pub fn attend<E: Element>(
     let shared = SharedRows::new(out.data_mut(), width);
     pool::for_each(tiles.len() * geometry.kv_heads, |unit| {
         thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
-        // A head's keys and values lie together, and sequences may share them: all tiles come to them one after the other.
+        // A head's keys and values lie together, and sequences may share them. So all tiles read them one after the other.
         let (head, number) = (unit / tiles.len(), unit % tiles.len());
         let tile = &tiles[number];
         SCRATCH.with_borrow_mut(|scratch| {
@@ -95,8 +97,8 @@ pub fn attend<E: Element>(
                 let cells = &next.span.cells[seen.start..seen.end.min(seen.start + BLOCK)];
                 ask_for(kv.keys(head), cells, geometry.head);
             }
-            scratch.run(tile, geometry, kv.keys(head), kv.values(head));
-            scratch.finish(geometry.head);
+            let (keys, values) = (kv.keys(head), kv.values(head));
+            dispatch!(Level::new(), simd => scratch.run(simd, tile, geometry, keys, values));
             for query in 0..tile.len {
                 // SAFETY: each token and head belongs to one unit.
                 let to = unsafe { shared.part(tile.token(query), column, len) };
@@ -116,7 +118,7 @@ impl Tile<'_> {
         self.span.position() + self.first + query
     }
 
-    /// Positions that some of its queries see.
+    /// Positions that at least one of the tile's queries sees.
     fn seen(&self, geometry: &Geometry) -> Range<usize> {
         geometry.first_seen(self.position(0))..self.position(self.len)
     }
@@ -130,18 +132,18 @@ impl Geometry {
     }
 }
 
-/// A thread's own memory. Rows are those of the tile's queries for the heads that share keys and values.
+/// Scratch memory of one thread. A row is one query of the tile for one of the heads that share a KV head.
 #[derive(Default)]
 struct Scratch {
-    /// Scaled: `[rows, head]`.
+    /// Scaled queries: `[rows, head]`.
     queries: Vec<f32>,
-    /// The block's keys as columns, `[head, BLOCK]`, then its values: `[BLOCK, head]`.
+    /// The block's keys as columns, `[head, BLOCK]`, and later its values: `[BLOCK, head]`.
     gathered: Vec<f32>,
-    /// Products of queries and keys, then their weights: `[rows, BLOCK]`.
+    /// Products of queries and keys, and later their softmax weights: `[rows, BLOCK]`.
     scores: Vec<f32>,
-    /// Sums of values by their weights so far: `[rows, head]`.
+    /// Weighted sums of the values so far: `[rows, head]`.
     sums: Vec<f32>,
-    /// The largest product so far, and the sum of weights relative to it: `[rows]`.
+    /// The largest product so far, and the sum of the weights relative to it: each `[rows]`.
     largest: Vec<f32>,
     weights: Vec<f32>,
 }
@@ -161,25 +163,36 @@ impl Scratch {
         self.scores.resize(BLOCK * rows, 0.0);
     }
 
-    fn run<E: Element>(&mut self, tile: &Tile, geometry: &Geometry, keys: &[E], values: &[E]) {
+    #[inline(always)]
+    fn run<S: Simd, E: Element>(
+        &mut self,
+        simd: S,
+        tile: &Tile,
+        geometry: &Geometry,
+        keys: &[E],
+        values: &[E],
+    ) {
         let (head, seen) = (geometry.head, tile.seen(geometry));
         let cells = |start| &tile.span.cells[seen.end.min(start)..seen.end.min(start + BLOCK)];
-        // Wherever a window begins, blocks are the same.
+        // Blocks begin at the same positions wherever a window begins.
         for start in (seen.start / BLOCK * BLOCK..seen.end).step_by(BLOCK) {
             let (cells, next) = (cells(start), cells(start + BLOCK));
             ask_for(values, cells, head);
-            products::gather_columns(keys, cells, head, &mut self.gathered);
-            products::score(&self.queries, &self.gathered, head, &mut self.scores);
-            self.weigh(start, tile, geometry);
+            products::gather_columns(simd, keys, cells, head, &mut self.gathered);
+            products::score(simd, &self.queries, &self.gathered, head, &mut self.scores);
+            self.weigh(simd, start, tile, geometry);
             ask_for(keys, next, head);
             let gathered = &mut self.gathered[..cells.len() * head];
-            products::gather(values, cells, head, gathered);
-            products::add_values(&self.scores, gathered, head, &mut self.sums);
+            products::gather(simd, values, cells, head, gathered);
+            products::add_values(simd, &self.scores, gathered, head, &mut self.sums);
         }
+        self.finish(head);
     }
 
-    /// Makes weights of the products, relative to the largest so far, and brings what was summed before to the same scale.
-    fn weigh(&mut self, start: usize, tile: &Tile, geometry: &Geometry) {
+    /// Turns products into softmax weights, relative to the largest product so far, and rescales the earlier sums
+    /// accordingly.
+    #[inline(always)]
+    fn weigh<S: Simd>(&mut self, simd: S, start: usize, tile: &Tile, geometry: &Geometry) {
         let group = self.largest.len() / tile.len;
         let rows = self.scores.chunks_exact_mut(BLOCK);
         let sums = self.sums.chunks_exact_mut(geometry.head);
@@ -198,16 +211,16 @@ impl Scratch {
                 continue;
             }
             if let Some(cap) = geometry.soft_cap {
-                soft_cap(seen, cap);
+                soft_cap(simd, seen, cap);
             }
             let before = *largest;
-            *largest = before.max(math::max(seen));
-            let added = math::exp_sum(seen, *largest);
-            // The first block has nothing to bring along.
+            *largest = before.max(math::max(simd, seen));
+            let added = math::exp_sum(simd, seen, *largest);
+            // Before the first block there are no sums to rescale.
             let kept = if *weight == 0.0 {
                 0.0
             } else {
-                math::exp(before - *largest)
+                math::exp(f32x16::splat(simd, before - *largest))[0]
             };
             *weight = *weight * kept + added;
             if kept != 1.0 {
@@ -216,6 +229,7 @@ impl Scratch {
         }
     }
 
+    #[inline(always)]
     fn finish(&mut self, head: usize) {
         for (sums, weight) in self.sums.chunks_exact_mut(head).zip(&self.weights) {
             sums.iter_mut().for_each(|sum| *sum /= weight);
@@ -228,7 +242,7 @@ fn reset(numbers: &mut Vec<f32>, len: usize, to: f32) {
     numbers.resize(len, to);
 }
 
-/// Has the rows of some cells come from memory meanwhile.
+/// Prefetches the rows of some cells.
 fn ask_for<E: Element>(from: &[E], cells: &[u32], head: usize) {
     for run in cells.chunk_by(|a, b| a + 1 == *b) {
         let rows = &from[run[0] as usize * head..][..run.len() * head];

@@ -1,76 +1,123 @@
-//! What is done to each row of activations alone.
+//! Operations on each row of activations alone.
+
+use fearless_simd::{Level, Simd, dispatch, f32x16, prelude::*};
+use tenon_plugin_api::vectors::padded;
 
 use super::math;
 use crate::{matrix::Matrix, pool};
 
-/// What the gate of an MLP goes through.
+/// Activation function of an MLP's gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     Silu,
-    /// The form with a hyperbolic tangent.
+    /// The approximation with a hyperbolic tangent.
     Gelu,
 }
 
+impl Activation {
+    #[inline(always)]
+    fn of<S: Simd>(self, gate: f32x16<S>) -> f32x16<S> {
+        match self {
+            Self::Silu => math::silu(gate),
+            Self::Gelu => math::gelu(gate),
+        }
+    }
+}
+
 /// Root mean square normalization of one row in place.
-#[inline]
-pub fn rms_norm_row(row: &mut [f32], weight: &[f32], epsilon: f32) {
-    let scale = rms_scale(row, epsilon);
+#[inline(always)]
+pub fn rms_norm_row<S: Simd>(simd: S, row: &mut [f32], weight: &[f32], epsilon: f32) {
+    let scale = rms_scale(simd, row, epsilon);
     for (x, w) in row.iter_mut().zip(weight) {
         *x *= scale * w;
     }
 }
 
-/// Root mean square normalization of every row of `from`, into `to`.
-pub fn rms_norm(from: &Matrix, weight: &[f32], epsilon: f32, to: &mut Matrix) {
-    let width = from.width();
-    to.reshape(from.rows(), width);
-    pool::for_each_row(to.data_mut(), width, |row, to| {
-        let from = from.row(row);
-        let scale = rms_scale(from, epsilon);
-        for ((to, x), w) in to.iter_mut().zip(from).zip(weight) {
-            *to = x * scale * w;
-        }
+/// Normalizes every row in place.
+pub fn rms_norm_rows(rows: &mut Matrix, weight: &[f32], epsilon: f32) {
+    let width = rows.width();
+    pool::for_each_row(rows.data_mut(), width, |_, row| {
+        dispatch!(Level::new(), simd => rms_norm_row(simd, row, weight, epsilon));
     });
 }
 
-/// Each row of `gate_up` is a gate and, behind it, what it lets through: `to = activation(gate) · up`.
+/// Root mean square normalization of every row of `from`, into `to`.
+pub fn rms_norm(from: &Matrix, weight: &[f32], epsilon: f32, to: &mut Matrix) {
+    #[inline(always)]
+    fn row<S: Simd>(simd: S, from: &[f32], weight: &[f32], epsilon: f32, to: &mut [f32]) {
+        let scale = rms_scale(simd, from, epsilon);
+        for ((to, x), w) in to.iter_mut().zip(from).zip(weight) {
+            *to = x * scale * w;
+        }
+    }
+
+    let width = from.width();
+    to.reshape(from.rows(), width);
+    pool::for_each_row(to.data_mut(), width, |number, to| {
+        let from = from.row(number);
+        dispatch!(Level::new(), simd => row(simd, from, weight, epsilon, to));
+    });
+}
+
+/// Each row of `gate_up` has the gate first and then the up projection. Computes `to = activation(gate) · up`.
 pub fn gate(gate_up: &Matrix, activation: Activation, to: &mut Matrix) {
     let width = gate_up.width() / 2;
     to.reshape(gate_up.rows(), width);
     pool::for_each_row(to.data_mut(), width, |row, to| {
         let (gate, up) = gate_up.row(row).split_at(width);
-        match activation {
-            Activation::Silu => multiply(to, gate, up, math::silu),
-            Activation::Gelu => multiply(to, gate, up, math::gelu),
-        }
+        dispatch!(Level::new(), simd => multiply(simd, to, gate, up, activation));
     });
 }
 
 /// `to += from`
-pub fn add(to: &mut Matrix, from: &Matrix) {
-    for (to, from) in to.data_mut().iter_mut().zip(from.data()) {
-        *to += from;
-    }
+pub fn add(to: &mut [f32], from: &[f32]) {
+    dispatch!(Level::new(), _ => {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to += from;
+        }
+    });
 }
 
-/// `cap · tanh(x / cap)`: keeps numbers within `cap`, and small ones as they are.
-#[inline]
-pub fn soft_cap(numbers: &mut [f32], cap: f32) {
-    for x in numbers {
-        *x = cap * math::tanh(*x / cap);
-    }
+/// Multiplies all numbers by `factor`.
+pub fn scale(numbers: &mut [f32], factor: f32) {
+    dispatch!(Level::new(), _ => numbers.iter_mut().for_each(|x| *x *= factor));
 }
 
-#[inline]
-fn rms_scale(row: &[f32], epsilon: f32) -> f32 {
-    1.0 / (math::dot(row, row) / row.len() as f32 + epsilon).sqrt()
+/// Applies [`soft_cap`] to every row.
+pub fn soft_cap_rows(rows: &mut Matrix, cap: f32) {
+    let width = rows.width();
+    pool::for_each_row(rows.data_mut(), width, |_, row| {
+        dispatch!(Level::new(), simd => soft_cap(simd, row, cap));
+    });
+}
+
+/// `cap · tanh(x / cap)`: limits numbers to `cap`, and hardly changes small ones.
+#[inline(always)]
+pub fn soft_cap<S: Simd>(simd: S, numbers: &mut [f32], cap: f32) {
+    math::map(
+        simd,
+        numbers,
+        #[inline(always)]
+        |x| math::tanh(x / cap) * cap,
+    );
 }
 
 #[inline(always)]
-fn multiply(to: &mut [f32], gate: &[f32], up: &[f32], activation: impl Fn(f32) -> f32) {
-    for ((to, gate), up) in to.iter_mut().zip(gate).zip(up) {
-        *to = activation(*gate) * up;
+fn rms_scale<S: Simd>(simd: S, row: &[f32], epsilon: f32) -> f32 {
+    1.0 / (math::dot(simd, row, row) / row.len() as f32 + epsilon).sqrt()
+}
+
+#[inline(always)]
+fn multiply<S: Simd>(simd: S, to: &mut [f32], gate: &[f32], up: &[f32], activation: Activation) {
+    let (chunks, rest) = to.as_chunks_mut();
+    let (gates, gate_rest) = gate.as_chunks();
+    let (ups, up_rest) = up.as_chunks();
+    for ((to, gate), up) in chunks.iter_mut().zip(gates).zip(ups) {
+        let gate = activation.of(f32x16::load_array_ref(simd, gate));
+        (gate * f32x16::load_array_ref(simd, up)).store_array(to);
     }
+    let last = activation.of(padded(simd, gate_rest, 0.0)) * padded(simd, up_rest, 0.0);
+    rest.copy_from_slice(&last.as_slice()[..rest.len()]);
 }
 
 #[cfg(test)]
@@ -85,9 +132,9 @@ mod tests {
         for row in 0..2 {
             let square: f32 = to.row(row).iter().map(|x| x * x).sum();
             assert!((square / 6.0 - 4.0).abs() < 1e-5);
-            let mut alone = from.row(row).to_vec();
-            rms_norm_row(&mut alone, &[2.0; 6], 0.0);
-            assert_eq!(alone, to.row(row));
+            let mut alone = Matrix::new(from.row(row).to_vec(), 6);
+            rms_norm_rows(&mut alone, &[2.0; 6], 0.0);
+            assert_eq!(alone.data(), to.row(row));
         }
     }
 

@@ -1,32 +1,51 @@
-//! Products with weights in floats, as they lie in memory: measured with up to 512 rows of input, sorting both sides first, as
-//! [`gemm`](super::gemm) does, is slower.
+//! Products with float weights, which are read as they lie in memory. Reordering both sides first, as [`gemm`](super::gemm)
+//! does, was measured to be slower for up to 512 rows of input.
 
 use std::array::from_fn;
 
-use wide::f32x16;
+use fearless_simd::{Level, Simd, dispatch, f32x16, prelude::*};
+use tenon_plugin_api::vectors::{self, LANES};
 
 use super::{
+    element::Element,
     gemm::{Rows, Target},
     prefetch::prefetch,
 };
-use crate::kv::{Element, LANES};
 
-/// Rows of both sides that are multiplied with each other at once: with AVX-512, all sums stay in registers.
-const TILE: usize = 4;
-/// Bytes of weights between those that are multiplied and those that are asked for: measured, with several rows of input and
-/// with one.
+/// Rows of input and rows of weights that are multiplied with each other at once: as many as let all sums stay in registers.
+const fn tile_of<S: Simd>() -> (usize, usize) {
+    match S::f32s::LEN {
+        LANES => (4, 4),
+        _ => (3, 2),
+    }
+}
+
+/// Distance in bytes between the weights that are multiplied and those that are prefetched, as measured with several rows of
+/// input and with one.
 const AHEAD: usize = 16_384;
 const AHEAD_OF_ONE: usize = 1024;
-/// Bytes of weights that are asked for at once for one row of input.
+/// Bytes of weights that are prefetched at once for one row of input.
 const STEP: usize = 128;
 
-/// `target = input · weightsᵀ`: the products of all rows of both, which are equally wide.
+/// `target = input · weightsᵀ`: multiplies all rows of `input` with all rows of `weights`. Both are equally wide.
 ///
 /// # Safety
-/// `target` has a row of numbers for each row of `input`, one for each row of `weights`, that nobody else uses meanwhile.
+/// `target` has a row for each row of `input`, with a number for each row of `weights`. Nobody else uses them meanwhile.
 pub unsafe fn times_transposed<E: Element>(input: Rows, weights: &[E], target: &Target) {
-    // One row waits for memory. That is fastest when it is read from one end to the other, and asked for on the way.
-    let rows = if input.count() == 1 { 1 } else { TILE };
+    // SAFETY: the caller promises it.
+    dispatch!(Level::new(), simd => unsafe { products(simd, input, weights, target) });
+}
+
+/// # Safety
+/// As for [`times_transposed`].
+#[inline(always)]
+unsafe fn products<S: Simd, E: Element>(simd: S, input: Rows, weights: &[E], target: &Target) {
+    // With one row the product waits for memory. Reading the weights from one end to the other with prefetches is fastest
+    // then.
+    let rows = match input.count() {
+        1 => 1,
+        _ => const { tile_of::<S>().1 },
+    };
     let tile = rows * input.width;
     for (at, weights) in weights.chunks(tile).enumerate() {
         if rows > 1 {
@@ -37,49 +56,60 @@ pub unsafe fn times_transposed<E: Element>(input: Rows, weights: &[E], target: &
         // SAFETY: these are columns of the target.
         unsafe {
             match weights.len() / input.width {
-                4 => multiply::<E, 4>(input, weights, &target),
-                3 => multiply::<E, 3>(input, weights, &target),
-                2 => multiply::<E, 2>(input, weights, &target),
-                _ => multiply::<E, 1>(input, weights, &target),
+                4 => multiply::<S, E, 4>(simd, input, weights, &target),
+                3 => multiply::<S, E, 3>(simd, input, weights, &target),
+                2 => multiply::<S, E, 2>(simd, input, weights, &target),
+                _ => multiply::<S, E, 1>(simd, input, weights, &target),
             }
         }
     }
 }
 
-/// With `W` rows of weights.
-unsafe fn multiply<E: Element, const W: usize>(input: Rows, weights: &[E], target: &Target) {
-    for (at, input) in input.chunks(TILE) {
+/// Multiplies all rows of input with `W` rows of weights.
+#[inline(always)]
+unsafe fn multiply<S: Simd, E: Element, const W: usize>(
+    simd: S,
+    input: Rows,
+    weights: &[E],
+    target: &Target,
+) {
+    for (at, input) in input.chunks(const { tile_of::<S>().0 }) {
         let target = target.at(at, 0);
         // SAFETY: these are rows of the target.
         unsafe {
             match input.count() {
-                4 => store(tile::<E, 4, W>(input, weights), &target),
-                3 => store(tile::<E, 3, W>(input, weights), &target),
-                2 => store(tile::<E, 2, W>(input, weights), &target),
-                _ => store(tile::<E, 1, W>(input, weights), &target),
+                4 => store(tile::<S, E, 4, W>(simd, input, weights), &target),
+                3 => store(tile::<S, E, 3, W>(simd, input, weights), &target),
+                2 => store(tile::<S, E, 2, W>(simd, input, weights), &target),
+                _ => store(tile::<S, E, 1, W>(simd, input, weights), &target),
             }
         }
     }
 }
 
-/// The products of `I` rows of input and `W` of weights.
+/// The products of `I` rows of input and `W` rows of weights.
 #[allow(clippy::needless_range_loop)] // Iterators and closures keep the numbers in memory instead of registers.
-fn tile<E: Element, const I: usize, const W: usize>(input: Rows, weights: &[E]) -> [[f32; W]; I] {
+#[inline(always)]
+fn tile<S: Simd, E: Element, const I: usize, const W: usize>(
+    simd: S,
+    input: Rows,
+    weights: &[E],
+) -> [[f32; W]; I] {
     let width = input.width;
     let inputs: [_; I] = from_fn(|row| input.row(row).as_chunks::<LANES>());
     let weights: [_; W] = from_fn(|row| weights[row * width..][..width].as_chunks::<LANES>());
-    let mut sums = [[f32x16::ZERO; W]; I];
+    let mut sums = [[f32x16::splat(simd, 0.0); W]; I];
     for at in 0..width / LANES {
-        let mut numbers = [f32x16::ZERO; W];
+        let mut numbers = [f32x16::splat(simd, 0.0); W];
         for w in 0..W {
             let weights = &weights[w].0[at];
             if I == 1 && (at * size_of_val(weights)).is_multiple_of(STEP) {
                 prefetch(weights.as_ptr().wrapping_byte_add(AHEAD_OF_ONE), STEP);
             }
-            numbers[w] = f32x16::new(E::lanes(weights));
+            numbers[w] = E::lanes(simd, weights);
         }
         for i in 0..I {
-            let input = f32x16::new(inputs[i].0[at]);
+            let input = f32x16::load_array_ref(simd, &inputs[i].0[at]);
             for w in 0..W {
                 sums[i][w] = input.mul_add(numbers[w], sums[i][w]);
             }
@@ -89,10 +119,10 @@ fn tile<E: Element, const I: usize, const W: usize>(input: Rows, weights: &[E]) 
     for w in 0..W {
         let mut rest = [0.0; LANES];
         let rest = &mut rest[..weights[w].1.len()];
-        E::widen(weights[w].1, rest);
+        E::widen_with(simd, weights[w].1, rest);
         for i in 0..I {
             let rest: f32 = inputs[i].1.iter().zip(&*rest).map(|(a, b)| a * b).sum();
-            products[i][w] = sums[i][w].reduce_add() + rest;
+            products[i][w] = vectors::sum(sums[i][w]) + rest;
         }
     }
     products
@@ -100,6 +130,7 @@ fn tile<E: Element, const I: usize, const W: usize>(input: Rows, weights: &[E]) 
 
 /// # Safety
 /// The target has `I` rows of `W` numbers.
+#[inline(always)]
 unsafe fn store<const I: usize, const W: usize>(products: [[f32; W]; I], target: &Target) {
     for (row, products) in products.iter().enumerate() {
         let to = target.at(row, 0).start;

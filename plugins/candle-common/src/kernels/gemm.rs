@@ -1,9 +1,9 @@
-//! Products of matrices of floats, by the crate that candle multiplies with. Calling it directly, they go into place without
-//! a copy, and each of candle's threads computes its own.
+//! Products of float matrices, by the crate that candle multiplies with. Calling it directly writes the products into place
+//! without a copy, and lets each thread compute its own product.
 
 use gemm::Parallelism;
 
-/// A matrix to multiply with, in rows of `width`.
+/// A matrix to multiply, with rows of `width`.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     pub data: &'a [f32],
@@ -19,21 +19,21 @@ impl<'a> Rows<'a> {
         &self.data[row * self.width..][..self.width]
     }
 
-    /// Up to `count` rows at a time, with the number of the first.
+    /// Up to `count` rows at a time, each chunk with the number of its first row.
     pub fn chunks(self, count: usize) -> impl Iterator<Item = (usize, Self)> {
         let chunks = self.data.chunks(count * self.width).enumerate();
         chunks.map(move |(chunk, data)| (chunk * count, Self { data, ..self }))
     }
 }
 
-/// Where a product goes: a part of a matrix with rows of `stride`.
+/// Where a product is written: a part of a matrix with rows of `stride`.
 pub struct Target {
     pub start: *mut f32,
     pub stride: usize,
 }
 
 impl Target {
-    /// The part from a row and column on.
+    /// The part that begins `row` rows and `column` columns further on.
     pub fn at(&self, row: usize, column: usize) -> Self {
         Self {
             start: self.start.wrapping_add(row * self.stride + column),
@@ -42,7 +42,7 @@ impl Target {
     }
 }
 
-/// `target = left · rightᵀ`: the products of all rows of both.
+/// `target = left · rightᵀ`: multiplies all rows of `left` with all rows of `right`.
 ///
 /// # Safety
 /// `target` has `left.count()` rows of `right.count()` numbers that nobody else uses meanwhile.

@@ -1,113 +1,84 @@
-//! Arithmetic that the compiler turns into vector instructions: sums in lanes, and functions without branches or calls.
+//! Functions of activations and scores, on vectors. All are inlined into callers that chose the instruction set.
 
-/// Numbers summed side by side: the widest vector of today's CPUs.
-const LANES: usize = 16;
+use fearless_simd::{Simd, f32x16, prelude::*};
+pub use tenon_plugin_api::vectors::exp;
+use tenon_plugin_api::vectors::{LANES, padded};
 
-/// `a · b + c`, in one instruction where the CPU has it. (`mul_add` is a slow call where it has not.)
+/// The dot product of two vectors.
 #[inline(always)]
-pub fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
-    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
-        a.mul_add(b, c)
-    } else {
-        a * b + c
-    }
-}
-
-/// Sum of products.
-#[inline]
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
+pub fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let (a_chunks, a_rest) = a.as_chunks();
+    let (b_chunks, b_rest) = b.as_chunks();
+    let mut sums = f32x16::splat(simd, 0.0);
     for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            sums[lane] = multiply_add(a[lane], b[lane], sums[lane]);
-        }
+        sums = f32x16::load_array_ref(simd, a).mul_add(f32x16::load_array_ref(simd, b), sums);
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sum_lanes(sums) + rest
+    fold(sums) + rest
 }
 
-/// The largest number; negative infinity for none.
-#[inline]
-pub fn max(numbers: &[f32]) -> f32 {
-    let (chunks, rest) = numbers.as_chunks::<LANES>();
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
-        for lane in 0..LANES {
-            lanes[lane] = larger(lanes[lane], chunk[lane]);
-        }
-    }
-    lanes
-        .iter()
-        .chain(rest)
-        .copied()
-        .fold(f32::NEG_INFINITY, larger)
-}
-
-/// Replaces each number by `exp(number - shift)` and gives their sum.
-#[inline]
-pub fn exp_sum(numbers: &mut [f32], shift: f32) -> f32 {
-    let (chunks, rest) = numbers.as_chunks_mut::<LANES>();
-    let mut sums = [0.0; LANES];
-    for chunk in chunks {
-        for lane in 0..LANES {
-            chunk[lane] = exp(chunk[lane] - shift);
-            sums[lane] += chunk[lane];
-        }
-    }
-    let mut sum = sum_lanes(sums);
-    for number in rest {
-        *number = exp(*number - shift);
-        sum += *number;
-    }
-    sum
-}
-
-/// e to the power of `x`, within a few units in the last place; never 0 or infinite.
+/// The largest number; negative infinity if there is none.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
-    /// Adding it to a small number rounds that to a whole one, which is then in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.0, 88.0);
-    let rounded = multiply_add(x, std::f32::consts::LOG2_E, ROUND);
-    let power = rounded - ROUND;
-    let rest = multiply_add(power, -LN_2_HIGH, x);
-    let rest = multiply_add(power, -LN_2_LOW, rest);
-    // The Taylor series of e^rest with |rest| ≤ ln 2 / 2, its last terms adjusted for the interval (as in Cephes).
-    let series = multiply_add(rest, 1.987_569_1e-4, 1.398_199_9e-3);
-    let series = multiply_add(rest, series, 8.333_452e-3);
-    let series = multiply_add(rest, series, 4.166_579_6e-2);
-    let series = multiply_add(rest, series, 1.666_666_5e-1);
-    let series = multiply_add(rest, series, 0.5);
-    let result = multiply_add(rest * rest, series, rest) + 1.0;
-    // Times 2^power.
-    f32::from_bits(result.to_bits().wrapping_add(rounded.to_bits() << 23))
+pub fn max<S: Simd>(simd: S, numbers: &[f32]) -> f32 {
+    let (chunks, rest) = numbers.as_chunks();
+    let mut largest = padded(simd, rest, f32::NEG_INFINITY);
+    for chunk in chunks {
+        largest = largest.max(f32x16::load_array_ref(simd, chunk));
+    }
+    largest.reduce_max()
+}
+
+/// Replaces each number by `exp(number - shift)` and returns their sum.
+#[inline(always)]
+pub fn exp_sum<S: Simd>(simd: S, numbers: &mut [f32], shift: f32) -> f32 {
+    let (chunks, rest) = numbers.as_chunks_mut();
+    let mut sums = f32x16::splat(simd, 0.0);
+    for chunk in chunks {
+        let power = exp(f32x16::load_array_ref(simd, chunk) - shift);
+        power.store_array(chunk);
+        sums += power;
+    }
+    let powers = exp(padded(simd, rest, 0.0) - shift);
+    rest.copy_from_slice(&powers.as_slice()[..rest.len()]);
+    rest.iter().fold(fold(sums), |sum, power| sum + power)
+}
+
+/// Replaces each number by `function` of it. `function` must be `#[inline(always)]`, or it is compiled without the CPU's
+/// instructions.
+#[inline(always)]
+pub fn map<S: Simd>(simd: S, numbers: &mut [f32], function: impl Fn(f32x16<S>) -> f32x16<S>) {
+    let (chunks, rest) = numbers.as_chunks_mut();
+    for chunk in chunks {
+        function(f32x16::load_array_ref(simd, chunk)).store_array(chunk);
+    }
+    let last = function(padded(simd, rest, 0.0));
+    rest.copy_from_slice(&last.as_slice()[..rest.len()]);
 }
 
 #[inline(always)]
-pub fn tanh(x: f32) -> f32 {
-    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+pub fn tanh<S: Simd>(x: f32x16<S>) -> f32x16<S> {
+    let one = f32x16::splat(x.token(), 1.0);
+    one - (one + one) / (exp(x * 2.0) + 1.0)
 }
 
 /// `x · sigmoid(x)`
 #[inline(always)]
-pub fn silu(x: f32) -> f32 {
-    x / (1.0 + exp(-x))
+pub fn silu<S: Simd>(x: f32x16<S>) -> f32x16<S> {
+    x / (exp(-x) + 1.0)
 }
 
-/// Gaussian error linear unit, in the form with a hyperbolic tangent.
+/// The Gaussian error linear unit, in its approximation with a hyperbolic tangent.
 #[inline(always)]
-pub fn gelu(x: f32) -> f32 {
+pub fn gelu<S: Simd>(x: f32x16<S>) -> f32x16<S> {
     const ROOT_2_OVER_PI: f32 = 0.797_884_6;
-    0.5 * x * (1.0 + tanh(ROOT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)))
+    let bend = x * 0.044_715 * x + 1.0;
+    x * 0.5 * (tanh(x * ROOT_2_OVER_PI * bend) + 1.0)
 }
 
+/// Adds the upper half of the lanes to the lower half until one number is left.
 #[inline(always)]
-fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
+fn fold<S: Simd>(numbers: f32x16<S>) -> f32 {
+    let mut lanes: [f32; LANES] = numbers.into();
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
@@ -120,51 +91,66 @@ fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use fearless_simd::{Level, dispatch};
+
     use super::*;
 
-    fn numbers() -> impl Iterator<Item = f32> {
-        (-8000..=8000).map(|n| n as f32 / 100.0)
-    }
+    const LEVELS: fn() -> [Level; 2] = || [Level::new(), Level::baseline()];
 
-    #[test]
-    fn exp_is_exact_to_the_last_places() {
-        for x in numbers() {
-            let exact = f64::from(x).exp();
-            let error = (f64::from(exp(x)) - exact).abs() / exact;
-            assert!(error < 3e-7, "exp({x}) is off by {error}");
-        }
-        assert!(exp(-1e9) > 0.0 && exp(-1e9) < 1e-37);
+    #[inline(always)]
+    fn activations<S: Simd>(simd: S, x: f32) -> [f32; 3] {
+        let x = f32x16::splat(simd, x);
+        [tanh(x)[0], silu(x)[0], gelu(x)[0]]
     }
 
     #[test]
     fn activations_are_what_their_formulas_say() {
-        for x in numbers().map(f64::from) {
-            let check = |name, got: f32, exact: f64| {
-                let error = (f64::from(got) - exact).abs();
-                assert!(
-                    error < 1e-5 * (1.0 + exact.abs()),
-                    "{name}({x}) is off by {error}"
-                );
-            };
-            check("tanh", tanh(x as f32), x.tanh());
-            check("silu", silu(x as f32), x / (1.0 + (-x).exp()));
+        for x in (-8000..=8000).map(|n| f64::from(n) / 100.0) {
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
-            check("gelu", gelu(x as f32), 0.5 * x * (1.0 + inner.tanh()));
+            let exact = [
+                x.tanh(),
+                x / (1.0 + (-x).exp()),
+                0.5 * x * (1.0 + inner.tanh()),
+            ];
+            for level in LEVELS() {
+                let got = dispatch!(level, simd => activations(simd, x as f32));
+                for (got, exact) in got.into_iter().zip(exact) {
+                    let error = (f64::from(got) - exact).abs();
+                    assert!(
+                        error < 1e-5 * (1.0 + exact.abs()),
+                        "{level:?}, {x}: {got}, not {exact}"
+                    );
+                }
+            }
         }
     }
 
     #[test]
     fn sums_cover_lengths_that_no_vector_divides() {
-        for len in [0, 1, 15, 16, 17, 64, 100] {
+        for (level, len) in LEVELS()
+            .into_iter()
+            .flat_map(|level| [0, 1, 15, 16, 17, 64, 100].map(|len| (level, len)))
+        {
             let mut ramp: Vec<_> = (0..len).map(|n| n as f32).collect();
             let squares: f32 = ramp.iter().map(|n| n * n).sum();
-            assert_eq!(dot(&ramp, &ramp), squares);
-            assert_eq!(
-                max(&ramp),
-                ramp.last().copied().unwrap_or(f32::NEG_INFINITY)
-            );
-            let sum = exp_sum(&mut ramp, len as f32);
+            let dot = dispatch!(level, simd => dot(simd, &ramp, &ramp));
+            assert_eq!(dot, squares);
+            let largest = dispatch!(level, simd => max(simd, &ramp));
+            assert_eq!(largest, ramp.last().copied().unwrap_or(f32::NEG_INFINITY));
+            let sum = dispatch!(level, simd => exp_sum(simd, &mut ramp, len as f32));
             assert!((sum - ramp.iter().sum::<f32>()).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_function_is_applied_to_every_number_once() {
+        for level in LEVELS() {
+            for len in [0, 1, 16, 37] {
+                let mut ramp: Vec<_> = (0..len).map(|n| n as f32).collect();
+                let doubled: Vec<_> = ramp.iter().map(|n| n * 2.0).collect();
+                dispatch!(level, simd => map(simd, &mut ramp, |x| x * 2.0));
+                assert_eq!(ramp, doubled);
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Memory for weights, keys and values: mappings, which go back to the system whole when all in them is dropped.
+//! Memory for weights, keys and values. It is mapped from the operating system and returned as a whole when everything in a
+//! mapping is dropped.
 
 use std::{
     cell::Cell,
@@ -16,35 +17,35 @@ use memmap2::{MmapMut, MmapRaw};
 pub struct Memory<T> {
     start: NonNull<T>,
     len: usize,
-    /// Where they are, which nobody else uses at their place.
+    /// Mapping that has the numbers. Nobody else uses this part of it.
     _mapping: Arc<MmapRaw>,
 }
 
-// SAFETY: it owns its numbers.
+// SAFETY: a `Memory` owns its numbers.
 unsafe impl<T: Send> Send for Memory<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Memory<T> {}
 
-/// Mappings in large pages where the system has them, filled piece by piece: for what is read from one end to the other for
-/// every batch. The CPU fetches ahead only within a page, and most matrices are smaller than a large one.
+/// Memory mappings, in large pages where the system has them, filled piece by piece. For data that is read from one end to
+/// the other for every batch: the CPU prefetches only within a page, and most matrices are smaller than a large page.
 pub struct Arena {
-    /// The mapping that has room, and the bytes of it that are taken.
+    /// The mapping that still has room, and how many of its bytes are taken.
     open: Cell<Option<(Arc<MmapRaw>, usize)>>,
     large_pages: LargePages,
 }
 
-/// When a mapping is to have large pages.
+/// When a mapping gets large pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum LargePages {
     AtOnce,
-    /// When it is full, and then as the system finds the time. To make room for one at once the system moves other pages, and
-    /// holds up who uses these: for a tenth of a second, it was seen.
+    /// When the mapping is full, and then as the system finds the time. To make room for a large page at once, the system
+    /// moves other pages and stops the threads that use them, for a tenth of a second as was observed.
     Later,
 }
 
-/// Smallest mapping of an arena. What is never written of it takes no memory.
+/// Smallest mapping of an arena, in bytes. The part that is never written takes no memory.
 const MAPPING: usize = 64 << 20;
-/// Pieces begin at lines of the cache.
+/// Pieces begin at cache lines.
 const LINE: usize = 64;
 
 impl Arena {
@@ -55,10 +56,10 @@ impl Arena {
         }
     }
 
-    /// So many zeros.
+    /// `len` zeros.
     ///
     /// # Errors
-    /// The system's, if it has not as much.
+    /// The system's error if it refuses that much memory.
     pub fn zeros<T: Pod>(&self, len: usize) -> io::Result<Memory<T>> {
         let bytes = (len * size_of::<T>()).next_multiple_of(LINE);
         let (mapping, taken) = match self.open.take() {
@@ -93,7 +94,7 @@ impl Drop for Arena {
     }
 }
 
-/// Without them it is only slower.
+/// Errors are ignored: without large pages the model is only slower.
 fn ask_for_large_pages(mapping: &MmapRaw) {
     #[cfg(target_os = "linux")]
     let _ = mapping.advise(memmap2::Advice::HugePage);
@@ -102,17 +103,17 @@ fn ask_for_large_pages(mapping: &MmapRaw) {
 }
 
 impl<T: Pod> Memory<T> {
-    /// So many zeros, which the system gives page by page when they are first written.
+    /// `len` zeros. The system provides each page when it is first written.
     ///
     /// # Errors
-    /// The system's, if it has not as much.
+    /// The system's error if it refuses that much memory.
     pub fn zeros(len: usize) -> io::Result<Self> {
-        // There is no mapping of nothing.
+        // A mapping cannot be empty.
         let mapping = MmapMut::map_anon((len * size_of::<T>()).max(1))?;
         Ok(Self::new(Arc::new(mapping.into()), 0, len))
     }
 
-    /// The numbers from a byte of a mapping on, which is at the start of a line and has that many.
+    /// The `len` numbers of a mapping from byte `at` on. `at` is a multiple of a cache line.
     fn new(mapping: Arc<MmapRaw>, at: usize, len: usize) -> Self {
         assert!(at.is_multiple_of(LINE) && at + len * size_of::<T>() <= mapping.len());
         const { assert!(align_of::<T>() <= LINE) };
@@ -129,7 +130,8 @@ impl<T: Pod> Deref for Memory<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: they are in the mapping, as `new` checked, every pattern of bits is a number, and nobody else has them.
+        // SAFETY: the numbers are in the mapping, as `new` checked; every bit pattern is a valid number; nobody else has
+        // them.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

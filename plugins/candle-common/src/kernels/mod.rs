@@ -1,6 +1,7 @@
-//! Kernels on slices: what candle has no kernel for on CPUs, or only one that makes a new tensor on one thread.
+//! Kernels on slices, for what candle does on CPUs not at all, or only with a new tensor on one thread.
 
 pub mod attention;
+pub mod element;
 pub mod elementwise;
 pub mod floats;
 pub mod gemm;

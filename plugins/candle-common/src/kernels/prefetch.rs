@@ -1,6 +1,6 @@
-//! Asking for memory before it is read. The CPU does so itself, but begins anew at each page.
+//! Prefetches memory before it is read. The CPU does this itself, but starts again at each page.
 
-/// Asks for so many bytes, which need not exist.
+/// Prefetches `bytes` bytes. They need not exist.
 #[inline]
 pub fn prefetch<T>(from: *const T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -13,6 +13,6 @@ pub fn prefetch<T>(from: *const T, bytes: usize) {
     let _ = (from, bytes);
 }
 
-/// Of the cache, in bytes.
+/// Length of a cache line in bytes.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;

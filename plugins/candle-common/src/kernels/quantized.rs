@@ -1,9 +1,10 @@
-//! Products with quantized weights, whose input is rounded to bytes.
+//! Products with quantized weights. Their input is rounded to bytes.
 //!
-//! candle's kernels read weights as files have them, or keep a copy in another order, and leave out types; each of their
-//! instructions waits for the one before. Here weights are only kept in the order of the kernel, [`Packed`], in which whatever
-//! their type a vector has four numbers of each of 16 outputs: one kernel serves all types, and few rows of input as well as
-//! many. It needs a CPU with AVX-512 VNNI or AVX2; on others, candle's are used.
+//! candle's kernels read weights in the order of the files, or keep a second, sorted copy. They leave out some types, and
+//! each of their instructions waits for the one before. This module stores weights only in the order of its kernel,
+//! [`Packed`]. Whatever the type of the weights, a vector there has four numbers of each of 16 outputs. So one kernel serves
+//! all types, and few rows of input as well as many. It needs a CPU with AVX2, AVX-VNNI or AVX-512 VNNI; other CPUs use
+//! candle's kernels.
 
 mod blocks;
 #[cfg(not(target_arch = "x86_64"))]
@@ -15,6 +16,7 @@ mod x86;
 use std::ops::Range;
 
 use candle_core::quantized::GgmlDType;
+use fearless_simd::{Level, dispatch};
 
 use super::gemm::Target;
 #[cfg(not(target_arch = "x86_64"))]
@@ -24,28 +26,34 @@ pub use packed::Packed;
 #[cfg(target_arch = "x86_64")]
 pub use x86::Kernel;
 
-/// Inputs whose products with weights are added up in whole numbers.
+/// Number of inputs whose products with weights are summed in integers.
 pub const GROUP: usize = 32;
 
-/// Rows of input, rounded to bytes for weights of some type: as many inputs share a scale as weights share a block.
+/// Rows of input, rounded to bytes for weights of some type. As many inputs share a scale as weights share a block.
 #[derive(Default)]
 pub struct RoundedRows {
     /// `[rows, groups, GROUP]`
     bytes: Vec<i8>,
     /// `[rows, blocks]`
     scales: Vec<f32>,
-    /// What products of the parts of a group begin with, because numbers are above what they stand for: `[rows, groups, parts]`.
-    /// Empty if they are not.
+    /// Initial sums of the products of each part of a group: `[rows, groups, parts]`. They undo the amount by which stored
+    /// numbers are above the numbers that they stand for. Empty if that amount is 0.
     starts: Vec<i32>,
-    /// Sums of a group's bytes, by which the offsets of weights count: `[rows, groups]`. Empty if weights have none.
+    /// Sums of the bytes of each group, to be multiplied with the weights' offsets: `[rows, groups]`. Empty if the weights
+    /// have no offsets.
     sums: Vec<i16>,
     rows: usize,
     groups: usize,
 }
 
 impl RoundedRows {
-    /// Rounds rows for `weights` and their kernel. Their width is that of the weights. Keeps its memory.
+    /// Rounds rows of input for `weights` and their kernel. A row is as wide as the weights. Keeps the memory.
     pub fn round(&mut self, rows: &[f32], weights: &Packed, kernel: Kernel) {
+        dispatch!(Level::new(), _ => self.round_rows(rows, weights, kernel));
+    }
+
+    #[inline(always)]
+    fn round_rows(&mut self, rows: &[f32], weights: &Packed, kernel: Kernel) {
         let layout = weights.layout();
         self.rows = rows.len() / weights.inputs();
         self.groups = weights.inputs() / GROUP;
@@ -64,6 +72,7 @@ impl RoundedRows {
         self.add_up(layout, kernel.center(layout));
     }
 
+    #[inline(always)]
     fn add_up(&mut self, layout: Layout, center: i32) {
         self.starts.clear();
         self.sums.clear();
@@ -79,35 +88,38 @@ impl RoundedRows {
     }
 }
 
+#[inline(always)]
 fn sum(bytes: &[i8]) -> i32 {
     bytes.iter().copied().map(i32::from).sum()
 }
 
-/// The largest without its sign; NaN if there is one. Without their signs, floats are in the order of their bits.
+/// The largest absolute value, or NaN if there is one. Without their signs, floats are ordered like their bits.
+#[inline(always)]
 fn largest(block: &[f32]) -> f32 {
     let bits = block.iter().map(|x| x.abs().to_bits());
     f32::from_bits(bits.fold(0, u32::max))
 }
 
-/// The nearest whole number, the even one of two, for numbers below 2^22. Unlike a conversion it takes one instruction for
-/// several on every CPU.
+/// The nearest integer of a number below 2^22; of two equally near ones the even one. Unlike a conversion it takes one
+/// instruction for several numbers on every CPU.
+#[inline(always)]
 fn nearest(x: f32) -> i32 {
-    /// At this size the lowest bit of a float counts one.
+    /// At this size the lowest bit of a float has the value 1.
     const ONES: f32 = 1.5 * (1 << 23) as f32;
     (x + ONES).to_bits().wrapping_sub(ONES.to_bits()) as i32
 }
 
-/// The kernel of this CPU for weights of this type, if there is one.
+/// The kernel that this CPU has for weights of this type. None if there is none.
 pub fn kernel(kind: GgmlDType) -> Option<Kernel> {
     packed::Layout::of(kind)?;
     Kernel::ALL.into_iter().find(|kernel| kernel.is_available())
 }
 
-/// The products of all rows of `input` with some strips of `weights`.
+/// Computes the products of all rows of `input` with some strips of `weights`.
 ///
 /// # Safety
-/// `kernel` is available. `target` is the place for all outputs of `weights`. It has `input.rows` rows, and in those nobody
-/// else uses the outputs of these strips meanwhile.
+/// `kernel` is available. `target` has a place for all outputs of `weights` in each of `input.rows` rows. Nobody else uses
+/// the outputs of these strips in those rows meanwhile.
 pub unsafe fn multiply(
     kernel: Kernel,
     input: &RoundedRows,
@@ -146,7 +158,7 @@ mod tests {
             .collect()
     }
 
-    /// As they are sorted, and the floats that candle makes of them.
+    /// Packed weights, and the floats to which candle converts the same weights.
     fn weights(kind: GgmlDType, outputs: usize) -> (Packed, Vec<Vec<f32>>) {
         let floats = Tensor::from_vec(noise(outputs * WIDTH), (outputs, WIDTH), &Device::Cpu);
         let weights = QTensor::quantize(&floats.unwrap(), kind).unwrap();
@@ -176,7 +188,7 @@ mod tests {
 
     fn check(kernel: Kernel, kind: GgmlDType, rows: usize, outputs: usize) {
         let (packed, floats) = weights(kind, outputs);
-        // Rounding changes nothing about whole numbers up to 127, if that is among them.
+        // Rounding does not change integers up to 127 if 127 itself is among them, with either sign.
         let mut input = noise(rows * WIDTH);
         input.iter_mut().for_each(|x| *x = (*x * 90.0).round());
         input
@@ -197,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Weights whose bytes are all alike, but for the scales of blocks, by the largest inputs.
+    /// Checks weights whose bytes are all the same, except for the scales of blocks, with the largest inputs.
     fn check_largest(kernel: Kernel, kind: GgmlDType, byte: u8) {
         let mut bytes = vec![byte; 20 * WIDTH / kind.block_size() * kind.type_size()];
         let scales: &[usize] = match kind {
@@ -227,7 +239,7 @@ mod tests {
         }
     }
 
-    /// Those of this CPU. Which they are shows in the output of a test.
+    /// The kernels that this CPU has. The output of a test shows which they are.
     fn kernels() -> impl Iterator<Item = Kernel> {
         let (there, missing): (Vec<_>, Vec<_>) =
             Kernel::ALL.iter().partition(|kernel| kernel.is_available());
@@ -262,7 +274,7 @@ mod tests {
         }
     }
 
-    /// The largest numbers that a type can have, with the largest input: nothing overflows on the way.
+    /// The largest numbers of a type with the largest input: no intermediate sum overflows.
     #[test]
     fn the_largest_products_have_room() {
         for kernel in kernels() {

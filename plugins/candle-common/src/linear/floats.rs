@@ -1,4 +1,4 @@
-//! Products with weights of 16 and 32 bits.
+//! Products with weights that are floats of 16 or 32 bits.
 
 use std::io;
 
@@ -7,18 +7,18 @@ use half::{bf16, f16};
 
 use crate::{
     kernels::{
+        element::Element,
         floats,
         gemm::Rows,
         memory::{Arena, Memory},
     },
-    kv::Element,
     matrix::Matrix,
     pool::{self, SharedRows},
 };
 
 /// Rows of weights that a thread takes at once.
 const PANEL: usize = 32;
-/// Rows of input that it multiplies with all of these before the next: they stay in the second cache.
+/// Rows of input that are multiplied with a panel before the next block: they stay in the L2 cache.
 const BLOCK: usize = 64;
 
 /// Weights, row by row.
@@ -29,7 +29,7 @@ pub enum Floats {
 }
 
 impl Floats {
-    /// None for weights of another type.
+    /// The weights as floats; None for weights of another type.
     ///
     /// # Errors
     /// Those of candle.
@@ -63,7 +63,7 @@ impl Floats {
         }
     }
 
-    /// `input · weightsᵀ`, into the columns of `output` from `column` on.
+    /// Writes `input · weightsᵀ` into the columns of `output` from `column` on.
     pub fn multiply(&self, input: &Matrix, output: &SharedRows, column: usize) {
         match self {
             Self::F32(numbers) => multiply(input, numbers, output, column),
@@ -87,7 +87,7 @@ fn multiply<E: Element>(input: &Matrix, weights: &[E], output: &SharedRows, colu
     });
 }
 
-/// The numbers in the bytes of a matrix. candle keeps them as numbers, so they are aligned.
+/// Copies the numbers in the bytes of a matrix. candle stores them as numbers, so they are aligned.
 fn copied<E: Element>(bytes: &[u8], arena: &Arena) -> io::Result<Memory<E>> {
     let numbers = bytemuck::cast_slice(bytes);
     let mut copy = arena.zeros(numbers.len())?;

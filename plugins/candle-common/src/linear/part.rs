@@ -1,4 +1,4 @@
-//! Weights of one type, and how to multiply with them.
+//! Weights of one type, and the products with them.
 
 use std::cell::RefCell;
 
@@ -24,10 +24,10 @@ use crate::{
     },
 };
 
-/// From so many rows of input on, quantized weights without a kernel of their own are widened to floats and multiplied as
-/// such, unless candle sorts them for many rows: widening costs once, and float products are faster.
+/// Quantized weights without a kernel of this crate are widened to floats if the input has at least this many rows, unless
+/// candle sorts them for many rows. Widening costs once, and float products are faster.
 const WIDEN_FROM: usize = 24;
-/// Rows of weights widened at once: they stay in the second cache.
+/// Rows of weights that are widened at once: they stay in the L2 cache.
 const PANEL: usize = 128;
 
 /// Weights of one type: `[outputs, inputs]`.
@@ -39,10 +39,10 @@ pub struct Part {
 }
 
 enum Form {
-    /// For the own kernel, which was chosen when they were loaded.
+    /// For a kernel of this crate, which was chosen when the weights were loaded.
     Packed(Packed, Kernel),
     Floats(Floats),
-    /// As files have them. candle keeps a copy of some types, sorted for products of many rows.
+    /// In the form that files have. candle keeps a copy of some types, sorted for products of many rows.
     Candle(QTensor),
 }
 
@@ -65,7 +65,7 @@ impl Form {
 
 impl Part {
     /// # Errors
-    /// For what is no matrix.
+    /// If `matrix` has not two dimensions.
     pub fn new(matrix: QTensor, arena: &Arena) -> Result<Self> {
         let (outputs, inputs) = dimensions(&matrix)?;
         let kind = matrix.dtype();
@@ -78,7 +78,7 @@ impl Part {
         })
     }
 
-    /// Reads the weights of some outputs, a row each.
+    /// Reads the weights of some outputs, one row for each.
     ///
     /// # Errors
     /// For outputs that do not exist.
@@ -113,10 +113,10 @@ impl Part {
         Ok(())
     }
 
-    /// `input · weightsᵀ`, into the columns of `output` from `column` on.
+    /// Writes `input · weightsᵀ` into the columns of `output` from `column` on.
     ///
     /// # Errors
-    /// `INVALID` for input of another width; `INTERNAL` for what candle refuses.
+    /// `INVALID` for input of another width; `INTERNAL` for errors of candle.
     pub fn multiply(&self, input: &Matrix, output: &SharedRows, column: usize) -> Result<()> {
         if self.inputs != input.width() {
             return Err(Error::invalid(format!(
@@ -197,10 +197,6 @@ impl Part {
 }
 
 impl Weights for Part {
-    fn kind(&self) -> GgmlDType {
-        self.kind
-    }
-
     fn outputs(&self) -> usize {
         self.outputs
     }
@@ -222,7 +218,7 @@ impl Weights for Part {
     }
 }
 
-/// By the own kernel, with input rounded to bytes.
+/// Multiplies with a kernel of this crate. The input is rounded to bytes.
 fn multiply_rounded(
     input: &Matrix,
     weights: &Packed,

@@ -1,8 +1,9 @@
 //! Threads that help one thread with its jobs.
 //!
-//! A job is a number of items, which whoever has time takes from a common counter. The caller never waits for a worker that has
-//! not begun: on a machine that others use too, a worker may get its core too late, and the caller then has done the work
-//! alone. candle's own pool waits for each of its threads after every job, and their number never changes.
+//! A job is a number of items. Every thread that has time takes items from a common counter. The caller never waits for a
+//! worker that has not begun: on a machine with other work a worker may get its core too late, and by then the caller has
+//! done the work alone. candle's own pool waits for each of its threads after every job, and its number of threads never
+//! changes.
 
 use std::{
     any::Any,
@@ -17,62 +18,65 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Worker threads, and which of them take part.
+/// Worker threads, and how many of them take part.
 pub struct Workers {
     shared: Arc<Shared>,
     handles: Vec<JoinHandle<()>>,
-    /// There is one job at a time.
+    /// Held while a job runs, so that there is one job at a time.
     caller: Mutex<()>,
 }
 
-/// Each on a line of the cache of its own, as the threads write them all the time.
+/// A value on a cache line of its own, because the threads write it all the time.
 #[repr(align(64))]
 struct Line<T>(T);
 
 struct Shared {
-    /// One more when a job begins, which makes it odd, and one more when it ends.
+    /// Number of rounds, counted twice: it becomes odd when a job begins, and even when the job ends.
     round: Line<AtomicU64>,
-    /// The next item that nobody has taken.
+    /// The first item that nobody has taken.
     next: Line<AtomicUsize>,
-    /// Workers that work on the job, or look whether there still is one.
+    /// Workers that work on the job, or check whether there still is one.
     inside: Line<AtomicUsize>,
     job: UnsafeCell<Job>,
-    /// Workers that take part; the others sleep.
+    /// Number of workers that take part; the others sleep.
     used: AtomicUsize,
-    /// How often a worker looks for the next job before it sleeps.
+    /// How often a worker looks for the next job before it falls asleep.
     spins: AtomicU32,
-    /// Of each worker, whether it sleeps.
+    /// For each worker, whether it sleeps.
     asleep: Vec<AtomicBool>,
-    /// What the first worker that panicked had to say.
+    /// Payload of the first worker that panicked.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     stop: AtomicBool,
 }
 
-// SAFETY: `job` is written while nobody is inside and no round is on, and read only by who is inside during a round.
+// SAFETY: `job` is written only while no round is on and no worker is inside, and read only by workers that are inside
+// during a round.
 unsafe impl Sync for Shared {}
 
 #[derive(Clone, Copy)]
 struct Job {
-    /// Calls the function behind `work` for some items.
+    /// Calls the function behind `work` with some items.
     call: unsafe fn(*const (), Range<usize>),
     work: *const (),
     count: usize,
-    /// Items that are taken at once.
+    /// Items that a thread takes at once.
     chunk: usize,
 }
 
-// SAFETY: who makes a job promises that its function may be called by several threads, for as long as the round is on.
+// SAFETY: the maker of a job promises that its function may be called by several threads for as long as the round is on.
 unsafe impl Send for Job {}
 
-/// Chunks for each thread: few enough to seldom meet at the counter, enough that nobody waits long for the last one.
+/// Chunks for each thread: few enough that threads seldom meet at the counter, and enough that nobody waits long for the
+/// last one.
 const CHUNKS: usize = 8;
 /// How often a worker looks in any case: the pauses between the jobs of one batch are short.
 const LEAST_SPINS: u32 = 2_000;
-/// More of that for each hundredth of busy waiting: half of it takes about as long as the host needs between two batches.
+/// Additional looks for each hundredth of busy waiting. Half of all hundredths take about as long as the host needs between
+/// two batches.
 const SPINS_PER_POLL: u32 = 500;
 
 impl Workers {
-    /// As many threads; who computes with them says how many of them it wants.
+    /// A pool of `count` threads. Each job uses as many of them as [`set`](Self::set) said last.
     pub fn new(count: usize) -> Self {
         let shared = Arc::new(Shared::new(count));
         let start = |number| {
@@ -80,7 +84,7 @@ impl Workers {
             let thread = thread::Builder::new().name(format!("candle-{number}"));
             thread.spawn(move || shared.serve(number))
         };
-        // If the machine has no more threads, those there are do the work.
+        // If the machine cannot start more threads, those that started do the work.
         let handles = (0..count).map_while(|number| start(number).ok()).collect();
         Self {
             shared,
@@ -93,15 +97,15 @@ impl Workers {
         self.handles.len()
     }
 
-    /// Has so many take part from the next job on, which wait `poll` hundredths busily.
+    /// Lets `count` workers take part from the next job on. They wait busily by `poll` hundredths.
     pub fn set(&self, count: usize, poll: u32) {
         self.shared.used.store(count.min(self.count()), SeqCst);
         let spins = LEAST_SPINS + poll.min(100) * SPINS_PER_POLL;
         self.shared.spins.store(spins, SeqCst);
     }
 
-    /// Runs `work` for parts of `0..count` that are all of it, in no order, and returns when all are done. A job within a job gets
-    /// no help.
+    /// Runs `work` on ranges that together cover `0..count`, in no order, and returns when all are done. A job within a job
+    /// gets no help.
     pub fn run<F: Fn(Range<usize>) + Sync>(&self, count: usize, work: &F) {
         let shared = &*self.shared;
         let used = shared.used.load(SeqCst);
@@ -119,7 +123,7 @@ impl Workers {
             count,
             chunk: count.div_ceil((used + 1) * CHUNKS),
         };
-        // SAFETY: this is the only job, and `round` ends the job before `work` does, also in a panic.
+        // SAFETY: this is the only job, and `round` ends the job before `work` is dropped, also in a panic.
         let round = unsafe { Round::begin(shared, job) };
         self.wake(used);
         // SAFETY: the job is on.
@@ -149,20 +153,20 @@ impl Drop for Workers {
         self.shared.stop.store(true, SeqCst);
         for handle in self.handles.drain(..) {
             handle.thread().unpark();
-            // What a worker panics with is caught before.
+            // A panic of a worker's job was caught before.
             let _ = handle.join();
         }
     }
 }
 
-/// A job that is on, until it is dropped.
+/// A job in progress. Dropping it ends the job.
 struct Round<'a>(&'a Shared);
 
 impl<'a> Round<'a> {
     /// # Safety
-    /// Nobody else begins one, and what the job refers to lives longer.
+    /// No other thread begins a round, and what the job refers to lives longer than the round.
     unsafe fn begin(shared: &'a Shared, job: Job) -> Self {
-        // SAFETY: no round is on, and whoever was inside the last one has left.
+        // SAFETY: no round is on, and all workers of the last one have left.
         unsafe { *shared.job.get() = job };
         shared.next.0.store(0, SeqCst);
         shared.round.0.fetch_add(1, SeqCst);
@@ -171,7 +175,7 @@ impl<'a> Round<'a> {
 }
 
 impl Drop for Round<'_> {
-    /// Workers that come from now on find no job. Those inside finish what they have taken.
+    /// Workers that come from now on find no job. Those inside finish the items that they have taken.
     fn drop(&mut self) {
         self.0.round.0.fetch_add(1, SeqCst);
         let mut spins = 0;
@@ -205,13 +209,13 @@ impl Shared {
         }
     }
 
-    /// A worker's life.
+    /// The loop of a worker thread.
     fn serve(&self, number: usize) {
         let mut last = 0;
         while let Some(round) = self.wait(number, last) {
             last = round;
             self.inside.0.fetch_add(1, SeqCst);
-            // Only now it is certain that the round lasts until this worker has left.
+            // Only now is it certain that the round lasts until this worker has left.
             if self.round.0.load(SeqCst) == round {
                 // SAFETY: the round is on, and nobody writes the job before this worker has left.
                 let working = AssertUnwindSafe(|| unsafe { self.work(*self.job.get()) });
@@ -224,7 +228,7 @@ impl Shared {
         }
     }
 
-    /// The next round after `last`; None at the end.
+    /// Waits for the next round after `last`; None when the pool stops.
     fn wait(&self, number: usize, last: u64) -> Option<u64> {
         loop {
             for _ in 0..self.spins.load(SeqCst) {
@@ -235,7 +239,7 @@ impl Shared {
                 }
             }
             self.asleep[number].store(true, SeqCst);
-            // Whoever begins a round later sees that this worker sleeps.
+            // A caller that begins a round later sees that this worker sleeps.
             if matches!(self.look(number, last), Look::Wait) {
                 thread::park();
             }
@@ -316,7 +320,7 @@ mod tests {
         }
     }
 
-    /// The threads that compute something together, the caller's among them.
+    /// The number of threads that compute something together, the caller's included.
     fn threads_of(workers: &Workers, expected: usize) -> usize {
         let (all, ids) = (Barrier::new(expected), Mutex::new(HashSet::new()));
         for_each(workers, expected, |_| {

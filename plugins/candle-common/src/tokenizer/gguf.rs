@@ -1,9 +1,9 @@
-//! Tokenizers from the metadata of GGUF files.
+//! Reads tokenizers from the metadata of GGUF files.
 
-use std::collections::HashMap;
-
-use candle_core::quantized::gguf_file::Value;
-use tenon_plugin_api::{Error, Result, SamplingDefaults, TokenKind};
+use tenon_plugin_api::{
+    Error, Result, SamplingDefaults, TokenKind,
+    gguf::{Metadata, Value},
+};
 use tokenizers::{
     AddedToken,
     normalizers::{Prepend, Replace, Sequence},
@@ -18,7 +18,7 @@ use super::{
     tokens::{Token, Tokens, unusable},
 };
 
-/// Texts of tokens that end a generation wherever they occur, also where the file does not say so.
+/// Texts of tokens that always end a generation, even if the file does not say so.
 const ENDS: [&str; 31] = [
     "<|eot_id|>",
     "<|eom_id|>",
@@ -39,7 +39,7 @@ const ENDS: [&str; 31] = [
     "<eos>",
     "<turn|>",
     "<｜end▁of▁sentence｜>",
-    // What follows these is another file or nothing.
+    // What follows these tokens is another file, or nothing.
     "<|fim_pad|>",
     "<fim-pad>",
     "<fim_pad>",
@@ -54,13 +54,13 @@ const ENDS: [&str; 31] = [
     "[e~[",
 ];
 
-/// Reads tokenizer, chat template and recommended sampling from a GGUF file's metadata.
+/// Reads the tokenizer, the chat template and the recommended sampling from a GGUF file's metadata.
 ///
 /// # Errors
-/// `INVALID` for keys that are missing or of another type, and for tokenizers and pre-tokenizers that are not known, by
-/// name.
-pub fn from_gguf(metadata: &HashMap<String, Value>) -> Result<Prompting> {
-    let metadata = Metadata(metadata);
+/// `INVALID` for keys that are missing or of another type, and for unknown tokenizers and pre-tokenizers; the message names
+/// them.
+pub fn from_gguf(metadata: &Metadata) -> Result<Prompting> {
+    let metadata = Keys(metadata);
     let model = metadata
         .text("tokenizer.ggml.model")
         .ok_or_else(|| missing("tokenizer.ggml.model"))?;
@@ -82,6 +82,9 @@ pub fn from_gguf(metadata: &HashMap<String, Value>) -> Result<Prompting> {
         eos: eos.into_iter().chain(others).collect(),
         tokenizer: HfTokenizer::new(parts)?,
         chat_template: metadata.text("tokenizer.chat_template").map(str::to_owned),
+        tool_chat_template: metadata
+            .text("tokenizer.chat_template.tool_use")
+            .map(str::to_owned),
         sampling: sampling(&metadata),
     })
 }
@@ -92,30 +95,27 @@ struct Special {
     eos: Option<u32>,
 }
 
-/// The tokens as written, with their kinds. A token that ends a generation is a control token, also where the file takes it
-/// for text.
-fn read_tokens(metadata: &Metadata) -> Result<Tokens> {
-    let texts = metadata.array("tokenizer.ggml.tokens")?;
-    let kinds = metadata.array("tokenizer.ggml.token_type").ok();
+/// Reads the tokens with their kinds, as the file writes them. A token that ends a generation is a control token, even if
+/// the file calls it text.
+fn read_tokens(metadata: &Keys) -> Result<Tokens> {
+    let texts = metadata.texts("tokenizer.ggml.tokens")?;
+    let kinds = metadata.numbers("tokenizer.ggml.token_type").ok();
     let kind_of = |at: usize| {
-        let kind = kinds.and_then(|kinds| number(kinds.get(at)?));
-        kind.map_or(TokenKind::NORMAL, token_kind)
+        let kind = kinds.and_then(|kinds| kinds.get(at));
+        kind.map_or(TokenKind::NORMAL, |&kind| token_kind(kind as u32))
     };
     let mut tokens = Tokens::default();
     for (id, (at, text)) in (0..).zip(texts.iter().enumerate()) {
-        let text = text
-            .to_string()
-            .map_err(|_| mistyped("tokenizer.ggml.tokens"))?;
         let kind = match ENDS.contains(&text.as_str()) {
             true => TokenKind::CONTROL,
             false => kind_of(at),
         };
-        tokens.set(id, text, kind);
+        tokens.set(id, text, kind)?;
     }
     Ok(tokens)
 }
 
-/// The numbers are part of the GGUF format.
+/// The kind with this number in the GGUF format.
 fn token_kind(number: u32) -> TokenKind {
     match number {
         1 => TokenKind::NORMAL,
@@ -127,15 +127,15 @@ fn token_kind(number: u32) -> TokenKind {
     }
 }
 
-/// GPT-2's scheme: words, byte by byte, with merges by rank.
-fn byte_level(metadata: &Metadata, tokens: Tokens) -> Result<(Parts, Special)> {
+/// GPT-2's scheme: text is cut into words, and words into bytes, which merge by rank.
+fn byte_level(metadata: &Keys, tokens: Tokens) -> Result<(Parts, Special)> {
     let name = metadata
         .text("tokenizer.ggml.pre")
         .ok_or_else(|| missing("tokenizer.ggml.pre"))?;
     let pre_tokenizer = pre_tokenizers::find(name)?;
-    let merges = metadata.array("tokenizer.ggml.merges")?;
+    let merges = metadata.texts("tokenizer.ggml.merges")?;
     let merges = merges.iter().filter_map(|merge| {
-        let (left, right) = merge.to_string().ok()?.split_once(' ')?;
+        let (left, right) = merge.split_once(' ')?;
         Some((left.to_owned(), right.to_owned()))
     });
     let model = tokens
@@ -160,16 +160,17 @@ fn byte_level(metadata: &Metadata, tokens: Tokens) -> Result<(Parts, Special)> {
     Ok((parts, Special { bos, eos }))
 }
 
-/// SentencePiece's scheme: no words, visible spaces, merges by score, bytes for what is in no piece.
-fn sentence_piece(metadata: &Metadata, tokens: Tokens) -> Result<(Parts, Special)> {
-    // What the format takes for granted where the file does not say.
+/// SentencePiece's scheme: text is not cut into words, spaces are visible, pieces merge by score, and characters outside of
+/// all pieces become bytes.
+fn sentence_piece(metadata: &Keys, tokens: Tokens) -> Result<(Parts, Special)> {
+    // The defaults of the format for what the file does not say.
     let token = |name, default| {
         let default = Some(default).filter(|&id| (id as usize) < tokens.0.len());
         metadata.token(name, &tokens).or(default)
     };
     let (bos, eos, unknown) = (token("bos", 1), token("eos", 2), token("unknown", 0));
-    let scores = metadata.array("tokenizer.ggml.scores")?;
-    let scores = scores.iter().map(|score| score.to_f32().unwrap_or(0.0));
+    let scores = metadata.numbers("tokenizer.ggml.scores")?;
+    let scores = scores.iter().map(|&score| score as f32);
     let pieces = tokens
         .0
         .iter()
@@ -221,8 +222,8 @@ fn added(tokens: &Tokens) -> Vec<AddedToken> {
     added.collect()
 }
 
-/// By the file's word, and by their texts.
-fn ends_of_generation(metadata: &Metadata, tokens: &Tokens) -> Vec<u32> {
+/// Tokens that end a generation: those that the file names, and those with a known text.
+fn ends_of_generation(metadata: &Keys, tokens: &Tokens) -> Vec<u32> {
     let named = ["eot", "eom", "fim_pad", "fim_rep", "fim_sep"];
     let named = named.iter().filter_map(|name| metadata.token(name, tokens));
     let texts = (0..).zip(&tokens.0);
@@ -233,9 +234,9 @@ fn ends_of_generation(metadata: &Metadata, tokens: &Tokens) -> Vec<u32> {
     ends
 }
 
-fn sampling(metadata: &Metadata) -> SamplingDefaults {
+fn sampling(metadata: &Keys) -> SamplingDefaults {
     let value = |name: &str| metadata.0.get(&format!("general.sampling.{name}"));
-    let float = |name| value(name).and_then(|value| value.to_f32().ok());
+    let float = |name| value(name)?.number().map(|number| number as f32);
     let mut defaults = SamplingDefaults::default();
     if let Some(value) = float("temp") {
         defaults = defaults.with_temperature(value);
@@ -246,7 +247,7 @@ fn sampling(metadata: &Metadata) -> SamplingDefaults {
     if let Some(value) = float("min_p") {
         defaults = defaults.with_min_p(value);
     }
-    if let Some(value) = value("top_k").and_then(number) {
+    if let Some(value) = value("top_k").and_then(whole) {
         defaults = defaults.with_top_k(value);
     }
     if let Some(value) = float("penalty_repeat") {
@@ -255,30 +256,34 @@ fn sampling(metadata: &Metadata) -> SamplingDefaults {
     defaults
 }
 
-struct Metadata<'a>(&'a HashMap<String, Value>);
+struct Keys<'a>(&'a Metadata);
 
-impl<'a> Metadata<'a> {
+impl<'a> Keys<'a> {
     fn text(&self, key: &str) -> Option<&'a str> {
-        let text = self.0.get(key)?.to_string().ok()?;
-        Some(text.as_str())
+        self.0.text(key)
     }
 
     fn flag(&self, key: &str) -> Option<bool> {
-        self.0.get(key)?.to_bool().ok()
+        self.0.get(key)?.flag()
     }
 
-    fn array(&self, key: &str) -> Result<&'a [Value]> {
+    fn texts(&self, key: &str) -> Result<&'a [String]> {
         let value = self.0.get(key).ok_or_else(|| missing(key))?;
-        value.to_vec().map(Vec::as_slice).map_err(|_| mistyped(key))
+        value.texts().ok_or_else(|| mistyped(key))
+    }
+
+    fn numbers(&self, key: &str) -> Result<&'a [f64]> {
+        let value = self.0.get(key).ok_or_else(|| missing(key))?;
+        value.numbers().ok_or_else(|| mistyped(key))
     }
 
     /// The id of a special token, if the file names one that exists.
     fn token(&self, name: &str, tokens: &Tokens) -> Option<u32> {
-        let id = number(self.0.get(&format!("tokenizer.ggml.{name}_token_id"))?)?;
+        let id = whole(self.0.get(&format!("tokenizer.ggml.{name}_token_id"))?)?;
         Some(id).filter(|&id| (id as usize) < tokens.0.len())
     }
 
-    /// What is added where the file's flag, or else the default, says so.
+    /// The token, if the file's flag says that it is added. `default` stands for a missing flag.
     fn special(&self, flag: &str, default: bool, token: Option<u32>) -> Vec<u32> {
         let wanted = self
             .flag(&format!("tokenizer.ggml.{flag}"))
@@ -287,19 +292,8 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// Files write small numbers in any type.
-fn number(value: &Value) -> Option<u32> {
-    match *value {
-        Value::U8(number) => Some(number.into()),
-        Value::I8(number) => number.try_into().ok(),
-        Value::U16(number) => Some(number.into()),
-        Value::I16(number) => number.try_into().ok(),
-        Value::U32(number) => Some(number),
-        Value::I32(number) => number.try_into().ok(),
-        Value::U64(number) => number.try_into().ok(),
-        Value::I64(number) => number.try_into().ok(),
-        _ => None,
-    }
+fn whole(value: &Value) -> Option<u32> {
+    value.whole().and_then(|number| number.try_into().ok())
 }
 
 fn missing(key: &str) -> Error {

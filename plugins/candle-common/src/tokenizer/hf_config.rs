@@ -1,4 +1,4 @@
-//! What the small JSON files of a Hugging Face directory say about prompts and answers.
+//! What the small JSON files of a Hugging Face directory say about prompts and generation.
 
 use serde::Deserialize;
 use tenon_plugin_api::SamplingDefaults;
@@ -9,13 +9,13 @@ use tenon_plugin_api::SamplingDefaults;
 pub struct TokenizerConfig {
     bos_token: Option<Name>,
     eos_token: Option<Name>,
-    /// Whether `ADD_SPECIAL` adds them, where that is said here and not in tokenizer.json.
+    /// Whether `ADD_SPECIAL` adds these tokens, if this file says it instead of tokenizer.json.
     pub add_bos_token: Option<bool>,
     pub add_eos_token: Option<bool>,
     chat_template: Option<Templates>,
 }
 
-/// A token, in one of two ways.
+/// A token, written in one of two ways.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Name {
@@ -23,7 +23,7 @@ enum Name {
     Token { content: String },
 }
 
-/// A template, or one for each of several purposes.
+/// One template, or one for each of several purposes.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Templates {
@@ -37,7 +37,7 @@ struct Template {
     template: String,
 }
 
-/// generation_config.json, and the part of config.json that stood there before that file existed.
+/// generation_config.json, or the part of config.json that had these keys before that file existed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct GenerationConfig {
@@ -58,7 +58,7 @@ enum Ids {
 }
 
 impl TokenizerConfig {
-    /// Whether it says which tokens begin and end a sequence: one that it leaves out then does not exist.
+    /// Whether the file says which tokens begin and end a sequence. A token that it then leaves out does not exist.
     pub fn says_tokens(&self) -> bool {
         self.bos_token.is_some() || self.eos_token.is_some()
     }
@@ -71,16 +71,26 @@ impl TokenizerConfig {
         self.eos_token.as_ref().map(Name::text)
     }
 
-    /// The template for chats. Of named ones the default.
+    /// The template for chats. If there are several, the default one.
     pub fn chat_template(&self) -> Option<&str> {
         match self.chat_template.as_ref()? {
             Templates::One(template) => Some(template),
-            Templates::Named(templates) => {
-                let default = templates.iter().find(|template| template.name == "default");
-                default.map(|template| template.template.as_str())
-            }
+            Templates::Named(templates) => named("default", templates),
         }
     }
+
+    /// The template for chats with tools, if it is a separate one.
+    pub fn tool_chat_template(&self) -> Option<&str> {
+        match self.chat_template.as_ref()? {
+            Templates::One(_) => None,
+            Templates::Named(templates) => named("tool_use", templates),
+        }
+    }
+}
+
+fn named<'a>(name: &str, templates: &'a [Template]) -> Option<&'a str> {
+    let found = templates.iter().find(|template| template.name == name);
+    found.map(|template| template.template.as_str())
 }
 
 impl Name {

@@ -1,6 +1,10 @@
-//! Tokenizers from Hugging Face directories.
+//! Reads tokenizers from Hugging Face directories.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,11 +24,12 @@ use super::{
 };
 use crate::files::{read_json, read_text};
 
-/// Reads tokenizer.json, tokenizer_config.json, generation_config.json, config.json and chat_template.jinja of a directory.
+/// Reads tokenizer.json, tokenizer_config.json, generation_config.json, config.json, chat_template.jinja and
+/// additional_chat_templates/tool_use.jinja of a directory.
 /// All but the first may be missing.
 ///
 /// # Errors
-/// `IO`, or `INVALID` with the file and what is wrong with it.
+/// `IO`, or `INVALID` with the file and the fault in it.
 pub fn from_dir(folder: &Path) -> Result<Prompting> {
     let config: TokenizerConfig =
         read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
@@ -32,8 +37,10 @@ pub fn from_dir(folder: &Path) -> Result<Prompting> {
     let generation: Option<GenerationConfig> = read_json(&folder.join("generation_config.json"))?;
     let generation = generation.as_ref().unwrap_or(&model);
     let template = read_text(&folder.join("chat_template.jinja"))?;
+    let tool_template = read_text(&folder.join("additional_chat_templates/tool_use.jinja"))?;
 
-    let file = read_tokenizer(&folder.join("tokenizer.json"))?;
+    let path = folder.join("tokenizer.json");
+    let file = caught(&path, || read_tokenizer(&path))?;
     let id = |text: Option<&str>| file.id(text?);
     let bos = match config.says_tokens() {
         true => id(config.bos()),
@@ -46,11 +53,37 @@ pub fn from_dir(folder: &Path) -> Result<Prompting> {
         }
     }
     Ok(Prompting {
-        tokenizer: HfTokenizer::new(file.parts(&config, bos, eos.first().copied())?)?,
+        tokenizer: caught(&path, || build(file, &config, bos, &eos))?,
         bos,
         eos,
         chat_template: template.or_else(|| config.chat_template().map(str::to_owned)),
+        tool_chat_template: tool_template
+            .or_else(|| config.tool_chat_template().map(str::to_owned)),
         sampling: generation.sampling(),
+    })
+}
+
+fn build(
+    file: TokenizerFile,
+    config: &TokenizerConfig,
+    bos: Option<u32>,
+    eos: &[u32],
+) -> Result<HfTokenizer> {
+    let parts = file.parts(config, bos, eos.first().copied())?;
+    let ends = eos.iter().map(|&id| ("end", id));
+    for (what, id) in ends.chain(bos.map(|id| ("begin", id))) {
+        parts.tokens.check(what, id)?;
+    }
+    HfTokenizer::new(parts)
+}
+
+/// The result of `make`. A panic becomes an error: the library panics over some steps that lack what their type needs.
+fn caught<T>(path: &Path, make: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
+        Err(Error::invalid(format!(
+            "{} has a step that is not what its type needs: get the model's files again",
+            path.display()
+        )))
     })
 }
 
@@ -86,7 +119,7 @@ struct BytePairs {
     ignore_merges: bool,
 }
 
-/// A pair, in one of two ways.
+/// A pair of pieces, written in one of two ways.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Merge {
@@ -94,7 +127,7 @@ enum Merge {
     Line(String),
 }
 
-/// As far as it must be known before the rest can be read.
+/// The kind of a tokenizer.json, which must be known before the rest can be read.
 #[derive(Deserialize)]
 struct TokenizerKind {
     model: ModelKind,
@@ -110,7 +143,7 @@ fn read_tokenizer(path: &Path) -> Result<TokenizerFile> {
     let shown = path.display();
     let kind: Option<TokenizerKind> = read_json(path)?;
     match kind.map(|kind| kind.model.name) {
-        // Old files do not name what is the only kind that they have.
+        // Old files have only one kind and do not name it.
         Some(None) => {}
         Some(Some(name)) if name == "BPE" => {}
         Some(Some(name)) => {
@@ -146,7 +179,7 @@ impl TokenizerFile {
         if let Some(add) = config.add_eos_token {
             after = eos.filter(|_| add).into_iter().collect();
         }
-        let (tokens, spelling) = (self.tokens(), self.spelling());
+        let (tokens, spelling) = (self.tokens()?, self.spelling());
         let merges = self
             .model
             .merges
@@ -182,24 +215,24 @@ impl TokenizerFile {
         })
     }
 
-    fn tokens(&self) -> Tokens {
+    fn tokens(&self) -> Result<Tokens> {
         let mut tokens = Tokens::default();
         for (text, &id) in &self.model.vocab {
             let kind = match byte_token(text) {
                 Some(_) if self.model.byte_fallback => TokenKind::BYTE,
                 _ => TokenKind::NORMAL,
             };
-            tokens.set(id, text, kind);
+            tokens.set(id, text, kind)?;
         }
         for Added { id, token } in &self.added_tokens {
-            tokens.set(*id, &token.content, self.added_kind(token));
+            tokens.set(*id, &token.content, self.added_kind(token))?;
         }
-        tokens
+        Ok(tokens)
     }
 
     fn added_kind(&self, token: &AddedToken) -> TokenKind {
         let text = &token.content;
-        // Runs of visible spaces, which the model may also form by merges.
+        // Runs of visible spaces. The model may also form them by merges.
         let spaces = text.contains(SPACE) && self.model.vocab.contains_key(text);
         match token.special {
             true if self.model.unk_token.as_ref() == Some(text) => TokenKind::UNKNOWN,
@@ -220,7 +253,8 @@ impl TokenizerFile {
         }
     }
 
-    /// What the post-processor puts before and behind a text: seen by giving it a text of one token that no vocabulary has.
+    /// The tokens that the post-processor puts before and behind a text. They are found by giving it a text of one token
+    /// that no vocabulary has.
     fn special_tokens(&self) -> Result<(Vec<u32>, Vec<u32>)> {
         let Some(processor) = &self.post_processor else {
             return Ok(Default::default());
@@ -253,7 +287,7 @@ impl Merge {
     }
 }
 
-/// Whether a step, or one of those that it is a sequence of, is of this type.
+/// Whether a step is of this type, or is a sequence with such a step.
 fn has_step(step: &Value, name: &str) -> bool {
     let parts = ["pretokenizers", "decoders"].map(|key| step[key].as_array());
     step["type"] == name

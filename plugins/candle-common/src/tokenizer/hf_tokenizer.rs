@@ -1,4 +1,4 @@
-//! The tokenizer that plugins hand out.
+//! The tokenizer that plugins give to the host.
 
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use super::{pipeline::Pipeline, spelling::Spelling, tokens::Tokens};
 #[derive(Clone)]
 pub struct HfTokenizer(Arc<Inner>);
 
-/// What a tokenizer is made of.
+/// The parts of a tokenizer.
 pub struct Parts {
     pub tokens: Tokens,
     pub spelling: Spelling,
-    /// Tokens that are found in text before it is cut into words.
+    /// Tokens that are found in a text before it is cut into words.
     pub added: Vec<AddedToken>,
     pub pipeline: Pipeline,
     pub model: BPE,
-    /// What `ADD_SPECIAL` puts before and behind a text.
+    /// Tokens that `ADD_SPECIAL` puts before and behind a text.
     pub before: Vec<u32>,
     pub after: Vec<u32>,
 }
@@ -31,7 +31,7 @@ struct Inner {
     vocabulary: Vocabulary,
     /// Finds all added tokens.
     all_added: AddedVocabulary,
-    /// Finds those that are text: no control tokens.
+    /// Finds the added tokens that are text, not control tokens.
     text_added: AddedVocabulary,
     beginning: Pipeline,
     continuation: Pipeline,
@@ -42,8 +42,11 @@ struct Inner {
 
 impl HfTokenizer {
     /// # Errors
-    /// `INVALID` for tokens that cannot be indexed.
+    /// `INVALID` for tokens that cannot be indexed, and for tokens around texts that do not exist.
     pub(super) fn new(parts: Parts) -> Result<Self> {
+        for &id in parts.before.iter().chain(&parts.after) {
+            parts.tokens.check("special", id)?;
+        }
         let normalizer = parts.pipeline.normalizer.as_ref();
         let text = parts.added.iter().filter(|token| !token.special);
         let text_added = parts
@@ -62,12 +65,13 @@ impl HfTokenizer {
         })))
     }
 
-    /// Number of tokens: every id is below it.
+    /// Number of tokens. Every id is below it.
     pub fn vocab_size(&self) -> u32 {
         self.0.vocabulary.len() as u32
     }
 
-    /// Whether its tokens are those that the model itself writes: merges alone cut a text, and nothing of it is lost.
+    /// Whether `encode` gives the tokens that the model itself writes: only merges decide how a text is cut, and no part of
+    /// it is lost.
     pub fn is_canonical(&self) -> bool {
         self.0.continuation.keeps_text()
     }

@@ -1,10 +1,10 @@
 //! Tokenizers: from a Hugging Face directory, or from the metadata of a GGUF file.
 //!
-//! Both become one [`HfTokenizer`]: the byte-pair model, normalizers and pre-tokenizers of the `tokenizers` crate, put
-//! together so that text never becomes a control token unless that is asked for.
+//! Both become one [`HfTokenizer`]: the byte-pair model, normalizers and pre-tokenizers of the `tokenizers` crate. They are
+//! put together so that text becomes a control token only if the caller asks for it.
 //!
-//! 1. [`from_dir`] or [`from_gguf`] gives [`Prompting`]: the tokenizer, and what else the files say about prompts.
-//! 2. [`HfTokenizer`] is the [`Tokenizer`](tenon_plugin_api::Tokenizer) that a plugin hands out.
+//! 1. [`from_dir`] or [`from_gguf`] returns [`Prompting`]: the tokenizer, and what else the files say about prompts.
+//! 2. [`HfTokenizer`] is the [`Tokenizer`](tenon_plugin_api::Tokenizer) that a plugin gives to the host.
 
 mod gguf;
 mod hf_config;
@@ -25,7 +25,7 @@ pub use hf_tokenizer::HfTokenizer;
 
 use tenon_plugin_api::SamplingDefaults;
 
-/// What a model's files say about prompts and answers.
+/// What a model's files say about prompts and generation.
 #[derive(Clone)]
 pub struct Prompting {
     /// Cheap to clone.
@@ -36,6 +36,8 @@ pub struct Prompting {
     pub eos: Vec<u32>,
     /// Jinja source.
     pub chat_template: Option<String>,
+    /// The template of chats with tools, if they have a separate one.
+    pub tool_chat_template: Option<String>,
     /// What the model's makers recommend.
     pub sampling: SamplingDefaults,
 }

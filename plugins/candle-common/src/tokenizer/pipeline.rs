@@ -1,4 +1,4 @@
-//! What happens to text before the byte-pair model sees it.
+//! Processing of text before the byte-pair model.
 
 use tokenizers::{
     NormalizerWrapper, PreTokenizerWrapper,
@@ -6,7 +6,7 @@ use tokenizers::{
     pre_tokenizers::{metaspace::PrependScheme, sequence::Sequence as PreTokenizers},
 };
 
-/// Changes text, then cuts it into words.
+/// Normalizes text, then cuts it into words.
 #[derive(Clone, Default)]
 pub struct Pipeline {
     pub normalizer: Option<NormalizerWrapper>,
@@ -14,7 +14,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The same for text that continues another: without the space that stands before the first word.
+    /// The same pipeline for text that continues another text: without the space before the first word.
     pub fn continuation(&self) -> Self {
         Self {
             normalizer: self.normalizer.clone().and_then(without_prepend),
@@ -22,7 +22,7 @@ impl Pipeline {
         }
     }
 
-    /// Whether the tokens of a text spell it, but for what has several forms in Unicode and for visible spaces.
+    /// Whether the tokens of a text spell it exactly, except for different Unicode forms and visible spaces.
     pub fn keeps_text(&self) -> bool {
         self.normalizer.as_ref().is_none_or(keeps_text)
     }

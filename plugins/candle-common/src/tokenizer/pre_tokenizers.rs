@@ -1,7 +1,7 @@
-//! How the pre-tokenizers that GGUF files name (`tokenizer.ggml.pre`) cut text into words.
+//! The pre-tokenizers that GGUF files name (`tokenizer.ggml.pre`): how they cut text into words.
 //!
-//! The expressions are those of the models' own tokenizers. llama.cpp has them too, some adapted to a matcher that
-//! cannot tell upper from lower case outside ASCII: there the two differ, and the models' makers are followed.
+//! The expressions are those of the models' own tokenizers. llama.cpp has them too, but adapted some of them to a matcher
+//! that cannot tell upper case from lower case outside ASCII. Where the two differ, this module follows the models' makers.
 
 use tenon_plugin_api::{Error, Result};
 use tokenizers::{
@@ -15,22 +15,22 @@ use tokenizers::{
 
 use super::tokens::unusable;
 
-/// What the name of a pre-tokenizer stands for.
+/// A pre-tokenizer, under all of its names.
 #[derive(Clone, Copy)]
 pub struct PreTokenizer {
     names: &'static [&'static str],
-    /// Each cuts what the ones before it left whole.
+    /// Each expression cuts what the ones before it left whole.
     expressions: &'static [&'static str],
-    /// Whether a word that is a token is that token, whatever the merges say.
+    /// Whether a word that is a token becomes that token, whatever the merges say.
     pub ignore_merges: bool,
-    /// Whether BOS comes first in files that do not say.
+    /// Whether BOS comes first if the file does not say.
     pub add_bos: bool,
 }
 
 /// Finds a pre-tokenizer by its name in GGUF files.
 ///
 /// # Errors
-/// `INVALID` for names that are not in the table, with those that are.
+/// `INVALID` for names that are not in the table; the message lists the known ones.
 pub fn find(name: &str) -> Result<PreTokenizer> {
     let found = TABLE.iter().find(|entry| entry.names.contains(&name));
     found.copied().ok_or_else(|| {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-/// The merges of a SentencePiece vocabulary, which has scores instead: any two pieces merge whose whole is a piece, and the
-/// best scored whole comes first.
+/// The merges of a SentencePiece vocabulary, which has scores instead. Any two pieces merge if together they are a piece,
+/// and the merge whose result has the best score comes first.
 pub fn merges<'a>(pieces: impl Iterator<Item = (&'a str, f32)>) -> Vec<(String, String)> {
     let scores: HashMap<&str, f32> = pieces.collect();
     let mut merges: Vec<(f32, &str, &str)> = scores
@@ -11,7 +11,7 @@ pub fn merges<'a>(pieces: impl Iterator<Item = (&'a str, f32)>) -> Vec<(String, 
         .flat_map(|(whole, &score)| halves(whole).map(move |(left, right)| (score, left, right)))
         .filter(|(_, left, right)| scores.contains_key(left) && scores.contains_key(right))
         .collect();
-    // Of equals, which order is the vocabulary's choice: only that it is always the same one matters.
+    // SentencePiece leaves the order of equal scores open. It only has to be the same every time.
     merges.sort_by(|a, b| {
         b.0.total_cmp(&a.0)
             .then_with(|| (a.1, a.2).cmp(&(b.1, b.2)))

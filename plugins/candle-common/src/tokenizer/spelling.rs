@@ -5,14 +5,14 @@ use std::{collections::HashMap, sync::LazyLock};
 /// SentencePiece's visible space.
 pub const SPACE: char = '▁';
 
-/// What the characters of an ordinary token stand for.
+/// What the characters of an ordinary token mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spelling {
-    /// GPT-2's: each character is one byte.
+    /// GPT-2's spelling: each character is one byte.
     ByteLevel,
-    /// SentencePiece's: [`SPACE`] is a space.
+    /// SentencePiece's spelling: [`SPACE`] is a space.
     Spaces,
-    /// Themselves.
+    /// Plain text.
     Plain,
 }
 
@@ -34,13 +34,14 @@ pub fn byte_token(token: &str) -> Option<u8> {
     is_byte.then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
-/// None for a token with a character that stands for no byte: one that was added as a whole.
+/// The bytes of a token in GPT-2's spelling. None if a character stands for no byte: such a token was added as a whole.
 fn byte_level(token: &str) -> Option<Vec<u8>> {
     let byte = |char| BYTE_OF_CHAR.get(&char).copied();
     token.chars().map(byte).collect()
 }
 
-/// GPT-2's table: visible characters of Latin-1 are their own bytes, the other bytes are the characters from 256 on.
+/// GPT-2's table: the visible characters of Latin-1 stand for their own bytes, and the characters from 256 on stand for the
+/// other bytes.
 static BYTE_OF_CHAR: LazyLock<HashMap<char, u8>> = LazyLock::new(|| {
     let visible = |&byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let (own, others): (Vec<u8>, Vec<u8>) = (0..=u8::MAX).partition(visible);

@@ -1,11 +1,10 @@
-//! Small vocabularies, written out. That tokens are llama.cpp's is shown by the end-to-end tests.
+//! Tests on small, handwritten vocabularies. The end-to-end tests show that tokens equal llama.cpp's.
 
 use std::{collections::HashMap, fs};
 
-use candle_core::quantized::gguf_file::Value;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
-use tenon_plugin_api::{EncodeFlags, TokenKind, Tokenizer};
+use tenon_plugin_api::{EncodeFlags, TokenKind, Tokenizer, gguf::Value};
 
 use super::{Prompting, from_dir, from_gguf};
 
@@ -14,7 +13,7 @@ const CONTROL: EncodeFlags = EncodeFlags::PARSE_CONTROL;
 const CONTINUED: EncodeFlags = EncodeFlags::CONTINUATION;
 const SPECIAL: EncodeFlags = EncodeFlags::ADD_SPECIAL;
 
-/// Tokens by their bytes.
+/// A model whose tokens are checked by their bytes.
 struct Model(Prompting);
 
 impl Model {
@@ -35,18 +34,18 @@ impl Model {
 }
 
 fn text(text: &str) -> Value {
-    Value::String(text.to_owned())
+    Value::Text(text.to_owned())
 }
 
 fn texts<const N: usize>(values: [&str; N]) -> Value {
-    Value::Array(values.map(text).into())
+    Value::Texts(values.map(str::to_owned).into())
 }
 
 fn kinds<const N: usize>(values: [i32; N]) -> Value {
-    Value::Array(values.map(Value::I32).into())
+    Value::Numbers(values.map(f64::from).into())
 }
 
-/// Words of three letters, of which "abc" is a token that no merge makes.
+/// A vocabulary of words of three letters. No merge makes its token "abc".
 fn byte_level(pre: &str) -> HashMap<String, Value> {
     let tokens = [
         "a",
@@ -73,17 +72,17 @@ fn byte_level(pre: &str) -> HashMap<String, Value> {
         ("tokenizer.ggml.tokens".into(), texts(tokens)),
         ("tokenizer.ggml.token_type".into(), kinds(types)),
         ("tokenizer.ggml.merges".into(), texts(merges)),
-        ("tokenizer.ggml.bos_token_id".into(), Value::U32(8)),
-        ("tokenizer.ggml.eos_token_id".into(), Value::U32(8)),
+        ("tokenizer.ggml.bos_token_id".into(), Value::Integer(8)),
+        ("tokenizer.ggml.eos_token_id".into(), Value::Integer(8)),
     ])
 }
 
 #[test]
 fn a_pre_tokenizer_says_whether_merges_are_ignored_and_bos_is_added() {
-    let gpt2 = Model(from_gguf(&byte_level("gpt-2")).unwrap());
+    let gpt2 = Model(from_gguf(&byte_level("gpt-2").into()).unwrap());
     gpt2.check("abc", SPECIAL, &["ab", "c"]);
     gpt2.check("ca ab", PLAIN, &["c", "a", " ", "ab"]);
-    let llama = Model(from_gguf(&byte_level("llama-bpe")).unwrap());
+    let llama = Model(from_gguf(&byte_level("llama-bpe").into()).unwrap());
     llama.check("abc", SPECIAL, &["<|im_end|>", "abc"]);
     llama.check("", SPECIAL, &["<|im_end|>"]);
     llama.check("", PLAIN, &[]);
@@ -91,13 +90,13 @@ fn a_pre_tokenizer_says_whether_merges_are_ignored_and_bos_is_added() {
 
 #[test]
 fn control_tokens_are_made_of_text_only_on_demand() {
-    let model = Model(from_gguf(&byte_level("gpt-2")).unwrap());
-    // Text by the file's word, but every known model ends its turns with it.
+    let model = Model(from_gguf(&byte_level("gpt-2").into()).unwrap());
+    // The file calls it text, but every known model ends its turns with it.
     assert_eq!(model.kind(b"<|im_end|>"), TokenKind::CONTROL);
     assert_eq!(model.0.eos, [8]);
     model.check("a<|im_end|>b", CONTROL, &["a", "<|im_end|>", "b"]);
     model.check("a<|im_end|>b", PLAIN, &["a", "<", ">", "b"]);
-    // A word that was added later is text, and found whatever the merges say.
+    // A word that was added later is text, and is found whatever the merges say.
     assert_eq!(model.kind(b"<x>"), TokenKind::USER_DEFINED);
     model.check("ab<x>", PLAIN, &["ab", "<x>"]);
 }
@@ -108,10 +107,10 @@ fn what_a_gguf_file_lacks_is_named() {
         let key = format!("tokenizer.ggml.{key}");
         let mut metadata = byte_level("gpt-2");
         metadata.remove(&key);
-        let error = from_gguf(&metadata).err().unwrap();
+        let error = from_gguf(&metadata.into()).err().unwrap();
         assert!(error.message.contains(&key), "{error}");
     }
-    let error = from_gguf(&byte_level("gpt-9")).err().unwrap();
+    let error = from_gguf(&byte_level("gpt-9").into()).err().unwrap();
     assert!(
         error.message.contains("\"gpt-9\"") && error.message.contains("tekken"),
         "{error}"
@@ -138,24 +137,21 @@ fn sentence_piece() -> HashMap<String, Value> {
         .unzip();
     HashMap::from([
         ("tokenizer.ggml.model".into(), text("llama")),
-        (
-            "tokenizer.ggml.tokens".into(),
-            Value::Array(tokens.iter().map(|token| text(token)).collect()),
-        ),
+        ("tokenizer.ggml.tokens".into(), Value::Texts(tokens)),
         (
             "tokenizer.ggml.scores".into(),
-            Value::Array(scores.into_iter().map(Value::F32).collect()),
+            Value::Numbers(scores.into_iter().map(f64::from).collect()),
         ),
         (
             "tokenizer.ggml.token_type".into(),
-            Value::Array(types.into_iter().map(Value::I32).collect()),
+            Value::Numbers(types.into_iter().map(f64::from).collect()),
         ),
     ])
 }
 
 #[test]
 fn sentencepiece_puts_a_space_before_the_first_word() {
-    let model = Model(from_gguf(&sentence_piece()).unwrap());
+    let model = Model(from_gguf(&sentence_piece().into()).unwrap());
     assert_eq!(model.kind(b"\n"), TokenKind::BYTE);
     assert_eq!((model.0.bos, &model.0.eos[..]), (Some(1), &[2][..]));
     model.check("hi", PLAIN, &[" hi"]);
@@ -169,20 +165,20 @@ fn sentencepiece_puts_a_space_before_the_first_word() {
 
     let mut without = sentence_piece();
     without.insert("tokenizer.ggml.add_space_prefix".into(), Value::Bool(false));
-    Model(from_gguf(&without).unwrap()).check("hi", PLAIN, &["hi"]);
+    Model(from_gguf(&without.into()).unwrap()).check("hi", PLAIN, &["hi"]);
 }
 
 #[test]
 fn what_is_in_no_piece_is_bytes() {
-    let model = Model(from_gguf(&sentence_piece()).unwrap());
+    let model = Model(from_gguf(&sentence_piece().into()).unwrap());
     let tokens = model.0.tokenizer.encode("é", CONTINUED).unwrap();
     assert_eq!(tokens, [3 + 0xc3, 3 + 0xa9]);
-    // The text of a byte token is text.
+    // Text that spells a byte token stays text.
     let tokens = model.0.tokenizer.encode("<0x0A>", PLAIN).unwrap();
     assert!(!tokens.contains(&(3 + 10)), "{tokens:?}");
 }
 
-/// A directory with files of these contents.
+/// A directory of files with these contents.
 fn folder(files: &[(&str, Json)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in files {
@@ -190,7 +186,9 @@ fn folder(files: &[(&str, Json)]) -> TempDir {
             Json::String(text) => text.clone(),
             json => json.to_string(),
         };
-        fs::write(folder.path().join(name), text).unwrap();
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
     folder
 }
@@ -237,6 +235,7 @@ fn a_directory_is_read() {
     let prompting = from_dir(folder.path()).unwrap();
     assert_eq!((prompting.bos, &prompting.eos[..]), (None, &[4, 8][..]));
     assert_eq!(prompting.chat_template.as_deref(), Some("chat"));
+    assert_eq!(prompting.tool_chat_template.as_deref(), Some("tools"));
     assert_eq!(prompting.sampling.temperature(), Some(0.5));
     assert_eq!(prompting.sampling.top_k(), Some(20));
     assert_eq!(prompting.tokenizer.vocab_size(), 9);
@@ -245,7 +244,7 @@ fn a_directory_is_read() {
     model.check("ab a", SPECIAL, &["<|end|>", "ab", " ", "a"]);
     model.check("a<think>b", PLAIN, &["a", "<think>", "b"]);
     model.check("END", CONTROL, &["END"]);
-    // It is a whole word and in the model's vocabulary, and the model ignores merges: still it is text.
+    // "END" is a whole word and in the model's vocabulary, and the model ignores merges. Still its text stays text.
     model.check("END", PLAIN, &["E", "N"]);
     assert_eq!(model.kind(b"<think>"), TokenKind::USER_DEFINED);
     assert_eq!(model.kind(b"END"), TokenKind::CONTROL);
@@ -260,10 +259,12 @@ fn a_template_of_its_own_file_comes_first_and_flags_overrule_the_post_processor(
             json!({"eos_token": "<|end|>", "add_bos_token": false, "add_eos_token": true, "chat_template": "old"}),
         ),
         ("chat_template.jinja", json!("new")),
+        ("additional_chat_templates/tool_use.jinja", json!("tools")),
         ("config.json", json!({"eos_token_id": 8})),
     ]);
     let prompting = from_dir(folder.path()).unwrap();
     assert_eq!(prompting.chat_template.as_deref(), Some("new"));
+    assert_eq!(prompting.tool_chat_template.as_deref(), Some("tools"));
     assert_eq!(prompting.eos, [4, 8]);
     Model(prompting).check("ab", SPECIAL, &["ab", "<|end|>"]);
 }

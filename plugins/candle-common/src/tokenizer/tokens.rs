@@ -1,4 +1,4 @@
-//! The tokens of a vocabulary file, and what is made of them.
+//! The tokens of a vocabulary file, and the models that are built from them.
 
 use std::collections::HashSet;
 
@@ -13,6 +13,11 @@ use tokenizers::{
 
 use super::spelling::{Spelling, byte_token};
 
+/// Most tokens of a vocabulary. The largest vocabularies have a tenth of it.
+const MAX_TOKENS: u32 = 4 << 20;
+/// Longest token. The time to find the merges that make a token grows with the square of its length.
+const MAX_TEXT_BYTES: usize = 4096;
+
 /// Tokens by id.
 #[derive(Default)]
 pub struct Tokens(pub Vec<Token>);
@@ -20,7 +25,7 @@ pub struct Tokens(pub Vec<Token>);
 /// One token. Ids that a file leaves out are unused tokens without text.
 #[derive(Clone, Debug)]
 pub struct Token {
-    /// As the file writes it.
+    /// The text as the file writes it.
     pub text: String,
     pub kind: TokenKind,
 }
@@ -35,8 +40,8 @@ impl Default for Token {
 }
 
 impl Token {
-    /// Whether the byte-pair model may make this token of text. The others are kept from it: no text whatsoever becomes a
-    /// token that is not in the model's vocabulary.
+    /// Whether the byte-pair model may make this token from text. The other tokens are kept out of the model's vocabulary,
+    /// so that no text at all becomes one of them.
     fn is_text(&self) -> bool {
         let control = [TokenKind::CONTROL, TokenKind::UNKNOWN].contains(&self.kind);
         !control && !self.text.is_empty()
@@ -44,8 +49,22 @@ impl Token {
 }
 
 impl Tokens {
-    /// Sets a token, and makes room for it.
-    pub fn set(&mut self, id: u32, text: &str, kind: TokenKind) {
+    /// Sets a token. The vocabulary grows if needed.
+    ///
+    /// # Errors
+    /// `INVALID` for an id or a text that no vocabulary has.
+    pub fn set(&mut self, id: u32, text: &str, kind: TokenKind) -> Result<()> {
+        if id >= MAX_TOKENS {
+            return Err(Error::invalid(format!(
+                "the tokenizer has a token with the id {id}, but no vocabulary has more than {MAX_TOKENS}: get the model's files again"
+            )));
+        }
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(Error::invalid(format!(
+                "the tokenizer's token {id} has {} bytes, but none has more than {MAX_TEXT_BYTES}: get the model's files again",
+                text.len()
+            )));
+        }
         let at = id as usize;
         if self.0.len() <= at {
             self.0.resize_with(at + 1, Token::default);
@@ -54,9 +73,23 @@ impl Tokens {
             text: text.to_owned(),
             kind,
         };
+        Ok(())
     }
 
-    /// Bytes and kinds, as the host wants them.
+    /// Checks a token that a model's files name.
+    ///
+    /// # Errors
+    /// `INVALID` for a token that does not exist; the message names its purpose `what`.
+    pub fn check(&self, what: &str, id: u32) -> Result<()> {
+        match self.0.len() {
+            len if (id as usize) < len => Ok(()),
+            len => Err(Error::invalid(format!(
+                "the {what} token {id} is outside of the model's vocabulary of {len} tokens: get the model's files again"
+            ))),
+        }
+    }
+
+    /// Bytes and kinds of the tokens, in the form that the host needs.
     pub fn vocabulary(&self, spelling: Spelling) -> Vocabulary {
         let mut vocabulary = Vocabulary::default();
         for Token { text, kind } in &self.0 {
@@ -73,8 +106,8 @@ impl Tokens {
         vocabulary
     }
 
-    /// A byte-pair model of the tokens that are [text](Token::is_text), with the merges that make such tokens of such tokens,
-    /// and with the `unknown` token for characters that are in none.
+    /// A byte-pair model of the tokens that are [text](Token::is_text). It keeps the merges of two such tokens into such a
+    /// token. The `unknown` token stands for characters that are in no token.
     pub fn byte_pairs(&self, merges: Vec<(String, String)>, unknown: Option<&str>) -> BpeBuilder {
         let text = self.with_ids().filter(|(token, _)| token.is_text());
         let mut vocab: Vocab = text.map(|(token, id)| (token.text.clone(), id)).collect();
@@ -95,16 +128,16 @@ impl Tokens {
         model.vocab_and_merges(vocab, merges)
     }
 
-    /// What finds `added` tokens in text before it is cut into words.
+    /// An automaton that finds the `added` tokens in a text before it is cut into words.
     ///
     /// # Errors
-    /// If there are more of them than an automaton can hold.
+    /// If there are more tokens than an automaton can hold.
     pub fn added_vocabulary(
         &self,
         added: Vec<AddedToken>,
         normalizer: Option<&NormalizerWrapper>,
     ) -> Result<AddedVocabulary> {
-        // The library asks a model for the ids. Any will do that knows these tokens.
+        // The library asks a model for the ids. Any model that knows these tokens serves.
         let texts: HashSet<&str> = added.iter().map(|token| token.content.as_str()).collect();
         let known = |(token, _): &(&Token, u32)| texts.contains(token.text.as_str());
         let ids = self.with_ids().filter(known);
@@ -122,7 +155,7 @@ impl Tokens {
     }
 }
 
-/// What the library said about a vocabulary that it cannot use.
+/// An error of the library about a vocabulary that it cannot use.
 pub fn unusable(error: impl std::fmt::Display) -> Error {
     Error::invalid(format!(
         "the tokenizer cannot be built ({error}): get the model's files again"

@@ -1,22 +1,14 @@
-//! Tensors and metadata of a GGUF file.
+//! Reads tensors and metadata of a model in GGUF files.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::{BufReader, ErrorKind, Read, Seek, SeekFrom},
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path};
 
 use candle_core::{
     Device,
-    quantized::{
-        QStorage, QTensor,
-        gguf_file::{Content, TensorInfo, Value},
-    },
+    quantized::{QStorage, QTensor},
 };
-use tenon_plugin_api::{Code, Error, Result};
+use tenon_plugin_api::{Error, Result, gguf::Tensor};
 
-use super::{Source, candle_error, type_name};
+use super::{Source, candle_error, candle_type, finite, parts::Parts};
 use crate::{
     config::{self, Config, gguf::RopeFactors},
     kernels::quantized,
@@ -24,84 +16,79 @@ use crate::{
     tokenizer::{self, Prompting},
 };
 
-/// A file whose header was read.
+/// A model whose headers were read.
 pub struct GgufFile {
-    path: PathBuf,
-    content: Content,
+    parts: Parts,
     level: &'static str,
 }
 
+/// Most numbers in a norm or a bias.
+const MAX_VECTOR: u64 = 16 << 20;
+
 impl GgufFile {
-    /// Reads the header.
+    /// Reads the header, and the headers of the model's other files if it was split.
     ///
     /// # Errors
-    /// `IO`; `INVALID` for what is no language model in one file of a kind that candle reads.
+    /// `IO`; `INVALID` if it is not a language model that candle can read.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-        check_magic(path, &file)?;
-        let content = Content::read(&mut BufReader::new(file))
-            .map_err(|error| candle_error(&format!("{} cannot be read", path.display()), &error))?;
-        let file = Self {
-            path: path.to_owned(),
-            level: main_type(&content),
-            content,
-        };
-        file.check_kind()?;
-        Ok(file)
+        let parts = Parts::open(path)?;
+        check_kind(&parts)?;
+        let checked = parts.metadata().check_model();
+        checked.map_err(|error| in_file(path, error))?;
+        for (name, tensor) in parts.tensors() {
+            candle_type(tensor.kind()).ok_or_else(|| {
+                Error::invalid(format!(
+                    "{}: the tensor {name} is of type {}, which this backend does not have: use org.tenon.llama-cpp",
+                    path.display(),
+                    tensor.kind().name
+                ))
+            })?;
+        }
+        Ok(Self {
+            level: main_type(&parts),
+            parts,
+        })
     }
 
-    /// Whether the own kernels serve all matrices, on this CPU.
+    /// Whether this crate's kernels serve all matrices on this CPU.
     pub fn has_kernels(&self) -> bool {
-        let tensors = self.content.tensor_infos.values();
-        let mut matrices = tensors.filter(|tensor| tensor.shape.rank() > 1);
-        matrices.all(|matrix| quantized::kernel(matrix.ggml_dtype).is_some())
-    }
-
-    fn check_kind(&self) -> Result<()> {
-        let shown = self.path.display();
-        let text = |key: &str| {
-            self.content
-                .metadata
-                .get(key)
-                .and_then(|v| v.to_string().ok())
-        };
-        if let Some(kind) = text("general.type").filter(|kind| *kind != "model") {
-            return Err(Error::invalid(format!(
-                "{shown} is no language model (its kind is {kind:?}): give a model's GGUF file"
-            )));
-        }
-        let parts = self.content.metadata.get("split.count").map(Value::to_u16);
-        match parts {
-            Some(Ok(parts)) if parts > 1 => Err(Error::invalid(format!(
-                "{shown} is one of {parts} files of a model, and this backend reads models in one file: \
-                 merge them with llama-gguf-split, or use org.tenon.llama-cpp"
-            ))),
-            _ => Ok(()),
-        }
+        let mut matrices = self
+            .parts
+            .tensors()
+            .filter(|(_, tensor)| tensor.sides().len() > 1);
+        let kind = |tensor: &Tensor| candle_type(tensor.kind());
+        matrices.all(|(_, matrix)| kind(matrix).and_then(quantized::kernel).is_some())
     }
 
     fn tensor(&self, name: &str) -> Result<Option<QTensor>> {
-        let Some(info) = self.content.tensor_infos.get(name) else {
+        let Some((file, tensor)) = self.parts.tensor(name) else {
             return Ok(None);
         };
-        let mut bytes = vec![0; tensor_bytes(info) as usize];
-        let start = self.content.tensor_data_offset + info.offset;
-        read_at(&self.path, start, &mut bytes).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => Error::invalid(format!(
-                "{} is truncated: it ends within the tensor {name}; download it again",
-                self.path.display()
-            )),
-            _ => Error::io(&self.path, &error),
-        })?;
-        QStorage::from_data(bytes.into(), &Device::Cpu, info.ggml_dtype)
-            .and_then(|storage| QTensor::new(storage, info.shape.clone()))
+        let kind =
+            candle_type(tensor.kind()).ok_or_else(|| Error::unsupported(tensor.kind().name))?;
+        let bytes = file.read(tensor)?;
+        finite::check(name, kind, &bytes).map_err(|error| in_file(file.path(), error))?;
+        // In candle's order of dimensions the length of a row is last.
+        let sides = tensor.sides().iter().rev().map(|&side| side as usize);
+        QStorage::from_data(bytes.into(), &Device::Cpu, kind)
+            .and_then(|storage| QTensor::new(storage, sides.collect::<Vec<_>>()))
             .map(Some)
             .map_err(|error| {
-                candle_error(
-                    &format!("{}: the tensor {name}", self.path.display()),
-                    &error,
-                )
+                let path = file.path().display();
+                candle_error(&format!("{path}: the tensor {name}"), &error)
             })
+    }
+
+    fn floats(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        let tensor = self.parts.tensor(name);
+        let len = tensor.map_or(0, |(_, tensor)| tensor.elements());
+        if len > MAX_VECTOR {
+            return Err(Error::invalid(format!(
+                "{}: the tensor {name} has {len} numbers, too many for what it is: download the file again",
+                self.parts.path().display()
+            )));
+        }
+        self.tensor(name)?.map(floats).transpose()
     }
 }
 
@@ -112,12 +99,13 @@ impl Files for GgufFile {
             short: self.vector("rope_factors_short")?,
             long: self.vector("rope_factors_long")?,
         };
-        config::gguf::parse(&self.content.metadata, factors)
-            .map_err(|error| in_file(&self.path, error))
+        config::gguf::parse(self.parts.metadata(), factors)
+            .map_err(|error| in_file(self.parts.path(), error))
     }
 
     fn prompting(&self) -> Result<Prompting> {
-        tokenizer::from_gguf(&self.content.metadata).map_err(|error| in_file(&self.path, error))
+        let prompting = tokenizer::from_gguf(self.parts.metadata());
+        prompting.map_err(|error| in_file(self.parts.path(), error))
     }
 
     fn source(&self) -> &dyn Source {
@@ -129,20 +117,20 @@ impl Files for GgufFile {
     }
 
     fn parameters(&self) -> u64 {
-        let tensors = self.content.tensor_infos.values();
-        tensors.map(|tensor| tensor.shape.elem_count() as u64).sum()
+        self.parts
+            .tensors()
+            .map(|(_, tensor)| tensor.elements())
+            .sum()
     }
 
     fn bytes(&self) -> u64 {
-        self.content.tensor_infos.values().map(tensor_bytes).sum()
+        self.parts.tensor_bytes()
     }
 }
 
 impl Source for GgufFile {
     fn has(&self, name: &str) -> bool {
-        self.content
-            .tensor_infos
-            .contains_key(&format!("{name}.weight"))
+        self.parts.tensor(&format!("{name}.weight")).is_some()
     }
 
     fn matrix(&self, name: &str) -> Result<Option<QTensor>> {
@@ -150,31 +138,32 @@ impl Source for GgufFile {
     }
 
     fn vector(&self, name: &str) -> Result<Option<Vec<f32>>> {
-        self.tensor(&format!("{name}.weight"))?
-            .map(floats)
-            .transpose()
+        self.floats(&format!("{name}.weight"))
     }
 
     fn bias(&self, name: &str) -> Result<Option<Vec<f32>>> {
-        self.tensor(&format!("{name}.bias"))?
-            .map(floats)
-            .transpose()
+        self.floats(&format!("{name}.bias"))
     }
 }
 
-/// The type that most weights have.
-fn main_type(content: &Content) -> &'static str {
-    let mut counts = HashMap::<_, usize>::new();
-    for tensor in content.tensor_infos.values() {
-        *counts.entry(type_name(tensor.ggml_dtype)).or_default() += tensor.shape.elem_count();
+fn check_kind(parts: &Parts) -> Result<()> {
+    match parts.metadata().text("general.type") {
+        Some(kind) if kind != "model" => Err(Error::invalid(format!(
+            "{} is no language model (its kind is {kind:?}): give a model's GGUF file",
+            parts.path().display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The type that most of the weights have.
+fn main_type(parts: &Parts) -> &'static str {
+    let mut counts = HashMap::<_, u64>::new();
+    for (_, tensor) in parts.tensors() {
+        *counts.entry(tensor.kind().name).or_default() += tensor.elements();
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count);
     most.map_or("", |(name, _)| name)
-}
-
-fn tensor_bytes(tensor: &TensorInfo) -> u64 {
-    let kind = tensor.ggml_dtype;
-    (tensor.shape.elem_count() / kind.block_size() * kind.type_size()) as u64
 }
 
 fn floats(tensor: QTensor) -> Result<Vec<f32>> {
@@ -182,39 +171,4 @@ fn floats(tensor: QTensor) -> Result<Vec<f32>> {
         .dequantize(&Device::Cpu)
         .and_then(|tensor| tensor.flatten_all()?.to_vec1())
         .map_err(|error| candle_error("reading a tensor", &error))
-}
-
-fn check_magic(path: &Path, mut file: &File) -> Result<()> {
-    let mut start = Vec::new();
-    let read = file
-        .take(4)
-        .read_to_end(&mut start)
-        .and_then(|_| file.rewind());
-    read.map_err(|error| unreadable(path, &error))?;
-    match start.as_slice() {
-        b"GGUF" => Ok(()),
-        _ => Err(Error::invalid(format!(
-            "{} is not a GGUF file: give a model in GGUF format",
-            path.display()
-        ))),
-    }
-}
-
-fn read_at(path: &Path, start: u64, bytes: &mut [u8]) -> std::io::Result<()> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(start))?;
-    file.read_exact(bytes)
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    let shown = path.display();
-    match error.kind() {
-        ErrorKind::NotFound => {
-            Error::new(Code::IO, format!("{shown} does not exist: check the path"))
-        }
-        ErrorKind::IsADirectory => Error::invalid(format!(
-            "{shown} is a directory, not a GGUF file: give the file in it"
-        )),
-        _ => Error::io(path, error),
-    }
 }

@@ -1,10 +1,9 @@
-//! Tensors of a Hugging Face directory: safetensors files, mapped into memory.
+//! Reads tensors of a Hugging Face directory: safetensors files, mapped into memory.
 
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashSet},
-    fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use candle_core::{
@@ -16,9 +15,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use tenon_plugin_api::{Code, Error, Result, levels};
 
-use super::{Source, candle_error, missing, quantize, type_name};
+use super::{Source, candle_error, finite, missing, quantize, type_name};
 use crate::{
     config::{self, Config},
+    files::read_json,
     model::Files,
     tokenizer::{self, Prompting},
 };
@@ -26,6 +26,8 @@ use crate::{
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
 const PREFIX: &str = "model.";
+/// Most files of one model.
+const MAX_FILES: usize = 4096;
 
 /// Number formats of weights that are not quantized.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -47,11 +49,12 @@ pub struct HfDirectory {
 pub struct Safetensors {
     tensors: MmapedSafetensors,
     names: HashSet<String>,
-    /// Type of matrices. None: each as its file has it.
+    /// The type that matrices are converted to. None: each keeps the type in its file.
     kind: Option<GgmlDType>,
-    /// What stands before the names of all but the output: nothing where a model was saved without its output.
+    /// Prefix of all names except the output's. It is empty if the model was saved without its output layer.
     prefix: &'static str,
-    /// Whether norms stand behind attention and MLP too: the name of one in front means another then.
+    /// Whether norms also follow attention and MLP. Then `post_attention_layernorm` names the norm after attention and not
+    /// the one before the MLP.
     sandwiched: bool,
 }
 
@@ -66,7 +69,7 @@ impl FloatType {
 }
 
 impl HfDirectory {
-    /// Opens the files of a directory. Matrices will have the type `kind`, or the one they have there.
+    /// Opens the files of a directory. Matrices are converted to the type `kind`. None: they keep the type in their files.
     ///
     /// # Errors
     /// As [`Safetensors::open`].
@@ -118,7 +121,7 @@ impl Safetensors {
     /// `IO`; `INVALID` for damaged or missing files.
     pub fn open(directory: &Path, kind: Option<FloatType>) -> Result<Self> {
         let files = files(directory)?;
-        // SAFETY: like every program that maps models, this one relies on nobody changing the files while it reads them.
+        // SAFETY: like every program that maps models, this one relies on nobody changing the files while they are read.
         let tensors = unsafe { MmapedSafetensors::multi(&files) }.map_err(|error| {
             candle_error(&format!("{} cannot be read", directory.display()), &error)
         })?;
@@ -141,7 +144,7 @@ impl Safetensors {
         })
     }
 
-    /// Type that matrices will have: that of the embedding, where they are not converted.
+    /// Type of the matrices: `kind`, or that of the embedding if they are not converted.
     fn main_type(&self) -> Result<GgmlDType> {
         if let Some(kind) = self.kind {
             return Ok(kind);
@@ -154,7 +157,7 @@ impl Safetensors {
             .map_err(|error| candle_error(&name, &error))
     }
 
-    /// The name in the files, if they have it.
+    /// The tensor's name in the files, if they have it.
     fn find(&self, name: &str, part: &str) -> Option<String> {
         let stems = stems(name, self.prefix, self.sandwiched);
         let names = stems.iter().map(|stem| format!("{stem}.{part}"));
@@ -165,26 +168,34 @@ impl Safetensors {
         let Some(name) = self.find(name, part) else {
             return Ok(None);
         };
-        self.tensors
-            .load(&name, &Device::Cpu)
-            .and_then(|tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1())
+        let tensor = self.load(&name)?;
+        tensor
+            .dequantize(&Device::Cpu)
+            .and_then(|tensor| tensor.flatten_all()?.to_vec1())
             .map(Some)
             .map_err(|error| candle_error(&name, &error))
     }
 
-    fn load(&self, name: &str) -> candle_core::Result<QTensor> {
-        let view = self.tensors.get(name)?;
-        let kind = float_type(view.dtype().try_into()?)?;
-        // candle wants them aligned; files mostly have them so.
+    fn load(&self, name: &str) -> Result<QTensor> {
+        let error = |error| candle_error(name, &error);
+        let view = self.tensors.get(name).map_err(error)?;
+        let kind = DType::try_from(view.dtype()).and_then(float_type);
+        let kind = kind.map_err(error)?;
         let bytes = view.data();
+        if bytes.is_empty() {
+            return Err(Error::invalid(format!(
+                "the tensor {name} has a dimension of 0: download the model again"
+            )));
+        }
+        finite::check(name, kind, bytes)?;
+        // candle needs them aligned, and in most files they are.
         let bytes = match bytes.as_ptr().align_offset(kind.type_size()) {
             0 => Cow::Borrowed(bytes),
             _ => Cow::Owned(bytes.to_vec()),
         };
-        QTensor::new(
-            QStorage::from_data(bytes, &Device::Cpu, kind)?,
-            view.shape(),
-        )
+        QStorage::from_data(bytes, &Device::Cpu, kind)
+            .and_then(|storage| QTensor::new(storage, view.shape()))
+            .map_err(error)
     }
 }
 
@@ -197,9 +208,7 @@ impl Source for Safetensors {
         let Some(name) = self.find(name, "weight") else {
             return Ok(None);
         };
-        let matrix = self
-            .load(&name)
-            .map_err(|error| candle_error(&name, &error))?;
+        let matrix = self.load(&name)?;
         match self.kind {
             Some(kind) => quantize::convert(matrix, kind).map(Some),
             None => Ok(Some(matrix)),
@@ -229,13 +238,13 @@ fn float_type(kind: DType) -> candle_core::Result<GgmlDType> {
 /// The files of a directory that hold its weights.
 ///
 /// # Errors
-/// `IO`; `INVALID` if there are none, or the index makes no sense.
+/// `IO`; `INVALID` if there are no such files, or if the index makes no sense.
 pub fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     let index = directory.join(INDEX);
     if !index.exists() {
         let single = directory.join(SINGLE);
         return match single.exists() {
-            true => Ok(vec![single]),
+            true => check_file(&single).map(|()| vec![single]),
             false => Err(Error::new(
                 Code::INVALID,
                 format!(
@@ -245,20 +254,46 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>> {
             )),
         };
     }
-    let text = fs::read_to_string(&index).map_err(|error| Error::io(&index, &error))?;
-    let parsed: Value = serde_json::from_str(&text).unwrap_or_default();
+    let parsed: Value = read_json(&index)?.unwrap_or_default();
     let map = parsed["weight_map"].as_object();
     let names: Option<BTreeSet<_>> = map.and_then(|map| map.values().map(Value::as_str).collect());
-    let names = names.filter(|names| !names.is_empty()).ok_or_else(|| {
+    let names = names.filter(|names| !names.is_empty() && names.len() <= MAX_FILES);
+    let names = names.filter(|names| names.iter().all(|name| is_beside(name)));
+    let names = names.ok_or_else(|| {
         Error::invalid(format!(
-            "{} has no \"weight_map\" of tensors to files: download it again",
+            "{} has no usable \"weight_map\" of tensors to files beside it: download it again",
             index.display()
         ))
     })?;
-    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+    let paths = names.into_iter().map(|name| directory.join(name));
+    paths.map(|path| check_file(&path).map(|()| path)).collect()
 }
 
-/// What the files may call a tensor, without `.weight`.
+/// Whether `name` names a file in the same directory.
+fn is_beside(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!(
+        (parts.next(), parts.next()),
+        (Some(Component::Normal(_)), None)
+    )
+}
+
+fn check_file(path: &Path) -> Result<()> {
+    let error = match path.metadata() {
+        Ok(metadata) if metadata.is_file() => return Ok(()),
+        Ok(_) => "it is no file".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Error::new(
+        Code::IO,
+        format!(
+            "{} cannot be read ({error}): get the model's files again",
+            path.display()
+        ),
+    ))
+}
+
+/// The names that the files may have for a tensor, without `.weight`.
 fn stems(name: &str, prefix: &str, sandwiched: bool) -> Vec<String> {
     let Some((layer, part)) = name
         .strip_prefix("blk.")
@@ -295,7 +330,7 @@ fn stems(name: &str, prefix: &str, sandwiched: bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::{collections::HashMap, fs};
 
     use candle_core::Tensor;
 

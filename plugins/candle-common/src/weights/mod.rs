@@ -1,7 +1,9 @@
-//! Where tensors come from. They are asked for by the names that GGUF files have, without `.weight`: `blk.0.attn_q`.
+//! Sources of tensors. Tensors are asked for by their names in GGUF files, without `.weight`: `blk.0.attn_q`.
 
+mod finite;
 pub mod gguf;
 pub mod hf;
+mod parts;
 pub mod quantize;
 
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -15,35 +17,35 @@ pub trait Source: Send + Sync {
     /// Whether the model has weights of this name.
     fn has(&self, name: &str) -> bool;
 
-    /// The weights of a linear layer or an embedding: `[rows, width]`. None: the model has none of this name.
+    /// The weights of a linear layer or an embedding: `[rows, width]`. None if the model has no weights of this name.
     ///
     /// # Errors
     /// `IO`, `INVALID` for damaged files.
     fn matrix(&self, name: &str) -> Result<Option<QTensor>>;
 
-    /// Weights of a norm. None as above.
+    /// The weights of a norm. None if the model has none of this name.
     ///
     /// # Errors
-    /// As above.
+    /// As [`matrix`](Self::matrix).
     fn vector(&self, name: &str) -> Result<Option<Vec<f32>>>;
 
-    /// Bias of a linear layer. None as above.
+    /// The bias of a linear layer. None if the model has none of this name.
     ///
     /// # Errors
-    /// As above.
+    /// As [`matrix`](Self::matrix).
     fn bias(&self, name: &str) -> Result<Option<Vec<f32>>>;
 }
 
-/// A source, and what becomes of its matrices on the way.
+/// Loads tensors from a source, and quantizes its matrices if there is a quantizer.
 pub struct Loader<'a> {
     pub source: &'a dyn Source,
     pub quantizer: Option<Quantizer>,
-    /// Where the matrices go.
+    /// Memory for the matrices.
     pub arena: Arena,
 }
 
 impl Loader<'_> {
-    /// A matrix that need not be there.
+    /// A matrix that may be missing.
     ///
     /// # Errors
     /// As [`Source::matrix`].
@@ -55,7 +57,7 @@ impl Loader<'_> {
         }
     }
 
-    /// A matrix that the model cannot do without.
+    /// A matrix that the model needs.
     ///
     /// # Errors
     /// As [`Source::matrix`]; `INVALID` if it is missing.
@@ -63,7 +65,7 @@ impl Loader<'_> {
         self.optional(name)?.ok_or_else(|| missing(name))
     }
 
-    /// The matrix as the source has it.
+    /// A matrix that is not quantized, but stays as the source has it.
     ///
     /// # Errors
     /// As [`matrix`](Self::matrix).
@@ -71,7 +73,7 @@ impl Loader<'_> {
         self.source.matrix(name)?.ok_or_else(|| missing(name))
     }
 
-    /// Weights of a norm that the model cannot do without.
+    /// The weights of a norm that the model needs.
     ///
     /// # Errors
     /// As [`Source::vector`]; `INVALID` if it is missing.
@@ -80,7 +82,7 @@ impl Loader<'_> {
     }
 }
 
-/// candle's type for a tensor type. None: candle has none.
+/// candle's type for a tensor type. None if candle does not have it.
 pub fn candle_type(tensor: TensorType) -> Option<GgmlDType> {
     CANDLE_TYPES
         .iter()
@@ -88,7 +90,7 @@ pub fn candle_type(tensor: TensorType) -> Option<GgmlDType> {
         .find(|&kind| type_name(kind) == tensor.name)
 }
 
-/// As ggml writes a type of candle's.
+/// The name that ggml has for a type of candle's.
 pub fn type_name(kind: GgmlDType) -> &'static str {
     match kind {
         GgmlDType::F32 => "F32",
@@ -127,9 +129,9 @@ const CANDLE_TYPES: &[GgmlDType] = &[
     GgmlDType::Q8K,
 ];
 
-/// An error of candle's, with what was being done.
+/// An error of candle's, together with what was being done.
 pub fn candle_error(what: &str, error: &candle_core::Error) -> Error {
-    // Its text may have a backtrace behind the first line.
+    // The text may have a backtrace after its first line.
     let reason = error.to_string();
     let reason = reason.lines().next().unwrap_or_default();
     Error::new(Code::INVALID, format!("{what}: {reason}"))

@@ -1,4 +1,4 @@
-//! Changing the precision of weights.
+//! Changes the precision of weights.
 
 use std::{
     cell::Cell,
@@ -17,10 +17,10 @@ use tenon_plugin_api::{
 use super::{CANDLE_TYPES, candle_error, candle_type, type_name};
 use crate::pool;
 
-/// Rows that one thread changes at a time.
+/// Rows that a thread converts at a time.
 const ROWS: usize = 256;
 
-/// Brings matrices to a level, each to the type that fits its rows.
+/// Quantizes matrices to a level, each to the type that fits its rows.
 pub struct Quantizer {
     tensor: TensorType,
     /// How many matrices got another type than the level's, because their rows do not divide into its blocks.
@@ -28,10 +28,10 @@ pub struct Quantizer {
 }
 
 impl Quantizer {
-    /// For a level in any spelling.
+    /// A quantizer to a level in any spelling.
     ///
     /// # Errors
-    /// `INVALID` for what is no level, `UNSUPPORTED` for those that candle does not have.
+    /// `INVALID` if there is no such level, `UNSUPPORTED` if candle does not have it.
     pub fn new(level: &str) -> Result<Self> {
         let offered = offered();
         let level = levels::choose(level, &offered)?;
@@ -42,25 +42,25 @@ impl Quantizer {
         })
     }
 
-    /// The level, as lists of levels write it.
+    /// The level's name, as in lists of levels.
     pub fn level(&self) -> &'static str {
         self.tensor.name
     }
 
-    /// Type of most of what it makes.
+    /// The type of most of the converted matrices.
     pub fn tensor(&self) -> TensorType {
         self.tensor
     }
 
-    /// Matrices so far that got another type than the level's.
+    /// How many matrices so far got another type than the level's.
     pub fn fallbacks(&self) -> u32 {
         self.fallbacks.get()
     }
 
-    /// The same matrix in the type for its name and shape.
+    /// The same matrix in the type that suits its name and shape.
     ///
     /// # Errors
-    /// For what candle cannot read.
+    /// For weights that candle cannot read.
     pub fn apply(&self, name: &str, matrix: QTensor) -> Result<QTensor> {
         let (_, width) = dimensions(&matrix)?;
         let wanted = self.for_name(name);
@@ -72,7 +72,8 @@ impl Quantizer {
         convert(matrix, kind)
     }
 
-    /// The output decides between tokens: like llama.cpp, it never goes below six bits.
+    /// The type for a tensor of this name. The output layer decides between tokens: like in llama.cpp, it never gets less
+    /// than six bits.
     fn for_name(&self, name: &str) -> TensorType {
         let output = levels::find("Q6_K").map(|level| level.tensor);
         match output {
@@ -87,20 +88,20 @@ impl Quantizer {
     }
 }
 
-/// Every level that weights can be brought to, from the most to the least faithful.
+/// Every level that weights can be quantized to, from the most to the least faithful.
 pub fn offered() -> Vec<&'static str> {
     let names = CANDLE_TYPES.iter().map(|&kind| type_name(kind));
     let mut levels: Vec<_> = names.filter_map(levels::find).collect();
     levels.sort_by_key(|level| level.rank());
-    // Q8_K is candle's own format of activations.
+    // Q8_K is candle's internal format for activations.
     levels.retain(|level| level.name != "Q8_K");
     levels.iter().map(|level| level.name).collect()
 }
 
-/// The matrix in another type.
+/// Converts a matrix to another type.
 ///
 /// # Errors
-/// If its rows do not divide into the type's blocks.
+/// If the matrix's rows do not divide into the type's blocks.
 pub fn convert(matrix: QTensor, kind: GgmlDType) -> Result<QTensor> {
     if matrix.dtype() == kind {
         return Ok(matrix);
@@ -121,7 +122,7 @@ pub fn convert(matrix: QTensor, kind: GgmlDType) -> Result<QTensor> {
     from_bytes(bytes, kind, rows, width)
 }
 
-/// A matrix of the rows of several, all of one type and width, one below the other.
+/// Stacks matrices of one type and width, one below the other.
 ///
 /// # Errors
 /// If they differ in width.
@@ -149,10 +150,10 @@ pub fn stack(matrices: Vec<QTensor>) -> Result<QTensor> {
     from_bytes(bytes, matrices[0].dtype(), rows, width)
 }
 
-/// Rows and width.
+/// Number of rows, and their width.
 ///
 /// # Errors
-/// `INVALID` for tensors that are no matrices.
+/// `INVALID` for tensors that are not matrices.
 pub fn dimensions(matrix: &QTensor) -> Result<(usize, usize)> {
     let error = |error| candle_error("a tensor of weights is no matrix", &error);
     matrix.shape().dims2().map_err(error)

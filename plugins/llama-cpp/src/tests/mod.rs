@@ -1,5 +1,6 @@
-//! The backend on a real model, through the traits that the host calls.
+//! Tests of the backend on a real model, through the traits that the host calls.
 
+mod amx;
 mod embedder;
 mod files;
 mod quantize;
@@ -42,7 +43,7 @@ fn backend() -> &'static Arc<LlamaBackend> {
     })
 }
 
-/// Keeps what it quantizes in this directory.
+/// A loader that keeps its quantized files in this directory.
 fn loader(cache: &Path) -> Arc<Loader> {
     Arc::new(Loader {
         backend: Arc::clone(backend()),
@@ -70,13 +71,13 @@ fn load(path: &Path, report: impl Fn(f32) -> bool + Sync) -> Result<GgufModel> {
     loader(nothing_is_quantized).load(&args(path), &report)
 }
 
-/// One load for all tests of a process.
+/// The model, loaded once for all tests of a process.
 fn smol() -> &'static GgufModel {
     static MODEL: OnceLock<GgufModel> = OnceLock::new();
     MODEL.get_or_init(|| load(&model_path(), |_| true).unwrap())
 }
 
-/// Writes a GGUF file without tensors, with what `fill` puts in.
+/// Writes a GGUF file without tensors. `fill` sets its metadata.
 fn write_gguf(path: &Path, fill: impl FnOnce(*mut sys::gguf_context)) {
     let name = CString::new(path.to_str().unwrap()).unwrap();
     // SAFETY: the file is made, filled, written and freed here.

@@ -1,4 +1,4 @@
-//! Levels of a real model: what is written, kept and said of it.
+//! Levels of a real model: the files that are written and cached, and the facts about them.
 
 use std::{fs, path::Path, sync::Mutex};
 
@@ -41,7 +41,7 @@ fn smollm2_can_be_at_another_level() {
 
     let info = at_level(cache.path(), "Q4K").unwrap().info();
     assert_eq!(info.quantization, "Q4_K_M");
-    // Its rows are 576 long, and not all are multiples of 256.
+    // Many of the model's rows are 576 long, which is no multiple of 256.
     assert!(info.fallback_tensors > 100, "{}", info.fallback_tensors);
     assert!(info.requantize_levels.contains(&"Q8_0".to_owned()));
 }
@@ -144,7 +144,7 @@ fn an_estimate_knows_weights_and_kv_cache() {
     backend();
     let own = estimate(None);
     assert_eq!(own.device, "cpu");
-    // 30 layers, 3 heads for keys and as many for values, 64 numbers of two bytes each.
+    // 30 layers, 3 KV heads, 64 numbers of two bytes each for a key and for a value.
     assert_eq!(own.kv_bytes_per_token, 30 * 3 * (64 + 64) * 2);
     assert!(
         (90_000_000..98_400_000).contains(&own.weight_bytes),

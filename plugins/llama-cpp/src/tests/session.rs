@@ -1,4 +1,4 @@
-//! Sessions: what is computed, and what is kept of it.
+//! Tests of sessions: what they compute, and what they keep.
 
 use tenon_plugin_api::{
     Batch, Code, EncodeFlags, Interrupt, Model, Result, Session, SessionArgs, Span, SpanOut,
@@ -7,7 +7,7 @@ use tenon_plugin_api::{
 
 use super::smol;
 
-/// Logits of one token computed alone and in a batch differ by the order of sums. SmolLM2's are around 20.
+/// Logits of a token that is computed alone and in a batch differ by the order of sums. SmolLM2's logits are around 20.
 const TOLERANCE: f32 = 0.1;
 
 #[test]
@@ -157,7 +157,7 @@ fn a_span_that_does_not_fit_fails_alone_and_changes_nothing() {
         [Code::NO_KV_SPACE]
     );
 
-    // With another freed, the sequence goes on where it was.
+    // When another sequence is freed, the first continues where it was.
     session.free(2);
     assert_eq!(
         statuses(&mut *session, &[span(0, 200, &[word; 47])]),

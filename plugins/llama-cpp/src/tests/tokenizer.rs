@@ -1,4 +1,4 @@
-//! Vocabularies.
+//! Tests of vocabularies.
 
 use std::{ffi::CString, path::Path, sync::Arc};
 
@@ -88,7 +88,7 @@ fn a_continuation_gets_no_sentencepiece_space() {
     );
 }
 
-/// A vocabulary like Llama 2's, with one word.
+/// Writes a vocabulary like Llama 2's, with one word.
 fn write_sentencepiece(path: &Path) {
     let control = |text: &str| (text.to_owned(), 0.0, sys::LLAMA_TOKEN_TYPE_CONTROL);
     let normal =
@@ -116,7 +116,7 @@ fn write_sentencepiece(path: &Path) {
     let scores: Vec<f32> = tokens.iter().map(|&(_, score, _)| score).collect();
     let kinds: Vec<i32> = tokens.iter().map(|&(_, _, kind)| kind as i32).collect();
     let (scores, kinds, count) = (scores.as_ptr().cast(), kinds.as_ptr().cast(), tokens.len());
-    // SAFETY: keys and values are C strings, the arrays have `count` values.
+    // SAFETY: keys and values are C strings, and the arrays have `count` values.
     write_gguf(path, |file| unsafe {
         sys::gguf_set_val_str(file, c"general.architecture".as_ptr(), c"llama".as_ptr());
         sys::gguf_set_val_str(file, c"tokenizer.ggml.model".as_ptr(), c"llama".as_ptr());

@@ -1,4 +1,4 @@
-//! A client of any OpenAI server, with a clock.
+//! A client of any OpenAI-compatible server that notes when text arrives.
 
 use std::{
     pin::Pin,
@@ -13,15 +13,15 @@ use serde_json::{Map, Value, json};
 /// A server that is measured.
 pub struct Client {
     http: reqwest::Client,
-    /// Without a slash at the end.
+    /// The base URL, without a slash at the end.
     pub url: String,
     pub model: String,
     api_key: Option<String>,
-    /// Fields of every request.
+    /// Fields that are added to every request.
     extra: Map<String, Value>,
 }
 
-/// How to reach a server.
+/// The model, the key and further fields of the requests to a server.
 pub struct Access {
     /// None: the first model that the server lists.
     pub model: Option<String>,
@@ -29,19 +29,21 @@ pub struct Access {
     pub extra: Map<String, Value>,
 }
 
-/// What to ask.
+/// A request.
 pub struct Question {
     pub user: String,
     pub max_tokens: u32,
     pub response_format: Option<Value>,
 }
 
-/// An answer as the client saw it, as far as it has come.
+/// An answer as the client saw it, as far as it has arrived.
 pub struct Answer {
     pub sent: Instant,
-    /// When each piece with text in it came. A piece holds one token, or several that the server sent together.
+    /// When each piece with text arrived. A piece holds one token, or several that the server sent together.
     pub arrivals: Vec<Instant>,
-    /// As the server counts, once it has said so.
+    /// When the server reported the end of the answer.
+    pub finished: Option<Instant>,
+    /// The token counts of the server. None until it has reported them.
     pub usage: Option<Usage>,
 }
 
@@ -52,9 +54,9 @@ pub struct Usage {
 }
 
 impl Client {
-    /// Finds out what the server serves.
+    /// Makes a client, and asks the server for its model unless `access` names one.
     pub async fn connect(url: &str, access: &Access) -> anyhow::Result<Self> {
-        // A proxy would be measured as well. Each request has a connection of its own: llama-server closes them without a word
+        // A proxy would be measured too. Each request gets its own connection: llama-server closes a connection silently
         // after each stream, and the next request on it would fail.
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -75,14 +77,14 @@ impl Client {
         Ok(client)
     }
 
-    /// Asks, and reads the answer to its end.
+    /// Sends a request and reads the answer to its end.
     pub async fn ask(&self, question: &Question) -> anyhow::Result<Answer> {
         let mut reply = self.open(question).await?;
         while reply.next().await? {}
         Ok(reply.answer)
     }
 
-    /// Asks. The answer is yet to be read.
+    /// Sends a request. The answer is still to be read.
     pub async fn open(&self, question: &Question) -> anyhow::Result<Reply> {
         let request = self.request("/v1/chat/completions", Some(&self.body(question)));
         let sent = Instant::now();
@@ -93,6 +95,7 @@ impl Client {
             answer: Answer {
                 sent,
                 arrivals: Vec::with_capacity(question.max_tokens as usize),
+                finished: None,
                 usage: None,
             },
         })
@@ -143,12 +146,12 @@ impl Client {
 /// An answer that is being read. Dropping it cuts the connection.
 pub struct Reply {
     pieces: Pin<Box<dyn Stream<Item = reqwest::Result<Vec<u8>>> + Send>>,
-    /// Bytes that are no whole line yet.
+    /// Bytes that are not a complete line yet.
     buffer: Vec<u8>,
     pub answer: Answer,
 }
 
-/// What a server says in one event.
+/// The data of one event.
 #[derive(Deserialize)]
 struct Chunk {
     #[serde(default)]
@@ -161,6 +164,7 @@ struct Chunk {
 struct Choice {
     #[serde(default)]
     delta: Delta,
+    finish_reason: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -170,7 +174,7 @@ struct Delta {
 }
 
 impl Reply {
-    /// Waits for more text. False at the end.
+    /// Waits for more text. False at the end of the answer.
     pub async fn next(&mut self) -> anyhow::Result<bool> {
         loop {
             while let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
@@ -186,7 +190,7 @@ impl Reply {
         }
     }
 
-    /// Whether the line brought text.
+    /// Takes a line, and returns whether it brought text.
     fn take_line(&mut self, line: &[u8]) -> anyhow::Result<bool> {
         let Some(data) = line.strip_prefix(b"data:") else {
             return Ok(false);
@@ -201,6 +205,13 @@ impl Reply {
             bail!("the server broke off: {error}");
         }
         self.answer.usage = chunk.usage.or(self.answer.usage);
+        if chunk
+            .choices
+            .iter()
+            .any(|choice| choice.finish_reason.is_some())
+        {
+            self.answer.finished = Some(Instant::now());
+        }
         let has_text = chunk.choices.iter().any(Choice::has_text);
         if has_text {
             self.answer.arrivals.push(Instant::now());
@@ -217,19 +228,19 @@ impl Choice {
 }
 
 impl Answer {
-    /// Tokens of the answer: as the server counts, else the pieces that came.
+    /// The number of tokens of the answer: as the server counts, else the pieces that arrived.
     pub fn tokens(&self) -> u32 {
         let counted = self.usage.map(|usage| usage.completion_tokens);
         counted.unwrap_or(self.arrivals.len() as u32)
     }
 
-    /// From sending the request to the first text.
+    /// The time from sending the request to the first text, or to the end of an answer without text.
     pub fn time_to_first_token(&self) -> anyhow::Result<Duration> {
-        let first = self.arrivals.first().context("an answer had no text")?;
-        Ok(*first - self.sent)
+        let first = self.arrivals.first().copied().or(self.finished);
+        Ok(first.context("an answer had neither text nor an end")? - self.sent)
     }
 
-    /// Times between pieces of text.
+    /// The times between pieces of text.
     pub fn gaps(&self) -> impl Iterator<Item = Duration> {
         self.arrivals.windows(2).map(|two| two[1] - two[0])
     }
@@ -256,6 +267,7 @@ mod tests {
             answer: Answer {
                 sent: Instant::now(),
                 arrivals: Vec::new(),
+                finished: None,
                 usage: None,
             },
         }

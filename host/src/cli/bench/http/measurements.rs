@@ -1,4 +1,4 @@
-//! What is measured: each kind of load, run once against one server.
+//! The measurements: runs one kind of load once against one server.
 
 use std::{
     fmt,
@@ -9,7 +9,10 @@ use anyhow::Context;
 use clap::ValueEnum;
 use futures_util::future::try_join_all;
 use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use super::{
     Sizes,
@@ -22,44 +25,52 @@ use crate::cli::bench::statistics::{median, percentile};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Load {
-    /// Clients that ask again as soon as they are answered.
+    /// Clients that send the next request as soon as one is answered.
     Throughput,
-    /// A long prompt, then the same one, as it was and with another ending.
+    /// A long prompt, then the same prompt, unchanged and with another ending.
     Prefix,
-    /// As throughput, each answer in the form of a JSON schema.
+    /// Like throughput, but each answer follows a JSON schema.
     Schema,
     /// A long prompt arrives while streams are running.
     LongPrompt,
-    /// One client has a JSON document copied with one change.
+    /// One client asks for a copy of a JSON document with one change.
     Copy,
+    /// Short prompts, one after the other, during the prefill of long ones.
+    ShortPrompts,
 }
 
-/// A load with its number of clients.
+/// A kind of load and its number of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Measurement {
     pub load: Load,
     pub clients: u32,
 }
 
-/// A number that came out.
+/// A measured number.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
     pub name: &'static str,
     pub value: f64,
 }
 
-/// Tokens that a stream must have had before something else begins.
+/// Pieces of text that a stream must have received before the long prompt is sent.
 const SETTLED: usize = 8;
-/// Longest answer of the streams that a long prompt meets. They ask again when one ends.
+/// Longest answer of the streams that a long prompt meets, in tokens. A stream asks again when its answer ends.
 const STREAM_TOKENS: u32 = 512;
-/// Enough for a first token, even where the first ones are half a character.
+/// Tokens of an answer whose first text is timed. More than one, because the first tokens can be parts of a character.
 const FEW_TOKENS: u32 = 8;
-/// How often a known prompt is asked as it was, and how often with another ending.
+/// How often a known prompt is asked unchanged, and how often with another ending.
 const KNOWN_PROMPTS: u32 = 3;
 const COPIED_TOKENS: u32 = 320;
+/// How often a short prompt is asked while the server is idle.
+const IDLE_PROMPTS: u32 = 5;
+/// Pause between a short prompt's answer and the next short prompt.
+const PAUSE: Duration = Duration::from_secs(3);
+/// Words of a short prompt: with the chat around them, a few dozen tokens.
+const SHORT_WORDS: u32 = 16;
 
 impl Measurement {
-    /// Runs it once. Servers that are given the same `prompts` get the same work.
+    /// Runs the load once. Servers that are given the same `prompts` get the same work.
     pub async fn run(
         &self,
         client: &Client,
@@ -75,10 +86,14 @@ impl Measurement {
                 self.long_prompt(client, sizes, words, &mut prompts).await
             }
             Load::Copy => copy(client, &mut prompts).await,
+            Load::ShortPrompts => {
+                let words = sizing.words(sizes.long_prompt);
+                self.short_prompts(client, words, &mut prompts).await
+            }
         }
     }
 
-    /// Clients at the same time, each with one request after the other.
+    /// Runs the clients at the same time, each with one request after the other.
     async fn crowd(
         &self,
         client: &Client,
@@ -130,6 +145,41 @@ impl Measurement {
         let (gaps, answer) = tokio::try_join!(streams, arrival)?;
         long_prompt_figures(&gaps.concat(), &answer)
     }
+
+    /// Sends one long prompt for each client at once. Until the last of them is answered, another client asks short
+    /// prompts, with pauses, so that their own work is little beside that of the long ones.
+    async fn short_prompts(
+        &self,
+        client: &Client,
+        words: u32,
+        prompts: &mut Prompts,
+    ) -> anyhow::Result<Vec<Figure>> {
+        let mut idle = Vec::new();
+        for _ in 0..IDLE_PROMPTS {
+            let short = question(prompts.story(SHORT_WORDS), FEW_TOKENS);
+            idle.push(millis(client.ask(&short).await?.time_to_first_token()?));
+        }
+        let (stop, mut stopped) = watch::channel(false);
+        let long: Vec<_> = (0..self.clients)
+            .map(|_| question(prompts.story(words), FEW_TOKENS))
+            .collect();
+        let long = async {
+            let long = try_join_all(long.iter().map(|long| client.ask(long))).await?;
+            stop.send_replace(true);
+            anyhow::Ok(long)
+        };
+        let short = async {
+            let mut first = Vec::new();
+            while !*stopped.borrow() {
+                let short = question(prompts.story(SHORT_WORDS), FEW_TOKENS);
+                first.push(millis(client.ask(&short).await?.time_to_first_token()?));
+                let _ = timeout(PAUSE, stopped.changed()).await;
+            }
+            anyhow::Ok(first)
+        };
+        let (long, short) = tokio::try_join!(long, short)?;
+        short_prompts_figures(&idle, &short, &long)
+    }
 }
 
 impl fmt::Display for Measurement {
@@ -142,6 +192,7 @@ impl fmt::Display for Measurement {
             Load::Prefix => f.write_str("long prompt, new and known"),
             Load::LongPrompt => write!(f, "long prompt among {clients} stream{plural}"),
             Load::Copy => f.write_str("copying JSON"),
+            Load::ShortPrompts => write!(f, "short prompts among {clients} long one{plural}"),
         }
     }
 }
@@ -187,7 +238,8 @@ fn crowd_figures(answers: &[Answer], output: u32, took: Duration) -> anyhow::Res
     ])
 }
 
-/// The time to the first token of a prompt that is new, of the same one, and of the same one with another ending.
+/// Measures the time to the first token of a new prompt, of the same prompt again, and of the same prompt with another
+/// ending.
 async fn prefix(client: &Client, words: u32, prompts: &mut Prompts) -> anyhow::Result<Vec<Figure>> {
     let text = prompts.story(words);
     let ask = async |number: u32| {
@@ -213,10 +265,10 @@ async fn prefix(client: &Client, words: u32, prompts: &mut Prompts) -> anyhow::R
     ])
 }
 
-/// From one piece of text to the next.
+/// The times of two successive pieces of text.
 type Gap = (Instant, Instant);
 
-/// Streams answers until it is told to stop, and then once more to the next text.
+/// Streams answers until it is told to stop, and then up to the next piece of text.
 async fn stream_until(
     client: &Client,
     question: Question,
@@ -242,7 +294,7 @@ async fn stream_until(
     Ok(gaps)
 }
 
-/// Of the gaps that overlap the computing of the long prompt.
+/// Figures of the gaps that overlap the prefill of the long prompt.
 fn long_prompt_figures(gaps: &[Gap], answer: &Answer) -> anyhow::Result<Vec<Figure>> {
     let first = answer.sent + answer.time_to_first_token()?;
     let overlapping = gaps
@@ -259,6 +311,30 @@ fn long_prompt_figures(gaps: &[Gap], answer: &Answer) -> anyhow::Result<Vec<Figu
         figure("gaps", gaps.len() as f64),
         figure("TTFT of the long prompt, ms", millis(first - answer.sent)),
         figure("prompt tokens", tokens.prompt_tokens.into()),
+    ])
+}
+
+fn short_prompts_figures(
+    idle: &[f64],
+    short: &[f64],
+    long: &[Answer],
+) -> anyhow::Result<Vec<Figure>> {
+    let read = long.iter().map(Answer::time_to_first_token);
+    let read = read.map(|time| Ok(millis(time?)));
+    let read = read.collect::<anyhow::Result<Vec<_>>>()?;
+    let mean = read.iter().sum::<f64>() / read.len() as f64;
+    let tokens: u32 = long
+        .iter()
+        .filter_map(|answer| Some(answer.usage?.prompt_tokens))
+        .sum();
+    Ok(vec![
+        figure("TTFT idle, ms", percentile(idle, 0.5)),
+        figure("TTFT p50, ms", percentile(short, 0.5)),
+        figure("TTFT p99, ms", percentile(short, 0.99)),
+        figure("short prompts", short.len() as f64),
+        figure("TTFT of long prompts, mean, ms", mean),
+        figure("TTFT of the last long prompt, ms", percentile(&read, 1.0)),
+        figure("prompt tokens", f64::from(tokens) / long.len() as f64),
     ])
 }
 

@@ -1,9 +1,9 @@
-//! `tenon bench http`: a server of the OpenAI API, seen from its clients.
+//! `tenon bench http`: measures a server of the OpenAI API, seen from its clients.
 //!
-//! 1. `client` asks and reads the clock whenever text comes.
+//! 1. `client` sends requests and reads the clock whenever text arrives.
 //! 2. `prompts` makes texts of a given length that are new to the server.
-//! 3. `measurements` puts a kind of load on a server, once, and draws figures from it.
-//! 4. [`HttpBench::run`] does that in rounds, and where there are several servers in turns; `report` shows the medians.
+//! 3. `measurements` puts one kind of load on a server, once, and computes figures from it.
+//! 4. [`HttpBench::run`] repeats that in rounds, and with several servers in turns. `report` shows the medians.
 
 mod client;
 mod measurements;
@@ -21,49 +21,55 @@ use measurements::{Load, Measurement};
 use prompts::{Prompts, Sizing};
 use report::Report;
 
-/// Measure a server of the OpenAI API, any server, over HTTP. With --versus several servers in turns, and how they compare.
+use super::model::{MAX_PARALLEL, MAX_TOKENS};
+
+/// Measure any server of the OpenAI API over HTTP. With --versus, measure several servers in turns and compare them.
 ///
-/// Prompts are new to the server unless a measurement says otherwise. Tokens are counted by what the server reports as its usage.
-/// A model that ends its answers early is kept busy less: the line "answers that ended early" shows it. A bias against the token
-/// that ends an answer helps: --extra '{"logit_bias": {"2": -100}}'.
+/// Prompts are new to the server unless a measurement says otherwise. Tokens are those that the server reports in its
+/// usage. If the model ends answers early, the server has less to do; the line "answers that ended early" shows it. A bias
+/// against the token that ends an answer helps: --extra '{"logit_bias": {"2": -100}}'.
 #[derive(Args)]
 pub struct HttpBench {
-    /// Where the server is, for example http://localhost:8080.
+    /// Base URL of the server, for example http://localhost:8080.
     url: String,
-    /// Another server to measure in turns with the first, which is divided by it in the ratios; may be given more than once.
+    /// Another server to measure in turns with the first one. The ratios are the first server's figures divided by this
+    /// one's. May be given more than once.
     #[arg(long, value_name = "URL")]
     versus: Vec<String>,
     /// The model to ask for [default: the first that each server lists].
     #[arg(long, value_name = "ID")]
     model: Option<String>,
-    /// The key that the servers want.
+    /// The API key of the servers.
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
     /// A JSON object whose fields are added to every request.
     #[arg(long, value_name = "JSON", value_parser = object)]
     extra: Option<Map<String, Value>>,
-    /// What to measure.
+    /// The kinds of load to measure.
     #[arg(
         short,
         long,
         value_name = "LOAD,…",
         value_delimiter = ',',
-        default_value = "throughput,prefix,schema,long-prompt,copy"
+        default_value = "throughput,prefix,schema,long-prompt,copy,short-prompts"
     )]
     loads: Vec<Load>,
-    /// Clients at the same time, for throughput; several numbers are measured one after the other.
+    /// Clients at the same time, for throughput. Several numbers are measured one after the other.
     #[arg(
         short,
         long,
         value_name = "N,…",
         value_delimiter = ',',
-        default_value = "1,4,8,16"
+        default_value = "1,4,8,16", value_parser = clap::value_parser!(u32).range(1..=MAX_PARALLEL)
     )]
     clients: Vec<u32>,
     /// Streams for schema and long-prompt.
-    #[arg(short, long, value_name = "N", default_value_t = 4)]
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=MAX_PARALLEL))]
     streams: u32,
-    /// Rounds to take medians of.
+    /// Long prompts that arrive together, for short-prompts.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=MAX_PARALLEL))]
+    long_prompts: u32,
+    /// Rounds to take the medians of.
     #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     #[command(flatten)]
@@ -73,27 +79,27 @@ pub struct HttpBench {
     json: bool,
 }
 
-/// How long prompts and answers are.
+/// The sizes of prompts and answers.
 #[derive(Args)]
 pub struct Sizes {
     /// Requests of each client in a round, one after the other.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     requests: u32,
     /// Words of the prompts for throughput and schema.
-    #[arg(short = 'p', long, value_name = "N", default_value_t = 40)]
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(..=MAX_TOKENS))]
     prompt_words: u32,
     /// Tokens of the answers for throughput and schema.
-    #[arg(short = 'n', long = "output-tokens", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'n', long = "output-tokens", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=MAX_TOKENS))]
     output: u32,
     /// Tokens of the prompt for prefix.
-    #[arg(long = "prefix-tokens", value_name = "N", default_value_t = 1000)]
+    #[arg(long = "prefix-tokens", value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=MAX_TOKENS))]
     prefix: u32,
-    /// Tokens of the prompt for long-prompt.
-    #[arg(long = "long-prompt-tokens", value_name = "N", default_value_t = 4000)]
+    /// Tokens of the prompts for long-prompt and short-prompts.
+    #[arg(long = "long-prompt-tokens", value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(..=MAX_TOKENS))]
     long_prompt: u32,
 }
 
-/// A server and the size of its tokens.
+/// A server, and how many tokens it makes of words.
 struct Target {
     client: Client,
     sizing: Sizing,
@@ -101,7 +107,7 @@ struct Target {
 
 impl HttpBench {
     pub fn run(self) -> anyhow::Result<()> {
-        // One thread, so that the servers keep the machine.
+        // One thread only: the servers need the machine.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -119,7 +125,7 @@ impl HttpBench {
             api_key: self.api_key.clone(),
             extra: self.extra.clone().unwrap_or_default(),
         };
-        // Random, or a second run would find everything cached.
+        // The seed is random: otherwise a second run would find everything cached.
         let seed = Uuid::new_v4().as_u64_pair().0;
         let mut targets = Vec::new();
         for url in [&self.url].into_iter().chain(&self.versus) {
@@ -150,6 +156,7 @@ impl HttpBench {
             Load::Throughput => self.clients.clone(),
             Load::Schema | Load::LongPrompt => vec![self.streams],
             Load::Prefix | Load::Copy => vec![1],
+            Load::ShortPrompts => vec![self.long_prompts],
         };
         let loads = self.loads.iter();
         loads
@@ -163,7 +170,7 @@ impl HttpBench {
 }
 
 impl Target {
-    /// Finds out what the server serves and how it counts; that also warms it up.
+    /// Connects to a server and measures how it counts tokens. That also warms it up.
     async fn new(url: &str, access: &Access, seed: u64) -> anyhow::Result<Self> {
         let reach = || format!("cannot measure {url}");
         let client = Client::connect(url, access).await.with_context(reach)?;
@@ -198,7 +205,7 @@ impl Target {
     }
 }
 
-/// Who goes first changes from round to round.
+/// The order of the servers in a round. Another one goes first in each round.
 fn turns(servers: usize, round: u32) -> impl Iterator<Item = usize> {
     (0..servers).map(move |turn| (turn + round as usize) % servers)
 }

@@ -1,10 +1,10 @@
-//! What is asked: texts of a given length that no server has seen before.
+//! Prompts: texts of a given length that no server has seen before.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use serde_json::{Value, json};
 
-/// Common words, a token each in most vocabularies.
+/// Common words, each of them one token in most vocabularies.
 const WORDS: [&str; 64] = [
     "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world",
     "school", "state", "family", "student", "group", "country", "problem", "hand", "part", "place",
@@ -15,10 +15,10 @@ const WORDS: [&str; 64] = [
 ];
 const TASK: &str = "Write a very long story about all of this.";
 const TASK_WORDS: u32 = 9;
-/// About 25 tokens each.
+/// Records in the copied JSON document, of about 25 tokens each.
 const COPIED_RECORDS: u32 = 12;
 
-/// A source of texts. The same seed gives the same texts, so that servers can be given the same.
+/// A source of random texts. The same seed gives the same texts, so that several servers can get the same ones.
 pub struct Prompts {
     seed: u64,
     drawn: u64,
@@ -29,7 +29,7 @@ impl Prompts {
         Self { seed, drawn: 0 }
     }
 
-    /// A task of so many words, of which the first are new: no server has them cached.
+    /// A task of `words` words. Its first words are random, so no server has it cached.
     pub fn story(&mut self, words: u32) -> String {
         let subject = self.words(words.saturating_sub(TASK_WORDS));
         format!("{subject}. {TASK}")
@@ -41,7 +41,7 @@ impl Prompts {
         words.join(" ")
     }
 
-    /// To copy a JSON document with one change.
+    /// A task to copy a JSON document with one change.
     pub fn copy(&mut self) -> String {
         let people: Vec<_> = (1..=COPIED_RECORDS).map(|id| self.record(id)).collect();
         format!(
@@ -61,7 +61,7 @@ impl Prompts {
     }
 }
 
-/// An answer that does not end before `max_tokens` does.
+/// A JSON schema whose answers do not end before `max_tokens` does it.
 pub fn endless_list() -> Value {
     let text = json!({"type": "string"});
     let person = json!({
@@ -85,15 +85,15 @@ pub fn endless_list() -> Value {
     })
 }
 
-/// How many tokens a server makes of words.
+/// Converts tokens into words: a linear model of how many tokens a server makes of words.
 pub struct Sizing {
     tokens_per_word: f64,
-    /// Tokens of the chat around the words.
+    /// Tokens that the chat template adds around the words.
     overhead: f64,
 }
 
 impl Sizing {
-    /// From two prompts: words and tokens of each.
+    /// Fits the model to two prompts, each given as words and tokens.
     pub fn new((few, few_tokens): (u32, u32), (many, many_tokens): (u32, u32)) -> Self {
         let tokens = f64::from(many_tokens) - f64::from(few_tokens);
         let tokens_per_word = tokens / f64::from(many - few);
@@ -103,7 +103,7 @@ impl Sizing {
         }
     }
 
-    /// Words that make a prompt of about so many tokens.
+    /// The number of words that make a prompt of about `tokens` tokens.
     pub fn words(&self, tokens: u32) -> u32 {
         ((f64::from(tokens) - self.overhead) / self.tokens_per_word).max(1.0) as u32
     }

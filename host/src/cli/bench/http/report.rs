@@ -1,4 +1,4 @@
-//! What came out of all rounds.
+//! The report on all rounds, as a table or JSON.
 
 use anyhow::bail;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::cli::bench::statistics::median;
 
-/// Stands where there is no number.
+/// The cell of a missing number.
 const NOTHING: &str = "–";
 
 /// All figures of all rounds.
@@ -31,15 +31,15 @@ struct Entry {
     #[serde(flatten)]
     measurement: Measurement,
     figures: Vec<Row>,
-    /// What went wrong, one for each time.
+    /// The errors of failed runs.
     failures: Vec<String>,
 }
 
-/// One figure of every server.
+/// One figure, for every server.
 #[derive(Serialize)]
 struct Row {
     name: &'static str,
-    /// Of each server, of each round: `[servers][rounds that worked]`.
+    /// The value of each server in each round: `[servers][rounds that worked]`.
     values: Vec<Vec<f64>>,
 }
 
@@ -65,7 +65,7 @@ impl Report {
         }
     }
 
-    /// Takes what one run of a measurement gave.
+    /// Adds the figures of one run of a measurement, or its error.
     pub fn add(&mut self, index: usize, server: usize, figures: anyhow::Result<Vec<Figure>>) {
         let servers = self.servers.len();
         let entry = &mut self.measurements[index];
@@ -87,7 +87,7 @@ impl Report {
         Ok(())
     }
 
-    /// A table in Markdown, in columns for people.
+    /// Prints a table in Markdown, with aligned columns.
     pub fn print_table(&self) {
         let urls: Vec<_> = self.servers.iter().map(|server| &*server.url).collect();
         let mut lines = vec![cells("load", "median", &urls)];
@@ -111,7 +111,7 @@ impl Report {
         }
     }
 
-    /// A column with the first server divided by another.
+    /// Appends a column with the first server's figures divided by another server's.
     fn append_ratios(&self, server: usize, lines: &mut [Vec<String>]) {
         let rows = self.measurements.iter().flat_map(|entry| &entry.figures);
         let ratios = rows.map(
@@ -166,7 +166,7 @@ fn cells(load: &str, figure: &str, values: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// With about three digits that say something.
+/// Writes a number with about three significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         _ if value.is_nan() => NOTHING.to_owned(),

@@ -1,4 +1,4 @@
-//! Tuners in simulated hours.
+//! Tests of the tuner in simulated hours.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
@@ -15,10 +15,10 @@ const fn choice(threads: u32, poll: u32) -> Choice {
     Choice { threads, poll }
 }
 
-/// Steps of one kind while hours change.
+/// Simulates steps of one kind while hours change.
 struct World {
     tokens: u32,
-    /// Tokens per second of each choice, and for how many seconds.
+    /// Tokens per second of each choice, and the seconds that this lasts.
     hours: Vec<([f64; 3], f64)>,
     steps: u64,
 }
@@ -28,7 +28,7 @@ impl World {
         self.hours.iter().map(|(_, seconds)| seconds).sum()
     }
 
-    /// Tokens per second of a choice at a time.
+    /// Tokens per second of a choice at this time.
     fn rate(&self, choice: usize, time: f64) -> f64 {
         let mut end = 0.0;
         let hour = self.hours.iter().find(|(_, seconds)| {
@@ -38,7 +38,7 @@ impl World {
         hour.unwrap_or(&self.hours[self.hours.len() - 1]).0[choice]
     }
 
-    /// How long a step takes: a tenth more or less, and now and then the neighbours interrupt it.
+    /// Seconds of a step: up to a tenth more or less, and now and then interrupted by the neighbours.
     fn step(&mut self, choice: usize, time: f64) -> f64 {
         self.steps += 1;
         let bits = BuildHasherDefault::<DefaultHasher>::new().hash_one(self.steps);
@@ -47,7 +47,7 @@ impl World {
         f64::from(self.tokens) / self.rate(choice, time) * noise * interrupted
     }
 
-    /// Tokens per second, of the tuner or of a fixed choice.
+    /// Tokens per second that the choices of `choose` reach.
     fn run(&mut self, mut choose: impl FnMut(Option<f64>) -> usize) -> f64 {
         let (mut time, mut tokens, mut last) = (0.0, 0.0, None);
         self.steps = 0;
@@ -66,7 +66,7 @@ impl World {
             .fold(0.0, f64::max)
     }
 
-    /// With a tuner that was calibrated in the hour before the first one.
+    /// Tokens per second of a tuner that was calibrated at these rates.
     fn tuned(&mut self, calibrated: [f64; 3]) -> f64 {
         let tokens = self.tokens;
         let seconds = calibrated.map(|rate| Some(f64::from(tokens) / rate));
@@ -83,7 +83,7 @@ impl World {
     }
 }
 
-/// Decode and prefill in these hours, calibrated in any.
+/// Checks decode and prefill in these hours, after calibration in a quiet and in a busy hour.
 #[track_caller]
 fn check(hours: &[([[f64; 3]; 2], f64)], share: f64) {
     for (kind, tokens) in [(0, 1), (1, 64)] {
@@ -123,8 +123,8 @@ fn hours_that_change_stay_near_the_best_fixed_choice() {
     check(&hours, 0.95);
 }
 
-/// A large model, for an hour: steps of decoding take a third of a second, those of a prompt half a minute. What calibration
-/// got wrong is found out later than with a small one.
+/// A large model, for an hour: decode steps take a third of a second, prefill steps half a minute. Errors of calibration
+/// are found later than with a small model.
 #[test]
 fn slow_models_are_not_slowed_by_trials() {
     for (rates, tokens) in [([3.0, 5.0, 4.8], 1), ([10.0, 19.0, 18.0], 512)] {
@@ -140,7 +140,7 @@ fn slow_models_are_not_slowed_by_trials() {
     }
 }
 
-/// What one fixed choice loses, the tuner must win.
+/// The tuner must gain what each fixed choice loses in some of the hours.
 #[test]
 fn hours_that_change_are_won_against_every_fixed_choice() {
     let hours = [QUIET, BUSY].into_iter().cycle().take(10);
@@ -190,7 +190,7 @@ fn a_hopeless_trial_takes_one_step() {
     assert!(shortest.contains(&until_trial(&mut tuner)));
     tuner.observe(4, 0.09);
     assert_eq!(tuner.choice(), CHOICES[0]);
-    // 0.08 s too many are 2% of 4 s.
+    // 0.08 s of excess are 2% of 4 s.
     assert!((3.98..4.02).contains(&until_trial(&mut tuner)));
 }
 

@@ -11,32 +11,32 @@ use super::{
 };
 use crate::{compute::Layer, config::Config, kernels::attention::SpanView};
 
-/// What the spans of a batch see.
+/// What the queries of a batch see.
 pub struct Seen {
-    /// Of the spans' keys and values, one span's behind the other's.
+    /// Cells of the spans' keys and values, one span after the other.
     cells: Cells,
     kernel: Kernel,
 }
 
-/// What computes attention.
+/// The implementation of attention.
 enum Kernel {
-    /// All spans at once.
+    /// Flash attention, for all spans at once.
     #[cfg(feature = "cuda")]
     Flash(Flash),
-    /// Span by span, in any type and on any device.
+    /// Plain attention, span by span, in any type and on any device.
     Plain(Vec<Span>),
 }
 
-/// The keys of a span end where its queries do.
+/// One span of a batch. Its last key has the position of its last query.
 struct Span {
     queries: usize,
     keys: usize,
-    /// What is added to products, to hide keys from queries: `[queries, keys]`. None: every query sees all keys.
+    /// Mask that is added to products, to hide keys from queries: `[queries, keys]`. None: every query sees all keys.
     mask: Option<Tensor>,
 }
 
 impl Seen {
-    /// Without a window: all positions.
+    /// Without a window the queries see all positions.
     pub fn new(
         config: &Config,
         spans: &[SpanView],
@@ -56,7 +56,7 @@ impl Seen {
         })
     }
 
-    /// Queries are `[tokens, heads, head]`. Gives `[tokens, heads · head]`.
+    /// `queries` is `[tokens, heads, head]`, the result `[tokens, heads · head]`.
     pub fn attend(&self, layer: Layer, queries: &Tensor, kv: &Kv) -> Result<Tensor> {
         let [keys, values] = kv.read(layer.number, &self.cells)?;
         match &self.kernel {
@@ -68,7 +68,7 @@ impl Seen {
 }
 
 impl Kernel {
-    /// `lens` are each span's numbers of queries and keys.
+    /// `lens` has each span's numbers of queries and keys.
     fn new(
         config: &Config,
         lens: &[[usize; 2]],
@@ -113,7 +113,7 @@ fn attend(
 }
 
 impl Span {
-    /// All as floats.
+    /// Computes the attention of one span. All tensors are floats.
     fn attend(
         &self,
         config: &Config,
@@ -135,7 +135,7 @@ impl Span {
             .reshape((self.queries, kv_heads * group * head))
     }
 
-    /// Weights of products of queries and keys, both `[kv_heads, group · queries, keys]`.
+    /// Turns products of queries and keys into softmax weights. Both are `[kv_heads, group · queries, keys]`.
     fn weigh(&self, config: &Config, products: Tensor) -> Result<Tensor> {
         let products = match config.attention_soft_cap {
             Some(cap) => soft_capped(&products, cap)?,
@@ -150,12 +150,12 @@ impl Span {
     }
 }
 
-/// The first position that a window at another shows.
+/// The first position that a query at `position` sees through a window.
 fn first_seen(position: usize, window: u32) -> usize {
     (position + 1).saturating_sub(window as usize)
 }
 
-/// For the last `queries` of as many positions as there are keys.
+/// The mask for the last `queries` of `keys` positions.
 fn mask(
     queries: usize,
     keys: usize,

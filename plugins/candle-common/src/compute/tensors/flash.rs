@@ -5,29 +5,30 @@ use candle_flash_attn::flash_attn_varlen_alibi_windowed_softcap;
 
 use crate::config::Config;
 
-/// The largest head for which every GPU has room.
+/// The largest head size that every GPU has room for.
 const LARGEST_HEAD: usize = 256;
 
-/// A batch as the kernel wants it described.
+/// A batch in the description that the kernel needs.
 pub struct Flash {
-    /// Where each span's queries and keys begin, and the last ones end: `[spans + 1]`.
+    /// Where each span's queries and keys begin, followed by where the last ones end: each `[spans + 1]`.
     queries: Tensor,
     keys: Tensor,
     most_queries: usize,
     most_keys: usize,
-    /// How many positions are seen before a query's own.
+    /// How many positions a query sees before its own.
     before: Option<usize>,
 }
 
 impl Flash {
-    /// Whether the kernel has these types and sizes.
+    /// Whether the kernel supports these types and sizes.
     pub fn serves(config: &Config, kv: DType, device: &Device) -> bool {
         let known = matches!(kv, DType::F16 | DType::BF16);
         let fits = config.head <= LARGEST_HEAD && config.head.is_multiple_of(8);
         device.is_cuda() && known && fits
     }
 
-    /// `lens` are each span's numbers of queries and keys. The kernel lets both end at the same position.
+    /// `lens` has each span's numbers of queries and keys. For the kernel, a span's queries and keys end at the same
+    /// position.
     pub fn new(lens: &[[usize; 2]], window: Option<u32>, device: &Device) -> Result<Self> {
         let starts = |which: usize| {
             let ends = lens.iter().scan(0, |end, lens| {
@@ -47,7 +48,8 @@ impl Flash {
         })
     }
 
-    /// Queries are `[tokens, heads, head]`, keys and values `[keys, kv_heads, head]`. Gives floats, `[tokens, heads · head]`.
+    /// `queries` is `[tokens, heads, head]`, keys and values are `[keys, kv_heads, head]`. Returns floats, `[tokens, heads ·
+    /// head]`.
     pub fn attend(
         &self,
         config: &Config,

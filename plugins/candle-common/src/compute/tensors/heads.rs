@@ -1,4 +1,4 @@
-//! Queries, keys and values, ready for attention.
+//! Prepares queries, keys and values for attention.
 
 use candle_core::{Device, Result, Tensor};
 use candle_nn::rotary_emb;
@@ -10,7 +10,7 @@ use crate::{
     decoder::Norm,
 };
 
-/// As [`Turns`], and copied to the device.
+/// The same as [`Turns`], with a copy on the device.
 #[derive(Default)]
 pub struct DeviceTurns {
     turns: Turns,
@@ -27,13 +27,13 @@ impl DeviceTurns {
         Ok(())
     }
 
-    /// Turns each token's heads: `[tokens, heads, head]`.
+    /// Rotates each token's heads: `[tokens, heads, head]`.
     fn apply(&self, rope: &Rope, heads: &Tensor) -> Result<Tensor> {
         let Some([cos, sin]) = &self.copied else {
             candle_core::bail!("positions come before heads");
         };
         let (turned, head) = (2 * rope.frequencies.len(), heads.dim(2)?);
-        // Each token is a batch of one, for which candle takes frequencies of its own.
+        // Each token becomes a batch of one, because candle takes separate cosines and sines for each batch.
         let turning = heads.narrow(2, 0, turned)?.unsqueeze(2)?.contiguous()?;
         let turning = match rope.layout {
             RopeLayout::Halves => rotary_emb::rope(&turning, cos, sin),
@@ -47,7 +47,7 @@ impl DeviceTurns {
     }
 }
 
-/// Rows of queries, keys and values as `[tokens, heads, head]` each, queries and keys normed and turned.
+/// Splits rows into queries, keys and values, each `[tokens, heads, head]`. Queries and keys are normalized and rotated.
 pub fn split(config: &Config, heads: &Heads<Tensors>, qkv: &Tensor) -> Result<[Tensor; 3]> {
     let tokens = qkv.dim(0)?;
     let part = |first: usize, count: usize| {

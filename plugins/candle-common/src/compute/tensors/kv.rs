@@ -11,7 +11,7 @@ pub struct Kv {
     layers: Vec<LayerKv>,
 }
 
-/// Each `[cells, kv_heads, head]`.
+/// Keys and values of one layer, each `[cells, kv_heads, head]`.
 struct LayerKv {
     keys: Tensor,
     values: Tensor,
@@ -19,9 +19,9 @@ struct LayerKv {
 
 /// Some cells of the pool.
 pub enum Cells {
-    /// Neighbours, which need not be copied.
+    /// Consecutive cells, which need not be copied.
     Run { first: usize, len: usize },
-    /// Their numbers.
+    /// Any cells, by their numbers.
     Scattered(Tensor),
 }
 
@@ -47,7 +47,7 @@ impl Kv {
         })
     }
 
-    /// Stores keys and values of tokens, each `[tokens, kv_heads, head]`.
+    /// Stores the keys and values of tokens, each `[tokens, kv_heads, head]`.
     pub fn write(
         &mut self,
         layer: usize,
@@ -60,7 +60,7 @@ impl Kv {
         cells.write(&layer.values, values)
     }
 
-    /// Keys and values in some cells, each `[cells, kv_heads, head]`.
+    /// The keys and values of some cells, each `[cells, kv_heads, head]`.
     pub fn read(&self, layer: usize, cells: &Cells) -> Result<[Tensor; 2]> {
         let layer = &self.layers[layer];
         Ok([cells.read(&layer.keys)?, cells.read(&layer.values)?])

@@ -1,6 +1,6 @@
-//! candle's tensors on one device: a GPU, or for tests the CPU.
+//! Computes with candle's tensors on one device: on a GPU, or in tests on the CPU.
 //!
-//! Activations are floats of 32 bits. Matrices of weights stay in the type that they have, and so do keys and values.
+//! Activations are floats of 32 bits. Weights, keys and values keep the type that they have.
 
 mod attention;
 #[cfg(feature = "cuda")]
@@ -33,15 +33,15 @@ pub struct Tensors {
     device: Device,
 }
 
-/// Of a batch, on the device.
+/// A batch, prepared on the device.
 pub struct Plan {
-    /// Where each token's keys and values go.
+    /// The cell of each token's keys and values.
     stored: Cells,
-    /// What layers see without a window.
+    /// What layers without a window see.
     global: Seen,
-    /// What layers see with a window, where that is less.
+    /// What layers with a window see, if that is less.
     local: Option<Seen>,
-    /// The tokens that are wanted. None: all.
+    /// The tokens whose rows are wanted. None: all.
     rows: Option<Tensor>,
 }
 
@@ -50,7 +50,7 @@ impl Tensors {
     /// `INTERNAL` for a GPU that cannot be used.
     #[cfg(feature = "cuda")]
     pub fn on_gpu(number: usize) -> Result<Self> {
-        // With one stream for all threads: what one thread computes or loads is ready for what another begins later.
+        // All threads share one stream: what one thread computed or loaded is ready for what another thread begins later.
         let device = computed(Device::new_cuda_with_stream(number))?;
         Ok(Self { device })
     }
@@ -224,7 +224,7 @@ impl Plan {
         })
     }
 
-    /// What a layer sees.
+    /// What the queries of a layer see.
     fn seen(&self, layer: Layer) -> &Seen {
         let local = self.local.as_ref().filter(|_| layer.window().is_some());
         local.unwrap_or(&self.global)
@@ -241,13 +241,13 @@ fn soft_capped(numbers: &Tensor, cap: f32) -> candle_core::Result<Tensor> {
     (numbers / cap)?.tanh()? * cap
 }
 
-/// What was computed, in its place.
+/// Moves a result into its place.
 fn put(result: candle_core::Result<Tensor>, to: &mut Tensor) -> Result<()> {
     *to = computed(result)?;
     Ok(())
 }
 
-/// candle's errors, as a host wants them.
+/// Converts candle's errors to those of the SDK.
 fn computed<T>(result: candle_core::Result<T>) -> Result<T> {
     result.map_err(|error| {
         let Error { message, .. } = candle_error("candle could not compute", &error);

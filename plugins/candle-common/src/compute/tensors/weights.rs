@@ -10,7 +10,6 @@ use crate::{compute::Weights, linear::Linear, weights::quantize::dimensions};
 
 /// Weights of one type: `[outputs, inputs]`.
 pub struct DeviceWeights {
-    kind: GgmlDType,
     outputs: usize,
     inputs: usize,
     bytes: usize,
@@ -23,14 +22,13 @@ enum Form {
 }
 
 impl DeviceWeights {
-    /// Copies them to a device.
+    /// Copies weights to a device.
     ///
     /// # Errors
-    /// `INVALID` for what is no matrix; `NO_MEMORY`.
+    /// `INVALID` if `matrix` is not a matrix; `NO_MEMORY`.
     pub fn new(matrix: QTensor, device: &Device) -> tenon_plugin_api::Result<Self> {
         let (outputs, inputs) = dimensions(&matrix)?;
         Ok(Self {
-            kind: matrix.dtype(),
             outputs,
             inputs,
             bytes: matrix.storage_size_in_bytes(),
@@ -38,7 +36,7 @@ impl DeviceWeights {
         })
     }
 
-    /// `[tokens, inputs]`, as floats.
+    /// The rows of some tokens as floats: `[tokens, inputs]`.
     fn rows(&self, tokens: &Tensor) -> Result<Tensor> {
         match &self.form {
             Form::Floats(weights) => weights.index_select(tokens, 0)?.to_dtype(DType::F32),
@@ -46,7 +44,7 @@ impl DeviceWeights {
         }
     }
 
-    /// `input · weightsᵀ`, as floats. Weights of 16 bits multiply input of 16 bits.
+    /// `input · weightsᵀ` as floats. Weights of 16 bits are multiplied with input that is rounded to 16 bits.
     fn multiply(&self, input: &Tensor) -> Result<Tensor> {
         match &self.form {
             Form::Floats(weights) => {
@@ -83,10 +81,6 @@ impl Form {
 }
 
 impl Weights for DeviceWeights {
-    fn kind(&self) -> GgmlDType {
-        self.kind
-    }
-
     fn outputs(&self) -> usize {
         self.outputs
     }
@@ -105,7 +99,7 @@ impl Weights for DeviceWeights {
 }
 
 impl Linear<Tensors> {
-    /// Weights of some outputs, a row each.
+    /// The weights of some outputs, one row for each.
     pub fn read_rows(&self, outputs: &Tensor) -> Result<Tensor> {
         match self.parts() {
             [part] => part.rows(outputs),

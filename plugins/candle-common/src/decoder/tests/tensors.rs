@@ -1,4 +1,4 @@
-//! candle's tensors compute what the own kernels do: on the CPU, and in builds with CUDA on every GPU.
+//! Compares candle's tensors with this crate's kernels: on the CPU, and in builds with CUDA on every GPU.
 
 use tenon_plugin_api::ThreadPlan;
 
@@ -14,7 +14,8 @@ fn source(config: Config, kind: GgmlDType, extras: bool, merged: bool) -> Random
     }
 }
 
-/// How far apart logits may be, as a share of the largest: the kernels and candle round input each in their own way.
+/// Largest allowed difference of logits, as a share of the largest logit. The kernels and candle round their input in
+/// different ways.
 fn tolerance(kind: GgmlDType) -> f32 {
     match kind {
         GgmlDType::F32 => 1e-4,
@@ -25,7 +26,8 @@ fn tolerance(kind: GgmlDType) -> f32 {
     }
 }
 
-/// As wide as every type of weights needs, with products that leave attention broad: narrow, it makes much of little.
+/// A model whose rows fit every weight type, and whose small products of queries and keys keep attention broad. Narrow
+/// attention would turn small differences into large ones.
 fn wide(config: Config) -> Config {
     Config {
         hidden: 256,
@@ -35,7 +37,7 @@ fn wide(config: Config) -> Config {
     }
 }
 
-/// Heads that turn in part only, and an output of its own.
+/// A model whose heads rotate only in part, and which has an output layer of its own.
 fn partial() -> Config {
     let config = plain();
     Config {
@@ -77,7 +79,7 @@ fn devices() -> Vec<Tensors> {
     [Tensors::on_cpu()].into_iter().chain(gpus).collect()
 }
 
-/// Has each source on each device checked.
+/// Runs `check` with each source on each device.
 fn for_each(sources: impl IntoIterator<Item = Random>, check: impl Fn(&Random, Tensors)) {
     for source in sources {
         devices()
@@ -86,7 +88,7 @@ fn for_each(sources: impl IntoIterator<Item = Random>, check: impl Fn(&Random, T
     }
 }
 
-/// Runs one batch after the other through two sessions, and compares all logits that they want.
+/// Runs the same batches through two sessions, and compares all wanted logits.
 struct Pair {
     own: DecoderSession<Cpu>,
     tensors: DecoderSession<Tensors>,
@@ -127,22 +129,22 @@ fn ragged_batches_have_the_same_logits() {
     for_each(sources(), |source, device| {
         let mut pair = Pair::new(source, device);
         let texts = [text(40, 1), text(3, 2), text(1, 3), text(12, 4)];
-        // Prompts together, one of them without a row.
+        // Prompts together, one of which wants no row.
         pair.forward(&[
             (0, 0, &texts[0], 3),
             (1, 0, &texts[1], 0),
             (3, 0, &texts[2], 1),
         ]);
-        // Some go on while another begins: cells of one sequence are no neighbours any more.
+        // Some sequences continue while another begins: the cells of a sequence are no longer consecutive.
         pair.forward(&[
             (3, 1, &texts[1], 3),
             (0, 40, &texts[2], 1),
             (2, 0, &texts[3], 12),
             (1, 3, &texts[2], 1),
         ]);
-        // Only decoding.
+        // Decode only.
         pair.forward(&[(0, 41, &[5], 1), (1, 4, &[6], 1), (2, 12, &[7], 1)]);
-        // Nothing is wanted.
+        // No row is wanted.
         pair.forward(&[(0, 42, &texts[3], 0)]);
         pair.forward(&[(0, 54, &[8], 1)]);
     });
@@ -159,7 +161,7 @@ fn chunks_forks_and_rollbacks_have_the_same_logits() {
         pair.forward(&[(2, 20, &text[30..], 1), (1, 48, &text[48..], 2)]);
         pair.each(|session| session.truncate(2, 25).unwrap());
         pair.each(|session| session.free(1));
-        // Into cells that were others' before.
+        // Into cells that other sequences had before.
         pair.forward(&[(0, 0, &text[10..], 1), (2, 25, &text[..20], 20)]);
     });
 }
@@ -195,7 +197,7 @@ fn keys_and_values_of_16_bits_have_about_the_same_logits() {
             let mut pair = Pair {
                 own: DecoderSession::new(Arc::clone(&own), kv_type, &args).unwrap(),
                 tensors: DecoderSession::new(Arc::clone(&tensors), kv_type, &args).unwrap(),
-                // Flash attention rounds queries too.
+                // Flash attention also rounds queries.
                 tolerance: 0.02,
             };
             let text = text(30, 1);
@@ -217,7 +219,7 @@ fn texts_have_the_same_vectors() {
             .into_iter()
             .zip(embed(&mut tensors, &texts));
         for ((own, tensors), text) in pairs.zip(&texts) {
-            // Means are sums.
+            // Means are computed as sums.
             assert_close(&own, &tensors, text.len() as f32 * TOLERANCE);
         }
     });

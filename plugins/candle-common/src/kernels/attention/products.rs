@@ -1,28 +1,31 @@
-//! The products of attention: of queries with a block of keys, and of their weights with its values.
+//! The products of attention: of queries with a block of keys, and of softmax weights with the block's values.
 //!
-//! Each product is added up in one order, whatever else is computed with it: a token's attention has the same bits alone, in
-//! a draft and in a prompt.
+//! The order in which a product is summed does not depend on what else is computed: a token's attention has the same bits
+//! alone, in a draft and in a prompt.
 
 use std::{array::from_fn, iter::zip};
 
-use wide::{f32x8, f32x16};
+use fearless_simd::{Simd, f32x8, f32x16, prelude::*};
+use tenon_plugin_api::vectors::LANES;
 
-use crate::kv::{Element, LANES};
+use crate::kernels::element::Element;
 
-/// Keys and values that are looked at together: so many stay in the first cache.
+/// Keys and values of one block: few enough to stay in the L1 cache.
 pub const BLOCK: usize = 64;
-/// Rows that are multiplied at once, and vectors of keys: all sums stay in registers.
+/// Rows that are multiplied at once: few enough to keep all sums in registers.
 const ROWS: usize = 6;
-const VECTORS: usize = if cfg!(target_feature = "avx512f") {
-    2
-} else {
-    1
-};
-/// Keys that are turned at once.
+/// Keys that are transposed at once.
 const TURNED: usize = 8;
 
-/// The keys of some cells as columns: `[head, BLOCK]`. Behind the last of them stand numbers of no meaning.
-pub fn gather_columns<E: Element>(keys: &[E], cells: &[u32], head: usize, to: &mut [f32]) {
+/// Gathers the keys of some cells as columns: `[head, BLOCK]`. The columns behind the last cell have no meaning.
+#[inline(always)]
+pub fn gather_columns<S: Simd, E: Element>(
+    simd: S,
+    keys: &[E],
+    cells: &[u32],
+    head: usize,
+    to: &mut [f32],
+) {
     let (columns, _) = to.as_chunks_mut::<BLOCK>();
     for first in (0..cells.len()).step_by(TURNED) {
         let keys: [&[E]; TURNED] = from_fn(|at| {
@@ -30,86 +33,120 @@ pub fn gather_columns<E: Element>(keys: &[E], cells: &[u32], head: usize, to: &m
             &keys[cell as usize * head..][..head]
         });
         for (at, columns) in columns[..head].chunks_mut(LANES).enumerate() {
-            let numbers = keys.map(|key| widened(&key[at * LANES..]));
-            for (half, columns) in columns.chunks_mut(TURNED).enumerate() {
-                let numbers = numbers.map(|numbers| f32x8::new(numbers.as_chunks().0[half]));
-                for (column, turned) in zip(columns, f32x8::transpose(numbers)) {
-                    column[first..][..TURNED].copy_from_slice(turned.as_array());
+            // The closure of `map` would be compiled without the CPU's instructions.
+            let mut halves = [[f32x8::splat(simd, 0.0); TURNED]; 2];
+            for (row, key) in keys.iter().enumerate() {
+                let (low, high) = widened(simd, &key[at * LANES..]).split();
+                (halves[0][row], halves[1][row]) = (low, high);
+            }
+            for (numbers, columns) in zip(halves, columns.chunks_mut(TURNED)) {
+                for (column, turned) in zip(columns, transpose(numbers)) {
+                    turned.store_slice(&mut column[first..][..TURNED]);
                 }
             }
         }
     }
 }
 
-/// The values of some cells as floats: `[cells, head]`.
-pub fn gather<E: Element>(values: &[E], cells: &[u32], head: usize, to: &mut [f32]) {
+/// Gathers the values of some cells as floats: `[cells, head]`.
+#[inline(always)]
+pub fn gather<S: Simd, E: Element>(
+    simd: S,
+    values: &[E],
+    cells: &[u32],
+    head: usize,
+    to: &mut [f32],
+) {
     let mut at = 0;
     for run in cells.chunk_by(|a, b| a + 1 == *b) {
         let (first, len) = (run[0] as usize * head, run.len() * head);
-        E::widen(&values[first..][..len], &mut to[at..][..len]);
+        E::widen_with(simd, &values[first..][..len], &mut to[at..][..len]);
         at += len;
     }
 }
 
-/// Calls `$kernel::<R>`, where `$rows` is `R`, of up to [`ROWS`].
+/// Calls `$kernel` with the constant `R` for `$rows` rows, at most [`ROWS`].
 macro_rules! for_rows {
-    ($rows:expr, $kernel:ident($($argument:expr),*)) => {
+    ($rows:expr, $kernel:ident<$($generic:ty),* $(; $constant:literal)?>($($argument:expr),*)) => {
         match $rows {
-            6 => $kernel::<6>($($argument),*),
-            5 => $kernel::<5>($($argument),*),
-            4 => $kernel::<4>($($argument),*),
-            3 => $kernel::<3>($($argument),*),
-            2 => $kernel::<2>($($argument),*),
-            _ => $kernel::<1>($($argument),*),
+            6 => $kernel::<$($generic,)* 6 $(, $constant)?>($($argument),*),
+            5 => $kernel::<$($generic,)* 5 $(, $constant)?>($($argument),*),
+            4 => $kernel::<$($generic,)* 4 $(, $constant)?>($($argument),*),
+            3 => $kernel::<$($generic,)* 3 $(, $constant)?>($($argument),*),
+            2 => $kernel::<$($generic,)* 2 $(, $constant)?>($($argument),*),
+            _ => $kernel::<$($generic,)* 1 $(, $constant)?>($($argument),*),
         }
     };
 }
 
-/// Products of queries, `[rows, head]`, with keys as columns: `[rows, BLOCK]`.
-pub fn score(queries: &[f32], keys: &[f32], head: usize, scores: &mut [f32]) {
+/// Multiplies queries, `[rows, head]`, with keys as columns. The products are `[rows, BLOCK]`.
+#[inline(always)]
+pub fn score<S: Simd>(simd: S, queries: &[f32], keys: &[f32], head: usize, scores: &mut [f32]) {
     let keys = &keys.as_chunks().0[..head];
     let scores = scores.as_chunks_mut().0;
     for (queries, scores) in zip(queries.chunks(ROWS * head), scores.chunks_mut(ROWS)) {
-        for_rows!(queries.len() / head, score_rows(queries, keys, scores));
+        let rows = queries.len() / head;
+        // If a register has a whole vector, the sums of two vectors fit.
+        if S::f32s::LEN == LANES {
+            for_rows!(rows, score_rows<S; 2>(simd, queries, keys, scores));
+        } else {
+            for_rows!(rows, score_rows<S; 1>(simd, queries, keys, scores));
+        }
     }
 }
 
+/// Multiplies with `V` vectors of keys at once.
 #[allow(clippy::needless_range_loop)] // Iterators and closures keep the numbers in memory instead of registers.
-fn score_rows<const R: usize>(queries: &[f32], keys: &[[f32; BLOCK]], scores: &mut [[f32; BLOCK]]) {
+#[inline(always)]
+fn score_rows<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    queries: &[f32],
+    keys: &[[f32; BLOCK]],
+    scores: &mut [[f32; BLOCK]],
+) {
     let queries: [&[f32]; R] = from_fn(|row| &queries[row * keys.len()..][..keys.len()]);
-    for first in (0..BLOCK).step_by(VECTORS * LANES) {
-        let mut sums = [[f32x16::ZERO; VECTORS]; R];
+    for first in (0..BLOCK).step_by(V * LANES) {
+        let mut sums = [[f32x16::splat(simd, 0.0); V]; R];
         for (at, keys) in keys.iter().enumerate() {
-            let keys: [_; VECTORS] = from_fn(|vector| lanes(&keys[first + vector * LANES..]));
+            let keys: [_; V] = from_fn(|vector| lanes(simd, &keys[first + vector * LANES..]));
             for row in 0..R {
-                let query = f32x16::splat(queries[row][at]);
-                for vector in 0..VECTORS {
+                let query = f32x16::splat(simd, queries[row][at]);
+                for vector in 0..V {
                     sums[row][vector] = query.mul_add(keys[vector], sums[row][vector]);
                 }
             }
         }
         for row in 0..R {
-            for vector in 0..VECTORS {
+            for vector in 0..V {
                 let to = &mut scores[row][first + vector * LANES..][..LANES];
-                to.copy_from_slice(sums[row][vector].as_array());
+                sums[row][vector].store_slice(to);
             }
         }
     }
 }
 
-/// Adds values, `[cells, head]`, by their weights, `[rows, BLOCK]`, to sums: `[rows, head]`.
-pub fn add_values(weights: &[f32], values: &[f32], head: usize, sums: &mut [f32]) {
+/// Adds weighted values to sums. `values` is `[cells, head]`, `weights` is `[rows, BLOCK]`, `sums` is `[rows, head]`.
+#[inline(always)]
+pub fn add_values<S: Simd>(
+    simd: S,
+    weights: &[f32],
+    values: &[f32],
+    head: usize,
+    sums: &mut [f32],
+) {
     let weights = weights.as_chunks().0;
     for (weights, sums) in zip(weights.chunks(ROWS), sums.chunks_mut(ROWS * head)) {
         for_rows!(
             sums.len() / head,
-            add_values_to_rows(weights, values, head, sums)
+            add_values_to_rows<S>(simd, weights, values, head, sums)
         );
     }
 }
 
 #[allow(clippy::needless_range_loop)] // As above.
-fn add_values_to_rows<const R: usize>(
+#[inline(always)]
+fn add_values_to_rows<S: Simd, const R: usize>(
+    simd: S,
     weights: &[[f32; BLOCK]],
     values: &[f32],
     head: usize,
@@ -118,18 +155,18 @@ fn add_values_to_rows<const R: usize>(
     let whole = head / LANES * LANES;
     for column in (0..whole).step_by(LANES) {
         let place = |row| row * head + column..row * head + column + LANES;
-        let mut own = [f32x16::ZERO; R];
+        let mut own = [f32x16::splat(simd, 0.0); R];
         for row in 0..R {
-            own[row] = lanes(&sums[place(row)]);
+            own[row] = lanes(simd, &sums[place(row)]);
         }
         for (cell, value) in values.chunks_exact(head).take(BLOCK).enumerate() {
-            let value = lanes(&value[column..]);
+            let value = lanes(simd, &value[column..]);
             for row in 0..R {
-                own[row] = value.mul_add(f32x16::splat(weights[row][cell]), own[row]);
+                own[row] = value.mul_add(weights[row][cell], own[row]);
             }
         }
         for row in 0..R {
-            sums[place(row)].copy_from_slice(own[row].as_array());
+            own[row].store_slice(&mut sums[place(row)]);
         }
     }
     for row in 0..R {
@@ -141,18 +178,37 @@ fn add_values_to_rows<const R: usize>(
     }
 }
 
-/// The first numbers, and zeros where there are none.
+/// The first [`LANES`] numbers as floats, with zeros in place of missing ones.
 #[inline(always)]
-fn widened<E: Element>(numbers: &[E]) -> [f32; LANES] {
+fn widened<S: Simd, E: Element>(simd: S, numbers: &[E]) -> f32x16<S> {
     if let Some(numbers) = numbers.first_chunk() {
-        return E::lanes(numbers);
+        return E::lanes(simd, numbers);
     }
     let mut wide = [0.0; LANES];
-    E::widen(numbers, &mut wide[..numbers.len()]);
-    wide
+    E::widen_with(simd, numbers, &mut wide[..numbers.len()]);
+    f32x16::load_array(simd, wide)
 }
 
 #[inline(always)]
-fn lanes(numbers: &[f32]) -> f32x16 {
-    f32x16::new(numbers.as_chunks().0[0])
+fn lanes<S: Simd>(simd: S, numbers: &[f32]) -> f32x16<S> {
+    f32x16::load_array_ref(simd, &numbers.as_chunks().0[0])
+}
+
+/// Transposes a square of numbers.
+#[inline(always)]
+fn transpose<S: Simd>(rows: [f32x8<S>; TURNED]) -> [f32x8<S>; TURNED] {
+    // Each number reaches its place after three rounds. In a round, every row is interleaved with the row that follows half
+    // of all rows later.
+    let mut rows = rows;
+    for _ in 0..TURNED.ilog2() {
+        let pairs: [_; TURNED / 2] = from_fn(|row| rows[row].interleave(rows[row + TURNED / 2]));
+        rows = from_fn(|row| {
+            if row % 2 == 0 {
+                pairs[row / 2].0
+            } else {
+                pairs[row / 2].1
+            }
+        });
+    }
+    rows
 }

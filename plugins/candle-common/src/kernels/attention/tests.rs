@@ -1,4 +1,4 @@
-//! The kernel against attention written with candle's own operations.
+//! Compares the kernel with attention written in candle's own operations.
 
 use candle_core::{D, Device, Tensor};
 use half::f16;
@@ -7,7 +7,7 @@ use super::*;
 
 const CELLS: usize = 700;
 
-/// Numbers without a pattern, the same in every run.
+/// Pseudorandom numbers, the same in every run.
 fn noise(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let next = |_| {
@@ -17,7 +17,7 @@ fn noise(len: usize, seed: u32) -> Vec<f32> {
     (0..len).map(next).collect()
 }
 
-/// Cells of a sequence: two runs and, between them, some in no order.
+/// Cells of a sequence: two runs and, between them, some cells in no order.
 fn scattered(len: usize) -> Vec<u32> {
     let cell = |at: usize| match at {
         at if at < len / 3 => at,
@@ -35,7 +35,7 @@ fn scattered(len: usize) -> Vec<u32> {
     cells
 }
 
-/// What one span gets, by whole matrices: softmax(q · kᵀ) · v, one head after the other.
+/// The attention of one span by whole matrices: softmax(q · kᵀ) · v, one head after the other.
 fn naive(
     span: &SpanView,
     queries: &Matrix,
@@ -95,7 +95,7 @@ fn naive(
     out
 }
 
-/// And that every token gets the same bits alone.
+/// Compares the kernel with [`naive`], and checks that every token gets the same bits when it is computed alone.
 fn check<E: Element>(geometry: Geometry, tolerance: f32) {
     let (head, kv_width) = (geometry.head, geometry.kv_heads * geometry.head);
     let mut exact = LayerKv::<f32>::new(geometry.kv_heads, CELLS, head).unwrap();
@@ -121,7 +121,7 @@ fn check<E: Element>(geometry: Geometry, tolerance: f32) {
             }
         })
         .collect();
-    // Behind the queries there is something else in each row.
+    // Each row has something else behind the queries.
     let width = geometry.heads * head + 3;
     let queries = Matrix::new(noise(first * width, 99), width);
     let attend = |spans: &[SpanView]| {
@@ -172,7 +172,7 @@ const PLAIN: Geometry = Geometry {
 #[test]
 fn grouped_heads_give_what_whole_matrices_give() {
     check::<f32>(PLAIN, 1e-4);
-    // Heads that no vector divides, and few rows.
+    // Head sizes that no vector divides, and few rows.
     for head in [48, 20] {
         check::<f32>(
             Geometry {

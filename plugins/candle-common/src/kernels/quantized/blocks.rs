@@ -1,24 +1,24 @@
-//! Blocks of weights, as files store them, taken apart.
+//! Decodes blocks of weights from the form in which files store them.
 
 use candle_core::quantized::GgmlDType;
 
 /// One block: `weight = scale · own scale · (number − center) + offset · own offset`.
 pub struct Block {
-    /// 16 bits each, as floats.
+    /// The block's scale and offset, as bits of 16-bit floats.
     pub scale: u16,
     pub offset: u16,
-    /// Of each part of 16 or 32 numbers, where parts have their own.
+    /// Scales and offsets of each part of 16 or 32 numbers, for types whose parts have their own.
     pub scales: [u8; 16],
     pub offsets: [u8; 8],
-    /// As many as the type has in a block.
+    /// The numbers. A type fills as many as it has in a block.
     pub numbers: [u8; 256],
 }
 
-/// The sign of a float of 16 bits.
+/// The sign bit of a 16-bit float.
 const SIGN: u16 = 0x8000;
 
 impl Block {
-    /// Takes apart a block of this type.
+    /// Decodes a block of this type.
     pub fn read(bytes: &[u8], kind: GgmlDType) -> Self {
         let mut block = Self {
             scale: half(bytes, 0),
@@ -52,7 +52,7 @@ impl Block {
         }
     }
 
-    /// First all low halves, then all high ones.
+    /// Reads 32 numbers of 4 bits: first the low halves of all bytes, then the high halves.
     fn read_nibbles(&mut self, bytes: &[u8]) {
         for (at, byte) in bytes[..16].iter().enumerate() {
             self.numbers[at] = byte & 15;
@@ -67,12 +67,12 @@ impl Block {
         }
     }
 
-    /// Of a K type with offsets, which are taken away.
+    /// Reads a block of a K type with offsets. The file's offsets are subtracted, so their sign is inverted.
     fn read_four_or_five_bits(&mut self, bytes: &[u8], kind: GgmlDType) {
         self.offset = half(bytes, 2) ^ SIGN;
         let packed = &bytes[4..16];
         for group in 0..8 {
-            // Six bits each. The last groups have theirs in two pieces.
+            // Scales and offsets have six bits each. Those of the last groups are split into two pieces.
             (self.scales[group], self.offsets[group]) = match group {
                 0..4 => (packed[group] & 63, packed[group + 4] & 63),
                 _ => (
@@ -85,7 +85,7 @@ impl Block {
             GgmlDType::Q5K => bytes[16..].split_at(32),
             _ => (&[][..], &bytes[16..]),
         };
-        // Two groups share bytes, the first one their low halves.
+        // Two groups share bytes: the first has the low halves, the second the high ones.
         let pairs = self.numbers.chunks_exact_mut(64);
         for (numbers, bytes) in pairs.zip(halves.chunks_exact(32)) {
             let (low, high) = numbers.split_at_mut(32);
@@ -104,7 +104,8 @@ impl Block {
         let (low, high) = (&bytes[..128], &bytes[128..192]);
         self.scales.copy_from_slice(&bytes[192..208]);
         self.scale = half(bytes, 208);
-        // Each half of the block has four rows of 32 numbers: two share bytes of low bits, all four those of high ones.
+        // Each half of the block has four rows of 32 numbers. Two rows share bytes of low bits, and all four share bytes of
+        // high bits.
         for (at, row) in self.numbers.chunks_exact_mut(32).enumerate() {
             let (half, at) = (at / 4, at % 4);
             let low = &low[half * 64 + at % 2 * 32..][..32];

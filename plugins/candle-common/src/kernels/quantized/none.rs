@@ -1,4 +1,4 @@
-//! Where there is no kernel.
+//! The absent kernel of CPUs that have none.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
-//! Weights in the order in which the kernel reads them.
+//! Quantized weights in the order in which the kernel reads them.
 //!
-//! A vector has four numbers of each of [`LANES`] outputs, so that the sums of all, or of half of them where registers are
-//! smaller, are made at once. These outputs are a *strip*: the kernel reads their weights from one end to the other. They take
-//! as much memory as in the files' own order, which this one replaces.
+//! A vector has four numbers of each of [`LANES`] outputs. So one instruction adds to the sums of all of these outputs, or
+//! of half of them if registers are smaller. These outputs are a *strip*: the kernel reads a strip's weights from one end to
+//! the other. The weights take as much memory as in the order of the files, which this order replaces.
 
 use std::{
     io,
@@ -19,36 +19,36 @@ use crate::{
     pool,
 };
 
-/// Outputs of a vector, and of a strip. A matrix is padded to whole strips.
+/// Outputs of a vector and of a strip. A matrix is padded to whole strips.
 pub const LANES: usize = 16;
-/// Inputs of an output whose products are one instruction.
+/// Inputs of one output whose products are one instruction.
 pub const QUAD: usize = 4;
-/// Those of a group.
+/// Quads of a group.
 pub const QUADS: usize = GROUP / QUAD;
 
-/// A line of the cache, and one vector.
+/// A cache line, which is one vector.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct Line(pub [u8; LANES * QUAD]);
 
 impl Line {
-    /// The numbers of each output.
+    /// The four numbers of each output.
     fn quads(&mut self) -> &mut [[u8; QUAD]] {
         self.0.as_chunks_mut().0
     }
 }
 
-/// What a type's weights are made of: `weight = scale · (number − center) + offset`.
+/// How a type encodes weights: `weight = scale · (number − center) + offset`.
 #[derive(Clone, Copy)]
 pub struct Layout {
-    /// Bits of a number: 8, or a nibble with one or two above it.
+    /// Bits of a number: 8, or a nibble with one or two bits above it.
     pub bits: usize,
-    /// What numbers are kept above, so that none is negative.
+    /// Added to every number, so that no stored number is negative.
     pub center: i32,
     pub has_offset: bool,
-    /// Groups of a block. If there are several, each has small factors of its own for the block's scale and offset.
+    /// Groups of a block. If there are several, each group has small factors of its own for the block's scale and offset.
     pub groups: usize,
-    /// Scales of a group.
+    /// Number of scales of a group.
     pub parts: usize,
 }
 
@@ -75,7 +75,8 @@ impl Layout {
         })
     }
 
-    /// Lines that a strip has of a group: each has two quads' nibbles, then the bits above them of eight or four.
+    /// Number of lines that a group has in a strip. The first lines have the nibbles of two quads each. Then come lines with
+    /// the bits above the nibbles, of eight or four quads each.
     pub const fn lines(self) -> usize {
         match self.bits {
             8 => QUADS,
@@ -83,7 +84,8 @@ impl Layout {
         }
     }
 
-    /// Where the bits above a quad's nibbles are: the line, and the lowest bit in its bytes. None: there are no such bits.
+    /// Place of the bits above a quad's nibbles: the line, and the lowest of these bits in each byte. None if there are no
+    /// such bits.
     pub const fn high(self, quad: usize) -> Option<(usize, usize)> {
         match self.bits {
             5 => Some((QUADS / 2, quad)),
@@ -92,12 +94,12 @@ impl Layout {
         }
     }
 
-    /// The lowest bits, as many as numbers have above the nibble.
+    /// A mask for the bits that a number has above its nibble, at the lowest place.
     pub const fn high_mask(self) -> u32 {
         (1 << (self.bits - 4)) - 1
     }
 
-    /// Bytes of the scales that a strip has of a block.
+    /// Bytes that the scales of one block take in a strip.
     pub const fn scale_bytes(self) -> usize {
         self.own_offsets()
             + if self.has_offset && self.groups > 1 {
@@ -107,12 +109,13 @@ impl Layout {
             }
     }
 
-    /// Where the parts' own scales are in those bytes: behind the block's scales and offsets, of 16 bits each.
+    /// Where the parts' own scales begin in those bytes: behind the block's scales and offsets, which have 16 bits each.
     pub const fn own_scales(self) -> usize {
         2 * LANES * if self.has_offset { 2 } else { 1 }
     }
 
-    /// Where the groups' own offsets are: of each output two, of one group and the next, then of the next two groups.
+    /// Where the groups' own offsets begin in those bytes. Groups come in pairs: for each pair, every output has one byte of
+    /// the first group and one of the second.
     pub const fn own_offsets(self) -> usize {
         self.own_scales()
             + if self.groups > 1 {
@@ -136,10 +139,10 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Sorts whole rows of weights for `inputs`. None for types without a kernel.
+    /// Packs whole rows of weights for `inputs` inputs. None for types without a kernel.
     ///
     /// # Errors
-    /// The system's, if it has not as much memory.
+    /// The system's error if it refuses that much memory.
     pub fn new(
         bytes: &[u8],
         kind: GgmlDType,
@@ -234,7 +237,8 @@ impl Packed {
     }
 }
 
-// Where things are. `lane` is an output of a strip, and all else is counted within a row of weights.
+// The places of scales and numbers. `lane` is an output of a strip. Blocks, groups, parts and inputs are counted within a
+// row of weights.
 impl Layout {
     fn put_scales(self, block: &Block, strip: &mut [u8], number: usize, lane: usize) {
         let to = &mut strip[number * self.scale_bytes()..];

@@ -1,9 +1,9 @@
-//! The kernel, for each of the instruction sets that there is one for: one loop, and what they do in it.
+//! The kernel for every supported instruction set: one loop, and the operations that it needs of an instruction set.
 
 mod avx2;
 mod avx512;
 
-use std::{arch::x86_64::*, ops::Range};
+use std::{arch::x86_64::*, hint::black_box, ops::Range};
 
 use candle_core::quantized::GgmlDType;
 
@@ -13,7 +13,8 @@ use super::{
 };
 use crate::kernels::gemm::Target;
 
-/// Lines between what is read and what is asked for, so that it is there in time: measured, for so many rows at once.
+/// Distance in lines between what is read and what is prefetched, so that it arrives in time. Measured for this many rows at
+/// once.
 const fn ahead(rows: usize) -> usize {
     match rows {
         1 => 32,
@@ -21,31 +22,34 @@ const fn ahead(rows: usize) -> usize {
     }
 }
 
-/// Instructions that there is a kernel for.
+/// Instruction sets that there is a kernel for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
     /// AVX-512 with VNNI.
     Avx512,
+    /// AVX2 with FMA, F16C and AVX-VNNI.
+    AvxVnni,
     /// AVX2 with FMA and F16C.
     Avx2,
 }
 
 impl Kernel {
-    /// The fastest first.
-    pub const ALL: [Self; 2] = [Self::Avx512, Self::Avx2];
+    /// All kernels, the fastest first.
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::AvxVnni, Self::Avx2];
 
-    /// Whether this CPU has them.
+    /// Whether this CPU has the instructions.
     pub fn is_available(self) -> bool {
         match self {
             Self::Avx512 => avx512::is_available(),
+            Self::AvxVnni => avx2::has_vnni(),
             Self::Avx2 => avx2::is_available(),
         }
     }
 
-    /// How much numbers are above what they stand for, as this kernel multiplies them.
+    /// How much the stored numbers are above the numbers that they stand for, as this kernel multiplies them.
     pub fn center(self, layout: Layout) -> i32 {
         match self {
-            Self::Avx512 => layout.center,
+            Self::Avx512 | Self::AvxVnni => layout.center,
             Self::Avx2 => avx2::center(layout),
         }
     }
@@ -85,13 +89,14 @@ impl Kernel {
         unsafe {
             match self {
                 Self::Avx512 => avx512::run::<F>(product, strips),
+                Self::AvxVnni => avx2::run_vnni::<F>(product, strips),
                 Self::Avx2 => avx2::run::<F>(product, strips),
             }
         }
     }
 }
 
-/// A type, for code of its own.
+/// A weight type, as a Rust type: each gets compiled code of its own.
 trait Format {
     const LAYOUT: Layout;
 }
@@ -113,33 +118,34 @@ macro_rules! formats {
 
 formats!(Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4K, Q5K, Q6K);
 
-/// What the loop needs of instructions. A register has a number for each of some outputs, its lanes; pointers are to as many.
-/// Everything is inlined into functions that have the instructions, and called by nobody else.
+/// The operations that the loop needs of an instruction set. A register has one number for each of its lanes, which are some
+/// of a strip's outputs. Pointers point to as many numbers. All functions are inlined into functions that have the
+/// instructions, and are called nowhere else.
 trait Instructions {
     const LANES: usize;
-    /// Most rows of a tile: so many that few sums or none go through memory.
+    /// Most rows of a tile: so many that few or no sums go through memory.
     const ROWS: usize;
     type Floats: Copy;
-    /// 32 bits each.
+    /// Integers of 32 bits.
     type Wholes: Copy;
-    /// Four of 8 bits for each output.
+    /// Four numbers of 8 bits for each output.
     type Bytes: Copy;
-    /// What products are added up in.
+    /// The type in which products are summed.
     type Sums: Copy;
 
-    /// For how many quads sums have room.
+    /// The number of quads whose products fit into the sums.
     fn room(layout: Layout) -> usize;
-    /// Four numbers of each output from `lane` on, of a strip whose lines of a group begin at `lines`.
+    /// The four numbers of a quad for each output from `lane` on. The lines of the group begin at `lines`.
     unsafe fn numbers(layout: Layout, lines: *const Line, quad: usize, lane: usize) -> Self::Bytes;
-    /// Sums for [`end`](Self::end), which has `total` too.
+    /// Initial sums. [`end`](Self::end) gets the same `total`.
     unsafe fn begin(total: Self::Wholes) -> Self::Sums;
-    /// Adds the products of numbers and the same four bytes of input.
+    /// Adds the products of the numbers with four bytes of input, which are the same for all outputs.
     unsafe fn add(layout: Layout, sums: Self::Sums, numbers: Self::Bytes, input: i32)
     -> Self::Sums;
-    /// `total` and the sums.
+    /// The sum of `total` and the sums.
     unsafe fn end(total: Self::Wholes, sums: Self::Sums) -> Self::Wholes;
 
-    /// Adds the products of two numbers of 8 bits of each output and the same two of 16 bits.
+    /// Adds the products of two 8-bit numbers of each output with two 16-bit numbers, which are the same for all outputs.
     unsafe fn add_pairs(total: Self::Wholes, pairs: *const u8, input: i32) -> Self::Wholes;
 
     unsafe fn whole(x: i32) -> Self::Wholes;
@@ -148,12 +154,21 @@ trait Instructions {
     unsafe fn multiply(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a · b + c`
     unsafe fn multiply_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
-    /// Numbers of 16 bits.
+    /// Reads floats of 16 bits.
     unsafe fn halves(at: *const u8) -> Self::Floats;
-    /// Whole numbers of 8 bits.
+    /// Reads integers of 8 bits.
     unsafe fn bytes(at: *const u8) -> Self::Floats;
-    /// Writes the first `outputs`.
+    /// Writes the first `outputs` numbers.
     unsafe fn store(to: *mut f32, outputs: usize, floats: Self::Floats);
+}
+
+/// Aligns the stack of the calling function to cache lines. Sums that have no register are kept on the stack; unaligned, half
+/// of them cross a cache line, which takes up to a fifth of the kernel's time. Rust aligns no stack to registers itself.
+#[inline(always)]
+fn align_stack() {
+    #[repr(align(64))]
+    struct CacheLine(#[expect(dead_code, reason = "only its address matters")] u8);
+    black_box(&mut CacheLine(0));
 }
 
 struct Product<'a> {
@@ -162,15 +177,15 @@ struct Product<'a> {
     target: Target,
 }
 
-/// Sums of some rows for the registers of a strip.
+/// Sums of some rows, for the registers of a strip.
 type Tile<T, const R: usize, const W: usize> = [[T; R]; W];
 
 impl Product<'_> {
-    /// All rows with some strips. A strip has `W` registers.
+    /// Computes all rows with some strips. A strip has `W` registers.
     #[inline(always)]
     unsafe fn strips<I: Instructions, F: Format, const W: usize>(&self, strips: Range<usize>) {
         let rows = self.input.rows;
-        // As even as possible: a tile of few rows takes more time for each.
+        // Tiles as even as possible: a tile of few rows takes more time per row.
         let height = rows.div_ceil(rows.div_ceil(I::ROWS).max(1));
         for strip in strips {
             let mut row = 0;
@@ -195,7 +210,7 @@ impl Product<'_> {
         }
     }
 
-    /// A tile of `R` rows from `row` on.
+    /// Computes a tile of `R` rows from `row` on.
     #[inline(always)]
     unsafe fn tile<I: Instructions, F: Format, const R: usize, const W: usize>(
         &self,
@@ -238,7 +253,7 @@ impl Product<'_> {
         }
     }
 
-    /// What the offsets of a block add, in the unit of its inputs.
+    /// The contribution of a block's offsets, in units of the input's scale.
     #[inline(always)]
     unsafe fn offsets<I: Instructions, F: Format, const R: usize, const W: usize>(
         &self,
@@ -278,7 +293,7 @@ impl Product<'_> {
         }
     }
 
-    /// Of a part of a group, in whole numbers.
+    /// The products of a part of a group, as integers.
     #[inline(always)]
     unsafe fn products<I: Instructions, F: Format, const R: usize, const W: usize>(
         &self,
@@ -314,7 +329,7 @@ impl Product<'_> {
         }
     }
 
-    /// What the products of a part begin with.
+    /// The initial sums of a part's products.
     #[inline(always)]
     unsafe fn starts<I: Instructions, F: Format, const R: usize, const W: usize>(
         &self,
@@ -357,17 +372,17 @@ impl Product<'_> {
     }
 }
 
-/// Asks for lines that are read soon, into the second cache.
+/// Prefetches lines that are read soon into the L2 cache.
 #[inline(always)]
 unsafe fn prefetch(lines: *const Line, count: usize) {
     for line in 0..count {
-        // SAFETY: this reads nothing, and may ask for what does not exist.
+        // SAFETY: a prefetch reads nothing, and its address need not exist.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(lines.wrapping_add(line).cast()) };
     }
 }
 
-/// What the products of a part are to be multiplied with: the block's number, of 16 bits, times the own one, of 8, if there are
-/// any.
+/// The factor of a part's products: the block's scale, of 16 bits, times the part's own scale, of 8 bits, if parts have
+/// their own.
 #[inline(always)]
 unsafe fn scale<I: Instructions, F: Format>(
     scales: *const u8,

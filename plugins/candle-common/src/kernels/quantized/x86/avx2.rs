@@ -1,11 +1,12 @@
-//! AVX2 with FMA and F16C: a register has half a vector, and products are added up in 16 bits as long as they fit.
+//! AVX2 with FMA and F16C: a register has half a vector. With AVX-VNNI products are summed in 32 bits. Without it they are
+//! summed in 16 bits for as long as they fit.
 
 use std::{arch::x86_64::*, ops::Range};
 
-use super::{Format, Instructions, Product};
-use crate::kernels::quantized::packed::{Layout, Line, QUAD};
+use super::{Format, Instructions, Product, align_stack};
+use crate::kernels::quantized::packed::{Layout, Line, QUAD, QUADS};
 
-struct Avx2;
+struct Avx2<const VNNI: bool>;
 
 pub fn is_available() -> bool {
     is_x86_feature_detected!("avx2")
@@ -13,7 +14,11 @@ pub fn is_available() -> bool {
         && is_x86_feature_detected!("f16c")
 }
 
-/// Bytes of 8 bits are made signed, so that two products have room.
+pub fn has_vnni() -> bool {
+    is_available() && is_x86_feature_detected!("avxvnni")
+}
+
+/// Without VNNI, 8-bit numbers are converted to signed ones, so that the sum of two products fits into 16 bits.
 pub fn center(layout: Layout) -> i32 {
     match layout.bits {
         8 => 0,
@@ -25,27 +30,40 @@ pub fn center(layout: Layout) -> i32 {
 /// As for [`super::Product`], on a CPU where it [`is_available`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn run<F: Format>(product: &Product, strips: Range<usize>) {
+    align_stack();
     // SAFETY: the caller promises it.
-    unsafe { product.strips::<Avx2, F, 2>(strips) }
+    unsafe { product.strips::<Avx2<false>, F, 2>(strips) }
 }
 
-// SAFETY of all: the caller has the instructions, and what pointers are to.
-impl Instructions for Avx2 {
+/// # Safety
+/// As for [`super::Product`], on a CPU that [`has_vnni`].
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+pub unsafe fn run_vnni<F: Format>(product: &Product, strips: Range<usize>) {
+    align_stack();
+    // SAFETY: the caller promises it.
+    unsafe { product.strips::<Avx2<true>, F, 2>(strips) }
+}
+
+// SAFETY of all: callers have the instructions, and pass valid pointers.
+impl<const VNNI: bool> Instructions for Avx2<VNNI> {
     const LANES: usize = 8;
     const ROWS: usize = 6;
     type Floats = __m256;
     type Wholes = __m256i;
     type Bytes = __m256i;
-    /// Two of 16 bits for each output.
+    /// Two sums of 16 bits for each output, or one of 32 bits with VNNI.
     type Sums = __m256i;
 
     #[inline(always)]
     fn room(layout: Layout) -> usize {
+        if VNNI {
+            return QUADS;
+        }
         let largest = match layout.bits {
             8 => 128,
             bits => (1 << bits) - 1,
         };
-        // A sum has two products of each quad, with inputs from -127 to 127.
+        // A sum gets two products of each quad, with inputs from -127 to 127.
         i16::MAX as usize / (2 * 127 * largest)
     }
 
@@ -54,7 +72,10 @@ impl Instructions for Avx2 {
         unsafe {
             if layout.bits == 8 {
                 let numbers = half(lines.add(quad), lane);
-                return _mm256_xor_si256(numbers, _mm256_set1_epi8(i8::MIN));
+                return match VNNI {
+                    true => numbers,
+                    false => _mm256_xor_si256(numbers, _mm256_set1_epi8(i8::MIN)),
+                };
             }
             let both = half(lines.add(quad / 2), lane);
             let nibbles = match quad % 2 {
@@ -76,14 +97,20 @@ impl Instructions for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn begin(_: __m256i) -> __m256i {
-        unsafe { _mm256_setzero_si256() }
+    unsafe fn begin(total: __m256i) -> __m256i {
+        match VNNI {
+            true => total,
+            false => unsafe { _mm256_setzero_si256() },
+        }
     }
 
     #[inline(always)]
     unsafe fn add(layout: Layout, sums: __m256i, numbers: __m256i, input: i32) -> __m256i {
         unsafe {
             let input = _mm256_set1_epi32(input);
+            if VNNI {
+                return _mm256_dpbusd_avx_epi32(sums, numbers, input);
+            }
             let products = match layout.bits {
                 8 => {
                     let input = _mm256_sign_epi8(input, numbers);
@@ -97,6 +124,9 @@ impl Instructions for Avx2 {
 
     #[inline(always)]
     unsafe fn end(total: __m256i, sums: __m256i) -> __m256i {
+        if VNNI {
+            return sums;
+        }
         unsafe { _mm256_add_epi32(total, _mm256_madd_epi16(sums, _mm256_set1_epi16(1))) }
     }
 

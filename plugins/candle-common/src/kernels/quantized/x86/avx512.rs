@@ -1,8 +1,8 @@
-//! AVX-512 with VNNI: a register has a whole vector, and products are added up in 32 bits.
+//! AVX-512 with VNNI: a register has a whole vector, and products are summed in 32 bits.
 
 use std::{arch::x86_64::*, ops::Range};
 
-use super::{Format, Instructions, Product};
+use super::{Format, Instructions, Product, align_stack};
 use crate::kernels::quantized::packed::{LANES, Layout, Line, QUADS};
 
 struct Avx512;
@@ -17,11 +17,12 @@ pub fn is_available() -> bool {
 /// As for [`super::Product`], on a CPU where it [`is_available`].
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512vnni,avx2,fma,f16c")]
 pub unsafe fn run<F: Format>(product: &Product, strips: Range<usize>) {
+    align_stack();
     // SAFETY: the caller promises it.
     unsafe { product.strips::<Avx512, F, 1>(strips) }
 }
 
-// SAFETY of all: the caller has the instructions, and what pointers are to.
+// SAFETY of all: callers have the instructions, and pass valid pointers.
 impl Instructions for Avx512 {
     const LANES: usize = LANES;
     const ROWS: usize = 8;

@@ -1,0 +1,97 @@
+//! The body of an answer while it is sent.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{Response, header::CONTENT_TYPE},
+};
+use futures_util::{Stream, StreamExt, stream};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+
+use super::{activity::Activity, socket::Socket};
+
+/// Marks a request as being answered, until this is dropped.
+pub struct Request(Arc<Activity>);
+
+impl Request {
+    pub fn begin(activity: &Arc<Activity>) -> Self {
+        activity.begin_request();
+        Self(activity.clone())
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.0.end_request();
+    }
+}
+
+/// An answer's body. The request ends when the body is dropped.
+pub struct Answering {
+    body: Body,
+    /// Pieces to send while the body has nothing. None if the body is no event stream.
+    between: Option<Pin<Box<dyn Stream<Item = Piece> + Send>>>,
+    _request: Request,
+}
+
+type Piece = Result<Frame<Bytes>, axum::Error>;
+
+impl Answering {
+    pub fn new(answer: Response<Body>, request: Request, socket: Arc<Socket>) -> Response<Self> {
+        let content = answer.headers().get(CONTENT_TYPE);
+        let is_events = content.is_some_and(|content| content == "text/event-stream");
+        answer.map(|body| Self {
+            body,
+            between: is_events.then(|| Box::pin(question(socket)) as _),
+            _request: request,
+        })
+    }
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        let Some(between) = &mut self.between else {
+            return Poll::Pending;
+        };
+        let piece = ready!(between.poll_next_unpin(context));
+        if piece.is_none() {
+            self.between = None;
+            return Poll::Pending;
+        }
+        Poll::Ready(piece)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Asks a client that stopped sending whether it still reads. The question is a comment, which readers of events skip. Each
+/// frame of the body is a whole event, so the comment stands between two events.
+fn question(socket: Arc<Socket>) -> impl Stream<Item = Piece> + Send {
+    let again = socket.clone();
+    let comment = async move {
+        again.finished_sending().await;
+        Ok(Frame::data(Bytes::from_static(b": ping\n\n")))
+    };
+    let refused = async move {
+        socket.reset().await;
+        Err(axum::Error::new("the client went away"))
+    };
+    stream::once(comment).chain(stream::once(refused))
+}

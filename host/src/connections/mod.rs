@@ -1,0 +1,74 @@
+//! The connections of clients: their number, their time limits and their end.
+//!
+//! hyper speaks HTTP on each connection, in a task of its own ([`connection`]). The [`register`](Register) knows all
+//! connections and tells one to close when its client is silent for too long, when another client needs its place, or when
+//! the server stops. Invariant: nothing here knows what is asked or answered.
+
+mod activity;
+mod body;
+mod connection;
+mod descriptors;
+mod refusal;
+mod register;
+mod socket;
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::{net::TcpListener, time::sleep};
+use tracing::warn;
+
+pub use self::{
+    activity::Patience,
+    descriptors::{bounded, raise_limit},
+    register::{Metrics, Register},
+};
+
+/// The wait after an error of the listener.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections and serves each in its own task. Never returns.
+pub async fn accept(listener: TcpListener, router: Router, register: Arc<Register>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) if is_of_one(&error) => continue,
+            Err(error) => {
+                warn!("no connection can be taken ({error})");
+                register.give_way();
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        // A token's bytes must not wait until a packet is full. If the option cannot be set, tokens only arrive later.
+        let _ = stream.set_nodelay(true);
+        let Some(activity) = register.enter() else {
+            refusal::refuse(stream);
+            continue;
+        };
+        let place = Place(register.clone(), activity.clone());
+        let router = router.clone();
+        tokio::spawn(async move {
+            connection::serve(stream, router, activity).await;
+            drop(place);
+        });
+    }
+}
+
+/// A connection's place in the register. The place is left on drop, also if the task panics.
+struct Place(Arc<Register>, Arc<activity::Activity>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.leave(&self.1);
+    }
+}
+
+/// Whether an error concerns only the connection that was to be accepted, and not the listener.
+fn is_of_one(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}

@@ -1,0 +1,66 @@
+//! Answers to clients whose request does not reach the router.
+
+use std::{sync::LazyLock, time::Duration};
+
+use axum::http::StatusCode;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+    time::timeout,
+};
+
+use crate::error::ApiError;
+
+/// Most clients that are told at the same time that there is no place. Further ones only find their connection closed.
+const MOST_AT_ONCE: usize = 16;
+/// The time in which a client is told.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The answer to a request whose head did not arrive in time.
+pub static LATE_HEAD: LazyLock<String> = LazyLock::new(|| {
+    written(ApiError::too_slow(
+        "the head of the request did not arrive in time",
+    ))
+});
+
+static NO_PLACE: LazyLock<String> = LazyLock::new(|| {
+    let message = "the server has as many connections as it can serve; try again later";
+    written(ApiError::try_later("too_many_connections", message))
+});
+
+static PLACES: Semaphore = Semaphore::const_new(MOST_AT_ONCE);
+
+/// Tells a client, in a task of its own, that there is no place for its connection.
+pub fn refuse(mut stream: TcpStream) {
+    let Ok(place) = PLACES.try_acquire() else {
+        return;
+    };
+    tokio::spawn(async move {
+        // A client that does not read the answer in time misses it.
+        let _ = timeout(PATIENCE, tell(&mut stream)).await;
+        drop(place);
+    });
+}
+
+async fn tell(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(NO_PLACE.as_bytes()).await?;
+    stream.shutdown().await?;
+    // Reads the request: closing with unread bytes would reset the connection, and the answer would be lost.
+    while stream.read(&mut [0; 4096]).await? > 0 {}
+    Ok(())
+}
+
+/// An error as a whole HTTP/1.1 response.
+fn written(error: ApiError) -> String {
+    let (status, retry_after) = (error.status(), error.retry_after_secs());
+    let retry_after = retry_after.map_or(String::new(), |secs| format!("retry-after: {secs}\r\n"));
+    let reason = status.canonical_reason().unwrap_or_default();
+    // The envelope consists of strings, so it always becomes JSON.
+    let body = serde_json::to_string(&error.into_envelope()).unwrap_or_default();
+    format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        StatusCode::as_u16(&status),
+        body.len()
+    )
+}

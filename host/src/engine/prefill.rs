@@ -1,0 +1,210 @@
+//! Divides the prompt tokens of a step among the prompts that are being prefilled.
+//!
+//! 1. The prompt that is first in line gets half of the room, so that a long prompt is never left behind.
+//! 2. The rest goes to the shortest prompts. A short prompt waits for a step or two, not for the prefill of longer ones.
+//! 3. A step that finishes prompts takes about twice the time that these prompts alone would take, not that of a full
+//!    batch. So the longer prompts get only a limited number of its tokens.
+
+use super::{
+    shares::{Origin, Place},
+    step_cost::StepCost,
+};
+
+/// A prompt that has tokens to prefill.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread {
+    pub origin: Origin,
+    pub place: Place,
+    /// Tokens that are still to be prefilled.
+    pub tokens: u32,
+    /// Whether the sequence is admitted.
+    pub runs: bool,
+    /// How many of the tokens the next step prefills.
+    pub part: u32,
+}
+
+/// Room of a step for prompts.
+#[derive(Clone, Copy, Debug)]
+pub struct Room<'a> {
+    /// Most prompt tokens.
+    pub tokens: u32,
+    /// Other tokens of the step.
+    pub others: u32,
+    pub cost: &'a StepCost,
+}
+
+impl Room<'_> {
+    /// How many tokens the longer prompts get in a step that finishes prompts of `ending` tokens.
+    fn beside(&self, ending: u32) -> u32 {
+        let left = self.tokens - ending;
+        if ending == 0 {
+            return left;
+        }
+        let alone = self.others + ending;
+        let twice = self.cost.predict_ms(alone).map_or(alone, |ms| {
+            self.cost.tokens_within(2.0 * ms, self.others + self.tokens)
+        });
+        let more = twice.saturating_sub(alone);
+        more.max(ending).max(MIN_SHARED_TOKENS).min(left)
+    }
+}
+
+/// Least tokens that longer prompts get in a step that finishes others, however short those are.
+const MIN_SHARED_TOKENS: u32 = 16;
+
+/// Divides the room among prompts, and sorts them: shorter ones first, about equally long ones by their places in line.
+pub fn divide(prompts: &mut [Unread], room: Room<'_>) {
+    // Lengths are compared by their power of two: if about equal prompts took turns, all of them would be late.
+    prompts.sort_unstable_by_key(|p| (p.place.urgency, p.tokens.max(1).ilog2(), p.place));
+    let Some(first) = (0..prompts.len()).min_by_key(|&at| prompts[at].place) else {
+        return;
+    };
+    let half = room.tokens.div_ceil(2);
+    let ending = read_to_the_end(prompts, first, room.tokens, half);
+    let mut shared = room.beside(ending);
+    give(&mut prompts[first], half, &mut shared);
+    for prompt in prompts {
+        give(prompt, u32::MAX, &mut shared);
+    }
+}
+
+/// Gives prompts that the step can finish all their tokens, and the others none. Returns the sum.
+fn read_to_the_end(prompts: &mut [Unread], first: usize, room: u32, half: u32) -> u32 {
+    let kept_for_first = prompts[first].tokens.min(half);
+    let mut ending = 0;
+    for (at, prompt) in prompts.iter_mut().enumerate() {
+        let fits = match at == first {
+            true => prompt.tokens <= half,
+            false => prompt.tokens <= room - kept_for_first - ending,
+        };
+        prompt.part = if fits { prompt.tokens } else { 0 };
+        if at != first {
+            ending += prompt.part;
+        }
+    }
+    ending + prompts[first].part
+}
+
+fn give(prompt: &mut Unread, most: u32, left: &mut u32) {
+    let more = (prompt.tokens - prompt.part).min(most).min(*left);
+    prompt.part += more;
+    *left -= more;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::shares::{ClientId, Shares},
+        *,
+    };
+
+    /// Prompts by client and tokens, in the order of arrival. All of them run.
+    fn prompts(given: &[(u64, u32)]) -> Vec<Unread> {
+        let origins = given.iter().zip(0..).map(|(&(client, _), arrival)| Origin {
+            client: ClientId(client),
+            request: arrival,
+            arrival,
+            priority: 0,
+        });
+        let origins: Vec<_> = origins.collect();
+        let place = |origin| Shares::new(0).place(origin, origins.iter().copied());
+        let prompt = |(&origin, &(_, tokens))| Unread {
+            origin,
+            place: place(origin),
+            tokens,
+            runs: true,
+            part: 0,
+        };
+        origins.iter().zip(given).map(prompt).collect()
+    }
+
+    /// Checks the parts of one client's prompts, in the order of arrival.
+    #[track_caller]
+    fn check(tokens: &[u32], room: u32, expected: &[u32]) {
+        let cost = StepCost::default();
+        check_at(&cost, tokens, room, expected);
+    }
+
+    #[track_caller]
+    fn check_at(cost: &StepCost, tokens: &[u32], room: u32, expected: &[u32]) {
+        let given: Vec<_> = tokens.iter().map(|&tokens| (0, tokens)).collect();
+        let mut prompts = prompts(&given);
+        let step = Room {
+            tokens: room,
+            others: 0,
+            cost,
+        };
+        divide(&mut prompts, step);
+        prompts.sort_by_key(|prompt| prompt.origin.arrival);
+        let parts: Vec<_> = prompts.iter().map(|prompt| prompt.part).collect();
+        assert_eq!(parts, expected);
+        assert!(parts.iter().sum::<u32>() <= room);
+    }
+
+    #[test]
+    fn a_prompt_that_is_alone_has_all_of_the_room() {
+        check(&[7000], 512, &[512]);
+        check(&[100], 512, &[100]);
+        check(&[100], 1, &[1]);
+        check(&[], 512, &[]);
+    }
+
+    #[test]
+    fn long_ones_are_read_one_after_the_other() {
+        check(&[7000, 7000, 7000], 512, &[512, 0, 0]);
+        check(&[4200, 7000, 7000], 512, &[512, 0, 0]);
+    }
+
+    #[test]
+    fn a_short_one_is_read_at_once_and_in_a_step_that_is_not_much_longer_for_others() {
+        check(&[7000, 7000, 60], 512, &[60, 0, 60]);
+        check(&[7000, 5], 512, &[16, 5]);
+        check(&[7000, 60, 62, 64], 512, &[186, 60, 62, 64]);
+        // Other prompts never take the half that belongs to the first.
+        check(&[7000, 100, 100, 100], 512, &[200, 100, 100, 0]);
+    }
+
+    #[test]
+    fn where_more_tokens_cost_little_the_long_ones_have_more() {
+        let mut cost = StepCost::default();
+        for (tokens, ms) in [(1, 10), (101, 20), (512, 60)] {
+            cost.record(tokens, Duration::from_millis(ms));
+        }
+        // 60 tokens take 16 ms, and 222 take 32.
+        check_at(&cost, &[7000, 60], 512, &[162, 60]);
+        let mut flat = StepCost::default();
+        flat.record(1, Duration::from_millis(10));
+        flat.record(512, Duration::from_millis(10));
+        check_at(&flat, &[7000, 60], 512, &[256 + 196, 60]);
+    }
+
+    #[test]
+    fn a_middle_one_has_half_of_what_does_not_end_it() {
+        check(&[7000, 2000], 512, &[256, 256]);
+        check(&[7000, 300], 512, &[256, 256]);
+        check(&[6744, 44], 512, &[44, 44]);
+    }
+
+    #[test]
+    fn many_short_ones_fill_the_batch() {
+        check(&[62; 10], 512, &[62, 62, 62, 62, 62, 62, 62, 62, 16, 0]);
+        check(&[300, 300], 512, &[300, 212]);
+    }
+
+    #[test]
+    fn whoever_runs_less_is_first_in_line() {
+        let mut prompts = prompts(&[(0, 100), (0, 100), (0, 100), (1, 400)]);
+        let cost = StepCost::default();
+        let room = Room {
+            tokens: 256,
+            others: 0,
+            cost: &cost,
+        };
+        divide(&mut prompts, room);
+        prompts.sort_by_key(|prompt| prompt.origin.arrival);
+        let parts: Vec<_> = prompts.iter().map(|prompt| prompt.part).collect();
+        assert_eq!(parts, [100, 0, 0, 100]);
+    }
+}

@@ -1,0 +1,40 @@
+use std::sync::Arc;
+
+use crate::{
+    engine::{
+        Generate, constraint::Constraint, draft::Drafter, dry::Dry, token_counts::TokenCounts,
+    },
+    grammar::CompiledGrammar,
+};
+
+/// State that the choice of the next tokens depends on, besides the earlier tokens.
+pub struct Output {
+    /// Token counts for the penalties. Empty if there are none.
+    pub counts: TokenCounts,
+    /// DRY. Its bias includes the request's bias and is used in its place.
+    pub dry: Option<Dry>,
+    pub grammar: Option<Arc<CompiledGrammar>>,
+    /// The position in the grammar, once the sequence runs.
+    pub constraint: Option<Constraint>,
+    pub drafter: Drafter,
+}
+
+impl Output {
+    /// Takes the fields that only this struct uses out of the request.
+    pub fn new(request: &mut Generate, max_draft_tokens: u32) -> Self {
+        let dry = request.dry.take();
+        let dry = dry.map(|options| Dry::new(options, &request.bias, &request.prompt));
+        // With DRY, the bias depends on every earlier token, so drafts are impossible.
+        let max_draft_tokens = if dry.is_some() { 0 } else { max_draft_tokens };
+        Self {
+            counts: match request.params.penalizes() {
+                true => TokenCounts::of_prompt(&request.prompt),
+                false => TokenCounts::default(),
+            },
+            dry,
+            grammar: request.grammar.take(),
+            constraint: None,
+            drafter: Drafter::new(max_draft_tokens),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Translates grammars in GBNF, which clients of llama-server send, into llguidance's variant of Lark.
+//!
+//! GBNF is matched character by character. Lark is matched in pieces (lexemes), each as long as possible. A regular
+//! part becomes one piece if both ways match the same texts. Otherwise it is written as the smaller pieces that it
+//! consists of.
+
+mod chars;
+mod facts;
+mod parser;
+#[cfg(test)]
+mod tests;
+
+use chars::CharSet;
+use facts::Analysis;
+use parser::{Part, Rules};
+
+use super::text::quoted;
+
+/// Translates a grammar into Lark.
+///
+/// # Errors
+/// A text that says what is wrong with the grammar.
+pub fn lark(text: &str) -> Result<String, String> {
+    let rules = parser::parse(text)?;
+    let mut writer = Writer {
+        analysis: Analysis::of(&rules)?,
+        lines: Vec::new(),
+        is_written: vec![[false; 2]; rules.parts.len()],
+        pending: Vec::new(),
+        rules: &rules,
+    };
+    let start = writer.rule(rules.root);
+    while let Some((rule, is_piece)) = writer.pending.pop() {
+        writer.define(rule, is_piece);
+    }
+    Ok(format!("start: {start}\n{}\n", writer.lines.join("\n")))
+}
+
+struct Writer<'a> {
+    rules: &'a Rules,
+    analysis: Analysis,
+    lines: Vec<String>,
+    /// For each rule, whether it was written as a rule, and whether it was written as a piece.
+    is_written: Vec<[bool; 2]>,
+    pending: Vec<(usize, bool)>,
+}
+
+impl Writer<'_> {
+    /// Names a rule and has it written. The rule becomes a piece if it can.
+    fn rule(&mut self, rule: usize) -> String {
+        let follow = self.analysis.follow(rule);
+        let is_piece = self.analysis.is_lexeme(&self.rules.parts[rule], follow);
+        self.named(rule, is_piece)
+    }
+
+    fn named(&mut self, rule: usize, is_piece: bool) -> String {
+        if !std::mem::replace(&mut self.is_written[rule][usize::from(is_piece)], true) {
+            self.pending.push((rule, is_piece));
+        }
+        match is_piece {
+            true => format!("R{rule}"),
+            false => format!("r{rule}"),
+        }
+    }
+
+    fn define(&mut self, rule: usize, is_piece: bool) {
+        let part = &self.rules.parts[rule];
+        let body = match is_piece {
+            true => self.piece(part),
+            false => self.parts(part, &self.analysis.follow(rule).clone()),
+        };
+        let name = self.named(rule, is_piece);
+        self.lines.push(format!("{name}: {body}"));
+    }
+
+    /// Writes a part, as one piece if it can be one.
+    fn part(&mut self, part: &Part, follow: &CharSet) -> String {
+        match part {
+            Part::Rule(rule) => self.rule(*rule),
+            Part::Text(_) | Part::Chars(_) | Part::Token(_) => self.parts(part, follow),
+            Part::Sequence(parts) if parts.is_empty() => sequence(Vec::new()),
+            _ if self.analysis.is_lexeme(part, follow) => {
+                let body = self.piece(part);
+                self.helper("P", body)
+            }
+            _ => {
+                let body = self.parts(part, follow);
+                self.helper("p", body)
+            }
+        }
+    }
+
+    fn parts(&mut self, part: &Part, follow: &CharSet) -> String {
+        match part {
+            Part::Text(text) => quoted(text),
+            Part::Chars(chars) => format!("/{}/", chars.regex()),
+            Part::Token(token) => token.clone(),
+            Part::Rule(rule) => self.rule(*rule),
+            Part::Sequence(parts) => {
+                let follows = self.analysis.follows(parts, follow);
+                let parts = parts.iter().zip(&follows);
+                let parts = parts.map(|(part, follow)| self.part(part, follow));
+                sequence(parts.collect())
+            }
+            Part::OneOf(parts) => {
+                let parts = parts.iter().map(|part| self.part(part, follow));
+                parts.collect::<Vec<_>>().join(" | ")
+            }
+            Part::Repeat(part, min, max) => {
+                let follow = self.analysis.within_repeat(part, *max, follow);
+                repeated(self.part(part, &follow), *min, *max)
+            }
+        }
+    }
+
+    /// Writes a part that belongs to one piece.
+    fn piece(&mut self, part: &Part) -> String {
+        match part {
+            Part::Sequence(parts) => {
+                let parts = parts.iter().map(|part| self.piece_in(part));
+                sequence(parts.collect())
+            }
+            Part::OneOf(parts) => {
+                let parts = parts.iter().map(|part| self.piece_in(part));
+                parts.collect::<Vec<_>>().join(" | ")
+            }
+            Part::Repeat(part, min, max) => repeated(self.piece_in(part), *min, *max),
+            _ => self.piece_in(part),
+        }
+    }
+
+    fn piece_in(&mut self, part: &Part) -> String {
+        match part {
+            Part::Rule(rule) => self.named(*rule, true),
+            Part::Text(_) | Part::Chars(_) | Part::Token(_) => {
+                self.parts(part, &CharSet::default())
+            }
+            _ => {
+                let body = self.piece(part);
+                self.helper("P", body)
+            }
+        }
+    }
+
+    /// Gives a part a name of its own, because Lark limits how groups can be nested.
+    fn helper(&mut self, kind: &str, body: String) -> String {
+        let name = format!("{kind}{}", self.lines.len());
+        self.lines.push(format!("{name}: {body}"));
+        name
+    }
+}
+
+fn sequence(parts: Vec<String>) -> String {
+    match parts.is_empty() {
+        true => "\"\"".to_owned(),
+        false => parts.join(" "),
+    }
+}
+
+fn repeated(part: String, min: u32, max: Option<u32>) -> String {
+    match (min, max) {
+        (_, Some(0)) => "\"\"".to_owned(),
+        (0, None) => format!("{part}*"),
+        (1, None) => format!("{part}+"),
+        (0, Some(1)) => format!("{part}?"),
+        (min, None) => format!("{part}{{{min},}}"),
+        (min, Some(max)) => format!("{part}{{{min},{max}}}"),
+    }
+}

@@ -1,0 +1,98 @@
+//! API keys, and the identity of clients. Without configured keys, every request is let in.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, header::AUTHORIZATION},
+    middleware::Next,
+    response::Response,
+};
+use constant_time_eq::constant_time_eq;
+
+use crate::{app::App, engine::ClientId, error::ApiError};
+
+/// The header in which clients of Anthropic's API send their key.
+const API_KEY: &str = "x-api-key";
+
+/// Middleware that lets in requests with a known key, and requests for what holds no secret: the health and the
+/// documentation. Each request that is let in gets the [`ClientId`] that it is served under.
+///
+/// The documentation is open because a browser that opens it has no key yet.
+pub async fn require_key(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let keys = &app.server.api_keys;
+    let key = known_key(request.headers(), keys);
+    if !keys.is_empty() && key.is_none() && !is_open(request.uri().path()) {
+        return Err(ApiError::unauthorized());
+    }
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let client = client(key, peer.map(|ConnectInfo(address)| address.ip()));
+    request.extensions_mut().insert(client);
+    Ok(next.run(request).await)
+}
+
+/// Whether a request has a known key, or no keys are configured.
+pub fn is_trusted(app: &App, headers: &HeaderMap) -> bool {
+    let keys = &app.server.api_keys;
+    keys.is_empty() || known_key(headers, keys).is_some()
+}
+
+fn is_open(path: &str) -> bool {
+    matches!(path, "/" | "/health" | "/docs" | "/openapi.json") || path.starts_with("/docs/")
+}
+
+/// The configured key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`. If both headers have a known
+/// key, the bearer counts.
+fn known_key<'a>(headers: &HeaderMap, keys: &'a [String]) -> Option<&'a str> {
+    let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = value(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
+    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let given = [bearer.map(|(_, key)| key), value(API_KEY)];
+    let known = |given: &str| {
+        // Takes the same time wherever the first difference is, so that nobody can guess a key byte by byte.
+        let is_it = |known: &&String| constant_time_eq(known.as_bytes(), given.trim().as_bytes());
+        keys.iter().find(is_it).map(String::as_str)
+    };
+    given.into_iter().flatten().find_map(known)
+}
+
+/// Identifies a client: by its key, else by its address.
+fn client(key: Option<&str>, peer: Option<IpAddr>) -> ClientId {
+    let mut hasher = DefaultHasher::new();
+    match (key, peer.map(|peer| peer.to_canonical())) {
+        (Some(key), _) => key.hash(&mut hasher),
+        (None, Some(IpAddr::V4(address))) => address.hash(&mut hasher),
+        // A client that has one IPv6 address has its whole /64 network.
+        (None, Some(IpAddr::V6(address))) => address.segments()[..4].hash(&mut hasher),
+        (None, None) => {}
+    }
+    ClientId(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str) -> ClientId {
+        client(None, Some(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn clients_are_told_apart_by_key_else_by_address() {
+        let address = "192.0.2.1".parse().ok();
+        assert_ne!(client(Some("a"), address), client(Some("b"), address));
+        assert_eq!(client(Some("a"), address), client(Some("a"), None));
+        assert_ne!(from("192.0.2.1"), from("192.0.2.2"));
+        assert_eq!(from("192.0.2.1"), from("::ffff:192.0.2.1"));
+        assert_eq!(from("2001:db8:1:2::1"), from("2001:db8:1:2:3::9"));
+        assert_ne!(from("2001:db8:1:2::1"), from("2001:db8:1:3::1"));
+    }
+}

@@ -1,0 +1,116 @@
+//! The layers around all routes: what happens to every request before its route has it, and to every answer after.
+
+pub mod arrival;
+pub mod auth;
+mod cors;
+
+use std::{any::Any, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{HeaderValue, Method, Uri},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use tower::ServiceBuilder;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    decompression::RequestDecompressionLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    trace::{DefaultOnResponse, TraceLayer},
+};
+use tracing::{Level, Span, info_span};
+
+use self::{
+    auth::require_key,
+    cors::{check_host, cors},
+};
+use crate::{
+    app::App,
+    error::ApiError,
+    text::{MAX_QUOTED, quoted},
+};
+
+/// Adds the middleware of every request, the outermost first.
+pub fn surround(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
+    let layers = ServiceBuilder::new()
+        .layer(from_fn(arrival::note))
+        .layer(from_fn(shorten_id))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span)
+                .on_response(DefaultOnResponse::new().level(Level::INFO))
+                .on_failure(()),
+        )
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(from_fn_with_state(app.clone(), count))
+        .layer(from_fn_with_state(app.clone(), check_host))
+        .layer(from_fn_with_state(app.clone(), cors))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(app.clone(), until_cut_off))
+        .layer(from_fn_with_state(app.clone(), require_key))
+        // The limit applies to the decoded body.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(DefaultBodyLimit::max(app.server.max_body_bytes));
+    routes
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(layers)
+}
+
+async fn unknown_route(uri: Uri) -> ApiError {
+    ApiError::unknown_route(uri.path())
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError::method_not_allowed(method.as_str(), uri.path())
+}
+
+fn span(request: &axum::http::Request<axum::body::Body>) -> Span {
+    let id = request.extensions().get::<RequestId>();
+    let id = id.and_then(|id| id.header_value().to_str().ok());
+    let method = quoted(request.method().as_str());
+    let path = quoted(request.uri().path());
+    info_span!("request", %method, path = &*path, id)
+}
+
+/// Cuts a request id from the client to a bounded length, before it goes into the log and back to the client.
+async fn shorten_id(mut request: Request, next: Next) -> Response {
+    if let Some(id) = request.headers_mut().get_mut("x-request-id") {
+        let cut = &id.as_bytes()[..id.len().min(MAX_QUOTED)];
+        // A part of a header's value is always a valid one.
+        *id = HeaderValue::from_bytes(cut).unwrap_or(HeaderValue::from_static(""));
+    }
+    next.run(request).await
+}
+
+/// Answers a request with an error if the server ends before the answer begins.
+async fn until_cut_off(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    tokio::select! {
+        biased;
+        response = next.run(request) => response,
+        () = app.cut_off.cancelled() => ApiError::cut_off().into_response(),
+    }
+}
+
+async fn count(
+    State(app): State<Arc<App>>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
+    app.metrics.answered(route, response.status().as_u16());
+    response
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("no message");
+    tracing::error!("a request's handler panicked: {text}");
+    ApiError::internal("the server made a mistake; please report it").into_response()
+}

@@ -1,0 +1,153 @@
+//! The types that describe a format of tool calls. The formats themselves are in `table.rs`.
+
+use super::table::FORMATS;
+
+/// How a family of models writes tool calls.
+///
+/// An answer has blocks of calls: `begin`, `open`, calls with `separator` between them, `end`. White space in these
+/// texts is written as it stands. In an answer that is read, there may be any white space or none in its place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ToolFormat {
+    /// The name of the format, for `tool_format` in a model's configuration.
+    pub name: &'static str,
+    /// Texts that identify the format: a chat template with one of them belongs to a model that writes this format.
+    pub signs: &'static [&'static str],
+    /// Texts that rule the format out if the chat template contains one of them.
+    pub other_signs: &'static [&'static str],
+    /// Marks that begin a block. The first one is used to write calls. All of them are recognized in answers.
+    pub begin: &'static [&'static str],
+    /// Whether an answer that is only JSON may be a call too, without `begin`.
+    pub may_be_bare: bool,
+    /// The text between `begin` and the first call.
+    pub open: &'static str,
+    /// How a single call is written.
+    pub call: Call,
+    /// The text between calls of one block. None: a block has one call.
+    pub separator: Option<&'static str>,
+    /// The text that ends a block. It may be empty.
+    pub end: &'static str,
+    /// The text between blocks.
+    pub between: &'static str,
+    /// Whether the model's templates only accept call ids of nine letters and digits.
+    pub has_short_ids: bool,
+}
+
+/// How a single call is written: the function's name and the arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `{"name": "f", "arguments": {…}}`. The key of the arguments may differ.
+    Object { arguments: &'static str },
+    /// `before`, the function's name, `after`, the arguments, `end`.
+    Named {
+        before: &'static str,
+        after: &'static str,
+        arguments: Arguments,
+        end: &'static str,
+    },
+}
+
+/// How the arguments of a named call are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arguments {
+    Json,
+    Tagged(Tagged),
+    Pairs(Pairs),
+}
+
+/// Each argument stands between tags. Strings are written as they are, other values as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tagged {
+    pub before_key: &'static str,
+    pub after_key: &'static str,
+    pub after_value: &'static str,
+}
+
+/// Arguments with separators between them. The notation differs from JSON in keys, strings and constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pairs {
+    /// Between a key and its value.
+    pub assign: &'static str,
+    /// Between arguments, and between the members of lists and objects.
+    pub separator: &'static str,
+    /// Marks that stand before and behind a string. The first one is used for writing. All of them are recognized.
+    pub quotes: &'static [&'static str],
+    /// Texts before and behind a key of an object that is a value.
+    pub inner_key: [&'static str; 2],
+    /// How `true`, `false` and `null` are written.
+    pub words: [&'static str; 3],
+}
+
+impl ToolFormat {
+    /// The format for models whose chat template says nothing about tools.
+    pub fn generic() -> &'static Self {
+        Self::named("hermes").unwrap_or(&FORMATS[0])
+    }
+
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FORMATS.iter().find(|format| format.name == name)
+    }
+
+    /// The format of the model that this chat template belongs to. None if no format is recognized.
+    pub fn of_template(source: &str) -> Option<&'static Self> {
+        let has = |sign: &&str| source.contains(sign);
+        FORMATS
+            .iter()
+            .find(|format| format.signs.iter().any(has) && !format.other_signs.iter().any(has))
+    }
+
+    /// All texts that calls are written with. Control tokens in these texts count as text of an answer.
+    pub fn texts(&self) -> Vec<&'static str> {
+        let mut texts = self.begin.to_vec();
+        texts.extend([self.open, self.end, self.between]);
+        texts.extend(self.separator);
+        if let Call::Named {
+            before,
+            after,
+            arguments,
+            end,
+        } = self.call
+        {
+            texts.extend([before, after, end, "[CALL_ID]"]);
+            match arguments {
+                Arguments::Json => {}
+                Arguments::Tagged(tags) => {
+                    texts.extend([tags.before_key, tags.after_key, tags.after_value]);
+                }
+                Arguments::Pairs(pairs) => texts.extend(pairs.quotes),
+            }
+        }
+        texts
+    }
+
+    /// What a chat template writes for an argument of this name, if it writes calls in this format.
+    pub fn argument_sign(&self, key: &str) -> String {
+        match self.call {
+            Call::Object { .. }
+            | Call::Named {
+                arguments: Arguments::Json,
+                ..
+            } => format!("{{\"{key}\":"),
+            Call::Named {
+                arguments: Arguments::Tagged(tags),
+                ..
+            } => format!("{}{key}{}", tags.before_key, tags.after_key.trim_end()),
+            Call::Named {
+                arguments: Arguments::Pairs(pairs),
+                ..
+            } => format!("{key}{}", pairs.assign),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for format in FORMATS {
+            assert_eq!(ToolFormat::named(format.name), Some(format));
+        }
+    }
+}

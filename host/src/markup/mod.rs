@@ -1,0 +1,27 @@
+//! Reasoning and tool calls in a model's text, marked up as families of models write them.
+//!
+//! 1. [`ToolFormat`] describes how calls are written, [`ReasoningTags`] how reasoning is. Those of a model are
+//!    recognized from its chat template.
+//! 2. [`ReasoningSplitter`] and [`CallParser`] take an answer's text in pieces and separate reasoning, text and calls.
+//! 3. [`ToolFormat::write`] writes calls.
+//!
+//! Invariant: nothing here knows HTTP, wire types, templates or tokens.
+
+mod arguments;
+mod format;
+mod head;
+mod json;
+mod parser;
+mod reasoning;
+mod search;
+mod table;
+mod types;
+mod write;
+
+pub use format::{Arguments, Call, Pairs, Tagged, ToolFormat};
+#[cfg(test)]
+pub use parser::tests as parser_tests;
+pub use parser::{CallParser, CallSyntax, Callable, Demand, Part};
+pub use reasoning::{Frame, ReasoningSplitter, ReasoningTags, Split, Thoughts};
+pub use table::FORMATS;
+pub use types::{Types, resolved};

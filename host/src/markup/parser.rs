@@ -1,0 +1,360 @@
+use std::sync::Arc;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    arguments::ArgumentReader,
+    format::{Call, ToolFormat},
+    head::{self, Head},
+    json::Unread,
+    search::{begun, first_of},
+};
+
+/// Which functions an answer may call, and how calls are written.
+#[derive(Clone, Debug)]
+pub struct CallSyntax {
+    /// The format of calls.
+    pub format: &'static ToolFormat,
+    /// The functions that may be called. A call of any other function is text.
+    pub functions: Arc<[Callable]>,
+    /// Whether the answer may have several calls.
+    pub is_parallel: bool,
+    /// Whether the answer must call something.
+    pub demand: Demand,
+}
+
+/// A function that may be called.
+#[derive(Clone, Debug)]
+pub struct Callable {
+    pub name: String,
+    /// The schema of the arguments.
+    pub parameters: Value,
+}
+
+/// Whether an answer must call functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// The model may call functions or not.
+    Nothing,
+    /// The answer consists of calls, at least one.
+    Any,
+    /// The answer is one call of a certain function.
+    Named,
+}
+
+/// A part of an answer that may call tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// More text, never empty.
+    Text(String),
+    /// The beginning of a call.
+    Begin {
+        /// Number of the call in the answer, from 0.
+        index: u32,
+        /// A new id, unique to this call.
+        id: String,
+        name: String,
+    },
+    /// More of the arguments of the latest call, never empty.
+    Arguments { index: u32, text: String },
+}
+
+/// Separates text and tool calls in an answer that comes in pieces.
+///
+/// Text is held back while it may be the beginning of a call. White space is held back too, because it is dropped
+/// beside calls. Whatever turns out to be no call is text.
+pub struct CallParser {
+    syntax: CallSyntax,
+    state: State,
+    /// Text that came and is not decided yet.
+    held: String,
+    parts: Vec<Part>,
+    /// Names and arguments of the calls. The arguments of the last call may still grow.
+    calls: Vec<(String, String)>,
+    /// Number of calls whose arguments are complete.
+    complete: usize,
+    has_text: bool,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Outside of calls.
+    Text,
+    /// At the beginning of a block of calls, which is still held back. The first call begins after so many bytes.
+    Opening(usize),
+    /// Within the arguments of a call.
+    Arguments(ArgumentReader),
+    /// Behind the arguments of a call.
+    Tail,
+    /// Behind a call. Another call, the end of the block, or text follows.
+    Between,
+    /// No more calls are read: the answer may have only one, or a call was repeated.
+    Done,
+}
+
+/// The next state. None: more text has to come first.
+type Progress = Option<State>;
+
+impl CallParser {
+    /// A parser at the beginning of an answer.
+    pub fn new(syntax: CallSyntax) -> Self {
+        Self {
+            syntax,
+            state: State::Text,
+            held: String::new(),
+            parts: Vec::new(),
+            calls: Vec::new(),
+            complete: 0,
+            has_text: false,
+        }
+    }
+
+    /// Takes more text. Returns the parts that are decided now.
+    pub fn push(&mut self, text: &str) -> Vec<Part> {
+        self.held.push_str(text);
+        while let Some(state) = self.advance() {
+            self.state = state;
+        }
+        std::mem::take(&mut self.parts)
+    }
+
+    /// Ends the answer. Returns the text that was held back, except for a call that has begun and does not name its
+    /// function yet. Such a call is dropped if the answer was cut off, or if it has calls or must have some.
+    pub fn finish(&mut self, is_cut_off: bool) -> Vec<Part> {
+        let held = std::mem::take(&mut self.held);
+        let has_calls = !self.calls.is_empty() || self.syntax.demand != Demand::Nothing;
+        let drops_beginnings = is_cut_off || has_calls && !self.has_text;
+        match self.state {
+            State::Opening(_) if is_cut_off || has_calls => {}
+            State::Text => {
+                let mark = if drops_beginnings {
+                    self.begun_mark(&held)
+                } else {
+                    0
+                };
+                let text = &held[..held.len() - mark];
+                self.send_text(if has_calls || mark > 0 {
+                    text.trim_end()
+                } else {
+                    text
+                });
+            }
+            State::Opening(_) => self.send_text(&held),
+            State::Arguments(_) | State::Tail | State::Between | State::Done => {}
+        }
+        std::mem::take(&mut self.parts)
+    }
+
+    /// Bytes of text that came and are not decided yet.
+    pub fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether no more calls are read.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Whether calls are the reason why the answer ends. All of them must be complete. As in OpenAI's API, they are not
+    /// the reason if the request named the function to call.
+    pub fn ends_with_calls(&self) -> bool {
+        self.has_called() && self.syntax.demand != Demand::Named
+    }
+
+    fn advance(&mut self) -> Progress {
+        match &self.state {
+            State::Text => self.text(),
+            &State::Opening(skip) => self.opening(skip),
+            State::Arguments(_) => self.arguments(),
+            State::Tail => self.tail(),
+            State::Between => self.between(),
+            State::Done => None,
+        }
+    }
+
+    fn text(&mut self) -> Progress {
+        if !self.calls.is_empty() && !self.has_text {
+            self.drop_space();
+        }
+        let format = self.syntax.format;
+        let is_bare = format.may_be_bare && !self.has_text;
+        if is_bare && self.held.trim_start().starts_with('{') {
+            return Some(State::Opening(0));
+        }
+        if let Some((at, mark)) = first_of(&self.held, format.begin) {
+            // White space beside calls is dropped, but this may still turn out to be no call.
+            let sure = self.held[..at].trim_end().len();
+            let text: String = self.held.drain(..sure).collect();
+            self.send_text(&text);
+            return Some(State::Opening(at - sure + mark.len()));
+        }
+        let sure = self.held.len() - self.begun_mark(&self.held);
+        let sure = self.held[..sure].trim_end().len();
+        let text: String = self.held.drain(..sure).collect();
+        self.send_text(&text);
+        None
+    }
+
+    /// How many bytes at the end of `text` may be the beginning of a call.
+    fn begun_mark(&self, text: &str) -> usize {
+        let marks = self.syntax.format.begin.iter();
+        marks.map(|mark| begun(text, mark)).max().unwrap_or(0)
+    }
+
+    fn opening(&mut self, skip: usize) -> Progress {
+        match self.read_head(skip) {
+            Ok(head) => Some(self.begin(skip, head)),
+            Err(Unread::Incomplete) => None,
+            Err(Unread::Wrong) => {
+                // The mark, or the first character of a call without a mark, is text. The rest is read anew.
+                let first = self.held.chars().next().map_or(0, char::len_utf8);
+                let text: String = self.held.drain(..first.max(skip)).collect();
+                self.send_text(&text);
+                Some(State::Text)
+            }
+        }
+    }
+
+    fn read_head(&self, skip: usize) -> Result<Head, Unread> {
+        let head = head::read(&self.held[skip..], self.syntax.format)?;
+        self.function(&head.name).map(|_| head).ok_or(Unread::Wrong)
+    }
+
+    fn function(&self, name: &str) -> Option<&Callable> {
+        let mut functions = self.syntax.functions.iter();
+        functions.find(|function| function.name == name)
+    }
+
+    fn begin(&mut self, skip: usize, head: Head) -> State {
+        self.held.drain(..skip + head.length);
+        self.has_text = false;
+        self.parts.push(Part::Begin {
+            index: self.calls.len() as u32,
+            id: format!("call_{}", Uuid::new_v4().simple()),
+            name: head.name.clone(),
+        });
+        let parameters = self.function(&head.name).map(|known| &known.parameters);
+        let reader = ArgumentReader::new(self.syntax.format, parameters.unwrap_or(&Value::Null));
+        self.calls.push((head.name, String::new()));
+        match head.arguments {
+            None => State::Arguments(reader),
+            Some(arguments) => {
+                self.send_arguments(arguments);
+                self.complete()
+            }
+        }
+    }
+
+    fn arguments(&mut self) -> Progress {
+        let State::Arguments(reader) = &mut self.state else {
+            return None;
+        };
+        let read = reader.push(&self.held);
+        self.held.drain(..read.length);
+        self.send_arguments(read.json);
+        read.is_complete.then(|| self.complete())
+    }
+
+    fn complete(&mut self) -> State {
+        self.complete += 1;
+        match self.syntax.is_parallel && !self.repeats() {
+            true => State::Tail,
+            false => State::Done,
+        }
+    }
+
+    /// Whether calls are demanded and the last call equals an earlier one. Weak models repeat a call until their answer
+    /// is cut off.
+    fn repeats(&self) -> bool {
+        let json = |arguments: &str| serde_json::from_str::<Value>(arguments).ok();
+        let is_same = |a: &(String, String), b: &(String, String)| {
+            a == b || a.0 == b.0 && json(&a.1).is_some_and(|a| Some(a) == json(&b.1))
+        };
+        let last = self.calls.split_last();
+        self.syntax.demand == Demand::Any
+            && last.is_some_and(|(last, others)| others.iter().any(|other| is_same(last, other)))
+    }
+
+    fn tail(&mut self) -> Progress {
+        match head::read_tail(&self.held, self.syntax.format) {
+            Ok(length) => {
+                self.held.drain(..length);
+                Some(State::Between)
+            }
+            Err(Unread::Incomplete) => None,
+            Err(Unread::Wrong) => Some(State::Between),
+        }
+    }
+
+    fn between(&mut self) -> Progress {
+        let rest = self.held.trim_start_matches(separates);
+        self.held.drain(..self.held.len() - rest.len());
+        let format = self.syntax.format;
+        let end = format.end.trim_start_matches(separates);
+        if self.held.is_empty() {
+            return None;
+        }
+        if !end.is_empty() && self.held.starts_with(end) {
+            self.held.drain(..end.len());
+            return Some(State::Text);
+        }
+        if !end.is_empty() && end.starts_with(&self.held) {
+            return None;
+        }
+        match self.next_call() {
+            Ok(()) => Some(State::Opening(0)),
+            Err(Unread::Incomplete) => None,
+            Err(Unread::Wrong) => Some(State::Text),
+        }
+    }
+
+    /// Checks whether another call of the block follows.
+    fn next_call(&self) -> Result<(), Unread> {
+        let format = self.syntax.format;
+        let is_mark = |mark: &&str| self.held.starts_with(*mark) || mark.starts_with(&self.held);
+        match format.call {
+            Call::Object { .. } if self.held.starts_with('{') => Ok(()),
+            Call::Named { .. }
+                if format.separator.is_some() && !format.begin.iter().any(is_mark) =>
+            {
+                self.read_head(0).map(drop)
+            }
+            _ => Err(Unread::Wrong),
+        }
+    }
+
+    fn drop_space(&mut self) {
+        let space = self.held.len() - self.held.trim_start().len();
+        self.held.drain(..space);
+    }
+
+    fn has_called(&self) -> bool {
+        !self.calls.is_empty() && self.calls.len() == self.complete
+    }
+
+    fn send_text(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.has_text = true;
+            self.parts.push(Part::Text(text.to_owned()));
+        }
+    }
+
+    fn send_arguments(&mut self, text: String) {
+        if let Some((_, arguments)) = self.calls.last_mut()
+            && !text.is_empty()
+        {
+            *arguments += &text;
+            let index = self.calls.len() as u32 - 1;
+            self.parts.push(Part::Arguments { index, text });
+        }
+    }
+}
+
+/// Whether a character may stand between the calls of a block, or before its end.
+fn separates(c: char) -> bool {
+    c.is_whitespace() || matches!(c, ',' | ';' | ']')
+}
+
+#[cfg(test)]
+pub mod tests;

@@ -1,0 +1,392 @@
+use super::search::{begun, first_of};
+
+/// The tags that a model writes around its reasoning, if it reasons before it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReasoningTags {
+    /// The tag before reasoning, for example `<think>`.
+    pub open: String,
+    /// The tag after reasoning, for example `</think>`.
+    pub close: String,
+    /// What else a model writes around reasoning and answers.
+    pub frame: Frame,
+}
+
+/// Other texts that a model writes around the parts of an answer. All of them may be empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The text between reasoning and what follows.
+    pub turn: &'static str,
+    /// The text before the answer.
+    pub answer: &'static str,
+    /// Texts that may stand in an answer and are not part of its text.
+    pub silent: &'static [&'static str],
+    /// Whether reasoning may follow text.
+    pub thinks_again: bool,
+}
+
+/// The reasoning that an answer may begin with.
+#[derive(Clone, Debug)]
+pub struct Thoughts {
+    pub tags: ReasoningTags,
+    /// Whether the prompt ends with the opening tag, so that the answer begins within reasoning.
+    pub are_open: bool,
+}
+
+/// Tags of known models. The chat templates of these models contain `sign`.
+struct Known {
+    sign: &'static str,
+    open: &'static str,
+    close: &'static str,
+    frame: Frame,
+}
+
+const fn known(open: &'static str, close: &'static str) -> Known {
+    const PLAIN: Frame = Frame {
+        turn: "",
+        answer: "",
+        silent: &[],
+        thinks_again: false,
+    };
+    Known {
+        sign: close,
+        open,
+        close,
+        frame: PLAIN,
+    }
+}
+
+const KNOWN: [Known; 8] = [
+    // Channels, for example of gpt-oss.
+    Known {
+        sign: "<|channel|>analysis",
+        open: "<|channel|>analysis<|message|>",
+        close: "<|end|>",
+        frame: Frame {
+            turn: "<|start|>assistant",
+            answer: "<|channel|>final<|message|>",
+            silent: &[
+                "<|end|><|start|>assistant",
+                "<|start|>assistant",
+                "<|channel|>final<|message|>",
+                "<|channel|>commentary<|message|>",
+                "<|return|>",
+            ],
+            thinks_again: true,
+        },
+    },
+    known("<think>", "</think>"),
+    known("<thinking>", "</thinking>"),
+    known("<seed:think>", "</seed:think>"),
+    known("<thought>", "</thought>"),
+    known("[THINK]", "[/THINK]"),
+    known("<|START_THINKING|>", "<|END_THINKING|>"),
+    // Gemma 4.
+    known("<|channel>thought", "<channel|>"),
+];
+
+impl ReasoningTags {
+    /// Tags with these texts. They get the frame of a known model that has the same tags.
+    pub fn new(open: &str, close: &str) -> Self {
+        let known = KNOWN
+            .iter()
+            .find(|known| known.open == open && known.close == close);
+        Self {
+            open: open.to_owned(),
+            close: close.to_owned(),
+            frame: known.map(|known| known.frame).unwrap_or_default(),
+        }
+    }
+
+    /// The known tags that a chat template contains. None: the model does not reason, or its tags are unknown.
+    pub fn of_template(source: &str) -> Option<Self> {
+        let known = KNOWN.iter().find(|known| source.contains(known.sign));
+        known.map(|known| Self::new(known.open, known.close))
+    }
+
+    /// Whether a text ends within reasoning.
+    pub fn are_open_in(&self, text: &str) -> bool {
+        text.rfind(&self.open) > text.rfind(&self.close)
+    }
+
+    /// All texts that a model writes around reasoning and answers.
+    pub fn texts(&self) -> Vec<&str> {
+        let mut texts = vec![self.open.as_str(), self.close.as_str()];
+        for text in self.frame.texts() {
+            texts.push(text);
+        }
+        texts
+    }
+}
+
+impl Frame {
+    /// All texts of the frame.
+    pub fn texts(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
+        let silent = self.silent.iter().copied();
+        [self.turn, self.answer].into_iter().chain(silent)
+    }
+}
+
+/// A piece of an answer, separated into reasoning and text. Both may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    pub reasoning: String,
+    pub text: String,
+}
+
+/// Separates reasoning and text in an answer that comes in pieces. White space around reasoning is dropped.
+pub struct ReasoningSplitter {
+    tags: ReasoningTags,
+    state: State,
+    /// Text that came and is not decided yet.
+    held: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing but white space came so far. Reasoning may begin here.
+    Start,
+    /// Reasoning was opened, in the answer or by the prompt, but none came so far.
+    Opened,
+    /// Within reasoning.
+    Inside,
+    /// Behind reasoning. Nothing but white space came since.
+    Closed,
+    /// Within the text of the answer.
+    Answer,
+}
+
+impl ReasoningSplitter {
+    /// A splitter at the beginning of an answer.
+    pub fn new(thoughts: Thoughts) -> Self {
+        Self {
+            tags: thoughts.tags,
+            state: match thoughts.are_open {
+                true => State::Opened,
+                false => State::Start,
+            },
+            held: String::new(),
+        }
+    }
+
+    /// Whether reasoning comes next.
+    pub fn is_reasoning(&self) -> bool {
+        matches!(self.state, State::Opened | State::Inside)
+    }
+
+    /// Takes the next piece.
+    pub fn push(&mut self, piece: &str) -> Split {
+        self.held += piece;
+        let mut split = Split::default();
+        while let Some(state) = self.advance(&mut split) {
+            self.state = state;
+        }
+        split
+    }
+
+    /// Bytes of text that came and are not decided yet.
+    pub fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Ends the answer. Returns the text that was held back. If the answer was cut off, the beginning of a tag at its
+    /// end is dropped.
+    pub fn finish(&mut self, is_cut_off: bool) -> Split {
+        let mut held = std::mem::take(&mut self.held);
+        if is_cut_off {
+            held.truncate(held.len() - self.begun_tag(&held));
+        }
+        match self.state {
+            State::Opened | State::Inside => Split {
+                reasoning: held.trim_end().to_owned(),
+                ..Split::default()
+            },
+            State::Closed => Split::default(),
+            State::Start | State::Answer => Split {
+                text: held,
+                ..Split::default()
+            },
+        }
+    }
+
+    /// The next state. None: more text has to come first.
+    fn advance(&mut self, split: &mut Split) -> Option<State> {
+        match self.state {
+            State::Start => match self.take_open()? {
+                true => Some(State::Opened),
+                false => Some(State::Answer),
+            },
+            // Some models repeat a tag that the prompt has opened.
+            State::Opened => match self.take_open()? {
+                true => Some(State::Opened),
+                false => {
+                    self.drop_space();
+                    Some(State::Inside)
+                }
+            },
+            State::Inside => self.inside(split),
+            State::Closed => {
+                self.drop_space();
+                (!self.held.is_empty()).then_some(State::Answer)
+            }
+            State::Answer => self.answer(split),
+        }
+    }
+
+    /// How many bytes at the end of a text may be the beginning of a tag or of another text that is left out.
+    fn begun_tag(&self, text: &str) -> usize {
+        match self.state {
+            State::Start => begun(text, &self.tags.open),
+            State::Opened | State::Inside => begun(text, &self.tags.close),
+            State::Closed | State::Answer => {
+                let marks = self.silent().into_iter().map(|mark| begun(text, mark));
+                marks.max().unwrap_or(0)
+            }
+        }
+    }
+
+    /// The texts that are left out of the answer's text.
+    fn silent(&self) -> Vec<&str> {
+        let frame = &self.tags.frame;
+        let again = frame.thinks_again.then_some(self.tags.open.as_str());
+        frame.silent.iter().copied().chain(again).collect()
+    }
+
+    fn answer(&mut self, split: &mut Split) -> Option<State> {
+        let found = first_of(&self.held, &self.silent()).map(|(at, mark)| (at, mark.len()));
+        if let Some((at, length)) = found {
+            // The tag stays, because the next state reads it.
+            let is_thought = self.held[at..].starts_with(&self.tags.open);
+            split.text.extend(self.held.drain(..at));
+            self.held.drain(..if is_thought { 0 } else { length });
+            return Some(if is_thought {
+                State::Opened
+            } else {
+                State::Answer
+            });
+        }
+        let sure = self.held.len() - self.begun_tag(&self.held);
+        split.text.extend(self.held.drain(..sure));
+        None
+    }
+
+    /// Takes the opening tag if it comes next. Returns whether it did. None: more text has to come first.
+    fn take_open(&mut self) -> Option<bool> {
+        let next = self.held.trim_start();
+        if let Some(rest) = next.strip_prefix(&self.tags.open) {
+            self.held = rest.to_owned();
+            return Some(true);
+        }
+        (!self.tags.open.starts_with(next)).then_some(false)
+    }
+
+    fn inside(&mut self, split: &mut Split) -> Option<State> {
+        if let Some((thought, rest)) = self.held.split_once(&self.tags.close) {
+            split.reasoning += thought.trim_end();
+            self.held = rest.to_owned();
+            return Some(State::Closed);
+        }
+        let sure = self.held.len() - begun(&self.held, &self.tags.close);
+        let sure = self.held[..sure].trim_end().len();
+        split.reasoning.extend(self.held.drain(..sure));
+        None
+    }
+
+    fn drop_space(&mut self) {
+        let space = self.held.len() - self.held.trim_start().len();
+        self.held.drain(..space);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn splitter(are_open: bool) -> ReasoningSplitter {
+        let tags = ReasoningTags::new("<think>", "</think>");
+        ReasoningSplitter::new(Thoughts { tags, are_open })
+    }
+
+    /// Returns `reasoning|text`.
+    fn run<'a>(is_open: bool, pieces: impl IntoIterator<Item = &'a str>) -> String {
+        let mut splitter = splitter(is_open);
+        let mut whole = Split::default();
+        let splits: Vec<_> = pieces
+            .into_iter()
+            .map(|piece| splitter.push(piece))
+            .collect();
+        for split in splits.into_iter().chain([splitter.finish(false)]) {
+            whole.reasoning += &split.reasoning;
+            whole.text += &split.text;
+        }
+        format!("{}|{}", whole.reasoning, whole.text)
+    }
+
+    #[track_caller]
+    fn check(is_open: bool, text: &str, expected: &str) {
+        let borders: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        for &first in borders.iter().chain([&text.len()]) {
+            for &second in borders.iter().filter(|&&second| second >= first) {
+                let pieces = [&text[..first], &text[first..second], &text[second..]];
+                assert_eq!(run(is_open, pieces), expected, "{pieces:?}");
+            }
+        }
+        let characters = text
+            .char_indices()
+            .map(|(at, c)| &text[at..at + c.len_utf8()]);
+        assert_eq!(run(is_open, characters), expected);
+    }
+
+    #[test]
+    fn thoughts_come_first() {
+        let text = "<think>\nLet me\n\nsee </thin </think>\n\nYes. <think>";
+        check(false, text, "Let me\n\nsee </thin|Yes. <think>");
+        check(false, " \n<think>é</think>ü", "é|ü");
+        check(false, "<think>\n\n</think>\n\nYes", "|Yes");
+    }
+
+    #[test]
+    fn without_thoughts_the_text_is_untouched() {
+        for text in ["", " Hi\n", "a <think>b</think>", "<thin", "  ", "</think>"] {
+            check(false, text, &format!("|{text}"));
+        }
+    }
+
+    #[test]
+    fn thoughts_may_be_opened_by_the_prompt() {
+        check(true, "\nhm\n</think>\n\nYes", "hm|Yes");
+        check(true, "<think>\nhm</think>Yes", "hm|Yes");
+        check(true, "hm", "hm|");
+    }
+
+    #[test]
+    fn thoughts_that_are_cut_off_are_thoughts() {
+        check(false, "<think>\nhm </thi", "hm </thi|");
+        check(true, "", "|");
+    }
+
+    #[test]
+    fn it_knows_when_it_is_inside() {
+        let mut splitter = splitter(false);
+        let is_reasoning = ["<thi", "nk>", "x", "</think", ">", "y"].map(|piece| {
+            splitter.push(piece);
+            splitter.is_reasoning()
+        });
+        assert_eq!(is_reasoning, [false, true, true, true, false, false]);
+    }
+
+    #[test]
+    fn tags_are_recognised_by_what_templates_say() {
+        let of = |source| ReasoningTags::of_template(source).map(|tags| tags.open);
+        assert_eq!(of("content.split('</think>')").as_deref(), Some("<think>"));
+        assert_eq!(of("'[/THINK]'").as_deref(), Some("[THINK]"));
+        assert_eq!(of("{{ message.content }}"), None);
+    }
+
+    #[test]
+    fn a_text_may_end_within_thoughts() {
+        let tags = ReasoningTags::new("<think>", "</think>");
+        assert!(tags.are_open_in("<think>a</think><think>b"));
+        assert!(!tags.are_open_in("<think>a</think>"));
+        assert!(!tags.are_open_in("a"));
+    }
+}

@@ -1,0 +1,268 @@
+//! The formats of tool calls that families of models write, as data.
+
+use super::format::{Arguments, Call, Pairs, Tagged, ToolFormat};
+
+/// What most formats have in common. An entry of [`FORMATS`] only states what differs.
+const PLAIN: ToolFormat = ToolFormat {
+    name: "",
+    signs: &[],
+    other_signs: &[],
+    begin: &[],
+    may_be_bare: false,
+    open: "",
+    call: Call::Object {
+        arguments: "arguments",
+    },
+    separator: None,
+    end: "",
+    between: "",
+    has_short_ids: false,
+};
+
+/// The notation of keyword arguments in Python.
+const PYTHON: Pairs = Pairs {
+    assign: "=",
+    separator: ", ",
+    quotes: &["\"", "'"],
+    inner_key: ["\"", "\": "],
+    words: ["True", "False", "None"],
+};
+
+/// The notation of Gemma's templates. Strings have a mark of their own. Strings in quotation marks are read as in JSON.
+const GEMMA: Pairs = Pairs {
+    assign: ":",
+    separator: ",",
+    quotes: &["<|\"|>", "\""],
+    inner_key: ["", ":"],
+    words: ["true", "false", "null"],
+};
+
+/// All formats. A model's format is the first one that is recognized in its chat template.
+pub const FORMATS: &[ToolFormat] = &[
+    ToolFormat {
+        name: "harmony",
+        signs: &["<|channel|>analysis", "<|channel|>commentary"],
+        begin: &[
+            "<|channel|>commentary to=functions.",
+            "<|channel|>analysis to=functions.",
+        ],
+        call: Call::Named {
+            before: "",
+            after: " <|constrain|>json<|message|>",
+            arguments: Arguments::Json,
+            end: "<|call|>",
+        },
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "mistral_args",
+        signs: &["[ARGS]"],
+        begin: &["[TOOL_CALLS]"],
+        call: Call::Named {
+            before: "",
+            after: "[ARGS]",
+            arguments: Arguments::Json,
+            end: "",
+        },
+        has_short_ids: true,
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "mistral",
+        signs: &["[TOOL_CALLS]"],
+        begin: &["[TOOL_CALLS]"],
+        open: "[",
+        separator: Some(", "),
+        end: "]",
+        has_short_ids: true,
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "deepseek_v3_1",
+        signs: &["<｜tool▁sep｜>"],
+        other_signs: &["```json"],
+        begin: &["<｜tool▁calls▁begin｜>"],
+        call: Call::Named {
+            before: "<｜tool▁call▁begin｜>",
+            after: "<｜tool▁sep｜>",
+            arguments: Arguments::Json,
+            end: "<｜tool▁call▁end｜>",
+        },
+        separator: Some(""),
+        end: "<｜tool▁calls▁end｜>",
+        ..PLAIN
+    },
+    // DeepSeek V3 and R1, and models distilled from R1.
+    ToolFormat {
+        name: "deepseek_v3",
+        signs: &["<｜tool▁sep｜>"],
+        begin: &["<｜tool▁calls▁begin｜>"],
+        call: Call::Named {
+            before: "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+            after: "\n```json\n",
+            arguments: Arguments::Json,
+            end: "\n```<｜tool▁call▁end｜>",
+        },
+        separator: Some("\n"),
+        end: "<｜tool▁calls▁end｜>",
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "gemma4",
+        signs: &["<|tool_call>"],
+        begin: &["<|tool_call>"],
+        call: Call::Named {
+            before: "call:",
+            after: "{",
+            arguments: Arguments::Pairs(GEMMA),
+            end: "}",
+        },
+        end: "<tool_call|>",
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "function_gemma",
+        signs: &["<start_function_call>"],
+        begin: &["<start_function_call>"],
+        call: Call::Named {
+            before: "call:",
+            after: "{",
+            arguments: Arguments::Pairs(Pairs {
+                quotes: &["<escape>", "\""],
+                ..GEMMA
+            }),
+            end: "}",
+        },
+        end: "<end_function_call>",
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "lfm2",
+        signs: &["<|tool_call_start|>", "<|tool_list_start|>"],
+        begin: &["<|tool_call_start|>"],
+        open: "[",
+        call: Call::Named {
+            before: "",
+            after: "(",
+            arguments: Arguments::Pairs(PYTHON),
+            end: ")",
+        },
+        separator: Some(", "),
+        end: "]<|tool_call_end|>",
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "phi4_mini",
+        signs: &["<|/tool_call|>", "<|/tool|>"],
+        begin: &["<|tool_call|>"],
+        open: "[",
+        separator: Some(", "),
+        end: "]<|/tool_call|>",
+        ..PLAIN
+    },
+    // Granite 3. Version 3.1 was trained with a token as the mark, but writes the mark as text. Version 4 uses the
+    // format `hermes`.
+    ToolFormat {
+        name: "granite",
+        signs: &["<|tool_call|>"],
+        begin: &["<|tool_call|>", "<tool_call>"],
+        open: "[",
+        separator: Some(", "),
+        end: "]",
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "minimax_m2",
+        signs: &["<minimax:tool_call>"],
+        begin: &["<minimax:tool_call>"],
+        open: "\n",
+        call: Call::Named {
+            before: "<invoke name=\"",
+            after: "\">\n",
+            arguments: Arguments::Tagged(Tagged {
+                before_key: "<parameter name=\"",
+                after_key: "\">",
+                after_value: "</parameter>\n",
+            }),
+            end: "</invoke>\n",
+        },
+        separator: Some(""),
+        end: "</minimax:tool_call>",
+        ..PLAIN
+    },
+    // Smaller models of the family leave out the first mark.
+    ToolFormat {
+        name: "qwen3_coder",
+        signs: &["<parameter="],
+        begin: &["<tool_call>", "<function="],
+        open: "\n",
+        call: Call::Named {
+            before: "<function=",
+            after: ">\n",
+            arguments: Arguments::Tagged(Tagged {
+                before_key: "<parameter=",
+                after_key: ">\n",
+                after_value: "\n</parameter>\n",
+            }),
+            end: "</function>",
+        },
+        end: "\n</tool_call>",
+        between: "\n",
+        ..PLAIN
+    },
+    // GLM 4.5 and later.
+    ToolFormat {
+        name: "glm",
+        signs: &["<arg_key>"],
+        begin: &["<tool_call>"],
+        call: Call::Named {
+            before: "",
+            after: "\n",
+            arguments: Arguments::Tagged(Tagged {
+                before_key: "<arg_key>",
+                after_key: "</arg_key>\n<arg_value>",
+                after_value: "</arg_value>\n",
+            }),
+            end: "",
+        },
+        end: "</tool_call>",
+        between: "\n",
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "hermes",
+        signs: &["<tool_call>"],
+        begin: &["<tool_call>"],
+        open: "\n",
+        end: "\n</tool_call>",
+        between: "\n",
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "functionary",
+        signs: &["<function="],
+        begin: &["<function="],
+        call: Call::Named {
+            before: "",
+            after: ">",
+            arguments: Arguments::Json,
+            end: "</function>",
+        },
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "llama3",
+        signs: &[
+            "<|python_tag|>",
+            r#""parameters": dictionary"#,
+            r#"", "parameters": "#,
+        ],
+        begin: &["<|python_tag|>"],
+        may_be_bare: true,
+        call: Call::Object {
+            arguments: "parameters",
+        },
+        between: "; ",
+        ..PLAIN
+    },
+];

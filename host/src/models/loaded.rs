@@ -1,0 +1,301 @@
+//! A model that answers, and the encoding of requests into its tokens.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use serde_json::json;
+use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, Vocabulary};
+
+use super::{
+    ModelSpec,
+    chat::{chat_templates, marks},
+};
+use crate::{
+    engine::Engine,
+    grammar::Grammars,
+    markup::ReasoningTags,
+    plugin::{CurrentFacts, ModelFacts},
+    prompt::{
+        ChatTemplates, Dialect, Encoder, Ending, PastAnswers, Recorder, RenderRequest,
+        RenderedChat, Special, TemplateError, encode_chat, encode_text,
+    },
+    tools::Marks,
+};
+
+/// A model that answers requests.
+pub struct LoadedModel {
+    /// How the model was made.
+    pub spec: Arc<ModelSpec>,
+    /// When it was loaded.
+    pub created: SystemTime,
+    /// Differs if the model or the server differs, so that the same seed may give other answers.
+    pub fingerprint: String,
+    facts: CurrentFacts,
+    /// The engine that computes.
+    pub engine: Engine,
+    /// Grammars for its answers.
+    pub grammars: Arc<Grammars>,
+    /// Level at which the model was loaded. None: that of its file.
+    pub level: Option<String>,
+    /// The chat templates. Err: why there is no chat, in words.
+    templates: Result<ChatTemplates, String>,
+    /// Earlier answers, for prompts that continue them.
+    past_answers: Arc<PastAnswers>,
+    /// Length of the longest token in bytes, at least 1.
+    longest_token_bytes: usize,
+    /// Tags around reasoning. None if the model does no reasoning.
+    reasoning_tags: Option<ReasoningTags>,
+    /// Control tokens that are text in answers, because they begin or end tool calls and reasoning.
+    marks: Arc<[u32]>,
+}
+
+/// The prompt of a chat, encoded for the engine.
+pub struct ChatPrompt {
+    /// The prompt's tokens.
+    pub tokens: Vec<u32>,
+    /// Whether the answer begins inside reasoning.
+    pub opens_reasoning: bool,
+    /// How many tokens at the prompt's end the chat's next prompt will not have. None if the session can fork any length.
+    pub passing_end: Option<u32>,
+}
+
+/// Why a request could not be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// The model has no usable chat template.
+    #[error("this model cannot chat: {0}; use /v1/completions")]
+    NoChat(String),
+    /// The chat template refused the messages.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The text cannot fit into the context. This is known before the text is tokenized.
+    #[error(
+        "the text of {bytes} bytes has at least {at_least} tokens, but the context is {context} tokens long"
+    )]
+    TooLong {
+        bytes: usize,
+        at_least: usize,
+        context: u32,
+    },
+    /// The tokenizer refused the text.
+    #[error("the prompt cannot be tokenized: {0}")]
+    Tokenizer(#[from] Error),
+}
+
+impl LoadedModel {
+    /// Makes a model that answers from a running engine.
+    pub fn new(
+        spec: Arc<ModelSpec>,
+        engine: Engine,
+        current: CurrentFacts,
+        grammars: Arc<Grammars>,
+        level: Option<String>,
+    ) -> Self {
+        let (options, facts) = (&spec.chat, current.get());
+        let templates = chat_templates(&facts, options);
+        let shown = || {
+            let of_format = options.tool_format.map(|format| format.texts().concat());
+            let of_format = of_format.and_then(|texts| ReasoningTags::of_template(&texts));
+            let source = templates.as_ref().ok()?.source();
+            ReasoningTags::of_template(source).or(of_format)
+        };
+        let reasoning_tags = options.reasoning_tags.clone().unwrap_or_else(shown);
+        let format = templates
+            .as_ref()
+            .ok()
+            .map(|templates| templates.dialect().tool_format);
+        Self {
+            fingerprint: fingerprint(&spec.backend.descriptor().id, &facts.info),
+            created: SystemTime::now(),
+            spec,
+            longest_token_bytes: longest_token_bytes(&facts.vocabulary),
+            marks: marks(&facts.vocabulary, format, reasoning_tags.as_ref()),
+            templates,
+            past_answers: Arc::default(),
+            reasoning_tags,
+            facts: current,
+            engine,
+            grammars,
+            level,
+        }
+    }
+
+    /// Facts about the model. Keeping them may keep a model in memory that broke.
+    pub fn facts(&self) -> Arc<ModelFacts> {
+        self.facts.get()
+    }
+
+    /// The id of the plugin that runs the model, for example `org.tenon.echo`.
+    pub fn backend(&self) -> &str {
+        &self.spec.backend.descriptor().id
+    }
+
+    /// Why the model cannot chat. None if it can.
+    pub fn why_no_chat(&self) -> Option<&str> {
+        self.templates.as_ref().err().map(String::as_str)
+    }
+
+    /// Capabilities of the chat template.
+    pub fn dialect(&self) -> Result<&Dialect, PromptError> {
+        Ok(self.templates()?.dialect())
+    }
+
+    /// Tags around reasoning. None if the model does no reasoning.
+    pub fn reasoning_tags(&self) -> Option<&ReasoningTags> {
+        self.reasoning_tags.as_ref()
+    }
+
+    /// Control tokens that are text in answers to chats, because they begin or end tool calls and reasoning.
+    pub fn marks(&self) -> &Arc<[u32]> {
+        &self.marks
+    }
+
+    /// The same tokens with their texts.
+    pub fn written_marks(&self) -> Marks {
+        let facts = self.facts();
+        let text = |token| String::from_utf8_lossy(facts.vocabulary.bytes(token)).into_owned();
+        let marks = self.marks.iter().map(|&token| (text(token), token));
+        marks.collect()
+    }
+
+    /// Renders the prompt of a chat. Takes a while for a long one.
+    pub fn render_chat(&self, request: &RenderRequest) -> Result<RenderedChat, PromptError> {
+        Ok(self.templates()?.render(request)?)
+    }
+
+    /// Renders and encodes a chat. Takes a while for a long one.
+    pub fn encode_chat(&self, request: &RenderRequest) -> Result<ChatPrompt, PromptError> {
+        let chat = self.render_chat(request)?;
+        self.check_length(chat.pieces().iter().map(String::len).sum())?;
+        let facts = self.facts();
+        let tokens = encode_chat(&chat, &*facts)?;
+        Ok(ChatPrompt {
+            passing_end: match facts.forks_whole_only() {
+                true => self.passing_end(request, &tokens),
+                false => None,
+            },
+            tokens,
+            opens_reasoning: self.opens_reasoning(request, &chat),
+        })
+    }
+
+    /// Renders a next turn to see where it differs from these tokens. At least one token is left to compute.
+    fn passing_end(&self, request: &RenderRequest, tokens: &[u32]) -> Option<u32> {
+        let mut next = request.clone();
+        next.messages
+            .push(json!({"role": "assistant", "content": "?"}));
+        next.ending = Ending::LastMessage;
+        let next = encode_chat(&self.render_chat(&next).ok()?, &*self.facts()).ok()?;
+        let common = tokens.iter().zip(&next).take_while(|(a, b)| a == b).count();
+        Some(tokens.len().saturating_sub(common).max(1) as u32)
+    }
+
+    /// Gives earlier answers in a prompt the tokens that the model wrote them with, so that more of the prompt is cached.
+    pub fn as_written(&self, prompt: Vec<u32>) -> Vec<u32> {
+        let facts = self.facts();
+        let longest = facts.context_length() as usize;
+        let written = self
+            .past_answers
+            .as_written(prompt.clone(), &facts.vocabulary);
+        // The result may have more tokens than the text needs.
+        match written.len() < longest {
+            true => written,
+            false => prompt,
+        }
+    }
+
+    /// Records the answer to this prompt while it is generated.
+    pub fn recorder(&self, prompt: &[u32]) -> Recorder {
+        Recorder::new(self.past_answers.clone(), prompt.to_vec())
+    }
+
+    fn opens_reasoning(&self, request: &RenderRequest, chat: &RenderedChat) -> bool {
+        let Some(tags) = &self.reasoning_tags else {
+            return false;
+        };
+        let last = request
+            .messages
+            .last()
+            .and_then(|message| message["content"].as_str());
+        match request.ending {
+            Ending::OpenMessage => last.is_some_and(|text| tags.are_open_in(text)),
+            Ending::GenerationPrompt => chat.ends_with(&tags.open),
+            Ending::LastMessage => false,
+        }
+    }
+
+    fn templates(&self) -> Result<&ChatTemplates, PromptError> {
+        let templates = self.templates.as_ref();
+        templates.map_err(|why| PromptError::NoChat(why.clone()))
+    }
+
+    /// Encodes a plain text prompt, with the tokens that the model puts around it. Takes a while for a long text.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+        let bos = self.facts().info.bos;
+        self.encode_plain(text, Special::Added { bos })
+    }
+
+    /// Encodes a plain text prompt with nothing around it.
+    pub fn encode_bare_text(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+        self.encode_plain(text, Special::Left)
+    }
+
+    fn encode_plain(&self, text: &str, special: Special) -> Result<Vec<u32>, PromptError> {
+        self.check_length(text.len())?;
+        Ok(encode_text(text, special, &*self.facts())?)
+    }
+
+    /// Encodes any text. Takes a while for a long one.
+    pub fn tokenize(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, PromptError> {
+        self.check_length(text.len())?;
+        Ok(self.facts().tokenizer.encode(text, flags)?)
+    }
+
+    /// Refuses text that certainly has more tokens than the context. The time of tokenizers may grow with the square of a
+    /// text's length.
+    fn check_length(&self, bytes: usize) -> Result<(), PromptError> {
+        let (context, at_least) = (
+            self.facts().context_length(),
+            bytes.div_ceil(self.longest_token_bytes),
+        );
+        match at_least > context as usize {
+            true => Err(PromptError::TooLong {
+                bytes,
+                at_least,
+                context,
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Encoder for ModelFacts {
+    type Error = Error;
+
+    fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Error> {
+        self.tokenizer.encode(text, flags)
+    }
+}
+
+fn fingerprint(backend: &str, info: &ModelInfo) -> String {
+    let mut hasher = DefaultHasher::new();
+    let version = env!("CARGO_PKG_VERSION");
+    let sizes = (info.parameters, info.weight_bytes, info.vocab_size);
+    (
+        version,
+        backend,
+        &info.architecture,
+        &info.quantization,
+        sizes,
+    )
+        .hash(&mut hasher);
+    format!("fp_{:016x}", hasher.finish())
+}
+
+fn longest_token_bytes(vocabulary: &Vocabulary) -> usize {
+    let lengths = (0..vocabulary.len() as u32).map(|token| vocabulary.bytes(token).len());
+    lengths.max().unwrap_or(0).max(1)
+}

@@ -1,0 +1,40 @@
+//! Facts about a loaded model.
+
+use std::sync::Arc;
+
+use tenon_plugin_api::{ModelInfo, SessionInfo, Vocabulary};
+
+use super::{Current, Tokenizer};
+
+/// Facts about a loaded model. They never change: a model that is loaded again gets facts of its own.
+pub struct ModelFacts {
+    /// What the plugin reports about the model.
+    pub info: ModelInfo,
+    /// What the plugin granted for the session.
+    pub granted: SessionInfo,
+    /// Bytes and kind of every token.
+    pub vocabulary: Arc<Vocabulary>,
+    /// The model's tokenizer. It may keep the model in memory.
+    pub tokenizer: Tokenizer,
+}
+
+impl ModelFacts {
+    /// Most tokens that prompt and answer may have together.
+    pub fn context_length(&self) -> u32 {
+        self.granted.context_length.min(self.granted.kv_tokens)
+    }
+
+    /// Whether only whole sequences can be forked, not their beginnings.
+    pub fn forks_whole_only(&self) -> bool {
+        self.granted.fork_any_len == 0
+    }
+
+    /// Number of 32-bit words in a mask of tokens: `ceil(logits_width / 32)`.
+    pub fn mask_words(&self) -> usize {
+        self.info.logits_width.div_ceil(32) as usize
+    }
+}
+
+/// The facts of a model that may be reloaded while it is served. A kept result of [`get`](Current::get) may keep a replaced
+/// model in memory.
+pub type CurrentFacts = Current<Arc<ModelFacts>>;

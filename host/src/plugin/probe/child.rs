@@ -1,0 +1,149 @@
+//! The child's part of a trial: loads the library, starts its backend, asks it about models, and reports the results.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Write, stderr, stdin, stdout},
+    net::Shutdown,
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::Path,
+};
+
+use rustix::{
+    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit},
+    stdio::dup2_stdout,
+};
+use serde_json::Value;
+
+use super::{
+    illegal,
+    messages::{Answer, Facts, Message, Refusal, Request, Step},
+};
+use crate::plugin::{Backend, load::Plugin};
+
+/// Tries out the library that this process has as its standard input, and reports to the host at its standard output.
+///
+/// # Errors
+/// If the other side is not a host.
+pub fn run() -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    leave_no_core_dump()?;
+    let library = File::from(stdin().as_fd().try_clone_to_owned()?);
+    let host = UnixStream::from(stdout().as_fd().try_clone_to_owned()?);
+    // Output of the library must not reach the host's socket.
+    dup2_stdout(stderr())?;
+    illegal::report_to(&host)?;
+    Trial { host }.run(library)
+}
+
+/// The child's end of a trial.
+struct Trial {
+    host: UnixStream,
+}
+
+impl Trial {
+    fn run(mut self, library: File) -> io::Result<()> {
+        let request = self.request()?;
+        let end = match self.start(library, &request)? {
+            Ok(backend) => {
+                self.ask(&backend, &request.files)?;
+                Message::Done {
+                    pid: std::process::id(),
+                }
+            }
+            Err(refusal) => Message::Refused(refusal),
+        };
+        self.say(&end)?;
+        self.wait_for_the_end()
+    }
+
+    fn request(&mut self) -> io::Result<Request> {
+        let mut line = String::new();
+        BufReader::new(&self.host).read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    fn start(&mut self, library: File, request: &Request) -> io::Result<Result<Backend, Refusal>> {
+        self.say(&Message::Begin(Step::Load))?;
+        let plugin = match Plugin::open(library) {
+            Ok(plugin) => plugin,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        self.say(&Message::Begin(Step::Init))?;
+        let options = request.options_of(&plugin.descriptor().id);
+        let cache = Path::new(&request.cache);
+        let backend = match Backend::start(&plugin, request.threads, cache, &options) {
+            Ok(backend) => backend,
+            Err(error) => return Ok(Err(Refusal::new(format!("did not start: {error}")))),
+        };
+        self.say(&Message::Begin(Step::Devices))?;
+        let facts = facts(&backend);
+        self.say(&Message::Started(facts))?;
+        Ok(Ok(backend))
+    }
+
+    /// Asks about the files, up to the first one without an answer: a backend that panicked is not asked again.
+    fn ask(&mut self, backend: &Backend, files: &[String]) -> io::Result<()> {
+        for file in files {
+            self.say(&Message::Begin(Step::Supports(file.clone())))?;
+            let answer = answer(backend, file);
+            let panicked = answer.is_err();
+            self.say(&Message::Answer(answer))?;
+            if panicked {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, message: &Message) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.host.write_all(&line)
+    }
+
+    /// Waits until the host ends this process. A child that is still alive shows that the library did not end it.
+    fn wait_for_the_end(&mut self) -> io::Result<()> {
+        self.host.shutdown(Shutdown::Write)?;
+        self.host.read(&mut [0]).map(drop)
+    }
+}
+
+fn facts(backend: &Backend) -> Facts {
+    let descriptor = backend.descriptor().clone();
+    let devices = backend.devices().unwrap_or_default().into_iter();
+    Facts {
+        id: descriptor.id,
+        name: descriptor.name,
+        version: descriptor.version,
+        vendor: descriptor.vendor,
+        license: descriptor.license,
+        build: descriptor.build,
+        abi: backend.abi().to_string(),
+        devices: devices.map(|device| device.id).collect(),
+    }
+}
+
+fn answer(backend: &Backend, file: &str) -> Answer {
+    let support = backend.supports(Path::new(file));
+    match support {
+        Ok(support) => Ok((support.score, support.reason)),
+        Err(error) => Err(error.message),
+    }
+}
+
+/// Turns core dumps off: writing gigabytes of memory to a disk would take longer than the host waits.
+fn leave_no_core_dump() -> io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    Ok(setrlimit(Resource::Core, none)?)
+}
+
+impl Request {
+    /// The options of the plugin with this id, as a JSON object. `{}` if there are none.
+    pub fn options_of(&self, id: &str) -> String {
+        let options = self.options.get(id).cloned().unwrap_or_default();
+        Value::Object(options).to_string()
+    }
+}

@@ -1,0 +1,145 @@
+//! Tries a library out in a child process, so that a crash or a hang ends the child and not the host.
+//!
+//! 1. The host starts this same program as `tenon plugins probe` (`process`). The child's standard input is the open
+//!    library. Its standard output is a socket.
+//! 2. The host sends a `Request`, a line of JSON.
+//! 3. The child loads the library, starts its backend and asks it about the models that are to be served (`child`). It
+//!    announces each step and reports the results as `Message`s, each a line of JSON.
+//! 4. The host ends the child and its whole process group. A child that ended by itself, or took too long for a step, has
+//!    failed in the step that it announced last.
+//!
+//! What the library prints goes to a separate socket. The end of that output is kept for the library's author.
+
+mod child;
+mod illegal;
+mod messages;
+mod process;
+
+use std::{collections::BTreeMap, fs::File, io, path::PathBuf, time::Duration};
+
+pub use child::run;
+pub(super) use messages::{Answer, Facts, Refusal, Request};
+
+use messages::{Message, Step};
+use process::{Child, End};
+
+/// The settings with which libraries are tried out.
+pub(super) struct Probe {
+    /// The path of this program.
+    pub executable: PathBuf,
+    pub request: Request,
+    /// Longest time for each step.
+    pub timeout: Duration,
+}
+
+/// The result for a library that can be used.
+#[derive(Debug)]
+pub(super) struct Probed {
+    pub facts: Facts,
+    /// Answers by model file of the request.
+    pub answers: BTreeMap<String, Answer>,
+}
+
+impl Probe {
+    /// Tries out an open library.
+    ///
+    /// If it crashes on a model's file, the library may still be used for others: another child goes on with the next file.
+    pub fn run(&self, library: &File) -> Result<Probed, Refusal> {
+        let files = &self.request.files;
+        let mut answers = Vec::new();
+        // Each child answers for at least one file, or is the last one.
+        for _ in 0..=files.len() {
+            let request = self.request.without(answers.len());
+            let child = Child::start(&self.executable, library, &request, self.timeout);
+            let child = child.map_err(|error| self.no_child(&error))?;
+            let mut progress = Progress::default();
+            let end = child.listen(|message| progress.take(message));
+            answers.append(&mut progress.answers);
+            match self.failure(&progress, &end) {
+                Some(Failure::OnFile(reason)) => answers.push(Err(reason)),
+                Some(Failure::OfLibrary(refusal)) => return Err(refusal),
+                None => {}
+            }
+            if let (Some(facts), true) = (progress.facts, answers.len() >= files.len()) {
+                let answers = files.iter().cloned().zip(answers).collect();
+                return Ok(Probed { facts, answers });
+            }
+        }
+        let reason = "answers differently each time that it is tried out: tell its author";
+        Err(Refusal::new(reason))
+    }
+
+    fn failure(&self, progress: &Progress, end: &End) -> Option<Failure> {
+        let refused = progress.refused.clone();
+        let refused = refused.or_else(|| {
+            let died_of_it = end.signal() == Some(libc::SIGILL);
+            let bytes = progress.illegal.as_ref().filter(|_| died_of_it)?;
+            Some(Refusal::new(illegal::reason(bytes, &progress.step)))
+        });
+        if let Some(refusal) = refused {
+            return Some(Failure::OfLibrary(refusal.with_output(&end.output)));
+        }
+        // A child that is done stays alive until the host kills it.
+        if progress.done == Some(end.pid) && end.signal() == Some(libc::SIGKILL) {
+            return None;
+        }
+        let reason = self.unexpected(&progress.step, end);
+        let of_library = end.timed_out || end.signal() == Some(libc::SIGILL);
+        Some(match progress.step {
+            Step::Supports(_) if !of_library => Failure::OnFile(reason),
+            _ => Failure::OfLibrary(Refusal::new(reason).with_output(&end.output)),
+        })
+    }
+
+    fn unexpected(&self, step: &Step, end: &End) -> String {
+        let tell = "build the plugin for this machine, or tell its author";
+        match end.status {
+            _ if end.timed_out => format!(
+                "was still {step} after {} seconds: tell its author, or raise try_timeout_secs of [plugins]",
+                self.timeout.as_secs()
+            ),
+            Some(status) if end.signal().is_some() => {
+                format!("crashed while {step} ({status}): {tell}")
+            }
+            Some(status) => format!("ended the process while {step} ({status}): {tell}"),
+            None => format!("cannot be ended while {step}: tell its author"),
+        }
+    }
+
+    fn no_child(&self, error: &io::Error) -> Refusal {
+        Refusal::new(format!(
+            "cannot be tried out, because {} does not start ({error}): check that the file may be executed",
+            self.executable.display()
+        ))
+    }
+}
+
+/// What a child has reported so far.
+#[derive(Default)]
+struct Progress {
+    step: Step,
+    illegal: Option<Vec<u8>>,
+    facts: Option<Facts>,
+    answers: Vec<Answer>,
+    refused: Option<Refusal>,
+    done: Option<u32>,
+}
+
+enum Failure {
+    OfLibrary(Refusal),
+    /// The failure concerns only the model file that the library was asked about.
+    OnFile(String),
+}
+
+impl Progress {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Begin(step) => self.step = step,
+            Message::Illegal(bytes) => self.illegal = Some(bytes),
+            Message::Started(facts) => self.facts = Some(facts),
+            Message::Answer(answer) => self.answers.push(answer),
+            Message::Refused(refusal) => self.refused = Some(refusal),
+            Message::Done { pid } => self.done = Some(pid),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+use serde_json::{Map, Value};
+
+use super::{
+    super::body::{RequestBody, read},
+    tools::Calling,
+    unsupported,
+};
+use crate::{
+    error::ApiError,
+    openai::{
+        ChatCompletionRequest, Content, ContentPart, GenerationParameters, Message,
+        ReasoningEffort, Role,
+    },
+    prompt::{Ending, RESERVED_VARIABLES, RenderRequest},
+};
+
+impl RequestBody for ChatCompletionRequest {
+    fn check(fields: &Value) -> Result<(), ApiError> {
+        unsupported::check_chat(fields)?;
+        // serde loses the names of fields in a flattened struct.
+        read::<GenerationParameters>(fields).map(drop)
+    }
+}
+
+/// Checks the conversation of a request, and converts it to what chat templates expect.
+pub fn chat(request: ChatCompletionRequest) -> Result<RenderRequest, ApiError> {
+    Ok(RenderRequest {
+        ending: ending(&request)?,
+        variables: variables(&request)?,
+        tools: match Calling::of(&request)? {
+            Some(calling) => calling.tools()?,
+            None => Vec::new(),
+        },
+        messages: for_template(request.messages)?,
+    })
+}
+
+fn ending(request: &ChatCompletionRequest) -> Result<Ending, ApiError> {
+    let continues = request.continue_final_message.unwrap_or(false);
+    match (continues, request.add_generation_prompt) {
+        (true, Some(true)) => {
+            let message = "'continue_final_message' and 'add_generation_prompt' exclude each other: send one of them";
+            Err(ApiError::invalid_parameter(
+                "continue_final_message",
+                message,
+            ))
+        }
+        (true, _) => Ok(Ending::OpenMessage),
+        (false, Some(false)) => Ok(Ending::LastMessage),
+        (false, _) => Ok(Ending::GenerationPrompt),
+    }
+}
+
+/// The variables for the chat template. `chat_template_kwargs` override the request's own parameters.
+fn variables(request: &ChatCompletionRequest) -> Result<Map<String, Value>, ApiError> {
+    let effort = request.reasoning_effort;
+    let thinks = effort.is_some_and(|effort| effort != ReasoningEffort::None);
+    let mut variables = Map::new();
+    let enable_thinking = request.enable_thinking.unwrap_or(thinks);
+    variables.insert("enable_thinking".to_owned(), enable_thinking.into());
+    if let Some(effort) = effort {
+        let effort = serde_json::to_value(effort).map_err(unwritable)?;
+        variables.insert("reasoning_effort".to_owned(), effort);
+    }
+    for (name, value) in request.chat_template_kwargs.iter().flatten() {
+        if RESERVED_VARIABLES.contains(&name.as_str()) {
+            let param = format!("chat_template_kwargs.{name}");
+            let message = format!("'{param}' cannot be set: the server gives it to the template");
+            return Err(ApiError::invalid_parameter(param, message));
+        }
+        variables.insert(name.clone(), value.clone());
+    }
+    Ok(variables)
+}
+
+fn for_template(messages: Vec<Message>) -> Result<Vec<Value>, ApiError> {
+    if messages.is_empty() {
+        let message = "'messages' is empty: send at least one";
+        return Err(ApiError::invalid_parameter("messages", message));
+    }
+    let messages = messages.into_iter().enumerate();
+    messages
+        .map(|(index, message)| convert(index, message))
+        .collect()
+}
+
+fn convert(index: usize, mut message: Message) -> Result<Value, ApiError> {
+    // Templates ask whether there are calls, not how many, so an empty list is removed.
+    message.tool_calls.take_if(|calls| calls.is_empty());
+    check_content(index, &message)?;
+    check_calls(index, &message)?;
+    if let Some(Content::Parts(parts)) = &mut message.content {
+        parts.iter_mut().for_each(refusal_to_text);
+    }
+    serde_json::to_value(message).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> ApiError {
+    ApiError::internal(format!("a message cannot be written: {error}"))
+}
+
+fn check_content(index: usize, message: &Message) -> Result<(), ApiError> {
+    match &message.content {
+        Some(Content::Text(_)) => Ok(()),
+        Some(Content::Parts(parts)) => parts
+            .iter()
+            .enumerate()
+            .try_for_each(|(part, content)| check_part(index, part, content)),
+        None if message.role == Role::Assistant => Ok(()),
+        None => {
+            let param = format!("messages[{index}].content");
+            let message = format!("'{param}' is missing: only the assistant's may be null");
+            Err(ApiError::invalid_parameter(param, message))
+        }
+    }
+}
+
+fn check_part(index: usize, part: usize, content: &ContentPart) -> Result<(), ApiError> {
+    let param = format!("messages[{index}].content[{part}]");
+    let text = match content.kind.as_str() {
+        "text" => &content.text,
+        "refusal" => &content.refusal,
+        kind => {
+            let message = format!("'{param}' is of type '{kind}', but this model takes text only");
+            return Err(ApiError::unsupported(param, message));
+        }
+    };
+    if text.is_none() {
+        let message = format!("'{param}' has no '{}'", content.kind);
+        return Err(ApiError::invalid_parameter(param, message));
+    }
+    Ok(())
+}
+
+/// Converts a part with a refusal of the assistant to a part with text.
+fn refusal_to_text(part: &mut ContentPart) {
+    if let Some(refusal) = part.refusal.take_if(|_| part.kind == "refusal") {
+        part.kind = "text".to_owned();
+        part.text = Some(refusal);
+    }
+}
+
+fn check_calls(index: usize, message: &Message) -> Result<(), ApiError> {
+    if message.tool_calls.is_some() && message.role != Role::Assistant {
+        let param = format!("messages[{index}].tool_calls");
+        let message =
+            format!("'{param}' is in a message that is not the assistant's: leave it out");
+        return Err(ApiError::invalid_parameter(param, message));
+    }
+    if message
+        .other
+        .get("function_call")
+        .is_some_and(|call| !call.is_null())
+    {
+        let param = format!("messages[{index}].function_call");
+        let message = format!("'{param}' is not supported by this server: send 'tool_calls'");
+        return Err(ApiError::unsupported(param, message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn convert(messages: Value) -> Result<Vec<Value>, ApiError> {
+        for_template(serde_json::from_value(messages).unwrap())
+    }
+
+    #[track_caller]
+    fn check(messages: Value, expected: Value) {
+        assert_eq!(Value::from(convert(messages).unwrap()), expected);
+    }
+
+    #[track_caller]
+    fn check_refused(messages: Value, param: &str) {
+        let error = convert(messages).unwrap_err().into_envelope().error;
+        assert_eq!(error.param.as_deref(), Some(param), "{}", error.message);
+    }
+
+    #[test]
+    fn messages_reach_the_template_as_they_were_sent() {
+        let function = json!({"name": "f", "arguments": "{\"a\": 1}"});
+        let messages = json!([
+            {"role": "system", "content": "S"},
+            {"role": "user", "content": [{"type": "text", "text": "U"}], "name": "me"},
+            {
+                "role": "assistant",
+                "content": null,
+                "tool_calls": [{"id": "1", "type": "function", "function": function}],
+                "reasoning_content": "hm",
+            },
+            {"role": "tool", "content": "T", "tool_call_id": "1"},
+        ]);
+        check(messages.clone(), messages);
+    }
+
+    #[test]
+    fn what_says_nothing_is_left_out_and_refusals_are_text() {
+        check(
+            json!([{"role": "assistant", "tool_calls": []}, {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}]),
+            json!([{"role": "assistant", "content": null}, {"role": "assistant", "content": [{"type": "text", "text": "No."}]}]),
+        );
+    }
+
+    #[test]
+    fn wrong_messages_are_refused_by_place() {
+        let user = |content: Value| json!([{"role": "system", "content": ""}, {"role": "user", "content": content}]);
+        check_refused(json!([]), "messages");
+        check_refused(user(json!(null)), "messages[1].content");
+        check_refused(user(json!([{"type": "text"}])), "messages[1].content[0]");
+        let image = json!({"type": "image_url", "image_url": {"url": "data:"}});
+        check_refused(
+            user(json!([{"type": "text", "text": ""}, image])),
+            "messages[1].content[1]",
+        );
+        let call = json!({"function": {"name": "f"}});
+        check_refused(
+            json!([{"role": "user", "content": "", "tool_calls": [call]}]),
+            "messages[0].tool_calls",
+        );
+        check_refused(
+            json!([{"role": "assistant", "function_call": {"name": "f"}}]),
+            "messages[0].function_call",
+        );
+    }
+
+    fn render_request(fields: Value) -> Result<RenderRequest, ApiError> {
+        let mut body = fields;
+        body["messages"] = json!([{"role": "user", "content": "Hi"}]);
+        chat(serde_json::from_value(body).unwrap())
+    }
+
+    #[track_caller]
+    fn check_variables(fields: Value, expected: Value) {
+        let variables = render_request(fields).unwrap().variables;
+        assert_eq!(Value::Object(variables), expected);
+    }
+
+    #[test]
+    fn thinking_is_off_unless_somebody_wants_it() {
+        check_variables(json!({}), json!({"enable_thinking": false}));
+        check_variables(
+            json!({"enable_thinking": true}),
+            json!({"enable_thinking": true}),
+        );
+        check_variables(
+            json!({"reasoning_effort": "low"}),
+            json!({"enable_thinking": true, "reasoning_effort": "low"}),
+        );
+        check_variables(
+            json!({"reasoning_effort": "none"}),
+            json!({"enable_thinking": false, "reasoning_effort": "none"}),
+        );
+        check_variables(
+            json!({"enable_thinking": false, "chat_template_kwargs": {"enable_thinking": true, "x": [1]}}),
+            json!({"enable_thinking": true, "x": [1]}),
+        );
+    }
+
+    #[test]
+    fn the_server_s_own_variables_cannot_be_set() {
+        let error = render_request(json!({"chat_template_kwargs": {"messages": []}})).unwrap_err();
+        let param = error.into_envelope().error.param;
+        assert_eq!(param.as_deref(), Some("chat_template_kwargs.messages"));
+    }
+
+    #[test]
+    fn a_prompt_ends_in_one_way() {
+        let ending = |fields| render_request(fields).map(|request| request.ending);
+        assert_eq!(ending(json!({})).unwrap(), Ending::GenerationPrompt);
+        let none = json!({"add_generation_prompt": false});
+        assert_eq!(ending(none).unwrap(), Ending::LastMessage);
+        let open = json!({"continue_final_message": true});
+        assert_eq!(ending(open).unwrap(), Ending::OpenMessage);
+        let both = json!({"continue_final_message": true, "add_generation_prompt": true});
+        assert!(ending(both).is_err());
+    }
+}

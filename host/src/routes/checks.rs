@@ -1,0 +1,42 @@
+//! Checks of single parameters.
+
+use std::{fmt::Display, ops::RangeInclusive};
+
+use crate::error::ApiError;
+
+/// Checks that all tokens are in the model's vocabulary. `param` is their place in the request.
+pub fn tokens(param: &str, tokens: &[u32], vocab_size: u32) -> Result<(), ApiError> {
+    let Some(token) = tokens.iter().find(|&&token| token >= vocab_size) else {
+        return Ok(());
+    };
+    let last = vocab_size.saturating_sub(1);
+    let message = format!("'{param}' has the token {token}; the model's go from 0 to {last}");
+    Err(ApiError::invalid_parameter(param, message))
+}
+
+/// Checks that no string is empty.
+pub fn no_empty(param: &str, strings: &[String]) -> Result<(), ApiError> {
+    match strings.iter().any(String::is_empty) {
+        true => {
+            let message = format!("'{param}' has an empty string: leave it out");
+            Err(ApiError::invalid_parameter(param, message))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Checks that a value is in a range.
+pub fn within<T: PartialOrd + Display>(
+    name: &str,
+    value: Option<T>,
+    range: RangeInclusive<T>,
+) -> Result<Option<T>, ApiError> {
+    match value {
+        Some(value) if !range.contains(&value) => {
+            let (min, max) = range.into_inner();
+            let message = format!("'{name}' must be from {min} to {max}, not {value}");
+            Err(ApiError::invalid_parameter(name, message))
+        }
+        value => Ok(value),
+    }
+}

@@ -1,0 +1,20 @@
+//! What the routes that generate share: from a request's parameters to its answers.
+//!
+//! 1. [`Settings`] are the parameters, checked and with their defaults.
+//! 2. [`answer`] submits a route's prompts to the engine. It sends the answers whole or as a stream, in the route's [`Format`].
+
+mod answer;
+mod dry;
+mod format;
+mod grammar;
+pub mod logprobs;
+pub mod settings;
+mod stream;
+mod warnings;
+
+pub use self::{
+    answer::{Prompt, answer},
+    format::{Format, finish_reason},
+    grammar::{WantedGrammar, any_object, refused},
+    settings::Settings,
+};

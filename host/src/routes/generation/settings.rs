@@ -1,0 +1,473 @@
+use std::{collections::BTreeMap, time::Instant};
+
+use tenon_plugin_api::{SampleParams, SamplingDefaults, TokenBias};
+use uuid::Uuid;
+
+use super::{
+    super::checks::{no_empty, within},
+    dry::{self, DrySettings},
+    grammar::WantedGrammar,
+};
+use crate::{
+    config::RequestBounds,
+    engine::ClientId,
+    error::ApiError,
+    openai::{GenerationParameters, Stop},
+};
+
+/// Most stop strings in a request.
+const MAX_STOPS: usize = 4;
+/// Most answers to a prompt.
+const MAX_ANSWERS: u32 = 128;
+/// Most log-probabilities for each place, besides that of its token.
+const MAX_TOP_LOGPROBS: u32 = 20;
+
+/// The settings of a request: its parameters, checked and with their defaults.
+#[derive(Debug, PartialEq)]
+pub struct Settings {
+    /// The client that the request comes from.
+    pub client: ClientId,
+    /// Most tokens of an answer. None: up to the end of the context.
+    pub max_tokens: Option<u32>,
+    /// The model cannot end the answer before it has this many tokens.
+    pub min_tokens: u32,
+    /// Sampling parameters.
+    pub params: SampleParams,
+    /// The seed of sampling.
+    pub seed: u64,
+    /// Priority. Requests of the client with a lower one begin first.
+    pub priority: i32,
+    /// Whether to use and keep cached prefixes.
+    pub cache_prompt: bool,
+    /// The logit bias.
+    pub bias: Vec<TokenBias>,
+    /// DRY, which keeps the answer from repeating itself. None if it is off.
+    pub dry: Option<DrySettings>,
+    /// Stop strings.
+    pub stop: Vec<String>,
+    /// The grammar of the answer. None if any text is allowed.
+    pub grammar: Option<WantedGrammar>,
+    /// How many answers to give to each prompt.
+    pub n: u32,
+    /// How many answers to generate for each prompt. More than `n` only for whole answers.
+    pub best_of: u32,
+    /// How many of the most likely tokens to return the log-probabilities of, besides the token itself. None: no
+    /// log-probabilities.
+    pub logprobs: Option<u32>,
+    /// Warnings about parameters without effect, a sentence each.
+    pub warnings: Vec<String>,
+    /// Whether to answer with a stream.
+    pub stream: bool,
+    /// Whether a stream ends with its usage.
+    pub include_usage: bool,
+    /// The time by which the answer has to be complete. None without a limit.
+    pub deadline: Option<Instant>,
+}
+
+impl Settings {
+    /// Checks a request's parameters, and completes them with the model's defaults.
+    pub fn new(
+        parameters: &GenerationParameters,
+        defaults: &SamplingDefaults,
+        vocab_size: u32,
+    ) -> Result<Self, ApiError> {
+        let stream = parameters.stream.unwrap_or(false);
+        if parameters.stream_options.is_some() && !stream {
+            let message = "'stream_options' is only allowed with \"stream\": true";
+            return Err(ApiError::invalid_parameter("stream_options", message));
+        }
+        let options = parameters.stream_options.unwrap_or_default();
+        let n = count("n", parameters.n)?.unwrap_or(1);
+        Ok(Self {
+            client: ClientId::default(),
+            max_tokens: limit(parameters)?,
+            min_tokens: match parameters.ignore_eos {
+                Some(true) => u32::MAX,
+                _ => parameters.min_tokens.unwrap_or(0),
+            },
+            params: sample_params(parameters, defaults)?,
+            seed: parameters.seed.map_or_else(random_seed, i64::cast_unsigned),
+            priority: parameters.priority.unwrap_or(0),
+            cache_prompt: parameters.cache_prompt.unwrap_or(true),
+            bias: bias(parameters.logit_bias.as_ref(), vocab_size)?,
+            dry: dry::settings(parameters)?,
+            stop: stop(parameters.stop.clone())?,
+            grammar: WantedGrammar::of(parameters)?,
+            n,
+            best_of: n,
+            logprobs: None,
+            warnings: min_p_warning(parameters.min_p).into_iter().collect(),
+            stream,
+            include_usage: options.include_usage.unwrap_or(false),
+            deadline: None,
+        })
+    }
+
+    /// Applies the configured limits of one request: refuses to exceed them, and fills in `max_tokens`.
+    pub fn bound(
+        &mut self,
+        bounds: RequestBounds,
+        parameters: &GenerationParameters,
+        prompts: usize,
+    ) -> Result<(), ApiError> {
+        if let Some(max) = bounds.max_answers {
+            self.check_answers(max, prompts)?;
+        }
+        if let Some(max) = bounds.max_output_tokens {
+            let (name, asked) = max_tokens(parameters);
+            // -1 asks for as many tokens as are allowed.
+            within(name, asked, -1..=i64::from(max))?;
+            self.max_tokens = Some(self.max_tokens.unwrap_or(max).min(max));
+        }
+        Ok(())
+    }
+
+    fn check_answers(&self, max: u32, prompts: usize) -> Result<(), ApiError> {
+        let answers = prompts.saturating_mul(self.best_of as usize);
+        if answers <= max as usize {
+            return Ok(());
+        }
+        let param = match (self.best_of > self.n, self.n > 1) {
+            (true, _) => "best_of",
+            (false, true) => "n",
+            (false, false) => "prompt",
+        };
+        let message = format!(
+            "'{param}' makes this a request for {answers} answers, but at most {max} are allowed: ask for fewer"
+        );
+        Err(ApiError::invalid_parameter(param, message))
+    }
+}
+
+/// Refuses a request for 0 tokens.
+pub fn refuse_no_tokens(parameters: &GenerationParameters) -> Result<(), ApiError> {
+    match max_tokens(parameters) {
+        (name, Some(0)) => Err(ApiError::invalid_parameter(
+            name,
+            format!("'{name}' must be at least 1"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks a number of answers.
+pub fn count(name: &str, value: Option<u32>) -> Result<Option<u32>, ApiError> {
+    within(name, value, 1..=MAX_ANSWERS)
+}
+
+/// Checks a number of most likely tokens.
+pub fn top_logprobs(name: &str, value: Option<u32>) -> Result<Option<u32>, ApiError> {
+    within(name, value, 0..=MAX_TOP_LOGPROBS)
+}
+
+/// Reads the limit of tokens. None if the request states none; `u32::MAX` for -1 and for larger numbers.
+fn limit(parameters: &GenerationParameters) -> Result<Option<u32>, ApiError> {
+    match max_tokens(parameters) {
+        (_, None) => Ok(None),
+        (_, Some(-1)) => Ok(Some(u32::MAX)),
+        (name, Some(tokens @ ..0)) => {
+            let message = format!(
+                "'{name}' must be a whole number from 0 on, or -1 for as many tokens as fit, not {tokens}"
+            );
+            Err(ApiError::invalid_parameter(name, message))
+        }
+        (_, Some(tokens)) => Ok(Some(u32::try_from(tokens).unwrap_or(u32::MAX))),
+    }
+}
+
+fn min_p_warning(min_p: Option<f32>) -> Option<String> {
+    let min_p = min_p.filter(|p| !(0.0..=1.0).contains(p))?;
+    Some(format!(
+        "'min_p' is {min_p} and ignored: it has an effect from 0 to 1"
+    ))
+}
+
+fn max_tokens(parameters: &GenerationParameters) -> (&'static str, Option<i64>) {
+    match parameters.max_completion_tokens {
+        None => ("max_tokens", parameters.max_tokens),
+        value => ("max_completion_tokens", value),
+    }
+}
+
+fn bias(bias: Option<&BTreeMap<String, f32>>, vocab_size: u32) -> Result<Vec<TokenBias>, ApiError> {
+    let mut known = BTreeMap::new();
+    for (token, &bias) in bias.into_iter().flatten() {
+        within("logit_bias", Some(bias), -100.0..=100.0)?;
+        let id = token.parse().ok().filter(|&id: &u32| id < vocab_size);
+        let id = id.ok_or_else(|| {
+            let last = vocab_size.saturating_sub(1);
+            let message =
+                format!("'logit_bias' has the token '{token}'; the model's go from 0 to {last}");
+            ApiError::invalid_parameter("logit_bias", message)
+        })?;
+        known.insert(id, bias);
+    }
+    let known = known.into_iter();
+    Ok(known
+        .map(|(token, bias)| TokenBias { token, bias })
+        .collect())
+}
+
+fn sample_params(
+    parameters: &GenerationParameters,
+    defaults: &SamplingDefaults,
+) -> Result<SampleParams, ApiError> {
+    let temperature = within("temperature", parameters.temperature, 0.0..=2.0)?;
+    let top_p = within("top_p", parameters.top_p, 0.0..=1.0)?;
+    let typical_p = within("typical_p", parameters.typical_p, 0.0..=1.0)?;
+    let frequency_penalty = parameters.frequency_penalty;
+    let frequency_penalty = within("frequency_penalty", frequency_penalty, -2.0..=2.0)?;
+    let presence_penalty = parameters.presence_penalty;
+    let presence_penalty = within("presence_penalty", presence_penalty, -2.0..=2.0)?;
+    let repetition_penalty = parameters.repetition_penalty;
+    let repetition_penalty = within("repetition_penalty", repetition_penalty, 0.01..=100.0)?;
+    // By their definition, values of these two that make no sense are ignored, not refused.
+    let top_k = parameters.top_k.map(|k| k.clamp(0, u32::MAX.into()) as u32);
+    let min_p = parameters
+        .min_p
+        .map(|p| if (0.0..=1.0).contains(&p) { p } else { 0.0 });
+    Ok(SampleParams {
+        temperature: temperature.or(defaults.temperature()).unwrap_or(1.0),
+        top_p: top_p.or(defaults.top_p()).unwrap_or(1.0),
+        top_k: top_k.or(defaults.top_k()).unwrap_or(0),
+        min_p: min_p.or(defaults.min_p()).unwrap_or(0.0),
+        typical_p: typical_p.unwrap_or(1.0),
+        frequency_penalty: frequency_penalty.unwrap_or(0.0),
+        presence_penalty: presence_penalty.unwrap_or(0.0),
+        repetition_penalty: repetition_penalty
+            .or(defaults.repetition_penalty())
+            .unwrap_or(1.0),
+        ..SampleParams::default()
+    })
+}
+
+fn stop(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
+    let stops = stop.map(Stop::into_vec).unwrap_or_default();
+    if stops.len() > MAX_STOPS {
+        let message = format!(
+            "'stop' may have up to {MAX_STOPS} strings, not {}",
+            stops.len()
+        );
+        return Err(ApiError::invalid_parameter("stop", message));
+    }
+    no_empty("stop", &stops)?;
+    Ok(stops)
+}
+
+/// A random seed from a UUID. It has six fixed bits, but after folding every bit is random.
+fn random_seed() -> u64 {
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    high ^ low
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn settings(fields: Value) -> Result<Settings, ApiError> {
+        let defaults = SamplingDefaults::default().with_top_p(0.5).with_top_k(7);
+        Settings::new(&serde_json::from_value(fields).unwrap(), &defaults, 10)
+    }
+
+    #[track_caller]
+    fn check_refused(fields: Value, param: &str) {
+        let error = settings(fields).unwrap_err().into_envelope().error;
+        assert_eq!(error.param.as_deref(), Some(param));
+        assert!(
+            error.message.contains(&format!("'{param}'")),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
+    fn the_model_s_recommendation_is_the_default_and_then_openai_s() {
+        let params = settings(json!({})).unwrap().params;
+        assert_eq!(
+            (params.temperature, params.top_p, params.top_k),
+            (1.0, 0.5, 7)
+        );
+        let params = settings(json!({"temperature": 0, "top_p": 1, "top_k": -1}))
+            .unwrap()
+            .params;
+        assert_eq!(
+            (params.temperature, params.top_p, params.top_k),
+            (0.0, 1.0, 0)
+        );
+    }
+
+    #[test]
+    fn penalties_are_off_unless_somebody_wants_them() {
+        let penalties = |fields| {
+            let params = settings(fields).unwrap().params;
+            let SampleParams {
+                frequency_penalty,
+                presence_penalty,
+                repetition_penalty,
+                ..
+            } = params;
+            (frequency_penalty, presence_penalty, repetition_penalty)
+        };
+        assert_eq!(penalties(json!({})), (0.0, 0.0, 1.0));
+        let all =
+            json!({"frequency_penalty": 1, "presence_penalty": -2, "repetition_penalty": 1.1});
+        assert_eq!(penalties(all), (1.0, -2.0, 1.1));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_ignored_where_the_contract_says_so() {
+        for (value, expected) in [(0.1, 0.1), (1.0, 1.0), (-0.1, 0.0), (1.5, 0.0)] {
+            let settings = settings(json!({"min_p": value})).unwrap();
+            assert_eq!(settings.params.min_p, expected);
+            assert_eq!(settings.warnings.is_empty(), value == expected);
+        }
+        for (value, expected) in [(0, 0), (-3, 0), (5, 5), (i64::MAX, u32::MAX)] {
+            assert_eq!(
+                settings(json!({"top_k": value})).unwrap().params.top_k,
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        check_refused(json!({"temperature": 2.1}), "temperature");
+        check_refused(json!({"temperature": 1e300}), "temperature");
+        check_refused(json!({"top_p": -0.1}), "top_p");
+        check_refused(json!({"frequency_penalty": -2.1}), "frequency_penalty");
+        check_refused(json!({"presence_penalty": 2.1}), "presence_penalty");
+        check_refused(json!({"repetition_penalty": 0}), "repetition_penalty");
+        check_refused(json!({"typical_p": 1.1}), "typical_p");
+        check_refused(json!({"n": 0}), "n");
+        check_refused(json!({"n": 129}), "n");
+        check_refused(json!({"logit_bias": {"1": 101}}), "logit_bias");
+        check_refused(json!({"logit_bias": {"10": 1}}), "logit_bias");
+        check_refused(json!({"logit_bias": {"a": 1}}), "logit_bias");
+        check_refused(json!({"stop": ["a", "b", "c", "d", "e"]}), "stop");
+        check_refused(json!({"stop": ""}), "stop");
+        check_refused(json!({"stream_options": {}}), "stream_options");
+    }
+
+    #[test]
+    fn both_names_of_max_tokens_work() {
+        assert_eq!(settings(json!({})).unwrap().max_tokens, None);
+        assert_eq!(
+            settings(json!({"max_tokens": 3})).unwrap().max_tokens,
+            Some(3)
+        );
+        let both = json!({"max_tokens": 3, "max_completion_tokens": 4});
+        assert_eq!(settings(both).unwrap().max_tokens, Some(4));
+    }
+
+    #[test]
+    fn as_many_tokens_as_fit_may_be_wanted_by_any_large_number_or_minus_one() {
+        for many in [-1, 1 << 32, i64::MAX] {
+            let settings = settings(json!({"max_tokens": many})).unwrap();
+            assert_eq!(settings.max_tokens, Some(u32::MAX));
+        }
+        check_refused(json!({"max_tokens": -2}), "max_tokens");
+        check_refused(
+            json!({"max_completion_tokens": -7}),
+            "max_completion_tokens",
+        );
+    }
+
+    #[test]
+    fn a_model_may_be_kept_from_ending_its_answer() {
+        let min = |fields| settings(fields).unwrap().min_tokens;
+        assert_eq!(min(json!({})), 0);
+        assert_eq!(min(json!({"min_tokens": 5, "ignore_eos": false})), 5);
+        assert_eq!(min(json!({"min_tokens": 5, "ignore_eos": true})), u32::MAX);
+    }
+
+    #[test]
+    fn a_request_has_its_bounds() {
+        let bounds = RequestBounds {
+            max_answers: Some(4),
+            max_output_tokens: Some(100),
+            min_priority: 0,
+        };
+        let bounded = |fields: Value, prompts| {
+            let parameters = serde_json::from_value(fields.clone()).unwrap();
+            let mut settings = settings(fields).unwrap();
+            let bound = settings.bound(bounds, &parameters, prompts);
+            let refused = |error: ApiError| error.into_envelope().error;
+            bound.map(|()| settings.max_tokens).map_err(refused)
+        };
+        assert_eq!(bounded(json!({}), 4).unwrap(), Some(100));
+        assert_eq!(bounded(json!({"max_tokens": -1}), 1).unwrap(), Some(100));
+        assert_eq!(
+            bounded(json!({"max_tokens": 7, "n": 2}), 2).unwrap(),
+            Some(7)
+        );
+        for (fields, prompts, param) in [
+            (json!({"n": 5}), 1, "n"),
+            (json!({"n": 2}), 3, "n"),
+            (json!({}), 5, "prompt"),
+            (json!({"max_tokens": 101}), 1, "max_tokens"),
+            (
+                json!({"max_completion_tokens": 101}),
+                1,
+                "max_completion_tokens",
+            ),
+        ] {
+            let error = bounded(fields, prompts).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn no_tokens_are_refused_by_the_name_that_counts() {
+        for (fields, name) in [
+            (json!({"max_tokens": 0}), "max_tokens"),
+            (
+                json!({"max_tokens": 3, "max_completion_tokens": 0}),
+                "max_completion_tokens",
+            ),
+        ] {
+            let parameters = serde_json::from_value(fields).unwrap();
+            let error = refuse_no_tokens(&parameters).unwrap_err();
+            assert_eq!(error.into_envelope().error.param.as_deref(), Some(name));
+        }
+        assert!(refuse_no_tokens(&GenerationParameters::default()).is_ok());
+    }
+
+    #[test]
+    fn each_token_is_biased_once() {
+        let bias = settings(json!({"logit_bias": {"5": -100, "05": 1, "1": 0.5}}));
+        let bias = bias.unwrap().bias;
+        let tokens: Vec<u32> = bias.iter().map(|bias| bias.token).collect();
+        assert_eq!(tokens, [1, 5]);
+        assert_eq!(bias[0].bias, 0.5);
+    }
+
+    #[test]
+    fn stop_is_one_string_or_several() {
+        assert_eq!(settings(json!({"stop": "a"})).unwrap().stop, ["a"]);
+        assert_eq!(
+            settings(json!({"stop": ["a", "b"]})).unwrap().stop,
+            ["a", "b"]
+        );
+        assert!(settings(json!({"stop": null})).unwrap().stop.is_empty());
+    }
+
+    #[test]
+    fn a_seed_is_kept_and_none_is_random() {
+        assert_eq!(settings(json!({"seed": -1})).unwrap().seed, u64::MAX);
+        let random = || settings(json!({})).unwrap().seed;
+        assert_ne!(random(), random());
+    }
+
+    #[test]
+    fn usage_in_streams_is_on_request() {
+        let stream = settings(json!({"stream": true, "stream_options": {"include_usage": true}}));
+        assert!(stream.unwrap().include_usage);
+        assert!(
+            !settings(json!({"stream": true, "stream_options": null}))
+                .unwrap()
+                .include_usage
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! The model that a request is for.
+
+use std::sync::Arc;
+
+use crate::{
+    app::App,
+    error::ApiError,
+    models::{LoadedModel, ModelState, ServedModel},
+};
+
+/// The model with this name, if it answers.
+pub fn loaded<'a>(
+    app: &'a App,
+    name: Option<&str>,
+) -> Result<(&'a Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
+    let served = served(app, name)?;
+    Ok((served, answering(served)?))
+}
+
+/// The model with this name, whether it answers or not.
+pub fn served<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Arc<ServedModel>, ApiError> {
+    if app.draining.is_cancelled() {
+        return Err(ApiError::draining());
+    }
+    app.model(name).ok_or_else(|| {
+        let ids: Vec<&str> = app.models().iter().map(|model| model.id.as_str()).collect();
+        ApiError::model_not_found(name.unwrap_or_default(), &ids)
+    })
+}
+
+/// The loaded model that answers at the moment, or why there is none.
+pub fn answering(served: &ServedModel) -> Result<Arc<LoadedModel>, ApiError> {
+    let id = &served.id;
+    match served.state() {
+        ModelState::Ready(model) => Ok(model),
+        ModelState::Loading => Err(ApiError::try_later(
+            "model_loading",
+            format!("the model '{id}' is still loading"),
+        )),
+        ModelState::Failed(why) => Err(ApiError::unavailable(
+            "model_failed",
+            format!("the model '{id}' failed: {why}"),
+        )),
+    }
+}

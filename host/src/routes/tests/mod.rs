@@ -1,0 +1,525 @@
+use std::{io::Write, net::TcpStream, time::Duration};
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::Request,
+    http::{HeaderMap, Method, StatusCode},
+    routing::get,
+};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    time::timeout,
+};
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    config,
+    connections::{self, Patience, Register},
+    layers::surround,
+    metrics::Metrics,
+    models::{ModelState, ServedModel},
+};
+
+const CHAT: &str = "/v1/chat/completions";
+const COMPLETIONS: &str = "/v1/completions";
+
+const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// A server with one model that is loading and one that failed.
+fn app() -> Arc<App> {
+    app_with_keys(&[])
+}
+
+fn app_with_keys(keys: &[&str]) -> Arc<App> {
+    let loading = ServedModel::new("org/loading".to_owned(), vec!["alias".to_owned()]);
+    let failed = ServedModel::new("failed".to_owned(), vec![]);
+    failed.set_state(ModelState::Failed("no such file".to_owned()));
+    let metrics = Metrics::new().unwrap();
+    let server = config::Server {
+        host: "127.0.0.1".to_owned(),
+        port: 0,
+        keep_alive_interval: Duration::from_secs(10),
+        drain_timeout: Duration::from_secs(10),
+        request_timeout: None,
+        header_timeout: Duration::from_secs(10),
+        body_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(10),
+        max_connections: 10,
+        max_body_bytes: MAX_BODY_BYTES,
+        api_keys: keys.iter().map(|&key| key.to_owned()).collect(),
+        origins: config::Origins::These(vec!["https://chat.example.com".to_owned()]),
+        hosts: config::Hosts::These(vec!["llm.example.com".to_owned()]),
+        log_format: config::LogFormat::Text,
+    };
+    Arc::new(App::new(vec![loading, failed], metrics, &server))
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// The content of the error envelope. Checks that it has the four keys.
+    #[track_caller]
+    fn error(&self) -> Value {
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        let error = &body["error"];
+        let keys: Vec<_> = error.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["message", "type", "param", "code"]);
+        error.clone()
+    }
+}
+
+async fn send(
+    router: Router,
+    request: axum::http::request::Builder,
+    body: impl Into<Body>,
+) -> Answer {
+    let request = request.body(body.into()).unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    Answer {
+        status: response.status(),
+        headers: response.headers().clone(),
+        body: to_bytes(response.into_body(), usize::MAX)
+            .await
+            .unwrap()
+            .into(),
+    }
+}
+
+fn post_json(path: &str) -> axum::http::request::Builder {
+    Request::post(path).header("content-type", "application/json")
+}
+
+async fn get_path(path: &str) -> Answer {
+    send(router(app()), Request::get(path), Body::empty()).await
+}
+
+async fn post_body(path: &str, body: impl Into<Body>) -> Answer {
+    send(router(app()), post_json(path), body).await
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_get_the_envelope() {
+    let answer = get_path("/nope").await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert!(
+        answer.error()["message"]
+            .as_str()
+            .unwrap()
+            .contains("/nope")
+    );
+
+    let answer = get_path(CHAT).await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.headers["allow"], "POST");
+    assert_eq!(answer.error()["type"], "invalid_request_error");
+}
+
+#[tokio::test]
+async fn only_json_is_taken() {
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let request = Request::post(CHAT).header("content-type", content_type);
+        let answer = send(router(app()), request, "{}").await;
+        assert_eq!(
+            answer.status,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "{content_type}"
+        );
+        answer.error();
+    }
+    let request = Request::post(CHAT).header("content-type", "Application/JSON; charset=utf-8");
+    assert_eq!(
+        send(router(app()), request, "{}").await.status,
+        StatusCode::BAD_REQUEST
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused_with_the_limit() {
+    let answer = post_body(CHAT, vec![b' '; MAX_BODY_BYTES + 1]).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let limit = MAX_BODY_BYTES.to_string();
+    assert!(answer.error()["message"].as_str().unwrap().contains(&limit));
+}
+
+#[tokio::test]
+async fn bad_json_is_refused_with_its_place() {
+    let answer = post_body(CHAT, "{\"messages\":\n [,]}").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(
+        answer.error()["message"]
+            .as_str()
+            .unwrap()
+            .contains("line 2 column 3")
+    );
+    for body in ["", "[]", "1", "\"text\""] {
+        let answer = post_body(CHAT, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(answer.error()["param"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn wrong_fields_are_named() {
+    let user = |content: Value| json!([{"role": "user", "content": content}]);
+    for (path, body, param) in [
+        (CHAT, json!({}), "messages"),
+        (CHAT, json!({"messages": "hi"}), "messages"),
+        (CHAT, json!({"messages": [{}]}), "messages[0].role"),
+        (
+            CHAT,
+            json!({"messages": [{"role": "king", "content": ""}]}),
+            "messages[0].role",
+        ),
+        (
+            CHAT,
+            json!({"messages": user(json!(1))}),
+            "messages[0].content",
+        ),
+        (
+            CHAT,
+            json!({"messages": [], "temperature": "hot"}),
+            "temperature",
+        ),
+        (
+            CHAT,
+            json!({"messages": [], "max_tokens": 1.5}),
+            "max_tokens",
+        ),
+        (CHAT, json!({"messages": [], "stop": 1}), "stop"),
+        (
+            CHAT,
+            json!({"messages": [], "stream_options": {"include_usage": 1}}),
+            "stream_options.include_usage",
+        ),
+        (
+            CHAT,
+            json!({"messages": [], "enable_thinking": "yes"}),
+            "enable_thinking",
+        ),
+        (CHAT, json!({"messages": [], "n": "two"}), "n"),
+        (COMPLETIONS, json!({}), "prompt"),
+        (COMPLETIONS, json!({"prompt": {}}), "prompt"),
+        (COMPLETIONS, json!({"prompt": "", "stream": 1}), "stream"),
+        (COMPLETIONS, json!({"prompt": "", "echo": 1}), "echo"),
+    ] {
+        let answer = post_body(path, body.to_string()).await;
+        let error = answer.error();
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(error["param"], param, "{body}: {error}");
+        assert!(
+            error["message"].as_str().unwrap().contains(param),
+            "{body}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn unknown_models_are_answered_with_those_there_are() {
+    let body = json!({"model": "nope", "prompt": "a"});
+    for answer in [
+        post_body(COMPLETIONS, body.to_string()).await,
+        get_path("/v1/models/nope").await,
+    ] {
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        let error = answer.error();
+        assert_eq!(error["code"], "model_not_found");
+        assert!(
+            error["message"]
+                .as_str()
+                .unwrap()
+                .ends_with("org/loading, failed"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_loads_is_asked_for_later() {
+    for name in [json!(null), json!(""), json!("org/loading"), json!("alias")] {
+        let body = json!({"model": name, "messages": [{"role": "user", "content": "Hi"}]});
+        let answer = post_body(CHAT, body.to_string()).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers["retry-after"], "5");
+        assert_eq!(answer.error()["code"], "model_loading");
+    }
+    let answer = get_path("/v1/models/org/loading").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    let answer = post_body(
+        COMPLETIONS,
+        json!({"model": "failed", "prompt": ""}).to_string(),
+    )
+    .await;
+    assert!(
+        answer.error()["message"]
+            .as_str()
+            .unwrap()
+            .contains("no such file")
+    );
+}
+
+#[tokio::test]
+async fn a_draining_server_takes_no_new_work() {
+    let app = app();
+    app.draining.cancel();
+    let request = post_json(COMPLETIONS);
+    let answer = send(
+        router(app.clone()),
+        request,
+        json!({"prompt": "a"}).to_string(),
+    )
+    .await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.headers["retry-after"], "5");
+    assert_eq!(answer.error()["code"], "draining");
+    let health = send(router(app), Request::get("/health"), Body::empty()).await;
+    assert_eq!(health.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn health_lists_the_models() {
+    for path in ["/", "/health"] {
+        let answer = get_path(path).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers["retry-after"], "5");
+        let expected = json!({"status": "loading", "models": [
+            {"id": "org/loading", "status": "loading"},
+            {"id": "failed", "status": "failed", "error": "no such file"},
+        ]});
+        assert_eq!(
+            serde_json::from_slice::<Value>(&answer.body).unwrap(),
+            expected
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_a_key_nobody_learns_why_a_model_failed() {
+    let app = app_with_keys(&["one"]);
+    for (header, expected) in [
+        (None, false),
+        (Some("Bearer x"), false),
+        (Some("Bearer one"), true),
+    ] {
+        for path in ["/", "/health"] {
+            let mut request = Request::get(path);
+            if let Some(header) = header {
+                request = request.header("authorization", header);
+            }
+            let answer = send(router(app.clone()), request, Body::empty()).await;
+            let health: Value = serde_json::from_slice(&answer.body).unwrap();
+            let failed = &health["models"][1];
+            assert_eq!(
+                (&failed["id"], &failed["status"]),
+                (&json!("failed"), &json!("failed"))
+            );
+            let error = failed["error"].as_str().unwrap();
+            assert_eq!(error.contains("no such file"), expected, "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_sent_comes_back_cut() {
+    let long = "x".repeat(5000);
+    let request = Request::get(format!("/{long}")).header("x-request-id", &long);
+    let answer = send(router(app()), request, Body::empty()).await;
+    assert_eq!(answer.headers["x-request-id"].len(), 200);
+    assert!(answer.body.len() < 500);
+    for (path, body) in [
+        (CHAT, json!({"messages": [], "model": long})),
+        (COMPLETIONS, json!({"prompt": "a", "model": long})),
+        (COMPLETIONS, json!({"prompt": "a", "temperature": long})),
+        (
+            COMPLETIONS,
+            json!({"prompt": "a", "grammar": {"type": long}}),
+        ),
+        (
+            COMPLETIONS,
+            json!({"prompt": "a", "logit_bias": {long.clone(): "x"}}),
+        ),
+        (CHAT, json!({"messages": [{"role": long, "content": ""}]})),
+        (
+            CHAT,
+            json!({"messages": [], long.clone(): 1, "tools": [{"type": long}]}),
+        ),
+    ] {
+        let answer = send(router(app()), post_json(path), body.to_string()).await;
+        assert!(
+            answer.body.len() < 1000,
+            "{:?}",
+            String::from_utf8_lossy(&answer.body[..300])
+        );
+        assert!(!answer.status.is_success());
+    }
+    let method = Method::from_bytes(&long.as_bytes()[..2000]).unwrap();
+    let request = Request::builder().method(method).uri(CHAT);
+    let answer = send(router(app()), request, Body::empty()).await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert!(answer.body.len() < 500);
+}
+
+#[tokio::test]
+async fn only_models_that_answer_are_listed() {
+    let answer = get_path("/v1/models").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let expected = json!({"object": "list", "data": []});
+    assert_eq!(
+        serde_json::from_slice::<Value>(&answer.body).unwrap(),
+        expected
+    );
+}
+
+#[tokio::test]
+async fn requests_are_counted() {
+    let router = router(app());
+    send(
+        router.clone(),
+        Request::get("/v1/models/nope"),
+        Body::empty(),
+    )
+    .await;
+    send(router.clone(), Request::get("/nope"), Body::empty()).await;
+    let answer = send(router, Request::get("/metrics"), Body::empty()).await;
+    assert!(
+        answer.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/plain")
+    );
+    let text = String::from_utf8(answer.body).unwrap();
+    for line in [
+        r#"tenon_http_requests_total{route="/v1/models/{*name}",status="404"} 1"#,
+        r#"tenon_http_requests_total{route="unknown",status="404"} 1"#,
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line} in:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_has_a_request_id() {
+    let id = get_path("/v1/models").await.headers["x-request-id"].clone();
+    assert_eq!(id.len(), 36);
+    let request = Request::get("/nope").header("x-request-id", "mine");
+    let answer = send(router(app()), request, Body::empty()).await;
+    assert_eq!(answer.headers["x-request-id"], "mine");
+}
+
+#[tokio::test]
+async fn any_key_will_do_unless_keys_are_configured() {
+    let status = async |keys: &[&str], path: &str, header: Option<&str>| {
+        let mut request = Request::get(path);
+        if let Some(header) = header {
+            request = request.header("authorization", header);
+        }
+        send(router(app_with_keys(keys)), request, Body::empty())
+            .await
+            .status
+    };
+    for header in [None, Some("Bearer EMPTY"), Some("nonsense")] {
+        assert_eq!(status(&[], "/v1/models", header).await, StatusCode::OK);
+    }
+    let keys = ["one", "two"];
+    for header in [Some("Bearer one"), Some("bearer two")] {
+        assert_eq!(status(&keys, "/v1/models", header).await, StatusCode::OK);
+    }
+    for header in [
+        None,
+        Some("Bearer"),
+        Some("Bearer on"),
+        Some("Bearer one2"),
+        Some("Basic one"),
+    ] {
+        assert_eq!(
+            status(&keys, "/v1/models", header).await,
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    let status_with = async |name: &str, key: &str| {
+        let request = Request::get("/v1/models").header(name, key);
+        let request = request.header("authorization", "Bearer wrong");
+        send(router(app_with_keys(&keys)), request, Body::empty())
+            .await
+            .status
+    };
+    assert_eq!(status_with("x-api-key", "two").await, StatusCode::OK);
+    let refused = StatusCode::UNAUTHORIZED;
+    assert_eq!(status_with("x-api-key", "three").await, refused);
+    assert_eq!(status_with("api-key", "two").await, refused);
+    // The health is open, because a load balancer has no key.
+    assert_eq!(
+        status(&keys, "/health", None).await,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_key_gets_the_envelope() {
+    let answer = send(router(app_with_keys(&["k"])), post_json(CHAT), "{}").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    assert_eq!(answer.error()["code"], "invalid_api_key");
+}
+
+#[tokio::test]
+async fn a_panic_gets_the_envelope() {
+    async fn panics() {
+        panic!("a bug");
+    }
+    let app = app();
+    let router = surround(Router::new().route("/panic", get(panics)), &app).with_state(app);
+    let answer = send(router, Request::get("/panic"), Body::empty()).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.error()["type"], "server_error");
+}
+
+/// A plain answer is cancelled by dropping it, so a handler must not outlive its client.
+#[tokio::test]
+async fn a_handler_ends_with_its_client() {
+    struct TellsOnDrop(UnboundedSender<&'static str>);
+
+    impl Drop for TellsOnDrop {
+        fn drop(&mut self) {
+            let _ = self.0.send("dropped");
+        }
+    }
+
+    let (sender, mut events) = unbounded_channel();
+    let hang = move || {
+        let guard = TellsOnDrop(sender.clone());
+        async move {
+            let _ = guard.0.send("running");
+            std::future::pending::<()>().await;
+            drop(guard);
+        }
+    };
+    let app = app();
+    let router = surround(Router::new().route("/hang", get(hang)), &app).with_state(app.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let counters = connections::Metrics::register(&app.metrics.registry).unwrap();
+    let register = Register::new(1, Patience::new(&app.server), counters);
+    let server = tokio::spawn(connections::accept(listener, router, Arc::new(register)));
+
+    let mut client = TcpStream::connect(address).unwrap();
+    client
+        .write_all(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    assert_eq!(events.recv().await, Some("running"));
+    drop(client);
+    let event = timeout(Duration::from_secs(10), events.recv())
+        .await
+        .unwrap();
+    assert_eq!(event, Some("dropped"));
+    server.abort();
+}
+
+mod browsers;
+mod docs;

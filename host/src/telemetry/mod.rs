@@ -1,0 +1,91 @@
+//! The log, on the standard error output: lines for people, or JSON if configured.
+//!
+//! No request waits for the log. Lines go through a queue to a thread that writes them. What libraries write to the
+//! standard outputs by themselves takes the same way. Lines that find no room in the queue or cannot be written are lost
+//! and counted.
+
+mod queue;
+mod stderr;
+
+use std::{
+    io::{self, IsTerminal},
+    panic,
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+pub use self::queue::lost_lines;
+use self::{queue::Queue, stderr::Relay};
+use crate::config::LogFormat;
+
+/// The time that the end of the process waits for the last lines.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+struct Log {
+    queue: Queue,
+    relay: Option<Relay>,
+}
+
+/// Starts the log. The environment variable `TENON_LOG` filters it, in the syntax of `tracing`: `debug`,
+/// `tenon=debug,plugin=warn`.
+pub fn start(format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder()
+        .with_env_var("TENON_LOG")
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env()?;
+    let is_terminal = io::stderr().is_terminal();
+    let output = stderr::duplicate()?;
+    let queue = Queue::start(output.try_clone()?)?;
+    let writer = queue.clone();
+    let log = fmt()
+        .with_env_filter(filter)
+        .with_writer(move || writer.clone())
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_ansi(is_terminal).with_target(false).init(),
+    }
+    // At a terminal, output is not relayed: a person there wants to see progress, and a crash as it happens.
+    let relay = match is_terminal {
+        true => None,
+        false => Some(Relay::start(output)?),
+    };
+    panic::set_hook(Box::new(|panic| {
+        tracing::error!("thread {}", described(panic))
+    }));
+    // The log is started only once.
+    let _ = LOG.set(Log { queue, relay });
+    Ok(())
+}
+
+/// Waits until all log lines are written, at most half a second.
+pub fn flush() {
+    let Some(log) = LOG.get() else {
+        return;
+    };
+    let pause = Duration::from_millis(1);
+    let is_done = || log.queue.is_empty() && log.relay.as_ref().is_none_or(Relay::is_empty);
+    for _ in 0..LAST_LINES.as_millis() {
+        if is_done() {
+            return;
+        }
+        thread::sleep(pause);
+    }
+}
+
+/// Writes why the program ends, to the standard error output that it was started with.
+pub fn last_words(text: &str) {
+    flush();
+    let relay = LOG.get().and_then(|log| log.relay.as_ref());
+    stderr::write_if_possible(relay, text);
+}
+
+fn described(panic: &panic::PanicHookInfo<'_>) -> String {
+    let current = thread::current();
+    format!("'{}' {panic}", current.name().unwrap_or("unnamed"))
+}

@@ -1,0 +1,90 @@
+use crate::grammar::{Piece, TextRules};
+
+/// The control tokens that a model writes in calls and reasoning, by their texts.
+#[derive(Clone, Debug, Default)]
+pub struct Marks(Vec<(String, u32)>);
+
+impl FromIterator<(String, u32)> for Marks {
+    fn from_iter<I: IntoIterator<Item = (String, u32)>>(marks: I) -> Self {
+        Self(
+            marks
+                .into_iter()
+                .filter(|(text, _)| !text.is_empty())
+                .collect(),
+        )
+    }
+}
+
+impl Marks {
+    /// Splits a text as the model writes it: the texts of control tokens become tokens.
+    pub fn split(&self, text: &str) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((at, (mark, token))) = self.first_in(rest) {
+            push_text(&mut pieces, &rest[..at]);
+            pieces.push(Piece::Token(*token));
+            rest = &rest[at + mark.len()..];
+        }
+        push_text(&mut pieces, rest);
+        pieces
+    }
+
+    /// Text that obeys these rules, followed by this end.
+    pub fn until(&self, text: TextRules, end: &str) -> Vec<Piece> {
+        let mut end = self.split(end).into_iter();
+        let first = match end.next() {
+            Some(Piece::Text(end)) => vec![Piece::Until(text, end)],
+            token => [Some(Piece::Free(text)), token]
+                .into_iter()
+                .flatten()
+                .collect(),
+        };
+        first.into_iter().chain(end).collect()
+    }
+
+    /// The tokens whose texts occur in one of these texts.
+    pub fn within<'a>(&self, texts: impl Iterator<Item = &'a str> + Clone) -> Vec<u32> {
+        let marks = self.0.iter();
+        let marks = marks.filter(|(mark, _)| texts.clone().any(|text| text.contains(mark)));
+        marks.map(|(_, token)| *token).collect()
+    }
+
+    fn first_in(&self, text: &str) -> Option<(usize, &(String, u32))> {
+        let found = self
+            .0
+            .iter()
+            .filter_map(|mark| Some((text.find(&mark.0)?, mark)));
+        found.min_by_key(|(at, (mark, _))| (*at, std::cmp::Reverse(mark.len())))
+    }
+}
+
+fn push_text(pieces: &mut Vec<Piece>, text: &str) {
+    if !text.is_empty() {
+        pieces.push(Piece::Text(text.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_split_at_control_tokens() {
+        let marks = Marks::from_iter([("<a>".to_owned(), 1), ("<a>>".to_owned(), 2)]);
+        let text = |text: &str| Piece::Text(text.to_owned());
+        assert_eq!(
+            marks.split("x<a>y<a>>"),
+            [text("x"), Piece::Token(1), text("y"), Piece::Token(2)]
+        );
+        assert_eq!(marks.split(""), []);
+        let free = TextRules::default();
+        assert_eq!(
+            marks.until(free.clone(), "<a>\n"),
+            [Piece::Free(free.clone()), Piece::Token(1), text("\n")]
+        );
+        assert_eq!(
+            marks.until(free.clone(), "</b>"),
+            [Piece::Until(free, "</b>".to_owned())]
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! Popular clients and schemathesis, unchanged, each against the real server.
+
+use std::{
+    env,
+    fs::copy,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::tempdir;
+use tenon_tests::{Server, ServerOptions, smollm2};
+
+const TESTS: &str = env!("CARGO_MANIFEST_DIR");
+
+#[test]
+fn smollm2_answers_the_python_examples() {
+    python("seed_examples.py", &mut smollm2_server());
+}
+
+#[test]
+fn smollm2_answers_the_official_python_client() {
+    python("openai_client.py", &mut smollm2_server());
+}
+
+#[test]
+fn smollm2_answers_langchain() {
+    python("langchain_client.py", &mut smollm2_server());
+}
+
+#[test]
+fn smollm2_answers_litellm() {
+    python("litellm_client.py", &mut smollm2_server());
+}
+
+#[test]
+fn schemathesis_finds_no_request_that_the_document_does_not_cover() {
+    python("api_fuzz.py", &mut ServerOptions::echo(0).start());
+}
+
+#[test]
+fn smollm2_answers_the_official_node_client() {
+    if Command::new("node").arg("--version").output().is_err() {
+        assert!(env::var_os("CI").is_none(), "node is not installed");
+        eprintln!("skipped: node is not installed (.ci/setup --ci installs it)");
+        return;
+    }
+    // Node looks for packages beside the script.
+    let folder = tempdir().expect("a folder");
+    let script = folder.path().join("suite.mjs");
+    copy(Path::new(TESTS).join("node/suite.mjs"), &script).expect("a copy");
+    symlink(packages("node"), folder.path().join("node_modules")).expect("a link");
+    let mut server = smollm2_server();
+    let output = Command::new("node")
+        .args([Path::new("--test"), &script])
+        .env("TENON", server.address())
+        .output();
+    check(output.expect("node starts"));
+}
+
+/// If an example sets no limit, the context length limits the answer.
+fn smollm2_server() -> Server {
+    let config = format!(
+        "[engine]\nthreads = 1\ncontext_length = 320\n[[models]]\npath = {:?}\naliases = ['mistral', 'SmolLM2']\n",
+        smollm2()
+    );
+    let options = ServerOptions::new(&["tenon_plugin_llama_cpp"]);
+    options.config(&config).start()
+}
+
+fn python(script: &str, server: &mut Server) {
+    let output = Command::new("python3")
+        .arg(Path::new(TESTS).join("python").join(script))
+        .arg(server.address())
+        // Some suites write into the folder that they run in.
+        .current_dir(server.home())
+        .env("PYTHONPATH", packages("python"))
+        .output();
+    check(output.expect("python3 starts"));
+}
+
+/// Where the packages of a language are installed.
+fn packages(language: &str) -> PathBuf {
+    let setup = Path::new(TESTS).join(language).join("setup");
+    let output = check(Command::new(setup).output().expect("the setup starts"));
+    String::from_utf8(output.stdout)
+        .expect("a path")
+        .trim_end()
+        .into()
+}
+
+fn check(output: Output) -> Output {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{}\n{}\n{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    output
+}

@@ -1,0 +1,97 @@
+//! `tenon config`, and the end of `tenon serve` with a wrong configuration.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tenon_tests::artifacts;
+
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config");
+
+#[test]
+fn check_accepts_the_files_of_the_repository() {
+    let file = Path::new(CONFIG).join("examples/several-models.toml");
+    let output = tenon(&["config", "check", file.to_str().unwrap()], &[]);
+    assert!(output.status.success(), "{output:?}");
+    let expected = format!("{}: ok (3 models)\n", file.display());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+#[test]
+fn check_tells_all_mistakes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wrong.toml");
+    fs::write(&file, "[server]\nprot = 1\n[engine]\nthreads = 'all'").unwrap();
+    let output = tenon(&["config", "check", file.to_str().unwrap()], &[]);
+    let key = |key| format!("{}: \"{key}\"", file.display());
+    check_refused(&output, &key("engine.threads"));
+    check_refused(
+        &output,
+        &format!(
+            "{} is no known key; did you mean \"port\"?",
+            key("server.prot")
+        ),
+    );
+}
+
+#[test]
+fn check_leaves_the_environment_out() {
+    let file = Path::new(CONFIG).join("tenon.toml");
+    let arguments = ["config", "check", file.to_str().unwrap()];
+    let output = tenon(&arguments, &[("TENON__SERVER__PORT", "no port")]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn the_schema_names_every_section() {
+    let output = tenon(&["config", "schema"], &[]);
+    let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sections: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        sections,
+        [
+            "server", "plugins", "engine", "grammar", "prompts", "models"
+        ]
+    );
+}
+
+#[test]
+fn serve_ends_over_a_wrong_configuration() {
+    let missing = tenon(&["serve", "--config", "no-such.toml"], &[]);
+    check_refused(
+        &missing,
+        "no-such.toml cannot be read as a configuration file",
+    );
+    let cases = [
+        ("KEEP_ALIVE_INTERVAL", "0"),
+        ("KEEP_ALIVE_INTERVAL", "soon"),
+        ("TENON__SERVER__PORT", "99999"),
+        ("TENON__MODELS__0__PATH", "a.gguf"),
+    ];
+    for (name, value) in cases {
+        let output = tenon(&["serve", "a.gguf"], &[(name, value)]);
+        check_refused(&output, &format!("the environment variable {name} "));
+    }
+}
+
+/// Runs the program in a place where it finds no configuration by itself.
+fn tenon(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(&artifacts().tenon)
+        .args(arguments)
+        .current_dir(folder.path())
+        .env("HOME", folder.path())
+        .env("XDG_CONFIG_HOME", folder.path())
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn check_refused(output: &Output, sentence: &str) {
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains(sentence), "{error}");
+}

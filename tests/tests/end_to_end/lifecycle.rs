@@ -1,0 +1,228 @@
+//! The life of a server, from the first line of the log to the exit code.
+
+use std::{net::TcpListener, time::Duration};
+
+use serde_json::{Value, json};
+use tenon_tests::{Event, PATIENCE, Server, ServerOptions, chat};
+
+/// A chat whose answer takes about `len` steps.
+fn long_chat(len: usize) -> Value {
+    chat(&"x".repeat(len), json!({"temperature": 0}))
+}
+
+/// Waits until the server has a sequence to finish.
+async fn wait_until_running(server: &mut Server) {
+    let client = server.client();
+    let running = async {
+        while client.metric("tenon_engine_running_sequences").await == 0.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, running)
+        .await
+        .expect("a running sequence");
+}
+
+#[tokio::test]
+async fn a_stop_refuses_new_work_and_lets_running_requests_finish() {
+    for signal in ["TERM", "INT"] {
+        let mut server = ServerOptions::echo(10).start();
+        let client = server.client();
+        let running = tokio::spawn({
+            let client = client.clone();
+            async move { client.stream("/v1/chat/completions", &long_chat(200)).await }
+        });
+        wait_until_running(&mut server).await;
+        server.signal(signal);
+        server.wait_for_log("stopping");
+
+        let refused = client.send("/v1/chat/completions", &long_chat(1)).await;
+        assert_eq!(refused.status(), 503);
+        assert!(refused.headers().contains_key("retry-after"));
+        let (status, health) = client.get("/health").await;
+        assert_eq!(status, 503, "{health}");
+
+        let finished = running.await.expect("a stream");
+        assert_eq!(finished.text(), "x".repeat(200));
+        assert!(finished.done);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_drain_has_an_end() {
+    let mut server = ServerOptions::echo(50)
+        .environment("TENON__SERVER__DRAIN_TIMEOUT_SECS", "1")
+        .start();
+    let client = server.client();
+    let mut request = long_chat(4000);
+    request["stream"] = json!(true);
+    let response = client.send("/v1/chat/completions", &request).await;
+    assert_eq!(response.status(), 200);
+    server.signal("TERM");
+    server.wait_for_log("cut off");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_stop_ends_at_once() {
+    let mut server = ServerOptions::echo(50).start();
+    let client = server.client();
+    let running = tokio::spawn({
+        let client = client.clone();
+        async move {
+            client
+                .send("/v1/chat/completions", &long_chat(4000))
+                .await
+                .status()
+        }
+    });
+    wait_until_running(&mut server).await;
+    server.signal("INT");
+    server.wait_for_log("stop again to end at once");
+    server.signal("INT");
+    assert_eq!(server.wait().code(), Some(130));
+    running.abort();
+}
+
+#[tokio::test]
+async fn signals_that_mean_no_stop_are_ignored_and_logged() {
+    let mut server = ServerOptions::echo(0).start();
+    let client = server.client();
+    for name in ["HUP", "USR1", "USR2"] {
+        server.signal(name);
+        server.wait_for_log(&format!("SIG{name} is ignored"));
+        assert_eq!(client.chat("Hi", json!({"temperature": 0})).await, "Hi");
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_not_finished_at_the_end_of_a_drain_is_told_so() {
+    let mut server = ServerOptions::echo(50)
+        .environment("TENON__SERVER__DRAIN_TIMEOUT_SECS", "1")
+        .start();
+    let client = server.client();
+    let mut events = client.open("/v1/chat/completions", &long_chat(3000)).await;
+    events.next_text().await;
+    let plain = tokio::spawn({
+        let client = client.clone();
+        async move { client.send("/v1/chat/completions", &long_chat(3000)).await }
+    });
+    client
+        .wait_for_metric("tenon_engine_running_sequences", 2.0)
+        .await;
+    server.signal("TERM");
+
+    let mut last = Vec::new();
+    while let Some(event) = events.next().await {
+        last.push(event);
+    }
+    assert_eq!(last.pop(), Some(Event::Done));
+    let Some(Event::Chunk(error)) = last.pop() else {
+        panic!("no error at the end: {last:?}")
+    };
+    assert_eq!(error["error"]["code"], "draining", "{error}");
+
+    let plain = plain.await.expect("an answer");
+    assert_eq!(plain.status(), 503);
+    assert!(plain.headers().contains_key("retry-after"));
+    let plain: Value = plain.json().await.expect("JSON");
+    assert_eq!(plain["error"]["code"], "draining");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn an_idle_server_stops_at_once() {
+    let mut server = ServerOptions::echo(0).start();
+    server.signal("TERM");
+    let started = std::time::Instant::now();
+    assert_eq!(server.wait().code(), Some(0));
+    // Far less time than a drain may take.
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_port_in_use_is_a_sentence_and_exit_code_2() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let mut server = ServerOptions::echo(0).port(&port).spawn();
+    assert_eq!(server.wait().code(), Some(2));
+    let log = server.rest_of_log();
+    assert!(
+        log.contains(&format!("cannot listen at 127.0.0.1:{port}")),
+        "{log}"
+    );
+    assert!(log.contains("--port"), "{log}");
+}
+
+#[tokio::test]
+async fn the_log_is_json_on_request_and_names_requests() {
+    let mut server = ServerOptions::echo(0)
+        .environment("TENON__SERVER__LOG_FORMAT", "json")
+        .start();
+    let client = server.client();
+    let response = client.send("/v1/chat/completions", &long_chat(1)).await;
+    let id = response.headers()["x-request-id"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    let line = server.wait_for_log(&id);
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(line["fields"]["status"], 200, "{line}");
+    assert_eq!(line["span"]["path"], "/v1/chat/completions", "{line}");
+}
+
+#[tokio::test]
+async fn several_models_are_served_by_their_names() {
+    let config = r#"
+        [[models]]
+        id = "first"
+        path = "one.echo"
+        [[models]]
+        id = "second"
+        aliases = ["other"]
+        path = "two.echo"
+        context_length = 64
+    "#;
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("one.echo", "")
+        .file("two.echo", "")
+        .file("tenon.toml", config)
+        .spawn();
+    server.wait_for_log("model=\"second\"");
+    let client = server.client();
+    let (_, models) = client.get("/v1/models").await;
+    let ids = models["data"]
+        .as_array()
+        .expect("models")
+        .iter()
+        .map(|model| &model["id"]);
+    assert_eq!(ids.collect::<Vec<_>>(), ["first", "second"]);
+    for (asked, answers) in [
+        ("", "first"),
+        ("first", "first"),
+        ("second", "second"),
+        ("other", "second"),
+    ] {
+        let request = chat("hi", json!({"model": asked, "max_tokens": 8}));
+        let (_, answer) = client.post("/v1/chat/completions", &request).await;
+        assert_eq!(answer["model"], answers, "asked for {asked:?}: {answer}");
+    }
+    let (status, error) = client
+        .post(
+            "/v1/chat/completions",
+            &chat("hi", json!({"model": "third"})),
+        )
+        .await;
+    assert_eq!(status, 404);
+    let message = error["error"]["message"].as_str().expect("a message");
+    assert!(
+        message.contains("first") && message.contains("second"),
+        "{message}"
+    );
+    // Each model has its own budget.
+    let long = chat(&"x".repeat(100), json!({"model": "second"}));
+    assert_eq!(client.post("/v1/chat/completions", &long).await.0, 400);
+}

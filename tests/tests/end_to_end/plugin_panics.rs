@@ -1,0 +1,93 @@
+//! A plugin that panics while it serves: its requests fail, its model is loaded once more, and the server lives.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tenon_tests::{Client, Server, ServerOptions};
+
+const PLAIN: &str = "/v1/completions";
+const WHY: &str = "the plugin panicked: told to panic in forward";
+
+#[tokio::test]
+async fn a_model_is_loaded_anew_once_and_then_has_failed() {
+    let (mut server, client) = start();
+    check_failed(&client, "model_unavailable", WHY, true).await;
+    server.wait_for_log("loading the model anew");
+    // Nothing keeps the model that broke in memory.
+    server.wait_for_log("a tokenizer is gone");
+    assert_eq!(client.get("/health").await.1["status"], "ok");
+
+    check_failed(&client, "model_unavailable", WHY, true).await;
+    server.wait_for_log("the model stopped");
+    let message = format!("the model 'forward' failed: {WHY}");
+    check_failed(&client, "model_failed", &message, false).await;
+
+    let (status, health) = client.get("/health").await;
+    assert_eq!(status, StatusCode::OK);
+    let models = json!([
+        {"id": "echo", "status": "ok"},
+        {"id": "forward", "status": "failed", "error": WHY},
+    ]);
+    assert_eq!(health, json!({"status": "degraded", "models": models}));
+    let (_, list) = client.get("/v1/models").await;
+    assert_eq!(list["data"].as_array().unwrap().len(), 1);
+    assert_eq!(client.chat("Hi", json!({"temperature": 0})).await, "Hi");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_error() {
+    let (_server, client) = start();
+    let stream = client.stream(PLAIN, &request()).await;
+    let error = json!({"error": {
+        "message": WHY, "type": "server_error", "param": null, "code": "model_unavailable",
+    }});
+    assert_eq!(stream.chunks, [error]);
+    assert!(stream.done);
+}
+
+/// The host keeps a ledger of the granted tokens. It uses no more of them than its own limit.
+#[tokio::test]
+async fn a_session_that_has_no_end_is_used_as_far_as_there_is_memory() {
+    let options = ServerOptions::new(&["tenon_fixture_panics"]);
+    let options = options
+        .file("grant.panics", "")
+        .arguments(&["grant.panics"]);
+    let mut server = options.start();
+    let client = server.client();
+    assert_eq!(
+        client.metric("tenon_engine_kv_total_tokens").await,
+        16_777_216.0
+    );
+    let asked = json!({"prompt": "Hi", "max_tokens": 3});
+    let (status, answer) = client.post(PLAIN, &asked).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+fn start() -> (Server, Client) {
+    let config = r#"
+        [[models]]
+        path = "echo.echo"
+        [[models]]
+        path = "forward.panics"
+    "#;
+    let options = ServerOptions::new(&["tenon_plugin_echo", "tenon_fixture_panics"]);
+    let options = options.file("echo.echo", "").file("forward.panics", "");
+    let mut server = options.config(config).spawn();
+    server.wait_for_log(r#"model ready model="forward""#);
+    let client = server.client();
+    (server, client)
+}
+
+fn request() -> Value {
+    json!({"model": "forward", "prompt": "Hi"})
+}
+
+async fn check_failed(client: &Client, code: &str, message: &str, later: bool) {
+    let response = client.send(PLAIN, &request()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers().contains_key("retry-after"), later);
+    let answer: Value = response.json().await.unwrap();
+    let error = json!({"error": {
+        "message": message, "type": "server_error", "param": null, "code": code,
+    }});
+    assert_eq!(answer, error);
+}

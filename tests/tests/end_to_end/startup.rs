@@ -1,0 +1,160 @@
+//! What a server says if it cannot serve its models, or not all of them.
+
+use std::fs;
+
+use reqwest::StatusCode;
+use serde_json::json;
+use tenon_tests::{ServerOptions, chat, smollm2};
+
+const ECHO: &str = "tenon_plugin_echo";
+const LLAMA_CPP: &str = "tenon_plugin_llama_cpp";
+
+#[test]
+fn a_file_that_is_no_model_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = fs::read(smollm2()).unwrap();
+    let half = &whole[..whole.len() / 2];
+    for (name, content, expected) in [
+        ("missing.gguf", None, "does not exist: check the path"),
+        ("empty.gguf", Some(&b""[..]), "give a model in GGUF format"),
+        ("text.gguf", Some(b"text"), "give a model in GGUF format"),
+        ("begun.gguf", Some(&whole[..1000]), "download it again"),
+        ("half.gguf", Some(half), "download it again"),
+        (
+            "foreign.gguf",
+            Some(FOREIGN),
+            "unknown model architecture: 'abacus'",
+        ),
+    ] {
+        let path = folder.path().join(name);
+        let path = path.to_str().unwrap();
+        if let Some(content) = content {
+            fs::write(path, content).unwrap();
+        }
+        check_ends(&[LLAMA_CPP], &[path], &[path, expected]);
+    }
+}
+
+#[test]
+fn a_directory_without_plugins_is_named() {
+    check_ends(&[], &["a.echo"], &["plugins has no plugins"]);
+}
+
+#[test]
+fn a_library_that_is_no_plugin_is_named() {
+    let reason = "libtenon_fixture_plain.so is no Tenon plugin";
+    check_ends(&["tenon_fixture_plain"], &["a.echo"], &[reason]);
+}
+
+#[test]
+fn a_plugin_for_another_abi_is_named() {
+    let reason = [
+        "libtenon_fixture_other_abi.so was built with tenon-plugin-api 0.1.0",
+        "takes plugins of ABI 1.",
+    ];
+    check_ends(&["tenon_fixture_other_abi"], &["a.echo"], &reason);
+}
+
+#[test]
+fn a_model_that_no_plugin_takes_is_named() {
+    let reason = [
+        "no backend can load",
+        "a.gguf: org.tenon.echo: not a .echo file",
+    ];
+    check_ends(&[ECHO], &["a.gguf"], &reason);
+    let reason = ["no backend `candle`: use one of org.tenon.echo"];
+    check_ends(&[ECHO], &["a.echo", "--backend", "candle"], &reason);
+}
+
+#[test]
+fn without_any_model_there_is_nothing_to_serve() {
+    check_ends(&[ECHO], &[], &["there is no model to serve: give one"]);
+}
+
+/// Sizes that no machine has are refused before anything is started. Sizes that this machine does not have are refused
+/// before memory is taken.
+#[test]
+fn numbers_that_no_machine_is_for_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (key, why) in [
+        (
+            "[engine]\nkv_tokens = 4000000000",
+            "must be a whole number from 0 to 16777216",
+        ),
+        (
+            "[engine]\nmax_sequences = 1000000000",
+            "must be a whole number from 1 to 4096",
+        ),
+        (
+            "[grammar]\nmask_threads = 100000",
+            "must be a whole number from 0 to 256",
+        ),
+        (
+            "[engine]\nkv_tokens = 16777216",
+            "choose a smaller kv_tokens",
+        ),
+    ] {
+        for plugin in [LLAMA_CPP, "tenon_plugin_candle_quantized"] {
+            let file = folder.path().join("numbers.toml");
+            fs::write(
+                &file,
+                format!("{key}\n[[models]]\npath = {:?}\n", smollm2()),
+            )
+            .unwrap();
+            check_ends(&[plugin], &["--config", file.to_str().unwrap()], &[why]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broken_model_does_not_keep_others_from_being_served() {
+    let config = r#"
+        [[models]]
+        id = "broken"
+        path = "missing.echo"
+        [[models]]
+        id = "whole"
+        path = "whole.echo"
+    "#;
+    let options = ServerOptions::new(&[ECHO]).config(config);
+    let mut server = options.file("whole.echo", "").start();
+    let client = server.client();
+
+    let (status, health) = client.get("/health").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(health["status"], "degraded");
+    assert_eq!(health["models"][1], json!({"id": "whole", "status": "ok"}));
+    assert_eq!(health["models"][0]["status"], "failed");
+    let why = health["models"][0]["error"].as_str().unwrap();
+    assert!(why.contains("missing.echo"), "{why}");
+    assert_eq!(client.get("/").await.1, health);
+
+    let parameters = json!({"model": "whole", "temperature": 0});
+    assert_eq!(client.chat("Hi", parameters).await, "Hi");
+    let asked = chat("Hi", json!({"model": "broken"}));
+    let (status, answer) = client.post("/v1/chat/completions", &asked).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer["error"]["code"], "model_failed");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("missing.echo"), "{message}");
+}
+
+/// A valid GGUF file without tensors, of an unknown architecture.
+const FOREIGN: &[u8] = b"GGUF\x03\0\0\0\
+    \0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\
+    \x14\0\0\0\0\0\0\0general.architecture\x08\0\0\0\
+    \x06\0\0\0\0\0\0\0abacus";
+
+/// Checks that a server with these plugins ends with exit code 2, and checks its last line.
+#[track_caller]
+fn check_ends(plugins: &[&str], arguments: &[&str], expected: &[&str]) {
+    let options = ServerOptions::new(plugins).file("a.echo", "");
+    let mut server = options.arguments(arguments).spawn();
+    assert_eq!(server.wait().code(), Some(2));
+    let log = server.rest_of_log();
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("error: "), "{log}");
+    for expected in expected {
+        assert!(last.contains(expected), "no {expected:?} in:\n{log}");
+    }
+}
