@@ -4,14 +4,13 @@
 //! thread for each model, with [`mod@grammar`]) → [`reply`] (text, stop strings) → `routes`. Errors become HTTP in `error`
 //! and nowhere else.
 //!
-//! The rest of the host: [`cli`] (the program's commands), [`config`] (what the operator decides), [`plugin`] (from a file
-//! to a backend), [`models`] (the served models: loading and requantizing), [`shutdown`], [`telemetry`], [`metrics`].
+//! The rest of the host: [`config`] (what the operator decides), [`plugin`] (from a file to a backend), [`models`] (the
+//! served models: loading and requantizing), [`shutdown`], [`telemetry`], [`metrics`].
 //!
 //! 1. [`config::load`] reads the configuration.
-//! 2. [`run`] takes the configuration and a listener, and serves until it is told to stop.
+//! 2. [`serve`] serves the models of the configuration until the process is told to stop.
 
 pub mod app;
-pub mod cli;
 pub mod config;
 mod connections;
 pub mod engine;
@@ -26,8 +25,9 @@ pub mod plugin;
 pub mod prompt;
 pub mod reply;
 pub mod routes;
+mod serve;
 pub mod shutdown;
-mod system;
+pub mod system;
 pub mod telemetry;
 mod text;
 pub mod tools;
@@ -42,6 +42,7 @@ use tokio::{
 };
 use tracing::warn;
 
+pub use self::serve::serve;
 use crate::{
     app::App,
     config::Config,
@@ -58,7 +59,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// No model can be loaded.
-pub async fn run(
+async fn run(
     config: Config,
     listener: TcpListener,
     stop: impl Future<Output = ()>,

@@ -48,14 +48,25 @@ fn the_plugin_api_is_light() {
 #[test]
 fn the_host_takes_the_plugin_api_as_it_is() {
     let members = members();
-    let host = named(&members, "tenon");
-    let mut dependencies = host.dependencies.iter();
-    let plugin_api = dependencies.find(|dependency| dependency.name == "tenon-plugin-api");
-    assert_eq!(plugin_api.unwrap().features, Vec::<String>::new());
+    for name in ["tenon", "tenon-bench", "tenon-cli"] {
+        let mut dependencies = named(&members, name).dependencies.iter();
+        let plugin_api = dependencies.find(|dependency| dependency.name == "tenon-plugin-api");
+        assert_eq!(plugin_api.unwrap().features, Vec::<String>::new());
+    }
 }
 
-/// The rooms of the host (folders and files of `host/src`), each with the rooms that it uses. These stand above it, so there is no
-/// circle. `lib` is what `lib.rs` itself has.
+/// Only `tenon-bench` sends requests.
+#[test]
+fn the_server_has_no_http_client() {
+    let options = "tree --package tenon --edges normal --prefix none --format {lib}";
+    let tree = cargo(options);
+    let mut libraries = tree.lines();
+    assert!(libraries.clone().any(|library| library == "hyper"));
+    assert!(libraries.all(|library| library != "reqwest"));
+}
+
+/// The rooms of the host, each with the rooms that it uses. These stand above it, so there is no circle. A room is a folder or file
+/// of `host/src`, or one of the crates `host/bench` and `host/cli`. `lib` is what `lib.rs` itself has.
 const ROOMS: &[(&str, &[&str])] = &[
     ("system", &[]),
     ("text", &[]),
@@ -118,14 +129,25 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "cli",
+        "serve",
         &[
             "config",
             "connections",
-            "grammar",
             "lib",
+            "shutdown",
+            "system",
+            "telemetry",
+        ],
+    ),
+    ("bench", &["config", "plugin", "system"]),
+    (
+        "cli",
+        &[
+            "config",
+            "grammar",
             "models",
             "plugin",
+            "serve",
             "shutdown",
             "system",
             "telemetry",
@@ -140,14 +162,16 @@ fn rooms_of_the_host_use_those_above_them() {
         let is_above = |name: &&str| above.iter().any(|(other, _)| other == name);
         assert!(used.iter().all(is_above), "{room}");
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src");
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host");
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for entry in fs::read_dir(source).unwrap() {
+    for entry in fs::read_dir(host.join("src")).unwrap() {
         let path = entry.unwrap().path();
         let room = path.file_stem().unwrap().to_str().unwrap();
-        if room != "main" {
-            collect_uses(&path, found.entry(room.to_owned()).or_default());
-        }
+        collect_uses(&path, "crate::", found.entry(room.to_owned()).or_default());
+    }
+    for room in ["bench", "cli"] {
+        let used = found.entry(room.to_owned()).or_default();
+        collect_uses(&host.join(room).join("src"), "tenon::", used);
     }
     for (room, used) in &mut found {
         used.remove(room);
@@ -159,17 +183,17 @@ fn rooms_of_the_host_use_those_above_them() {
     assert_eq!(found, table.collect());
 }
 
-/// The rooms that a file, or all files of a folder, name in paths that begin with `crate::`.
-fn collect_uses(path: &Path, used: &mut BTreeSet<String>) {
+/// The rooms that a file, or all files of a folder, name in paths that begin with `root`.
+fn collect_uses(path: &Path, root: &str, used: &mut BTreeSet<String>) {
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
-            collect_uses(&entry.unwrap().path(), used);
+            collect_uses(&entry.unwrap().path(), root, used);
         }
     } else if path.extension().is_some_and(|extension| extension == "rs") {
         let text = fs::read_to_string(path).unwrap();
         let code = text.lines().filter_map(|line| line.split("//").next());
         let code: String = code.flat_map(|line| [line, "\n"]).collect();
-        for (at, start) in code.match_indices("crate::") {
+        for (at, start) in code.match_indices(root) {
             used.extend(first_names(&code[at + start.len()..]).map(room_of));
         }
     }
@@ -240,7 +264,10 @@ fn may_use(user: &Member, used: &Member) -> bool {
     match user.name.as_str() {
         "tenon-plugin-api" => false,
         "tenon" => used.name == "tenon-plugin-api",
-        "tenon-tests" => ["tenon", "tenon-plugin-api"].contains(&used.name.as_str()),
+        "tenon-bench" | "tenon-tests" => {
+            ["tenon", "tenon-plugin-api"].contains(&used.name.as_str())
+        }
+        "tenon-cli" => ["tenon", "tenon-bench", "tenon-plugin-api"].contains(&used.name.as_str()),
         // Plugins, and crates that several plugins share.
         _ => used.name == "tenon-plugin-api" || is_for_plugins && !used.is_plugin(),
     }
@@ -255,12 +282,18 @@ fn members() -> Vec<Member> {
     struct Metadata {
         packages: Vec<Member>,
     }
+    let metadata = cargo("metadata --no-deps --format-version 1");
+    let metadata: Metadata = serde_json::from_str(&metadata).unwrap();
+    metadata.packages
+}
+
+/// The output of cargo with these arguments.
+fn cargo(arguments: &str) -> String {
     let output = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .args(arguments.split(' '))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).unwrap();
-    metadata.packages
+    String::from_utf8(output.stdout).unwrap()
 }

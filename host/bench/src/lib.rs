@@ -18,6 +18,7 @@ pub enum Bench {
 }
 
 impl Bench {
+    /// Measures, and prints the result.
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Engine(bench) => bench.run(),

@@ -7,7 +7,7 @@ use super::{
     client::Client,
     measurements::{Figure, Measurement},
 };
-use crate::cli::bench::statistics::median;
+use crate::statistics::median;
 
 /// The cell of a missing number.
 const NOTHING: &str = "–";

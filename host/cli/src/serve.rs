@@ -2,16 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
-use tokio::{net::TcpListener, runtime};
-
-use crate::{
-    config::{self, Config, Flags, Threads},
-    connections, shutdown,
-    system::memory,
-    telemetry,
-};
+use tenon::config::{self, Flags, Threads};
 
 /// Serve models over HTTP.
 #[derive(Args)]
@@ -41,11 +34,6 @@ pub struct Serve {
     threads: Option<Threads>,
 }
 
-/// Threads of the HTTP side. They only pass on what models compute, and the models need the cores.
-const HTTP_THREADS: usize = 2;
-/// Most threads for blocking work: loading models, rendering templates and tokenizing long prompts.
-const BLOCKING_THREADS: usize = 16;
-
 impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let config = config::load(
@@ -65,31 +53,6 @@ impl Serve {
                 "there is no model to serve: give one (tenon serve MODEL_PATH), or a configuration with [[models]] (--config FILE)"
             );
         }
-        memory::do_not_keep_large_pieces();
-        shutdown::too_large_files_are_errors()?;
-        shutdown::ignore_other_signals()?;
-        telemetry::start(config.server.log_format)?;
-        connections::raise_limit();
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(HTTP_THREADS)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .enable_all()
-            .build()?;
-        runtime.block_on(serve(config))?;
-        shutdown::exit_now(0)
+        tenon::serve(config)
     }
-}
-
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let (host, port) = (config.server.host.clone(), config.server.port);
-    let listener = TcpListener::bind((host.as_str(), port))
-        .await
-        .with_context(|| {
-            format!(
-                "cannot listen at {host}:{port}: choose another address (--host) or port (--port)"
-            )
-        })?;
-    tokio::spawn(shutdown::log_ignored_signals());
-    tracing::info!("listening at http://{}", listener.local_addr()?);
-    crate::run(config, listener, shutdown::requested()).await
 }

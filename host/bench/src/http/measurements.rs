@@ -19,7 +19,7 @@ use super::{
     client::{Answer, Client, Question},
     prompts::{Prompts, Sizing, endless_list},
 };
-use crate::cli::bench::statistics::{median, percentile};
+use crate::statistics::{median, percentile};
 
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]

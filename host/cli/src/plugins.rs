@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-
-use crate::plugin::{InstalledPlugin, Registry, RegistryOptions, UnusedFile, probe};
+use tenon::plugin::{InstalledPlugin, Registry, RegistryOptions, UnusedFile, probe};
 
 /// List plugins.
 #[derive(Subcommand)]

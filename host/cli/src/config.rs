@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-
-use crate::config::{self, ConfigError};
+use tenon::config::{self, ConfigError};
 
 /// Check configuration files, and print their JSON Schema for editors.
 #[derive(Subcommand)]

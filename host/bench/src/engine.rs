@@ -7,15 +7,15 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
+use tenon::{config::MAX_KV_TOKENS, plugin::Session};
 use tenon_plugin_api::{
     Batch, Error, ModelInfo, SampleRequest, Sampled, SessionArgs, Span, SpanOut, ThreadPlan,
 };
 
-use super::{
+use crate::{
     model::{BenchModel, MAX_PARALLEL, MAX_TOKENS, ModelArgs, check},
     statistics::mean_and_deviation,
 };
-use crate::{config::MAX_KV_TOKENS, plugin::Session};
 
 /// Measure a backend through the ABI, without HTTP: prefill (`pp`) and decode (`tg`), in the table form of llama-bench.
 #[derive(Args)]

@@ -4,14 +4,13 @@ use std::{path::PathBuf, sync::atomic::Ordering};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use tenon_plugin_api::LoadArgs;
-
-use crate::{
+use tenon::{
     models::{progress_bar, weight_warnings},
     plugin::{Registry, RegistryOptions},
     shutdown,
     system::cores,
 };
+use tenon_plugin_api::LoadArgs;
 
 /// Write a model at another quantization level.
 #[derive(Args)]

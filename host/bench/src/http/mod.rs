@@ -21,7 +21,7 @@ use measurements::{Load, Measurement};
 use prompts::{Prompts, Sizing};
 use report::Report;
 
-use super::model::{MAX_PARALLEL, MAX_TOKENS};
+use crate::model::{MAX_PARALLEL, MAX_TOKENS};
 
 /// Measure any server of the OpenAI API over HTTP. With --versus, measure several servers in turns and compare them.
 ///

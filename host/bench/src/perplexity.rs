@@ -6,10 +6,10 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tenon::plugin::Session;
 use tenon_plugin_api::{Batch, EncodeFlags, SampleRequest, Sampled, SessionArgs, Span, SpanOut};
 
-use super::model::{BenchModel, MAX_TOKENS, ModelArgs, check};
-use crate::plugin::Session;
+use crate::model::{BenchModel, MAX_TOKENS, ModelArgs, check};
 
 /// Measure how well a model predicts a text: its perplexity, as llama-perplexity defines it. Lower is better.
 #[derive(Args)]

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tenon_plugin_api::{Code, Error, LoadArgs};
-
-use crate::{
+use tenon::{
     plugin::{Model, Registry, RegistryOptions},
     system::cores,
 };
+use tenon_plugin_api::{Code, Error, LoadArgs};
 
 /// Longest text, in tokens or words.
 pub const MAX_TOKENS: i64 = 1 << 20;

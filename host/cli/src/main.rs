@@ -1,0 +1,61 @@
+//! The program `tenon`, with one file for each command. The command `bench` is the crate `tenon-bench`.
+
+mod config;
+mod plugins;
+mod quantize;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tenon::{grammar, telemetry};
+use tenon_bench::Bench;
+
+/// An OpenAI-compatible LLM server whose model backends are shared libraries.
+#[derive(Parser)]
+#[command(name = "tenon", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Quantize(quantize::Quantize),
+    #[command(subcommand)]
+    Plugins(plugins::Plugins),
+    #[command(subcommand)]
+    Config(config::Config),
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Try out grammars. The server starts this as a child process.
+    #[command(name = grammar::TRIAL_COMMAND, hide = true)]
+    TryGrammars,
+}
+
+fn main() -> ExitCode {
+    // Without this variable, ggml starts a debugger on this process when it aborts, and waits for it.
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
+    match Cli::parse().command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            telemetry::last_words(&format!("error: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Serve(serve) => serve.run(),
+            Self::Quantize(quantize) => quantize.run(),
+            Self::Config(config) => config.run(),
+            Self::Bench(bench) => bench.run(),
+            Self::Plugins(plugins) => plugins.run(),
+            Self::TryGrammars => Ok(grammar::run_trials()?),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The process of a server: its log, its signals, its threads and its end.
+
+use anyhow::Context;
+use tokio::{net::TcpListener, runtime};
+
+use crate::{config::Config, connections, run, shutdown, system::memory, telemetry};
+
+/// Threads of the HTTP side. They only pass on what models compute, and the models need the cores.
+const HTTP_THREADS: usize = 2;
+/// Most threads for blocking work: loading models, rendering templates and tokenizing long prompts.
+const BLOCKING_THREADS: usize = 16;
+
+/// Serves over HTTP until a signal tells the process to stop, and then ends the process.
+///
+/// # Errors
+/// The server cannot start, or no model can be loaded.
+pub fn serve(config: Config) -> anyhow::Result<()> {
+    memory::do_not_keep_large_pieces();
+    shutdown::too_large_files_are_errors()?;
+    shutdown::ignore_other_signals()?;
+    telemetry::start(config.server.log_format)?;
+    connections::raise_limit();
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(HTTP_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()?;
+    runtime.block_on(listen(config))?;
+    shutdown::exit_now(0)
+}
+
+async fn listen(config: Config) -> anyhow::Result<()> {
+    let (host, port) = (config.server.host.clone(), config.server.port);
+    let listener = TcpListener::bind((host.as_str(), port))
+        .await
+        .with_context(|| {
+            format!(
+                "cannot listen at {host}:{port}: choose another address (--host) or port (--port)"
+            )
+        })?;
+    tokio::spawn(shutdown::log_ignored_signals());
+    tracing::info!("listening at http://{}", listener.local_addr()?);
+    run(config, listener, shutdown::requested()).await
+}
