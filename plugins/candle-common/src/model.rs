@@ -1,6 +1,6 @@
 //! A model in memory, and how the plugins load it from files.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use tenon_plugin_api::{
     Capabilities, Embedder, Error, Estimate, Model, ModelInfo, Progress, Result, Session,
@@ -10,7 +10,7 @@ use tenon_plugin_api::{
 use crate::{
     compute::Compute,
     config::Config,
-    decoder::{Decoder, Report},
+    decoder::{Decoder, ReportFraction},
     embedder::DecoderEmbedder,
     kernels::memory::{Arena, LargePages},
     kv::KvType,
@@ -18,7 +18,7 @@ use crate::{
     session::DecoderSession,
     tokenizer::Prompting,
     weights::{
-        Loader, Source,
+        TensorLoader, TensorSource,
         quantize::{Quantizer, offered},
     },
 };
@@ -36,7 +36,7 @@ pub trait Files: Send + Sync {
     fn prompting(&self) -> Result<Prompting>;
 
     /// Where the weights come from.
-    fn source(&self) -> &dyn Source;
+    fn source(&self) -> &dyn TensorSource;
 
     /// The level that the weights have, for example `Q4_1`.
     fn level(&self) -> &str;
@@ -74,7 +74,7 @@ impl<C: Compute> DecoderModel<C> {
     ///
     /// # Errors
     /// Those of [`load`].
-    pub fn at(&self, level: &str, report: &Report) -> Result<Self> {
+    pub fn at(&self, level: &str, report: &ReportFraction) -> Result<Self> {
         load(
             self.decoder.compute().clone(),
             Arc::clone(&self.origin),
@@ -99,13 +99,13 @@ pub fn load<C: Compute>(
     origin: Arc<Origin>,
     level: Option<&str>,
     pages: LargePages,
-    report: &Report,
+    report: &ReportFraction,
 ) -> Result<DecoderModel<C>> {
     let files = (origin.open)()?;
     let source_level = files.level().to_owned();
     let quantizer = quantizer(level, &source_level)?;
     let prompting = files.prompting()?;
-    let loader = Loader {
+    let loader = TensorLoader {
         source: files.source(),
         quantizer,
         arena: Arena::new(pages),
@@ -167,14 +167,6 @@ pub fn estimate(
             .saturating_mul(activations * size_of::<f32>() as u64),
         ..Estimate::default()
     }])
-}
-
-/// The same error, with the file that it is about in the message.
-pub fn in_file(path: &Path, error: Error) -> Error {
-    Error {
-        message: format!("{}: {}", path.display(), error.message),
-        ..error
-    }
 }
 
 /// None if the weights stay at their level.
