@@ -37,7 +37,7 @@ fn weight_bytes(load: &LoadArgs) -> Result<u64> {
         .map(|asked| levels::choose(asked, &offered))
         .transpose()?;
     match level.filter(|level| level != source) {
-        Some(level) => Ok(quantize::plan(&load.path, level)?.weight_bytes),
+        Some(level) => Ok(quantize::dry_run(&load.path, level)?.weight_bytes),
         None => Ok(parts.iter().map(|(_, header)| header.tensor_bytes).sum()),
     }
 }
