@@ -19,7 +19,7 @@ use crate::{
     tokenizer::Prompting,
     weights::{
         TensorLoader, TensorSource,
-        quantize::{Quantizer, offered},
+        quantize::{self, Quantizer},
     },
 };
 
@@ -171,24 +171,15 @@ pub fn estimate(
 
 /// None if the weights stay at their level.
 fn quantizer(level: Option<&str>, source_level: &str) -> Result<Option<Quantizer>> {
-    let Some(level) = level else {
-        return Ok(None);
-    };
-    let level = levels::choose(level, &levels_from(source_level))?.to_owned();
-    match level == source_level {
-        true => Ok(None),
-        false => Quantizer::new(&level).map(Some),
-    }
+    let offered = levels_from(source_level);
+    let level = levels::change(level, source_level, &offered)?;
+    level.map(Quantizer::new).transpose()
 }
 
-/// Levels that can be made of weights at `source`, and `source` itself, from the most to the least faithful.
-fn levels_from(source: &str) -> Vec<String> {
-    let offered = offered();
-    let levels = levels::LEVELS.iter().map(|level| level.name);
-    levels
-        .filter(|name| *name == source || offered.contains(name))
-        .map(str::to_owned)
-        .collect()
+/// The levels that a model at the level `source` can have.
+fn levels_from(source: &str) -> Vec<&'static str> {
+    let made = quantize::offered();
+    levels::offered(source, |level| made.contains(&level))
 }
 
 impl<C: Compute> Model for DecoderModel<C> {
@@ -208,7 +199,10 @@ impl<C: Compute> Model for DecoderModel<C> {
             quantization: self.level.clone(),
             source_quantization: self.source_level.clone(),
             fallback_tensors: self.fallback_tensors,
-            requantize_levels: levels_from(&self.source_level),
+            requantize_levels: levels_from(&self.source_level)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             sampling: self.prompting.sampling,
             capabilities: match self.prompting.tokenizer.is_canonical() {
                 true => Capabilities::CANONICAL_TOKENIZER,

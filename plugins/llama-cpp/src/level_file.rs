@@ -65,14 +65,11 @@ impl LevelFiles {
             fallback_tensors: 0,
         };
         let offered = file_types::levels_from(&file.source_level);
-        let level = asked
-            .map(|asked| levels::choose(asked, &offered))
-            .transpose()?;
         // At its own level, no file is better than the original.
-        if let Some(level) = level.filter(|level| *level != file.source_level) {
-            let made = quantize::dry_run(source, level)?;
-            file.path = self.made(source, level, made.weight_bytes, threads, report)?;
-            file.fallback_tensors = made.fallback_tensors;
+        if let Some(level) = levels::change(asked, &file.source_level, &offered)? {
+            let expected = quantize::dry_run(source, level)?;
+            file.path = self.made(source, level, expected.weight_bytes, threads, report)?;
+            file.fallback_tensors = expected.fallback_tensors;
         }
         Ok(file)
     }
@@ -140,7 +137,7 @@ pub fn write(args: &LoadArgs, output: &Path, threads: u32, report: Report) -> Re
     let asked = args.quantize.as_deref().unwrap_or(&source_level);
     let offered = file_types::levels_from(&source_level);
     let level = levels::choose(asked, &offered)?;
-    let made = quantize::dry_run(&args.path, level)?;
+    let expected = quantize::dry_run(&args.path, level)?;
     let wait = || {
         report(
             None,
@@ -154,7 +151,7 @@ pub fn write(args: &LoadArgs, output: &Path, threads: u32, report: Report) -> Re
         quantization: level.to_owned(),
         source_quantization: source_level,
         weight_bytes: gguf::read_model(output)?.tensor_bytes,
-        fallback_tensors: made.fallback_tensors,
+        fallback_tensors: expected.fallback_tensors,
         ..ModelInfo::default()
     })
 }

@@ -1,4 +1,4 @@
-//! Loads a GGUF file, and reads the facts of the loaded model.
+//! Loads GGUF files. A loaded model makes its tokenizers, sessions and embedders.
 
 use std::{cell::Cell, path::Path, rc::Rc, sync::Arc};
 
@@ -142,7 +142,10 @@ impl Model for GgufModel {
             quantization: self.weights.quantization(),
             source_quantization: self.file.source_level.clone(),
             fallback_tensors: self.file.fallback_tensors,
-            requantize_levels: file_types::levels_from(&self.file.source_level),
+            requantize_levels: file_types::levels_from(&self.file.source_level)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             capabilities: self.weights.capabilities(),
             sampling: self.weights.sampling(),
         }

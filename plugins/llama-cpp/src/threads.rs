@@ -74,8 +74,8 @@ impl Threads {
         }
     }
 
-    /// Lets the context use the threads of this phase. llama.cpp itself only tells one token from many, but many
-    /// tokens may also be many sequences in decode.
+    /// Lets the context use the threads of this phase. llama.cpp itself only tells one token from many, but many tokens may
+    /// also be many sequences in decode.
     pub fn attach(&mut self, context: &mut Context, phase: Phase) {
         if self.attached == Some(phase) {
             return;
