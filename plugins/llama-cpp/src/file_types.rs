@@ -72,14 +72,15 @@ pub fn levels_from(source: &str) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use tenon_plugin_api::levels::LEVELS;
-
     use super::*;
 
     #[test]
     fn levels_are_those_of_the_table_and_their_types_those_of_llama_cpp() {
         for &(file_type, level, _) in FILE_TYPES {
-            let level = LEVELS.iter().find(|known| known.name == level).unwrap();
+            let level = levels::LEVELS
+                .iter()
+                .find(|known| known.name == level)
+                .unwrap();
             // SAFETY: the number is one of llama.cpp's file types.
             let name = unsafe { std::ffi::CStr::from_ptr(sys::llama_ftype_name(file_type)) };
             let name = name.to_str().unwrap().trim_start_matches("all ");
