@@ -152,6 +152,15 @@ impl SessionInfo {
         })
     }
 
+    /// Size of a KV pool whose size the host leaves to the plugin, in tokens of `token_bytes` bytes each: room for four
+    /// sequences of full length, or for all if there are fewer. The pool has at most 2 GiB and 131,072 tokens.
+    pub fn default_kv_tokens(&self, token_bytes: u64) -> u32 {
+        let affordable = (DEFAULT_KV_BYTES / token_bytes.max(1)).min(DEFAULT_KV_TOKENS);
+        let sequences = self.max_sequences.min(DEFAULT_FULL_SEQUENCES);
+        let full = u64::from(self.context_length) * u64::from(sequences);
+        full.min(affordable) as u32
+    }
+
     /// Checks that a batch has at most `max_batch_tokens` tokens.
     ///
     /// # Errors
@@ -166,6 +175,13 @@ impl SessionInfo {
         }
     }
 }
+
+/// Most bytes of a KV pool whose size the host leaves to the plugin.
+const DEFAULT_KV_BYTES: u64 = 2 << 30;
+/// Most tokens of such a pool.
+const DEFAULT_KV_TOKENS: u64 = 131_072;
+/// Number of sequences that have room for their full length in such a pool, unless the pool would be too large.
+const DEFAULT_FULL_SEQUENCES: u32 = 4;
 
 /// How full the KV pool is, in tokens. It is a hint: [`Code::NO_KV_SPACE`] has the last word.
 #[repr(C)]
@@ -207,5 +223,27 @@ impl ThreadPlan {
             )),
             false => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_has_room_for_four_sequences_if_that_is_affordable() {
+        let tokens = |max_sequences, context_length, token_bytes| {
+            let info = SessionInfo {
+                max_sequences,
+                context_length,
+                ..SessionInfo::default()
+            };
+            info.default_kv_tokens(token_bytes)
+        };
+        assert_eq!(tokens(8, 8192, 1 << 10), 4 * 8192);
+        assert_eq!(tokens(2, 8192, 1 << 10), 2 * 8192);
+        assert_eq!(tokens(8, 8192, 1 << 17), 1 << 14);
+        assert_eq!(tokens(8, u32::MAX, 1 << 10), 131_072);
+        assert_eq!(tokens(1, 100, 0), 100);
     }
 }

@@ -88,6 +88,22 @@ impl Error {
         ))
     }
 
+    /// [`Code::INVALID`] for [`LoadArgs::devices`](crate::LoadArgs::devices): there is no device `wanted`, but there are those
+    /// with the ids `known`.
+    pub fn no_device(wanted: &str, known: &[String]) -> Self {
+        Self::invalid(format!(
+            "there is no device {wanted:?}: choose from {}",
+            known.join(", ")
+        ))
+    }
+
+    /// [`Code::INVALID`]: some weights of the tensor are not finite.
+    pub fn not_finite(tensor: &str) -> Self {
+        Self::invalid(format!(
+            "the tensor {tensor} has weights that are infinite or no numbers: download the model again"
+        ))
+    }
+
     /// [`Code::IO`]: the file could not be read or written.
     pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
         Self::new(Code::IO, format!("{}: {error}", path.display()))
@@ -99,6 +115,11 @@ impl Error {
             Code::UNSUPPORTED,
             format!("this backend does not support {what}"),
         )
+    }
+
+    /// The same error. Its sentence begins with the path of the file that it is about.
+    pub fn in_file(self, path: &std::path::Path) -> Self {
+        Self::new(self.code, format!("{}: {}", path.display(), self.message))
     }
 }
 

@@ -109,6 +109,29 @@ pub fn choose<'a, S: AsRef<str>>(asked: &str, offered: &'a [S]) -> Result<&'a st
     })
 }
 
+/// The level that weights at the level `source` are to be quantized to, if `asked` is asked for. None if they stay as they
+/// are: because no level is asked for, or their own.
+///
+/// # Errors
+/// As [`choose`].
+pub fn change<'a, S: AsRef<str>>(
+    asked: Option<&str>,
+    source: &str,
+    offered: &'a [S],
+) -> Result<Option<&'a str>> {
+    let level = asked.map(|asked| choose(asked, offered)).transpose()?;
+    Ok(level.filter(|level| *level != source))
+}
+
+/// Names of the levels that a backend offers for weights at the level `source`: those that it makes, and `source` itself. The
+/// most faithful level comes first.
+pub fn offered(source: &str, makes: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let names = LEVELS.iter().map(|level| level.name);
+    names
+        .filter(|name| *name == source || makes(name))
+        .collect()
+}
+
 impl Level {
     /// Position in the order of fidelity: 0 is the most faithful.
     pub fn rank(&self) -> usize {
@@ -250,6 +273,17 @@ mod tests {
         for level in LEVELS {
             assert_eq!(find(level.name), Some(level));
         }
+    }
+
+    #[test]
+    fn weights_stay_as_they_are_at_their_own_level() {
+        let offered = offered("IQ2_S", |level| level.starts_with("Q8"));
+        assert_eq!(offered, ["Q8_K", "Q8_0", "IQ2_S"]);
+        let change = |asked| change(asked, "IQ2_S", &offered);
+        assert_eq!(change(None), Ok(None));
+        assert_eq!(change(Some("iq2s")), Ok(None));
+        assert_eq!(change(Some("q8-0")), Ok(Some("Q8_0")));
+        assert!(change(Some("Q4_0")).is_err());
     }
 
     #[test]

@@ -104,6 +104,13 @@ impl TextBatch {
         batches
     }
 
+    /// Number of tokens in a KV pool that has room for these texts: those of the longest text and of a batch, because a batch
+    /// may hold the end of one text and the beginning of others. The sequences of [`ended`](Self::ended) texts must be freed.
+    pub fn kv_tokens(texts: &[&[u32]], max_tokens: u32) -> u32 {
+        let longest = texts.iter().map(|text| text.len()).max();
+        longest.unwrap_or(0) as u32 + max_tokens
+    }
+
     /// The batch for [`Session::forward`](crate::Session::forward). Every token has a row.
     pub fn batch(&self) -> Batch<'_> {
         Batch::new(&self.tokens, &self.spans)
@@ -144,6 +151,7 @@ impl TextBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::KvLedger;
 
     #[test]
     fn batches_are_full_and_texts_whole() {
@@ -174,6 +182,20 @@ mod tests {
             ended.collect::<Vec<_>>(),
             [vec![0], vec![], vec![1, 2], vec![3]]
         );
+    }
+
+    #[test]
+    fn texts_have_room_in_their_pool() {
+        let tokens = [0; 1000];
+        let texts: Vec<&[u32]> = [3, 600, 1, 255, 1000, 2].map(|len| &tokens[..len]).to_vec();
+        let mut ledger = KvLedger::new(32, TextBatch::kv_tokens(&texts, 256));
+        for batch in TextBatch::cut(&texts, 256, 32) {
+            for span in &batch.spans {
+                ledger.append(span).unwrap();
+            }
+            batch.ended().for_each(|seq| ledger.free(seq));
+        }
+        assert!(ledger.is_empty());
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::{
     pool,
 };
 
-/// What a plugin has of its own: the files that it opens.
-pub trait Format: Send + Sync + 'static {
+/// A format of model files. Only this differs from one candle plugin to another.
+pub trait FileFormat: Send + Sync + 'static {
     /// The plugin's [`Descriptor::id`].
     const ID: &'static str;
     /// The plugin's [`Descriptor::name`].
@@ -52,12 +52,12 @@ pub struct Wanted {
     level: Option<String>,
 }
 
-/// Options of the plugin as a whole, of which there are none.
+/// Options of the plugin as a whole. There are none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PluginOptions {}
 
-impl<F: Format> Backend for Candle<F> {
+impl<F: FileFormat> Backend for Candle<F> {
     fn descriptor() -> Descriptor {
         Descriptor {
             vendor: "Tenon".into(),

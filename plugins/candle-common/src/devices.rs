@@ -41,10 +41,7 @@ impl Place {
                 let found = places.iter().find(|place| place.id() == *wanted);
                 found.copied().ok_or_else(|| {
                     let known: Vec<_> = places.iter().map(Self::id).collect();
-                    let known = known.join(", ");
-                    Error::invalid(format!(
-                        "there is no device {wanted:?}: choose from {known}"
-                    ))
+                    Error::no_device(wanted, &known)
                 })
             }
             several => Err(Error::invalid(format!(

@@ -26,10 +26,11 @@ pub struct DecoderEmbedder<C: Compute> {
     pooling: Pooling,
     kv_type: KvType,
     threads: u32,
-    running: Option<Running<C>>,
+    running: Option<EmbeddingSequences<C>>,
 }
 
-struct Running<C: Compute> {
+/// The sequences of embeddings, and the threads that compute them.
+struct EmbeddingSequences<C: Compute> {
     sequences: Sequences<C>,
     /// A copy of the vectors, if they are computed on another device.
     copy: Matrix,
@@ -48,15 +49,13 @@ impl<C: Compute> DecoderEmbedder<C> {
         }
     }
 
-    /// The threads and the empty sequences, with room for texts of this length.
-    fn running(&mut self, longest: usize) -> Result<&mut Running<C>> {
-        // A batch may hold the end of one text and the beginning of others.
-        let wanted = longest as u32 + BATCH_TOKENS;
+    /// The threads and the empty sequences, with room for at least `kv_tokens` tokens.
+    fn running(&mut self, kv_tokens: u32) -> Result<&mut EmbeddingSequences<C>> {
         let old = self.running.take();
-        let old = old.filter(|old| old.sequences.ledger().stats().total_tokens >= wanted);
+        let old = old.filter(|old| old.sequences.ledger().stats().total_tokens >= kv_tokens);
         let mut running = match old {
             Some(large_enough) => large_enough,
-            None => self.start(wanted.next_power_of_two())?,
+            None => self.start(kv_tokens.next_power_of_two())?,
         };
         for seq in 0..MAX_TEXTS {
             running.sequences.ledger_mut().free(seq);
@@ -64,14 +63,14 @@ impl<C: Compute> DecoderEmbedder<C> {
         Ok(self.running.insert(running))
     }
 
-    fn start(&self, kv_tokens: u32) -> Result<Running<C>> {
+    fn start(&self, kv_tokens: u32) -> Result<EmbeddingSequences<C>> {
         let workers = Workers::new(self.threads as usize - 1);
         // The threads sleep while they wait, because they share their cores with those of the session.
         workers.set(workers.count(), 0);
         let decoder = Arc::clone(&self.decoder);
         // The same for all texts: some models use other RoPE frequencies where contexts are long.
         let context_length = decoder.config().context_length;
-        Ok(Running {
+        Ok(EmbeddingSequences {
             sequences: Sequences::new(decoder, MAX_TEXTS, context_length, self.kv_type, kv_tokens)?,
             copy: Matrix::zeros(0, 1),
             workers: Arc::new(workers),
@@ -91,9 +90,8 @@ impl<C: Compute> Embedder for DecoderEmbedder<C> {
 
     fn embed(&mut self, texts: &[&[u32]], interrupt: &Interrupt, out: &mut [f32]) -> Result<()> {
         let pooling = self.pooling;
-        let longest = texts.iter().map(|text| text.len()).max();
         let decoder = Arc::clone(&self.decoder);
-        let running = self.running(longest.unwrap_or(0))?;
+        let running = self.running(TextBatch::kv_tokens(texts, BATCH_TOKENS))?;
         for batch in TextBatch::cut(texts, BATCH_TOKENS, MAX_TEXTS) {
             let workers = Arc::clone(&running.workers);
             let vectors = pool::install(&workers, || {
@@ -108,7 +106,7 @@ impl<C: Compute> Embedder for DecoderEmbedder<C> {
     }
 }
 
-impl<C: Compute> Running<C> {
+impl<C: Compute> EmbeddingSequences<C> {
     /// The vectors of all tokens of a batch.
     fn vectors(
         &mut self,

@@ -1,6 +1,6 @@
 //! A model in memory, and how the plugins load it from files.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use tenon_plugin_api::{
     Capabilities, Embedder, Error, Estimate, Model, ModelInfo, Progress, Result, Session,
@@ -10,7 +10,7 @@ use tenon_plugin_api::{
 use crate::{
     compute::Compute,
     config::Config,
-    decoder::{Decoder, Report},
+    decoder::{Decoder, ReportFraction},
     embedder::DecoderEmbedder,
     kernels::memory::{Arena, LargePages},
     kv::KvType,
@@ -18,8 +18,8 @@ use crate::{
     session::DecoderSession,
     tokenizer::Prompting,
     weights::{
-        Loader, Source,
-        quantize::{Quantizer, offered},
+        TensorLoader, TensorSource,
+        quantize::{self, Quantizer},
     },
 };
 
@@ -36,7 +36,7 @@ pub trait Files: Send + Sync {
     fn prompting(&self) -> Result<Prompting>;
 
     /// Where the weights come from.
-    fn source(&self) -> &dyn Source;
+    fn source(&self) -> &dyn TensorSource;
 
     /// The level that the weights have, for example `Q4_1`.
     fn level(&self) -> &str;
@@ -74,7 +74,7 @@ impl<C: Compute> DecoderModel<C> {
     ///
     /// # Errors
     /// Those of [`load`].
-    pub fn at(&self, level: &str, report: &Report) -> Result<Self> {
+    pub fn at(&self, level: &str, report: &ReportFraction) -> Result<Self> {
         load(
             self.decoder.compute().clone(),
             Arc::clone(&self.origin),
@@ -99,13 +99,13 @@ pub fn load<C: Compute>(
     origin: Arc<Origin>,
     level: Option<&str>,
     pages: LargePages,
-    report: &Report,
+    report: &ReportFraction,
 ) -> Result<DecoderModel<C>> {
     let files = (origin.open)()?;
     let source_level = files.level().to_owned();
     let quantizer = quantizer(level, &source_level)?;
     let prompting = files.prompting()?;
-    let loader = Loader {
+    let loader = TensorLoader {
         source: files.source(),
         quantizer,
         arena: Arena::new(pages),
@@ -169,34 +169,17 @@ pub fn estimate(
     }])
 }
 
-/// The same error, with the file that it is about in the message.
-pub fn in_file(path: &Path, error: Error) -> Error {
-    Error {
-        message: format!("{}: {}", path.display(), error.message),
-        ..error
-    }
-}
-
 /// None if the weights stay at their level.
 fn quantizer(level: Option<&str>, source_level: &str) -> Result<Option<Quantizer>> {
-    let Some(level) = level else {
-        return Ok(None);
-    };
-    let level = levels::choose(level, &levels_from(source_level))?.to_owned();
-    match level == source_level {
-        true => Ok(None),
-        false => Quantizer::new(&level).map(Some),
-    }
+    let offered = levels_from(source_level);
+    let level = levels::change(level, source_level, &offered)?;
+    level.map(Quantizer::new).transpose()
 }
 
-/// Levels that can be made of weights at `source`, and `source` itself, from the most to the least faithful.
-fn levels_from(source: &str) -> Vec<String> {
-    let offered = offered();
-    let levels = levels::LEVELS.iter().map(|level| level.name);
-    levels
-        .filter(|name| *name == source || offered.contains(name))
-        .map(str::to_owned)
-        .collect()
+/// The levels that a model at the level `source` can have.
+fn levels_from(source: &str) -> Vec<&'static str> {
+    let made = quantize::offered();
+    levels::offered(source, |level| made.contains(&level))
 }
 
 impl<C: Compute> Model for DecoderModel<C> {
@@ -216,7 +199,10 @@ impl<C: Compute> Model for DecoderModel<C> {
             quantization: self.level.clone(),
             source_quantization: self.source_level.clone(),
             fallback_tensors: self.fallback_tensors,
-            requantize_levels: levels_from(&self.source_level),
+            requantize_levels: levels_from(&self.source_level)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             sampling: self.prompting.sampling,
             capabilities: match self.prompting.tokenizer.is_canonical() {
                 true => Capabilities::CANONICAL_TOKENIZER,

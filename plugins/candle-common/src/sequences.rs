@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tenon_plugin_api::{Batch, Code, Error, Interrupt, KvLedger, Result, Span, SpanOut};
 
 use crate::{
-    compute::Compute,
+    compute::{Compute, Step},
     config::Config,
-    decoder::{Buffers, Decoder, Ropes, Step},
+    decoder::{Buffers, Decoder, Ropes},
     kernels::attention::SpanView,
     kv::KvType,
 };

@@ -16,11 +16,6 @@ use crate::{
     sequences::Sequences,
 };
 
-/// Most bytes of a KV pool whose size is not configured.
-const DEFAULT_KV_BYTES: u64 = 2 << 30;
-/// Most tokens in a KV pool whose size is not configured.
-const DEFAULT_KV_TOKENS: u64 = 131_072;
-
 pub struct DecoderSession<C: Compute> {
     decoder: Arc<Decoder<C>>,
     info: SessionInfo,
@@ -40,7 +35,7 @@ impl<C: Compute> DecoderSession<C> {
         let mut info = SessionInfo::grant(args, config.context_length)?;
         if args.kv_tokens == 0 {
             let token_bytes = config.kv_numbers_per_token() * kv_type.bytes();
-            info.kv_tokens = default_kv_tokens(&info, token_bytes);
+            info.kv_tokens = info.default_kv_tokens(token_bytes);
         }
         info.context_length = info.context_length.min(info.kv_tokens);
         let threads = match C::THREADS {
@@ -133,11 +128,4 @@ impl<C: Compute> Session for DecoderSession<C> {
         self.threads = plan;
         Ok(())
     }
-}
-
-/// Room for four sequences of full length, if that is an affordable amount of memory.
-fn default_kv_tokens(info: &SessionInfo, token_bytes: u64) -> u32 {
-    let affordable = (DEFAULT_KV_BYTES / token_bytes.max(1)).min(DEFAULT_KV_TOKENS);
-    let full = u64::from(info.context_length) * u64::from(info.max_sequences.min(4));
-    full.min(affordable) as u32
 }

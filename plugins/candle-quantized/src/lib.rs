@@ -6,14 +6,14 @@ use std::path::Path;
 
 use serde::Deserialize;
 use tenon_candle_common::{
-    backend::{Candle, Format, Wanted, model_options},
+    backend::{Candle, FileFormat, Wanted, model_options},
     kv::KvType,
     model::Files,
     weights::gguf::GgufFile,
 };
 use tenon_plugin_api::{LoadArgs, Result, Support, export_plugin};
 
-struct Gguf;
+struct GgufFormat;
 
 /// Options of a model. Every key may be left out.
 #[derive(Default, Deserialize)]
@@ -24,9 +24,9 @@ struct Options {
     kv_type: KvType,
 }
 
-export_plugin!(Candle<Gguf>);
+export_plugin!(Candle<GgufFormat>);
 
-impl Format for Gguf {
+impl FileFormat for GgufFormat {
     const ID: &'static str = "org.tenon.candle-quantized";
     const NAME: &'static str = "candle (GGUF)";
 

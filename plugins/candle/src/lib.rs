@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use tenon_candle_common::{
-    backend::{Candle, Format, Wanted, model_options},
+    backend::{Candle, FileFormat, Wanted, model_options},
     config,
     kv::KvType,
     model::Files,
@@ -14,7 +14,7 @@ use tenon_candle_common::{
 };
 use tenon_plugin_api::{Error, LoadArgs, Result, Support, export_plugin};
 
-struct HuggingFace;
+struct HfFormat;
 
 /// Options of a model. Every key may be left out.
 #[derive(Default, Deserialize)]
@@ -27,9 +27,9 @@ struct Options {
     kv_type: KvType,
 }
 
-export_plugin!(Candle<HuggingFace>);
+export_plugin!(Candle<HfFormat>);
 
-impl Format for HuggingFace {
+impl FileFormat for HfFormat {
     const ID: &'static str = "org.tenon.candle";
     const NAME: &'static str = "candle";
 

@@ -50,7 +50,7 @@ impl Cache {
         if is_there_and_used(&path) {
             return Ok(path);
         }
-        let part = Part::claim(&path, wait)?;
+        let part = PartFile::claim(&path, wait)?;
         if is_there_and_used(&path) {
             return Ok(path);
         }
@@ -115,12 +115,12 @@ impl Cache {
 }
 
 /// A file that is being written. If it is dropped before it is finished, it is removed.
-pub struct Part {
+pub struct PartFile {
     file: File,
     pub path: PathBuf,
 }
 
-impl Part {
+impl PartFile {
     /// Locks the part of `whole`. `wait` as in [`Cache::get`].
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartFile {
     fn drop(&mut self) {
         // A finished file has another name by now.
         if is_at(&self.file, &self.path) {
@@ -325,7 +325,7 @@ mod tests {
     fn waiting_can_be_cancelled() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::new(directory.path().into(), 100);
-        let _busy = Part::claim(&directory.path().join("a.gguf"), || Ok(())).unwrap();
+        let _busy = PartFile::claim(&directory.path().join("a.gguf"), || Ok(())).unwrap();
         let wait = || Err(Error::new(Code::CANCELLED, "enough"));
         let error = cache.get("a.gguf", 5, wait, |_| Ok(())).unwrap_err();
         assert_eq!(error.code, Code::CANCELLED);

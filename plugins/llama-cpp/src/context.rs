@@ -5,20 +5,11 @@ use std::{ffi::c_void, ptr::NonNull, sync::Arc};
 use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{Code, Error, Interrupt, Result, SessionArgs};
 
-use crate::{
-    log,
-    model::{Weights, failure},
-    options::Options,
-    shim,
-};
+use crate::{log, options::Options, shim, weights::Weights};
 
 /// Most tokens that llama.cpp computes at once; it splits larger batches. A larger number costs memory and gains no speed on
 /// a CPU.
 pub const MICRO_BATCH_TOKENS: u32 = 512;
-/// Most bytes of a KV pool whose size is not configured.
-const DEFAULT_KV_BYTES: u64 = 2 << 30;
-/// Most tokens in a KV pool whose size is not configured.
-const DEFAULT_KV_TOKENS: u64 = 131_072;
 
 /// Owns the context, its KV pool and its compute buffers.
 pub struct Context {
@@ -36,7 +27,7 @@ impl Context {
         if weights.is_encoder() {
             return Err(Error::unsupported("models with an encoder"));
         }
-        let params = params(&weights, args, options);
+        let params = params(args, options);
         let mut context = Self::with(weights, params)?;
         context.set_interrupt(&args.interrupt);
         Ok(context)
@@ -51,7 +42,7 @@ impl Context {
         args: &SessionArgs,
         options: &Options,
     ) -> Result<Self> {
-        let mut params = params(&weights, args, options);
+        let mut params = params(args, options);
         params.embeddings = true;
         params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
         Self::with(weights, params)
@@ -62,8 +53,8 @@ impl Context {
         let make = || unsafe { sys::llama_init_from_model(weights.raw(), params) };
         // This is the first use of what the model's file says.
         let (raw, reason) = log::with_reason(|| shim::reading(make));
-        let raw =
-            NonNull::new(raw).ok_or_else(|| failure("llama.cpp cannot make a session", &reason))?;
+        let raw = NonNull::new(raw)
+            .ok_or_else(|| log::failure("llama.cpp cannot make a session", &reason))?;
         let context = Self {
             raw,
             interrupt: Box::default(),
@@ -181,13 +172,10 @@ impl Drop for Context {
     }
 }
 
-fn params(weights: &Weights, args: &SessionArgs, options: &Options) -> sys::llama_context_params {
+fn params(args: &SessionArgs, options: &Options) -> sys::llama_context_params {
     // SAFETY: it only fills a struct.
     let mut params = unsafe { sys::llama_context_default_params() };
-    params.n_ctx = match args.kv_tokens {
-        0 => default_kv_tokens(weights, args, options),
-        tokens => tokens,
-    };
+    params.n_ctx = args.kv_tokens;
     params.n_seq_max = args.max_sequences;
     params.n_batch = args.max_batch_tokens;
     params.n_ubatch = args.max_batch_tokens.min(MICRO_BATCH_TOKENS);
@@ -197,14 +185,6 @@ fn params(weights: &Weights, args: &SessionArgs, options: &Options) -> sys::llam
     params.type_v = options.kv_type.ggml();
     params.no_perf = true;
     params
-}
-
-/// Room for four sequences of full length, if that is an affordable amount of memory.
-fn default_kv_tokens(weights: &Weights, args: &SessionArgs, options: &Options) -> u32 {
-    let token_bytes = options.kv_type.bytes(weights.kv_numbers_per_token());
-    let affordable = (DEFAULT_KV_BYTES / token_bytes.max(1)).min(DEFAULT_KV_TOKENS);
-    let full = u64::from(args.context_length) * u64::from(args.max_sequences.min(4));
-    full.min(affordable) as u32
 }
 
 unsafe extern "C" fn is_interrupted(interrupt: *mut c_void) -> bool {

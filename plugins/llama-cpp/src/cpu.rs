@@ -7,7 +7,7 @@ use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{Code, Error, Result};
 
 /// One extension of the instruction set.
-struct Extension {
+struct CpuExtension {
     name: &'static str,
     compiled: bool,
     present: bool,
@@ -27,7 +27,7 @@ pub fn check() -> Result<()> {
     }
 }
 
-fn lacking(extensions: &[Extension]) -> Option<String> {
+fn lacking(extensions: &[CpuExtension]) -> Option<String> {
     let lacking = extensions
         .iter()
         .filter(|extension| extension.compiled && !extension.present);
@@ -39,8 +39,8 @@ fn extension(
     name: &'static str,
     compiled: unsafe extern "C" fn() -> c_int,
     present: bool,
-) -> Extension {
-    Extension {
+) -> CpuExtension {
+    CpuExtension {
         name,
         // SAFETY: these functions return constants.
         compiled: unsafe { compiled() } != 0,
@@ -49,7 +49,7 @@ fn extension(
 }
 
 #[cfg(target_arch = "x86_64")]
-fn extensions() -> Vec<Extension> {
+fn extensions() -> Vec<CpuExtension> {
     use std::arch::is_x86_feature_detected as has;
 
     // llama.cpp enables these extensions together.
@@ -86,7 +86,7 @@ fn extensions() -> Vec<Extension> {
 }
 
 #[cfg(target_arch = "aarch64")]
-fn extensions() -> Vec<Extension> {
+fn extensions() -> Vec<CpuExtension> {
     use std::arch::is_aarch64_feature_detected as has;
 
     vec![
@@ -102,12 +102,12 @@ mod tests {
     use super::*;
 
     fn check_lacking(extensions: &[(&'static str, bool, bool)], expected: Option<&str>) {
-        let extension = |&(name, compiled, present)| Extension {
+        let extension = |&(name, compiled, present)| CpuExtension {
             name,
             compiled,
             present,
         };
-        let extensions: Vec<Extension> = extensions.iter().map(extension).collect();
+        let extensions: Vec<CpuExtension> = extensions.iter().map(extension).collect();
         assert_eq!(lacking(&extensions).as_deref(), expected);
     }
 

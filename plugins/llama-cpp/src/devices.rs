@@ -29,10 +29,7 @@ pub fn gpus(ids: &[String]) -> Result<Vec<usize>> {
     for wanted in ids {
         let Some(device) = known.iter().find(|device| id(device) == *wanted) else {
             let names: Vec<_> = known.iter().map(id).collect();
-            return Err(Error::invalid(format!(
-                "there is no device {wanted:?}: choose from {}",
-                names.join(", ")
-            )));
+            return Err(Error::no_device(wanted, &names));
         };
         if device.device_type != LlamaBackendDeviceType::Cpu {
             gpus.push(device.index);

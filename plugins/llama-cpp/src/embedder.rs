@@ -13,9 +13,9 @@ use tenon_plugin_api::{
 use crate::{
     batch::BatchArrays,
     context::Context,
-    model::Weights,
     options::Options,
-    threads::{Threads, Use},
+    threads::{Phase, Threads},
+    weights::Weights,
 };
 
 /// Most tokens in a batch. llama.cpp computes logits for all of them, which nobody reads: a larger batch would cost memory.
@@ -30,7 +30,7 @@ pub struct LlamaEmbedder {
     options: Options,
     threads: u32,
     pooling: Pooling,
-    running: Option<Running>,
+    running: Option<EmbeddingContext>,
 }
 
 impl LlamaEmbedder {
@@ -44,18 +44,16 @@ impl LlamaEmbedder {
         }
     }
 
-    /// A context with room for texts of this length.
-    fn running(&mut self, longest: usize) -> Result<&mut Running> {
-        // A batch may hold the end of one text and the beginning of others.
-        let wanted = longest as u32 + BATCH_TOKENS;
+    /// A context with room for at least `kv_tokens` tokens.
+    fn running(&mut self, kv_tokens: u32) -> Result<&mut EmbeddingContext> {
         let old = self.running.take();
-        let running = match old.filter(|old| old.context.kv_tokens() >= wanted) {
+        let running = match old.filter(|old| old.context.kv_tokens() >= kv_tokens) {
             Some(large_enough) => large_enough,
-            None => Running::new(
+            None => EmbeddingContext::new(
                 self.weights.clone(),
                 &self.options,
                 self.threads,
-                wanted.next_power_of_two(),
+                kv_tokens.next_power_of_two(),
             )?,
         };
         Ok(self.running.insert(running))
@@ -74,8 +72,7 @@ impl Embedder for LlamaEmbedder {
     fn embed(&mut self, texts: &[&[u32]], interrupt: &Interrupt, out: &mut [f32]) -> Result<()> {
         let dimensions = self.weights.embedding_dimensions() as usize;
         let pooling = self.pooling;
-        let longest = texts.iter().map(|text| text.len()).max();
-        let running = self.running(longest.unwrap_or(0))?;
+        let running = self.running(TextBatch::kv_tokens(texts, BATCH_TOKENS))?;
         running.context.set_interrupt(interrupt);
         running.context.clear();
         for batch in TextBatch::cut(texts, BATCH_TOKENS, MAX_TEXTS) {
@@ -90,17 +87,17 @@ impl Embedder for LlamaEmbedder {
     }
 }
 
-/// A context, its threads and its batch. The context is dropped first, because it uses the threads.
-struct Running {
+/// The context of embeddings, with its threads and its batch. The context is dropped first, because it uses the threads.
+struct EmbeddingContext {
     context: Context,
     threads: Threads,
     batch: BatchArrays,
 }
 
 // SAFETY: llama.cpp ties neither contexts nor threads to the thread that made them, and the batch only points into itself.
-unsafe impl Send for Running {}
+unsafe impl Send for EmbeddingContext {}
 
-impl Running {
+impl EmbeddingContext {
     fn new(weights: Arc<Weights>, options: &Options, threads: u32, kv_tokens: u32) -> Result<Self> {
         let args = SessionArgs {
             max_sequences: MAX_TEXTS,
@@ -120,7 +117,7 @@ impl Running {
         for (span, tokens) in batch.batch().iter() {
             self.batch.push(span, tokens);
         }
-        self.threads.attach(&mut self.context, Use::Prefill);
+        self.threads.attach(&mut self.context, Phase::Prefill);
         // SAFETY: the arrays are the batch's own, and the sequences of spans are below those asked for.
         unsafe { self.context.decode(&self.batch.as_llama()) }?;
         self.threads.settle();

@@ -32,12 +32,8 @@ fn weight_bytes(load: &LoadArgs) -> Result<u64> {
     let parts = gguf::read_parts(&load.path)?;
     let source = &parts[0].1.level;
     let offered = file_types::levels_from(source);
-    let asked = load.quantize.as_deref();
-    let level = asked
-        .map(|asked| levels::choose(asked, &offered))
-        .transpose()?;
-    match level.filter(|level| level != source) {
-        Some(level) => Ok(quantize::plan(&load.path, level)?.weight_bytes),
+    match levels::change(load.quantize.as_deref(), source, &offered)? {
+        Some(level) => Ok(quantize::dry_run(&load.path, level)?.weight_bytes),
         None => Ok(parts.iter().map(|(_, header)| header.tensor_bytes).sum()),
     }
 }

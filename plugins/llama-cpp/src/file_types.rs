@@ -2,7 +2,7 @@
 
 use llama_cpp_sys_2 as sys;
 use sys::llama_ftype;
-use tenon_plugin_api::levels::{LEVELS, Level};
+use tenon_plugin_api::levels;
 
 /// Levels by llama.cpp's numbers. Levels that can be made need neither an importance matrix nor a model that was trained for
 /// them.
@@ -65,11 +65,9 @@ pub fn file_type(level: &str) -> Option<llama_ftype> {
         .map(|(file_type, ..)| *file_type)
 }
 
-/// Levels that can be made of a file at the level `source`, and `source` itself, from the most to the least faithful.
-pub fn levels_from(source: &str) -> Vec<String> {
-    let offered = |level: &&Level| level.name == source || file_type(level.name).is_some();
-    let offered = LEVELS.iter().filter(offered);
-    offered.map(|level| level.name.to_owned()).collect()
+/// The levels that a model whose file is at the level `source` can have.
+pub fn levels_from(source: &str) -> Vec<&'static str> {
+    levels::offered(source, |level| file_type(level).is_some())
 }
 
 #[cfg(test)]
@@ -79,7 +77,10 @@ mod tests {
     #[test]
     fn levels_are_those_of_the_table_and_their_types_those_of_llama_cpp() {
         for &(file_type, level, _) in FILE_TYPES {
-            let level = LEVELS.iter().find(|known| known.name == level).unwrap();
+            let level = levels::LEVELS
+                .iter()
+                .find(|known| known.name == level)
+                .unwrap();
             // SAFETY: the number is one of llama.cpp's file types.
             let name = unsafe { std::ffi::CStr::from_ptr(sys::llama_ftype_name(file_type)) };
             let name = name.to_str().unwrap().trim_start_matches("all ");
@@ -95,8 +96,8 @@ mod tests {
     #[test]
     fn levels_come_in_order_with_the_file_s_own() {
         let levels = levels_from("IQ2_S");
-        assert_eq!(levels.first().map(String::as_str), Some("F32"));
-        assert_eq!(levels.last().map(String::as_str), Some("IQ2_S"));
-        assert!(!levels_from("Q8_0").contains(&"IQ2_S".to_owned()));
+        assert_eq!(levels.first(), Some(&"F32"));
+        assert_eq!(levels.last(), Some(&"IQ2_S"));
+        assert!(!levels_from("Q8_0").contains(&"IQ2_S"));
     }
 }

@@ -27,7 +27,7 @@ pub struct Header {
     pub tensor_bytes: u64,
 }
 
-/// Reads the header of a file that [`crate::model::load`] may load.
+/// Reads the header of a language model's file.
 ///
 /// # Errors
 /// `IO`, or `INVALID` for a file that is no language model, or not the first part of one.
@@ -94,10 +94,8 @@ fn suffix(part: u16, parts: u16) -> String {
 fn read(path: &Path) -> Result<Header> {
     let file = Gguf::open(path)?;
     let metadata = file.metadata();
-    metadata.check_model().map_err(|error| Error {
-        message: format!("{}: {}", path.display(), error.message),
-        ..error
-    })?;
+    let checked = metadata.check_model();
+    checked.map_err(|error| error.in_file(path))?;
     let text = |key| metadata.text(key).unwrap_or_default().to_owned();
     let number = |key| {
         metadata

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tenon_plugin_api::{Error, LoadArgs, ModelInfo, Result, levels};
 
 use crate::{
-    cache::{Cache, Part},
+    cache::{Cache, PartFile},
     file_types, gguf,
     quantize::{self, Report},
 };
@@ -65,14 +65,11 @@ impl LevelFiles {
             fallback_tensors: 0,
         };
         let offered = file_types::levels_from(&file.source_level);
-        let level = asked
-            .map(|asked| levels::choose(asked, &offered))
-            .transpose()?;
         // At its own level, no file is better than the original.
-        if let Some(level) = level.filter(|level| *level != file.source_level) {
-            let plan = quantize::plan(source, level)?;
-            file.path = self.made(source, level, plan.weight_bytes, threads, report)?;
-            file.fallback_tensors = plan.fallback_tensors;
+        if let Some(level) = levels::change(asked, &file.source_level, &offered)? {
+            let expected = quantize::dry_run(source, level)?;
+            file.path = self.made(source, level, expected.weight_bytes, threads, report)?;
+            file.fallback_tensors = expected.fallback_tensors;
         }
         Ok(file)
     }
@@ -140,21 +137,21 @@ pub fn write(args: &LoadArgs, output: &Path, threads: u32, report: Report) -> Re
     let asked = args.quantize.as_deref().unwrap_or(&source_level);
     let offered = file_types::levels_from(&source_level);
     let level = levels::choose(asked, &offered)?;
-    let plan = quantize::plan(&args.path, level)?;
+    let expected = quantize::dry_run(&args.path, level)?;
     let wait = || {
         report(
             None,
             "waiting for another process that writes the same file",
         )
     };
-    let part = Part::claim(output, wait)?;
+    let part = PartFile::claim(output, wait)?;
     quantize::write(&args.path, &part.path, level, threads, report)?;
     part.finish(output)?;
     Ok(ModelInfo {
         quantization: level.to_owned(),
         source_quantization: source_level,
         weight_bytes: gguf::read_model(output)?.tensor_bytes,
-        fallback_tensors: plan.fallback_tensors,
+        fallback_tensors: expected.fallback_tensors,
         ..ModelInfo::default()
     })
 }

@@ -2,8 +2,9 @@
 //!
 //! - `level_file` finds the file of a level: the model's own file, or one that `quantize` made and `cache` keeps.
 //!   `file_types` has the levels, and `estimate` the memory that a model takes.
-//! - `gguf` reads headers: what a file contains, and whether it is complete. `weights` checks that weights are finite.
-//! - `model` loads a file and knows the model's facts. `tokenizer` is the vocabulary in the file.
+//! - `gguf` reads headers: what a file contains, and whether it is complete. `finite` checks that weights are finite.
+//! - `weights` is a loaded model and its facts, and `tokenizer` the vocabulary in its file. `model` loads a file, and makes
+//!   tokenizers, sessions and embedders.
 //! - `session` is one KV pool for many sequences. It checks each span against its ledger, hands the valid spans to llama.cpp
 //!   as one `batch`, and rolls all of them back if that fails. `context` is the KV pool, and `threads` compute.
 //! - `embedder` makes embeddings, in a context of its own.
@@ -20,6 +21,7 @@ mod devices;
 mod embedder;
 mod estimate;
 mod file_types;
+mod finite;
 mod gguf;
 mod level_file;
 mod log;
@@ -43,10 +45,10 @@ use tenon_plugin_api::{
     Result, SessionArgs, Support, export_plugin,
 };
 
-use crate::{cache::Cache, level_file::LevelFiles, model::Loader, options::PluginOptions};
+use crate::{cache::Cache, level_file::LevelFiles, model::ModelLoader, options::PluginOptions};
 
 /// The plugin, with llama.cpp initialized.
-struct LlamaCpp(Arc<Loader>);
+struct LlamaCpp(Arc<ModelLoader>);
 
 export_plugin!(LlamaCpp);
 
@@ -87,7 +89,7 @@ impl Backend for LlamaCpp {
             )
         })?;
         let cache = Cache::new(host.cache_dir().join("quantized"), options.max_cache_bytes);
-        Ok(Self(Arc::new(Loader {
+        Ok(Self(Arc::new(ModelLoader {
             backend: Arc::new(backend),
             files: LevelFiles::new(cache),
             threads: host.threads(),

@@ -10,7 +10,7 @@ use llama_cpp_sys_2::{
     GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_INFO, GGML_LOG_LEVEL_WARN,
     ggml_log_level,
 };
-use tenon_plugin_api::{Host, LogLevel};
+use tenon_plugin_api::{Code, Error, Host, LogLevel};
 
 use crate::shim;
 
@@ -25,7 +25,7 @@ thread_local! {
 
 #[derive(Default)]
 struct State {
-    line: Line,
+    line: LogLine,
     capture: Option<Capture>,
     /// The first error since the capture began. Later errors only say which caller passed it on.
     reason: String,
@@ -75,6 +75,18 @@ pub fn watched<R>(
     let result = silently(call);
     STATE.with_borrow_mut(|state| state.watcher = None);
     result
+}
+
+/// An error for something that llama.cpp refused, with the reason that [`with_reason`] and the like returned.
+pub fn failure(what: &str, reason: &str) -> Error {
+    let code = match reason.contains("alloc") {
+        true => Code::NO_MEMORY,
+        false => Code::INVALID,
+    };
+    match reason {
+        "" => Error::new(code, format!("{what}, and gives no reason")),
+        reason => Error::new(code, format!("{what}: {reason}")),
+    }
 }
 
 fn capture<R>(capture: Capture, call: impl FnOnce() -> R) -> (R, String) {
@@ -134,12 +146,12 @@ impl State {
 
 /// Joins pieces of text into lines.
 #[derive(Default)]
-struct Line {
+struct LogLine {
     level: ggml_log_level,
     text: String,
 }
 
-impl Line {
+impl LogLine {
     /// Appends a piece. Returns the whole line once its end is there.
     fn push(&mut self, level: ggml_log_level, text: &str) -> Option<(ggml_log_level, String)> {
         if level != GGML_LOG_LEVEL_CONT {
@@ -180,7 +192,7 @@ mod tests {
 
     #[test]
     fn pieces_become_lines_with_the_level_of_their_beginning() {
-        let mut line = Line::default();
+        let mut line = LogLine::default();
         assert_eq!(line.push(GGML_LOG_LEVEL_WARN, "tensors: "), None);
         assert_eq!(line.push(GGML_LOG_LEVEL_CONT, "12"), None);
         let whole = line.push(GGML_LOG_LEVEL_CONT, " of 30\n");

@@ -5,7 +5,7 @@ use llama_cpp_sys_2::{
     LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED, ggml_type,
     llama_flash_attn_type,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tenon_plugin_api::{Error, Result};
 
 /// Options of a model. Every key may be left out.
@@ -56,11 +56,7 @@ impl Options {
     /// # Errors
     /// `INVALID` for unknown keys and values; the message names them and lists what is allowed.
     pub fn parse(json: &str) -> Result<Self> {
-        if json.is_empty() {
-            return Ok(Self::default());
-        }
-        let options: Self = serde_json::from_str(json)
-            .map_err(|error| Error::invalid(format!("the model's options: {error}")))?;
+        let options: Self = parse(json, "the model's options")?;
         if options.kv_type == KvType::Q8_0 && options.flash_attention == FlashAttention::Off {
             return Err(Error::invalid(
                 "the model's options: kv_type \"q8_0\" needs flash_attention \"auto\" or \"on\"",
@@ -91,11 +87,7 @@ impl PluginOptions {
     /// # Errors
     /// `INVALID` for unknown keys and values; the message names them and lists what is allowed.
     pub fn parse(json: &str) -> Result<Self> {
-        if json.is_empty() {
-            return Ok(Self::default());
-        }
-        serde_json::from_str(json)
-            .map_err(|error| Error::invalid(format!("the options of org.tenon.llama-cpp: {error}")))
+        parse(json, "the options of org.tenon.llama-cpp")
     }
 }
 
@@ -127,6 +119,12 @@ impl KvType {
             Self::Q8_0 => count * 34 / 32,
         }
     }
+}
+
+/// Reads a JSON object of options. Errors name it by `what`.
+fn parse<T: DeserializeOwned>(json: &str, what: &str) -> Result<T> {
+    let json = if json.is_empty() { "{}" } else { json };
+    serde_json::from_str(json).map_err(|error| Error::invalid(format!("{what}: {error}")))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub type Report<'a> = &'a (dyn Fn(Option<f32>, &str) -> Result<()> + Sync);
 
 /// What quantizing would make.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct DryRun {
     /// Size of the weights in bytes, exact to a hundredth of a MiB.
     pub weight_bytes: u64,
     /// Number of tensors that would get another type because of their shape.
@@ -38,7 +38,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// `UNSUPPORTED` for a level that cannot be made; the errors that llama.cpp has for the file.
-pub fn plan(input: &Path, level: &str) -> Result<Plan> {
+pub fn dry_run(input: &Path, level: &str) -> Result<DryRun> {
     let mut params = params(level)?;
     params.dry_run = true;
     let (lines, inbox) = mpsc::channel();
@@ -57,7 +57,7 @@ pub fn plan(input: &Path, level: &str) -> Result<Plan> {
             "llama.cpp did not say how large the quantized file will be",
         )
     })?;
-    Ok(Plan {
+    Ok(DryRun {
         weight_bytes,
         fallback_tensors,
     })
@@ -66,7 +66,7 @@ pub fn plan(input: &Path, level: &str) -> Result<Plan> {
 /// Writes `input` at `level` to `output`. `output` is not synced to the disk.
 ///
 /// # Errors
-/// As [`plan`]; `IO`, `CANCELLED`. After an error, the part that was written stays.
+/// As [`dry_run`]; `IO`, `CANCELLED`. After an error, the part that was written stays.
 pub fn write(input: &Path, output: &Path, level: &str, threads: u32, report: Report) -> Result<()> {
     let c_output = c_path(output)?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -136,7 +136,7 @@ fn call(
             Code::IO,
             "the quantized file cannot be written: the disk is full, or the limit on the size of files (ulimit -f) is too low",
         )),
-        false => Err(crate::model::failure(
+        false => Err(log::failure(
             &format!("llama.cpp cannot quantize {}", input.display()),
             &reason,
         )),

@@ -11,9 +11,9 @@ use tenon_plugin_api::{
 use crate::{
     batch::BatchArrays,
     context::Context,
-    model::Weights,
     options::Options,
-    threads::{DEFAULT_POLL, Threads, Use},
+    threads::{DEFAULT_POLL, Phase, Threads},
+    weights::Weights,
 };
 
 pub struct LlamaSession {
@@ -41,8 +41,13 @@ impl LlamaSession {
         // SAFETY: it returns a constant.
         let most = unsafe { llama_max_parallel_sequences() };
         info.max_sequences = info.max_sequences.min(most as u32);
+        if args.kv_tokens == 0 {
+            let token_bytes = options.kv_type.bytes(weights.kv_numbers_per_token());
+            info.kv_tokens = info.default_kv_tokens(token_bytes);
+        }
         let wanted = SessionArgs {
             max_sequences: info.max_sequences,
+            kv_tokens: info.kv_tokens,
             context_length: info.context_length,
             ..args.clone()
         };
@@ -80,8 +85,11 @@ impl LlamaSession {
 
     fn compute(&mut self, batch: &Batch<'_>) -> Result<()> {
         let decoding = batch.spans().iter().all(|span| span.len == 1);
-        let kind = if decoding { Use::Decode } else { Use::Prefill };
-        self.threads.attach(&mut self.context, kind);
+        let phase = match decoding {
+            true => Phase::Decode,
+            false => Phase::Prefill,
+        };
+        self.threads.attach(&mut self.context, phase);
         // SAFETY: the arrays are the batch's own, and the ledger knows its sequences.
         unsafe { self.context.decode(&self.batch.as_llama()) }?;
         self.threads.settle();

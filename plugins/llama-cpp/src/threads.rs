@@ -15,18 +15,18 @@ const MAX_POLL: u32 = 100;
 
 /// Threads for decode and for prefill. They outlive the context that they are attached to.
 pub struct Threads {
-    decode: Rc<Pool>,
+    decode: Rc<ThreadPool>,
     /// The same pool as `decode` if both have the same size.
-    prefill: Rc<Pool>,
+    prefill: Rc<ThreadPool>,
     /// Pools that the context used before. ggml still touches a pool when it switches to another one.
-    retired: Vec<Rc<Pool>>,
-    /// Which of the two pools the context uses for batches of many tokens. None: it does not have these pools yet.
-    attached: Option<Use>,
+    retired: Vec<Rc<ThreadPool>>,
+    /// The phase whose pool the context uses for batches of many tokens. None: it does not have these pools yet.
+    attached: Option<Phase>,
 }
 
-/// What a batch is for.
+/// The kind of work that a batch does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum Phase {
     /// One token for each sequence.
     Decode,
     Prefill,
@@ -38,7 +38,7 @@ impl Threads {
     /// # Errors
     /// `NO_MEMORY` if the threads cannot be started.
     pub fn new(count: u32, poll: u32) -> Result<Self> {
-        let pool = Rc::new(Pool::new(Size::new(count, poll))?);
+        let pool = Rc::new(ThreadPool::new(PoolSize::new(count, poll))?);
         Ok(Self {
             decode: pool.clone(),
             prefill: pool,
@@ -52,8 +52,8 @@ impl Threads {
     /// # Errors
     /// As [`new`](Self::new); the old threads stay.
     pub fn change(&mut self, plan: ThreadPlan) -> Result<()> {
-        let decode = Size::new(plan.decode, plan.decode_poll);
-        let prefill = Size::new(plan.prefill, plan.prefill_poll);
+        let decode = PoolSize::new(plan.decode, plan.decode_poll);
+        let prefill = PoolSize::new(plan.prefill, plan.prefill_poll);
         if (decode, prefill) == (self.decode.size, self.prefill.size) {
             return Ok(());
         }
@@ -66,24 +66,24 @@ impl Threads {
     }
 
     /// A pool of this size: an existing one, or a new one.
-    fn pool(&self, size: Size, other: &Rc<Pool>) -> Result<Rc<Pool>> {
+    fn pool(&self, size: PoolSize, other: &Rc<ThreadPool>) -> Result<Rc<ThreadPool>> {
         let pools = [&self.decode, &self.prefill, other];
         match pools.into_iter().find(|pool| pool.size == size) {
             Some(pool) => Ok(pool.clone()),
-            None => Pool::new(size).map(Rc::new),
+            None => ThreadPool::new(size).map(Rc::new),
         }
     }
 
-    /// Lets the context use the threads for this kind of batch. llama.cpp itself only tells one token from many, but many
-    /// tokens may also be many sequences in decode.
-    pub fn attach(&mut self, context: &mut Context, to: Use) {
-        if self.attached == Some(to) {
+    /// Lets the context use the threads of this phase. llama.cpp itself only tells one token from many, but many tokens may
+    /// also be many sequences in decode.
+    pub fn attach(&mut self, context: &mut Context, phase: Phase) {
+        if self.attached == Some(phase) {
             return;
         }
-        self.attached = Some(to);
-        let many = match to {
-            Use::Decode => &self.decode,
-            Use::Prefill => &self.prefill,
+        self.attached = Some(phase);
+        let many = match phase {
+            Phase::Decode => &self.decode,
+            Phase::Prefill => &self.prefill,
         };
         let (one_count, many_count) = (self.decode.size.count, many.size.count);
         // SAFETY: the context is valid, and the pools live as long as it uses them.
@@ -101,12 +101,12 @@ impl Threads {
 
 /// The number of threads, and how busily they wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Size {
+struct PoolSize {
     count: u32,
     poll: u32,
 }
 
-impl Size {
+impl PoolSize {
     fn new(count: u32, poll: u32) -> Self {
         let count = count.clamp(1, MAX_THREADS);
         // A single thread waits for no other.
@@ -115,13 +115,13 @@ impl Size {
     }
 }
 
-struct Pool {
+struct ThreadPool {
     raw: NonNull<sys::ggml_threadpool>,
-    size: Size,
+    size: PoolSize,
 }
 
-impl Pool {
-    fn new(size: Size) -> Result<Self> {
+impl ThreadPool {
+    fn new(size: PoolSize) -> Result<Self> {
         // SAFETY: the parameters are read during the call.
         let pool = unsafe {
             let mut params = sys::ggml_threadpool_params_default(size.count as i32);
@@ -145,7 +145,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         // SAFETY: it is freed once, when no context uses it any more.
         unsafe { sys::ggml_threadpool_free(self.raw()) }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{EncodeFlags, Error, Result, TokenKind, Tokenizer, Vocabulary};
 
-use crate::{model::Weights, shim};
+use crate::{shim, weights::Weights};
 
 /// A character that no vocabulary has inside of a longer token. Text after it is tokenized as if nothing came before it.
 const SENTINEL: &str = "\u{1}";

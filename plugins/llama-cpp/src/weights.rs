@@ -1,64 +1,142 @@
-//! Checks the weights in a file before llama.cpp loads them: llama.cpp computes with any weights.
+//! A loaded model: its weights, its vocabulary, and the facts in its metadata.
 
-use std::{
-    fs::File,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
+use std::{ffi::CStr, str::FromStr};
 
-use memmap2::Mmap;
-use tenon_plugin_api::{
-    Error, Result,
-    gguf::{Gguf, Tensor, all_finite},
-};
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_sys_2 as sys;
+use tenon_plugin_api::{Capabilities, Pooling, SamplingDefaults};
 
-use crate::gguf;
+use crate::file_types;
 
-/// Checks that the weights of a model, in all of its files, are finite. The data is loaded next anyway, so it is read from
-/// the disk only once.
-///
-/// # Errors
-/// `IO`; `INVALID` with the name of the tensor that has other weights.
-pub fn check(path: &Path, threads: u32) -> Result<()> {
-    for (path, _) in gguf::read_parts(path)? {
-        let header = Gguf::open(&path)?;
-        let io = |error| Error::io(&path, &error);
-        let file = File::open(&path).map_err(io)?;
-        // SAFETY: like llama.cpp, which maps it too, this relies on nobody making the file shorter while it is read.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let tensors: Vec<_> = header.tensors().collect();
-        if let Some(name) = first_broken(&tensors, &bytes, threads) {
-            return Err(Error::invalid(format!(
-                "{}: the tensor {name} has weights that are infinite or no numbers: download the model again",
-                path.display()
-            )));
+/// How many cells times heads cost a twentieth of a step, for each byte of weights. Measured on CPUs with `tenon bench
+/// engine --idle-tokens`: 1,000 cells of SmolLM2, with its 270 heads and 97 MB.
+const IDLE_HEADS_PER_WEIGHT_BYTE: f64 = 0.0028;
+
+/// A loaded model, with everything that tokenizers and sessions need of it.
+pub struct Weights(pub LlamaModel);
+
+impl Weights {
+    /// llama.cpp's model, valid as long as `self`.
+    pub fn raw(&self) -> *mut sys::llama_model {
+        // SAFETY: `LlamaModel` is `repr(transparent)` over this pointer, and its version is pinned. It has no method that
+        // returns the pointer.
+        unsafe { *std::ptr::from_ref(&self.0).cast() }
+    }
+
+    /// llama.cpp's vocabulary, valid as long as `self`.
+    pub fn vocab(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is valid.
+        unsafe { sys::llama_model_get_vocab(self.raw()) }
+    }
+
+    pub fn vocab_size(&self) -> u32 {
+        self.0.n_vocab().unsigned_abs()
+    }
+
+    /// Whether a sequence's state is a recurrent one of fixed size, which cannot be truncated.
+    pub fn is_recurrent(&self) -> bool {
+        self.0.is_recurrent() || self.0.is_hybrid()
+    }
+
+    /// Whether the model has an encoder, or does not generate from left to right.
+    pub fn is_encoder(&self) -> bool {
+        // SAFETY: the model is valid.
+        unsafe {
+            sys::llama_model_has_encoder(self.raw()) || sys::llama_model_is_diffusion(self.raw())
         }
     }
-    Ok(())
-}
 
-fn first_broken<'a>(tensors: &[(&'a str, &Tensor)], bytes: &[u8], threads: u32) -> Option<&'a str> {
-    let next = AtomicUsize::new(0);
-    let find = || {
-        while let Some((name, tensor)) = tensors.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let end = tensor.start() + tensor.bytes();
-            // The file may have been replaced by another one.
-            let bytes = bytes.get(tensor.start() as usize..end as usize)?;
-            if !all_finite(tensor.kind(), bytes) {
-                return Some(*name);
+    /// How the vectors of a text's tokens become one vector. None for models that score pairs of texts instead.
+    pub fn pooling(&self) -> Option<Pooling> {
+        let architecture = self.text("general.architecture").unwrap_or_default();
+        Pooling::from_gguf(self.number(&format!("{architecture}.pooling_type")))
+    }
+
+    /// Length of a token's vector.
+    pub fn embedding_dimensions(&self) -> u32 {
+        // SAFETY: the model is valid.
+        unsafe { sys::llama_model_n_embd_out(self.raw()) }.unsigned_abs()
+    }
+
+    /// Numbers that the KV cache holds for one token.
+    pub fn kv_numbers_per_token(&self) -> u64 {
+        let model = &self.0;
+        let architecture = self.text("general.architecture").unwrap_or_default();
+        let average = model.n_embd().unsigned_abs() / model.n_head().max(1);
+        let head = |part| {
+            self.number(&format!("{architecture}.attention.{part}_length"))
+                .unwrap_or(average)
+        };
+        let per_layer = u64::from(model.n_head_kv()) * u64::from(head("key") + head("value"));
+        u64::from(model.n_layer()) * per_layer
+    }
+
+    /// The number of idle cells that slow down decode by a twentieth. Every head of every layer passes over each of these
+    /// cells. The rest of a step takes as long as reading the weights.
+    pub fn costly_idle_tokens(&self) -> u32 {
+        let heads = self.0.n_layer() * self.0.n_head();
+        let cells = self.0.size() as f64 * IDLE_HEADS_PER_WEIGHT_BYTE / f64::from(heads.max(1));
+        (cells as u32).max(1)
+    }
+
+    /// A text of the file's metadata.
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.0.meta_val_str(key).ok()
+    }
+
+    fn number<T: FromStr>(&self, key: &str) -> Option<T> {
+        self.text(key)?.parse().ok()
+    }
+
+    /// The tokens that end a generation. The one that the file calls EOS comes first.
+    pub fn ends_of_generation(&self) -> Vec<u32> {
+        let vocab = self.0.vocab();
+        let ends = vocab.tokens().filter(|&token| vocab.is_eog(token));
+        let mut ends: Vec<_> = ends.collect();
+        ends.sort_by_key(|&token| token != vocab.eos());
+        ends.iter().map(|token| token.0.unsigned_abs()).collect()
+    }
+
+    /// The level's name, or llama.cpp's name of a file type that is no level.
+    pub fn quantization(&self) -> String {
+        // SAFETY: the model is valid, and the name a constant.
+        let (file_type, name) = unsafe {
+            let file_type = sys::llama_model_ftype(self.raw());
+            (file_type, CStr::from_ptr(sys::llama_ftype_name(file_type)))
+        };
+        let level = file_types::level(file_type);
+        level.map_or_else(|| name.to_string_lossy().into_owned(), str::to_owned)
+    }
+
+    pub fn capabilities(&self) -> Capabilities {
+        // SAFETY: the vocabulary belongs to the model.
+        match unsafe { sys::llama_vocab_type(self.vocab()) } {
+            // These tokenizers cut text by merges or scores alone, and lose nothing of it. The others normalize text.
+            sys::LLAMA_VOCAB_TYPE_BPE | sys::LLAMA_VOCAB_TYPE_SPM => {
+                Capabilities::CANONICAL_TOKENIZER
             }
+            _ => Capabilities::default(),
         }
-        None
-    };
-    thread::scope(|scope| {
-        // If the system cannot start more threads, those that started do the work.
-        let help = |_| thread::Builder::new().spawn_scoped(scope, find).ok();
-        let helpers: Vec<_> = (1..threads).map_while(help).collect();
-        let mut found = find();
-        for helper in helpers {
-            found = found.or(helper.join().unwrap_or_default());
+    }
+
+    /// The sampling parameters that the file recommends.
+    pub fn sampling(&self) -> SamplingDefaults {
+        let mut defaults = SamplingDefaults::default();
+        if let Some(value) = self.number("general.sampling.temp") {
+            defaults = defaults.with_temperature(value);
         }
-        found
-    })
+        if let Some(value) = self.number("general.sampling.top_p") {
+            defaults = defaults.with_top_p(value);
+        }
+        if let Some(value) = self.number("general.sampling.min_p") {
+            defaults = defaults.with_min_p(value);
+        }
+        if let Some(value) = self.number("general.sampling.top_k") {
+            defaults = defaults.with_top_k(value);
+        }
+        if let Some(value) = self.number("general.sampling.penalty_repeat") {
+            defaults = defaults.with_repetition_penalty(value);
+        }
+        defaults
+    }
 }

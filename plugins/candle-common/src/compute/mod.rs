@@ -1,18 +1,16 @@
-//! What a decoder computes with: this crate's CPU kernels, or candle's tensors on a device.
+//! The operations of a decoder. This crate's CPU kernels implement them, and candle's tensors on a device.
 
 mod cpu;
 #[cfg(any(test, feature = "cuda"))]
 mod tensors;
 
-use candle_core::quantized::QTensor;
 use tenon_plugin_api::Result;
 
 use crate::{
     config::{Config, Rope},
-    decoder::{Norm, Step},
-    kernels::{attention::SpanView, elementwise::Activation, memory::Arena},
+    kernels::{attention::SpanView, elementwise::Activation},
     kv::KvType,
-    linear::Linear,
+    layers::{Hardware, Linear, Norm},
     matrix::Matrix,
 };
 pub use cpu::Cpu;
@@ -23,27 +21,19 @@ pub use tensors::Tensors;
 ///
 /// An operation writes its result into its last argument, whose memory it may use again. Unless something else is stated, an
 /// error is `NO_MEMORY`, or `INTERNAL` for errors of candle.
-pub trait Compute: Clone + Send + Sync + Sized + 'static {
+pub trait Compute: Hardware + Clone + Send + Sync {
     /// Whether the operations compute with a number of threads that can be chosen.
     const THREADS: bool;
 
-    /// Weights of one type.
-    type Weights: Weights;
-    /// The weights of a norm, or a bias.
-    type Vector: Send + Sync;
     /// Activations: one row for each token.
     type Rows: Send;
     /// The cosines and sines of RoPE at the positions of a batch.
-    type Turns: Default + Send;
-    /// Where the keys and values of a batch's tokens are, and what its queries see.
+    type CosSin: Default + Send;
+    /// A batch, prepared: the cells of its keys and values, and what its queries see.
     type Plan<'a>;
     /// Keys and values of all layers.
     type Kv: Send;
 
-    /// # Errors
-    /// `INVALID` if `matrix` is not a matrix.
-    fn weights(&self, matrix: QTensor, arena: &Arena) -> Result<Self::Weights>;
-    fn vector(&self, numbers: Vec<f32>) -> Result<Self::Vector>;
     /// A KV pool with room for `cells` tokens.
     fn kv(&self, config: &Config, kind: KvType, cells: u32) -> Result<Self::Kv>;
     /// A buffer of rows, empty at first.
@@ -57,7 +47,8 @@ pub trait Compute: Clone + Send + Sync + Sized + 'static {
         spans: impl Iterator<Item = SpanView<'a>>,
         kv: &Self::Kv,
     ) -> Result<Self::Plan<'a>>;
-    fn turns(&self, rope: &Rope, positions: &[u32], to: &mut Self::Turns) -> Result<()>;
+    /// The cosines and sines at these positions.
+    fn cos_sin(&self, rope: &Rope, positions: &[u32], to: &mut Self::CosSin) -> Result<()>;
 
     /// Rows of the embedding, multiplied with `scale`.
     fn embed(
@@ -90,7 +81,8 @@ pub trait Compute: Clone + Send + Sync + Sized + 'static {
     ) -> Result<()>;
     /// Keeps only the rows that the batch wants.
     fn select(&self, plan: &Self::Plan<'_>, rows: &mut Self::Rows) -> Result<()>;
-    /// Each row of `gate_up` has the gate first and then the up projection.
+    /// Multiplies the up projection with the activated gate. Each row of `gate_up` has the gate first and then the up
+    /// projection.
     fn gate(&self, gate_up: &Self::Rows, activation: Activation, to: &mut Self::Rows)
     -> Result<()>;
     /// Adds `from`. If there is a norm, `from` is normalized in place first.
@@ -109,18 +101,19 @@ pub trait Compute: Clone + Send + Sync + Sized + 'static {
         soft_cap: Option<f32>,
         to: &mut Matrix,
     ) -> Result<()>;
-    /// The numbers of rows. They may be copied.
+    /// Rows as floats in memory. They are in `copy` if they had to be copied.
     fn read<'a>(&self, rows: &'a Self::Rows, copy: &'a mut Matrix) -> Result<&'a Matrix>;
 }
 
-/// Weights of one type: `[outputs, inputs]`.
-pub trait Weights: Send + Sync {
-    fn outputs(&self) -> usize;
-    fn inputs(&self) -> usize;
-    fn bytes(&self) -> usize;
-    /// Whether candle's own kernels compute with these weights on the CPU. Those have threads of their own, whose number
-    /// never changes.
-    fn uses_candles_threads(&self) -> bool;
+/// A batch: the tokens of all sequences, one sequence after the other.
+pub struct Step<'a> {
+    /// `[tokens]`, like the next two.
+    pub tokens: &'a [u32],
+    pub positions: &'a [u32],
+    /// The cell of each token's keys and values.
+    pub cells: &'a [u32],
+    /// Tokens whose vectors are wanted, in ascending order.
+    pub rows: &'a [u32],
 }
 
 /// One of the decoder's layers.
@@ -135,7 +128,7 @@ pub struct Heads<'a, C: Compute> {
     pub query_norm: Option<&'a Norm<C>>,
     pub key_norm: Option<&'a Norm<C>>,
     pub rope: &'a Rope,
-    pub turns: &'a C::Turns,
+    pub cos_sin: &'a C::CosSin,
 }
 
 impl Layer<'_> {

@@ -27,15 +27,15 @@ pub struct RopeFactors {
 pub fn parse(metadata: &Metadata, factors: RopeFactors) -> Result<Config> {
     let name = metadata.text("general.architecture").unwrap_or_default();
     let family = family(name, |family| family.gguf)?;
-    Keys { metadata, name }.config(family, factors)
+    ConfigKeys { metadata, name }.config(family, factors)
 }
 
-struct Keys<'a> {
+struct ConfigKeys<'a> {
     metadata: &'a Metadata,
     name: &'a str,
 }
 
-impl Keys<'_> {
+impl ConfigKeys<'_> {
     fn config(&self, family: &Family, factors: RopeFactors) -> Result<Config> {
         if self
             .count("expert_count")

@@ -9,7 +9,7 @@ use super::{
     Config, Family, RopeConfig, RopeLayout, RopeScaling, check_context, check_layers, family,
     sentence_transformers,
 };
-use crate::{files::read_json, kernels::elementwise::Activation, model::in_file};
+use crate::{files::read_json, kernels::elementwise::Activation};
 
 const FILE: &str = "config.json";
 
@@ -28,7 +28,7 @@ pub fn read(directory: &Path) -> Result<Config> {
             ),
         )
     })?;
-    let config = parse(&parsed).map_err(|error| in_file(&path, error))?;
+    let config = parse(&parsed).map_err(|error| error.in_file(&path))?;
     Ok(Config {
         pooling: sentence_transformers::pooling(directory)?,
         ..config

@@ -7,7 +7,7 @@ pub mod hf;
 mod rope;
 mod sentence_transformers;
 
-pub use rope::{Rope, RopeConfig, RopeLayout, RopeScaling, Turns};
+pub use rope::{CosSin, Rope, RopeConfig, RopeLayout, RopeScaling};
 
 use checks::{check_context, check_layers};
 use tenon_plugin_api::{Error, Pooling, Result};

@@ -97,8 +97,8 @@ impl RopeScaling {
                 original_context,
             } => {
                 for frequency in frequencies {
-                    let turns = original_context * *frequency / TAU;
-                    let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                    let rotations = original_context * *frequency / TAU;
+                    let kept = ((rotations - low) / (high - low)).clamp(0.0, 1.0);
                     *frequency *= kept + (1.0 - kept) / factor;
                 }
             }
@@ -111,8 +111,9 @@ impl RopeScaling {
             } => {
                 let dimensions = rope.dimensions as f64;
                 // The pair that rotates this many times within the original context.
-                let pair = |turns: f64| {
-                    dimensions * (original_context / (turns * TAU)).ln() / (2.0 * rope.base.ln())
+                let pair = |rotations: f64| {
+                    dimensions * (original_context / (rotations * TAU)).ln()
+                        / (2.0 * rope.base.ln())
                 };
                 let low = pair(*beta_fast).floor().max(0.0);
                 let high = pair(*beta_slow).ceil().min(dimensions - 1.0);
@@ -143,13 +144,13 @@ impl RopeScaling {
 
 /// RoPE cosines and sines of each pair at the positions of a batch. All layers of the batch use them.
 #[derive(Default)]
-pub struct Turns {
+pub struct CosSin {
     /// `[tokens, pairs]`
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
 
-impl Turns {
+impl CosSin {
     pub fn compute(&mut self, rope: &Rope, positions: &[u32]) {
         self.cos.clear();
         self.sin.clear();
@@ -180,16 +181,16 @@ impl Turns {
         let pairs = rope.frequencies.len();
         let cos = &self.cos[token * pairs..][..pairs];
         let sin = &self.sin[token * pairs..][..pairs];
-        let turned = &mut head[..2 * pairs];
+        let rotated = &mut head[..2 * pairs];
         match rope.layout {
             RopeLayout::Halves => {
-                let (left, right) = turned.split_at_mut(pairs);
+                let (left, right) = rotated.split_at_mut(pairs);
                 for (((x, y), cos), sin) in left.iter_mut().zip(right).zip(cos).zip(sin) {
                     (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
                 }
             }
             RopeLayout::Pairs => {
-                let (pairs, _) = turned.as_chunks_mut::<2>();
+                let (pairs, _) = rotated.as_chunks_mut::<2>();
                 for (([x, y], cos), sin) in pairs.iter_mut().zip(cos).zip(sin) {
                     (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
                 }
@@ -263,15 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn layouts_turn_the_same_pairs_in_other_places() {
-        let mut turns = Turns::default();
+    fn layouts_rotate_the_same_pairs_in_other_places() {
+        let mut cos_sin = CosSin::default();
         let mut rope = rope(RopeScaling::None).resolve(RopeLayout::Halves, 1);
-        turns.compute(&rope, &[0, 3]);
+        cos_sin.compute(&rope, &[0, 3]);
         let mut halves = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
         let mut pairs = [1.0, 5.0, 2.0, 6.0, 3.0, 7.0, 4.0, 8.0, 9.0];
-        turns.apply(&rope, 1, &mut halves);
+        cos_sin.apply(&rope, 1, &mut halves);
         rope.layout = RopeLayout::Pairs;
-        turns.apply(&rope, 1, &mut pairs);
+        cos_sin.apply(&rope, 1, &mut pairs);
         for pair in 0..4 {
             assert_eq!(halves[pair], pairs[2 * pair]);
             assert_eq!(halves[pair + 4], pairs[2 * pair + 1]);
@@ -279,7 +280,7 @@ mod tests {
         let (sin, cos) = 3f32.sin_cos();
         assert!((halves[0] - (cos - 5.0 * sin)).abs() < 1e-6);
         assert_eq!(halves[8], 9.0);
-        turns.apply(&rope, 0, &mut pairs);
+        cos_sin.apply(&rope, 0, &mut pairs);
         assert_eq!(halves[0], pairs[0]);
     }
 }

@@ -2,12 +2,12 @@
 
 use tenon_plugin_api::Result;
 
-use super::{Buffers, Norm, Ropes, check};
+use super::{buffers::Buffers, ropes::Ropes};
 use crate::{
     compute::{Compute, Heads, Layer},
     config::{Config, Rope},
-    linear::Linear,
-    weights::Loader,
+    layers::{Linear, Norm},
+    weights::{TensorLoader, check_side},
 };
 
 pub struct Block<C: Compute> {
@@ -44,7 +44,7 @@ pub struct Pass<'a, 'p, C: Compute> {
 }
 
 impl<C: Compute> Block<C> {
-    pub fn load(compute: &C, config: &Config, loader: &Loader, layer: usize) -> Result<Self> {
+    pub fn load(compute: &C, config: &Config, loader: &TensorLoader, layer: usize) -> Result<Self> {
         let name = |part: &str| format!("blk.{layer}.{part}");
         let linear = |names: &[String]| Linear::load(compute, loader, names);
         let norm = |part: &str, len| Norm::load(compute, config, loader, &name(part), len);
@@ -91,9 +91,9 @@ impl<C: Compute> Block<C> {
             gate_up,
             gated,
             added,
-            turns,
+            cos_sin,
         } = buffers;
-        let heads = self.attention.heads(pass.ropes.of(layer, turns));
+        let heads = self.attention.heads(pass.ropes.of(layer, cos_sin));
 
         compute.norm(hidden, &self.attention_norm, normed)?;
         compute.linear(normed, &self.attention.qkv, qkv)?;
@@ -135,26 +135,26 @@ impl<C: Compute> Block<C> {
         ];
         for (linear, (name, outputs, inputs)) in self.linears().into_iter().zip(expected) {
             let name = format!("blk.{layer}.{name}");
-            check(&name, linear.outputs(), outputs)?;
-            check(&name, linear.inputs(), inputs)?;
+            check_side(&name, linear.outputs(), outputs)?;
+            check_side(&name, linear.inputs(), inputs)?;
         }
         Ok(self)
     }
 }
 
 impl<C: Compute> Attention<C> {
-    fn heads<'a>(&'a self, (rope, turns): (&'a Rope, &'a C::Turns)) -> Heads<'a, C> {
+    fn heads<'a>(&'a self, (rope, cos_sin): (&'a Rope, &'a C::CosSin)) -> Heads<'a, C> {
         Heads {
             query_norm: self.query_norm.as_ref(),
             key_norm: self.key_norm.as_ref(),
             rope,
-            turns,
+            cos_sin,
         }
     }
 }
 
 /// Names of layers that the model may have merged into one.
-fn merged<const N: usize>(loader: &Loader, whole: String, parts: [String; N]) -> Vec<String> {
+fn merged<const N: usize>(loader: &TensorLoader, whole: String, parts: [String; N]) -> Vec<String> {
     match loader.source.has(&whole) {
         true => vec![whole],
         false => parts.into(),
@@ -162,7 +162,7 @@ fn merged<const N: usize>(loader: &Loader, whole: String, parts: [String; N]) ->
 }
 
 /// Names of the gate and up layers. If there is no gate, the first half of `up` is the gate.
-fn gate_up(loader: &Loader, gate: String, up: String) -> Vec<String> {
+fn gate_up(loader: &TensorLoader, gate: String, up: String) -> Vec<String> {
     match loader.source.has(&gate) {
         true => vec![gate, up],
         false => vec![up],

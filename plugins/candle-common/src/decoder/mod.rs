@@ -1,7 +1,8 @@
 //! The decoder: embedding → blocks of attention and MLP → output. It keeps no state: keys and values are stored in a pool.
 
 mod block;
-mod norm;
+mod buffers;
+mod ropes;
 
 #[cfg(test)]
 mod tests;
@@ -9,15 +10,16 @@ mod tests;
 use tenon_plugin_api::{Code, Error, Interrupt, Result};
 
 use crate::{
-    compute::{Compute, Layer, Weights},
-    config::{Config, Rope, RopeConfig},
+    compute::{Compute, Layer, Step},
+    config::Config,
     kernels::attention::SpanView,
-    linear::Linear,
+    layers::{Linear, Norm, WeightMatrix},
     matrix::Matrix,
-    weights::Loader,
+    weights::{TensorLoader, check_side},
 };
 use block::{Block, Pass};
-pub use norm::Norm;
+pub use buffers::Buffers;
+pub use ropes::Ropes;
 
 /// A model's weights, and the computation with them.
 pub struct Decoder<C: Compute> {
@@ -30,52 +32,20 @@ pub struct Decoder<C: Compute> {
     output: Option<Linear<C>>,
 }
 
-/// A batch: the tokens of all sequences, one sequence after the other.
-pub struct Step<'a> {
-    /// `[tokens]`, like the next two.
-    pub tokens: &'a [u32],
-    pub positions: &'a [u32],
-    /// The cell of each token's keys and values.
-    pub cells: &'a [u32],
-    /// Tokens whose vectors are wanted, in ascending order.
-    pub rows: &'a [u32],
-}
-
-/// RoPE frequencies for the lengths that a session serves.
-pub struct Ropes {
-    global: Rope,
-    local: Option<Rope>,
-}
-
-/// Memory that is kept from step to step.
-pub struct Buffers<C: Compute> {
-    hidden: C::Rows,
-    normed: C::Rows,
-    attended: C::Rows,
-    gated: C::Rows,
-    qkv: C::Rows,
-    gate_up: C::Rows,
-    /// The output of attention or MLP, which is added to `hidden`.
-    added: C::Rows,
-    turns: BatchTurns<C::Turns>,
-}
-
-/// RoPE cosines and sines at the positions of a batch.
-#[derive(Default)]
-struct BatchTurns<T> {
-    global: T,
-    local: T,
-}
-
 /// Receives the finished fraction of a task. Its error stops the task.
-pub type Report<'a> = dyn Fn(f32) -> Result<()> + 'a;
+pub type ReportFraction<'a> = dyn Fn(f32) -> Result<()> + 'a;
 
 impl<C: Compute> Decoder<C> {
     /// Loads the weights.
     ///
     /// # Errors
-    /// As [`Loader::matrix`]; `INVALID` for tensors whose shapes do not fit the configuration; those of `report`.
-    pub fn load(compute: C, config: Config, loader: &Loader, report: &Report) -> Result<Self> {
+    /// As [`TensorLoader::matrix`]; `INVALID` for tensors whose shapes do not fit the configuration; those of `report`.
+    pub fn load(
+        compute: C,
+        config: Config,
+        loader: &TensorLoader,
+        report: &ReportFraction,
+    ) -> Result<Self> {
         let output = match config.tied {
             true => None,
             false => loader.optional("output")?,
@@ -98,13 +68,13 @@ impl<C: Compute> Decoder<C> {
             compute,
             config,
         };
-        check(
+        check_side(
             "token_embd",
             decoder.embedding.inputs(),
             decoder.config.hidden,
         )?;
-        check("output", decoder.head().inputs(), decoder.config.hidden)?;
-        check("output", decoder.head().outputs(), decoder.vocabulary())?;
+        check_side("output", decoder.head().inputs(), decoder.config.hidden)?;
+        check_side("output", decoder.head().outputs(), decoder.vocabulary())?;
         Ok(decoder)
     }
 
@@ -133,7 +103,7 @@ impl<C: Compute> Decoder<C> {
     /// changes.
     pub fn uses_candles_threads(&self) -> bool {
         let mut parts = self.matrices().flat_map(Linear::parts);
-        parts.any(Weights::uses_candles_threads)
+        parts.any(WeightMatrix::uses_candles_threads)
     }
 
     /// Computes a batch and stores its keys and values. Returns the vectors of the wanted tokens, `[rows, hidden]`; None if
@@ -157,7 +127,7 @@ impl<C: Compute> Decoder<C> {
             config.embedding_scale,
             &mut buffers.hidden,
         )?;
-        ropes.turn(compute, step.positions, &mut buffers.turns)?;
+        ropes.cos_sin(compute, step.positions, &mut buffers.cos_sin)?;
         let plan = compute.plan(config, step, spans, kv)?;
         for (number, block) in self.blocks.iter().enumerate() {
             if interrupt.is_set() {
@@ -199,64 +169,4 @@ impl<C: Compute> Decoder<C> {
         let blocks = self.blocks.iter().flat_map(Block::linears);
         blocks.chain([&self.embedding]).chain(&self.output)
     }
-}
-
-impl Ropes {
-    /// The frequencies for sequences of up to `context_length` tokens.
-    pub fn new(config: &Config, context_length: u32) -> Self {
-        let resolve = |rope: &RopeConfig| rope.resolve(config.rope_layout, context_length);
-        Self {
-            global: resolve(&config.rope),
-            local: config.local_rope.as_ref().map(resolve),
-        }
-    }
-
-    fn turn<C: Compute>(
-        &self,
-        compute: &C,
-        positions: &[u32],
-        to: &mut BatchTurns<C::Turns>,
-    ) -> Result<()> {
-        compute.turns(&self.global, positions, &mut to.global)?;
-        match &self.local {
-            Some(local) => compute.turns(local, positions, &mut to.local),
-            None => Ok(()),
-        }
-    }
-
-    /// The frequencies of a layer, with their cosines and sines.
-    fn of<'a, T>(&'a self, layer: Layer, turns: &'a BatchTurns<T>) -> (&'a Rope, &'a T) {
-        match (&self.local, layer.window()) {
-            (Some(local), Some(_)) => (local, &turns.local),
-            _ => (&self.global, &turns.global),
-        }
-    }
-}
-
-impl<C: Compute> Buffers<C> {
-    /// # Errors
-    /// Those of [`Compute`].
-    pub fn new(compute: &C) -> Result<Self> {
-        Ok(Self {
-            hidden: compute.rows()?,
-            normed: compute.rows()?,
-            attended: compute.rows()?,
-            gated: compute.rows()?,
-            qkv: compute.rows()?,
-            gate_up: compute.rows()?,
-            added: compute.rows()?,
-            turns: BatchTurns::default(),
-        })
-    }
-}
-
-/// # Errors
-/// `INVALID` with the tensor's name, if its size differs from the configuration's.
-fn check(name: &str, size: usize, expected: usize) -> Result<()> {
-    if size == expected {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "the tensor {name} has a side of {size} where the model's configuration says {expected}: the files do not belong together"
-    )))
 }

@@ -13,7 +13,7 @@ use tenon_plugin_api::{
 use super::*;
 use crate::{
     compute::Cpu,
-    config::{RopeLayout, RopeScaling},
+    config::{RopeConfig, RopeLayout, RopeScaling},
     embedder::DecoderEmbedder,
     kernels::{
         elementwise::Activation,
@@ -22,7 +22,7 @@ use crate::{
     },
     kv::KvType,
     session::DecoderSession,
-    weights::Source,
+    weights::TensorSource,
 };
 
 mod tensors;
@@ -79,7 +79,7 @@ impl Random {
     }
 }
 
-impl Source for Random {
+impl TensorSource for Random {
     fn has(&self, name: &str) -> bool {
         self.shape(name).is_some()
     }
@@ -155,7 +155,7 @@ fn gemma() -> Config {
 }
 
 fn load<C: Compute>(compute: C, source: &Random) -> Arc<Decoder<C>> {
-    let loader = Loader {
+    let loader = TensorLoader {
         source,
         quantizer: None,
         arena: Arena::new(LargePages::Later),
@@ -440,7 +440,7 @@ fn files_that_do_not_fit_their_configuration_are_refused_by_tensor() {
         extras: false,
         merged: false,
     };
-    let loader = Loader {
+    let loader = TensorLoader {
         source: &source,
         quantizer: None,
         arena: Arena::new(LargePages::Later),

@@ -52,7 +52,7 @@ pub struct Geometry {
 
 /// Neighbouring queries of one span.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile<'a> {
+pub struct QueryTile<'a> {
     span: SpanView<'a>,
     /// The tile's first query, counted from the span's first.
     first: usize,
@@ -60,9 +60,9 @@ pub struct Tile<'a> {
 }
 
 /// Cuts spans into tiles.
-pub fn tiles<'a>(spans: impl Iterator<Item = SpanView<'a>>) -> Vec<Tile<'a>> {
+pub fn tiles<'a>(spans: impl Iterator<Item = SpanView<'a>>) -> Vec<QueryTile<'a>> {
     let cut = |span: SpanView<'a>| {
-        (0..span.len).step_by(TILE).map(move |first| Tile {
+        (0..span.len).step_by(TILE).map(move |first| QueryTile {
             span,
             first,
             len: TILE.min(span.len - first),
@@ -74,7 +74,7 @@ pub fn tiles<'a>(spans: impl Iterator<Item = SpanView<'a>>) -> Vec<Tile<'a>> {
 /// Computes the attention of every token of the batch. The first `heads · head` numbers of a row of `queries` are the
 /// queries. `out` gets rows of `heads · head`.
 pub fn attend<E: Element>(
-    tiles: &[Tile],
+    tiles: &[QueryTile],
     queries: &Matrix,
     kv: &LayerKv<E>,
     geometry: &Geometry,
@@ -108,7 +108,7 @@ pub fn attend<E: Element>(
     });
 }
 
-impl Tile<'_> {
+impl QueryTile<'_> {
     /// Number of a query in the batch.
     fn token(&self, query: usize) -> usize {
         self.span.first + self.first + query
@@ -149,7 +149,12 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn start<'a>(&mut self, tile: &Tile, geometry: &Geometry, row: impl Fn(usize) -> &'a [f32]) {
+    fn start<'a>(
+        &mut self,
+        tile: &QueryTile,
+        geometry: &Geometry,
+        row: impl Fn(usize) -> &'a [f32],
+    ) {
         self.queries.clear();
         for query in 0..tile.len {
             let row = row(tile.token(query));
@@ -167,7 +172,7 @@ impl Scratch {
     fn run<S: Simd, E: Element>(
         &mut self,
         simd: S,
-        tile: &Tile,
+        tile: &QueryTile,
         geometry: &Geometry,
         keys: &[E],
         values: &[E],
@@ -192,7 +197,7 @@ impl Scratch {
     /// Turns products into softmax weights, relative to the largest product so far, and rescales the earlier sums
     /// accordingly.
     #[inline(always)]
-    fn weigh<S: Simd>(&mut self, simd: S, start: usize, tile: &Tile, geometry: &Geometry) {
+    fn weigh<S: Simd>(&mut self, simd: S, start: usize, tile: &QueryTile, geometry: &Geometry) {
         let group = self.largest.len() / tile.len;
         let rows = self.scores.chunks_exact_mut(BLOCK);
         let sums = self.sums.chunks_exact_mut(geometry.head);

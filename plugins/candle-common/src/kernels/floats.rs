@@ -8,7 +8,7 @@ use tenon_plugin_api::vectors::{self, LANES};
 
 use super::{
     element::Element,
-    gemm::{Rows, Target},
+    gemm::{MatrixView, Target},
     prefetch::prefetch,
 };
 
@@ -31,7 +31,7 @@ const STEP: usize = 128;
 ///
 /// # Safety
 /// `target` has a row for each row of `input`, with a number for each row of `weights`. Nobody else uses them meanwhile.
-pub unsafe fn times_transposed<E: Element>(input: Rows, weights: &[E], target: &Target) {
+pub unsafe fn times_transposed<E: Element>(input: MatrixView, weights: &[E], target: &Target) {
     // SAFETY: the caller promises it.
     dispatch!(Level::new(), simd => unsafe { products(simd, input, weights, target) });
 }
@@ -39,7 +39,12 @@ pub unsafe fn times_transposed<E: Element>(input: Rows, weights: &[E], target: &
 /// # Safety
 /// As for [`times_transposed`].
 #[inline(always)]
-unsafe fn products<S: Simd, E: Element>(simd: S, input: Rows, weights: &[E], target: &Target) {
+unsafe fn products<S: Simd, E: Element>(
+    simd: S,
+    input: MatrixView,
+    weights: &[E],
+    target: &Target,
+) {
     // With one row the product waits for memory. Reading the weights from one end to the other with prefetches is fastest
     // then.
     let rows = match input.count() {
@@ -69,7 +74,7 @@ unsafe fn products<S: Simd, E: Element>(simd: S, input: Rows, weights: &[E], tar
 #[inline(always)]
 unsafe fn multiply<S: Simd, E: Element, const W: usize>(
     simd: S,
-    input: Rows,
+    input: MatrixView,
     weights: &[E],
     target: &Target,
 ) {
@@ -92,7 +97,7 @@ unsafe fn multiply<S: Simd, E: Element, const W: usize>(
 #[inline(always)]
 fn tile<S: Simd, E: Element, const I: usize, const W: usize>(
     simd: S,
-    input: Rows,
+    input: MatrixView,
     weights: &[E],
 ) -> [[f32; W]; I] {
     let width = input.width;
@@ -156,7 +161,7 @@ mod tests {
                 start: products.as_mut_ptr(),
                 stride: outputs,
             };
-            let [left, right] = [&input, &weights].map(|data| Rows { data, width });
+            let [left, right] = [&input, &weights].map(|data| MatrixView { data, width });
             // SAFETY: the target has the rows.
             unsafe { times_transposed(left, &weights, &target) };
             for (at, product) in products.iter().enumerate() {

@@ -5,12 +5,12 @@ use gemm::Parallelism;
 
 /// A matrix to multiply, with rows of `width`.
 #[derive(Clone, Copy)]
-pub struct Rows<'a> {
+pub struct MatrixView<'a> {
     pub data: &'a [f32],
     pub width: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> MatrixView<'a> {
     pub fn count(&self) -> usize {
         self.data.len() / self.width
     }
@@ -46,7 +46,7 @@ impl Target {
 ///
 /// # Safety
 /// `target` has `left.count()` rows of `right.count()` numbers that nobody else uses meanwhile.
-pub unsafe fn times_transposed(left: Rows, right: Rows, target: Target) {
+pub unsafe fn times_transposed(left: MatrixView, right: MatrixView, target: Target) {
     assert_eq!(left.width, right.width);
     // SAFETY: the shape is that of the slices; the caller promises the target.
     unsafe {

@@ -9,8 +9,8 @@ use tenon_plugin_api::Code;
 
 use super::*;
 use crate::{
-    compute::{Cpu, Weights},
-    linear::Linear,
+    compute::Cpu,
+    layers::{Linear, WeightMatrix},
     matrix::Matrix,
     weights::hf::HfDirectory,
 };

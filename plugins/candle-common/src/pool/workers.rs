@@ -20,7 +20,7 @@ use std::{
 
 /// Worker threads, and how many of them take part.
 pub struct Workers {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
     handles: Vec<JoinHandle<()>>,
     /// Held while a job runs, so that there is one job at a time.
     caller: Mutex<()>,
@@ -28,15 +28,15 @@ pub struct Workers {
 
 /// A value on a cache line of its own, because the threads write it all the time.
 #[repr(align(64))]
-struct Line<T>(T);
+struct CacheLine<T>(T);
 
-struct Shared {
+struct PoolState {
     /// Number of rounds, counted twice: it becomes odd when a job begins, and even when the job ends.
-    round: Line<AtomicU64>,
+    round: CacheLine<AtomicU64>,
     /// The first item that nobody has taken.
-    next: Line<AtomicUsize>,
+    next: CacheLine<AtomicUsize>,
     /// Workers that work on the job, or check whether there still is one.
-    inside: Line<AtomicUsize>,
+    inside: CacheLine<AtomicUsize>,
     job: UnsafeCell<Job>,
     /// Number of workers that take part; the others sleep.
     used: AtomicUsize,
@@ -51,7 +51,7 @@ struct Shared {
 
 // SAFETY: `job` is written only while no round is on and no worker is inside, and read only by workers that are inside
 // during a round.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for PoolState {}
 
 #[derive(Clone, Copy)]
 struct Job {
@@ -78,7 +78,7 @@ const SPINS_PER_POLL: u32 = 500;
 impl Workers {
     /// A pool of `count` threads. Each job uses as many of them as [`set`](Self::set) said last.
     pub fn new(count: usize) -> Self {
-        let shared = Arc::new(Shared::new(count));
+        let shared = Arc::new(PoolState::new(count));
         let start = |number| {
             let shared = Arc::clone(&shared);
             let thread = thread::Builder::new().name(format!("candle-{number}"));
@@ -160,12 +160,12 @@ impl Drop for Workers {
 }
 
 /// A job in progress. Dropping it ends the job.
-struct Round<'a>(&'a Shared);
+struct Round<'a>(&'a PoolState);
 
 impl<'a> Round<'a> {
     /// # Safety
     /// No other thread begins a round, and what the job refers to lives longer than the round.
-    unsafe fn begin(shared: &'a Shared, job: Job) -> Self {
+    unsafe fn begin(shared: &'a PoolState, job: Job) -> Self {
         // SAFETY: no round is on, and all workers of the last one have left.
         unsafe { *shared.job.get() = job };
         shared.next.0.store(0, SeqCst);
@@ -189,12 +189,12 @@ impl Drop for Round<'_> {
     }
 }
 
-impl Shared {
+impl PoolState {
     fn new(workers: usize) -> Self {
         Self {
-            round: Line(AtomicU64::new(0)),
-            next: Line(AtomicUsize::new(0)),
-            inside: Line(AtomicUsize::new(0)),
+            round: CacheLine(AtomicU64::new(0)),
+            next: CacheLine(AtomicUsize::new(0)),
+            inside: CacheLine(AtomicUsize::new(0)),
             job: UnsafeCell::new(Job {
                 call: |_, _| {},
                 work: std::ptr::null(),

@@ -11,7 +11,7 @@ use tokenizers::{
 
 use super::{
     HfTokenizer, Prompting,
-    hf_tokenizer::Parts,
+    hf_tokenizer::TokenizerParts,
     pipeline::Pipeline,
     pre_tokenizers, sentencepiece,
     spelling::{SPACE, Spelling},
@@ -60,7 +60,7 @@ const ENDS: [&str; 31] = [
 /// `INVALID` for keys that are missing or of another type, and for unknown tokenizers and pre-tokenizers; the message names
 /// them.
 pub fn from_gguf(metadata: &Metadata) -> Result<Prompting> {
-    let metadata = Keys(metadata);
+    let metadata = TokenizerKeys(metadata);
     let model = metadata
         .text("tokenizer.ggml.model")
         .ok_or_else(|| missing("tokenizer.ggml.model"))?;
@@ -97,7 +97,7 @@ struct Special {
 
 /// Reads the tokens with their kinds, as the file writes them. A token that ends a generation is a control token, even if
 /// the file calls it text.
-fn read_tokens(metadata: &Keys) -> Result<Tokens> {
+fn read_tokens(metadata: &TokenizerKeys) -> Result<Tokens> {
     let texts = metadata.texts("tokenizer.ggml.tokens")?;
     let kinds = metadata.numbers("tokenizer.ggml.token_type").ok();
     let kind_of = |at: usize| {
@@ -128,7 +128,7 @@ fn token_kind(number: u32) -> TokenKind {
 }
 
 /// GPT-2's scheme: text is cut into words, and words into bytes, which merge by rank.
-fn byte_level(metadata: &Keys, tokens: Tokens) -> Result<(Parts, Special)> {
+fn byte_level(metadata: &TokenizerKeys, tokens: Tokens) -> Result<(TokenizerParts, Special)> {
     let name = metadata
         .text("tokenizer.ggml.pre")
         .ok_or_else(|| missing("tokenizer.ggml.pre"))?;
@@ -145,7 +145,7 @@ fn byte_level(metadata: &Keys, tokens: Tokens) -> Result<(Parts, Special)> {
         metadata.token("bos", &tokens),
         metadata.token("eos", &tokens),
     );
-    let parts = Parts {
+    let parts = TokenizerParts {
         spelling: Spelling::ByteLevel,
         added: added(&tokens),
         pipeline: Pipeline {
@@ -162,7 +162,7 @@ fn byte_level(metadata: &Keys, tokens: Tokens) -> Result<(Parts, Special)> {
 
 /// SentencePiece's scheme: text is not cut into words, spaces are visible, pieces merge by score, and characters outside of
 /// all pieces become bytes.
-fn sentence_piece(metadata: &Keys, tokens: Tokens) -> Result<(Parts, Special)> {
+fn sentence_piece(metadata: &TokenizerKeys, tokens: Tokens) -> Result<(TokenizerParts, Special)> {
     // The defaults of the format for what the file does not say.
     let token = |name, default| {
         let default = Some(default).filter(|&id| (id as usize) < tokens.0.len());
@@ -190,7 +190,7 @@ fn sentence_piece(metadata: &Keys, tokens: Tokens) -> Result<(Parts, Special)> {
     {
         steps.insert(0, Prepend::new(SPACE.to_string()).into());
     }
-    let parts = Parts {
+    let parts = TokenizerParts {
         spelling: Spelling::Spaces,
         added: added(&tokens),
         pipeline: Pipeline {
@@ -223,7 +223,7 @@ fn added(tokens: &Tokens) -> Vec<AddedToken> {
 }
 
 /// Tokens that end a generation: those that the file names, and those with a known text.
-fn ends_of_generation(metadata: &Keys, tokens: &Tokens) -> Vec<u32> {
+fn ends_of_generation(metadata: &TokenizerKeys, tokens: &Tokens) -> Vec<u32> {
     let named = ["eot", "eom", "fim_pad", "fim_rep", "fim_sep"];
     let named = named.iter().filter_map(|name| metadata.token(name, tokens));
     let texts = (0..).zip(&tokens.0);
@@ -234,7 +234,7 @@ fn ends_of_generation(metadata: &Keys, tokens: &Tokens) -> Vec<u32> {
     ends
 }
 
-fn sampling(metadata: &Keys) -> SamplingDefaults {
+fn sampling(metadata: &TokenizerKeys) -> SamplingDefaults {
     let value = |name: &str| metadata.0.get(&format!("general.sampling.{name}"));
     let float = |name| value(name)?.number().map(|number| number as f32);
     let mut defaults = SamplingDefaults::default();
@@ -256,9 +256,9 @@ fn sampling(metadata: &Keys) -> SamplingDefaults {
     defaults
 }
 
-struct Keys<'a>(&'a Metadata);
+struct TokenizerKeys<'a>(&'a Metadata);
 
-impl<'a> Keys<'a> {
+impl<'a> TokenizerKeys<'a> {
     fn text(&self, key: &str) -> Option<&'a str> {
         self.0.text(key)
     }

@@ -17,7 +17,7 @@ use tokenizers::{
 use super::{
     HfTokenizer, Prompting,
     hf_config::{GenerationConfig, TokenizerConfig},
-    hf_tokenizer::Parts,
+    hf_tokenizer::TokenizerParts,
     pipeline::Pipeline,
     spelling::{SPACE, Spelling, byte_token},
     tokens::{Tokens, unusable},
@@ -171,7 +171,12 @@ impl TokenizerFile {
         added.or_else(|| self.model.vocab.get(text).copied())
     }
 
-    fn parts(self, config: &TokenizerConfig, bos: Option<u32>, eos: Option<u32>) -> Result<Parts> {
+    fn parts(
+        self,
+        config: &TokenizerConfig,
+        bos: Option<u32>,
+        eos: Option<u32>,
+    ) -> Result<TokenizerParts> {
         let (mut before, mut after) = self.special_tokens()?;
         if let Some(add) = config.add_bos_token {
             before = bos.filter(|_| add).into_iter().collect();
@@ -197,7 +202,7 @@ impl TokenizerFile {
             .map(serde_json::from_value)
             .transpose()
             .map_err(unusable)?;
-        Ok(Parts {
+        Ok(TokenizerParts {
             added: self
                 .added_tokens
                 .into_iter()

@@ -15,7 +15,7 @@ use super::{pipeline::Pipeline, spelling::Spelling, tokens::Tokens};
 pub struct HfTokenizer(Arc<Inner>);
 
 /// The parts of a tokenizer.
-pub struct Parts {
+pub struct TokenizerParts {
     pub tokens: Tokens,
     pub spelling: Spelling,
     /// Tokens that are found in a text before it is cut into words.
@@ -43,7 +43,7 @@ struct Inner {
 impl HfTokenizer {
     /// # Errors
     /// `INVALID` for tokens that cannot be indexed, and for tokens around texts that do not exist.
-    pub(super) fn new(parts: Parts) -> Result<Self> {
+    pub(super) fn new(parts: TokenizerParts) -> Result<Self> {
         for &id in parts.before.iter().chain(&parts.after) {
             parts.tokens.check("special", id)?;
         }

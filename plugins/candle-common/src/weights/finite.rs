@@ -11,9 +11,7 @@ pub fn check(name: &str, kind: GgmlDType, bytes: &[u8]) -> Result<()> {
     let kind = levels::find(type_name(kind)).map(|level| level.tensor);
     match kind.is_none_or(|kind| all_finite(kind, bytes)) {
         true => Ok(()),
-        false => Err(Error::invalid(format!(
-            "the tensor {name} has weights that are infinite or no numbers: download the model again"
-        ))),
+        false => Err(Error::not_finite(name)),
     }
 }
 

@@ -8,17 +8,17 @@ use candle_core::{
 };
 use tenon_plugin_api::{Error, Result, gguf::Tensor};
 
-use super::{Source, candle_error, candle_type, finite, parts::Parts};
+use super::{TensorSource, candle_error, candle_type, finite, split_gguf::SplitGguf};
 use crate::{
     config::{self, Config, gguf::RopeFactors},
     kernels::quantized,
-    model::{Files, in_file},
+    model::Files,
     tokenizer::{self, Prompting},
 };
 
 /// A model whose headers were read.
 pub struct GgufFile {
-    parts: Parts,
+    parts: SplitGguf,
     level: &'static str,
 }
 
@@ -31,10 +31,10 @@ impl GgufFile {
     /// # Errors
     /// `IO`; `INVALID` if it is not a language model that candle can read.
     pub fn open(path: &Path) -> Result<Self> {
-        let parts = Parts::open(path)?;
+        let parts = SplitGguf::open(path)?;
         check_kind(&parts)?;
         let checked = parts.metadata().check_model();
-        checked.map_err(|error| in_file(path, error))?;
+        checked.map_err(|error| error.in_file(path))?;
         for (name, tensor) in parts.tensors() {
             candle_type(tensor.kind()).ok_or_else(|| {
                 Error::invalid(format!(
@@ -67,7 +67,7 @@ impl GgufFile {
         let kind =
             candle_type(tensor.kind()).ok_or_else(|| Error::unsupported(tensor.kind().name))?;
         let bytes = file.read(tensor)?;
-        finite::check(name, kind, &bytes).map_err(|error| in_file(file.path(), error))?;
+        finite::check(name, kind, &bytes).map_err(|error| error.in_file(file.path()))?;
         // In candle's order of dimensions the length of a row is last.
         let sides = tensor.sides().iter().rev().map(|&side| side as usize);
         QStorage::from_data(bytes.into(), &Device::Cpu, kind)
@@ -100,15 +100,15 @@ impl Files for GgufFile {
             long: self.vector("rope_factors_long")?,
         };
         config::gguf::parse(self.parts.metadata(), factors)
-            .map_err(|error| in_file(self.parts.path(), error))
+            .map_err(|error| error.in_file(self.parts.path()))
     }
 
     fn prompting(&self) -> Result<Prompting> {
         let prompting = tokenizer::from_gguf(self.parts.metadata());
-        prompting.map_err(|error| in_file(self.parts.path(), error))
+        prompting.map_err(|error| error.in_file(self.parts.path()))
     }
 
-    fn source(&self) -> &dyn Source {
+    fn source(&self) -> &dyn TensorSource {
         self
     }
 
@@ -128,7 +128,7 @@ impl Files for GgufFile {
     }
 }
 
-impl Source for GgufFile {
+impl TensorSource for GgufFile {
     fn has(&self, name: &str) -> bool {
         self.parts.tensor(&format!("{name}.weight")).is_some()
     }
@@ -146,7 +146,7 @@ impl Source for GgufFile {
     }
 }
 
-fn check_kind(parts: &Parts) -> Result<()> {
+fn check_kind(parts: &SplitGguf) -> Result<()> {
     match parts.metadata().text("general.type") {
         Some(kind) if kind != "model" => Err(Error::invalid(format!(
             "{} is no language model (its kind is {kind:?}): give a model's GGUF file",
@@ -157,7 +157,7 @@ fn check_kind(parts: &Parts) -> Result<()> {
 }
 
 /// The type that most of the weights have.
-fn main_type(parts: &Parts) -> &'static str {
+fn main_type(parts: &SplitGguf) -> &'static str {
     let mut counts = HashMap::<_, u64>::new();
     for (_, tensor) in parts.tensors() {
         *counts.entry(tensor.kind().name).or_default() += tensor.elements();

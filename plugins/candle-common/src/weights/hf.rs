@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tenon_plugin_api::{Code, Error, Result, levels};
 
-use super::{Source, candle_error, finite, missing, quantize, type_name};
+use super::{TensorSource, candle_error, finite, missing, quantize, type_name};
 use crate::{
     config::{self, Config},
     files::read_json,
@@ -92,7 +92,7 @@ impl Files for HfDirectory {
         tokenizer::from_dir(&self.path)
     }
 
-    fn source(&self) -> &dyn Source {
+    fn source(&self) -> &dyn TensorSource {
         &self.weights
     }
 
@@ -199,7 +199,7 @@ impl Safetensors {
     }
 }
 
-impl Source for Safetensors {
+impl TensorSource for Safetensors {
     fn has(&self, name: &str) -> bool {
         self.find(name, "weight").is_some()
     }

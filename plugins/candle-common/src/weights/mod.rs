@@ -3,8 +3,8 @@
 mod finite;
 pub mod gguf;
 pub mod hf;
-mod parts;
 pub mod quantize;
+mod split_gguf;
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use tenon_plugin_api::{Code, Error, Result, levels::TensorType};
@@ -13,7 +13,7 @@ use crate::kernels::memory::Arena;
 use quantize::Quantizer;
 
 /// A model's files.
-pub trait Source: Send + Sync {
+pub trait TensorSource: Send + Sync {
     /// Whether the model has weights of this name.
     fn has(&self, name: &str) -> bool;
 
@@ -37,18 +37,18 @@ pub trait Source: Send + Sync {
 }
 
 /// Loads tensors from a source, and quantizes its matrices if there is a quantizer.
-pub struct Loader<'a> {
-    pub source: &'a dyn Source,
+pub struct TensorLoader<'a> {
+    pub source: &'a dyn TensorSource,
     pub quantizer: Option<Quantizer>,
     /// Memory for the matrices.
     pub arena: Arena,
 }
 
-impl Loader<'_> {
+impl TensorLoader<'_> {
     /// A matrix that may be missing.
     ///
     /// # Errors
-    /// As [`Source::matrix`].
+    /// As [`TensorSource::matrix`].
     pub fn optional(&self, name: &str) -> Result<Option<QTensor>> {
         let matrix = self.source.matrix(name)?;
         match (&self.quantizer, matrix) {
@@ -60,7 +60,7 @@ impl Loader<'_> {
     /// A matrix that the model needs.
     ///
     /// # Errors
-    /// As [`Source::matrix`]; `INVALID` if it is missing.
+    /// As [`TensorSource::matrix`]; `INVALID` if it is missing.
     pub fn matrix(&self, name: &str) -> Result<QTensor> {
         self.optional(name)?.ok_or_else(|| missing(name))
     }
@@ -76,7 +76,7 @@ impl Loader<'_> {
     /// The weights of a norm that the model needs.
     ///
     /// # Errors
-    /// As [`Source::vector`]; `INVALID` if it is missing.
+    /// As [`TensorSource::vector`]; `INVALID` if it is missing.
     pub fn vector(&self, name: &str) -> Result<Vec<f32>> {
         self.source.vector(name)?.ok_or_else(|| missing(name))
     }
@@ -141,4 +141,17 @@ fn missing(name: &str) -> Error {
     Error::invalid(format!(
         "the model has no tensor {name}: its files are incomplete, or not of the architecture that they name"
     ))
+}
+
+/// Checks the length of a tensor's side.
+///
+/// # Errors
+/// `INVALID` with the tensor's name, if its size differs from the configuration's.
+pub fn check_side(name: &str, size: usize, expected: usize) -> Result<()> {
+    if size == expected {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the tensor {name} has a side of {size} where the model's configuration says {expected}: the files do not belong together"
+    )))
 }

@@ -21,7 +21,7 @@ use crate::{
     cache::Cache,
     level_file::LevelFiles,
     log,
-    model::{GgufModel, Loader},
+    model::{GgufModel, ModelLoader},
 };
 
 fn model_path() -> PathBuf {
@@ -44,8 +44,8 @@ fn backend() -> &'static Arc<LlamaBackend> {
 }
 
 /// A loader that keeps its quantized files in this directory.
-fn loader(cache: &Path) -> Arc<Loader> {
-    Arc::new(Loader {
+fn loader(cache: &Path) -> Arc<ModelLoader> {
+    Arc::new(ModelLoader {
         backend: Arc::clone(backend()),
         files: LevelFiles::new(Cache::new(cache.to_owned(), u64::MAX)),
         threads: 1,

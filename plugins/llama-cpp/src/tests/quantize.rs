@@ -110,17 +110,17 @@ fn smollm2_quantizing_can_be_cancelled_and_leaves_nothing() {
 }
 
 #[test]
-fn a_plan_says_what_will_be_written() {
+fn a_dry_run_says_what_will_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("q6.gguf");
     backend();
-    let plan = quantize::plan(&model_path(), "Q6_K").unwrap();
+    let expected = quantize::dry_run(&model_path(), "Q6_K").unwrap();
     quantize::write(&model_path(), &output, "Q6_K", 1, &|_, _| Ok(())).unwrap();
     let written = gguf::read_model(&output).unwrap();
     assert_eq!(written.level, "Q6_K");
     assert!(
-        written.tensor_bytes.abs_diff(plan.weight_bytes) < 10_000,
-        "{plan:?}"
+        written.tensor_bytes.abs_diff(expected.weight_bytes) < 10_000,
+        "{expected:?}"
     );
     let header = level_file::header_bytes(&output).unwrap();
     assert!(header.abs_diff(level_file::header_bytes(&model_path()).unwrap()) < 100_000);

@@ -7,7 +7,7 @@ use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{Capabilities, EncodeFlags, Model, TokenKind, Tokenizer};
 
 use super::{backend, smol, write_gguf};
-use crate::{model::Weights, tokenizer::LlamaTokenizer};
+use crate::{tokenizer::LlamaTokenizer, weights::Weights};
 
 const PLAIN: EncodeFlags = EncodeFlags::NONE;
 

@@ -6,29 +6,29 @@ use candle_nn::ops;
 #[cfg(feature = "cuda")]
 use super::flash::Flash;
 use super::{
-    kv::{Cells, Kv},
+    kv::{Cells, DeviceKv},
     soft_capped,
 };
 use crate::{compute::Layer, config::Config, kernels::attention::SpanView};
 
-/// What the queries of a batch see.
+/// The keys and values that the queries of a batch see.
 pub struct Seen {
     /// Cells of the spans' keys and values, one span after the other.
     cells: Cells,
-    kernel: Kernel,
+    kernel: AttentionKernel,
 }
 
 /// The implementation of attention.
-enum Kernel {
+enum AttentionKernel {
     /// Flash attention, for all spans at once.
     #[cfg(feature = "cuda")]
     Flash(Flash),
     /// Plain attention, span by span, in any type and on any device.
-    Plain(Vec<Span>),
+    Plain(Vec<MaskedSpan>),
 }
 
 /// One span of a batch. Its last key has the position of its last query.
-struct Span {
+struct MaskedSpan {
     queries: usize,
     keys: usize,
     /// Mask that is added to products, to hide keys from queries: `[queries, keys]`. None: every query sees all keys.
@@ -41,7 +41,7 @@ impl Seen {
         config: &Config,
         spans: &[SpanView],
         window: Option<u32>,
-        kv: &Kv,
+        kv: &DeviceKv,
         device: &Device,
     ) -> Result<Self> {
         let first =
@@ -52,28 +52,28 @@ impl Seen {
             .map(|span| [span.len, span.cells.len() - first(span)]);
         Ok(Self {
             cells: Cells::new(&cells.copied().collect::<Vec<_>>(), device)?,
-            kernel: Kernel::new(config, &lens.collect::<Vec<_>>(), window, kv, device)?,
+            kernel: AttentionKernel::new(config, &lens.collect::<Vec<_>>(), window, kv, device)?,
         })
     }
 
     /// `queries` is `[tokens, heads, head]`, the result `[tokens, heads · head]`.
-    pub fn attend(&self, layer: Layer, queries: &Tensor, kv: &Kv) -> Result<Tensor> {
+    pub fn attend(&self, layer: Layer, queries: &Tensor, kv: &DeviceKv) -> Result<Tensor> {
         let [keys, values] = kv.read(layer.number, &self.cells)?;
         match &self.kernel {
             #[cfg(feature = "cuda")]
-            Kernel::Flash(flash) => flash.attend(layer.config, queries, &keys, &values),
-            Kernel::Plain(spans) => attend(layer.config, spans, queries, &keys, &values),
+            AttentionKernel::Flash(flash) => flash.attend(layer.config, queries, &keys, &values),
+            AttentionKernel::Plain(spans) => attend(layer.config, spans, queries, &keys, &values),
         }
     }
 }
 
-impl Kernel {
+impl AttentionKernel {
     /// `lens` has each span's numbers of queries and keys.
     fn new(
         config: &Config,
         lens: &[[usize; 2]],
         window: Option<u32>,
-        kv: &Kv,
+        kv: &DeviceKv,
         device: &Device,
     ) -> Result<Self> {
         #[cfg(feature = "cuda")]
@@ -83,7 +83,7 @@ impl Kernel {
         #[cfg(not(feature = "cuda"))]
         let _ = (config, kv);
         let spans = lens.iter().map(|&[queries, keys]| {
-            Ok(Span {
+            Ok(MaskedSpan {
                 queries,
                 keys,
                 mask: mask(queries, keys, window, device)?,
@@ -95,7 +95,7 @@ impl Kernel {
 
 fn attend(
     config: &Config,
-    spans: &[Span],
+    spans: &[MaskedSpan],
     queries: &Tensor,
     keys: &Tensor,
     values: &Tensor,
@@ -112,7 +112,7 @@ fn attend(
     Tensor::cat(&attended.collect::<Result<Vec<_>>>()?, 0)
 }
 
-impl Span {
+impl MaskedSpan {
     /// Computes the attention of one span. All tensors are floats.
     fn attend(
         &self,

@@ -6,24 +6,24 @@ use candle_nn::rotary_emb;
 use super::{Tensors, normed};
 use crate::{
     compute::Heads,
-    config::{Config, Rope, RopeLayout, Turns},
-    decoder::Norm,
+    config::{Config, CosSin, Rope, RopeLayout},
+    layers::Norm,
 };
 
-/// The same as [`Turns`], with a copy on the device.
+/// The same as [`CosSin`], with a copy on the device.
 #[derive(Default)]
-pub struct DeviceTurns {
-    turns: Turns,
+pub struct DeviceCosSin {
+    numbers: CosSin,
     /// Cosines and sines: `[tokens, 1, pairs]`.
     copied: Option<[Tensor; 2]>,
 }
 
-impl DeviceTurns {
+impl DeviceCosSin {
     pub fn compute(&mut self, rope: &Rope, positions: &[u32], device: &Device) -> Result<()> {
-        self.turns.compute(rope, positions);
+        self.numbers.compute(rope, positions);
         let shape = (positions.len(), 1, rope.frequencies.len());
         let copy = |numbers| Tensor::from_slice(numbers, shape, device);
-        self.copied = Some([copy(self.turns.cos())?, copy(self.turns.sin())?]);
+        self.copied = Some([copy(self.numbers.cos())?, copy(self.numbers.sin())?]);
         Ok(())
     }
 
@@ -32,17 +32,17 @@ impl DeviceTurns {
         let Some([cos, sin]) = &self.copied else {
             candle_core::bail!("positions come before heads");
         };
-        let (turned, head) = (2 * rope.frequencies.len(), heads.dim(2)?);
+        let (rotated, head) = (2 * rope.frequencies.len(), heads.dim(2)?);
         // Each token becomes a batch of one, because candle takes separate cosines and sines for each batch.
-        let turning = heads.narrow(2, 0, turned)?.unsqueeze(2)?.contiguous()?;
-        let turning = match rope.layout {
-            RopeLayout::Halves => rotary_emb::rope(&turning, cos, sin),
-            RopeLayout::Pairs => rotary_emb::rope_i(&turning, cos, sin),
+        let rotating = heads.narrow(2, 0, rotated)?.unsqueeze(2)?.contiguous()?;
+        let rotating = match rope.layout {
+            RopeLayout::Halves => rotary_emb::rope(&rotating, cos, sin),
+            RopeLayout::Pairs => rotary_emb::rope_i(&rotating, cos, sin),
         };
-        let turning = turning?.squeeze(2)?;
-        match head - turned {
-            0 => Ok(turning),
-            rest => Tensor::cat(&[&turning, &heads.narrow(2, turned, rest)?], 2),
+        let rotating = rotating?.squeeze(2)?;
+        match head - rotated {
+            0 => Ok(rotating),
+            rest => Tensor::cat(&[&rotating, &heads.narrow(2, rotated, rest)?], 2),
         }
     }
 }
@@ -59,7 +59,7 @@ pub fn split(config: &Config, heads: &Heads<Tensors>, qkv: &Tensor) -> Result<[T
             Some(norm) => normed(&part, norm)?,
             None => part,
         };
-        heads.turns.apply(heads.rope, &part)
+        heads.cos_sin.apply(heads.rope, &part)
     };
     let (queries, keys) = (config.heads, config.kv_heads);
     Ok([

@@ -5,14 +5,14 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::{config::Config, kv::KvType};
 
 /// Keys and values of every layer.
-pub struct Kv {
+pub struct DeviceKv {
     #[cfg(feature = "cuda")]
     pub kind: DType,
-    layers: Vec<LayerKv>,
+    layers: Vec<DeviceLayerKv>,
 }
 
 /// Keys and values of one layer, each `[cells, kv_heads, head]`.
-struct LayerKv {
+struct DeviceLayerKv {
     keys: Tensor,
     values: Tensor,
 }
@@ -25,7 +25,7 @@ pub enum Cells {
     Scattered(Tensor),
 }
 
-impl Kv {
+impl DeviceKv {
     pub fn new(config: &Config, kind: KvType, cells: u32, device: &Device) -> Result<Self> {
         let kind = match kind {
             KvType::F32 => DType::F32,
@@ -35,7 +35,7 @@ impl Kv {
         let shape = (cells as usize, config.kv_heads, config.head);
         let numbers = || Tensor::zeros(shape, kind, device);
         let layer = |_| {
-            Ok(LayerKv {
+            Ok(DeviceLayerKv {
                 keys: numbers()?,
                 values: numbers()?,
             })

@@ -13,19 +13,18 @@ use candle_core::{DType, Device, Tensor, quantized::QTensor};
 use candle_nn::ops;
 use tenon_plugin_api::{Code, Error, Result};
 
-use super::{Compute, Heads, Layer};
+use super::{Compute, Heads, Layer, Step};
 use crate::{
     config::{Config, Rope},
-    decoder::{Norm, Step},
     kernels::{attention::SpanView, elementwise::Activation, memory::Arena},
     kv::KvType,
-    linear::Linear,
+    layers::{Hardware, Linear, Norm},
     matrix::Matrix,
     weights::candle_error,
 };
 use attention::Seen;
-use heads::DeviceTurns;
-use kv::{Cells, Kv};
+use heads::DeviceCosSin;
+use kv::{Cells, DeviceKv};
 use weights::DeviceWeights;
 
 #[derive(Clone)]
@@ -34,7 +33,7 @@ pub struct Tensors {
 }
 
 /// A batch, prepared on the device.
-pub struct Plan {
+pub struct DevicePlan {
     /// The cell of each token's keys and values.
     stored: Cells,
     /// What layers without a window see.
@@ -63,15 +62,9 @@ impl Tensors {
     }
 }
 
-impl Compute for Tensors {
-    const THREADS: bool = false;
-
+impl Hardware for Tensors {
     type Weights = DeviceWeights;
     type Vector = Tensor;
-    type Rows = Tensor;
-    type Turns = DeviceTurns;
-    type Plan<'a> = Plan;
-    type Kv = Kv;
 
     fn weights(&self, matrix: QTensor, _: &Arena) -> Result<DeviceWeights> {
         DeviceWeights::new(matrix, &self.device)
@@ -81,9 +74,18 @@ impl Compute for Tensors {
         let len = numbers.len();
         computed(Tensor::from_vec(numbers, len, &self.device))
     }
+}
 
-    fn kv(&self, config: &Config, kind: KvType, cells: u32) -> Result<Kv> {
-        computed(Kv::new(config, kind, cells, &self.device))
+impl Compute for Tensors {
+    const THREADS: bool = false;
+
+    type Rows = Tensor;
+    type CosSin = DeviceCosSin;
+    type Plan<'a> = DevicePlan;
+    type Kv = DeviceKv;
+
+    fn kv(&self, config: &Config, kind: KvType, cells: u32) -> Result<DeviceKv> {
+        computed(DeviceKv::new(config, kind, cells, &self.device))
     }
 
     fn rows(&self) -> Result<Tensor> {
@@ -95,13 +97,13 @@ impl Compute for Tensors {
         config: &Config,
         step: &Step<'a>,
         spans: impl Iterator<Item = SpanView<'a>>,
-        kv: &Kv,
-    ) -> Result<Plan> {
+        kv: &DeviceKv,
+    ) -> Result<DevicePlan> {
         let spans: Vec<_> = spans.collect();
-        computed(Plan::new(config, step, &spans, kv, &self.device))
+        computed(DevicePlan::new(config, step, &spans, kv, &self.device))
     }
 
-    fn turns(&self, rope: &Rope, positions: &[u32], to: &mut DeviceTurns) -> Result<()> {
+    fn cos_sin(&self, rope: &Rope, positions: &[u32], to: &mut DeviceCosSin) -> Result<()> {
         computed(to.compute(rope, positions, &self.device))
     }
 
@@ -128,9 +130,9 @@ impl Compute for Tensors {
     fn store(
         &self,
         layer: Layer,
-        plan: &Plan,
+        plan: &DevicePlan,
         heads: &Heads<Self>,
-        kv: &mut Kv,
+        kv: &mut DeviceKv,
         qkv: &mut Tensor,
     ) -> Result<()> {
         let queries = heads::split(layer.config, heads, qkv).and_then(|[queries, keys, values]| {
@@ -143,15 +145,15 @@ impl Compute for Tensors {
     fn attend(
         &self,
         layer: Layer,
-        plan: &Plan,
-        kv: &Kv,
+        plan: &DevicePlan,
+        kv: &DeviceKv,
         queries: &Tensor,
         to: &mut Tensor,
     ) -> Result<()> {
         put(plan.seen(layer).attend(layer, queries, kv), to)
     }
 
-    fn select(&self, plan: &Plan, rows: &mut Tensor) -> Result<()> {
+    fn select(&self, plan: &DevicePlan, rows: &mut Tensor) -> Result<()> {
         match &plan.rows {
             Some(wanted) => put(rows.index_select(wanted, 0), rows),
             None => Ok(()),
@@ -198,12 +200,12 @@ impl Compute for Tensors {
     }
 }
 
-impl Plan {
+impl DevicePlan {
     fn new(
         config: &Config,
         step: &Step,
         spans: &[SpanView],
-        kv: &Kv,
+        kv: &DeviceKv,
         device: &Device,
     ) -> candle_core::Result<Self> {
         let longest = spans.iter().map(|span| span.cells.len()).max();

@@ -6,17 +6,21 @@ use candle_core::{
 };
 
 use super::{Tensors, computed};
-use crate::{compute::Weights, linear::Linear, weights::quantize::dimensions};
+use crate::{
+    layers::{Linear, WeightMatrix},
+    weights::quantize::dimensions,
+};
 
 /// Weights of one type: `[outputs, inputs]`.
 pub struct DeviceWeights {
     outputs: usize,
     inputs: usize,
     bytes: usize,
-    form: Form,
+    form: DeviceForm,
 }
 
-enum Form {
+/// The form that candle multiplies with.
+enum DeviceForm {
     Floats(Tensor),
     Quantized(QMatMul),
 }
@@ -32,31 +36,31 @@ impl DeviceWeights {
             outputs,
             inputs,
             bytes: matrix.storage_size_in_bytes(),
-            form: computed(Form::new(&matrix, device))?,
+            form: computed(DeviceForm::new(&matrix, device))?,
         })
     }
 
     /// The rows of some tokens as floats: `[tokens, inputs]`.
     fn rows(&self, tokens: &Tensor) -> Result<Tensor> {
         match &self.form {
-            Form::Floats(weights) => weights.index_select(tokens, 0)?.to_dtype(DType::F32),
-            Form::Quantized(weights) => weights.embedding(tokens),
+            DeviceForm::Floats(weights) => weights.index_select(tokens, 0)?.to_dtype(DType::F32),
+            DeviceForm::Quantized(weights) => weights.embedding(tokens),
         }
     }
 
     /// `input · weightsᵀ` as floats. Weights of 16 bits are multiplied with input that is rounded to 16 bits.
     fn multiply(&self, input: &Tensor) -> Result<Tensor> {
         match &self.form {
-            Form::Floats(weights) => {
+            DeviceForm::Floats(weights) => {
                 let input = input.to_dtype(weights.dtype())?;
                 input.matmul(&weights.t()?)?.to_dtype(DType::F32)
             }
-            Form::Quantized(weights) => weights.forward(input),
+            DeviceForm::Quantized(weights) => weights.forward(input),
         }
     }
 }
 
-impl Form {
+impl DeviceForm {
     fn new(matrix: &QTensor, device: &Device) -> Result<Self> {
         let floats = match matrix.dtype() {
             GgmlDType::F32 => Some(DType::F32),
@@ -80,7 +84,7 @@ impl Form {
     }
 }
 
-impl Weights for DeviceWeights {
+impl WeightMatrix for DeviceWeights {
     fn outputs(&self) -> usize {
         self.outputs
     }

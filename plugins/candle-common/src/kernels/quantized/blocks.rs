@@ -3,7 +3,7 @@
 use candle_core::quantized::GgmlDType;
 
 /// One block: `weight = scale · own scale · (number − center) + offset · own offset`.
-pub struct Block {
+pub struct DecodedBlock {
     /// The block's scale and offset, as bits of 16-bit floats.
     pub scale: u16,
     pub offset: u16,
@@ -17,7 +17,7 @@ pub struct Block {
 /// The sign bit of a 16-bit float.
 const SIGN: u16 = 0x8000;
 
-impl Block {
+impl DecodedBlock {
     /// Decodes a block of this type.
     pub fn read(bytes: &[u8], kind: GgmlDType) -> Self {
         let mut block = Self {

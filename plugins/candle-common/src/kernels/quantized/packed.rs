@@ -13,7 +13,7 @@ use bytemuck::{Pod, Zeroable};
 use candle_core::quantized::GgmlDType;
 use half::f16;
 
-use super::{GROUP, blocks::Block};
+use super::{GROUP, blocks::DecodedBlock};
 use crate::{
     kernels::memory::{Arena, Memory},
     pool,
@@ -174,7 +174,7 @@ impl Packed {
             let (rows, (lines, scales)) = &mut *strip;
             for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
                 for (at, block) in row.chunks_exact(kind.type_size()).enumerate() {
-                    let block = Block::read(block, kind);
+                    let block = DecodedBlock::read(block, kind);
                     layout.put_scales(&block, scales, at, lane);
                     layout.put_numbers(&block, lines, at, lane);
                 }
@@ -240,7 +240,7 @@ impl Packed {
 // The places of scales and numbers. `lane` is an output of a strip. Blocks, groups, parts and inputs are counted within a
 // row of weights.
 impl Layout {
-    fn put_scales(self, block: &Block, strip: &mut [u8], number: usize, lane: usize) {
+    fn put_scales(self, block: &DecodedBlock, strip: &mut [u8], number: usize, lane: usize) {
         let to = &mut strip[number * self.scale_bytes()..];
         to[2 * lane..][..2].copy_from_slice(&block.scale.to_le_bytes());
         if self.has_offset {
@@ -259,7 +259,7 @@ impl Layout {
         }
     }
 
-    fn put_numbers(self, block: &Block, strip: &mut [Line], number: usize, lane: usize) {
+    fn put_numbers(self, block: &DecodedBlock, strip: &mut [Line], number: usize, lane: usize) {
         let groups = block.numbers.as_chunks::<GROUP>().0;
         for (group, numbers) in groups.iter().take(self.groups).enumerate() {
             let lines = &mut strip[(number * self.groups + group) * self.lines()..];

@@ -1,115 +1,14 @@
-//! Linear layers over weights of every tensor type.
+//! Linear layers on the CPU.
 
-mod floats;
-mod part;
-
-use std::iter;
-
-use candle_core::quantized::QTensor;
 use tenon_plugin_api::{Error, Result};
 
+use super::Cpu;
 use crate::{
-    compute::{Compute, Cpu, Weights},
-    kernels::{elementwise, memory::Arena},
+    kernels::elementwise,
+    layers::{Linear, WeightMatrix},
     matrix::Matrix,
     pool::{self, SharedRows},
-    weights::{
-        Loader,
-        quantize::{dimensions, stack},
-    },
 };
-pub use part::Part;
-
-/// `output = input · weightsᵀ + bias`. Layers with the same input are merged, with their outputs side by side: the input is
-/// prepared once for all of them.
-pub struct Linear<C: Compute> {
-    /// Weights of one type each: more than one if the layers' types differ.
-    parts: Vec<C::Weights>,
-    outputs: usize,
-    inputs: usize,
-    bias: Option<C::Vector>,
-}
-
-impl<C: Compute> Linear<C> {
-    /// Loads the layers of these names as one.
-    ///
-    /// # Errors
-    /// As [`Loader::matrix`].
-    pub fn load(compute: &C, loader: &Loader, names: &[String]) -> Result<Self> {
-        let matrices = names
-            .iter()
-            .map(|name| loader.matrix(name))
-            .collect::<Result<Vec<_>>>()?;
-        let (mut bias, mut biased, mut total) = (Vec::new(), false, 0);
-        for (name, matrix) in names.iter().zip(&matrices) {
-            let own = loader.source.bias(name)?;
-            biased |= own.is_some();
-            total += outputs(matrix)?;
-            bias.extend(own.unwrap_or_default());
-            bias.resize(total, 0.0);
-        }
-        let bias = biased.then_some(bias);
-        Self::new(compute, matrices, bias, &loader.arena)
-    }
-
-    /// A layer of these weights, one below the other.
-    ///
-    /// # Errors
-    /// If their numbers of inputs differ.
-    pub fn new(
-        compute: &C,
-        matrices: Vec<QTensor>,
-        bias: Option<Vec<f32>>,
-        arena: &Arena,
-    ) -> Result<Self> {
-        let mut parts = Vec::new();
-        let mut matrices = matrices.into_iter().peekable();
-        while let Some(first) = matrices.next() {
-            let kind = first.dtype();
-            let mut alike = vec![first];
-            alike.extend(iter::from_fn(|| {
-                matrices.next_if(|next| next.dtype() == kind)
-            }));
-            parts.push(compute.weights(stack(alike)?, arena)?);
-        }
-        let (mut outputs, mut inputs) = (0, 0);
-        for part in &parts {
-            outputs += part.outputs();
-            inputs = part.inputs();
-        }
-        Ok(Self {
-            parts,
-            outputs,
-            inputs,
-            bias: bias.map(|bias| compute.vector(bias)).transpose()?,
-        })
-    }
-
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    pub fn parts(&self) -> &[C::Weights] {
-        &self.parts
-    }
-
-    pub fn parameters(&self) -> u64 {
-        (self.outputs * self.inputs) as u64
-    }
-
-    pub fn bytes(&self) -> u64 {
-        let bytes = self.parts.iter().map(Weights::bytes);
-        bytes.sum::<usize>() as u64
-    }
-
-    pub fn bias(&self) -> Option<&C::Vector> {
-        self.bias.as_ref()
-    }
-}
 
 impl Linear<Cpu> {
     /// Reads the weights of some outputs, one row for each.
@@ -117,7 +16,7 @@ impl Linear<Cpu> {
     /// # Errors
     /// For outputs that do not exist, and for layers with parts of several types.
     pub fn read_rows(&self, outputs: &[u32], to: &mut Matrix) -> Result<()> {
-        match self.parts.as_slice() {
+        match self.parts() {
             [part] => part.read_rows(outputs, to),
             _ => Err(Error::unsupported("reading rows of several types")),
         }
@@ -126,15 +25,15 @@ impl Linear<Cpu> {
     /// # Errors
     /// `INVALID` for input of another width; `INTERNAL` for errors of candle.
     pub fn forward(&self, input: &Matrix, output: &mut Matrix) -> Result<()> {
-        output.reshape(input.rows(), self.outputs);
-        let shared = SharedRows::new(output.data_mut(), self.outputs);
+        output.reshape(input.rows(), self.outputs());
+        let shared = SharedRows::new(output.data_mut(), self.outputs());
         let mut column = 0;
-        for part in &self.parts {
+        for part in self.parts() {
             part.multiply(input, &shared, column)?;
             column += part.outputs();
         }
-        if let Some(bias) = &self.bias {
-            pool::for_each_row(output.data_mut(), self.outputs, |_, row| {
+        if let Some(bias) = self.bias() {
+            pool::for_each_row(output.data_mut(), self.outputs(), |_, row| {
                 elementwise::add(row, bias);
             });
         }
@@ -142,16 +41,15 @@ impl Linear<Cpu> {
     }
 }
 
-fn outputs(matrix: &QTensor) -> Result<usize> {
-    dimensions(matrix).map(|(outputs, _)| outputs)
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor, quantized::GgmlDType};
+    use candle_core::{
+        Device, Tensor,
+        quantized::{GgmlDType, QTensor},
+    };
 
     use super::*;
-    use crate::kernels::memory::LargePages;
+    use crate::kernels::memory::{Arena, LargePages};
 
     const INPUTS: usize = 96;
 
@@ -185,7 +83,7 @@ mod tests {
         for row in 0..rows {
             let sums = parts.iter().flat_map(|part| expected(input.row(row), part));
             for (at, (got, expected)) in output.row(row).iter().zip(sums).enumerate() {
-                let bias = linear.bias.as_ref().map_or(0.0, |bias| bias[at]);
+                let bias = linear.bias().map_or(0.0, |bias| bias[at]);
                 let apart = (got - expected - bias).abs();
                 assert!(
                     apart < tolerance,

@@ -1,54 +1,61 @@
 //! Computes with this crate's kernels, on the threads that are installed. Buffers keep their memory, so a step allocates
 //! nothing for them after a similar one.
 
+mod floats;
+mod linear;
+mod weights;
+
 use candle_core::quantized::QTensor;
 use fearless_simd::{Level, Simd, dispatch};
 use tenon_plugin_api::Result;
 
-use super::{Compute, Heads, Layer};
+use super::{Compute, Heads, Layer, Step};
 use crate::{
-    config::{Config, Rope, Turns},
-    decoder::{Norm, Step},
+    config::{Config, CosSin, Rope},
     kernels::{
-        attention::{self, Geometry, SpanView, Tile},
+        attention::{self, Geometry, QueryTile, SpanView},
         element::Element,
         elementwise::{self, Activation},
         memory::Arena,
     },
     kv::{KvPool, KvType, LayerKv},
-    linear::{Linear, Part},
+    layers::{Hardware, Linear, Norm},
     matrix::Matrix,
     pool,
 };
+use weights::CpuWeights;
 
 #[derive(Clone, Copy)]
 pub struct Cpu;
 
-pub struct Plan<'a> {
-    tiles: Vec<Tile<'a>>,
+pub struct CpuPlan<'a> {
+    tiles: Vec<QueryTile<'a>>,
     /// The cell of each token's keys and values.
     cells: &'a [u32],
     /// The tokens whose rows are wanted.
     rows: &'a [u32],
 }
 
-impl Compute for Cpu {
-    const THREADS: bool = true;
-
-    type Weights = Part;
+impl Hardware for Cpu {
+    type Weights = CpuWeights;
     type Vector = Vec<f32>;
-    type Rows = Matrix;
-    type Turns = Turns;
-    type Plan<'a> = Plan<'a>;
-    type Kv = KvPool;
 
-    fn weights(&self, matrix: QTensor, arena: &Arena) -> Result<Part> {
-        Part::new(matrix, arena)
+    fn weights(&self, matrix: QTensor, arena: &Arena) -> Result<CpuWeights> {
+        CpuWeights::new(matrix, arena)
     }
 
     fn vector(&self, numbers: Vec<f32>) -> Result<Vec<f32>> {
         Ok(numbers)
     }
+}
+
+impl Compute for Cpu {
+    const THREADS: bool = true;
+
+    type Rows = Matrix;
+    type CosSin = CosSin;
+    type Plan<'a> = CpuPlan<'a>;
+    type Kv = KvPool;
 
     fn kv(&self, config: &Config, kind: KvType, cells: u32) -> Result<KvPool> {
         KvPool::new(config, kind, cells)
@@ -64,15 +71,15 @@ impl Compute for Cpu {
         step: &Step<'a>,
         spans: impl Iterator<Item = SpanView<'a>>,
         _: &KvPool,
-    ) -> Result<Plan<'a>> {
-        Ok(Plan {
+    ) -> Result<CpuPlan<'a>> {
+        Ok(CpuPlan {
             tiles: attention::tiles(spans),
             cells: step.cells,
             rows: step.rows,
         })
     }
 
-    fn turns(&self, rope: &Rope, positions: &[u32], to: &mut Turns) -> Result<()> {
+    fn cos_sin(&self, rope: &Rope, positions: &[u32], to: &mut CosSin) -> Result<()> {
         to.compute(rope, positions);
         Ok(())
     }
@@ -101,7 +108,7 @@ impl Compute for Cpu {
     fn store(
         &self,
         layer: Layer,
-        plan: &Plan,
+        plan: &CpuPlan,
         heads: &Heads<Self>,
         kv: &mut KvPool,
         qkv: &mut Matrix,
@@ -118,7 +125,7 @@ impl Compute for Cpu {
     fn attend(
         &self,
         layer: Layer,
-        plan: &Plan,
+        plan: &CpuPlan,
         kv: &KvPool,
         queries: &Matrix,
         to: &mut Matrix,
@@ -134,7 +141,7 @@ impl Compute for Cpu {
         Ok(())
     }
 
-    fn select(&self, plan: &Plan, rows: &mut Matrix) -> Result<()> {
+    fn select(&self, plan: &CpuPlan, rows: &mut Matrix) -> Result<()> {
         rows.select_rows(plan.rows);
         Ok(())
     }
@@ -198,7 +205,7 @@ fn position_token<S: Simd>(
         if let Some(norm) = norm {
             elementwise::rms_norm_row(simd, head, &norm.weights, norm.epsilon);
         }
-        heads.turns.apply(heads.rope, token, head);
+        heads.cos_sin.apply(heads.rope, token, head);
     }
 }
 

@@ -8,9 +8,9 @@ use tenon_plugin_api::{
 };
 
 /// All files of a model. The first file has the model's metadata, and each file has some of its tensors.
-pub struct Parts(Vec<Gguf>);
+pub struct SplitGguf(Vec<Gguf>);
 
-impl Parts {
+impl SplitGguf {
     /// Opens the file, and the files beside it that belong to the same model.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Weights of one type, and the products with them.
+//! Weights in memory, and the products with them.
 
 use std::cell::RefCell;
 
@@ -8,14 +8,14 @@ use candle_core::{
 };
 use tenon_plugin_api::{Code, Error, Result};
 
-use super::floats::Floats;
+use super::floats::FloatWeights;
 use crate::{
-    compute::Weights,
     kernels::{
-        gemm::{self, Rows},
+        gemm::{self, MatrixView},
         memory::Arena,
         quantized::{self, Kernel, Packed, RoundedRows},
     },
+    layers::WeightMatrix,
     matrix::Matrix,
     pool::{self, SharedRows},
     weights::{
@@ -31,24 +31,25 @@ const WIDEN_FROM: usize = 24;
 const PANEL: usize = 128;
 
 /// Weights of one type: `[outputs, inputs]`.
-pub struct Part {
+pub struct CpuWeights {
     kind: GgmlDType,
     outputs: usize,
     inputs: usize,
-    weights: Form,
+    weights: CpuForm,
 }
 
-enum Form {
+/// The form that the kernel for the weights' type needs.
+enum CpuForm {
     /// For a kernel of this crate, which was chosen when the weights were loaded.
     Packed(Packed, Kernel),
-    Floats(Floats),
+    Floats(FloatWeights),
     /// In the form that files have. candle keeps a copy of some types, sorted for products of many rows.
     Candle(QTensor),
 }
 
-impl Form {
+impl CpuForm {
     fn new(matrix: QTensor, inputs: usize, arena: &Arena) -> candle_core::Result<Self> {
-        if let Some(floats) = Floats::new(&matrix, arena)? {
+        if let Some(floats) = FloatWeights::new(&matrix, arena)? {
             return Ok(Self::Floats(floats));
         }
         let packed = match quantized::kernel(matrix.dtype()) {
@@ -63,13 +64,13 @@ impl Form {
     }
 }
 
-impl Part {
+impl CpuWeights {
     /// # Errors
     /// If `matrix` has not two dimensions.
     pub fn new(matrix: QTensor, arena: &Arena) -> Result<Self> {
         let (outputs, inputs) = dimensions(&matrix)?;
         let kind = matrix.dtype();
-        let weights = Form::new(matrix, inputs, arena);
+        let weights = CpuForm::new(matrix, inputs, arena);
         Ok(Self {
             kind,
             outputs,
@@ -94,16 +95,16 @@ impl Part {
         }
         let to = to.restart(self.inputs);
         match &self.weights {
-            Form::Packed(weights, _) => {
+            CpuForm::Packed(weights, _) => {
                 let rows = outputs.iter().map(|&output| weights.row(output as usize));
                 to.extend(rows.flatten());
             }
-            Form::Floats(weights) => {
+            CpuForm::Floats(weights) => {
                 for &output in outputs {
                     weights.read_row(output as usize, self.inputs, to);
                 }
             }
-            Form::Candle(weights) => {
+            CpuForm::Candle(weights) => {
                 let rows = Tensor::new(outputs, &Device::Cpu)
                     .and_then(|outputs| weights.embedding(&outputs))
                     .and_then(|rows| rows.flatten_all()?.to_vec1());
@@ -126,18 +127,18 @@ impl Part {
             )));
         }
         let result = match &self.weights {
-            Form::Packed(weights, kernel) => {
+            CpuForm::Packed(weights, kernel) => {
                 multiply_rounded(input, weights, *kernel, output, column);
                 Ok(())
             }
-            Form::Floats(weights) => {
+            CpuForm::Floats(weights) => {
                 weights.multiply(input, output, column);
                 Ok(())
             }
-            Form::Candle(weights) if input.rows() >= WIDEN_FROM && !self.is_sorted() => {
+            CpuForm::Candle(weights) if input.rows() >= WIDEN_FROM && !self.is_sorted() => {
                 self.multiply_widened(input, weights, output, column)
             }
-            Form::Candle(weights) => self.multiply_by_candle(input, weights, output, column),
+            CpuForm::Candle(weights) => self.multiply_by_candle(input, weights, output, column),
         };
         result.map_err(|error| {
             Error::new(
@@ -181,7 +182,7 @@ impl Part {
             let Storage::Cpu(CpuStorage::F32(panel)) = &*storage else {
                 candle_core::bail!("weights on the CPU are widened elsewhere");
             };
-            let [left, right] = [input.data(), panel].map(|data| Rows { data, width });
+            let [left, right] = [input.data(), panel].map(|data| MatrixView { data, width });
             // SAFETY: each panel has its own columns of the output.
             unsafe { gemm::times_transposed(left, right, output.target(column + from)) };
             Ok(())
@@ -196,7 +197,7 @@ impl Part {
     }
 }
 
-impl Weights for Part {
+impl WeightMatrix for CpuWeights {
     fn outputs(&self) -> usize {
         self.outputs
     }
@@ -207,14 +208,14 @@ impl Weights for Part {
 
     fn bytes(&self) -> usize {
         match &self.weights {
-            Form::Packed(weights, _) => weights.bytes(),
-            Form::Floats(weights) => weights.bytes(),
-            Form::Candle(weights) => weights.storage_size_in_bytes(),
+            CpuForm::Packed(weights, _) => weights.bytes(),
+            CpuForm::Floats(weights) => weights.bytes(),
+            CpuForm::Candle(weights) => weights.storage_size_in_bytes(),
         }
     }
 
     fn uses_candles_threads(&self) -> bool {
-        matches!(self.weights, Form::Candle(_))
+        matches!(self.weights, CpuForm::Candle(_))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     kernels::{
         element::Element,
         floats,
-        gemm::Rows,
+        gemm::MatrixView,
         memory::{Arena, Memory},
     },
     matrix::Matrix,
@@ -22,13 +22,13 @@ const PANEL: usize = 32;
 const BLOCK: usize = 64;
 
 /// Weights, row by row.
-pub enum Floats {
+pub enum FloatWeights {
     F32(Memory<f32>),
     F16(Memory<f16>),
     BF16(Memory<bf16>),
 }
 
-impl Floats {
+impl FloatWeights {
     /// The weights as floats; None for weights of another type.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ fn multiply<E: Element>(input: &Matrix, weights: &[E], output: &SharedRows, colu
         let (from, to) = (panel * PANEL, outputs.min((panel + 1) * PANEL));
         let weights = &weights[from * width..to * width];
         let target = output.target(column + from);
-        for (row, input) in (Rows { data, width }).chunks(BLOCK) {
+        for (row, input) in (MatrixView { data, width }).chunks(BLOCK) {
             // SAFETY: each panel has its own columns of the output.
             unsafe { floats::times_transposed(input, weights, &target.at(row, 0)) };
         }

@@ -2,34 +2,37 @@
 
 use tenon_plugin_api::Result;
 
-use super::check;
-use crate::{compute::Compute, config::Config, weights::Loader};
+use super::Hardware;
+use crate::{
+    config::Config,
+    weights::{TensorLoader, check_side},
+};
 
 /// The weights that normalized rows are multiplied with.
-pub struct Norm<C: Compute> {
-    pub weights: C::Vector,
+pub struct Norm<H: Hardware> {
+    pub weights: H::Vector,
     pub epsilon: f32,
 }
 
-impl<C: Compute> Norm<C> {
+impl<H: Hardware> Norm<H> {
     /// Loads the norm of rows of `len` numbers.
     ///
     /// # Errors
-    /// As [`Loader::vector`]; `INVALID` if the norm has another length.
+    /// As [`TensorLoader::vector`]; `INVALID` if the norm has another length.
     pub fn load(
-        compute: &C,
+        hardware: &H,
         config: &Config,
-        loader: &Loader,
+        loader: &TensorLoader,
         name: &str,
         len: usize,
     ) -> Result<Self> {
         let mut weights = loader.vector(name)?;
-        check(name, weights.len(), len)?;
+        check_side(name, weights.len(), len)?;
         weights
             .iter_mut()
             .for_each(|weight| *weight += config.norm_offset);
         Ok(Self {
-            weights: compute.vector(weights)?,
+            weights: hardware.vector(weights)?,
             epsilon: config.norm_epsilon,
         })
     }
