@@ -166,8 +166,13 @@ impl LoadedModel {
         Ok(self.templates()?.render(request)?)
     }
 
-    /// Renders and encodes a chat. Takes a while for a long one.
-    pub fn encode_chat(&self, request: &RenderRequest) -> Result<ChatPrompt, PromptError> {
+    /// Renders and encodes a chat. Takes a while for a long one. If it `recalls`, earlier answers get the tokens that the model
+    /// wrote them with, so that more of the prompt is cached.
+    pub fn encode_chat(
+        &self,
+        request: &RenderRequest,
+        recalls: bool,
+    ) -> Result<ChatPrompt, PromptError> {
         let chat = self.render_chat(request)?;
         self.check_length(chat.pieces().iter().map(String::len).sum())?;
         let facts = self.facts();
@@ -177,7 +182,10 @@ impl LoadedModel {
                 true => self.passing_end(request, &tokens),
                 false => None,
             },
-            tokens,
+            tokens: match recalls {
+                true => self.as_written(tokens),
+                false => tokens,
+            },
             opens_reasoning: self.opens_reasoning(request, &chat),
         })
     }
@@ -193,8 +201,8 @@ impl LoadedModel {
         Some(tokens.len().saturating_sub(common).max(1) as u32)
     }
 
-    /// Gives earlier answers in a prompt the tokens that the model wrote them with, so that more of the prompt is cached.
-    pub fn as_written(&self, prompt: Vec<u32>) -> Vec<u32> {
+    /// Gives earlier answers in a prompt the tokens that the model wrote them with.
+    fn as_written(&self, prompt: Vec<u32>) -> Vec<u32> {
         let facts = self.facts();
         let longest = facts.context_length() as usize;
         let written = self

@@ -13,12 +13,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     closed,
-    constraint::{CallRules, Marks},
+    constraint::{AnswerRules, Marks},
 };
 use crate::{
     grammar::{Grammar, tests::check_fits},
     markup::{
-        Callable, Demand, FORMATS, Part, ToolFormat,
+        CallRules, Callable, Demand, FORMATS, Part, ToolFormat,
         parser_tests::{check_parser, parser_of},
     },
 };
@@ -73,12 +73,14 @@ fn of_kind<'a>(
     pairs.filter_map(move |((of, text), next)| (of == kind).then_some((text.as_str(), next)))
 }
 
-fn grammar(format: &'static ToolFormat, is_forced: bool) -> Grammar {
-    let rules = CallRules {
-        format,
-        functions: functions(),
-        is_forced,
-        is_parallel: true,
+fn grammar(format: &'static ToolFormat, demand: Demand) -> Grammar {
+    let rules = AnswerRules {
+        calls: CallRules {
+            format,
+            functions: functions().into(),
+            is_parallel: true,
+            demand,
+        },
         thoughts: None,
         answer: None,
     };
@@ -156,9 +158,9 @@ fn grammars_allow_what_fits_the_schemas() {
         let (fits, unfit, forced) = (of("fits"), of("unfit"), of("forced"));
         let all = [&fits[..], &["", "Hi.\n", "a < [ {\"b\": 1}"], &forced].concat();
         assert!(!unfit.is_empty() && !forced.is_empty(), "{}", format.name);
-        check_fits(grammar(format, false), &all, &unfit);
+        check_fits(grammar(format, Demand::Nothing), &all, &unfit);
         let unforced = [&unfit[..], &["", "Hi."]].concat();
-        check_fits(grammar(format, true), &forced, &unforced);
+        check_fits(grammar(format, Demand::Any), &forced, &unforced);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tests of what all formats have in common, with answers cut in every way.
 
 use super::*;
-use crate::markup::FORMATS;
+use crate::markup::{FORMATS, ToolFormat};
 
 fn parser(format: &str, is_parallel: bool, demand: Demand) -> CallParser {
     let function = |name: &str| Callable {
@@ -23,7 +23,7 @@ pub fn parser_of(
     is_parallel: bool,
     demand: Demand,
 ) -> CallParser {
-    CallParser::new(CallSyntax {
+    CallParser::new(CallRules {
         format,
         functions: functions.into(),
         is_parallel,
