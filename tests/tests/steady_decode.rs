@@ -87,13 +87,13 @@ async fn check(engine: &Engine, facts: &ModelFacts) {
         bias: Vec::new(),
         scoring: None,
     };
-    let prompt = PromptTokens {
-        tokens: prompt,
-        keep_at: None,
-    };
     let submit = |temperature| {
         let (request, steering) = (request(temperature), Steering::default());
-        let generations = engine.submit(&Arc::new(request), &steering, vec![prompt.clone()]);
+        let generations = engine.submit(
+            &Arc::new(request),
+            &steering,
+            vec![PromptTokens::new(prompt.clone())],
+        );
         generations.unwrap()
     };
     let mut generations: Vec<_> = [0.0, 0.0, 0.1].into_iter().flat_map(submit).collect();

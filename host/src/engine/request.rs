@@ -42,7 +42,7 @@ pub struct Steering {
 }
 
 /// A prompt, with which a sequence begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PromptTokens {
     /// At least one token, and fewer than the context has.
     pub tokens: Vec<u32>,
@@ -58,4 +58,32 @@ pub struct Scoring {
     pub top: u32,
     /// Whether to score the prompt too, from its second token on. Then no cached prefix is used: all of the prompt is computed.
     pub prompt: bool,
+}
+
+impl PromptTokens {
+    /// A prompt of which no beginning is kept by itself.
+    pub fn new(tokens: Vec<u32>) -> Self {
+        let keep_at = None;
+        Self { tokens, keep_at }
+    }
+}
+
+impl Request {
+    /// Uniform bits for the token at this position of the sequence with this index.
+    pub fn draw(&self, index: u64, position: u32) -> u64 {
+        // Multiples of the golden ratio keep the seeds of one request apart from those of a request with the next seed.
+        let seed = self.seed.wrapping_add(index.wrapping_mul(GOLDEN_RATIO));
+        mix(mix(seed).wrapping_add(position.into()))
+    }
+}
+
+/// 2^64 divided by the golden ratio.
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection whose output bits all depend on all input bits.
+fn mix(value: u64) -> u64 {
+    let z = value.wrapping_add(GOLDEN_RATIO);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }

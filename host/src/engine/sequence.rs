@@ -1,6 +1,5 @@
 //! A sequence: one token stream and its state.
 
-mod draws;
 mod output;
 mod reader;
 
@@ -12,7 +11,7 @@ use std::{
 
 use tenon_plugin_api::SampleRequest;
 
-use self::{draws::Draws, output::Output, reader::Reader};
+use self::{output::Output, reader::Reader};
 use super::{
     Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering, channel::Sender,
     constraint::Constraint, draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
@@ -35,7 +34,6 @@ pub struct Sequence {
     ticket: Option<Ticket>,
     pub request: Arc<Request>,
     lengths: Lengths,
-    draws: Draws,
     /// The mask until the model may end the sequence: all but the end tokens.
     endless: Arc<[u32]>,
     output: Output,
@@ -83,17 +81,6 @@ pub enum Taken {
     End,
 }
 
-impl Lengths {
-    fn new(prompt: usize, request: &Request, context_length: u32) -> Self {
-        let max = prompt.saturating_add(request.max_tokens as usize);
-        Self {
-            prompt,
-            min: prompt.saturating_add(request.min_tokens as usize),
-            max: max.min(context_length as usize),
-        }
-    }
-}
-
 impl Sequence {
     pub fn new(
         request: Arc<Request>,
@@ -105,7 +92,13 @@ impl Sequence {
         events: Sender<Event>,
     ) -> Self {
         let mut tokens = prompt.tokens;
-        let lengths = Lengths::new(tokens.len(), &request, common.context_length);
+        let prompt_len = tokens.len();
+        let max_len = prompt_len.saturating_add(request.max_tokens as usize);
+        let lengths = Lengths {
+            prompt: prompt_len,
+            min: prompt_len.saturating_add(request.min_tokens as usize),
+            max: max_len.min(common.context_length as usize),
+        };
         let output = Output::new(&request, steering, &tokens, common.max_draft_tokens);
         // Decoding does not allocate until the reserved memory is used up.
         tokens.reserve(RESERVED_TOKENS.min(lengths.max.saturating_sub(lengths.prompt)));
@@ -116,7 +109,6 @@ impl Sequence {
             losses: 0,
             origin,
             ticket: Some(ticket),
-            draws: Draws::new(request.seed, origin.arrival - origin.request),
             endless: common.endless.clone(),
             output,
             reader: Reader::new(events),
@@ -217,7 +209,7 @@ impl Sequence {
             None => None,
         };
         request.params = self.request.params;
-        request.draw = self.draws.at(position + 1);
+        request.draw = self.request.draw(self.origin.index(), position + 1);
         request
             .with_mask(mask.unwrap_or_default())
             .with_counts(self.output.counts.as_slice())

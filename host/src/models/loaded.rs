@@ -14,7 +14,7 @@ use super::{
     chat::{chat_templates, marks},
 };
 use crate::{
-    engine::Engine,
+    engine::{Engine, PromptTokens},
     grammar::Grammars,
     markup::ReasoningTags,
     plugin::{CurrentFacts, ModelFacts},
@@ -54,12 +54,10 @@ pub struct LoadedModel {
 
 /// The prompt of a chat, encoded for the engine.
 pub struct ChatPrompt {
-    /// The prompt's tokens.
-    pub tokens: Vec<u32>,
+    /// What the engine gets.
+    pub input: PromptTokens,
     /// Whether the answer begins inside reasoning.
     pub opens_reasoning: bool,
-    /// How many tokens at the prompt's end the chat's next prompt will not have. None if the session can fork any length.
-    pub passing_end: Option<u32>,
 }
 
 /// Why a request could not be encoded.
@@ -176,21 +174,26 @@ impl LoadedModel {
         let chat = self.render_chat(request)?;
         self.check_length(chat.pieces().iter().map(String::len).sum())?;
         let facts = self.facts();
-        let tokens = encode_chat(&chat, &*facts)?;
+        let encoded = encode_chat(&chat, &*facts)?;
+        let passing_end = match facts.forks_whole_only() {
+            true => self.passing_end(request, &encoded),
+            false => None,
+        };
+        let tokens = match recalls {
+            true => self.as_written(encoded),
+            false => encoded,
+        };
         Ok(ChatPrompt {
-            passing_end: match facts.forks_whole_only() {
-                true => self.passing_end(request, &tokens),
-                false => None,
-            },
-            tokens: match recalls {
-                true => self.as_written(tokens),
-                false => tokens,
+            input: PromptTokens {
+                keep_at: passing_end.and_then(|end| (tokens.len() as u32).checked_sub(end)),
+                tokens,
             },
             opens_reasoning: self.opens_reasoning(request, &chat),
         })
     }
 
-    /// Renders a next turn to see where it differs from these tokens. At least one token is left to compute.
+    /// How many tokens at the prompt's end the chat's next prompt will not have. Renders a next turn to see where it differs from
+    /// these tokens. At least one token is left to compute.
     fn passing_end(&self, request: &RenderRequest, tokens: &[u32]) -> Option<u32> {
         let mut next = request.clone();
         next.messages

@@ -240,15 +240,12 @@ pub async fn chat_completions(
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
-    settings::refuse_no_tokens(&request.parameters)?;
     let own = RouteParameters {
         client,
         deadline: arrival.deadline(app.server.request_timeout),
         prompts: 1,
-        max_tokens: u32::MAX,
         logprobs: wanted_logprobs(&request)?,
-        echo: false,
-        best_of: None,
+        ..RouteParameters::default()
     };
     let settings = Settings::new(
         &request.parameters,
@@ -267,10 +264,9 @@ pub async fn chat_completions(
     let grammar = grammar(&model, calling.as_ref(), thoughts.clone(), wanted).await?;
     let dialect = model.dialect()?;
     let prompts = vec![Prompt {
-        tokens: prompt.tokens,
+        input: prompt.input,
         echo: None,
         goes_on: is_cached,
-        passing_end: prompt.passing_end,
         reading: Reading {
             thoughts,
             calls: calling.map(|calling| calling.rules(dialect)),

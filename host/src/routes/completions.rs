@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::ClientId,
+    engine::{ClientId, PromptTokens},
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::arrival::Arrival,
     models::{LoadedModel, PromptError},
@@ -136,15 +136,12 @@ pub async fn completions(
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
     let is_echoed = request.echo.unwrap_or(false);
-    if !is_echoed {
-        settings::refuse_no_tokens(&request.parameters)?;
-    }
     let sources = sources(request.prompt);
     let own = RouteParameters {
         client,
         deadline: arrival.deadline(app.server.request_timeout),
         prompts: sources.len(),
-        max_tokens: DEFAULT_MAX_TOKENS,
+        max_tokens: Some(DEFAULT_MAX_TOKENS),
         logprobs: settings::top_logprobs("logprobs", request.logprobs)?,
         echo: is_echoed,
         best_of: request.best_of,
@@ -224,7 +221,7 @@ fn encode(
         None => Echo::of_tokens(tokens.clone(), &facts.vocabulary),
     });
     Ok(Prompt {
-        tokens,
+        input: PromptTokens::new(tokens),
         echo,
         ..Prompt::default()
     })
@@ -251,7 +248,7 @@ fn encode_gap(
     let tokens = gap.prompt(&before, suffix, bos, &*facts);
     let tokens = tokens.map_err(PromptError::from)?;
     Ok(Prompt {
-        tokens,
+        input: PromptTokens::new(tokens),
         ..Prompt::default()
     })
 }

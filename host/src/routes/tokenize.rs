@@ -75,9 +75,8 @@ pub async fn tokenize(
         }
         TokenizeRequest::Chat(request) => {
             let (chat, _) = messages::chat(request.chat)?;
-            blocking(move || encoder.encode_chat(&chat, false))
-                .await?
-                .tokens
+            let prompt = blocking(move || encoder.encode_chat(&chat, false));
+            prompt.await?.input.tokens
         }
     };
     let facts = model.facts();

@@ -8,24 +8,9 @@ fn parser(format: &str, is_parallel: bool, demand: Demand) -> CallParser {
         name: name.to_owned(),
         parameters: Value::Bool(true),
     };
-    let format = ToolFormat::named(format).unwrap();
-    parser_of(
-        format,
-        ["f", "g"].map(function).to_vec(),
-        is_parallel,
-        demand,
-    )
-}
-
-pub fn parser_of(
-    format: &'static ToolFormat,
-    functions: Vec<Callable>,
-    is_parallel: bool,
-    demand: Demand,
-) -> CallParser {
     CallParser::new(CallRules {
-        format,
-        functions: functions.into(),
+        format: ToolFormat::named(format).unwrap(),
+        functions: ["f", "g"].map(function).into(),
         is_parallel,
         demand,
     })

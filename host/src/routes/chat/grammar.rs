@@ -113,10 +113,10 @@ async fn follow(
     model.grammars.compile(schema).await?;
     let call = AnswerRules {
         calls: CallRules {
-            format: rules.format,
             functions: [function.clone()].into(),
             is_parallel: false,
             demand: Demand::Any,
+            ..*rules
         },
         thoughts: None,
         answer: None,

@@ -226,15 +226,13 @@ mod tests {
 
     #[test]
     fn wrong_tools_are_refused_by_place() {
-        check_refused(
-            json!({"tools": tools(&["f", "a b"])}),
-            "tools[1].function.name",
-        );
-        check_refused(json!({"tools": tools(&[""])}), "tools[0].function.name");
-        check_refused(
-            json!({"tools": tools(&["f", "f"])}),
-            "tools[1].function.name",
-        );
+        for (names, param) in [
+            (&["f", "a b"][..], "tools[1].function.name"),
+            (&[""], "tools[0].function.name"),
+            (&["f", "f"], "tools[1].function.name"),
+        ] {
+            check_refused(json!({"tools": tools(names)}), param);
+        }
         let function = json!({"name": "f", "parameters": {"type": "string"}});
         let fields = json!({"tools": [{"type": "function", "function": function}]});
         check_refused(fields, "tools[0].function.parameters");

@@ -26,25 +26,14 @@ use crate::{
 /// A prompt that is ready for the model.
 #[derive(Default)]
 pub struct Prompt {
-    pub tokens: Vec<u32>,
+    /// What the engine gets.
+    pub input: PromptTokens,
     /// The prompt's text, if the answer is to repeat it.
     pub echo: Option<Echo>,
     /// Whether later prompts may continue the answers to this one.
     pub goes_on: bool,
-    /// Number of tokens at the prompt's end that a prompt which continues it will not have. None if that does not matter.
-    pub passing_end: Option<u32>,
     /// How the text of the answers is interpreted: reasoning tags and tool calls.
     pub reading: Reading,
-}
-
-impl Prompt {
-    fn for_engine(&self) -> PromptTokens {
-        let length = self.tokens.len() as u32;
-        PromptTokens {
-            tokens: self.tokens.clone(),
-            keep_at: self.passing_end.and_then(|end| length.checked_sub(end)),
-        }
-    }
 }
 
 /// Generates the answers to these prompts, and sends them as a whole or as a stream.
@@ -57,7 +46,9 @@ pub async fn answer<F: Format>(
     grammar: Option<AnswerGrammar>,
 ) -> Result<Response, ApiError> {
     let head = Head::new::<F>(served, model);
-    let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len() as u32);
+    let prompt_tokens = prompts
+        .iter()
+        .map(|prompt| prompt.input.tokens.len() as u32);
     let mut tally = Tally::new(prompt_tokens.sum(), settings.best_of);
     let warnings = Warnings::new(settings.warnings.clone(), grammar.as_ref()).await?;
     let steering = Steering {
@@ -84,12 +75,11 @@ async fn dry(
     model: &LoadedModel,
     settings: Option<DrySettings>,
 ) -> Result<Option<DryOptions>, ApiError> {
-    let Some(settings) = settings else {
-        return Ok(None);
-    };
     let vocabulary = model.facts().vocabulary.clone();
-    let options = blocking(move || settings.into_options(&vocabulary)).await?;
-    Ok(Some(options))
+    match settings {
+        Some(settings) => blocking(move || settings.into_options(&vocabulary).map(Some)).await,
+        None => Ok(None),
+    }
 }
 
 /// Submits all generations of a request, or none of them.
@@ -109,7 +99,7 @@ fn replies(
         );
         return Err(ApiError::invalid(message));
     }
-    let submitted = (0..wanted).map(|index| prompts[index / best_of].for_engine());
+    let submitted = (0..wanted).map(|index| prompts[index / best_of].input.clone());
     let engine = &model.engine;
     let generations = engine.submit(&settings.request, steering, submitted.collect())?;
     let replies = generations
@@ -118,14 +108,18 @@ fn replies(
         .map(|(index, generation)| {
             let prompt = &prompts[index / best_of];
             let is_first = index % best_of == 0;
-            let prompt_tokens = if is_first { prompt.tokens.len() } else { 0 };
+            let prompt_tokens = if is_first {
+                prompt.input.tokens.len()
+            } else {
+                0
+            };
             let meter = app.metrics.meter(&served.id, prompt_tokens as u32);
             let options = ReplyOptions {
                 stop: settings.stop.clone(),
                 with_tokens: settings.logprobs,
                 echo: prompt.echo.clone(),
                 reading: prompt.reading.clone(),
-                recorder: prompt.goes_on.then(|| model.recorder(&prompt.tokens)),
+                recorder: prompt.goes_on.then(|| model.recorder(&prompt.input.tokens)),
             };
             Reply::new(generation, model.facts().vocabulary.clone(), options, meter)
         });

@@ -45,6 +45,7 @@ pub struct Settings {
 }
 
 /// What a route knows of a request besides the parameters that all requests have.
+#[derive(Default)]
 pub struct RouteParameters {
     /// The client that the request comes from.
     pub client: ClientId,
@@ -52,8 +53,8 @@ pub struct RouteParameters {
     pub deadline: Option<Instant>,
     /// Number of prompts.
     pub prompts: usize,
-    /// Most tokens of an answer, if the request does not say.
-    pub max_tokens: u32,
+    /// Most tokens of an answer, if the request does not say. None: up to the end of the context.
+    pub max_tokens: Option<u32>,
     /// How many of the most likely tokens to return the log-probabilities of, besides the token itself. None: no
     /// log-probabilities.
     pub logprobs: Option<u32>,
@@ -89,7 +90,7 @@ impl Settings {
                 priority: parameters.priority.unwrap_or(0),
                 deadline: own.deadline,
                 cache_prompt: parameters.cache_prompt.unwrap_or(true),
-                max_tokens: max_tokens(parameters, own.max_tokens, bounds.max_output_tokens)?,
+                max_tokens: max_tokens(parameters, &own, bounds.max_output_tokens)?,
                 min_tokens: match parameters.ignore_eos {
                     Some(true) => u32::MAX,
                     _ => parameters.min_tokens.unwrap_or(0),
@@ -111,17 +112,6 @@ impl Settings {
             stream,
             include_usage: options.include_usage.unwrap_or(false),
         })
-    }
-}
-
-/// Refuses a request for 0 tokens.
-pub fn refuse_no_tokens(parameters: &GenerationParameters) -> Result<(), ApiError> {
-    match asked_tokens(parameters) {
-        (name, Some(0)) => Err(ApiError::invalid_parameter(
-            name,
-            format!("'{name}' must be at least 1"),
-        )),
-        _ => Ok(()),
     }
 }
 
@@ -166,10 +156,17 @@ fn check_answers(max: u32, prompts: usize, n: u32, best_of: u32) -> Result<(), A
 /// Reads the limit of tokens. -1 and numbers that are too large stand for as many as fit, or for the configured limit `most`.
 fn max_tokens(
     parameters: &GenerationParameters,
-    default: u32,
+    own: &RouteParameters,
     most: Option<u32>,
 ) -> Result<u32, ApiError> {
-    let (name, asked) = asked_tokens(parameters);
+    let (name, asked) = match parameters.max_completion_tokens {
+        None => ("max_tokens", parameters.max_tokens),
+        value => ("max_completion_tokens", value),
+    };
+    if asked == Some(0) && !own.echo {
+        let message = format!("'{name}' must be at least 1");
+        return Err(ApiError::invalid_parameter(name, message));
+    }
     if let Some(tokens @ ..-1) = asked {
         let message = format!(
             "'{name}' must be a whole number from 0 on, or -1 for as many tokens as fit, not {tokens}"
@@ -179,8 +176,9 @@ fn max_tokens(
     if let Some(most) = most {
         within(name, asked, -1..=i64::from(most))?;
     }
-    let asked = asked.map_or(default, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
-    Ok(asked.min(most.unwrap_or(u32::MAX)))
+    let asked = asked.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+    let wanted = asked.or(own.max_tokens).unwrap_or(u32::MAX);
+    Ok(wanted.min(most.unwrap_or(u32::MAX)))
 }
 
 fn min_p_warning(min_p: Option<f32>) -> Option<String> {
@@ -188,13 +186,6 @@ fn min_p_warning(min_p: Option<f32>) -> Option<String> {
     Some(format!(
         "'min_p' is {min_p} and ignored: it has an effect from 0 to 1"
     ))
-}
-
-fn asked_tokens(parameters: &GenerationParameters) -> (&'static str, Option<i64>) {
-    match parameters.max_completion_tokens {
-        None => ("max_tokens", parameters.max_tokens),
-        value => ("max_completion_tokens", value),
-    }
 }
 
 fn bias(bias: Option<&BTreeMap<String, f32>>, vocab_size: u32) -> Result<Vec<TokenBias>, ApiError> {
@@ -217,23 +208,19 @@ fn bias(bias: Option<&BTreeMap<String, f32>>, vocab_size: u32) -> Result<Vec<Tok
 }
 
 fn sample_params(
-    parameters: &GenerationParameters,
+    asked: &GenerationParameters,
     defaults: &SamplingDefaults,
 ) -> Result<SampleParams, ApiError> {
-    let temperature = within("temperature", parameters.temperature, 0.0..=2.0)?;
-    let top_p = within("top_p", parameters.top_p, 0.0..=1.0)?;
-    let typical_p = within("typical_p", parameters.typical_p, 0.0..=1.0)?;
-    let frequency_penalty = parameters.frequency_penalty;
-    let frequency_penalty = within("frequency_penalty", frequency_penalty, -2.0..=2.0)?;
-    let presence_penalty = parameters.presence_penalty;
-    let presence_penalty = within("presence_penalty", presence_penalty, -2.0..=2.0)?;
-    let repetition_penalty = parameters.repetition_penalty;
-    let repetition_penalty = within("repetition_penalty", repetition_penalty, 0.01..=100.0)?;
+    let temperature = within("temperature", asked.temperature, 0.0..=2.0)?;
+    let top_p = within("top_p", asked.top_p, 0.0..=1.0)?;
+    let typical_p = within("typical_p", asked.typical_p, 0.0..=1.0)?;
+    let frequency_penalty = within("frequency_penalty", asked.frequency_penalty, -2.0..=2.0)?;
+    let presence_penalty = within("presence_penalty", asked.presence_penalty, -2.0..=2.0)?;
+    let repetition_penalty = within("repetition_penalty", asked.repetition_penalty, 0.01..=100.0)?;
     // By their definition, values of these two that make no sense are ignored, not refused.
-    let top_k = parameters.top_k.map(|k| k.clamp(0, u32::MAX.into()) as u32);
-    let min_p = parameters
-        .min_p
-        .map(|p| if (0.0..=1.0).contains(&p) { p } else { 0.0 });
+    let top_k = asked.top_k.map(|k| k.clamp(0, u32::MAX.into()) as u32);
+    let sensible = |p| if (0.0..=1.0).contains(&p) { p } else { 0.0 };
+    let min_p = asked.min_p.map(sensible);
     Ok(SampleParams {
         temperature: temperature.or(defaults.temperature()).unwrap_or(1.0),
         top_p: top_p.or(defaults.top_p()).unwrap_or(1.0),
@@ -274,14 +261,8 @@ pub mod tests {
 
     use super::*;
 
-    const FREE: RequestBounds = RequestBounds {
-        max_answers: None,
-        max_output_tokens: None,
-        min_priority: 0,
-    };
-
     pub fn settings(fields: Value) -> Result<Settings, ApiError> {
-        settings_of(1, fields, FREE)
+        settings_of(1, fields, RequestBounds::default())
     }
 
     fn settings_of(
@@ -290,13 +271,9 @@ pub mod tests {
         bounds: RequestBounds,
     ) -> Result<Settings, ApiError> {
         let own = RouteParameters {
-            client: ClientId::default(),
-            deadline: None,
             prompts,
-            max_tokens: u32::MAX,
-            logprobs: None,
-            echo: false,
             best_of: fields["best_of"].as_u64().map(|best_of| best_of as u32),
+            ..RouteParameters::default()
         };
         let info = ModelInfo {
             sampling: SamplingDefaults::default().with_top_p(0.5).with_top_k(7),
@@ -447,18 +424,9 @@ pub mod tests {
 
     #[test]
     fn no_tokens_are_refused_by_the_name_that_counts() {
-        for (fields, name) in [
-            (json!({"max_tokens": 0}), "max_tokens"),
-            (
-                json!({"max_tokens": 3, "max_completion_tokens": 0}),
-                "max_completion_tokens",
-            ),
-        ] {
-            let parameters = serde_json::from_value(fields).unwrap();
-            let error = refuse_no_tokens(&parameters).unwrap_err();
-            assert_eq!(error.into_envelope().error.param.as_deref(), Some(name));
-        }
-        assert!(refuse_no_tokens(&GenerationParameters::default()).is_ok());
+        check_refused(json!({"max_tokens": 0}), "max_tokens");
+        let both = json!({"max_tokens": 3, "max_completion_tokens": 0});
+        check_refused(both, "max_completion_tokens");
     }
 
     #[test]
