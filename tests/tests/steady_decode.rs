@@ -3,15 +3,18 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use prometheus::Registry as Metrics;
 use tenon::{
     engine::{
-        ClientId, Engine, EngineLimits, EngineMetrics, EngineOptions, Event, Generate, Generation,
-        Loader,
+        ClientId, Engine, EngineLimits, EngineMetrics, EngineOptions, Event, Generation, Loader,
+        PromptTokens, Request, Steering,
     },
     plugin::{CurrentFacts, ModelFacts, Registry, RegistryOptions},
 };
@@ -67,11 +70,13 @@ async fn check(engine: &Engine, facts: &ModelFacts) {
         .tokenizer
         .encode(&prompt, EncodeFlags::PARSE_CONTROL)
         .unwrap();
-    let request = |temperature| Generate {
+    let request = |temperature| Request {
         client: ClientId::default(),
-        prompt: prompt.clone(),
-        min_tokens: 0,
+        priority: 0,
+        deadline: None,
+        cache_prompt: true,
         max_tokens: u32::MAX,
+        min_tokens: 0,
         params: SampleParams {
             temperature,
             top_p: 0.9,
@@ -80,17 +85,18 @@ async fn check(engine: &Engine, facts: &ModelFacts) {
         },
         seed: 1,
         bias: Vec::new(),
-        dry: None,
         scoring: None,
-        priority: 0,
-        cache_prompt: true,
-        keep_at: None,
-        deadline: None,
-        grammar: None,
     };
-    let mut generations = engine
-        .submit_all([0.0, 0.0, 0.1].map(request).into())
-        .unwrap();
+    let submit = |temperature| {
+        let (request, steering) = (request(temperature), Steering::default());
+        let generations = engine.submit(
+            &Arc::new(request),
+            &steering,
+            vec![PromptTokens::new(prompt.clone())],
+        );
+        generations.unwrap()
+    };
+    let mut generations: Vec<_> = [0.0, 0.0, 0.1].into_iter().flat_map(submit).collect();
     read(&mut generations, WARM_UP / 2).await;
     // When a thread waits for requests for the first time, the standard library allocates the means to wait. The model
     // thread waits if nobody reads.

@@ -43,7 +43,7 @@ pub struct Engine {
 }
 
 /// The limits of one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestBounds {
     /// None: as many as may wait.
     pub max_answers: Option<u32>,

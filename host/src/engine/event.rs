@@ -1,54 +1,9 @@
-//! Requests to an engine, and the events that it answers with.
+//! The events that an engine answers a request with.
 
-use std::{sync::Arc, time::Instant};
+use tenon_plugin_api::{Error, TokenLogprob};
 
-use tenon_plugin_api::{Error, SampleParams, TokenBias, TokenLogprob};
-
-use super::{ClientId, DryOptions, channel::Receiver};
-use crate::grammar::{CompiledGrammar, GrammarError};
-
-/// A request for one generation, in tokens.
-#[derive(Clone, Debug)]
-pub struct Generate {
-    /// The client. Clients get fair shares.
-    pub client: ClientId,
-    /// The prompt: at least one token, shorter than the context.
-    pub prompt: Vec<u32>,
-    /// Most tokens of the answer; the end of the context may come first. 0 only prefills the prompt, for example to score it.
-    pub max_tokens: u32,
-    /// Tokens before which the model cannot end the answer. Ignored if there is a grammar: the grammar decides alone.
-    pub min_tokens: u32,
-    /// Sampling parameters.
-    pub params: SampleParams,
-    /// Seed of the random draws. The same seed gives the same draws, whatever else is in the batch.
-    pub seed: u64,
-    /// Logit bias, added at every step. Each token occurs at most once and is below the vocabulary's size.
-    pub bias: Vec<TokenBias>,
-    /// DRY, which keeps the sequence from repeating itself. The bias then depends on all earlier tokens.
-    pub dry: Option<DryOptions>,
-    /// Log-probabilities to return with the tokens, if any.
-    pub scoring: Option<Scoring>,
-    /// A client's requests with lower priorities start first. Between clients, those below `min_priority` count as that.
-    pub priority: i32,
-    /// Whether this prompt may use the cached prefixes of others, and others may use this one's.
-    pub cache_prompt: bool,
-    /// Length of the beginning that later prompts are expected to share. That beginning is kept by itself if the session forks
-    /// only whole sequences.
-    pub keep_at: Option<u32>,
-    /// Time at which the request fails unless it is finished.
-    pub deadline: Option<Instant>,
-    /// Grammar that the answer must follow.
-    pub grammar: Option<Arc<CompiledGrammar>>,
-}
-
-/// Which log-probabilities to return.
-#[derive(Clone, Copy, Debug)]
-pub struct Scoring {
-    /// How many of the most likely tokens to return at each position.
-    pub top: u32,
-    /// Whether to score the prompt too, from its second token on. Then no cached prefix is used: all of the prompt is computed.
-    pub prompt: bool,
-}
+use super::channel::Receiver;
+use crate::grammar::GrammarError;
 
 /// How likely a token was in the model's own distribution: before bias, penalties, temperature and mask.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +14,7 @@ pub struct Logprobs {
     pub top: Vec<TokenLogprob>,
 }
 
-/// The events of one request as they come. Dropping it cancels the sequence at the next step.
+/// The events of one sequence as they come. Dropping it cancels the sequence at the next step.
 pub struct Generation(pub(super) Receiver<Event>);
 
 impl Generation {

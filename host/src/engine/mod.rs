@@ -21,6 +21,7 @@ mod plan;
 mod prefill;
 mod prefix_cache;
 mod queue;
+mod request;
 mod scheduler;
 mod sequence;
 mod shares;
@@ -44,12 +45,11 @@ use crate::plugin::{CurrentFacts, CurrentModel, Model};
 use channel::channel;
 pub use dry::DryOptions;
 pub use embeddings::Embeddings;
-pub use event::{
-    Event, Failure, FinishReason, Generate, Generation, Logprobs, Scoring, SubmitError,
-};
+pub use event::{Event, Failure, FinishReason, Generation, Logprobs, SubmitError};
 pub use metrics::EngineMetrics;
 use queue::Queue;
-use sequence::{MAX_EVENTS, Sequence};
+pub use request::{PromptTokens, Request, Scoring, Steering};
+use sequence::{Common, MAX_EVENTS, Sequence};
 pub use shares::ClientId;
 use shares::Origin;
 pub use threads::Calibration;
@@ -97,12 +97,9 @@ pub struct Engine {
 
 /// State that the handle shares with the model thread.
 struct Shared {
-    context_length: u32,
+    common: Common,
     embeddings: Option<Arc<Embeddings>>,
     queue: Queue,
-    max_draft_tokens: u32,
-    /// Mask of all tokens except those that end a text.
-    endless: Arc<[u32]>,
     /// Why the thread ended. Empty while it runs.
     failure: Arc<OnceLock<Error>>,
     model: CurrentModel,
@@ -161,11 +158,13 @@ impl Engine {
         let started = ready.blocking_recv().map_err(|_| ended(&failure))??;
         let facts = started.facts.get();
         let shared = Shared {
-            context_length: facts.context_length(),
+            common: Common {
+                context_length: facts.context_length(),
+                max_draft_tokens,
+                endless: all_but(&facts.info.eos, facts.info.logits_width),
+            },
             embeddings: started.embeddings,
             queue,
-            max_draft_tokens,
-            endless: all_but(&facts.info.eos, facts.info.logits_width),
             failure,
             model,
             end: End(end),
@@ -177,38 +176,33 @@ impl Engine {
         Ok((engine, started.facts))
     }
 
-    /// Queues a request. Never blocks.
-    pub fn submit(&self, request: Generate) -> Result<Generation, SubmitError> {
-        let mut generations = self.submit_all(vec![request])?;
-        // One request, one generation.
-        generations.pop().ok_or(SubmitError::EmptyPrompt)
-    }
-
-    /// Queues several requests of one client, or none of them. Requests that begin alike share the common prefix. Never blocks.
-    pub fn submit_all(&self, requests: Vec<Generate>) -> Result<Vec<Generation>, SubmitError> {
-        for request in &requests {
-            self.check(&request.prompt)?;
+    /// Queues a sequence for each of a request's prompts, or none of them. Prompts that begin alike share the common prefix.
+    /// Never blocks.
+    pub fn submit(
+        &self,
+        request: &Arc<Request>,
+        steering: &Steering,
+        prompts: Vec<PromptTokens>,
+    ) -> Result<Vec<Generation>, SubmitError> {
+        for prompt in &prompts {
+            self.check(&prompt.tokens)?;
         }
-        let Some(client) = requests.first().map(|request| request.client) else {
-            return Ok(Vec::new());
-        };
-        let tickets = self.shared.queue.enter(client, requests.len())?;
+        let tickets = self.shared.queue.enter(request.client, prompts.len())?;
         let first = tickets.first().map_or(0, |ticket| ticket.number);
-        let queued = requests.into_iter().zip(tickets);
+        let queued = prompts.into_iter().zip(tickets);
         queued
-            .map(|(request, ticket)| {
+            .map(|(prompt, ticket)| {
                 let (events, generation) = channel(MAX_EVENTS);
-                let max_draft = self.shared.max_draft_tokens;
-                let context = self.shared.context_length;
-                let endless = self.shared.endless.clone();
+                let (request, steering) = (request.clone(), steering.clone());
                 let origin = Origin {
-                    client,
+                    client: request.client,
                     request: first,
                     arrival: ticket.number,
                     priority: request.priority,
                 };
+                let common = &self.shared.common;
                 let sequence =
-                    Sequence::new(request, context, max_draft, endless, origin, ticket, events);
+                    Sequence::new(request, prompt, steering, common, origin, ticket, events);
                 self.arrivals
                     .send(sequence)
                     .map_err(|_| SubmitError::Stopped(ended(&self.shared.failure)))?;
@@ -218,7 +212,7 @@ impl Engine {
     }
 
     fn check(&self, prompt: &[u32]) -> Result<(), SubmitError> {
-        let context = self.shared.context_length;
+        let context = self.shared.common.context_length;
         match prompt.len() as u32 {
             0 => Err(SubmitError::EmptyPrompt),
             // At least one token of the context is left for an answer.

@@ -2,7 +2,6 @@
 
 mod output;
 mod reader;
-mod request;
 
 use std::{
     ops::Range,
@@ -12,10 +11,10 @@ use std::{
 
 use tenon_plugin_api::SampleRequest;
 
-use self::{output::Output, reader::Reader, request::Request};
+use self::{output::Output, reader::Reader};
 use super::{
-    Event, Failure, FinishReason, Generate, Scoring, channel::Sender, constraint::Constraint,
-    draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
+    Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering, channel::Sender,
+    constraint::Constraint, draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
 };
 use crate::grammar::GrammarError;
 
@@ -33,7 +32,10 @@ pub struct Sequence {
     pub origin: Origin,
     /// The place in the queue, until the sequence runs for the first time.
     ticket: Option<Ticket>,
-    pub request: Request,
+    pub request: Arc<Request>,
+    lengths: Lengths,
+    /// The mask until the model may end the sequence: all but the end tokens.
+    endless: Arc<[u32]>,
     output: Output,
     pub reader: Reader,
     /// Length from which on the sequence decodes. The tokens known at its start are prefilled like a prompt.
@@ -43,6 +45,23 @@ pub struct Sequence {
     /// Positions whose logits must still score the token that follows, which is a prompt token or a forced one. Empty unless
     /// scores were asked for.
     unscored: Range<u32>,
+}
+
+/// Lengths of a sequence in tokens, each with the prompt.
+struct Lengths {
+    prompt: usize,
+    /// Length below which the model cannot end the sequence.
+    min: usize,
+    /// Length at which the sequence ends.
+    max: usize,
+}
+
+/// What all sequences of a model have in common.
+pub struct Common {
+    pub context_length: u32,
+    pub max_draft_tokens: u32,
+    /// Mask of all tokens except those that end a text.
+    pub endless: Arc<[u32]>,
 }
 
 /// Most events that wait for their reader.
@@ -64,32 +83,25 @@ pub enum Taken {
 
 impl Sequence {
     pub fn new(
-        mut asked: Generate,
-        context_length: u32,
-        max_draft_tokens: u32,
-        endless: Arc<[u32]>,
+        request: Arc<Request>,
+        prompt: PromptTokens,
+        steering: Steering,
+        common: &Common,
         origin: Origin,
         ticket: Ticket,
         events: Sender<Event>,
     ) -> Self {
-        let output = Output::new(&mut asked, max_draft_tokens);
-        let mut tokens = asked.prompt;
+        let mut tokens = prompt.tokens;
         let prompt_len = tokens.len();
-        let max_len = prompt_len.saturating_add(asked.max_tokens as usize);
-        let request = Request {
-            prompt_len,
-            max_len: max_len.min(context_length as usize),
-            min_len: prompt_len.saturating_add(asked.min_tokens as usize),
-            endless,
-            params: asked.params,
-            bias: asked.bias,
-            seed: asked.seed,
-            scoring: asked.scoring,
-            cache_prompt: asked.cache_prompt,
-            deadline: asked.deadline,
+        let max_len = prompt_len.saturating_add(request.max_tokens as usize);
+        let lengths = Lengths {
+            prompt: prompt_len,
+            min: prompt_len.saturating_add(request.min_tokens as usize),
+            max: max_len.min(common.context_length as usize),
         };
+        let output = Output::new(&request, steering, &tokens, common.max_draft_tokens);
         // Decoding does not allocate until the reserved memory is used up.
-        tokens.reserve(RESERVED_TOKENS.min(request.max_len.saturating_sub(prompt_len)));
+        tokens.reserve(RESERVED_TOKENS.min(lengths.max.saturating_sub(lengths.prompt)));
         Self {
             tokens,
             computed: 0,
@@ -97,15 +109,17 @@ impl Sequence {
             losses: 0,
             origin,
             ticket: Some(ticket),
+            endless: common.endless.clone(),
             output,
             reader: Reader::new(events),
-            prefill_len: prompt_len,
-            keep_at: asked.keep_at.filter(|_| asked.cache_prompt),
+            prefill_len: lengths.prompt,
+            keep_at: prompt.keep_at.filter(|_| request.cache_prompt),
             // The logits at a token's position predict the next token.
             unscored: match request.scoring {
-                Some(Scoring { prompt: true, .. }) => 0..prompt_len as u32 - 1,
+                Some(Scoring { prompt: true, .. }) => 0..lengths.prompt as u32 - 1,
                 _ => 0..0,
             },
+            lengths,
             request,
         }
     }
@@ -191,11 +205,11 @@ impl Sequence {
         let drafted = position as usize + 1 - self.tokens.len();
         let mask = match &self.output.constraint {
             Some(constraint) => constraint.mask(drafted),
-            None if position as usize + 1 < self.request.min_len => Some(&*self.request.endless),
+            None if position as usize + 1 < self.lengths.min => Some(&*self.endless),
             None => None,
         };
         request.params = self.request.params;
-        request.draw = self.request.draw(position + 1);
+        request.draw = self.request.draw(self.origin.index(), position + 1);
         request
             .with_mask(mask.unwrap_or_default())
             .with_counts(self.output.counts.as_slice())
@@ -248,7 +262,7 @@ impl Sequence {
         if self.ready() < self.pending() {
             return self.output.drafter.clear();
         }
-        let left = self.request.max_len - self.tokens.len();
+        let left = self.lengths.max - self.tokens.len();
         let most = left.min(self.reader.room() as usize).saturating_sub(1);
         room.tokens = room.tokens.min(most as u32);
         self.output.drafter.propose(&self.tokens, room);
@@ -288,7 +302,7 @@ impl Sequence {
         let room = self
             .reader
             .room()
-            .min((self.request.max_len - self.tokens.len()) as u32);
+            .min((self.lengths.max - self.tokens.len()) as u32);
         self.take_forced(room as usize);
         self.reader.wake();
         Ok(())
@@ -375,7 +389,7 @@ impl Sequence {
     fn take_score(&mut self, position: u32, pick: &Pick<'_>) -> Taken {
         let scored = position + 1;
         self.reader
-            .send(match (scored as usize) < self.request.prompt_len {
+            .send(match (scored as usize) < self.lengths.prompt {
                 true => Event::Scored(pick.logprobs()),
                 false => Event::Token {
                     token: self.tokens[scored as usize],
@@ -427,7 +441,7 @@ impl Sequence {
     }
 
     fn is_full(&self) -> bool {
-        self.tokens.len() >= self.request.max_len
+        self.tokens.len() >= self.lengths.max
     }
 
     /// Tells the reader that the sequence is finished.

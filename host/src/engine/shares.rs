@@ -21,6 +21,13 @@ pub struct Origin {
     pub priority: i32,
 }
 
+impl Origin {
+    /// The sequence's number in its request, from 0.
+    pub fn index(&self) -> u64 {
+        self.arrival - self.request
+    }
+}
+
 /// A sequence's place in line. Lower is earlier. Earlier fields count more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

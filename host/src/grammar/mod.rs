@@ -6,7 +6,7 @@
 //!    come next, takes the token that was chosen, and tells which tokens must follow.
 //! 3. The engine has matchers run on other threads ([`Workers`]) while the model computes (`engine/constraint.rs`).
 //!
-//! Invariant: nothing here knows HTTP. Wire types become a [`Grammar`] in `routes/grammar.rs`.
+//! Invariant: nothing here knows HTTP. Wire types become a [`Grammar`] in `routes/generation/grammar.rs`.
 
 mod cache;
 mod compile;

@@ -13,6 +13,7 @@ mod head;
 mod json;
 mod parser;
 mod reasoning;
+mod rules;
 mod search;
 mod table;
 mod types;
@@ -21,7 +22,8 @@ mod write;
 pub use format::{Arguments, Call, Pairs, Tagged, ToolFormat};
 #[cfg(test)]
 pub use parser::tests as parser_tests;
-pub use parser::{CallParser, CallSyntax, Callable, Demand, Part};
+pub use parser::{CallParser, Part};
 pub use reasoning::{Frame, ReasoningSplitter, ReasoningTags, Split, Thoughts};
+pub use rules::{CallRules, Callable, Demand};
 pub use table::FORMATS;
 pub use types::{Types, resolved};

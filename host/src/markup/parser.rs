@@ -1,47 +1,14 @@
-use std::sync::Arc;
-
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     arguments::ArgumentReader,
-    format::{Call, ToolFormat},
+    format::Call,
     head::{self, Head},
     json::Unread,
+    rules::{CallRules, Callable, Demand},
     search::{begun, first_of},
 };
-
-/// Which functions an answer may call, and how calls are written.
-#[derive(Clone, Debug)]
-pub struct CallSyntax {
-    /// The format of calls.
-    pub format: &'static ToolFormat,
-    /// The functions that may be called. A call of any other function is text.
-    pub functions: Arc<[Callable]>,
-    /// Whether the answer may have several calls.
-    pub is_parallel: bool,
-    /// Whether the answer must call something.
-    pub demand: Demand,
-}
-
-/// A function that may be called.
-#[derive(Clone, Debug)]
-pub struct Callable {
-    pub name: String,
-    /// The schema of the arguments.
-    pub parameters: Value,
-}
-
-/// Whether an answer must call functions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// The model may call functions or not.
-    Nothing,
-    /// The answer consists of calls, at least one.
-    Any,
-    /// The answer is one call of a certain function.
-    Named,
-}
 
 /// A part of an answer that may call tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +32,7 @@ pub enum Part {
 /// Text is held back while it may be the beginning of a call. White space is held back too, because it is dropped
 /// beside calls. Whatever turns out to be no call is text.
 pub struct CallParser {
-    syntax: CallSyntax,
+    rules: CallRules,
     state: State,
     /// Text that came and is not decided yet.
     held: String,
@@ -98,9 +65,9 @@ type Progress = Option<State>;
 
 impl CallParser {
     /// A parser at the beginning of an answer.
-    pub fn new(syntax: CallSyntax) -> Self {
+    pub fn new(rules: CallRules) -> Self {
         Self {
-            syntax,
+            rules,
             state: State::Text,
             held: String::new(),
             parts: Vec::new(),
@@ -123,7 +90,7 @@ impl CallParser {
     /// function yet. Such a call is dropped if the answer was cut off, or if it has calls or must have some.
     pub fn finish(&mut self, is_cut_off: bool) -> Vec<Part> {
         let held = std::mem::take(&mut self.held);
-        let has_calls = !self.calls.is_empty() || self.syntax.demand != Demand::Nothing;
+        let has_calls = !self.calls.is_empty() || self.rules.are_forced();
         let drops_beginnings = is_cut_off || has_calls && !self.has_text;
         match self.state {
             State::Opening(_) if is_cut_off || has_calls => {}
@@ -159,7 +126,7 @@ impl CallParser {
     /// Whether calls are the reason why the answer ends. All of them must be complete. As in OpenAI's API, they are not
     /// the reason if the request named the function to call.
     pub fn ends_with_calls(&self) -> bool {
-        self.has_called() && self.syntax.demand != Demand::Named
+        self.has_called() && self.rules.demand != Demand::Named
     }
 
     fn advance(&mut self) -> Progress {
@@ -177,7 +144,7 @@ impl CallParser {
         if !self.calls.is_empty() && !self.has_text {
             self.drop_space();
         }
-        let format = self.syntax.format;
+        let format = self.rules.format;
         let is_bare = format.may_be_bare && !self.has_text;
         if is_bare && self.held.trim_start().starts_with('{') {
             return Some(State::Opening(0));
@@ -198,7 +165,7 @@ impl CallParser {
 
     /// How many bytes at the end of `text` may be the beginning of a call.
     fn begun_mark(&self, text: &str) -> usize {
-        let marks = self.syntax.format.begin.iter();
+        let marks = self.rules.format.begin.iter();
         marks.map(|mark| begun(text, mark)).max().unwrap_or(0)
     }
 
@@ -217,12 +184,12 @@ impl CallParser {
     }
 
     fn read_head(&self, skip: usize) -> Result<Head, Unread> {
-        let head = head::read(&self.held[skip..], self.syntax.format)?;
+        let head = head::read(&self.held[skip..], self.rules.format)?;
         self.function(&head.name).map(|_| head).ok_or(Unread::Wrong)
     }
 
     fn function(&self, name: &str) -> Option<&Callable> {
-        let mut functions = self.syntax.functions.iter();
+        let mut functions = self.rules.functions.iter();
         functions.find(|function| function.name == name)
     }
 
@@ -235,7 +202,7 @@ impl CallParser {
             name: head.name.clone(),
         });
         let parameters = self.function(&head.name).map(|known| &known.parameters);
-        let reader = ArgumentReader::new(self.syntax.format, parameters.unwrap_or(&Value::Null));
+        let reader = ArgumentReader::new(self.rules.format, parameters.unwrap_or(&Value::Null));
         self.calls.push((head.name, String::new()));
         match head.arguments {
             None => State::Arguments(reader),
@@ -258,7 +225,7 @@ impl CallParser {
 
     fn complete(&mut self) -> State {
         self.complete += 1;
-        match self.syntax.is_parallel && !self.repeats() {
+        match self.rules.is_parallel && !self.repeats() {
             true => State::Tail,
             false => State::Done,
         }
@@ -272,12 +239,12 @@ impl CallParser {
             a == b || a.0 == b.0 && json(&a.1).is_some_and(|a| Some(a) == json(&b.1))
         };
         let last = self.calls.split_last();
-        self.syntax.demand == Demand::Any
+        self.rules.demand == Demand::Any
             && last.is_some_and(|(last, others)| others.iter().any(|other| is_same(last, other)))
     }
 
     fn tail(&mut self) -> Progress {
-        match head::read_tail(&self.held, self.syntax.format) {
+        match head::read_tail(&self.held, self.rules.format) {
             Ok(length) => {
                 self.held.drain(..length);
                 Some(State::Between)
@@ -290,7 +257,7 @@ impl CallParser {
     fn between(&mut self) -> Progress {
         let rest = self.held.trim_start_matches(separates);
         self.held.drain(..self.held.len() - rest.len());
-        let format = self.syntax.format;
+        let format = self.rules.format;
         let end = format.end.trim_start_matches(separates);
         if self.held.is_empty() {
             return None;
@@ -311,7 +278,7 @@ impl CallParser {
 
     /// Checks whether another call of the block follows.
     fn next_call(&self) -> Result<(), Unread> {
-        let format = self.syntax.format;
+        let format = self.rules.format;
         let is_mark = |mark: &&str| self.held.starts_with(*mark) || mark.starts_with(&self.held);
         match format.call {
             Call::Object { .. } if self.held.starts_with('{') => Ok(()),

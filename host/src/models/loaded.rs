@@ -14,7 +14,7 @@ use super::{
     chat::{chat_templates, marks},
 };
 use crate::{
-    engine::Engine,
+    engine::{Engine, PromptTokens},
     grammar::Grammars,
     markup::ReasoningTags,
     plugin::{CurrentFacts, ModelFacts},
@@ -54,12 +54,10 @@ pub struct LoadedModel {
 
 /// The prompt of a chat, encoded for the engine.
 pub struct ChatPrompt {
-    /// The prompt's tokens.
-    pub tokens: Vec<u32>,
+    /// What the engine gets.
+    pub input: PromptTokens,
     /// Whether the answer begins inside reasoning.
     pub opens_reasoning: bool,
-    /// How many tokens at the prompt's end the chat's next prompt will not have. None if the session can fork any length.
-    pub passing_end: Option<u32>,
 }
 
 /// Why a request could not be encoded.
@@ -166,23 +164,36 @@ impl LoadedModel {
         Ok(self.templates()?.render(request)?)
     }
 
-    /// Renders and encodes a chat. Takes a while for a long one.
-    pub fn encode_chat(&self, request: &RenderRequest) -> Result<ChatPrompt, PromptError> {
+    /// Renders and encodes a chat. Takes a while for a long one. If it `recalls`, earlier answers get the tokens that the model
+    /// wrote them with, so that more of the prompt is cached.
+    pub fn encode_chat(
+        &self,
+        request: &RenderRequest,
+        recalls: bool,
+    ) -> Result<ChatPrompt, PromptError> {
         let chat = self.render_chat(request)?;
         self.check_length(chat.pieces().iter().map(String::len).sum())?;
         let facts = self.facts();
-        let tokens = encode_chat(&chat, &*facts)?;
+        let encoded = encode_chat(&chat, &*facts)?;
+        let passing_end = match facts.forks_whole_only() {
+            true => self.passing_end(request, &encoded),
+            false => None,
+        };
+        let tokens = match recalls {
+            true => self.as_written(encoded),
+            false => encoded,
+        };
         Ok(ChatPrompt {
-            passing_end: match facts.forks_whole_only() {
-                true => self.passing_end(request, &tokens),
-                false => None,
+            input: PromptTokens {
+                keep_at: passing_end.and_then(|end| (tokens.len() as u32).checked_sub(end)),
+                tokens,
             },
-            tokens,
             opens_reasoning: self.opens_reasoning(request, &chat),
         })
     }
 
-    /// Renders a next turn to see where it differs from these tokens. At least one token is left to compute.
+    /// How many tokens at the prompt's end the chat's next prompt will not have. Renders a next turn to see where it differs from
+    /// these tokens. At least one token is left to compute.
     fn passing_end(&self, request: &RenderRequest, tokens: &[u32]) -> Option<u32> {
         let mut next = request.clone();
         next.messages
@@ -193,8 +204,8 @@ impl LoadedModel {
         Some(tokens.len().saturating_sub(common).max(1) as u32)
     }
 
-    /// Gives earlier answers in a prompt the tokens that the model wrote them with, so that more of the prompt is cached.
-    pub fn as_written(&self, prompt: Vec<u32>) -> Vec<u32> {
+    /// Gives earlier answers in a prompt the tokens that the model wrote them with.
+    fn as_written(&self, prompt: Vec<u32>) -> Vec<u32> {
         let facts = self.facts();
         let longest = facts.context_length() as usize;
         let written = self

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// The request of `POST /v1/chat/completions`.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct ChatCompletionRequest {
     /// The conversation so far.
     #[schema(min_items = 1)]
@@ -36,7 +36,7 @@ pub struct ChatCompletionRequest {
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: Option<u32>,
     /// The parameters that completions have too.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub parameters: GenerationParameters,
 }
 

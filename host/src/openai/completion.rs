@@ -24,7 +24,7 @@ pub struct CompletionRequest {
     /// The text behind the answer, for infill: only with models that are trained to fill a gap.
     pub suffix: Option<String>,
     /// The parameters that chats have too.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub parameters: GenerationParameters,
 }
 

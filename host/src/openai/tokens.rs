@@ -4,7 +4,7 @@ use utoipa::ToSchema;
 use super::ChatCompletionRequest;
 
 /// The request of `POST /tokenize`: a text, or a chat as `/v1/chat/completions` takes it.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, ToSchema)]
 #[serde(untagged)]
 pub enum TokenizeRequest {
     /// A text.
@@ -34,7 +34,7 @@ pub struct ChatToTokenize {
     /// Whether to send the text of each token as well. Default: false.
     pub with_pieces: Option<bool>,
     /// The chat, with the parameters of `/v1/chat/completions`.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub chat: ChatCompletionRequest,
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{CallBegin, CallPiece, Said};
-use crate::markup::{CallParser, CallSyntax, Part, ReasoningSplitter, Thoughts};
+use crate::markup::{CallParser, CallRules, Part, ReasoningSplitter, Thoughts};
 
 /// How an answer is read if it is more than plain text.
 #[derive(Clone, Debug, Default)]
@@ -9,7 +9,7 @@ pub struct Reading {
     /// Reasoning. None if the model does not reason.
     pub thoughts: Option<Thoughts>,
     /// Tool calls. None if the answer may not call tools.
-    pub calls: Option<CallSyntax>,
+    pub calls: Option<CallRules>,
     /// Control tokens that count as text, because they begin or end reasoning or calls.
     pub marks: Arc<[u32]>,
 }

@@ -48,7 +48,7 @@ pub async fn apply_template(
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Json<AppliedTemplate>, ApiError> {
     let (_, model) = loaded(&app, request.parameters.model.as_deref())?;
-    let chat = messages::chat(request)?;
+    let (chat, _) = messages::chat(request)?;
     let rendered = blocking(move || model.render_chat(&chat)).await?;
     Ok(Json(AppliedTemplate {
         prompt: rendered.pieces().concat(),

@@ -19,12 +19,10 @@ use crate::{app::App, engine::Failure, error::ApiError, layers::arrival::Arrival
 pub struct Body<T>(pub T);
 
 /// A request that is read from a body.
-pub trait RequestBody: DeserializeOwned + Send + 'static {
-    /// Checks the fields before the request is read: refuses what is unsupported, and reports what the check can say more
-    /// precisely than reading the whole request.
-    fn check(_fields: &Value) -> Result<(), ApiError> {
-        Ok(())
-    }
+pub trait RequestBody: Sized + Send + 'static {
+    /// Reads the fields of a body. A type that shares fields with other types reads these by themselves: serde's `flatten`
+    /// would copy all fields, and lose the names of those that are wrong.
+    fn read(fields: &Value) -> Result<Self, ApiError>;
 }
 
 impl<T: RequestBody> FromRequest<Arc<App>> for Body<T> {
@@ -49,9 +47,7 @@ const LARGE_BYTES: usize = 64 * 1024;
 
 fn read_body<T: RequestBody>(bytes: &[u8]) -> Result<T, ApiError> {
     let fields: Map<String, Value> = parse(bytes)?;
-    let fields = Value::Object(fields);
-    T::check(&fields)?;
-    read(&fields)
+    T::read(&Value::Object(fields))
 }
 
 /// Refuses a body that the router's layer could not decode. From decoded ones that layer has removed the header.

@@ -5,8 +5,11 @@ use axum::{Extension, extract::State, response::Response};
 use super::{
     blocking::blocking,
     body::Body,
-    chat::{messages, tools},
-    generation::{Format, Prompt, Settings, answer, finish_reason, logprobs, settings},
+    chat::{calls, grammar::grammar, messages},
+    generation::{
+        Format, Prompt, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs,
+        settings,
+    },
     lookup::loaded,
 };
 use crate::{
@@ -15,7 +18,6 @@ use crate::{
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::arrival::Arrival,
     markup::Thoughts,
-    models::PromptError,
     openai::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         Role,
@@ -238,44 +240,40 @@ pub async fn chat_completions(
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
-    let facts = model.facts();
-    let info = &facts.info;
-    settings::refuse_no_tokens(&request.parameters)?;
-    let mut settings = Settings::new(&request.parameters, &info.sampling, info.vocab_size)?;
-    settings.bound(model.spec.bounds, &request.parameters, 1)?;
-    settings.client = client;
-    settings.logprobs = wanted_logprobs(&request)?;
-    settings.deadline = arrival.deadline(app.server.request_timeout);
-    let calling = tools::Calling::of(&request)?;
-    let chat = messages::chat(request)?;
-    let (encoder, is_cached) = (model.clone(), settings.cache_prompt);
-    let prompt = blocking(move || {
-        let mut prompt = encoder.encode_chat(&chat)?;
-        if is_cached {
-            prompt.tokens = encoder.as_written(prompt.tokens);
-        }
-        Ok::<_, PromptError>(prompt)
-    });
-    let prompt = prompt.await?;
+    let own = RouteParameters {
+        client,
+        deadline: arrival.deadline(app.server.request_timeout),
+        prompts: 1,
+        logprobs: wanted_logprobs(&request)?,
+        ..RouteParameters::default()
+    };
+    let settings = Settings::new(
+        &request.parameters,
+        own,
+        &model.facts().info,
+        model.spec.bounds,
+    )?;
+    let wanted = WantedGrammar::of(&request.parameters)?;
+    let (chat, calling) = messages::chat(request)?;
+    let (encoder, is_cached) = (model.clone(), settings.request.cache_prompt);
+    let prompt = blocking(move || encoder.encode_chat(&chat, is_cached)).await?;
     let thoughts = model.reasoning_tags().map(|tags| Thoughts {
         tags: tags.clone(),
         are_open: prompt.opens_reasoning,
     });
-    settings.grammar =
-        tools::grammar(&model, calling.as_ref(), thoughts.clone(), settings.grammar).await?;
+    let grammar = grammar(&model, calling.as_ref(), thoughts.clone(), wanted).await?;
     let dialect = model.dialect()?;
     let prompts = vec![Prompt {
-        tokens: prompt.tokens,
+        input: prompt.input,
         echo: None,
-        goes_on: settings.cache_prompt,
-        passing_end: prompt.passing_end,
+        goes_on: is_cached,
         reading: Reading {
             thoughts,
-            calls: calling.map(|calling| calling.syntax(dialect)),
+            calls: calling.map(|calling| calling.rules(dialect)),
             marks: model.marks().clone(),
         },
     }];
-    answer::<Chat>(&app, served, &model, prompts, settings).await
+    answer::<Chat>(&app, served, &model, prompts, settings, grammar).await
 }
 
 /// The format of answers to chats.
@@ -290,7 +288,7 @@ impl Format for Chat {
     const CHUNK_OBJECT: &str = "chat.completion.chunk";
 
     fn whole(index: u32, answer: Piece, end: &End) -> ChatChoice {
-        let tool_calls = tools::whole(answer.calls);
+        let tool_calls = calls::whole(answer.calls);
         // An answer with calls needs no text.
         let is_silent = tool_calls.is_some() && answer.text.is_empty();
         ChatChoice {
@@ -323,7 +321,7 @@ impl Format for Chat {
             role: None,
             content: is_text.then_some(piece.text),
             reasoning_content: unless_empty(piece.reasoning),
-            tool_calls: tools::chunks(piece.calls),
+            tool_calls: calls::chunks(piece.calls),
         };
         ChatChunkChoice {
             logprobs: piece.tokens.map(logprobs::for_chat),

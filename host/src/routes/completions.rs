@@ -2,22 +2,24 @@ use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
 use serde_json::Value;
-use tenon_plugin_api::ModelInfo;
 
 use super::{
     blocking::blocking,
     body::{Body, RequestBody, read},
     checks,
-    generation::{Format, Prompt, Settings, answer, finish_reason, logprobs, settings},
+    generation::{
+        Format, Prompt, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs,
+        settings,
+    },
     lookup::loaded,
 };
 use crate::{
     app::App,
-    engine::ClientId,
+    engine::{ClientId, PromptTokens},
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::arrival::Arrival,
     models::{LoadedModel, PromptError},
-    openai::{self, Completion, CompletionChoice, CompletionRequest, GenerationParameters},
+    openai::{self, Completion, CompletionChoice, CompletionRequest},
     prompt::{GapTokens, encode_part},
     reply::{Echo, End, Piece},
 };
@@ -133,12 +135,24 @@ pub async fn completions(
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
-    let mut settings = settings(&request, &model.facts().info)?;
-    settings.deadline = arrival.deadline(app.server.request_timeout);
-    let sources = sources(request.prompt);
-    settings.bound(model.spec.bounds, &request.parameters, sources.len())?;
-    settings.client = client;
     let is_echoed = request.echo.unwrap_or(false);
+    let sources = sources(request.prompt);
+    let own = RouteParameters {
+        client,
+        deadline: arrival.deadline(app.server.request_timeout),
+        prompts: sources.len(),
+        max_tokens: Some(DEFAULT_MAX_TOKENS),
+        logprobs: settings::top_logprobs("logprobs", request.logprobs)?,
+        echo: is_echoed,
+        best_of: request.best_of,
+    };
+    let settings = Settings::new(
+        &request.parameters,
+        own,
+        &model.facts().info,
+        model.spec.bounds,
+    )?;
+    let wanted = WantedGrammar::of(&request.parameters)?;
     let suffix = request.suffix.filter(|suffix| !suffix.is_empty());
     if is_echoed && suffix.is_some() {
         let message = "'suffix' is not possible with \"echo\": true";
@@ -157,37 +171,20 @@ pub async fn completions(
             .collect::<Result<_, ApiError>>()
     });
     let prompts = prompts.await?;
-    answer::<Text>(&app, served, &model, prompts, settings).await
+    let grammar = match wanted {
+        Some(wanted) => Some(wanted.compile(&model).await?),
+        None => None,
+    };
+    answer::<Text>(&app, served, &model, prompts, settings, grammar).await
 }
 
 impl RequestBody for CompletionRequest {
-    fn check(fields: &Value) -> Result<(), ApiError> {
-        // serde loses the names of fields in a flattened struct.
-        read::<GenerationParameters>(fields).map(drop)
+    fn read(fields: &Value) -> Result<Self, ApiError> {
+        Ok(Self {
+            parameters: read(fields)?,
+            ..read(fields)?
+        })
     }
-}
-
-fn settings(request: &CompletionRequest, info: &ModelInfo) -> Result<Settings, ApiError> {
-    let parameters = &request.parameters;
-    let mut settings = Settings::new(parameters, &info.sampling, info.vocab_size)?;
-    settings.logprobs = settings::top_logprobs("logprobs", request.logprobs)?;
-    if !request.echo.unwrap_or(false) {
-        settings::refuse_no_tokens(parameters)?;
-    }
-    settings.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
-    let n = settings.n;
-    let best_of = settings::count("best_of", request.best_of)?.unwrap_or(n);
-    let problem = match best_of {
-        best_of if best_of < n => "'best_of' must be at least 'n'",
-        best_of if best_of > n && settings.stream => {
-            "'best_of' is not possible with \"stream\": true"
-        }
-        _ => {
-            settings.best_of = best_of;
-            return Ok(settings);
-        }
-    };
-    Err(ApiError::invalid_parameter("best_of", problem))
 }
 
 /// A prompt as the client sent it.
@@ -224,7 +221,7 @@ fn encode(
         None => Echo::of_tokens(tokens.clone(), &facts.vocabulary),
     });
     Ok(Prompt {
-        tokens,
+        input: PromptTokens::new(tokens),
         echo,
         ..Prompt::default()
     })
@@ -251,7 +248,7 @@ fn encode_gap(
     let tokens = gap.prompt(&before, suffix, bos, &*facts);
     let tokens = tokens.map_err(PromptError::from)?;
     Ok(Prompt {
-        tokens,
+        input: PromptTokens::new(tokens),
         ..Prompt::default()
     })
 }
@@ -302,7 +299,7 @@ impl Format for Text {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -329,25 +326,5 @@ mod tests {
         assert!(check_tokens(&[0, 9], 10).is_ok());
         assert!(check_tokens(&[0, 10], 10).is_err());
         assert!(check_tokens(&[], 10).is_err());
-    }
-
-    fn best_of(fields: Value) -> Result<(u32, u32), Option<String>> {
-        let mut request = fields;
-        request["prompt"] = json!("a");
-        let info = ModelInfo::default();
-        let settings = settings(&serde_json::from_value(request).unwrap(), &info);
-        let settings = settings.map_err(|error| error.into_envelope().error.param)?;
-        Ok((settings.n, settings.best_of))
-    }
-
-    #[test]
-    fn the_best_are_chosen_from_at_least_as_many() {
-        assert_eq!(best_of(json!({})), Ok((1, 1)));
-        assert_eq!(best_of(json!({"n": 3})), Ok((3, 3)));
-        assert_eq!(best_of(json!({"n": 2, "best_of": 5})), Ok((2, 5)));
-        assert_eq!(best_of(json!({"best_of": 1, "stream": true})), Ok((1, 1)));
-        let refused = Err(Some("best_of".to_owned()));
-        assert_eq!(best_of(json!({"n": 3, "best_of": 2})), refused);
-        assert_eq!(best_of(json!({"best_of": 2, "stream": true})), refused);
     }
 }

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use serde_json::Value;
 
 use super::{
-    body::{Body, RequestBody},
+    body::{Body, RequestBody, read},
     checks,
     lookup::loaded,
 };
@@ -63,4 +64,8 @@ pub async fn detokenize(
     }))
 }
 
-impl RequestBody for DetokenizeRequest {}
+impl RequestBody for DetokenizeRequest {
+    fn read(fields: &Value) -> Result<Self, ApiError> {
+        read(fields)
+    }
+}

@@ -17,7 +17,10 @@ use utoipa::{
 };
 use utoipa_swagger_ui::{Config, serve};
 
-use crate::{error::ApiError, openai::ErrorEnvelope};
+use crate::{
+    error::ApiError,
+    openai::{ErrorEnvelope, GenerationParameters},
+};
 
 /// The OpenAPI document without the routes.
 #[derive(OpenApi)]
@@ -36,7 +39,7 @@ use crate::{error::ApiError, openai::ErrorEnvelope};
         (name = "Server", description = "How the server is doing, and this documentation"),
     ),
     security((), ("key" = [])),
-    components(schemas(ErrorEnvelope)),
+    components(schemas(ErrorEnvelope, GenerationParameters)),
     modifiers(&Key),
 )]
 pub struct Api;

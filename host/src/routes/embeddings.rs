@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::Value;
 
 use super::{
     blocking::blocking,
-    body::{Body, RequestBody},
+    body::{Body, RequestBody, read},
     checks,
     lookup::loaded,
 };
@@ -111,7 +112,11 @@ pub async fn embeddings(
     }))
 }
 
-impl RequestBody for EmbeddingRequest {}
+impl RequestBody for EmbeddingRequest {
+    fn read(fields: &Value) -> Result<Self, ApiError> {
+        read(fields)
+    }
+}
 
 fn dimensions(wanted: Option<u32>, all: u32) -> Result<usize, ApiError> {
     match wanted {

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{FutureExt, Stream, StreamExt, stream};
+use serde_json::Value;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::{JoinHandle, spawn_blocking},
@@ -13,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    body::{Body, RequestBody},
+    body::{Body, RequestBody, read},
     lookup::{answering, served},
     sse::{SseResult, done, event, sse},
 };
@@ -106,7 +107,11 @@ pub async fn requantize(
     }
 }
 
-impl RequestBody for RequantizeRequest {}
+impl RequestBody for RequantizeRequest {
+    fn read(fields: &Value) -> Result<Self, ApiError> {
+        read(fields)
+    }
+}
 
 /// Reports progress to the client, as long as it listens. Stops the change when the server stops.
 fn tell(

@@ -14,8 +14,7 @@ use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError},
     openai::{
-        ChatCompletionRequest, ChatToTokenize, Piece, TextToTokenize, Token, TokenPiece,
-        TokenizeRequest, Tokenized,
+        ChatToTokenize, Piece, TextToTokenize, Token, TokenPiece, TokenizeRequest, Tokenized,
     },
 };
 
@@ -75,8 +74,9 @@ pub async fn tokenize(
             blocking(move || encoder.tokenize(&text.content, flags(&text))).await?
         }
         TokenizeRequest::Chat(request) => {
-            let chat = messages::chat(request.chat)?;
-            blocking(move || encoder.encode_chat(&chat)).await?.tokens
+            let (chat, _) = messages::chat(request.chat)?;
+            let prompt = blocking(move || encoder.encode_chat(&chat, false));
+            prompt.await?.input.tokens
         }
     };
     let facts = model.facts();
@@ -107,18 +107,18 @@ impl TokenizeRequest {
 }
 
 impl RequestBody for TokenizeRequest {
-    fn check(fields: &Value) -> Result<(), ApiError> {
+    fn read(fields: &Value) -> Result<Self, ApiError> {
         if fields["messages"].is_null() {
-            return read::<TextToTokenize>(fields).map(drop);
+            return read(fields).map(Self::Text);
         }
         if !fields["content"].is_null() {
             let message = "'content' cannot go with 'messages': send one of them";
             return Err(ApiError::invalid_parameter("content", message));
         }
-        ChatCompletionRequest::check(fields)?;
-        // serde loses the names of fields in an enum, and of those in a flattened struct.
-        read::<ChatCompletionRequest>(fields)?;
-        read::<ChatToTokenize>(fields).map(drop)
+        Ok(Self::Chat(Box::new(ChatToTokenize {
+            chat: RequestBody::read(fields)?,
+            ..read(fields)?
+        })))
     }
 }
 

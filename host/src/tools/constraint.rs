@@ -9,27 +9,21 @@ pub use self::marks::Marks;
 use self::values::Values;
 use crate::{
     grammar::{Grammar, Piece, TextRules, regex_escaped},
-    markup::{Arguments, Call, Callable, Thoughts, ToolFormat},
+    markup::{Arguments, Call, CallRules, Callable, Thoughts},
 };
 
 /// The rules of an answer that may call tools.
 #[derive(Clone, Debug)]
-pub struct CallRules {
-    /// The format of calls.
-    pub format: &'static ToolFormat,
-    /// The functions that may be called, with the schemas of their arguments.
-    pub functions: Vec<Callable>,
-    /// Whether the answer consists of calls only, at least one.
-    pub is_forced: bool,
-    /// Whether the answer may have several calls.
-    pub is_parallel: bool,
+pub struct AnswerRules {
+    /// The rules of its calls.
+    pub calls: CallRules,
     /// The reasoning that may come first. None if the model does not reason.
     pub thoughts: Option<Thoughts>,
     /// The schema of an answer without calls. None: such an answer may be any text.
     pub answer: Option<Value>,
 }
 
-impl CallRules {
+impl AnswerRules {
     /// The grammar of the answer. `marks` are the model's control tokens in calls and reasoning.
     pub fn grammar(&self, marks: &Marks) -> Grammar {
         Grammar::Pieces(Writer { rules: self, marks }.whole())
@@ -59,13 +53,13 @@ fn closing(thoughts: &Thoughts, marks: &Marks) -> Vec<Piece> {
 }
 
 struct Writer<'a> {
-    rules: &'a CallRules,
+    rules: &'a AnswerRules,
     marks: &'a Marks,
 }
 
 impl Writer<'_> {
     fn whole(&self) -> Vec<Piece> {
-        let is_forced = self.rules.is_forced || self.rules.answer.is_some();
+        let is_forced = self.rules.calls.are_forced() || self.rules.answer.is_some();
         match &self.rules.thoughts {
             None => self.answer(&TextRules::default()),
             Some(thoughts) if is_forced => {
@@ -100,7 +94,7 @@ impl Writer<'_> {
 
     /// The answer behind any reasoning. `first` are the rules of the text that the answer begins with.
     fn answer(&self, first: &TextRules) -> Vec<Piece> {
-        match (self.rules.is_forced, &self.rules.answer) {
+        match (self.rules.calls.are_forced(), &self.rules.answer) {
             (true, _) => self.calls(),
             (false, Some(schema)) => {
                 let frame = self.rules.thoughts.as_ref();
@@ -109,7 +103,7 @@ impl Writer<'_> {
                 answer.push(Piece::Json(schema.clone()));
                 vec![Piece::OneOf(vec![self.calls(), answer])]
             }
-            (false, None) if self.rules.format.may_be_bare => self.text_or_bare_calls(first),
+            (false, None) if self.rules.calls.format.may_be_bare => self.text_or_bare_calls(first),
             (false, None) => self.text_and_calls(first),
         }
     }
@@ -137,7 +131,7 @@ impl Writer<'_> {
     }
 
     fn text_and_call(&self, rules: &TextRules) -> Vec<Piece> {
-        let alternatives = self.rules.format.begin.iter().map(|mark| {
+        let alternatives = self.rules.calls.format.begin.iter().map(|mark| {
             let until = match &self.marks.split(mark)[..] {
                 [Piece::Token(_), ..] => {
                     [self.text(rules.clone()), self.marks.split(mark)].concat()
@@ -157,15 +151,14 @@ impl Writer<'_> {
             .map(|thoughts| thoughts.tags.frame)
             .unwrap_or_default();
         let tokens = self.marks.within(frame.texts()).into_iter().map(|token| {
-            let rests =
-                self.rules.format.begin.iter().filter_map(
-                    |mark| match &self.marks.split(mark)[..] {
-                        [Piece::Token(first), Piece::Text(rest)] if *first == token => {
-                            Some(format!("{}(?s:.*)", regex_escaped(rest)))
-                        }
-                        _ => None,
-                    },
-                );
+            let rests = self.rules.calls.format.begin.iter().filter_map(|mark| {
+                match &self.marks.split(mark)[..] {
+                    [Piece::Token(first), Piece::Text(rest)] if *first == token => {
+                        Some(format!("{}(?s:.*)", regex_escaped(rest)))
+                    }
+                    _ => None,
+                }
+            });
             let behind = rests.fold(rules.clone(), TextRules::but_not);
             vec![Piece::Token(token), Piece::Free(behind)]
         });
@@ -180,19 +173,25 @@ impl Writer<'_> {
     /// Marks of calls that consist of text only, without control tokens.
     fn text_marks(&self) -> impl Iterator<Item = &'static str> {
         let is_text = |mark: &&str| matches!(self.marks.split(mark)[..], [Piece::Text(_)]);
-        self.rules.format.begin.iter().copied().filter(is_text)
+        self.rules
+            .calls
+            .format
+            .begin
+            .iter()
+            .copied()
+            .filter(is_text)
     }
 
     /// One call, or several if that is allowed.
     fn calls(&self) -> Vec<Piece> {
-        let format = self.rules.format;
+        let format = self.rules.calls.format;
         let mark = format.begin.first().copied().unwrap_or_default();
         let mut block = self.marks.split(mark);
         if format.may_be_bare {
             block = vec![Piece::OneOf(vec![block, Vec::new()])];
         }
         block.extend(self.behind(mark));
-        if !self.rules.is_parallel || format.separator.is_some() {
+        if !self.rules.calls.is_parallel || format.separator.is_some() {
             return block;
         }
         let more = [self.marks.split(format.between), block.clone()].concat();
@@ -201,7 +200,7 @@ impl Writer<'_> {
 
     /// The rest of a block of calls, from behind the mark that begins it.
     fn behind(&self, mark: &str) -> Vec<Piece> {
-        let format = self.rules.format;
+        let format = self.rules.calls.format;
         let is_begun = matches!(format.call, Call::Named { before, .. } if before == mark);
         let mut pieces = match is_begun {
             true => Vec::new(),
@@ -209,7 +208,7 @@ impl Writer<'_> {
         };
         pieces.push(self.one_call(is_begun));
         if let Some(separator) = format.separator
-            && self.rules.is_parallel
+            && self.rules.calls.is_parallel
         {
             let mut more = self.marks.split(separator);
             more.push(self.one_call(false));
@@ -221,7 +220,7 @@ impl Writer<'_> {
 
     /// A call of any of the functions. `is_begun`: the text before the name was written already.
     fn one_call(&self, is_begun: bool) -> Piece {
-        let functions = self.rules.functions.iter();
+        let functions = self.rules.calls.functions.iter();
         Piece::OneOf(
             functions
                 .map(|function| self.call(function, is_begun))
@@ -233,8 +232,8 @@ impl Writer<'_> {
         let Callable { name, parameters } = function;
         let json = || vec![Piece::Json(parameters.clone())];
         let text = |text: &str| Piece::Text(text.to_owned());
-        match self.rules.format.call {
-            Call::Object { .. } if self.rules.format.may_be_bare => {
+        match self.rules.calls.format.call {
+            Call::Object { .. } if self.rules.calls.format.may_be_bare => {
                 let head = TextRules::matching(bare_head(name));
                 let tail = TextRules::matching(format!(r"{SPACE}\}}"));
                 [vec![Piece::Free(head)], json(), vec![Piece::Free(tail)]].concat()
@@ -264,7 +263,7 @@ impl Writer<'_> {
 
     /// A regular expression of texts that the parser may take for the beginning of a call without a mark.
     fn begun_bare_call(&self) -> String {
-        let names = self.rules.functions.iter();
+        let names = self.rules.calls.functions.iter();
         let names: Vec<_> = names
             .map(|function| regex_escaped(&function.name))
             .collect();

@@ -13,13 +13,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     closed,
-    constraint::{CallRules, Marks},
+    constraint::{AnswerRules, Marks},
 };
 use crate::{
     grammar::{Grammar, tests::check_fits},
     markup::{
-        Callable, Demand, FORMATS, Part, ToolFormat,
-        parser_tests::{check_parser, parser_of},
+        CallParser, CallRules, Callable, Demand, FORMATS, Part, ToolFormat,
+        parser_tests::check_parser,
     },
 };
 
@@ -73,12 +73,18 @@ fn of_kind<'a>(
     pairs.filter_map(move |((of, text), next)| (of == kind).then_some((text.as_str(), next)))
 }
 
-fn grammar(format: &'static ToolFormat, is_forced: bool) -> Grammar {
-    let rules = CallRules {
+fn rules(format: &'static ToolFormat, demand: Demand) -> CallRules {
+    CallRules {
         format,
-        functions: functions(),
-        is_forced,
+        functions: functions().into(),
         is_parallel: true,
+        demand,
+    }
+}
+
+fn grammar(format: &'static ToolFormat, demand: Demand) -> Grammar {
+    let rules = AnswerRules {
+        calls: rules(format, demand),
         thoughts: None,
         answer: None,
     };
@@ -138,7 +144,7 @@ fn answers_are_read_however_they_are_cut() {
         let parts = parts(format);
         let mut count = 0;
         for (said, pieces) in of_kind(&parts, "said") {
-            let new = || parser_of(format, functions(), true, Demand::Nothing);
+            let new = || CallParser::new(rules(format, Demand::Nothing));
             check_parser(new, said, pieces);
             count += 1;
         }
@@ -156,9 +162,9 @@ fn grammars_allow_what_fits_the_schemas() {
         let (fits, unfit, forced) = (of("fits"), of("unfit"), of("forced"));
         let all = [&fits[..], &["", "Hi.\n", "a < [ {\"b\": 1}"], &forced].concat();
         assert!(!unfit.is_empty() && !forced.is_empty(), "{}", format.name);
-        check_fits(grammar(format, false), &all, &unfit);
+        check_fits(grammar(format, Demand::Nothing), &all, &unfit);
         let unforced = [&unfit[..], &["", "Hi."]].concat();
-        check_fits(grammar(format, true), &forced, &unforced);
+        check_fits(grammar(format, Demand::Any), &forced, &unforced);
     }
 }
 
@@ -168,7 +174,7 @@ fn what_is_forced_is_read_as_calls() {
     for format in FORMATS {
         let parts = parts(format);
         for (forced, _) in of_kind(&parts, "forced") {
-            let mut parser = parser_of(format, functions(), true, Demand::Any);
+            let mut parser = CallParser::new(rules(format, Demand::Any));
             let said = parser.push(forced);
             assert!(parser.ends_with_calls(), "{}: {forced}", format.name);
             let is_call = |part: &Part| !matches!(part, Part::Text(_));
@@ -186,7 +192,7 @@ fn cut_off_calls_are_no_text() {
             let cuts = forced.char_indices().map(|(at, _)| &forced[..at]);
             for demand in [Demand::Nothing, Demand::Any, Demand::Named] {
                 for cut in cuts.clone() {
-                    let mut parser = parser_of(format, functions(), true, demand);
+                    let mut parser = CallParser::new(rules(format, demand));
                     let said = [parser.push(cut), parser.finish(true)].concat();
                     let text = said.iter().find(|part| matches!(part, Part::Text(_)));
                     assert_eq!(text, None, "{}: {cut}", format.name);

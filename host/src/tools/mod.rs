@@ -1,7 +1,7 @@
 //! The grammar of answers that may call tools. It makes all calls fit the schemas of the functions.
 //!
 //! 1. [`closed`] reads the schema of a function's arguments as its author means it.
-//! 2. [`CallRules`] become a grammar for a model with certain control tokens ([`Marks`]).
+//! 2. [`AnswerRules`] become a grammar for a model with certain control tokens ([`Marks`]).
 //!
 //! Invariant: nothing here knows HTTP, wire types or templates.
 
@@ -10,5 +10,5 @@ mod constraint;
 mod golden;
 mod schema;
 
-pub use constraint::{CallRules, Marks, before_answer};
+pub use constraint::{AnswerRules, Marks, before_answer};
 pub use schema::closed;

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use crate::{
     engine::{
-        Generate, constraint::Constraint, draft::Drafter, dry::Dry, token_counts::TokenCounts,
+        Request, Steering, constraint::Constraint, draft::Drafter, dry::Dry,
+        token_counts::TokenCounts,
     },
     grammar::CompiledGrammar,
 };
@@ -20,19 +21,24 @@ pub struct Output {
 }
 
 impl Output {
-    /// Takes the fields that only this struct uses out of the request.
-    pub fn new(request: &mut Generate, max_draft_tokens: u32) -> Self {
-        let dry = request.dry.take();
-        let dry = dry.map(|options| Dry::new(options, &request.bias, &request.prompt));
+    /// The state before the first token that follows the prompt.
+    pub fn new(
+        request: &Request,
+        steering: Steering,
+        prompt: &[u32],
+        max_draft_tokens: u32,
+    ) -> Self {
+        let Steering { dry, grammar } = steering;
+        let dry = dry.map(|options| Dry::new(options, &request.bias, prompt));
         // With DRY, the bias depends on every earlier token, so drafts are impossible.
         let max_draft_tokens = if dry.is_some() { 0 } else { max_draft_tokens };
         Self {
             counts: match request.params.penalizes() {
-                true => TokenCounts::of_prompt(&request.prompt),
+                true => TokenCounts::of_prompt(prompt),
                 false => TokenCounts::default(),
             },
             dry,
-            grammar: request.grammar.take(),
+            grammar,
             constraint: None,
             drafter: Drafter::new(max_draft_tokens),
         }

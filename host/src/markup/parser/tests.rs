@@ -1,31 +1,16 @@
 //! Tests of what all formats have in common, with answers cut in every way.
 
 use super::*;
-use crate::markup::FORMATS;
+use crate::markup::{FORMATS, ToolFormat};
 
 fn parser(format: &str, is_parallel: bool, demand: Demand) -> CallParser {
     let function = |name: &str| Callable {
         name: name.to_owned(),
         parameters: Value::Bool(true),
     };
-    let format = ToolFormat::named(format).unwrap();
-    parser_of(
-        format,
-        ["f", "g"].map(function).to_vec(),
-        is_parallel,
-        demand,
-    )
-}
-
-pub fn parser_of(
-    format: &'static ToolFormat,
-    functions: Vec<Callable>,
-    is_parallel: bool,
-    demand: Demand,
-) -> CallParser {
-    CallParser::new(CallSyntax {
-        format,
-        functions: functions.into(),
+    CallParser::new(CallRules {
+        format: ToolFormat::named(format).unwrap(),
+        functions: ["f", "g"].map(function).into(),
         is_parallel,
         demand,
     })

@@ -7,32 +7,38 @@ use super::{
 };
 use crate::{
     error::ApiError,
-    openai::{
-        ChatCompletionRequest, Content, ContentPart, GenerationParameters, Message,
-        ReasoningEffort, Role,
-    },
+    openai::{ChatCompletionRequest, Content, ContentPart, Message, ReasoningEffort, Role},
     prompt::{Ending, RESERVED_VARIABLES, RenderRequest},
 };
 
 impl RequestBody for ChatCompletionRequest {
-    fn check(fields: &Value) -> Result<(), ApiError> {
+    fn read(fields: &Value) -> Result<Self, ApiError> {
         unsupported::check_chat(fields)?;
-        // serde loses the names of fields in a flattened struct.
-        read::<GenerationParameters>(fields).map(drop)
+        Ok(Self {
+            parameters: read(fields)?,
+            ..read(fields)?
+        })
     }
 }
 
-/// Checks the conversation of a request, and converts it to what chat templates expect.
-pub fn chat(request: ChatCompletionRequest) -> Result<RenderRequest, ApiError> {
-    Ok(RenderRequest {
+/// Checks the conversation of a request, and converts it to what chat templates expect. Also returns the tools that the
+/// answer may call.
+pub fn chat(
+    mut request: ChatCompletionRequest,
+) -> Result<(RenderRequest, Option<Calling>), ApiError> {
+    let tools = request.tools.take().unwrap_or_default();
+    let is_parallel = request.parallel_tool_calls.unwrap_or(true);
+    let calling = Calling::of(tools, request.tool_choice.as_ref(), is_parallel)?;
+    let chat = RenderRequest {
         ending: ending(&request)?,
         variables: variables(&request)?,
-        tools: match Calling::of(&request)? {
-            Some(calling) => calling.tools()?,
+        tools: match &calling {
+            Some(calling) => calling.for_template()?,
             None => Vec::new(),
         },
         messages: for_template(request.messages)?,
-    })
+    };
+    Ok((chat, calling))
 }
 
 fn ending(request: &ChatCompletionRequest) -> Result<Ending, ApiError> {
@@ -230,7 +236,7 @@ mod tests {
     fn render_request(fields: Value) -> Result<RenderRequest, ApiError> {
         let mut body = fields;
         body["messages"] = json!([{"role": "user", "content": "Hi"}]);
-        chat(serde_json::from_value(body).unwrap())
+        chat(serde_json::from_value(body).unwrap()).map(|(chat, _)| chat)
     }
 
     #[track_caller]

@@ -1,243 +1,102 @@
+//! The tools of a request.
+
 use std::{collections::HashSet, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::super::generation::{WantedGrammar, any_object, refused};
+use super::super::generation::any_object;
 use crate::{
     error::ApiError,
-    grammar::{Grammar, GrammarError, Piece},
-    markup::{CallSyntax, Callable, Demand, Thoughts, ToolFormat},
-    models::LoadedModel,
-    openai::{
-        ChatCompletionRequest, Function, FunctionCall, FunctionCallChunk, Tool, ToolCall,
-        ToolCallChunk, ToolChoice, ToolKind, ToolMode,
-    },
+    markup::{CallRules, Callable, Demand},
+    openai::{Function, Tool, ToolChoice, ToolMode},
     prompt::Dialect,
-    reply::CallPiece,
-    tools::{self, CallRules},
+    tools::closed,
 };
 
 /// Longest name of a function.
 const MAX_NAME: usize = 64;
 
-/// The tools that an answer may call, checked.
+/// The tools of a request, checked, and how an answer may call them.
 #[derive(Clone, Debug)]
 pub struct Calling {
-    tools: Vec<Tool>,
-    mode: Mode,
+    pub tools: Vec<Tool>,
+    /// The functions that may be called. If the request names one, only that.
+    functions: Arc<[Callable]>,
     is_parallel: bool,
-}
-
-/// Which tool calls an answer must have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Mode {
-    /// None: the model decides.
-    Auto,
-    /// At least one tool.
-    Required,
-    /// This tool, once.
-    Named(String),
-}
-
-impl Mode {
-    fn demand(&self) -> Demand {
-        match self {
-            Self::Auto => Demand::Nothing,
-            Self::Required => Demand::Any,
-            Self::Named(_) => Demand::Named,
-        }
-    }
+    demand: Demand,
 }
 
 impl Calling {
     /// Reads the tools of a request. None if the model does not get to know any.
-    pub fn of(request: &ChatCompletionRequest) -> Result<Option<Self>, ApiError> {
-        let tools = request.tools.clone().unwrap_or_default();
+    pub fn of(
+        tools: Vec<Tool>,
+        choice: Option<&ToolChoice>,
+        is_parallel: bool,
+    ) -> Result<Option<Self>, ApiError> {
         check_tools(&tools)?;
-        let mode = mode(request.tool_choice.as_ref(), &tools)?;
-        Ok(mode.filter(|_| !tools.is_empty()).map(|mode| Self {
-            is_parallel: request.parallel_tool_calls.unwrap_or(true)
-                && !matches!(mode, Mode::Named(_)),
+        let demand = demand(choice, &tools)?;
+        Ok(demand.filter(|_| !tools.is_empty()).map(|demand| Self {
+            functions: functions(&tools, choice),
+            is_parallel: is_parallel && demand != Demand::Named,
+            demand,
             tools,
-            mode,
         }))
     }
 
     /// The tools as the chat template gets them.
-    pub fn tools(&self) -> Result<Vec<Value>, ApiError> {
+    pub fn for_template(&self) -> Result<Vec<Value>, ApiError> {
         let tools = self.tools.iter().map(serde_json::to_value);
         tools
             .collect::<Result<_, _>>()
             .map_err(|error| ApiError::internal(format!("a tool cannot be written: {error}")))
     }
 
-    /// The syntax of tool calls of a model with this dialect.
-    pub fn syntax(&self, dialect: &Dialect) -> CallSyntax {
-        let functions = self.tools.iter().map(|tool| callable(&tool.function));
-        CallSyntax {
-            format: dialect.tool_format,
-            functions: functions.collect::<Arc<[_]>>(),
-            is_parallel: self.is_parallel && dialect.has_parallel_calls,
-            demand: self.mode.demand(),
-        }
-    }
-
-    fn rules(
-        &self,
-        dialect: &Dialect,
-        thoughts: Option<Thoughts>,
-        answer: Option<Value>,
-    ) -> CallRules {
-        let tools = self.tools.iter().filter(|tool| match &self.mode {
-            Mode::Named(name) => tool.function.name == *name,
-            Mode::Auto | Mode::Required => true,
-        });
+    /// The rules of calls by a model with this dialect.
+    pub fn rules(&self, dialect: &Dialect) -> CallRules {
         CallRules {
             format: dialect.tool_format,
-            functions: tools.map(|tool| callable(&tool.function)).collect(),
-            is_forced: self.mode != Mode::Auto,
+            functions: self.functions.clone(),
             is_parallel: self.is_parallel && dialect.has_parallel_calls,
-            thoughts,
-            answer,
+            demand: self.demand,
         }
     }
 
     /// Whether answers may do without the grammar: none has to call a tool, and no function is strict.
-    fn is_free(&self) -> bool {
-        let is_strict = |tool: &Tool| tool.function.strict == Some(true);
-        self.mode == Mode::Auto && !self.tools.iter().any(is_strict)
-    }
-
-    /// Removes the schemas that cannot be followed from the rules. Calls of those functions then have any arguments.
-    ///
-    /// # Errors
-    /// Such a schema belongs to a strict function, a second schema takes too long, or no grammar can be compiled at the
-    /// moment.
-    async fn loosen(&self, rules: &mut CallRules, model: &LoadedModel) -> Result<(), ApiError> {
-        let mut slow = 0;
-        for (index, tool) in self.tools.iter().enumerate() {
-            let name = &tool.function.name;
-            let mut functions = rules.functions.iter_mut();
-            let Some(function) = functions.find(|function| function.name == *name) else {
-                continue;
-            };
-            let Err(why) = follow(function, rules.format, model).await else {
-                continue;
-            };
-            slow += u32::from(matches!(why, GrammarError::Timeout(_)));
-            // Each slow schema holds up other grammars for as long as compiling may take.
-            let is_too_slow = slow > 1;
-            if tool.function.strict == Some(true) || why == GrammarError::Busy || is_too_slow {
-                let param = format!("tools[{index}].function.parameters");
-                let subject = format!("'{param}', the schema of '{name}',");
-                return Err(refused(&param, &subject, &why));
-            }
-            tracing::warn!(function = name, %why, "calls are not bound to their function's schema");
-            function.parameters = with_options(&any_object(), false);
-        }
-        Ok(())
+    pub fn is_free(&self) -> bool {
+        self.demand == Demand::Nothing && !self.tools.iter().any(is_strict)
     }
 }
 
-/// Checks that a grammar can follow the schema of a function.
-async fn follow(
-    function: &Callable,
-    format: &'static ToolFormat,
-    model: &LoadedModel,
-) -> Result<(), GrammarError> {
-    let schema = Grammar::JsonSchema(function.parameters.clone());
-    model.grammars.compile(schema).await?;
-    let call = CallRules {
-        format,
-        functions: vec![function.clone()],
-        is_forced: true,
-        is_parallel: false,
-        thoughts: None,
-        answer: None,
+/// The functions that the model may call.
+fn functions(tools: &[Tool], choice: Option<&ToolChoice>) -> Arc<[Callable]> {
+    let may_be_called = |tool: &&Tool| match choice {
+        Some(ToolChoice::Named(named)) => tool.function.name == named.function.name,
+        _ => true,
     };
-    let call = call.grammar(&model.written_marks());
-    model.grammars.compile(call).await.map(drop)
-}
-
-/// The grammar of an answer: perhaps reasoning, then text or what is `wanted`, and calls that fit the schemas of their
-/// functions. If the schema of a function cannot be followed, its arguments are left to the model. If the schemas together
-/// are too much and calls are optional, there is no grammar.
-pub async fn grammar(
-    model: &LoadedModel,
-    calling: Option<&Calling>,
-    thoughts: Option<Thoughts>,
-    wanted: Option<WantedGrammar>,
-) -> Result<Option<WantedGrammar>, ApiError> {
-    let Some(calling) = calling else {
-        return Ok(wanted.map(|wanted| behind(thoughts, wanted, model)));
+    let callable = |tool: &Tool| Callable {
+        name: tool.function.name.clone(),
+        parameters: schema(&tool.function),
     };
-    let schema = wanted.as_ref().and_then(|wanted| wanted.schema.clone());
-    let answer = wanted.map(schema_of_answers).transpose()?;
-    let is_free = calling.is_free() && answer.is_none();
-    let mut rules = calling.rules(model.dialect()?, thoughts, answer);
-    let grammar = |rules: &CallRules| WantedGrammar {
-        grammar: rules.grammar(&model.written_marks()),
-        param: "tools",
-        schema: schema.clone(),
-    };
-    let wanted = grammar(&rules);
-    match model.grammars.compile(wanted.grammar.clone()).await {
-        Ok(_) => return Ok(Some(wanted)),
-        Err(error @ GrammarError::Busy) => return Err(wanted.refused(&error)),
-        Err(_) => {}
-    }
-    calling.loosen(&mut rules, model).await?;
-    let wanted = grammar(&rules);
-    match model.grammars.compile(wanted.grammar.clone()).await {
-        Ok(_) => Ok(Some(wanted)),
-        Err(why) if why != GrammarError::Busy && is_free => {
-            tracing::warn!(%why, "calls are not bound to the schemas of their functions");
-            Ok(None)
-        }
-        Err(error) => Err(wanted.refused(&error)),
-    }
+    let tools = tools.iter().filter(may_be_called);
+    tools.map(callable).collect()
 }
 
-/// The schema of answers without calls.
-fn schema_of_answers(wanted: WantedGrammar) -> Result<Value, ApiError> {
-    match wanted.grammar {
-        Grammar::JsonSchema(schema) => Ok(schema),
-        _ => {
-            let param = wanted.param;
-            let message = format!(
-                "'{param}' and 'tools' exclude each other, unless it is a JSON Schema: send one of them"
-            );
-            Err(ApiError::invalid_parameter(param, message))
-        }
-    }
-}
-
-/// Lets reasoning come before JSON. Any other grammar is that of the whole text.
-fn behind(thoughts: Option<Thoughts>, wanted: WantedGrammar, model: &LoadedModel) -> WantedGrammar {
-    let grammar = match (thoughts, wanted.grammar) {
-        (Some(thoughts), Grammar::JsonSchema(schema)) => {
-            let mut pieces = tools::before_answer(&thoughts, &model.written_marks());
-            pieces.push(Piece::Json(schema));
-            Grammar::Pieces(pieces)
-        }
-        (_, grammar) => grammar,
-    };
-    WantedGrammar { grammar, ..wanted }
-}
-
-fn callable(function: &Function) -> Callable {
-    Callable {
-        name: function.name.clone(),
-        parameters: schema(function),
-    }
+/// Whether a tool's schema has to be followed exactly.
+pub fn is_strict(tool: &Tool) -> bool {
+    tool.function.strict == Some(true)
 }
 
 /// The schema of a function's arguments. As in OpenAI's API, a function without a schema takes none.
 fn schema(function: &Function) -> Value {
     let mut schema = function.parameters.clone().unwrap_or_default();
     schema.entry("type").or_insert_with(|| json!("object"));
-    let schema = tools::closed(Value::Object(schema));
+    let schema = closed(Value::Object(schema));
     with_options(&schema, function.strict == Some(true))
+}
+
+/// The schema of arguments of any kind.
+pub fn any_arguments() -> Value {
+    with_options(&any_object(), false)
 }
 
 /// Adds the options of the grammar to a schema. Keywords that cannot be followed are ignored, unless the function is
@@ -292,60 +151,25 @@ fn check_tools(tools: &[Tool]) -> Result<(), ApiError> {
 }
 
 /// Reads `tool_choice`. None if the model does not get to know the tools.
-fn mode(choice: Option<&ToolChoice>, tools: &[Tool]) -> Result<Option<Mode>, ApiError> {
+fn demand(choice: Option<&ToolChoice>, tools: &[Tool]) -> Result<Option<Demand>, ApiError> {
     let refuse = |message: String| Err(ApiError::invalid_parameter("tool_choice", message));
     match choice {
-        None | Some(ToolChoice::Mode(ToolMode::Auto)) => Ok(Some(Mode::Auto)),
+        None | Some(ToolChoice::Mode(ToolMode::Auto)) => Ok(Some(Demand::Nothing)),
         Some(ToolChoice::Mode(ToolMode::None)) => Ok(None),
         Some(ToolChoice::Mode(ToolMode::Required)) if tools.is_empty() => {
             refuse("'tool_choice' is 'required', but there are no 'tools'".to_owned())
         }
-        Some(ToolChoice::Mode(ToolMode::Required)) => Ok(Some(Mode::Required)),
+        Some(ToolChoice::Mode(ToolMode::Required)) => Ok(Some(Demand::Any)),
         Some(ToolChoice::Named(named)) => {
             let name = &named.function.name;
             match tools.iter().any(|tool| tool.function.name == *name) {
-                true => Ok(Some(Mode::Named(name.clone()))),
+                true => Ok(Some(Demand::Named)),
                 false => refuse(format!(
                     "'tool_choice' names '{name}', which is none of the 'tools'"
                 )),
             }
         }
     }
-}
-
-/// The calls of a whole answer. None if there are none.
-pub fn whole(calls: Vec<CallPiece>) -> Option<Vec<ToolCall>> {
-    let calls = calls.into_iter().filter_map(|call| {
-        let begin = call.begin?;
-        Some(ToolCall {
-            id: begin.id,
-            kind: ToolKind::Function,
-            function: FunctionCall {
-                name: begin.name,
-                arguments: call.arguments,
-            },
-        })
-    });
-    let calls: Vec<_> = calls.collect();
-    (!calls.is_empty()).then_some(calls)
-}
-
-/// The pieces of calls in a chunk. None if there are none.
-pub fn chunks(calls: Vec<CallPiece>) -> Option<Vec<ToolCallChunk>> {
-    let calls = calls.into_iter().map(|call| {
-        let (id, name) = call.begin.map(|begin| (begin.id, begin.name)).unzip();
-        ToolCallChunk {
-            index: call.index,
-            kind: id.is_some().then_some(ToolKind::Function),
-            id,
-            function: FunctionCallChunk {
-                name,
-                arguments: call.arguments,
-            },
-        }
-    });
-    let calls: Vec<_> = calls.collect();
-    (!calls.is_empty()).then_some(calls)
 }
 
 #[cfg(test)]
@@ -355,9 +179,12 @@ mod tests {
     use super::*;
 
     fn calling(fields: Value) -> Result<Option<Calling>, ApiError> {
-        let mut body = fields;
-        body["messages"] = json!([{"role": "user", "content": "Hi"}]);
-        Calling::of(&serde_json::from_value(body).unwrap())
+        let read = |name: &str| serde_json::from_value(fields[name].clone());
+        let tools: Option<Vec<Tool>> = read("tools").unwrap();
+        let choice: Option<ToolChoice> =
+            serde_json::from_value(fields["tool_choice"].clone()).unwrap();
+        let is_parallel = fields["parallel_tool_calls"] != false;
+        Calling::of(tools.unwrap_or_default(), choice.as_ref(), is_parallel)
     }
 
     fn tools(names: &[&str]) -> Value {
@@ -392,22 +219,20 @@ mod tests {
         let calling = calling(fields).unwrap().unwrap();
         let expected = json!({"type": "function", "function": function});
         assert_eq!(
-            calling.tools().unwrap()[0].to_string(),
+            calling.for_template().unwrap()[0].to_string(),
             expected.to_string()
         );
     }
 
     #[test]
     fn wrong_tools_are_refused_by_place() {
-        check_refused(
-            json!({"tools": tools(&["f", "a b"])}),
-            "tools[1].function.name",
-        );
-        check_refused(json!({"tools": tools(&[""])}), "tools[0].function.name");
-        check_refused(
-            json!({"tools": tools(&["f", "f"])}),
-            "tools[1].function.name",
-        );
+        for (names, param) in [
+            (&["f", "a b"][..], "tools[1].function.name"),
+            (&[""], "tools[0].function.name"),
+            (&["f", "f"], "tools[1].function.name"),
+        ] {
+            check_refused(json!({"tools": tools(names)}), param);
+        }
         let function = json!({"name": "f", "parameters": {"type": "string"}});
         let fields = json!({"tools": [{"type": "function", "function": function}]});
         check_refused(fields, "tools[0].function.parameters");
@@ -422,11 +247,8 @@ mod tests {
         let is_parallel = |fields: Value, has_parallel_calls| {
             let mut dialect = Dialect::default();
             dialect.has_parallel_calls = has_parallel_calls;
-            calling(fields)
-                .unwrap()
-                .unwrap()
-                .syntax(&dialect)
-                .is_parallel
+            let calling = calling(fields).unwrap().unwrap();
+            calling.rules(&dialect).is_parallel
         };
         let tools = tools(&["f"]);
         assert!(is_parallel(json!({"tools": tools}), true));
@@ -437,23 +259,18 @@ mod tests {
 
     #[test]
     fn a_choice_says_what_must_be_called() {
-        let rules = |choice: Value| {
+        let check = |choice: Value, demand, is_parallel, expected: &[&str]| {
             let fields = json!({"tools": tools(&["f", "g"]), "tool_choice": choice});
-            let calling = calling(fields).unwrap().unwrap();
-            calling.rules(&Dialect::default(), None, None)
+            let rules = calling(fields).unwrap().unwrap();
+            let rules = rules.rules(&Dialect::default());
+            assert_eq!((rules.demand, rules.is_parallel), (demand, is_parallel));
+            let names: Vec<_> = rules.functions.iter().map(|one| &one.name).collect();
+            assert_eq!(names, expected);
         };
-        let names = |rules: &CallRules| {
-            let names = rules.functions.iter().map(|one| one.name.clone());
-            names.collect::<Vec<_>>()
-        };
-        let auto = rules(json!("auto"));
-        assert_eq!((auto.is_forced, auto.is_parallel), (false, true));
-        let required = rules(json!("required"));
-        assert_eq!((required.is_forced, required.is_parallel), (true, true));
-        assert_eq!(names(&required), ["f", "g"]);
-        let named = rules(json!({"type": "function", "function": {"name": "g"}}));
-        assert_eq!((named.is_forced, named.is_parallel), (true, false));
-        assert_eq!(names(&named), ["g"]);
+        check(json!("auto"), Demand::Nothing, true, &["f", "g"]);
+        check(json!("required"), Demand::Any, true, &["f", "g"]);
+        let named = json!({"type": "function", "function": {"name": "g"}});
+        check(named, Demand::Named, false, &["g"]);
     }
 
     #[test]

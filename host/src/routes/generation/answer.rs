@@ -1,7 +1,5 @@
 //! From a prompt to an answer, plain or streamed.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -12,15 +10,15 @@ use super::{
     super::blocking::blocking,
     dry::DrySettings,
     format::{Format, Head, Tally},
+    grammar::AnswerGrammar,
     settings::Settings,
     stream::{ChunkWriter, streamed},
     warnings::Warnings,
 };
 use crate::{
     app::App,
-    engine::{DryOptions, Generate, Scoring},
+    engine::{DryOptions, PromptTokens, Steering},
     error::ApiError,
-    grammar::CompiledGrammar,
     models::{LoadedModel, ServedModel},
     reply::{Echo, End, Piece, Reading, Reply, ReplyOptions, merged},
 };
@@ -28,13 +26,12 @@ use crate::{
 /// A prompt that is ready for the model.
 #[derive(Default)]
 pub struct Prompt {
-    pub tokens: Vec<u32>,
+    /// What the engine gets.
+    pub input: PromptTokens,
     /// The prompt's text, if the answer is to repeat it.
     pub echo: Option<Echo>,
     /// Whether later prompts may continue the answers to this one.
     pub goes_on: bool,
-    /// Number of tokens at the prompt's end that a prompt which continues it will not have. None if that does not matter.
-    pub passing_end: Option<u32>,
     /// How the text of the answers is interpreted: reasoning tags and tool calls.
     pub reading: Reading,
 }
@@ -46,18 +43,19 @@ pub async fn answer<F: Format>(
     model: &LoadedModel,
     prompts: Vec<Prompt>,
     settings: Settings,
+    grammar: Option<AnswerGrammar>,
 ) -> Result<Response, ApiError> {
     let head = Head::new::<F>(served, model);
-    let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len() as u32);
+    let prompt_tokens = prompts
+        .iter()
+        .map(|prompt| prompt.input.tokens.len() as u32);
     let mut tally = Tally::new(prompt_tokens.sum(), settings.best_of);
-    let (mut grammar, mut schema) = (None, None);
-    if let Some(wanted) = settings.grammar.clone() {
-        schema = wanted.schema.clone();
-        grammar = Some(wanted.compile(model).await?);
-    }
-    let warnings = Warnings::new(settings.warnings.clone(), schema, grammar.as_deref()).await?;
-    let dry = dry(model, settings.dry.clone()).await?;
-    let replies = replies(app, served, model, prompts, &settings, dry, grammar)?;
+    let warnings = Warnings::new(settings.warnings.clone(), grammar.as_ref()).await?;
+    let steering = Steering {
+        dry: dry(model, settings.dry.clone()).await?,
+        grammar: grammar.map(|grammar| grammar.compiled),
+    };
+    let replies = replies(app, served, model, prompts, &settings, &steering)?;
     if settings.stream {
         let choices = replies.len() as u32;
         let chunks = ChunkWriter::new(head, tally, warnings, choices, settings.include_usage);
@@ -77,12 +75,11 @@ async fn dry(
     model: &LoadedModel,
     settings: Option<DrySettings>,
 ) -> Result<Option<DryOptions>, ApiError> {
-    let Some(settings) = settings else {
-        return Ok(None);
-    };
     let vocabulary = model.facts().vocabulary.clone();
-    let options = blocking(move || settings.into_options(&vocabulary)).await?;
-    Ok(Some(options))
+    match settings {
+        Some(settings) => blocking(move || settings.into_options(&vocabulary).map(Some)).await,
+        None => Ok(None),
+    }
 }
 
 /// Submits all generations of a request, or none of them.
@@ -92,8 +89,7 @@ fn replies(
     model: &LoadedModel,
     prompts: Vec<Prompt>,
     settings: &Settings,
-    dry: Option<DryOptions>,
-    grammar: Option<Arc<CompiledGrammar>>,
+    steering: &Steering,
 ) -> Result<Vec<Reply>, ApiError> {
     let best_of = settings.best_of as usize;
     let (wanted, most) = (prompts.len() * best_of, model.engine.max_queue());
@@ -103,60 +99,31 @@ fn replies(
         );
         return Err(ApiError::invalid(message));
     }
-    let requests = (0..wanted as u64).map(|index| Generate {
-        dry: dry.clone(),
-        grammar: grammar.clone(),
-        deadline: settings.deadline,
-        ..generate(&prompts[index as usize / best_of], settings, index)
-    });
-    let generations = model.engine.submit_all(requests.collect())?;
+    let submitted = (0..wanted).map(|index| prompts[index / best_of].input.clone());
+    let engine = &model.engine;
+    let generations = engine.submit(&settings.request, steering, submitted.collect())?;
     let replies = generations
         .into_iter()
         .enumerate()
         .map(|(index, generation)| {
             let prompt = &prompts[index / best_of];
             let is_first = index % best_of == 0;
-            let prompt_tokens = if is_first { prompt.tokens.len() } else { 0 };
+            let prompt_tokens = if is_first {
+                prompt.input.tokens.len()
+            } else {
+                0
+            };
             let meter = app.metrics.meter(&served.id, prompt_tokens as u32);
             let options = ReplyOptions {
                 stop: settings.stop.clone(),
-                with_tokens: settings.logprobs.is_some(),
+                with_tokens: settings.logprobs,
                 echo: prompt.echo.clone(),
                 reading: prompt.reading.clone(),
-                recorder: prompt.goes_on.then(|| model.recorder(&prompt.tokens)),
+                recorder: prompt.goes_on.then(|| model.recorder(&prompt.input.tokens)),
             };
             Reply::new(generation, model.facts().vocabulary.clone(), options, meter)
         });
     Ok(replies.collect())
-}
-
-/// The generation of a request's answer with this index.
-fn generate(prompt: &Prompt, settings: &Settings, index: u64) -> Generate {
-    let is_scored = settings.logprobs.is_some() || settings.best_of > settings.n;
-    Generate {
-        client: settings.client,
-        prompt: prompt.tokens.clone(),
-        max_tokens: settings.max_tokens.unwrap_or(u32::MAX),
-        min_tokens: settings.min_tokens,
-        params: settings.params,
-        // Multiples of the golden ratio keep the seeds of one request apart from those of a request with the next seed.
-        seed: settings
-            .seed
-            .wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        priority: settings.priority,
-        cache_prompt: settings.cache_prompt,
-        keep_at: prompt
-            .passing_end
-            .and_then(|end| (prompt.tokens.len() as u32).checked_sub(end)),
-        deadline: None,
-        bias: settings.bias.clone(),
-        dry: None,
-        grammar: None,
-        scoring: is_scored.then(|| Scoring {
-            top: settings.logprobs.unwrap_or(0),
-            prompt: settings.logprobs.is_some() && prompt.echo.is_some(),
-        }),
-    }
 }
 
 /// Chooses, of the answers to each prompt, the `n` whose tokens are on average the most likely.
@@ -177,18 +144,16 @@ fn best(answers: Vec<(Piece, End)>, settings: &Settings) -> Vec<(Piece, End)> {
 
 #[cfg(test)]
 mod tests {
-    use tenon_plugin_api::SamplingDefaults;
+    use serde_json::json;
 
-    use super::{super::format::tests::answer, *};
-    use crate::openai::GenerationParameters;
+    use super::{
+        super::{format::tests::answer, settings::tests::settings},
+        *,
+    };
 
     #[test]
     fn the_likeliest_answers_to_each_prompt_are_the_best() {
-        let parameters = GenerationParameters {
-            n: Some(2),
-            ..GenerationParameters::default()
-        };
-        let mut settings = Settings::new(&parameters, &SamplingDefaults::default(), 10).unwrap();
+        let mut settings = settings(json!({"n": 2})).unwrap();
         let answers = || {
             [
                 ("a", -3.0),

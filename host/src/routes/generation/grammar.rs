@@ -24,6 +24,13 @@ pub struct WantedGrammar {
     pub schema: Option<LooseSchema>,
 }
 
+/// The compiled grammar of an answer.
+pub struct AnswerGrammar {
+    pub compiled: Arc<CompiledGrammar>,
+    /// The schema behind the grammar, if the grammar may follow it only in part.
+    pub schema: Option<LooseSchema>,
+}
+
 /// A schema that answers follow as far as a grammar can express it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LooseSchema {
@@ -72,14 +79,14 @@ impl WantedGrammar {
     }
 
     /// Compiles the grammar.
-    pub async fn compile(self, model: &LoadedModel) -> Result<Arc<CompiledGrammar>, ApiError> {
-        let compiled = model.grammars.compile(self.grammar.clone()).await;
-        compiled.map_err(|error| self.refused(&error))
-    }
-
-    /// The error that tells the client why the grammar cannot be compiled.
-    pub fn refused(&self, error: &GrammarError) -> ApiError {
-        refused(self.param, &format!("'{}'", self.param), error)
+    pub async fn compile(self, model: &LoadedModel) -> Result<AnswerGrammar, ApiError> {
+        match model.grammars.compile(self.grammar).await {
+            Ok(compiled) => Ok(AnswerGrammar {
+                compiled,
+                schema: self.schema,
+            }),
+            Err(error) => Err(refused(self.param, &format!("'{}'", self.param), &error)),
+        }
     }
 }
 

@@ -15,6 +15,6 @@ mod warnings;
 pub use self::{
     answer::{Prompt, answer},
     format::{Format, finish_reason},
-    grammar::{WantedGrammar, any_object, refused},
-    settings::Settings,
+    grammar::{AnswerGrammar, WantedGrammar, any_object, refused},
+    settings::{RouteParameters, Settings},
 };

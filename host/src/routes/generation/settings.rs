@@ -1,16 +1,15 @@
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use tenon_plugin_api::{SampleParams, SamplingDefaults, TokenBias};
+use tenon_plugin_api::{ModelInfo, SampleParams, SamplingDefaults, TokenBias};
 use uuid::Uuid;
 
 use super::{
     super::checks::{no_empty, within},
     dry::{self, DrySettings},
-    grammar::WantedGrammar,
 };
 use crate::{
     config::RequestBounds,
-    engine::ClientId,
+    engine::{ClientId, Request, Scoring},
     error::ApiError,
     openai::{GenerationParameters, Stop},
 };
@@ -25,51 +24,53 @@ const MAX_TOP_LOGPROBS: u32 = 20;
 /// The settings of a request: its parameters, checked and with their defaults.
 #[derive(Debug, PartialEq)]
 pub struct Settings {
-    /// The client that the request comes from.
-    pub client: ClientId,
-    /// Most tokens of an answer. None: up to the end of the context.
-    pub max_tokens: Option<u32>,
-    /// The model cannot end the answer before it has this many tokens.
-    pub min_tokens: u32,
-    /// Sampling parameters.
-    pub params: SampleParams,
-    /// The seed of sampling.
-    pub seed: u64,
-    /// Priority. Requests of the client with a lower one begin first.
-    pub priority: i32,
-    /// Whether to use and keep cached prefixes.
-    pub cache_prompt: bool,
-    /// The logit bias.
-    pub bias: Vec<TokenBias>,
+    /// What the engine is asked for.
+    pub request: Arc<Request>,
     /// DRY, which keeps the answer from repeating itself. None if it is off.
     pub dry: Option<DrySettings>,
     /// Stop strings.
     pub stop: Vec<String>,
-    /// The grammar of the answer. None if any text is allowed.
-    pub grammar: Option<WantedGrammar>,
     /// How many answers to give to each prompt.
     pub n: u32,
     /// How many answers to generate for each prompt. More than `n` only for whole answers.
     pub best_of: u32,
-    /// How many of the most likely tokens to return the log-probabilities of, besides the token itself. None: no
-    /// log-probabilities.
-    pub logprobs: Option<u32>,
+    /// Whether to return the log-probabilities of the answer's tokens.
+    pub logprobs: bool,
     /// Warnings about parameters without effect, a sentence each.
     pub warnings: Vec<String>,
     /// Whether to answer with a stream.
     pub stream: bool,
     /// Whether a stream ends with its usage.
     pub include_usage: bool,
+}
+
+/// What a route knows of a request besides the parameters that all requests have.
+#[derive(Default)]
+pub struct RouteParameters {
+    /// The client that the request comes from.
+    pub client: ClientId,
     /// The time by which the answer has to be complete. None without a limit.
     pub deadline: Option<Instant>,
+    /// Number of prompts.
+    pub prompts: usize,
+    /// Most tokens of an answer, if the request does not say. None: up to the end of the context.
+    pub max_tokens: Option<u32>,
+    /// How many of the most likely tokens to return the log-probabilities of, besides the token itself. None: no
+    /// log-probabilities.
+    pub logprobs: Option<u32>,
+    /// Whether to repeat the prompts before the answers.
+    pub echo: bool,
+    /// How many answers to generate for each prompt. None: as many as to give.
+    pub best_of: Option<u32>,
 }
 
 impl Settings {
-    /// Checks a request's parameters, and completes them with the model's defaults.
+    /// Checks a request's parameters against the limits, and completes them with the model's defaults.
     pub fn new(
         parameters: &GenerationParameters,
-        defaults: &SamplingDefaults,
-        vocab_size: u32,
+        own: RouteParameters,
+        info: &ModelInfo,
+        bounds: RequestBounds,
     ) -> Result<Self, ApiError> {
         let stream = parameters.stream.unwrap_or(false);
         if parameters.stream_options.is_some() && !stream {
@@ -78,80 +79,44 @@ impl Settings {
         }
         let options = parameters.stream_options.unwrap_or_default();
         let n = count("n", parameters.n)?.unwrap_or(1);
+        let best_of = best_of(own.best_of, n, stream)?;
+        if let Some(max) = bounds.max_answers {
+            check_answers(max, own.prompts, n, best_of)?;
+        }
+        let is_scored = own.logprobs.is_some() || best_of > n;
         Ok(Self {
-            client: ClientId::default(),
-            max_tokens: limit(parameters)?,
-            min_tokens: match parameters.ignore_eos {
-                Some(true) => u32::MAX,
-                _ => parameters.min_tokens.unwrap_or(0),
-            },
-            params: sample_params(parameters, defaults)?,
-            seed: parameters.seed.map_or_else(random_seed, i64::cast_unsigned),
-            priority: parameters.priority.unwrap_or(0),
-            cache_prompt: parameters.cache_prompt.unwrap_or(true),
-            bias: bias(parameters.logit_bias.as_ref(), vocab_size)?,
+            request: Arc::new(Request {
+                client: own.client,
+                priority: parameters.priority.unwrap_or(0),
+                deadline: own.deadline,
+                cache_prompt: parameters.cache_prompt.unwrap_or(true),
+                max_tokens: max_tokens(parameters, &own, bounds.max_output_tokens)?,
+                min_tokens: match parameters.ignore_eos {
+                    Some(true) => u32::MAX,
+                    _ => parameters.min_tokens.unwrap_or(0),
+                },
+                params: sample_params(parameters, &info.sampling)?,
+                seed: parameters.seed.map_or_else(random_seed, i64::cast_unsigned),
+                bias: bias(parameters.logit_bias.as_ref(), info.vocab_size)?,
+                scoring: is_scored.then(|| Scoring {
+                    top: own.logprobs.unwrap_or(0),
+                    prompt: own.logprobs.is_some() && own.echo,
+                }),
+            }),
             dry: dry::settings(parameters)?,
             stop: stop(parameters.stop.clone())?,
-            grammar: WantedGrammar::of(parameters)?,
             n,
-            best_of: n,
-            logprobs: None,
+            best_of,
+            logprobs: own.logprobs.is_some(),
             warnings: min_p_warning(parameters.min_p).into_iter().collect(),
             stream,
             include_usage: options.include_usage.unwrap_or(false),
-            deadline: None,
         })
-    }
-
-    /// Applies the configured limits of one request: refuses to exceed them, and fills in `max_tokens`.
-    pub fn bound(
-        &mut self,
-        bounds: RequestBounds,
-        parameters: &GenerationParameters,
-        prompts: usize,
-    ) -> Result<(), ApiError> {
-        if let Some(max) = bounds.max_answers {
-            self.check_answers(max, prompts)?;
-        }
-        if let Some(max) = bounds.max_output_tokens {
-            let (name, asked) = max_tokens(parameters);
-            // -1 asks for as many tokens as are allowed.
-            within(name, asked, -1..=i64::from(max))?;
-            self.max_tokens = Some(self.max_tokens.unwrap_or(max).min(max));
-        }
-        Ok(())
-    }
-
-    fn check_answers(&self, max: u32, prompts: usize) -> Result<(), ApiError> {
-        let answers = prompts.saturating_mul(self.best_of as usize);
-        if answers <= max as usize {
-            return Ok(());
-        }
-        let param = match (self.best_of > self.n, self.n > 1) {
-            (true, _) => "best_of",
-            (false, true) => "n",
-            (false, false) => "prompt",
-        };
-        let message = format!(
-            "'{param}' makes this a request for {answers} answers, but at most {max} are allowed: ask for fewer"
-        );
-        Err(ApiError::invalid_parameter(param, message))
-    }
-}
-
-/// Refuses a request for 0 tokens.
-pub fn refuse_no_tokens(parameters: &GenerationParameters) -> Result<(), ApiError> {
-    match max_tokens(parameters) {
-        (name, Some(0)) => Err(ApiError::invalid_parameter(
-            name,
-            format!("'{name}' must be at least 1"),
-        )),
-        _ => Ok(()),
     }
 }
 
 /// Checks a number of answers.
-pub fn count(name: &str, value: Option<u32>) -> Result<Option<u32>, ApiError> {
+fn count(name: &str, value: Option<u32>) -> Result<Option<u32>, ApiError> {
     within(name, value, 1..=MAX_ANSWERS)
 }
 
@@ -160,19 +125,60 @@ pub fn top_logprobs(name: &str, value: Option<u32>) -> Result<Option<u32>, ApiEr
     within(name, value, 0..=MAX_TOP_LOGPROBS)
 }
 
-/// Reads the limit of tokens. None if the request states none; `u32::MAX` for -1 and for larger numbers.
-fn limit(parameters: &GenerationParameters) -> Result<Option<u32>, ApiError> {
-    match max_tokens(parameters) {
-        (_, None) => Ok(None),
-        (_, Some(-1)) => Ok(Some(u32::MAX)),
-        (name, Some(tokens @ ..0)) => {
-            let message = format!(
-                "'{name}' must be a whole number from 0 on, or -1 for as many tokens as fit, not {tokens}"
-            );
-            Err(ApiError::invalid_parameter(name, message))
-        }
-        (_, Some(tokens)) => Ok(Some(u32::try_from(tokens).unwrap_or(u32::MAX))),
+/// Reads how many answers to generate for each prompt, of which the best `n` are given.
+fn best_of(asked: Option<u32>, n: u32, stream: bool) -> Result<u32, ApiError> {
+    let best_of = count("best_of", asked)?.unwrap_or(n);
+    let problem = match best_of {
+        best_of if best_of < n => "'best_of' must be at least 'n'",
+        best_of if best_of > n && stream => "'best_of' is not possible with \"stream\": true",
+        _ => return Ok(best_of),
+    };
+    Err(ApiError::invalid_parameter("best_of", problem))
+}
+
+/// Refuses more answers than the configuration allows.
+fn check_answers(max: u32, prompts: usize, n: u32, best_of: u32) -> Result<(), ApiError> {
+    let answers = prompts.saturating_mul(best_of as usize);
+    if answers <= max as usize {
+        return Ok(());
     }
+    let param = match (best_of > n, n > 1) {
+        (true, _) => "best_of",
+        (false, true) => "n",
+        (false, false) => "prompt",
+    };
+    let message = format!(
+        "'{param}' makes this a request for {answers} answers, but at most {max} are allowed: ask for fewer"
+    );
+    Err(ApiError::invalid_parameter(param, message))
+}
+
+/// Reads the limit of tokens. -1 and numbers that are too large stand for as many as fit, or for the configured limit `most`.
+fn max_tokens(
+    parameters: &GenerationParameters,
+    own: &RouteParameters,
+    most: Option<u32>,
+) -> Result<u32, ApiError> {
+    let (name, asked) = match parameters.max_completion_tokens {
+        None => ("max_tokens", parameters.max_tokens),
+        value => ("max_completion_tokens", value),
+    };
+    if asked == Some(0) && !own.echo {
+        let message = format!("'{name}' must be at least 1");
+        return Err(ApiError::invalid_parameter(name, message));
+    }
+    if let Some(tokens @ ..-1) = asked {
+        let message = format!(
+            "'{name}' must be a whole number from 0 on, or -1 for as many tokens as fit, not {tokens}"
+        );
+        return Err(ApiError::invalid_parameter(name, message));
+    }
+    if let Some(most) = most {
+        within(name, asked, -1..=i64::from(most))?;
+    }
+    let asked = asked.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+    let wanted = asked.or(own.max_tokens).unwrap_or(u32::MAX);
+    Ok(wanted.min(most.unwrap_or(u32::MAX)))
 }
 
 fn min_p_warning(min_p: Option<f32>) -> Option<String> {
@@ -180,13 +186,6 @@ fn min_p_warning(min_p: Option<f32>) -> Option<String> {
     Some(format!(
         "'min_p' is {min_p} and ignored: it has an effect from 0 to 1"
     ))
-}
-
-fn max_tokens(parameters: &GenerationParameters) -> (&'static str, Option<i64>) {
-    match parameters.max_completion_tokens {
-        None => ("max_tokens", parameters.max_tokens),
-        value => ("max_completion_tokens", value),
-    }
 }
 
 fn bias(bias: Option<&BTreeMap<String, f32>>, vocab_size: u32) -> Result<Vec<TokenBias>, ApiError> {
@@ -209,23 +208,19 @@ fn bias(bias: Option<&BTreeMap<String, f32>>, vocab_size: u32) -> Result<Vec<Tok
 }
 
 fn sample_params(
-    parameters: &GenerationParameters,
+    asked: &GenerationParameters,
     defaults: &SamplingDefaults,
 ) -> Result<SampleParams, ApiError> {
-    let temperature = within("temperature", parameters.temperature, 0.0..=2.0)?;
-    let top_p = within("top_p", parameters.top_p, 0.0..=1.0)?;
-    let typical_p = within("typical_p", parameters.typical_p, 0.0..=1.0)?;
-    let frequency_penalty = parameters.frequency_penalty;
-    let frequency_penalty = within("frequency_penalty", frequency_penalty, -2.0..=2.0)?;
-    let presence_penalty = parameters.presence_penalty;
-    let presence_penalty = within("presence_penalty", presence_penalty, -2.0..=2.0)?;
-    let repetition_penalty = parameters.repetition_penalty;
-    let repetition_penalty = within("repetition_penalty", repetition_penalty, 0.01..=100.0)?;
+    let temperature = within("temperature", asked.temperature, 0.0..=2.0)?;
+    let top_p = within("top_p", asked.top_p, 0.0..=1.0)?;
+    let typical_p = within("typical_p", asked.typical_p, 0.0..=1.0)?;
+    let frequency_penalty = within("frequency_penalty", asked.frequency_penalty, -2.0..=2.0)?;
+    let presence_penalty = within("presence_penalty", asked.presence_penalty, -2.0..=2.0)?;
+    let repetition_penalty = within("repetition_penalty", asked.repetition_penalty, 0.01..=100.0)?;
     // By their definition, values of these two that make no sense are ignored, not refused.
-    let top_k = parameters.top_k.map(|k| k.clamp(0, u32::MAX.into()) as u32);
-    let min_p = parameters
-        .min_p
-        .map(|p| if (0.0..=1.0).contains(&p) { p } else { 0.0 });
+    let top_k = asked.top_k.map(|k| k.clamp(0, u32::MAX.into()) as u32);
+    let sensible = |p| if (0.0..=1.0).contains(&p) { p } else { 0.0 };
+    let min_p = asked.min_p.map(sensible);
     Ok(SampleParams {
         temperature: temperature.or(defaults.temperature()).unwrap_or(1.0),
         top_p: top_p.or(defaults.top_p()).unwrap_or(1.0),
@@ -261,14 +256,31 @@ fn random_seed() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn settings(fields: Value) -> Result<Settings, ApiError> {
-        let defaults = SamplingDefaults::default().with_top_p(0.5).with_top_k(7);
-        Settings::new(&serde_json::from_value(fields).unwrap(), &defaults, 10)
+    pub fn settings(fields: Value) -> Result<Settings, ApiError> {
+        settings_of(1, fields, RequestBounds::default())
+    }
+
+    fn settings_of(
+        prompts: usize,
+        fields: Value,
+        bounds: RequestBounds,
+    ) -> Result<Settings, ApiError> {
+        let own = RouteParameters {
+            prompts,
+            best_of: fields["best_of"].as_u64().map(|best_of| best_of as u32),
+            ..RouteParameters::default()
+        };
+        let info = ModelInfo {
+            sampling: SamplingDefaults::default().with_top_p(0.5).with_top_k(7),
+            vocab_size: 10,
+            ..ModelInfo::default()
+        };
+        Settings::new(&serde_json::from_value(fields).unwrap(), own, &info, bounds)
     }
 
     #[track_caller]
@@ -284,14 +296,13 @@ mod tests {
 
     #[test]
     fn the_model_s_recommendation_is_the_default_and_then_openai_s() {
-        let params = settings(json!({})).unwrap().params;
+        let params = settings(json!({})).unwrap().request.params;
         assert_eq!(
             (params.temperature, params.top_p, params.top_k),
             (1.0, 0.5, 7)
         );
-        let params = settings(json!({"temperature": 0, "top_p": 1, "top_k": -1}))
-            .unwrap()
-            .params;
+        let settings = settings(json!({"temperature": 0, "top_p": 1, "top_k": -1})).unwrap();
+        let params = settings.request.params;
         assert_eq!(
             (params.temperature, params.top_p, params.top_k),
             (0.0, 1.0, 0)
@@ -301,7 +312,7 @@ mod tests {
     #[test]
     fn penalties_are_off_unless_somebody_wants_them() {
         let penalties = |fields| {
-            let params = settings(fields).unwrap().params;
+            let params = settings(fields).unwrap().request.params;
             let SampleParams {
                 frequency_penalty,
                 presence_penalty,
@@ -320,14 +331,12 @@ mod tests {
     fn what_makes_no_sense_is_ignored_where_the_contract_says_so() {
         for (value, expected) in [(0.1, 0.1), (1.0, 1.0), (-0.1, 0.0), (1.5, 0.0)] {
             let settings = settings(json!({"min_p": value})).unwrap();
-            assert_eq!(settings.params.min_p, expected);
+            assert_eq!(settings.request.params.min_p, expected);
             assert_eq!(settings.warnings.is_empty(), value == expected);
         }
         for (value, expected) in [(0, 0), (-3, 0), (5, 5), (i64::MAX, u32::MAX)] {
-            assert_eq!(
-                settings(json!({"top_k": value})).unwrap().params.top_k,
-                expected
-            );
+            let settings = settings(json!({"top_k": value})).unwrap();
+            assert_eq!(settings.request.params.top_k, expected);
         }
     }
 
@@ -350,22 +359,22 @@ mod tests {
         check_refused(json!({"stream_options": {}}), "stream_options");
     }
 
+    fn max_tokens(fields: Value) -> u32 {
+        settings(fields).unwrap().request.max_tokens
+    }
+
     #[test]
     fn both_names_of_max_tokens_work() {
-        assert_eq!(settings(json!({})).unwrap().max_tokens, None);
-        assert_eq!(
-            settings(json!({"max_tokens": 3})).unwrap().max_tokens,
-            Some(3)
-        );
+        assert_eq!(max_tokens(json!({})), u32::MAX);
+        assert_eq!(max_tokens(json!({"max_tokens": 3})), 3);
         let both = json!({"max_tokens": 3, "max_completion_tokens": 4});
-        assert_eq!(settings(both).unwrap().max_tokens, Some(4));
+        assert_eq!(max_tokens(both), 4);
     }
 
     #[test]
     fn as_many_tokens_as_fit_may_be_wanted_by_any_large_number_or_minus_one() {
         for many in [-1, 1 << 32, i64::MAX] {
-            let settings = settings(json!({"max_tokens": many})).unwrap();
-            assert_eq!(settings.max_tokens, Some(u32::MAX));
+            assert_eq!(max_tokens(json!({"max_tokens": many})), u32::MAX);
         }
         check_refused(json!({"max_tokens": -2}), "max_tokens");
         check_refused(
@@ -376,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_model_may_be_kept_from_ending_its_answer() {
-        let min = |fields| settings(fields).unwrap().min_tokens;
+        let min = |fields| settings(fields).unwrap().request.min_tokens;
         assert_eq!(min(json!({})), 0);
         assert_eq!(min(json!({"min_tokens": 5, "ignore_eos": false})), 5);
         assert_eq!(min(json!({"min_tokens": 5, "ignore_eos": true})), u32::MAX);
@@ -390,18 +399,13 @@ mod tests {
             min_priority: 0,
         };
         let bounded = |fields: Value, prompts| {
-            let parameters = serde_json::from_value(fields.clone()).unwrap();
-            let mut settings = settings(fields).unwrap();
-            let bound = settings.bound(bounds, &parameters, prompts);
-            let refused = |error: ApiError| error.into_envelope().error;
-            bound.map(|()| settings.max_tokens).map_err(refused)
+            let settings = settings_of(prompts, fields, bounds);
+            let settings = settings.map_err(|error| error.into_envelope().error);
+            settings.map(|settings| settings.request.max_tokens)
         };
-        assert_eq!(bounded(json!({}), 4).unwrap(), Some(100));
-        assert_eq!(bounded(json!({"max_tokens": -1}), 1).unwrap(), Some(100));
-        assert_eq!(
-            bounded(json!({"max_tokens": 7, "n": 2}), 2).unwrap(),
-            Some(7)
-        );
+        assert_eq!(bounded(json!({}), 4).unwrap(), 100);
+        assert_eq!(bounded(json!({"max_tokens": -1}), 1).unwrap(), 100);
+        assert_eq!(bounded(json!({"max_tokens": 7, "n": 2}), 2).unwrap(), 7);
         for (fields, prompts, param) in [
             (json!({"n": 5}), 1, "n"),
             (json!({"n": 2}), 3, "n"),
@@ -420,24 +424,15 @@ mod tests {
 
     #[test]
     fn no_tokens_are_refused_by_the_name_that_counts() {
-        for (fields, name) in [
-            (json!({"max_tokens": 0}), "max_tokens"),
-            (
-                json!({"max_tokens": 3, "max_completion_tokens": 0}),
-                "max_completion_tokens",
-            ),
-        ] {
-            let parameters = serde_json::from_value(fields).unwrap();
-            let error = refuse_no_tokens(&parameters).unwrap_err();
-            assert_eq!(error.into_envelope().error.param.as_deref(), Some(name));
-        }
-        assert!(refuse_no_tokens(&GenerationParameters::default()).is_ok());
+        check_refused(json!({"max_tokens": 0}), "max_tokens");
+        let both = json!({"max_tokens": 3, "max_completion_tokens": 0});
+        check_refused(both, "max_completion_tokens");
     }
 
     #[test]
     fn each_token_is_biased_once() {
         let bias = settings(json!({"logit_bias": {"5": -100, "05": 1, "1": 0.5}}));
-        let bias = bias.unwrap().bias;
+        let bias = &bias.unwrap().request.bias;
         let tokens: Vec<u32> = bias.iter().map(|bias| bias.token).collect();
         assert_eq!(tokens, [1, 5]);
         assert_eq!(bias[0].bias, 0.5);
@@ -455,9 +450,24 @@ mod tests {
 
     #[test]
     fn a_seed_is_kept_and_none_is_random() {
-        assert_eq!(settings(json!({"seed": -1})).unwrap().seed, u64::MAX);
-        let random = || settings(json!({})).unwrap().seed;
-        assert_ne!(random(), random());
+        let seed = |fields| settings(fields).unwrap().request.seed;
+        assert_eq!(seed(json!({"seed": -1})), u64::MAX);
+        assert_ne!(seed(json!({})), seed(json!({})));
+    }
+
+    #[test]
+    fn the_best_are_chosen_from_at_least_as_many() {
+        let counts = |fields| settings(fields).map(|settings| (settings.n, settings.best_of));
+        for (fields, expected) in [
+            (json!({}), (1, 1)),
+            (json!({"n": 3}), (3, 3)),
+            (json!({"n": 2, "best_of": 5}), (2, 5)),
+            (json!({"best_of": 1, "stream": true}), (1, 1)),
+        ] {
+            assert_eq!(counts(fields).unwrap(), expected);
+        }
+        check_refused(json!({"n": 3, "best_of": 2}), "best_of");
+        check_refused(json!({"best_of": 2, "stream": true}), "best_of");
     }
 
     #[test]

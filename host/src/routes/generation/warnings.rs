@@ -1,12 +1,12 @@
-use std::sync::Arc;
-
 use serde_json::Value;
 
-use super::{super::blocking::blocking, grammar::LooseSchema};
+use super::{
+    super::blocking::blocking,
+    grammar::{AnswerGrammar, LooseSchema},
+};
 use crate::{
     engine::FinishReason,
     error::ApiError,
-    grammar::CompiledGrammar,
     reply::{End, Piece},
 };
 
@@ -27,15 +27,14 @@ struct Judge {
 }
 
 impl Warnings {
-    /// `schema` is the schema that `grammar` follows as far as it can.
+    /// Warnings about this request, and about answers that follow this grammar.
     pub async fn new(
         request: Vec<String>,
-        schema: Option<LooseSchema>,
-        grammar: Option<&CompiledGrammar>,
+        grammar: Option<&AnswerGrammar>,
     ) -> Result<Self, ApiError> {
-        let judge = match (schema, grammar) {
-            (Some(schema), Some(grammar)) => Judge::new(schema, grammar).await?,
-            _ => None,
+        let judge = match grammar {
+            Some(grammar) => Judge::of(grammar).await?,
+            None => None,
         };
         Ok(Self { request, judge })
     }
@@ -56,15 +55,18 @@ impl Warnings {
 }
 
 impl Judge {
-    /// None if the grammar follows the whole schema.
-    async fn new(schema: LooseSchema, grammar: &CompiledGrammar) -> Result<Option<Self>, ApiError> {
-        let mut keywords = [schema.dropped, grammar.unenforced().to_vec()].concat();
+    /// None if the grammar follows the whole schema, or has none.
+    async fn of(grammar: &AnswerGrammar) -> Result<Option<Self>, ApiError> {
+        let Some(LooseSchema { schema, dropped }) = &grammar.schema else {
+            return Ok(None);
+        };
+        let mut keywords = [&dropped[..], grammar.compiled.unenforced()].concat();
         keywords.sort_unstable();
         keywords.dedup();
         if keywords.is_empty() {
             return Ok(None);
         }
-        let schema: Arc<Value> = schema.schema;
+        let schema = schema.clone();
         let validator = blocking(move || Ok::<_, ApiError>(validator(&schema))).await?;
         Ok(Some(Self {
             keywords,

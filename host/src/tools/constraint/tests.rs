@@ -5,33 +5,34 @@ use serde_json::json;
 use super::*;
 use crate::{
     grammar::tests::{check_fits, check_tokens_fit},
-    markup::ReasoningTags,
+    markup::{Demand, ReasoningTags, ToolFormat},
 };
 
-fn rules(format: &str, is_forced: bool) -> CallRules {
+fn rules(format: &str, demand: Demand) -> AnswerRules {
     let schema = json!({
         "type": "object",
         "properties": {"a": {"type": "integer"}},
         "required": ["a"],
         "additionalProperties": false,
     });
-    CallRules {
-        format: ToolFormat::named(format).unwrap(),
-        functions: ["f", "g"]
-            .map(|name| Callable {
-                name: name.to_owned(),
-                parameters: schema.clone(),
-            })
-            .to_vec(),
-        is_forced,
-        is_parallel: true,
+    let function = |name: &str| Callable {
+        name: name.to_owned(),
+        parameters: schema.clone(),
+    };
+    AnswerRules {
+        calls: CallRules {
+            format: ToolFormat::named(format).unwrap(),
+            functions: ["f", "g"].map(function).into(),
+            is_parallel: true,
+            demand,
+        },
         thoughts: None,
         answer: None,
     }
 }
 
 #[track_caller]
-fn check(rules: &CallRules, good: &[&str], bad: &[&str]) {
+fn check(rules: &AnswerRules, good: &[&str], bad: &[&str]) {
     check_fits(rules.grammar(&Marks::default()), good, bad);
 }
 
@@ -61,10 +62,10 @@ fn forced_calls_are_what_the_format_writes() {
             &format!("{one}?"),
             &format!("?{one}"),
         ];
-        check(&rules(format, true), &[&one, &two], &bad);
+        check(&rules(format, Demand::Any), &[&one, &two], &bad);
 
-        let mut single = rules(format, true);
-        single.is_parallel = false;
+        let mut single = rules(format, Demand::Any);
+        single.calls.is_parallel = false;
         check(&single, &[&one], &[&two]);
     }
 }
@@ -79,7 +80,11 @@ fn a_bare_call_ends_the_answer() {
         call,
         &format!("{call}; {call}"),
     ];
-    check(&rules("llama3", false), &text, &[&format!("{call} Hi")]);
+    check(
+        &rules("llama3", Demand::Nothing),
+        &text,
+        &[&format!("{call} Hi")],
+    );
 }
 
 #[test]
@@ -102,7 +107,7 @@ fn text_is_free_until_a_call_begins() {
             &format!("{call}\n{call} ok"),
         ];
         check(
-            &rules(format, false),
+            &rules(format, Demand::Nothing),
             &good,
             &[&wrong, &format!("Hi {wrong}")],
         );
@@ -111,7 +116,7 @@ fn text_is_free_until_a_call_begins() {
 
 #[test]
 fn thoughts_come_first() {
-    let mut rules = rules("hermes", true);
+    let mut rules = rules("hermes", Demand::Any);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
     let thoughts = |are_open| {
         Some(Thoughts {
@@ -128,7 +133,7 @@ fn thoughts_come_first() {
     );
     rules.thoughts = thoughts(true);
     check(&rules, &[&format!("so</think>\n{call}")], &[&call]);
-    rules.is_forced = false;
+    rules.calls.demand = Demand::Nothing;
     check(
         &rules,
         &["so</think>\n\nHi"],
@@ -138,7 +143,7 @@ fn thoughts_come_first() {
 
 #[test]
 fn an_answer_without_calls_may_have_a_format_of_its_own() {
-    let mut rules = rules("hermes", false);
+    let mut rules = rules("hermes", Demand::Nothing);
     rules.answer = Some(json!({"type": "array", "items": {"type": "null"}}));
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
     check(
@@ -150,7 +155,7 @@ fn an_answer_without_calls_may_have_a_format_of_its_own() {
 
 #[test]
 fn a_mark_within_thoughts_begins_no_call() {
-    let mut rules = rules("hermes", false);
+    let mut rules = rules("hermes", Demand::Nothing);
     rules.thoughts = Some(Thoughts {
         tags: ReasoningTags::new("<think>", "</think>"),
         are_open: false,
@@ -177,7 +182,7 @@ fn a_mark_within_thoughts_begins_no_call() {
 #[test]
 fn marks_that_are_control_tokens_are_written_as_such() {
     let marks = Marks::from_iter([("[TOOL_CALLS]".to_owned(), 256)]);
-    let grammar = rules("mistral", true).grammar(&marks);
+    let grammar = rules("mistral", Demand::Any).grammar(&marks);
     let Grammar::Pieces(pieces) = grammar else {
         panic!("{grammar:?}")
     };
@@ -198,8 +203,8 @@ const CHANNELS: [&str; 7] = [
     "<|call|>",
 ];
 
-fn harmony(is_forced: bool) -> (CallRules, Grammar) {
-    let mut rules = rules("harmony", is_forced);
+fn harmony(demand: Demand) -> (AnswerRules, Grammar) {
+    let mut rules = rules("harmony", demand);
     rules.thoughts = Some(Thoughts {
         tags: ReasoningTags::of_template("<|channel|>analysis").unwrap(),
         are_open: false,
@@ -224,15 +229,15 @@ fn channels_of_control_tokens_are_followed() {
     ];
     let calls = [call.as_str(), &format!("{thought}{call}")];
     let bad = [wrong.as_str(), &format!("{thought}{wrong}")];
-    let (_, free) = harmony(false);
+    let (_, free) = harmony(Demand::Nothing);
     check_tokens_fit(&free, &CHANNELS, &[&answers[..], &calls].concat(), &bad);
-    let (_, forced) = harmony(true);
+    let (_, forced) = harmony(Demand::Any);
     check_tokens_fit(&forced, &CHANNELS, &calls, &[&answers[..], &bad].concat());
 }
 
 #[test]
 fn an_answer_in_json_has_its_channel() {
-    let (rules, _) = harmony(false);
+    let (rules, _) = harmony(Demand::Nothing);
     let marks: Marks = (256..)
         .zip(CHANNELS)
         .map(|(token, text)| (text.to_owned(), token))

@@ -1,0 +1,152 @@
+//! The grammar of an answer to a chat.
+
+use serde_json::Value;
+
+use super::{
+    super::generation::{AnswerGrammar, WantedGrammar, refused},
+    tools::{Calling, any_arguments, is_strict},
+};
+use crate::{
+    error::ApiError,
+    grammar::{Grammar, GrammarError, Piece},
+    markup::{CallRules, Callable, Demand, Thoughts},
+    models::LoadedModel,
+    tools::{self, AnswerRules, Marks},
+};
+
+/// The grammar of an answer: perhaps reasoning, then text or what is `wanted`, and calls that fit the schemas of their
+/// functions. None if any text is allowed. If the schema of a function cannot be followed, its arguments are left to the
+/// model. If the schemas together are too much and calls are optional, there is no grammar.
+pub async fn grammar(
+    model: &LoadedModel,
+    calling: Option<&Calling>,
+    thoughts: Option<Thoughts>,
+    wanted: Option<WantedGrammar>,
+) -> Result<Option<AnswerGrammar>, ApiError> {
+    match (calling, wanted) {
+        (Some(calling), wanted) => with_calls(model, calling, thoughts, wanted).await,
+        (None, Some(wanted)) => {
+            let wanted = behind(thoughts, wanted, model);
+            wanted.compile(model).await.map(Some)
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+async fn with_calls(
+    model: &LoadedModel,
+    calling: &Calling,
+    thoughts: Option<Thoughts>,
+    wanted: Option<WantedGrammar>,
+) -> Result<Option<AnswerGrammar>, ApiError> {
+    let schema = wanted.as_ref().and_then(|wanted| wanted.schema.clone());
+    let answer = wanted.map(schema_of_answers).transpose()?;
+    let is_free = calling.is_free() && answer.is_none();
+    let mut rules = AnswerRules {
+        calls: calling.rules(model.dialect()?),
+        thoughts,
+        answer,
+    };
+    let marks = model.written_marks();
+    let bound = |compiled| Ok(Some(AnswerGrammar { compiled, schema }));
+    let refuse = |error| Err(refused("tools", "'tools'", error));
+    match model.grammars.compile(rules.grammar(&marks)).await {
+        Ok(compiled) => return bound(compiled),
+        Err(error @ GrammarError::Busy) => return refuse(&error),
+        Err(_) => {}
+    }
+    loosen(calling, &mut rules.calls, model, &marks).await?;
+    match model.grammars.compile(rules.grammar(&marks)).await {
+        Ok(compiled) => bound(compiled),
+        Err(why) if why != GrammarError::Busy && is_free => {
+            tracing::warn!(%why, "calls are not bound to the schemas of their functions");
+            Ok(None)
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Removes the schemas that cannot be followed from the rules. Calls of those functions then have any arguments.
+///
+/// # Errors
+/// Such a schema belongs to a strict function, a second schema takes too long, or no grammar can be compiled at the
+/// moment.
+async fn loosen(
+    calling: &Calling,
+    rules: &mut CallRules,
+    model: &LoadedModel,
+    marks: &Marks,
+) -> Result<(), ApiError> {
+    let mut slow = 0;
+    let mut functions = rules.functions.to_vec();
+    for (index, tool) in calling.tools.iter().enumerate() {
+        let name = &tool.function.name;
+        let Some(function) = functions.iter_mut().find(|known| known.name == *name) else {
+            continue;
+        };
+        let Err(why) = follow(function, rules, model, marks).await else {
+            continue;
+        };
+        slow += u32::from(matches!(why, GrammarError::Timeout(_)));
+        // Each slow schema holds up other grammars for as long as compiling may take.
+        let is_too_slow = slow > 1;
+        if is_strict(tool) || why == GrammarError::Busy || is_too_slow {
+            let param = format!("tools[{index}].function.parameters");
+            let subject = format!("'{param}', the schema of '{name}',");
+            return Err(refused(&param, &subject, &why));
+        }
+        tracing::warn!(function = name, %why, "calls are not bound to their function's schema");
+        function.parameters = any_arguments();
+    }
+    rules.functions = functions.into();
+    Ok(())
+}
+
+/// Checks that a grammar can follow the schema of a function.
+async fn follow(
+    function: &Callable,
+    rules: &CallRules,
+    model: &LoadedModel,
+    marks: &Marks,
+) -> Result<(), GrammarError> {
+    let schema = Grammar::JsonSchema(function.parameters.clone());
+    model.grammars.compile(schema).await?;
+    let call = AnswerRules {
+        calls: CallRules {
+            functions: [function.clone()].into(),
+            is_parallel: false,
+            demand: Demand::Any,
+            ..*rules
+        },
+        thoughts: None,
+        answer: None,
+    };
+    model.grammars.compile(call.grammar(marks)).await.map(drop)
+}
+
+/// The schema of answers without calls.
+fn schema_of_answers(wanted: WantedGrammar) -> Result<Value, ApiError> {
+    match wanted.grammar {
+        Grammar::JsonSchema(schema) => Ok(schema),
+        _ => {
+            let param = wanted.param;
+            let message = format!(
+                "'{param}' and 'tools' exclude each other, unless it is a JSON Schema: send one of them"
+            );
+            Err(ApiError::invalid_parameter(param, message))
+        }
+    }
+}
+
+/// Lets reasoning come before JSON. Any other grammar is that of the whole text.
+fn behind(thoughts: Option<Thoughts>, wanted: WantedGrammar, model: &LoadedModel) -> WantedGrammar {
+    let grammar = match (thoughts, wanted.grammar) {
+        (Some(thoughts), Grammar::JsonSchema(schema)) => {
+            let mut pieces = tools::before_answer(&thoughts, &model.written_marks());
+            pieces.push(Piece::Json(schema));
+            Grammar::Pieces(pieces)
+        }
+        (_, grammar) => grammar,
+    };
+    WantedGrammar { grammar, ..wanted }
+}
