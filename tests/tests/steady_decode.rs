@@ -84,7 +84,7 @@ async fn check(engine: &Engine, facts: &ModelFacts) {
         scoring: None,
         priority: 0,
         cache_prompt: true,
-        keep_at: None,
+        cache_at: None,
         deadline: None,
         grammar: None,
     };

@@ -32,9 +32,9 @@ pub struct Generate {
     pub priority: i32,
     /// Whether this prompt may use the cached prefixes of others, and others may use this one's.
     pub cache_prompt: bool,
-    /// Length of the beginning that later prompts are expected to share. That beginning is kept by itself if the session forks
+    /// Length of the beginning that later prompts are expected to share. That beginning is cached by itself if the session forks
     /// only whole sequences.
-    pub keep_at: Option<u32>,
+    pub cache_at: Option<u32>,
     /// Time at which the request fails unless it is finished.
     pub deadline: Option<Instant>,
     /// Grammar that the answer must follow.

@@ -16,6 +16,7 @@ mod embeddings;
 mod event;
 mod kv_pool;
 mod metrics;
+mod options;
 mod picks;
 mod plan;
 mod prefill;
@@ -33,13 +34,12 @@ mod worker;
 use std::{
     sync::{Arc, OnceLock, mpsc},
     thread,
-    time::Duration,
 };
 
-use tenon_plugin_api::{Code, Error, SessionArgs};
+use tenon_plugin_api::{Code, Error};
 use tokio::sync::{oneshot, watch};
 
-use crate::plugin::{CurrentFacts, CurrentModel, Model};
+use crate::plugin::{CurrentFacts, CurrentModel};
 
 use channel::channel;
 pub use dry::DryOptions;
@@ -48,6 +48,7 @@ pub use event::{
     Event, Failure, FinishReason, Generate, Generation, Logprobs, Scoring, SubmitError,
 };
 pub use metrics::EngineMetrics;
+pub use options::{EngineLimits, EngineOptions, Loader};
 use queue::Queue;
 use sequence::{MAX_EVENTS, Sequence};
 pub use shares::ClientId;
@@ -55,48 +56,15 @@ use shares::Origin;
 pub use threads::Calibration;
 use worker::Worker;
 
-/// Loads the model: at the start, and again if the plugin panics or loses its device.
-pub type Loader = Box<dyn FnMut() -> Result<Model, Error> + Send>;
-
-/// Options of an engine.
-#[derive(Clone)]
-pub struct EngineOptions {
-    /// The thread's name.
-    pub name: String,
-    /// What to ask of the plugin's session.
-    pub session: SessionArgs,
-    /// Most requests that may wait; one more is refused.
-    pub max_queue: usize,
-    /// Limits of the steps.
-    pub limits: EngineLimits,
-    /// Measures which number of threads and way of waiting is the fastest. None: the session's threads stay as they are.
-    pub calibration: Option<Arc<Calibration>>,
-}
-
-/// Limits of one step, and of one sequence.
-#[derive(Clone, Copy, Debug)]
-pub struct EngineLimits {
-    /// Most sequences that run at the same time. The session's other sequences hold cached prefixes.
-    pub max_running: u32,
-    /// Longest draft. 0: no drafts.
-    pub max_draft_tokens: u32,
-    /// Longest step while sequences decode: limits how many prompt tokens go into it. None: prompts may fill the batch.
-    pub max_step: Option<Duration>,
-    /// Lowest priority that counts between clients. A lower priority counts as this one.
-    pub min_priority: i32,
-    /// How long a reader may leave its channel full before its sequence fails.
-    pub write_timeout: Duration,
-}
-
 /// Handle of a running model. Clones are cheap and use the same thread. The thread ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    shared: Arc<HandleState>,
     arrivals: mpsc::Sender<Sequence>,
 }
 
 /// State that the handle shares with the model thread.
-struct Shared {
+struct HandleState {
     context_length: u32,
     embeddings: Option<Arc<Embeddings>>,
     queue: Queue,
@@ -160,7 +128,7 @@ impl Engine {
             .map_err(|e| Error::new(Code::INTERNAL, e.to_string()))?;
         let started = ready.blocking_recv().map_err(|_| ended(&failure))??;
         let facts = started.facts.get();
-        let shared = Shared {
+        let shared = HandleState {
             context_length: facts.context_length(),
             embeddings: started.embeddings,
             queue,

@@ -16,6 +16,7 @@ mod gbnf;
 mod matcher;
 mod metrics;
 mod schema;
+mod task;
 #[cfg(test)]
 pub mod tests;
 mod text;
@@ -30,9 +31,10 @@ pub use compiled::CompiledGrammar;
 pub use matcher::Matcher;
 pub use metrics::GrammarMetrics;
 pub use schema::relaxed;
+pub use task::{FastForward, Found, RunHandle, Task};
 pub use text::{Piece, TextRules, regex_escaped};
 pub use trial::{COMMAND as TRIAL_COMMAND, child::run as run_trials};
-pub use workers::{Forced, Found, Progress, Task, Workers};
+pub use workers::Workers;
 
 /// Why a grammar cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

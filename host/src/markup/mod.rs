@@ -21,7 +21,7 @@ mod write;
 pub use format::{Arguments, Call, Pairs, Tagged, ToolFormat};
 #[cfg(test)]
 pub use parser::tests as parser_tests;
-pub use parser::{CallParser, CallSyntax, Callable, Demand, Part};
-pub use reasoning::{Frame, ReasoningSplitter, ReasoningTags, Split, Thoughts};
+pub use parser::{CallParser, CallSyntax, Callable, Demand, TextOrCall};
+pub use reasoning::{Frame, Reasoning, ReasoningSplitter, ReasoningTags, Split};
 pub use table::FORMATS;
 pub use types::{Types, resolved};

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     arguments::ArgumentReader,
     format::{Call, ToolFormat},
-    head::{self, Head},
+    head::{self, CallHead},
     json::Unread,
     search::{begun, first_of},
 };
@@ -43,9 +43,9 @@ pub enum Demand {
     Named,
 }
 
-/// A part of an answer that may call tools.
+/// A part of an answer that may call tools: text, or a part of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum TextOrCall {
     /// More text, never empty.
     Text(String),
     /// The beginning of a call.
@@ -69,7 +69,7 @@ pub struct CallParser {
     state: State,
     /// Text that came and is not decided yet.
     held: String,
-    parts: Vec<Part>,
+    parts: Vec<TextOrCall>,
     /// Names and arguments of the calls. The arguments of the last call may still grow.
     calls: Vec<(String, String)>,
     /// Number of calls whose arguments are complete.
@@ -94,7 +94,7 @@ enum State {
 }
 
 /// The next state. None: more text has to come first.
-type Progress = Option<State>;
+type NextState = Option<State>;
 
 impl CallParser {
     /// A parser at the beginning of an answer.
@@ -111,7 +111,7 @@ impl CallParser {
     }
 
     /// Takes more text. Returns the parts that are decided now.
-    pub fn push(&mut self, text: &str) -> Vec<Part> {
+    pub fn push(&mut self, text: &str) -> Vec<TextOrCall> {
         self.held.push_str(text);
         while let Some(state) = self.advance() {
             self.state = state;
@@ -121,7 +121,7 @@ impl CallParser {
 
     /// Ends the answer. Returns the text that was held back, except for a call that has begun and does not name its
     /// function yet. Such a call is dropped if the answer was cut off, or if it has calls or must have some.
-    pub fn finish(&mut self, is_cut_off: bool) -> Vec<Part> {
+    pub fn finish(&mut self, is_cut_off: bool) -> Vec<TextOrCall> {
         let held = std::mem::take(&mut self.held);
         let has_calls = !self.calls.is_empty() || self.syntax.demand != Demand::Nothing;
         let drops_beginnings = is_cut_off || has_calls && !self.has_text;
@@ -162,7 +162,7 @@ impl CallParser {
         self.has_called() && self.syntax.demand != Demand::Named
     }
 
-    fn advance(&mut self) -> Progress {
+    fn advance(&mut self) -> NextState {
         match &self.state {
             State::Text => self.text(),
             &State::Opening(skip) => self.opening(skip),
@@ -173,7 +173,7 @@ impl CallParser {
         }
     }
 
-    fn text(&mut self) -> Progress {
+    fn text(&mut self) -> NextState {
         if !self.calls.is_empty() && !self.has_text {
             self.drop_space();
         }
@@ -202,7 +202,7 @@ impl CallParser {
         marks.map(|mark| begun(text, mark)).max().unwrap_or(0)
     }
 
-    fn opening(&mut self, skip: usize) -> Progress {
+    fn opening(&mut self, skip: usize) -> NextState {
         match self.read_head(skip) {
             Ok(head) => Some(self.begin(skip, head)),
             Err(Unread::Incomplete) => None,
@@ -216,7 +216,7 @@ impl CallParser {
         }
     }
 
-    fn read_head(&self, skip: usize) -> Result<Head, Unread> {
+    fn read_head(&self, skip: usize) -> Result<CallHead, Unread> {
         let head = head::read(&self.held[skip..], self.syntax.format)?;
         self.function(&head.name).map(|_| head).ok_or(Unread::Wrong)
     }
@@ -226,10 +226,10 @@ impl CallParser {
         functions.find(|function| function.name == name)
     }
 
-    fn begin(&mut self, skip: usize, head: Head) -> State {
+    fn begin(&mut self, skip: usize, head: CallHead) -> State {
         self.held.drain(..skip + head.length);
         self.has_text = false;
-        self.parts.push(Part::Begin {
+        self.parts.push(TextOrCall::Begin {
             index: self.calls.len() as u32,
             id: format!("call_{}", Uuid::new_v4().simple()),
             name: head.name.clone(),
@@ -246,7 +246,7 @@ impl CallParser {
         }
     }
 
-    fn arguments(&mut self) -> Progress {
+    fn arguments(&mut self) -> NextState {
         let State::Arguments(reader) = &mut self.state else {
             return None;
         };
@@ -276,7 +276,7 @@ impl CallParser {
             && last.is_some_and(|(last, others)| others.iter().any(|other| is_same(last, other)))
     }
 
-    fn tail(&mut self) -> Progress {
+    fn tail(&mut self) -> NextState {
         match head::read_tail(&self.held, self.syntax.format) {
             Ok(length) => {
                 self.held.drain(..length);
@@ -287,7 +287,7 @@ impl CallParser {
         }
     }
 
-    fn between(&mut self) -> Progress {
+    fn between(&mut self) -> NextState {
         let rest = self.held.trim_start_matches(separates);
         self.held.drain(..self.held.len() - rest.len());
         let format = self.syntax.format;
@@ -336,7 +336,7 @@ impl CallParser {
     fn send_text(&mut self, text: &str) {
         if !text.is_empty() {
             self.has_text = true;
-            self.parts.push(Part::Text(text.to_owned()));
+            self.parts.push(TextOrCall::Text(text.to_owned()));
         }
     }
 
@@ -346,7 +346,7 @@ impl CallParser {
         {
             *arguments += &text;
             let index = self.calls.len() as u32 - 1;
-            self.parts.push(Part::Arguments { index, text });
+            self.parts.push(TextOrCall::Arguments { index, text });
         }
     }
 }

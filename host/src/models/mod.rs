@@ -17,6 +17,7 @@ mod progress;
 mod requantize;
 mod served;
 mod spec;
+mod start;
 
 pub use chat::ChatOptions;
 pub use loaded::{ChatPrompt, LoadedModel, PromptError};

@@ -1,29 +1,29 @@
 use std::sync::Arc;
 
 use super::{CallBegin, CallPiece, Said};
-use crate::markup::{CallParser, CallSyntax, Part, ReasoningSplitter, Thoughts};
+use crate::markup::{CallParser, CallSyntax, Reasoning, ReasoningSplitter, TextOrCall};
 
 /// How an answer is read if it is more than plain text.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// Reasoning. None if the model does not reason.
-    pub thoughts: Option<Thoughts>,
+    pub reasoning: Option<Reasoning>,
     /// Tool calls. None if the answer may not call tools.
     pub calls: Option<CallSyntax>,
     /// Control tokens that count as text, because they begin or end reasoning or calls.
     pub marks: Arc<[u32]>,
 }
 
-impl From<Part> for Said {
-    fn from(part: Part) -> Self {
+impl From<TextOrCall> for Said {
+    fn from(part: TextOrCall) -> Self {
         match part {
-            Part::Text(text) => Self::Text(text),
-            Part::Begin { index, id, name } => Self::Call(CallPiece {
+            TextOrCall::Text(text) => Self::Text(text),
+            TextOrCall::Begin { index, id, name } => Self::Call(CallPiece {
                 index,
                 begin: Some(CallBegin { id, name }),
                 arguments: String::new(),
             }),
-            Part::Arguments { index, text } => Self::Call(CallPiece {
+            TextOrCall::Arguments { index, text } => Self::Call(CallPiece {
                 index,
                 begin: None,
                 arguments: text,
@@ -50,7 +50,7 @@ impl Interpreter {
     /// An interpreter at the beginning of an answer.
     pub fn new(reading: Reading) -> Self {
         Self {
-            reasoning: reading.thoughts.map(ReasoningSplitter::new),
+            reasoning: reading.reasoning.map(ReasoningSplitter::new),
             calls: reading.calls.map(CallParser::new),
         }
     }
@@ -60,7 +60,7 @@ impl Interpreter {
         match &mut self.reasoning {
             Some(splitter) => {
                 let split = splitter.push(text);
-                let mut said = said(split.reasoning, Said::Thought);
+                let mut said = said(split.reasoning, Said::Reasoning);
                 said.extend(self.push_answer(split.text));
                 said
             }
@@ -76,7 +76,7 @@ impl Interpreter {
             .as_mut()
             .map(|splitter| splitter.finish(is_cut_off));
         let split = split.unwrap_or_default();
-        let mut said = said(split.reasoning, Said::Thought);
+        let mut said = said(split.reasoning, Said::Reasoning);
         said.extend(self.push_answer(split.text));
         if let Some(parser) = &mut self.calls {
             said.extend(parser.finish(is_cut_off).into_iter().map(Said::from));
@@ -93,9 +93,9 @@ impl Interpreter {
 
     /// Bytes of text that came and are not decided yet.
     pub fn held_bytes(&self) -> usize {
-        let thoughts = self.reasoning.as_ref().map(ReasoningSplitter::held_bytes);
+        let reasoning = self.reasoning.as_ref().map(ReasoningSplitter::held_bytes);
         let calls = self.calls.as_ref().map(CallParser::held_bytes);
-        thoughts.unwrap_or(0) + calls.unwrap_or(0)
+        reasoning.unwrap_or(0) + calls.unwrap_or(0)
     }
 
     /// Whether all text passes unchanged.

@@ -2,7 +2,7 @@ use super::ScoredToken;
 
 /// A piece of an answer: what it adds, and the tokens whose text ends in it. Pieces that are sent are not empty.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Piece {
+pub struct AnswerPiece {
     /// Reasoning.
     pub reasoning: String,
     pub text: String,
@@ -34,12 +34,12 @@ pub struct CallBegin {
 /// A part of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
-    Thought(String),
+    Reasoning(String),
     Text(String),
     Call(CallPiece),
 }
 
-impl Piece {
+impl AnswerPiece {
     /// Whether the piece adds no content, though it may add tokens.
     pub fn has_no_content(&self) -> bool {
         self.reasoning.is_empty() && self.text.is_empty() && self.calls.is_empty()
@@ -63,7 +63,7 @@ impl Piece {
     /// Appends a part of the answer.
     pub fn add(&mut self, said: Said) {
         match said {
-            Said::Thought(text) => self.reasoning += &text,
+            Said::Reasoning(text) => self.reasoning += &text,
             Said::Text(text) => self.text += &text,
             Said::Call(call) => self.add_call(call),
         }

@@ -4,7 +4,7 @@ use futures_util::{Stream, stream};
 use tenon_plugin_api::{Code, Error, Vocabulary};
 
 use super::{
-    Detokenizer, Echo, HeldTokens, Interpreter, Matched, Piece, Reading, Said, ScoredToken,
+    AnswerPiece, Detokenizer, Echo, HeldTokens, Interpreter, Matched, Reading, Said, ScoredToken,
     StopMatcher,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub struct Reply {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Delta {
     /// More text.
-    Text(Piece),
+    Text(AnswerPiece),
     /// The last piece.
     End(End),
 }
@@ -104,7 +104,7 @@ impl Reply {
     }
 
     /// Waits for the whole answer.
-    pub async fn collect(mut self) -> Result<(Piece, End), Failure> {
+    pub async fn collect(mut self) -> Result<(AnswerPiece, End), Failure> {
         let mut whole = self.text.empty_piece();
         loop {
             match self.next().await {
@@ -222,10 +222,10 @@ impl TextAssembler {
             let logprobs = std::mem::take(&mut self.prompt_logprobs);
             let scored = || echo.scored(logprobs, &self.vocabulary);
             let tokens = self.held.is_some().then(scored);
-            self.ready.push_back(Delta::Text(Piece {
+            self.ready.push_back(Delta::Text(AnswerPiece {
                 text: echo.text().to_owned(),
                 tokens,
-                ..Piece::default()
+                ..AnswerPiece::default()
             }));
         }
     }
@@ -247,8 +247,8 @@ impl TextAssembler {
 
     /// Takes parts of the answer. Returns what comes before a stop string; only text is searched. If there is a stop
     /// string, also returns how many bytes came from its beginning on.
-    fn up_to_stop(&mut self, said: Vec<Said>) -> (Piece, Option<usize>) {
-        let mut piece = Piece::default();
+    fn up_to_stop(&mut self, said: Vec<Said>) -> (AnswerPiece, Option<usize>) {
+        let mut piece = AnswerPiece::default();
         for part in said {
             let Said::Text(text) = part else {
                 piece.text += &self.stop.flush();
@@ -267,7 +267,7 @@ impl TextAssembler {
         (piece, None)
     }
 
-    fn send(&mut self, piece: Piece) {
+    fn send(&mut self, piece: AnswerPiece) {
         let undecided = self.interpreter.held_bytes() + self.stop.held_bytes();
         if let Some(held) = &mut self.held {
             let tokens = held.release(undecided);
@@ -279,7 +279,7 @@ impl TextAssembler {
         }
     }
 
-    fn send_piece(&mut self, mut piece: Piece) {
+    fn send_piece(&mut self, mut piece: AnswerPiece) {
         piece.tokens = self.waiting.take();
         if !piece.is_empty() {
             self.ready.push_back(Delta::Text(piece));
@@ -287,7 +287,7 @@ impl TextAssembler {
     }
 
     /// Sends the last piece. Tokens that begin in a stop string or behind it are not sent.
-    fn end_with(&mut self, piece: Piece, cut_bytes: Option<usize>, reason: FinishReason) {
+    fn end_with(&mut self, piece: AnswerPiece, cut_bytes: Option<usize>, reason: FinishReason) {
         let undecided = self.interpreter.held_bytes();
         if let Some(held) = &mut self.held {
             let tokens = match cut_bytes {
@@ -309,10 +309,10 @@ impl TextAssembler {
         }));
     }
 
-    fn empty_piece(&self) -> Piece {
-        Piece {
+    fn empty_piece(&self) -> AnswerPiece {
+        AnswerPiece {
             tokens: self.held.as_ref().map(|_| Vec::new()),
-            ..Piece::default()
+            ..AnswerPiece::default()
         }
     }
 }
@@ -349,9 +349,9 @@ mod tests {
     }
 
     fn text(text: &str) -> Delta {
-        Delta::Text(Piece {
+        Delta::Text(AnswerPiece {
             text: text.to_owned(),
-            ..Piece::default()
+            ..AnswerPiece::default()
         })
     }
 

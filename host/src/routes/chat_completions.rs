@@ -14,13 +14,13 @@ use crate::{
     engine::ClientId,
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::arrival::Arrival,
-    markup::Thoughts,
+    markup::Reasoning,
     models::PromptError,
     openai::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         Role,
     },
-    reply::{End, Piece, Reading},
+    reply::{AnswerPiece, End, Reading},
 };
 
 /// Answers a conversation.
@@ -257,20 +257,20 @@ pub async fn chat_completions(
         Ok::<_, PromptError>(prompt)
     });
     let prompt = prompt.await?;
-    let thoughts = model.reasoning_tags().map(|tags| Thoughts {
+    let thoughts = model.reasoning_tags().map(|tags| Reasoning {
         tags: tags.clone(),
         are_open: prompt.opens_reasoning,
     });
     settings.grammar =
         tools::grammar(&model, calling.as_ref(), thoughts.clone(), settings.grammar).await?;
-    let dialect = model.dialect()?;
+    let dialect = model.capabilities()?;
     let prompts = vec![Prompt {
         tokens: prompt.tokens,
         echo: None,
         goes_on: settings.cache_prompt,
         passing_end: prompt.passing_end,
         reading: Reading {
-            thoughts,
+            reasoning: thoughts,
             calls: calling.map(|calling| calling.syntax(dialect)),
             marks: model.marks().clone(),
         },
@@ -289,7 +289,7 @@ impl Format for Chat {
     const OBJECT: &str = "chat.completion";
     const CHUNK_OBJECT: &str = "chat.completion.chunk";
 
-    fn whole(index: u32, answer: Piece, end: &End) -> ChatChoice {
+    fn whole(index: u32, answer: AnswerPiece, end: &End) -> ChatChoice {
         let tool_calls = tools::whole(answer.calls);
         // An answer with calls needs no text.
         let is_silent = tool_calls.is_some() && answer.text.is_empty();
@@ -316,7 +316,7 @@ impl Format for Chat {
         Some(chunk(index, delta))
     }
 
-    fn piece(index: u32, piece: Piece) -> ChatChunkChoice {
+    fn piece(index: u32, piece: AnswerPiece) -> ChatChunkChoice {
         // A piece that has only tokens counts as text.
         let is_text = !piece.text.is_empty() || piece.has_no_content();
         let delta = ChatDelta {

@@ -6,13 +6,13 @@ use super::super::generation::{WantedGrammar, any_object, refused};
 use crate::{
     error::ApiError,
     grammar::{Grammar, GrammarError, Piece},
-    markup::{CallSyntax, Callable, Demand, Thoughts, ToolFormat},
+    markup::{CallSyntax, Callable, Demand, Reasoning, ToolFormat},
     models::LoadedModel,
     openai::{
         ChatCompletionRequest, Function, FunctionCall, FunctionCallChunk, Tool, ToolCall,
         ToolCallChunk, ToolChoice, ToolKind, ToolMode,
     },
-    prompt::Dialect,
+    prompt::TemplateCapabilities,
     reply::CallPiece,
     tools::{self, CallRules},
 };
@@ -72,7 +72,7 @@ impl Calling {
     }
 
     /// The syntax of tool calls of a model with this dialect.
-    pub fn syntax(&self, dialect: &Dialect) -> CallSyntax {
+    pub fn syntax(&self, dialect: &TemplateCapabilities) -> CallSyntax {
         let functions = self.tools.iter().map(|tool| callable(&tool.function));
         CallSyntax {
             format: dialect.tool_format,
@@ -84,8 +84,8 @@ impl Calling {
 
     fn rules(
         &self,
-        dialect: &Dialect,
-        thoughts: Option<Thoughts>,
+        dialect: &TemplateCapabilities,
+        thoughts: Option<Reasoning>,
         answer: Option<Value>,
     ) -> CallRules {
         let tools = self.tools.iter().filter(|tool| match &self.mode {
@@ -165,7 +165,7 @@ async fn follow(
 pub async fn grammar(
     model: &LoadedModel,
     calling: Option<&Calling>,
-    thoughts: Option<Thoughts>,
+    thoughts: Option<Reasoning>,
     wanted: Option<WantedGrammar>,
 ) -> Result<Option<WantedGrammar>, ApiError> {
     let Some(calling) = calling else {
@@ -174,7 +174,7 @@ pub async fn grammar(
     let schema = wanted.as_ref().and_then(|wanted| wanted.schema.clone());
     let answer = wanted.map(schema_of_answers).transpose()?;
     let is_free = calling.is_free() && answer.is_none();
-    let mut rules = calling.rules(model.dialect()?, thoughts, answer);
+    let mut rules = calling.rules(model.capabilities()?, thoughts, answer);
     let grammar = |rules: &CallRules| WantedGrammar {
         grammar: rules.grammar(&model.written_marks()),
         param: "tools",
@@ -213,7 +213,11 @@ fn schema_of_answers(wanted: WantedGrammar) -> Result<Value, ApiError> {
 }
 
 /// Lets reasoning come before JSON. Any other grammar is that of the whole text.
-fn behind(thoughts: Option<Thoughts>, wanted: WantedGrammar, model: &LoadedModel) -> WantedGrammar {
+fn behind(
+    thoughts: Option<Reasoning>,
+    wanted: WantedGrammar,
+    model: &LoadedModel,
+) -> WantedGrammar {
     let grammar = match (thoughts, wanted.grammar) {
         (Some(thoughts), Grammar::JsonSchema(schema)) => {
             let mut pieces = tools::before_answer(&thoughts, &model.written_marks());
@@ -420,7 +424,7 @@ mod tests {
     #[test]
     fn calls_are_one_after_the_other_where_the_template_or_the_request_wants_it() {
         let is_parallel = |fields: Value, has_parallel_calls| {
-            let mut dialect = Dialect::default();
+            let mut dialect = TemplateCapabilities::default();
             dialect.has_parallel_calls = has_parallel_calls;
             calling(fields)
                 .unwrap()
@@ -440,7 +444,7 @@ mod tests {
         let rules = |choice: Value| {
             let fields = json!({"tools": tools(&["f", "g"]), "tool_choice": choice});
             let calling = calling(fields).unwrap().unwrap();
-            calling.rules(&Dialect::default(), None, None)
+            calling.rules(&TemplateCapabilities::default(), None, None)
         };
         let names = |rules: &CallRules| {
             let names = rules.functions.iter().map(|one| one.name.clone());

@@ -22,7 +22,7 @@ use crate::{
     error::ApiError,
     grammar::CompiledGrammar,
     models::{LoadedModel, ServedModel},
-    reply::{Echo, End, Piece, Reading, Reply, ReplyOptions, merged},
+    reply::{AnswerPiece, Echo, End, Reading, Reply, ReplyOptions, merged},
 };
 
 /// A prompt that is ready for the model.
@@ -145,7 +145,7 @@ fn generate(prompt: &Prompt, settings: &Settings, index: u64) -> Generate {
             .wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         priority: settings.priority,
         cache_prompt: settings.cache_prompt,
-        keep_at: prompt
+        cache_at: prompt
             .passing_end
             .and_then(|end| (prompt.tokens.len() as u32).checked_sub(end)),
         deadline: None,
@@ -160,7 +160,7 @@ fn generate(prompt: &Prompt, settings: &Settings, index: u64) -> Generate {
 }
 
 /// Chooses, of the answers to each prompt, the `n` whose tokens are on average the most likely.
-fn best(answers: Vec<(Piece, End)>, settings: &Settings) -> Vec<(Piece, End)> {
+fn best(answers: Vec<(AnswerPiece, End)>, settings: &Settings) -> Vec<(AnswerPiece, End)> {
     if settings.best_of == settings.n {
         return answers;
     }

@@ -114,7 +114,7 @@ fn thoughts_come_first() {
     let mut rules = rules("hermes", true);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
     let thoughts = |are_open| {
-        Some(Thoughts {
+        Some(Reasoning {
             tags: ReasoningTags::new("<think>", "</think>"),
             are_open,
         })
@@ -151,7 +151,7 @@ fn an_answer_without_calls_may_have_a_format_of_its_own() {
 #[test]
 fn a_mark_within_thoughts_begins_no_call() {
     let mut rules = rules("hermes", false);
-    rules.thoughts = Some(Thoughts {
+    rules.thoughts = Some(Reasoning {
         tags: ReasoningTags::new("<think>", "</think>"),
         are_open: false,
     });
@@ -200,7 +200,7 @@ const CHANNELS: [&str; 7] = [
 
 fn harmony(is_forced: bool) -> (CallRules, Grammar) {
     let mut rules = rules("harmony", is_forced);
-    rules.thoughts = Some(Thoughts {
+    rules.thoughts = Some(Reasoning {
         tags: ReasoningTags::of_template("<|channel|>analysis").unwrap(),
         are_open: false,
     });
