@@ -1,4 +1,4 @@
-//! The values of a single file, variable or flag.
+//! A single layer of the configuration.
 
 use std::{fs, path::Path};
 

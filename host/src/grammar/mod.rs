@@ -4,7 +4,8 @@
 //!    (`cache.rs`). Compiling has threads of its own (`compile.rs`), and another process tries it first (`trial.rs`).
 //! 2. Each sequence gets a [`Matcher`] of the [`CompiledGrammar`] (`matcher.rs`). The matcher tells which tokens may
 //!    come next, takes the token that was chosen, and tells which tokens must follow.
-//! 3. The engine has matchers run on other threads ([`Workers`]) while the model computes (`engine/constraint.rs`).
+//! 3. The engine has matchers run on other threads ([`Workers`]) while the model computes (`engine/constraint.rs`). Each
+//!    sequence has a [`Task`] for that (`task.rs`).
 //!
 //! Invariant: nothing here knows HTTP. Wire types become a [`Grammar`] in `routes/grammar.rs`.
 
