@@ -139,7 +139,7 @@ impl LoadedModel {
     }
 
     /// Capabilities of the chat template.
-    pub fn dialect(&self) -> Result<&TemplateCapabilities, PromptError> {
+    pub fn capabilities(&self) -> Result<&TemplateCapabilities, PromptError> {
         Ok(self.templates()?.capabilities())
     }
 

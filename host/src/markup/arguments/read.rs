@@ -12,7 +12,7 @@ pub struct Read {
 }
 
 /// A text escaped for a JSON string, without the quotation marks.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let quoted = Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }

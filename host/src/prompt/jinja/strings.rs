@@ -21,7 +21,7 @@ pub fn call(
         "find" | "rfind" | "index" | "rindex" | "count" => search(text, method, args),
         "startswith" | "endswith" if args.len() > 1 => {
             let range = SearchRange::of(text, args);
-            part.and_then(|part| {
+            range.and_then(|range| {
                 unknown_method_callback(state, &range.text.into(), method, &args[..1])
             })
         }
