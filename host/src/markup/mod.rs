@@ -8,6 +8,7 @@
 //! Invariant: nothing here knows HTTP, wire types, templates or tokens.
 
 mod arguments;
+mod content;
 mod format;
 mod head;
 mod json;
@@ -18,10 +19,11 @@ mod table;
 mod types;
 mod write;
 
+pub use content::{AnswerContent, CallBegin, CallPiece};
 pub use format::{Arguments, Call, Pairs, Tagged, ToolFormat};
 #[cfg(test)]
 pub use parser::tests as parser_tests;
-pub use parser::{CallParser, CallSyntax, Callable, Demand, TextOrCall};
+pub use parser::{CallParser, CallSyntax, Callable, Demand};
 pub use reasoning::{Frame, Reasoning, ReasoningSplitter, ReasoningTags, Split};
 pub use table::FORMATS;
 pub use types::{Types, resolved};

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{
     arguments::ArgumentReader,
+    content::{AnswerContent, CallBegin, CallPiece},
     format::{Call, ToolFormat},
     head::{self, CallHead},
     json::Unread,
@@ -43,23 +44,6 @@ pub enum Demand {
     Named,
 }
 
-/// A part of an answer that may call tools: text, or a part of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TextOrCall {
-    /// More text, never empty.
-    Text(String),
-    /// The beginning of a call.
-    Begin {
-        /// Number of the call in the answer, from 0.
-        index: u32,
-        /// A new id, unique to this call.
-        id: String,
-        name: String,
-    },
-    /// More of the arguments of the latest call, never empty.
-    Arguments { index: u32, text: String },
-}
-
 /// Separates text and tool calls in an answer that comes in pieces.
 ///
 /// Text is held back while it may be the beginning of a call. White space is held back too, because it is dropped
@@ -69,7 +53,7 @@ pub struct CallParser {
     state: State,
     /// Text that came and is not decided yet.
     held: String,
-    parts: Vec<TextOrCall>,
+    content: Vec<AnswerContent>,
     /// Names and arguments of the calls. The arguments of the last call may still grow.
     calls: Vec<(String, String)>,
     /// Number of calls whose arguments are complete.
@@ -103,25 +87,25 @@ impl CallParser {
             syntax,
             state: State::Text,
             held: String::new(),
-            parts: Vec::new(),
+            content: Vec::new(),
             calls: Vec::new(),
             complete: 0,
             has_text: false,
         }
     }
 
-    /// Takes more text. Returns the parts that are decided now.
-    pub fn push(&mut self, text: &str) -> Vec<TextOrCall> {
+    /// Takes more text. Returns the content that is decided now.
+    pub fn push(&mut self, text: &str) -> Vec<AnswerContent> {
         self.held.push_str(text);
         while let Some(state) = self.advance() {
             self.state = state;
         }
-        std::mem::take(&mut self.parts)
+        std::mem::take(&mut self.content)
     }
 
     /// Ends the answer. Returns the text that was held back, except for a call that has begun and does not name its
     /// function yet. Such a call is dropped if the answer was cut off, or if it has calls or must have some.
-    pub fn finish(&mut self, is_cut_off: bool) -> Vec<TextOrCall> {
+    pub fn finish(&mut self, is_cut_off: bool) -> Vec<AnswerContent> {
         let held = std::mem::take(&mut self.held);
         let has_calls = !self.calls.is_empty() || self.syntax.demand != Demand::Nothing;
         let drops_beginnings = is_cut_off || has_calls && !self.has_text;
@@ -143,7 +127,7 @@ impl CallParser {
             State::Opening(_) => self.send_text(&held),
             State::Arguments(_) | State::Tail | State::Between | State::Done => {}
         }
-        std::mem::take(&mut self.parts)
+        std::mem::take(&mut self.content)
     }
 
     /// Bytes of text that came and are not decided yet.
@@ -229,11 +213,14 @@ impl CallParser {
     fn begin(&mut self, skip: usize, head: CallHead) -> State {
         self.held.drain(..skip + head.length);
         self.has_text = false;
-        self.parts.push(TextOrCall::Begin {
+        self.content.push(AnswerContent::Call(CallPiece {
             index: self.calls.len() as u32,
-            id: format!("call_{}", Uuid::new_v4().simple()),
-            name: head.name.clone(),
-        });
+            begin: Some(CallBegin {
+                id: format!("call_{}", Uuid::new_v4().simple()),
+                name: head.name.clone(),
+            }),
+            arguments: String::new(),
+        }));
         let parameters = self.function(&head.name).map(|known| &known.parameters);
         let reader = ArgumentReader::new(self.syntax.format, parameters.unwrap_or(&Value::Null));
         self.calls.push((head.name, String::new()));
@@ -336,17 +323,20 @@ impl CallParser {
     fn send_text(&mut self, text: &str) {
         if !text.is_empty() {
             self.has_text = true;
-            self.parts.push(TextOrCall::Text(text.to_owned()));
+            self.content.push(AnswerContent::Text(text.to_owned()));
         }
     }
 
-    fn send_arguments(&mut self, text: String) {
-        if let Some((_, arguments)) = self.calls.last_mut()
-            && !text.is_empty()
+    fn send_arguments(&mut self, arguments: String) {
+        if let Some((_, earlier)) = self.calls.last_mut()
+            && !arguments.is_empty()
         {
-            *arguments += &text;
-            let index = self.calls.len() as u32 - 1;
-            self.parts.push(TextOrCall::Arguments { index, text });
+            *earlier += &arguments;
+            self.content.push(AnswerContent::Call(CallPiece {
+                index: self.calls.len() as u32 - 1,
+                begin: None,
+                arguments,
+            }));
         }
     }
 }

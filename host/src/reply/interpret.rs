@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
-use super::{CallBegin, CallPiece, Said};
-use crate::markup::{CallParser, CallSyntax, Reasoning, ReasoningSplitter, TextOrCall};
+use crate::markup::{AnswerContent, CallParser, CallSyntax, Reasoning, ReasoningSplitter};
 
 /// How an answer is read if it is more than plain text.
 #[derive(Clone, Debug, Default)]
@@ -14,26 +13,8 @@ pub struct Reading {
     pub marks: Arc<[u32]>,
 }
 
-impl From<TextOrCall> for Said {
-    fn from(part: TextOrCall) -> Self {
-        match part {
-            TextOrCall::Text(text) => Self::Text(text),
-            TextOrCall::Begin { index, id, name } => Self::Call(CallPiece {
-                index,
-                begin: Some(CallBegin { id, name }),
-                arguments: String::new(),
-            }),
-            TextOrCall::Arguments { index, text } => Self::Call(CallPiece {
-                index,
-                begin: None,
-                arguments: text,
-            }),
-        }
-    }
-}
-
 /// Returns nothing for an empty text.
-fn said(text: String, kind: fn(String) -> Said) -> Vec<Said> {
+fn content(text: String, kind: fn(String) -> AnswerContent) -> Vec<AnswerContent> {
     match text.is_empty() {
         true => Vec::new(),
         false => vec![kind(text)],
@@ -55,14 +36,14 @@ impl Interpreter {
         }
     }
 
-    /// Takes more text. Returns the parts that are decided now, in order.
-    pub fn push(&mut self, text: &str) -> Vec<Said> {
+    /// Takes more text. Returns the content that is decided now, in order.
+    pub fn push(&mut self, text: &str) -> Vec<AnswerContent> {
         match &mut self.reasoning {
             Some(splitter) => {
                 let split = splitter.push(text);
-                let mut said = said(split.reasoning, Said::Reasoning);
-                said.extend(self.push_answer(split.text));
-                said
+                let mut content = content(split.reasoning, AnswerContent::Reasoning);
+                content.extend(self.push_answer(split.text));
+                content
             }
             None => self.push_answer(text.to_owned()),
         }
@@ -70,24 +51,24 @@ impl Interpreter {
 
     /// Ends the answer. Returns the text that was held back. If the answer was cut off, the beginning of a mark at its
     /// end is dropped.
-    pub fn finish(&mut self, is_cut_off: bool) -> Vec<Said> {
+    pub fn finish(&mut self, is_cut_off: bool) -> Vec<AnswerContent> {
         let split = self
             .reasoning
             .as_mut()
             .map(|splitter| splitter.finish(is_cut_off));
         let split = split.unwrap_or_default();
-        let mut said = said(split.reasoning, Said::Reasoning);
-        said.extend(self.push_answer(split.text));
+        let mut content = content(split.reasoning, AnswerContent::Reasoning);
+        content.extend(self.push_answer(split.text));
         if let Some(parser) = &mut self.calls {
-            said.extend(parser.finish(is_cut_off).into_iter().map(Said::from));
+            content.extend(parser.finish(is_cut_off));
         }
-        said
+        content
     }
 
-    fn push_answer(&mut self, text: String) -> Vec<Said> {
+    fn push_answer(&mut self, text: String) -> Vec<AnswerContent> {
         match &mut self.calls {
-            Some(parser) => parser.push(&text).into_iter().map(Said::from).collect(),
-            None => said(text, Said::Text),
+            Some(parser) => parser.push(&text),
+            None => content(text, AnswerContent::Text),
         }
     }
 

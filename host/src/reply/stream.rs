@@ -4,11 +4,12 @@ use futures_util::{Stream, stream};
 use tenon_plugin_api::{Code, Error, Vocabulary};
 
 use super::{
-    AnswerPiece, Detokenizer, Echo, HeldTokens, Interpreter, Matched, Reading, Said, ScoredToken,
+    AnswerPiece, Detokenizer, Echo, HeldTokens, Interpreter, Matched, Reading, ScoredToken,
     StopMatcher,
 };
 use crate::{
     engine::{Event, Failure, FinishReason, Generation, Logprobs},
+    markup::AnswerContent,
     metrics::Meter,
     prompt::Recorder,
 };
@@ -208,8 +209,8 @@ impl TextAssembler {
     /// Ends the answer and sends the text that was held back. Half a character is no text.
     fn finish(&mut self, reason: FinishReason) {
         self.repeat_prompt();
-        let said = self.interpreter.finish(reason == FinishReason::Length);
-        let (mut piece, cut_bytes) = self.up_to_stop(said);
+        let content = self.interpreter.finish(reason == FinishReason::Length);
+        let (mut piece, cut_bytes) = self.up_to_stop(content);
         if cut_bytes.is_none() {
             piece.text += &self.stop.flush();
         }
@@ -235,8 +236,8 @@ impl TextAssembler {
         if let Some(held) = &mut self.held {
             held.made(text, !self.detokenizer.is_inside_character());
         }
-        let said = self.interpreter.push(text);
-        let (piece, cut_bytes) = self.up_to_stop(said);
+        let content = self.interpreter.push(text);
+        let (piece, cut_bytes) = self.up_to_stop(content);
         let has_ended = cut_bytes.is_some() || self.interpreter.is_done();
         match has_ended {
             true => self.end_with(piece, cut_bytes, FinishReason::Stop),
@@ -245,12 +246,12 @@ impl TextAssembler {
         has_ended
     }
 
-    /// Takes parts of the answer. Returns what comes before a stop string; only text is searched. If there is a stop
+    /// Takes content. Returns what comes before a stop string; only text is searched. If there is a stop
     /// string, also returns how many bytes came from its beginning on.
-    fn up_to_stop(&mut self, said: Vec<Said>) -> (AnswerPiece, Option<usize>) {
+    fn up_to_stop(&mut self, content: Vec<AnswerContent>) -> (AnswerPiece, Option<usize>) {
         let mut piece = AnswerPiece::default();
-        for part in said {
-            let Said::Text(text) = part else {
+        for part in content {
+            let AnswerContent::Text(text) = part else {
                 piece.text += &self.stop.flush();
                 piece.add(part);
                 continue;

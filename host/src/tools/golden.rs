@@ -18,7 +18,7 @@ use super::{
 use crate::{
     grammar::{Grammar, tests::check_fits},
     markup::{
-        Callable, Demand, FORMATS, TextOrCall, ToolFormat,
+        AnswerContent, Callable, Demand, FORMATS, ToolFormat,
         parser_tests::{check_parser, parser_of},
     },
 };
@@ -171,7 +171,7 @@ fn what_is_forced_is_read_as_calls() {
             let mut parser = parser_of(format, functions(), true, Demand::Any);
             let said = parser.push(forced);
             assert!(parser.ends_with_calls(), "{}: {forced}", format.name);
-            let is_call = |part: &TextOrCall| !matches!(part, TextOrCall::Text(_));
+            let is_call = |part: &AnswerContent| !matches!(part, AnswerContent::Text(_));
             assert!(said.iter().all(is_call), "{}: {said:?}", format.name);
         }
     }
@@ -188,7 +188,9 @@ fn cut_off_calls_are_no_text() {
                 for cut in cuts.clone() {
                     let mut parser = parser_of(format, functions(), true, demand);
                     let said = [parser.push(cut), parser.finish(true)].concat();
-                    let text = said.iter().find(|part| matches!(part, TextOrCall::Text(_)));
+                    let text = said
+                        .iter()
+                        .find(|part| matches!(part, AnswerContent::Text(_)));
                     assert_eq!(text, None, "{}: {cut}", format.name);
                 }
             }

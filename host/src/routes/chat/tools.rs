@@ -6,14 +6,13 @@ use super::super::generation::{WantedGrammar, any_object, refused};
 use crate::{
     error::ApiError,
     grammar::{Grammar, GrammarError, Piece},
-    markup::{CallSyntax, Callable, Demand, Reasoning, ToolFormat},
+    markup::{CallPiece, CallSyntax, Callable, Demand, Reasoning, ToolFormat},
     models::LoadedModel,
     openai::{
         ChatCompletionRequest, Function, FunctionCall, FunctionCallChunk, Tool, ToolCall,
         ToolCallChunk, ToolChoice, ToolKind, ToolMode,
     },
     prompt::TemplateCapabilities,
-    reply::CallPiece,
     tools::{self, CallRules},
 };
 
