@@ -10,7 +10,7 @@ use std::{
 
 use figment::value::Value;
 
-use super::{layers::Layer, schema, sentences::instead_of};
+use super::{layer::Layer, schema, sentences::instead_of};
 
 const PREFIX: &str = "TENON__";
 const SECTIONS: [&str; 3] = ["server", "engine", "grammar"];

@@ -7,7 +7,7 @@ use figment::{
     value::{Dict, Value},
 };
 
-use super::{Threads, layers::Layer};
+use super::{Threads, layer::Layer};
 
 /// The flags of the command line. Relative paths start at the working directory.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, thread::available_parallelism, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{bounded::Bounded, by_name};
+use super::{bounded::Bounded, by_name::by_name};
 
 /// Most threads of one kind; machines have no use for more.
 const MAX_THREADS: u32 = 256;

@@ -1,19 +1,11 @@
 //! Merges the layers, and remembers where each value came from.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use figment::{
-    Figment, Metadata, Profile, Provider, Source,
-    providers::{Format, Toml},
-    util,
-    value::{Dict, Map, Value},
-};
+use figment::{Figment, Metadata, Source, value::Value};
 use serde::de::DeserializeOwned;
 
-use super::{ConfigError, Flags, environment::Environment, sentences::sentence};
+use super::{error::ConfigError, layer::Layer, sentences::sentence};
 
 /// The merged values of file, environment and flags. The raw types provide the defaults.
 pub struct Layers {
@@ -24,15 +16,14 @@ pub struct Layers {
 }
 
 impl Layers {
-    pub fn new(
-        file: Option<&Path>,
-        environment: &Environment,
-        flags: &Flags,
+    /// Merges layers. Later ones override earlier ones. Relative paths in the file start from `directory`.
+    pub fn merge(
+        layers: impl Iterator<Item = Result<Layer, String>>,
+        directory: &Path,
     ) -> Result<Self, ConfigError> {
         let mut figment = Figment::new();
         let mut problems = Vec::new();
-        let layers = file.map(Layer::of_file).into_iter();
-        for layer in layers.chain(environment.layers()).chain(flags.layers()) {
+        for layer in layers {
             match layer {
                 Ok(layer) => figment = figment.merge(layer),
                 Err(problem) => problems.push(problem),
@@ -42,7 +33,6 @@ impl Layers {
         let values = figment.find_value("").map_err(|error| ConfigError {
             problems: vec![error.to_string()],
         })?;
-        let directory = file.and_then(Path::parent).unwrap_or(Path::new(""));
         Ok(Self {
             figment,
             values,
@@ -60,7 +50,8 @@ impl Layers {
                 Ok(value) => return ConfigError::unless_empty(problems).map(|()| value),
                 Err(error) => error,
             };
-            problems.push(sentence(&error, self));
+            let key: Vec<&str> = error.path.iter().map(String::as_str).collect();
+            problems.push(sentence(&error.kind, &key, &self.name(&key)));
             if !take_out(&mut values, &error.path) {
                 return Err(ConfigError { problems });
             }
@@ -99,51 +90,6 @@ impl Layers {
             }
         }
         self.figment.get_metadata(value.tag())
-    }
-}
-
-/// The values of one file, variable or flag.
-pub struct Layer {
-    metadata: Metadata,
-    values: Dict,
-}
-
-impl Layer {
-    /// The layer of a variable or flag. `name` is its name in messages; the parts of `key` have dots between them.
-    pub fn of_value(name: String, key: &str, value: Value) -> Self {
-        Self {
-            metadata: Metadata::named(name),
-            values: util::nest(key, value).into_dict().unwrap_or_default(),
-        }
-    }
-
-    fn of_file(file: &Path) -> Result<Self, String> {
-        let name = file.display();
-        let text = fs::read_to_string(file)
-            .map_err(|error| format!("{name} cannot be read as a configuration file: {error}"))?;
-        let values = Toml::from_str(&text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = 1 + text
-                .bytes()
-                .take(start)
-                .filter(|byte| *byte == b'\n')
-                .count();
-            format!("{name}:{line}: {}", error.message().replace('\n', ", "))
-        })?;
-        Ok(Self {
-            metadata: Metadata::from("configuration file", file),
-            values,
-        })
-    }
-}
-
-impl Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        self.metadata.clone()
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        Ok(Profile::Default.collect(self.values.clone()))
     }
 }
 

@@ -8,10 +8,13 @@
 //! what serde refuses into words. `refusals` collects what sections refuse while they resolve themselves.
 
 mod bounded;
+mod by_name;
 mod engine;
 mod environment;
+mod error;
 mod flags;
 mod grammar;
+mod layer;
 mod layers;
 mod models;
 mod origins;
@@ -20,6 +23,7 @@ mod prompts;
 mod refusals;
 mod sampling;
 mod schema;
+mod sections;
 mod sentences;
 mod server;
 #[cfg(test)]
@@ -28,16 +32,13 @@ mod threads;
 
 use std::path::Path;
 
-use schemars::JsonSchema;
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{IntoDeserializer, value::StringDeserializer},
+use self::{
+    environment::Environment, layer::Layer, layers::Layers, refusals::Refusals, sections::RawConfig,
 };
-
-use self::{environment::Environment, layers::Layers, refusals::Refusals};
 
 pub use self::{
     engine::{Engine, MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES, RequestBounds},
+    error::ConfigError,
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
     models::{Model, Requantize},
@@ -45,37 +46,10 @@ pub use self::{
     plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},
     prompts::Prompts,
     schema::{schema, schema_text},
+    sections::Config,
     server::{LogFormat, Server},
     threads::Threads,
 };
-
-/// The resolved configuration.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    pub server: Server,
-    pub plugins: Plugins,
-    pub grammar: Grammar,
-    pub prompts: Prompts,
-    /// The models to serve; may be empty. `[engine]` is merged into each.
-    pub models: Vec<Model>,
-}
-
-/// Everything that is wrong with a configuration.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", problems.join("\n"))]
-pub struct ConfigError {
-    /// At least one problem, a sentence each.
-    pub problems: Vec<String>,
-}
-
-impl ConfigError {
-    fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(Self { problems }),
-        }
-    }
-}
 
 /// Loads the configuration to serve. Without `file` it is `./tenon.toml`, else `$XDG_CONFIG_HOME/tenon/tenon.toml`, else
 /// none.
@@ -96,47 +70,13 @@ fn load_from(
     environment: &Environment,
     flags: &Flags,
 ) -> Result<Config, ConfigError> {
-    let layers = Layers::new(file, environment, flags)?;
-    let mut raw: RawConfig = layers.extract()?;
+    let of_file = file.map(Layer::of_file).into_iter();
+    let layers = of_file.chain(environment.layers()).chain(flags.layers());
+    let directory = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let layers = Layers::merge(layers, directory)?;
+    let raw: RawConfig = layers.extract()?;
     let mut refusals = Refusals::new(&layers, environment.home());
-    models::apply_flags(&mut raw.models, flags, &mut refusals);
-    let config = raw.resolve(&mut refusals);
+    let config = raw.resolve(flags, &mut refusals);
     ConfigError::unless_empty(refusals.problems)?;
     Ok(config)
-}
-
-/// Configuration of a Tenon server.
-#[derive(Debug, Default, Deserialize, JsonSchema, Serialize)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(title = "tenon.toml")]
-struct RawConfig {
-    server: server::RawServer,
-    plugins: plugins::RawPlugins,
-    engine: engine::RawEngine,
-    grammar: grammar::RawGrammar,
-    prompts: prompts::RawPrompts,
-    /// The models to serve. The first one answers requests that name no model.
-    models: Vec<models::RawModel>,
-}
-
-impl RawConfig {
-    fn resolve(self, refusals: &mut Refusals) -> Config {
-        Config {
-            server: self.server.resolve(refusals),
-            plugins: self.plugins.resolve(refusals),
-            grammar: self.grammar.resolve(),
-            prompts: self.prompts.resolve(refusals),
-            models: models::resolve(self.models, &self.engine, refusals),
-        }
-    }
-}
-
-/// Deserializes a variant from its name only. (figment would also take its number.)
-fn by_name<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    let name: StringDeserializer<D::Error> = String::deserialize(deserializer)?.into_deserializer();
-    T::deserialize(name)
 }

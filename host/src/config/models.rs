@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use tenon_plugin_api::SamplingDefaults;
 
 use super::{
-    Engine, Flags, RequestBounds, Threads, by_name,
+    Engine, Flags, RequestBounds, Threads,
+    by_name::by_name,
     engine::{
         BatchTokens, CachedSequences, ContextLength, DraftTokens, KvTokens, QueueLength, RawEngine,
         Sequences,

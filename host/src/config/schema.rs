@@ -3,7 +3,7 @@
 use schemars::{Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::Value;
 
-use super::RawConfig;
+use super::sections::RawConfig;
 
 /// The JSON Schema of a configuration file.
 pub fn schema() -> Value {

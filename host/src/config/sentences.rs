@@ -1,14 +1,10 @@
 //! Sentences for what serde refuses. Each names the key, where it was written, and what is allowed there.
 
-use figment::error::{Actual, Error, Kind};
+use figment::error::{Actual, Kind};
 
-use super::layers::Layers;
-
-/// The sentence for a deserialization error.
-pub fn sentence(error: &Error, layers: &Layers) -> String {
-    let key: Vec<&str> = error.path.iter().map(String::as_str).collect();
-    let name = layers.name(&key);
-    match &error.kind {
+/// The sentence for a deserialization error at `key`, whose author wrote it as `name`.
+pub fn sentence(error: &Kind, key: &[&str], name: &str) -> String {
+    match error {
         Kind::UnknownField(field, allowed) => {
             format!("{name} is no known key{}", instead_of(field, allowed))
         }
@@ -19,7 +15,7 @@ pub fn sentence(error: &Error, layers: &Layers) -> String {
             )
         }
         // Secrets stay out of terminals and logs.
-        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if is_secret(&key) => {
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if is_secret(key) => {
             format!("{name} must be {}", in_words(expected))
         }
         Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {

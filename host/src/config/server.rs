@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    by_name,
+    by_name::by_name,
     origins::{Hosts, Origins},
     refusals::Refusals,
 };

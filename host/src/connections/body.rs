@@ -35,11 +35,11 @@ impl Drop for Request {
 pub struct Answering {
     body: Body,
     /// Pieces to send while the body has nothing. None if the body is no event stream.
-    between: Option<Pin<Box<dyn Stream<Item = Piece> + Send>>>,
+    between: Option<Pin<Box<dyn Stream<Item = BodyFrame> + Send>>>,
     _request: Request,
 }
 
-type Piece = Result<Frame<Bytes>, axum::Error>;
+type BodyFrame = Result<Frame<Bytes>, axum::Error>;
 
 impl Answering {
     pub fn new(answer: Response<Body>, request: Request, socket: Arc<Socket>) -> Response<Self> {
@@ -57,7 +57,7 @@ impl HttpBody for Answering {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<BodyFrame>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             return Poll::Ready(frame);
         }
@@ -83,7 +83,7 @@ impl HttpBody for Answering {
 
 /// Asks a client that stopped sending whether it still reads. The question is a comment, which readers of events skip. Each
 /// frame of the body is a whole event, so the comment stands between two events.
-fn question(socket: Arc<Socket>) -> impl Stream<Item = Piece> + Send {
+fn question(socket: Arc<Socket>) -> impl Stream<Item = BodyFrame> + Send {
     let again = socket.clone();
     let comment = async move {
         again.finished_sending().await;

@@ -1,9 +1,9 @@
 //! Chooses the prompts of the next step, and admits waiting sequences.
 //!
 //! A waiting sequence is admitted under two conditions. The step must have room for some of its prompt, so no sequence
-//! holds a slot before its prefill starts. The KV pool must have room for all that this sequence and the running ones still
+//! holds a place before its prefill starts. The KV pool must have room for all that this sequence and the running ones still
 //! have to store, so every prefill that was started can be finished. A sequence that is owed a share (`shares.rs`) and
-//! finds no slot takes that of another, which waits again.
+//! finds no place takes that of another, which waits again.
 //!
 //! A prompt that finds no room in the pool lets shorter ones overtake it, as long as it would find no room without them
 //! either. Once it would, the overtaking sequences of its own client give way.
@@ -28,7 +28,7 @@ const WORTH_WAITING_TOKENS: u32 = 32;
 /// Outcome of trying to admit a waiting sequence.
 enum Admission {
     Admitted,
-    /// The sequence must wait for another prompt, or for a slot.
+    /// The sequence must wait for another prompt, or for a place.
     NotYet,
     /// The KV pool has no room for the sequence.
     NoRoom,
@@ -77,7 +77,7 @@ impl Scheduler {
         }));
     }
 
-    /// Collects waiting prompts that need not wait for another prompt or for a slot.
+    /// Collects waiting prompts that need not wait for another prompt or for a place.
     fn collect_waiting(&mut self, unread: &mut Vec<Unread>) {
         let mut places = mem::take(&mut self.places);
         places.clear();
@@ -175,8 +175,8 @@ impl Scheduler {
         let mut leaving = mem::take(&mut self.leaving);
         let is_enough = self.choose_leaving(&self.waiting[at], &mut leaving);
         if is_enough {
-            for &slot in &leaving {
-                self.suspend(session, slot);
+            for &seq in &leaving {
+                self.suspend(session, seq);
             }
         }
         self.leaving = leaving;
@@ -187,24 +187,23 @@ impl Scheduler {
     /// Starts a waiting sequence. False if the KV pool has no room.
     fn begin(&mut self, session: &mut Session, at: usize, prefix: Prefix) -> bool {
         let needed = self.promised() + self.waiting[at].pending();
-        let Some((slot, stored)) = self.pool.claim(session, prefix, needed) else {
+        let Some((seq, stored)) = self.pool.claim(session, prefix, needed) else {
             return false;
         };
         let mut sequence = self.waiting.remove(at);
         self.metrics.cached_tokens.inc_by(stored.into());
-        sequence.start(slot, stored);
+        sequence.start(seq, stored);
         // An error here occurs again when the next step is planned, and is reported then.
         let _ = sequence.follow_grammar();
         self.running.push(sequence);
         true
     }
 
-    /// Chooses the slots of sequences that must give way so that a waiting sequence finds a slot and room. False if they are
-    /// not enough.
+    /// Chooses sequences that must give way so that a waiting sequence finds a place and room. False if they are not enough.
     fn choose_leaving(&self, waiting: &Sequence, leaving: &mut Vec<u32>) -> bool {
         leaving.clear();
         loop {
-            let staying = || self.running.iter().filter(|s| !leaving.contains(&s.slot));
+            let staying = || self.running.iter().filter(|s| !leaving.contains(&s.seq));
             let has_place = staying().count() < self.max_running;
             if has_place && self.fits_beside(waiting, staying()) {
                 return true;
@@ -219,7 +218,7 @@ impl Scheduler {
             let Some(lightest) = lightest.max_by_key(|s| place(s).lightness()) else {
                 return false;
             };
-            leaving.push(lightest.slot);
+            leaving.push(lightest.seq);
         }
     }
 

@@ -17,14 +17,14 @@ use futures_util::task::AtomicWaker;
 
 /// The model thread's end of the channel. Dropping it ends the channel.
 #[derive(Debug)]
-pub struct Sender<T>(Arc<Shared<T>>);
+pub struct Sender<T>(Arc<Buffer<T>>);
 
 /// The reader's end of the channel. Dropping it tells the sender that nobody listens.
 #[derive(Debug)]
-pub struct Receiver<T>(Arc<Shared<T>>);
+pub struct Receiver<T>(Arc<Buffer<T>>);
 
 #[derive(Debug)]
-struct Shared<T> {
+struct Buffer<T> {
     events: ArrayQueue<T>,
     reader: AtomicWaker,
     /// Whether either end was dropped.
@@ -33,12 +33,12 @@ struct Shared<T> {
 
 /// A channel with room for `capacity` events.
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Shared {
+    let buffer = Arc::new(Buffer {
         events: ArrayQueue::new(capacity),
         reader: AtomicWaker::new(),
         closed: AtomicBool::new(false),
     });
-    (Sender(shared.clone()), Receiver(shared))
+    (Sender(buffer.clone()), Receiver(buffer))
 }
 
 impl<T> Sender<T> {

@@ -1,13 +1,13 @@
 //! A sequence's grammar as the model thread sees it. Worker threads match the tokens; this side asks them.
 //!
-//! A step needs two things from a grammar: before the step, the tokens that must follow the chosen ones (forced tokens),
+//! A step needs two things from a grammar: before the step, the tokens that must follow the chosen ones (fast-forward tokens),
 //! and after the forward, the mask of tokens that may come next. Both are requested at once, so that workers are woken once
-//! per step. The step waits briefly for the forced tokens. The masks are found while the model computes. A sequence whose
+//! per step. The step waits briefly for the fast-forward tokens. The masks are found while the model computes. A sequence whose
 //! grammar was slow once skips steps until both are there, so that it never delays others again.
 //!
 //! | state | the next step | moves |
 //! |---|---|---|
-//! | [`Matching`](State::Matching) | waits | forced tokens are known: `Masking`, or `Returning` if no masks were requested |
+//! | [`Matching`](State::Matching) | waits | fast-forward tokens are known: `Masking`, or `Returning` if no masks were requested |
 //! | [`Returning`](State::Returning) | waits | the worker gives the task back: `Here` |
 //! | [`Masking`](State::Masking) | may be made, unless the grammar is slow | the masks are found: `Here` |
 //! | [`Here`](State::Here) | may be made | [`begin_masks`](Constraint::begin_masks): `Masking`; [`advance`](Constraint::advance): `Matching` |
@@ -24,9 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::grammar::{CompiledGrammar, Forced, Found, GrammarError, Progress, Task};
+use crate::grammar::{CompiledGrammar, FastForward, Found, GrammarError, RunHandle, Task};
 
-/// How long a step waits for forced tokens.
+/// How long a step waits for fast-forward tokens.
 const PATIENCE: Duration = Duration::from_millis(2);
 
 /// How much of that time the model thread spins: waking it would take longer than most answers do.
@@ -42,11 +42,12 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct Constraint {
     grammar: Arc<CompiledGrammar>,
     state: State,
-    progress: Arc<Progress>,
+    /// Tells how long the task has been running, and stops it.
+    handle: Arc<RunHandle>,
     found: (Sender<Found>, Receiver<Found>),
     /// Tokens that must follow the last chosen ones. Empty until they are known.
-    forced: Forced,
-    /// How many of the forced tokens were taken.
+    fast_forward: FastForward,
+    /// How many of the fast-forward tokens were taken.
     taken: usize,
     is_slow: bool,
     /// Whether the sequence skips the next step because it is not known yet what may follow.
@@ -72,14 +73,14 @@ enum State {
 impl Constraint {
     /// Starts at the beginning of the grammar.
     pub fn new(grammar: Arc<CompiledGrammar>) -> Self {
-        let task = Box::new(Task::new(grammar.clone()));
-        let progress = task.progress.clone();
+        let task = Box::new(grammar.task());
+        let handle = task.handle.clone();
         let mut constraint = Self {
             grammar,
             state: State::Here(task),
-            progress,
+            handle,
             found: channel(),
-            forced: Forced::default(),
+            fast_forward: FastForward::default(),
             taken: 0,
             is_slow: false,
             is_held: false,
@@ -103,13 +104,13 @@ impl Constraint {
             && !task.chosen.is_empty()
         {
             self.taken = 0;
-            self.forced = Forced::default();
+            self.fast_forward = FastForward::default();
             let wants_masks = self.is_slow || !self.drafts;
             self.submit(State::Matching { wants_masks }, &[]);
         }
     }
 
-    /// Finds out whether the sequence can be in the next step. Waits briefly for the forced tokens.
+    /// Finds out whether the sequence can be in the next step. Waits briefly for the fast-forward tokens.
     pub fn prepare(&mut self) -> Result<(), GrammarError> {
         let begun = Instant::now();
         self.is_held = true;
@@ -140,21 +141,21 @@ impl Constraint {
     }
 
     /// Tokens that must follow and were not taken yet.
-    pub fn forced(&self) -> &[u32] {
-        &self.forced.tokens[self.taken..]
+    pub fn fast_forward(&self) -> &[u32] {
+        &self.fast_forward.tokens[self.taken..]
     }
 
-    /// Takes the next forced token.
-    pub fn next_forced(&mut self) -> Option<u32> {
-        let &token = self.forced().first()?;
+    /// Takes the next fast-forward token.
+    pub fn take_fast_forward(&mut self) -> Option<u32> {
+        let &token = self.fast_forward().first()?;
         self.taken += 1;
-        self.grammar.metrics().forced_tokens.inc();
+        self.grammar.metrics().fast_forward_tokens.inc();
         Some(token)
     }
 
     /// Whether nothing may follow the tokens that were taken.
     pub fn is_finished(&self) -> bool {
-        self.forced.is_last && self.forced().is_empty()
+        self.fast_forward.is_last && self.fast_forward().is_empty()
     }
 
     /// Whether the masks of this draft can be found in the step. Waits briefly for masks that were begun without it.
@@ -170,7 +171,7 @@ impl Constraint {
     /// Starts finding the masks of the next token and of the one after each draft token, unless they are there already.
     pub fn begin_masks(&mut self, draft: &[u32]) {
         let done = |task: &Task| !task.masks.is_empty() && task.drafts == draft;
-        if !self.forced.is_last && self.task().is_some_and(|task| !done(task)) {
+        if !self.fast_forward.is_last && self.task().is_some_and(|task| !done(task)) {
             self.submit(State::Masking, draft);
         }
     }
@@ -228,12 +229,14 @@ impl Constraint {
             return Err(error.clone());
         }
         match self.next_found(patience) {
-            Some(Found::Forced(forced)) => {
+            Some(Found::FastForward(fast_forward)) => {
                 self.state = match self.state {
-                    State::Matching { wants_masks: true } if !forced.is_last => State::Masking,
+                    State::Matching { wants_masks: true } if !fast_forward.is_last => {
+                        State::Masking
+                    }
                     _ => State::Returning,
                 };
-                self.forced = forced;
+                self.fast_forward = fast_forward;
                 Ok(true)
             }
             Some(Found::Done(task)) => {
@@ -247,7 +250,7 @@ impl Constraint {
             }
             None => {
                 let limit = self.grammar.mask_timeout();
-                match self.progress.running_for().is_some_and(|time| time > limit) {
+                match self.handle.running_for().is_some_and(|time| time > limit) {
                     true => Err(GrammarError::Slow(limit)),
                     false => Ok(false),
                 }
@@ -270,7 +273,7 @@ impl Constraint {
 
 impl Drop for Constraint {
     fn drop(&mut self) {
-        self.progress.cancel();
+        self.handle.cancel();
         if let State::Here(task) = mem::replace(&mut self.state, State::Returning) {
             self.grammar.workers().retire(task);
         }

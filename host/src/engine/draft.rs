@@ -107,11 +107,11 @@ impl Drafter {
             return 0;
         };
         let mut best = (0, others as f32 / plain);
-        // A draft token is kept only if all before it are kept.
-        let (mut kept, mut expected) = (1.0, others as f32);
+        // A draft token is accepted only if all before it are.
+        let (mut accepted, mut expected) = (1.0, others as f32);
         for len in 1..=most {
-            kept *= self.hit_rate;
-            expected += kept;
+            accepted *= self.hit_rate;
+            expected += accepted;
             let rate = expected / cost.predict_ms(others + len).unwrap_or(plain);
             if rate > best.1 {
                 best = (len, rate);

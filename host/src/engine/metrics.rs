@@ -21,7 +21,7 @@ pub struct EngineMetrics {
     pub preemptions: IntCounter,
     pub running: PartGauge,
     pub waiting: PartGauge,
-    pub kept: PartGauge,
+    pub cached_prefixes: PartGauge,
     pub kv_used_tokens: PartGauge,
     pub kv_total_tokens: PartGauge,
     pub decode_threads: PartGauge,
@@ -64,7 +64,7 @@ impl EngineMetrics {
             )?,
             running: gauge("tenon_engine_running_sequences", "Sequences that run")?,
             waiting: gauge("tenon_engine_waiting_sequences", "Sequences that wait")?,
-            kept: gauge(
+            cached_prefixes: gauge(
                 "tenon_engine_kept_sequences",
                 "Finished sequences whose KV is kept for prompts that begin alike",
             )?,
@@ -110,7 +110,7 @@ impl EngineMetrics {
         [
             &mut self.running,
             &mut self.waiting,
-            &mut self.kept,
+            &mut self.cached_prefixes,
             &mut self.kv_used_tokens,
             &mut self.kv_total_tokens,
             &mut self.decode_threads,
@@ -126,9 +126,9 @@ impl EngineMetrics {
 
 /// One engine's part of a gauge that shows the sum of all parts. A dropped part counts as 0.
 #[derive(Clone)]
-pub struct PartGauge(Arc<Part>);
+pub struct PartGauge(Arc<GaugePart>);
 
-struct Part {
+struct GaugePart {
     sum: IntGauge,
     mine: AtomicI64,
 }
@@ -136,7 +136,7 @@ struct Part {
 impl PartGauge {
     fn new(sum: IntGauge) -> Self {
         let mine = AtomicI64::new(0);
-        Self(Arc::new(Part { sum, mine }))
+        Self(Arc::new(GaugePart { sum, mine }))
     }
 
     /// Sets this part.
@@ -145,14 +145,14 @@ impl PartGauge {
     }
 }
 
-impl Part {
+impl GaugePart {
     fn set(&self, value: i64) {
         let before = self.mine.swap(value, Ordering::Relaxed);
         self.sum.add(value - before);
     }
 }
 
-impl Drop for Part {
+impl Drop for GaugePart {
     fn drop(&mut self) {
         self.set(0);
     }

@@ -16,6 +16,7 @@ mod embeddings;
 mod event;
 mod kv_pool;
 mod metrics;
+mod options;
 mod picks;
 mod plan;
 mod prefill;
@@ -34,19 +35,19 @@ mod worker;
 use std::{
     sync::{Arc, OnceLock, mpsc},
     thread,
-    time::Duration,
 };
 
-use tenon_plugin_api::{Code, Error, SessionArgs};
+use tenon_plugin_api::{Code, Error};
 use tokio::sync::{oneshot, watch};
 
-use crate::plugin::{CurrentFacts, CurrentModel, Model};
+use crate::plugin::{CurrentFacts, CurrentModel};
 
 use channel::channel;
 pub use dry::DryOptions;
 pub use embeddings::Embeddings;
 pub use event::{Event, Failure, FinishReason, Generation, Logprobs, SubmitError};
 pub use metrics::EngineMetrics;
+pub use options::{EngineLimits, EngineOptions, Loader};
 use queue::Queue;
 pub use request::{PromptTokens, Request, Scoring, Steering};
 use sequence::{Common, MAX_EVENTS, Sequence};
@@ -55,43 +56,10 @@ use shares::Origin;
 pub use threads::Calibration;
 use worker::Worker;
 
-/// Loads the model: at the start, and again if the plugin panics or loses its device.
-pub type Loader = Box<dyn FnMut() -> Result<Model, Error> + Send>;
-
-/// Options of an engine.
-#[derive(Clone)]
-pub struct EngineOptions {
-    /// The thread's name.
-    pub name: String,
-    /// What to ask of the plugin's session.
-    pub session: SessionArgs,
-    /// Most requests that may wait; one more is refused.
-    pub max_queue: usize,
-    /// Limits of the steps.
-    pub limits: EngineLimits,
-    /// Measures which number of threads and way of waiting is the fastest. None: the session's threads stay as they are.
-    pub calibration: Option<Arc<Calibration>>,
-}
-
-/// Limits of one step, and of one sequence.
-#[derive(Clone, Copy, Debug)]
-pub struct EngineLimits {
-    /// Most sequences that run at the same time. The session's other sequences hold cached prefixes.
-    pub max_running: u32,
-    /// Longest draft. 0: no drafts.
-    pub max_draft_tokens: u32,
-    /// Longest step while sequences decode: limits how many prompt tokens go into it. None: prompts may fill the batch.
-    pub max_step: Option<Duration>,
-    /// Lowest priority that counts between clients. A lower priority counts as this one.
-    pub min_priority: i32,
-    /// How long a reader may leave its channel full before its sequence fails.
-    pub write_timeout: Duration,
-}
-
 /// Handle of a running model. Clones are cheap and use the same thread. The thread ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    shared: Arc<HandleState>,
     arrivals: mpsc::Sender<Sequence>,
 }
 

@@ -68,7 +68,7 @@ impl Plan {
         let whole = len == sequence.pending();
         let draft = if whole { sequence.draft() } else { &[] };
         let span = Span {
-            seq: sequence.slot,
+            seq: sequence.seq,
             position: sequence.computed,
             len: len + draft.len() as u32,
             rows: sequence.rows(len) + draft.len() as u32,

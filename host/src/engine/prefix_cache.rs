@@ -1,6 +1,6 @@
-//! Finished sequences whose KV is kept, because later prompts may begin like them.
+//! Cached prefixes: finished sequences whose KV stays, because later prompts may begin like them.
 //!
-//! Each kept sequence uses one of the session's sequence ids, of which there are a few dozen. So the longest common prefix
+//! Each cached prefix uses one of the session's sequence ids, of which there are a few dozen. So the longest common prefix
 //! is found by comparing with each: one pass over contiguous tokens. A radix tree would save comparisons only if many
 //! sequences shared a long prefix, and it would have to be split and merged whenever a sequence is added or removed.
 
@@ -9,68 +9,73 @@ const PIECE: usize = 64;
 
 /// A sequence that is not running, with the tokens whose KV is stored.
 #[derive(Debug)]
-pub struct Kept {
+pub struct CachedPrefix {
     /// The sequence's id in the session.
-    pub slot: u32,
+    pub seq: u32,
     pub tokens: Vec<u32>,
 }
 
-/// All kept sequences, the least recently used first.
+/// All cached prefixes, the least recently used first.
 #[derive(Debug, Default)]
-pub struct PrefixCache(Vec<Kept>);
+pub struct PrefixCache(Vec<CachedPrefix>);
 
 impl PrefixCache {
-    /// All sequences, the least recently used first.
-    pub fn iter(&self) -> impl Iterator<Item = &Kept> {
+    /// All of them, the least recently used first.
+    pub fn iter(&self) -> impl Iterator<Item = &CachedPrefix> {
         self.0.iter()
     }
 
-    /// The number of sequences.
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Adds a sequence as the most recently used one.
-    pub fn insert(&mut self, kept: Kept) {
-        self.0.push(kept);
+    /// Adds a prefix as the most recently used one.
+    pub fn insert(&mut self, prefix: CachedPrefix) {
+        self.0.push(prefix);
     }
 
-    /// Marks a sequence as the most recently used one.
-    pub fn touch(&mut self, slot: u32) {
-        if let Some(kept) = self.take(slot) {
-            self.0.push(kept);
+    /// Marks a prefix as the most recently used one.
+    pub fn touch(&mut self, seq: u32) {
+        if let Some(prefix) = self.take(seq) {
+            self.0.push(prefix);
         }
     }
 
-    /// The sequence with this id.
-    pub fn get(&self, slot: u32) -> Option<&Kept> {
-        self.0.iter().find(|kept| kept.slot == slot)
+    /// The prefix with this id.
+    pub fn get(&self, seq: u32) -> Option<&CachedPrefix> {
+        self.0.iter().find(|prefix| prefix.seq == seq)
     }
 
-    /// Removes and returns a sequence.
-    pub fn take(&mut self, slot: u32) -> Option<Kept> {
-        let at = self.0.iter().position(|kept| kept.slot == slot)?;
+    /// Removes and returns a prefix.
+    pub fn take(&mut self, seq: u32) -> Option<CachedPrefix> {
+        let at = self.0.iter().position(|prefix| prefix.seq == seq)?;
         Some(self.0.remove(at))
     }
 
-    /// Removes and returns the least recently used sequence that is not `spared`.
-    pub fn take_oldest(&mut self, spared: Option<u32>) -> Option<Kept> {
-        let at = self.0.iter().position(|kept| Some(kept.slot) != spared)?;
-        Some(self.0.remove(at))
-    }
-
-    /// Removes and returns a sequence that is a prefix of these tokens.
-    pub fn take_beginning_of(&mut self, tokens: &[u32]) -> Option<Kept> {
+    /// Removes and returns the least recently used prefix that is not `spared`.
+    pub fn take_oldest(&mut self, spared: Option<u32>) -> Option<CachedPrefix> {
         let at = self
             .0
             .iter()
-            .position(|kept| tokens.starts_with(&kept.tokens))?;
+            .position(|prefix| Some(prefix.seq) != spared)?;
         Some(self.0.remove(at))
     }
 
-    /// Whether these tokens are a prefix of a kept sequence.
+    /// Removes and returns a cached prefix of these tokens.
+    pub fn take_beginning_of(&mut self, tokens: &[u32]) -> Option<CachedPrefix> {
+        let at = self
+            .0
+            .iter()
+            .position(|prefix| tokens.starts_with(&prefix.tokens))?;
+        Some(self.0.remove(at))
+    }
+
+    /// Whether these tokens begin a cached prefix.
     pub fn holds(&self, tokens: &[u32]) -> bool {
-        self.0.iter().any(|kept| kept.tokens.starts_with(tokens))
+        self.0
+            .iter()
+            .any(|prefix| prefix.tokens.starts_with(tokens))
     }
 }
 
@@ -90,24 +95,24 @@ mod tests {
     use super::*;
 
     fn cache(sequences: &[&[u32]]) -> PrefixCache {
-        let kept = sequences.iter().zip(0..).map(|(tokens, slot)| Kept {
-            slot,
+        let prefixes = sequences.iter().zip(0..).map(|(tokens, seq)| CachedPrefix {
+            seq,
             tokens: tokens.to_vec(),
         });
-        PrefixCache(kept.collect())
+        PrefixCache(prefixes.collect())
     }
 
-    fn slot(kept: Option<Kept>) -> Option<u32> {
-        kept.map(|kept| kept.slot)
+    fn seq(prefix: Option<CachedPrefix>) -> Option<u32> {
+        prefix.map(|prefix| prefix.seq)
     }
 
     #[test]
     fn the_least_recently_used_goes_first() {
         let mut cache = cache(&[&[1], &[2], &[3]]);
         cache.touch(0);
-        assert_eq!(slot(cache.take_oldest(Some(1))), Some(2));
-        assert_eq!(slot(cache.take_oldest(None)), Some(1));
-        assert_eq!(slot(cache.take_oldest(Some(0))), None);
+        assert_eq!(seq(cache.take_oldest(Some(1))), Some(2));
+        assert_eq!(seq(cache.take_oldest(None)), Some(1));
+        assert_eq!(seq(cache.take_oldest(Some(0))), None);
         assert_eq!(cache.len(), 1);
     }
 
@@ -116,8 +121,8 @@ mod tests {
         let mut cache = cache(&[&[1, 2], &[5, 6, 7]]);
         assert!(cache.holds(&[5, 6]));
         assert!(!cache.holds(&[6]));
-        assert_eq!(slot(cache.take_beginning_of(&[5, 6])), None);
-        assert_eq!(slot(cache.take_beginning_of(&[1, 2, 3])), Some(0));
+        assert_eq!(seq(cache.take_beginning_of(&[5, 6])), None);
+        assert_eq!(seq(cache.take_beginning_of(&[1, 2, 3])), Some(0));
         assert_eq!(cache.len(), 1);
     }
 

@@ -16,9 +16,9 @@ use super::{ClientId, SubmitError};
 /// A client may enter a full queue if it has fewer requests waiting than another client. The engine then displaces the
 /// other client's youngest request.
 #[derive(Clone)]
-pub struct Queue(Arc<Shared>);
+pub struct Queue(Arc<QueueState>);
 
-struct Shared {
+struct QueueState {
     waiting: AtomicUsize,
     arrived: AtomicU64,
     max: usize,
@@ -41,7 +41,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 impl Queue {
     pub fn new(max: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(QueueState {
             waiting: AtomicUsize::new(0),
             arrived: AtomicU64::new(0),
             max,

@@ -31,7 +31,7 @@ pub struct Scheduler {
     pub(super) shares: Shares,
     /// Prompts that have tokens to prefill. Empty between steps.
     pub(super) unread: Vec<Unread>,
-    /// Places of running sequences, and slots of those that give way. Empty between steps.
+    /// Places of running sequences, and ids of those that give way. Empty between steps.
     pub(super) places: Vec<(Origin, Place)>,
     pub(super) leaving: Vec<u32>,
     /// Whether a sequence was suspended since the step was planned.
@@ -96,7 +96,7 @@ impl Scheduler {
     pub fn schedule(&mut self, session: &mut Session, plan: &mut Plan, cost: &StepCost) {
         self.drop_ended(session);
         self.follow_grammars(session);
-        self.keep_points(session);
+        self.cache_beginnings(session);
         self.make_room(session);
         self.plan_all(session, plan, cost, true);
         // That plan still has the sequences that were suspended.
@@ -120,7 +120,9 @@ impl Scheduler {
     pub fn report(&self) {
         self.metrics.running.set(self.running.len() as i64);
         self.metrics.waiting.set(self.waiting.len() as i64);
-        self.metrics.kept.set(self.pool.kept() as i64);
+        self.metrics
+            .cached_prefixes
+            .set(self.pool.cached_prefixes() as i64);
         self.metrics
             .kv_used_tokens
             .set(self.pool.used_tokens().into());
@@ -137,68 +139,68 @@ impl Scheduler {
     }
 
     /// Removes rejected draft tokens from the KV pool.
-    pub fn roll_back(&mut self, session: &mut Session, slot: u32) {
-        let Some(sequence) = self.running.iter_mut().find(|s| s.slot == slot) else {
+    pub fn roll_back(&mut self, session: &mut Session, seq: u32) {
+        let Some(sequence) = self.running.iter_mut().find(|s| s.seq == seq) else {
             return;
         };
-        let kept = sequence.tokens.len() as u32 - 1;
-        if sequence.computed <= kept {
+        let len = sequence.tokens.len() as u32 - 1;
+        if sequence.computed <= len {
             return;
         }
-        sequence.computed = kept;
+        sequence.computed = len;
         // If the backend cannot truncate, the whole sequence is computed again.
-        if self.pool.truncate(session, slot, kept).is_err() {
-            self.pool.clear(session, slot);
+        if self.pool.truncate(session, seq, len).is_err() {
+            self.pool.clear(session, seq);
             sequence.restart();
         }
     }
 
-    /// The running sequence in this slot.
-    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Sequence> {
-        self.running.iter_mut().find(|s| s.slot == slot)
+    /// The running sequence with this id.
+    pub fn get_mut(&mut self, seq: u32) -> Option<&mut Sequence> {
+        self.running.iter_mut().find(|s| s.seq == seq)
     }
 
-    /// Removes a sequence that is over. Its KV is kept for prompts that begin like it.
-    pub fn finish(&mut self, session: &mut Session, slot: u32) {
-        let Some(sequence) = self.take(slot) else {
+    /// Removes a sequence that is over. Its KV is cached for prompts that begin like it.
+    pub fn finish(&mut self, session: &mut Session, seq: u32) {
+        let Some(sequence) = self.take(seq) else {
             return;
         };
         match sequence.request.cache_prompt {
             true => {
                 let stored = sequence.into_stored();
-                self.pool.keep(session, slot, stored, &self.running);
+                self.pool.cache(session, seq, stored, &self.running);
             }
-            false => self.pool.release(session, slot),
+            false => self.pool.release(session, seq),
         }
     }
 
     /// Removes a sequence and frees its KV.
-    pub fn remove(&mut self, session: &mut Session, slot: u32) -> Option<Sequence> {
-        let sequence = self.take(slot)?;
-        self.pool.release(session, slot);
+    pub fn remove(&mut self, session: &mut Session, seq: u32) -> Option<Sequence> {
+        let sequence = self.take(seq)?;
+        self.pool.release(session, seq);
         Some(sequence)
     }
 
     /// Puts a running sequence back among the waiting ones, to be computed again.
-    pub fn requeue(&mut self, session: &mut Session, slot: u32) {
-        if let Some(mut sequence) = self.remove(session, slot) {
+    pub fn requeue(&mut self, session: &mut Session, seq: u32) {
+        if let Some(mut sequence) = self.remove(session, seq) {
             sequence.restart();
             self.enqueue(sequence);
             self.metrics.preemptions.inc();
         }
     }
 
-    /// Puts a running sequence back so that another can run. Its KV is kept for it until others need the room.
-    pub fn suspend(&mut self, session: &mut Session, slot: u32) {
-        let Some(mut sequence) = self.take(slot) else {
+    /// Puts a running sequence back so that another can run. Its KV is cached until others need the room.
+    pub fn suspend(&mut self, session: &mut Session, seq: u32) {
+        let Some(mut sequence) = self.take(seq) else {
             return;
         };
         match sequence.request.cache_prompt {
             true => {
                 let stored = sequence.stored().to_vec();
-                self.pool.keep(session, slot, stored, &self.running);
+                self.pool.cache(session, seq, stored, &self.running);
             }
-            false => self.pool.release(session, slot),
+            false => self.pool.release(session, seq),
         }
         sequence.restart();
         self.enqueue(sequence);
@@ -206,17 +208,17 @@ impl Scheduler {
         self.has_suspended = true;
     }
 
-    /// Frees KV space: drops a kept sequence, or else requeues a running one. False if fewer than two run: a lone sequence may
+    /// Frees KV space: drops a cached prefix, or else requeues a running one. False if fewer than two run: a lone sequence may
     /// have the whole pool.
     pub fn preempt(&mut self, session: &mut Session) -> bool {
-        if self.pool.drop_kept(session) {
+        if self.pool.drop_cached(session) {
             return true;
         }
         let lightest = self.running.iter();
         let lightest = lightest.max_by_key(|s| self.place(s).lightness());
-        match lightest.map(|s| s.slot) {
-            Some(slot) if self.running.len() > 1 => {
-                self.requeue(session, slot);
+        match lightest.map(|s| s.seq) {
+            Some(seq) if self.running.len() > 1 => {
+                self.requeue(session, seq);
                 true
             }
             _ => false,
@@ -229,8 +231,8 @@ impl Scheduler {
         self.shares.place(sequence.origin, running)
     }
 
-    fn take(&mut self, slot: u32) -> Option<Sequence> {
-        let at = self.running.iter().position(|s| s.slot == slot)?;
+    fn take(&mut self, seq: u32) -> Option<Sequence> {
+        let at = self.running.iter().position(|s| s.seq == seq)?;
         Some(self.running.remove(at))
     }
 
@@ -251,8 +253,8 @@ impl Scheduler {
             sequence.reader.look_at(now);
             if let Some(why) = sequence.ended(now, timeout) {
                 sequence.fail(why);
-                let slot = sequence.slot;
-                self.finish(session, slot);
+                let seq = sequence.seq;
+                self.finish(session, seq);
             }
         }
     }
@@ -261,28 +263,28 @@ impl Scheduler {
     fn follow_grammars(&mut self, session: &mut Session) {
         for at in (0..self.running.len()).rev() {
             let sequence = &mut self.running[at];
-            let slot = sequence.slot;
+            let seq = sequence.seq;
             match sequence.follow_grammar() {
                 Ok(()) => {
                     if let Some(reason) = sequence.end_by_grammar() {
                         sequence.finish(reason);
-                        self.finish(session, slot);
+                        self.finish(session, seq);
                     }
                 }
                 Err(error) => {
                     sequence.fail(Failure::Grammar(error));
-                    self.finish(session, slot);
+                    self.finish(session, seq);
                 }
             }
         }
     }
 
-    /// Keeps the beginnings that later prompts are expected to share, as soon as they are computed.
-    fn keep_points(&mut self, session: &mut Session) {
+    /// Caches the beginnings that later prompts are expected to share, as soon as they are computed.
+    fn cache_beginnings(&mut self, session: &mut Session) {
         for sequence in &mut self.running {
-            let slot = sequence.slot;
-            if let Some(stored) = sequence.take_point() {
-                self.pool.keep_point(session, slot, stored);
+            let seq = sequence.seq;
+            if let Some(stored) = sequence.take_beginning() {
+                self.pool.cache_stored(session, seq, stored);
             }
         }
     }

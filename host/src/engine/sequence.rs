@@ -25,7 +25,7 @@ pub struct Sequence {
     /// How many tokens have their KV stored.
     pub computed: u32,
     /// The sequence's id in the session. Valid only while the sequence runs.
-    pub slot: u32,
+    pub seq: u32,
     /// How many times the backend lost the sequence, so that it was computed again.
     pub losses: u32,
     /// Determines the sequence's place in line.
@@ -40,10 +40,10 @@ pub struct Sequence {
     pub reader: Reader,
     /// Length from which on the sequence decodes. The tokens known at its start are prefilled like a prompt.
     prefill_len: usize,
-    /// Length of the beginning that is to be kept by itself. None once that is done.
-    keep_at: Option<u32>,
-    /// Positions whose logits must still score the token that follows, which is a prompt token or a forced one. Empty unless
-    /// scores were asked for.
+    /// Length of the beginning that is to be cached by itself. None once that is done.
+    cache_at: Option<u32>,
+    /// Positions whose logits must still score the token that follows, which is a prompt token or a fast-forward token. Empty
+    /// unless scores were asked for.
     unscored: Range<u32>,
 }
 
@@ -105,7 +105,7 @@ impl Sequence {
         Self {
             tokens,
             computed: 0,
-            slot: u32::MAX,
+            seq: u32::MAX,
             losses: 0,
             origin,
             ticket: Some(ticket),
@@ -124,9 +124,9 @@ impl Sequence {
         }
     }
 
-    /// Starts the sequence in a slot that already has the KV of its first `stored` tokens.
-    pub fn start(&mut self, slot: u32, stored: u32) {
-        self.slot = slot;
+    /// Starts the sequence under an id that already has the KV of its first `stored` tokens.
+    pub fn start(&mut self, seq: u32, stored: u32) {
+        self.seq = seq;
         self.computed = stored;
         self.prefill_len = self.tokens.len();
         if let Some(grammar) = self.output.grammar.take() {
@@ -156,14 +156,14 @@ impl Sequence {
         self.tokens.len() as u32 - self.computed
     }
 
-    /// How many pending tokens the next step can have. The last one waits while forced tokens must still follow it.
+    /// How many pending tokens the next step can have. The last one waits while fast-forward tokens must still follow it.
     pub fn ready(&self) -> u32 {
         let constraint = self.output.constraint.as_ref();
-        let waits = constraint.is_some_and(|c| !c.forced().is_empty());
+        let waits = constraint.is_some_and(|c| !c.fast_forward().is_empty());
         match self.is_held() || self.end_by_grammar().is_some() {
             true => 0,
-            // A step ends at the position up to which KV is to be kept.
-            false => match self.keep_at {
+            // A step ends at the position up to which KV is to be cached.
+            false => match self.cache_at {
                 Some(end) if end > self.computed => end - self.computed,
                 _ => self.pending() - u32::from(waits),
             },
@@ -176,9 +176,9 @@ impl Sequence {
         constraint.is_some_and(Constraint::is_held)
     }
 
-    /// The stored tokens, if they are exactly the beginning that is to be kept by itself. Returns them only once.
-    pub fn take_point(&mut self) -> Option<&[u32]> {
-        let end = self.keep_at.take_if(|end| *end <= self.computed)?;
+    /// The stored tokens, if they are exactly the beginning that is to be cached by itself. Returns them only once.
+    pub fn take_beginning(&mut self) -> Option<&[u32]> {
+        let end = self.cache_at.take_if(|end| *end <= self.computed)?;
         (end == self.computed).then(|| self.stored())
     }
 
@@ -296,7 +296,7 @@ impl Sequence {
             return Ok(());
         };
         constraint.prepare()?;
-        if constraint.is_held() || constraint.forced().is_empty() {
+        if constraint.is_held() || constraint.fast_forward().is_empty() {
             return Ok(());
         }
         let room = self
@@ -403,12 +403,12 @@ impl Sequence {
     }
 
     /// Appends up to `most` tokens that the grammar forces. If scores are wanted, the reader gets the tokens with them.
-    fn take_forced(&mut self, most: usize) {
+    fn take_fast_forward(&mut self, most: usize) {
         let before = self.tokens.len() as u32;
         let mut count = 0;
         while count < most
             && let Some(constraint) = &mut self.output.constraint
-            && let Some(token) = constraint.next_forced()
+            && let Some(token) = constraint.take_fast_forward()
         {
             self.push(token);
             count += 1;

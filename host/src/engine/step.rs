@@ -125,11 +125,11 @@ impl Stepper {
     /// Waits for the masks. A sequence whose grammar takes too long fails, and its rows are not used.
     fn await_masks(&mut self) {
         for at in 0..self.plan.spans.len() {
-            let slot = self.plan.spans[at].seq;
-            let constraint = self.scheduler.get_mut(slot).and_then(Sequence::constraint);
+            let seq = self.plan.spans[at].seq;
+            let constraint = self.scheduler.get_mut(seq).and_then(Sequence::constraint);
             if let Some(Err(error)) = constraint.map(Constraint::await_masks) {
                 self.outs[at].status = Code::CANCELLED;
-                self.fail(slot, error);
+                self.fail(seq, error);
             }
         }
     }
@@ -139,7 +139,7 @@ impl Stepper {
         let running = &self.scheduler.running;
         let spans = self.plan.spans.iter().zip(&self.outs);
         let requests = spans.filter_map(|(span, out)| {
-            let sequence = running.iter().find(|s| s.slot == span.seq)?;
+            let sequence = running.iter().find(|s| s.seq == span.seq)?;
             let first = span.position + span.len - span.rows;
             let request = move |at| sequence.sample_request(first + at, out.first_row + at);
             (out.status == Code::OK).then(|| (0..span.rows).map(request))
@@ -194,8 +194,8 @@ impl Stepper {
         }
     }
 
-    fn finish(&mut self, slot: u32) {
-        self.scheduler.finish(&mut self.session, slot);
+    fn finish(&mut self, seq: u32) {
+        self.scheduler.finish(&mut self.session, seq);
         // While nobody waits, sequences end as rarely as they arrive, which says nothing about the pace.
         if !self.scheduler.waiting.is_empty() {
             self.queue.paced(self.last_end.elapsed());
@@ -215,25 +215,25 @@ impl Stepper {
         }
     }
 
-    fn span_failed(&mut self, slot: u32, code: Code) {
-        let Some(sequence) = self.scheduler.get_mut(slot) else {
+    fn span_failed(&mut self, seq: u32, code: Code) {
+        let Some(sequence) = self.scheduler.get_mut(seq) else {
             return;
         };
         sequence.losses += 1;
         let lost = matches!(code, Code::SEQUENCE_LOST | Code::BAD_POSITION);
         let recompute = lost && sequence.losses <= MAX_LOSSES;
         if recompute || (code == Code::NO_KV_SPACE && self.scheduler.running.len() > 1) {
-            self.scheduler.requeue(&mut self.session, slot);
+            self.scheduler.requeue(&mut self.session, seq);
         } else {
             self.fail(
-                slot,
+                seq,
                 Error::new(code, format!("the backend could not go on: {code:?}")),
             );
         }
     }
 
-    fn fail(&mut self, slot: u32, failure: impl Into<Failure>) {
-        if let Some(sequence) = self.scheduler.remove(&mut self.session, slot) {
+    fn fail(&mut self, seq: u32, failure: impl Into<Failure>) {
+        if let Some(sequence) = self.scheduler.remove(&mut self.session, seq) {
             sequence.fail(failure.into());
         }
     }

@@ -20,9 +20,10 @@ use tokio::{
 
 use super::{
     CompiledGrammar, Grammar, GrammarError, GrammarMetrics, Workers,
-    compile::{Compiler, STACK_BYTES},
-    compiled::Shared,
+    compile::Compiler,
+    compiled::GrammarRuntime,
     environment::{ServedFacts, environment},
+    matcher::STACK_BYTES,
     trial::{Tokens, Trials},
 };
 use crate::{
@@ -50,7 +51,7 @@ pub struct GrammarThreads {
 /// The compiled grammars of one model.
 pub struct Grammars {
     compiler: Arc<Compiler>,
-    shared: Arc<Shared>,
+    runtime: Arc<GrammarRuntime>,
     /// The grammars by their keys. Locked only while one is looked up or old ones are dropped.
     cache: Mutex<LruCache<Key, Entry>>,
     compiling: Arc<Semaphore>,
@@ -68,14 +69,14 @@ pub struct Grammars {
 }
 
 /// A grammar that is to be compiled.
-struct Source {
+struct UncompiledGrammar {
     grammar: TopLevelGrammar,
     key: Key,
     /// Length of its text.
     bytes: usize,
 }
 
-impl Source {
+impl UncompiledGrammar {
     /// Reads a grammar. This takes time in proportion to its text, which may be as long as a request.
     fn of(grammar: &Grammar, compiler: &Compiler) -> Result<Self, GrammarError> {
         let grammar = compiler.source(grammar)?;
@@ -113,7 +114,7 @@ impl Grammars {
         let entries = NonZeroUsize::new(config.cache_entries).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             compiler: Arc::new(Compiler::new(&environment, config)?),
-            shared: Arc::new(Shared {
+            runtime: Arc::new(GrammarRuntime {
                 workers: threads.workers.clone(),
                 metrics,
                 mask_words: facts.mask_words(),
@@ -138,7 +139,7 @@ impl Grammars {
         let facts = current.get();
         let same = *self.vocabulary == *facts.vocabulary
             && self.eos == facts.info.eos
-            && self.shared.mask_words == facts.mask_words();
+            && self.runtime.mask_words == facts.mask_words();
         if same {
             self.served.set(Some(current.clone()));
         }
@@ -153,7 +154,7 @@ impl Grammars {
     /// The compiled form of a grammar. Requests that need the same one at the same time wait for one compilation.
     pub async fn compile(&self, grammar: Grammar) -> Result<Arc<CompiledGrammar>, GrammarError> {
         let compiler = self.compiler.clone();
-        let source = spawn_blocking(move || Source::of(&grammar, &compiler)).await;
+        let source = spawn_blocking(move || UncompiledGrammar::of(&grammar, &compiler)).await;
         let source = source.map_err(|_| GrammarError::Invalid("reading it failed".into()))??;
         let is_long = source.bytes > LONG_TEXT_BYTES;
         let compiled = self.compile_source(source).await;
@@ -163,7 +164,10 @@ impl Grammars {
         compiled
     }
 
-    async fn compile_source(&self, source: Source) -> Result<Arc<CompiledGrammar>, GrammarError> {
+    async fn compile_source(
+        &self,
+        source: UncompiledGrammar,
+    ) -> Result<Arc<CompiledGrammar>, GrammarError> {
         if source.bytes > self.max_text_bytes {
             return Err(GrammarError::TooLong {
                 bytes: source.bytes,
@@ -172,10 +176,10 @@ impl Grammars {
         }
         let entry = self.entry(source.key);
         if let Some(compiled) = entry.get() {
-            self.shared.metrics.cache_hits.inc();
+            self.runtime.metrics.cache_hits.inc();
             return compiled.clone();
         }
-        self.shared.metrics.cache_misses.inc();
+        self.runtime.metrics.cache_misses.inc();
         let compiled =
             entry.get_or_try_init(async || match self.compile_anew(source.grammar).await {
                 // These may not happen again when the server is less busy.
@@ -239,14 +243,14 @@ impl Grammars {
         permit: OwnedSemaphorePermit,
     ) -> oneshot::Receiver<Result<CompiledGrammar, GrammarError>> {
         let (sender, receiver) = oneshot::channel();
-        let (compiler, shared) = (self.compiler.clone(), self.shared.clone());
+        let (compiler, runtime) = (self.compiler.clone(), self.runtime.clone());
         let (trials, tokens) = (self.trials.clone(), self.tokens.clone());
         let limit = self.compile_timeout;
         let compile = move || {
             give_way();
-            let (metrics, started) = (shared.metrics.clone(), Instant::now());
+            let (metrics, started) = (runtime.metrics.clone(), Instant::now());
             let tried = trials.run(&source, compiler.limits(), &tokens, limit);
-            let compiled = tried.and_then(|bytes| compiler.compile(source, shared, bytes, &stop));
+            let compiled = tried.and_then(|bytes| compiler.compile(source, runtime, bytes, &stop));
             let seconds = started.elapsed().as_secs_f64();
             metrics.compile_seconds.observe(seconds);
             // The permit is free before anyone can know the result.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
 };
 
 use llguidance::{
@@ -16,8 +16,9 @@ use toktrie::TokEnv;
 
 use super::{
     CompiledGrammar, GrammarError,
-    compiled::Shared,
+    compiled::GrammarRuntime,
     gbnf,
+    matcher::Prototype,
     schema::{left_out, prepared},
     text::{Piece, lark},
 };
@@ -39,9 +40,6 @@ pub enum Grammar {
     /// The answer consists of these pieces, in order.
     Pieces(Vec<Piece>),
 }
-
-/// Stack of the threads that compile or match grammars. Nested schemas make llguidance recurse deeply.
-pub const STACK_BYTES: usize = 16 << 20;
 
 /// Compiles the grammars of one model.
 pub struct Compiler {
@@ -75,7 +73,7 @@ impl Compiler {
     pub fn compile(
         &self,
         source: TopLevelGrammar,
-        shared: Arc<Shared>,
+        runtime: Arc<GrammarRuntime>,
         bytes: usize,
         stop: &OnceLock<CancellationHandle>,
     ) -> Result<CompiledGrammar, GrammarError> {
@@ -86,8 +84,8 @@ impl Compiler {
         Ok(CompiledGrammar {
             unenforced: unenforced.collect(),
             bytes,
-            prototype: Mutex::new(begin(parser, stop)?),
-            shared,
+            prototype: Arc::new(Prototype::new(begin(parser, stop)?, runtime.mask_words)),
+            runtime,
         })
     }
 

@@ -1,26 +1,20 @@
 //! A grammar that sequences can follow.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use super::{GrammarMetrics, Matcher, Workers};
+use super::{GrammarMetrics, Matcher, Task, Workers, matcher::Prototype};
 
 /// A grammar that sequences can follow, each with a [`Matcher`] of its own.
 pub struct CompiledGrammar {
-    /// A matcher at the beginning of the grammar. Its lexer is built as far as the first mask needs it. Locked while it
-    /// is copied.
-    pub(super) prototype: Mutex<llguidance::Matcher>,
-    /// What this grammar shares with the model's other grammars.
-    pub(super) shared: Arc<Shared>,
+    pub(super) prototype: Arc<Prototype>,
+    pub(super) runtime: Arc<GrammarRuntime>,
     pub(super) unenforced: Vec<String>,
     /// Approximate size in memory.
     pub(super) bytes: usize,
 }
 
-/// What all grammars of a model share.
-pub struct Shared {
+/// What all grammars of a model share: threads, metrics and limits of matching.
+pub struct GrammarRuntime {
     pub workers: Arc<Workers>,
     pub metrics: GrammarMetrics,
     /// `ceil(logits_width / 32)`
@@ -32,10 +26,13 @@ impl CompiledGrammar {
     /// A new matcher at the beginning of the grammar. Copies the lexer as built so far, which takes a while for a large
     /// grammar.
     pub fn matcher(&self) -> Matcher {
-        let prototype = self.prototype.lock();
-        let prototype = prototype.unwrap_or_else(PoisonError::into_inner);
-        let matcher = prototype.deep_clone().into_cancellable();
-        Matcher::new(matcher, self.shared.mask_words)
+        self.prototype.matcher()
+    }
+
+    /// A task for a sequence at the beginning of the grammar.
+    pub fn task(&self) -> Task {
+        let mask_seconds = self.runtime.metrics.mask_seconds.clone();
+        Task::new(self.prototype.clone(), mask_seconds)
     }
 
     /// Keywords of a lenient schema that the grammar does not enforce.
@@ -45,22 +42,22 @@ impl CompiledGrammar {
 
     /// Words of a mask: `ceil(logits_width / 32)`.
     pub fn mask_words(&self) -> usize {
-        self.shared.mask_words
+        self.runtime.mask_words
     }
 
     /// Time limit for finding one mask.
     pub fn mask_timeout(&self) -> Duration {
-        self.shared.mask_timeout
+        self.runtime.mask_timeout
     }
 
     /// The threads that match sequences with this grammar.
     pub fn workers(&self) -> &Workers {
-        &self.shared.workers
+        &self.runtime.workers
     }
 
     /// Counters of all grammars of the model.
     pub fn metrics(&self) -> &GrammarMetrics {
-        &self.shared.metrics
+        &self.runtime.metrics
     }
 }
 

@@ -12,7 +12,7 @@ mod tests;
 
 use chars::CharSet;
 use facts::Analysis;
-use parser::{Part, Rules};
+use parser::{RulePart, Rules};
 
 use super::text::quoted;
 
@@ -74,11 +74,11 @@ impl Writer<'_> {
     }
 
     /// Writes a part, as one piece if it can be one.
-    fn part(&mut self, part: &Part, follow: &CharSet) -> String {
+    fn part(&mut self, part: &RulePart, follow: &CharSet) -> String {
         match part {
-            Part::Rule(rule) => self.rule(*rule),
-            Part::Text(_) | Part::Chars(_) | Part::Token(_) => self.parts(part, follow),
-            Part::Sequence(parts) if parts.is_empty() => sequence(Vec::new()),
+            RulePart::Rule(rule) => self.rule(*rule),
+            RulePart::Text(_) | RulePart::Chars(_) | RulePart::Token(_) => self.parts(part, follow),
+            RulePart::Sequence(parts) if parts.is_empty() => sequence(Vec::new()),
             _ if self.analysis.is_lexeme(part, follow) => {
                 let body = self.piece(part);
                 self.helper("P", body)
@@ -90,23 +90,23 @@ impl Writer<'_> {
         }
     }
 
-    fn parts(&mut self, part: &Part, follow: &CharSet) -> String {
+    fn parts(&mut self, part: &RulePart, follow: &CharSet) -> String {
         match part {
-            Part::Text(text) => quoted(text),
-            Part::Chars(chars) => format!("/{}/", chars.regex()),
-            Part::Token(token) => token.clone(),
-            Part::Rule(rule) => self.rule(*rule),
-            Part::Sequence(parts) => {
+            RulePart::Text(text) => quoted(text),
+            RulePart::Chars(chars) => format!("/{}/", chars.regex()),
+            RulePart::Token(token) => token.clone(),
+            RulePart::Rule(rule) => self.rule(*rule),
+            RulePart::Sequence(parts) => {
                 let follows = self.analysis.follows(parts, follow);
                 let parts = parts.iter().zip(&follows);
                 let parts = parts.map(|(part, follow)| self.part(part, follow));
                 sequence(parts.collect())
             }
-            Part::OneOf(parts) => {
+            RulePart::OneOf(parts) => {
                 let parts = parts.iter().map(|part| self.part(part, follow));
                 parts.collect::<Vec<_>>().join(" | ")
             }
-            Part::Repeat(part, min, max) => {
+            RulePart::Repeat(part, min, max) => {
                 let follow = self.analysis.within_repeat(part, *max, follow);
                 repeated(self.part(part, &follow), *min, *max)
             }
@@ -114,25 +114,25 @@ impl Writer<'_> {
     }
 
     /// Writes a part that belongs to one piece.
-    fn piece(&mut self, part: &Part) -> String {
+    fn piece(&mut self, part: &RulePart) -> String {
         match part {
-            Part::Sequence(parts) => {
+            RulePart::Sequence(parts) => {
                 let parts = parts.iter().map(|part| self.piece_in(part));
                 sequence(parts.collect())
             }
-            Part::OneOf(parts) => {
+            RulePart::OneOf(parts) => {
                 let parts = parts.iter().map(|part| self.piece_in(part));
                 parts.collect::<Vec<_>>().join(" | ")
             }
-            Part::Repeat(part, min, max) => repeated(self.piece_in(part), *min, *max),
+            RulePart::Repeat(part, min, max) => repeated(self.piece_in(part), *min, *max),
             _ => self.piece_in(part),
         }
     }
 
-    fn piece_in(&mut self, part: &Part) -> String {
+    fn piece_in(&mut self, part: &RulePart) -> String {
         match part {
-            Part::Rule(rule) => self.named(*rule, true),
-            Part::Text(_) | Part::Chars(_) | Part::Token(_) => {
+            RulePart::Rule(rule) => self.named(*rule, true),
+            RulePart::Text(_) | RulePart::Chars(_) | RulePart::Token(_) => {
                 self.parts(part, &CharSet::default())
             }
             _ => {

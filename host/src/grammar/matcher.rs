@@ -1,8 +1,38 @@
 //! The position of a sequence in its grammar.
 
+use std::sync::{Mutex, PoisonError};
+
 use llguidance::CancellationHandle;
 
 use super::GrammarError;
+
+/// Stack of the threads that compile or match grammars. Nested schemas make llguidance recurse deeply.
+pub const STACK_BYTES: usize = 16 << 20;
+
+/// A matcher at the beginning of a grammar. Each sequence gets a copy of it.
+pub struct Prototype {
+    /// Its lexer is built as far as the first mask needs it. Locked while it is copied.
+    inner: Mutex<llguidance::Matcher>,
+    mask_words: usize,
+}
+
+impl Prototype {
+    pub fn new(inner: llguidance::Matcher, mask_words: usize) -> Self {
+        Self {
+            inner: Mutex::new(inner),
+            mask_words,
+        }
+    }
+
+    /// A new matcher. Copies the lexer as built so far, which takes a while for a large grammar.
+    pub fn matcher(&self) -> Matcher {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Matcher {
+            inner: inner.deep_clone().into_cancellable(),
+            mask_words: self.mask_words,
+        }
+    }
+}
 
 /// The position of one sequence in its grammar. Taking tokens and finding masks may take milliseconds, within the
 /// limits of the configuration. After an error the matcher cannot be used any more.
@@ -12,19 +42,15 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    pub(super) fn new(inner: llguidance::Matcher, mask_words: usize) -> Self {
-        Self { inner, mask_words }
-    }
-
     /// Takes the next token, which the mask must have allowed.
     pub fn consume(&mut self, token: u32) -> Result<(), GrammarError> {
         consume(&mut self.inner, token)
     }
 
-    /// Takes the tokens that must come next, and appends them to `forced`.
-    pub fn consume_forced(&mut self, forced: &mut Vec<u32>) -> Result<(), GrammarError> {
+    /// Takes the tokens that must come next, and appends them to `tokens`.
+    pub fn fast_forward(&mut self, tokens: &mut Vec<u32>) -> Result<(), GrammarError> {
         if !self.is_finished() {
-            forced.extend(self.inner.consume_ff_tokens());
+            tokens.extend(self.inner.consume_ff_tokens());
         }
         match self.inner.get_error() {
             Some(error) => Err(failed(&error)),

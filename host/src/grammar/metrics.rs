@@ -9,7 +9,7 @@ use crate::metrics::registered;
 pub struct GrammarMetrics {
     pub cache_hits: IntCounter,
     pub cache_misses: IntCounter,
-    pub forced_tokens: IntCounter,
+    pub fast_forward_tokens: IntCounter,
     pub compile_seconds: Histogram,
     pub mask_seconds: Histogram,
 }
@@ -36,7 +36,7 @@ impl GrammarMetrics {
                 "tenon_grammar_cache_misses_total",
                 "Requests whose grammar had to be compiled",
             )?,
-            forced_tokens: counter(
+            fast_forward_tokens: counter(
                 "tenon_grammar_forced_tokens_total",
                 "Tokens that a grammar left no choice about, put in without sampling",
             )?,

@@ -4,7 +4,8 @@
 //!    (`cache.rs`). Compiling has threads of its own (`compile.rs`), and another process tries it first (`trial.rs`).
 //! 2. Each sequence gets a [`Matcher`] of the [`CompiledGrammar`] (`matcher.rs`). The matcher tells which tokens may
 //!    come next, takes the token that was chosen, and tells which tokens must follow.
-//! 3. The engine has matchers run on other threads ([`Workers`]) while the model computes (`engine/constraint.rs`).
+//! 3. The engine has matchers run on other threads ([`Workers`]) while the model computes (`engine/constraint.rs`). Each
+//!    sequence has a [`Task`] for that (`task.rs`).
 //!
 //! Invariant: nothing here knows HTTP. Wire types become a [`Grammar`] in `routes/generation/grammar.rs`.
 
@@ -16,6 +17,7 @@ mod gbnf;
 mod matcher;
 mod metrics;
 mod schema;
+mod task;
 #[cfg(test)]
 pub mod tests;
 mod text;
@@ -30,9 +32,10 @@ pub use compiled::CompiledGrammar;
 pub use matcher::Matcher;
 pub use metrics::GrammarMetrics;
 pub use schema::relaxed;
+pub use task::{FastForward, Found, RunHandle, Task};
 pub use text::{Piece, TextRules, regex_escaped};
 pub use trial::{COMMAND as TRIAL_COMMAND, child::run as run_trials};
-pub use workers::{Forced, Found, Progress, Task, Workers};
+pub use workers::Workers;
 
 /// Why a grammar cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

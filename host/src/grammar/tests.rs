@@ -7,13 +7,13 @@ use prometheus::Registry;
 use serde_json::{Value, json};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
-use super::{compile::Compiler, compiled::Shared, *};
+use super::{compile::Compiler, compiled::GrammarRuntime, *};
 use crate::config::{self, JsonWhitespace};
 
 /// A model whose tokens are the bytes. There may be control tokens from 256 on.
 struct Bytes {
     compiler: Compiler,
-    shared: Arc<Shared>,
+    runtime: Arc<GrammarRuntime>,
 }
 
 impl Bytes {
@@ -25,7 +25,7 @@ impl Bytes {
         let config = config();
         Self {
             compiler: Compiler::new(environment, &config).unwrap(),
-            shared: Arc::new(Shared {
+            runtime: Arc::new(GrammarRuntime {
                 workers: Arc::new(Workers::start(1).unwrap()),
                 metrics: GrammarMetrics::register(&Registry::new(), "bytes").unwrap(),
                 mask_words: 9,
@@ -36,8 +36,8 @@ impl Bytes {
 
     fn compile(&self, grammar: &Grammar) -> Result<CompiledGrammar, GrammarError> {
         let source = self.compiler.source(grammar)?;
-        let shared = self.shared.clone();
-        self.compiler.compile(source, shared, 0, &OnceLock::new())
+        let runtime = self.runtime.clone();
+        self.compiler.compile(source, runtime, 0, &OnceLock::new())
     }
 
     /// Whether a whole text fits the grammar.

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     hint, io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -13,9 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use llguidance::CancellationHandle;
-
-use super::{CompiledGrammar, GrammarError, Matcher, compile::STACK_BYTES};
+use super::{
+    matcher::STACK_BYTES,
+    task::{Found, Task},
+};
 
 /// Threads that run tasks. Half of them are for sequences that were slow before, so that these delay only each other.
 /// The threads end when this is dropped.
@@ -41,8 +41,8 @@ struct Jobs {
 #[derive(Default)]
 struct Waiting {
     new: VecDeque<Job>,
-    /// Jobs that lack only their masks. They run after all new jobs, because a step begins when all forced tokens are
-    /// known.
+    /// Jobs that lack only their masks. They run after all new jobs, because a step begins when all fast-forward
+    /// tokens are known.
     begun: VecDeque<Job>,
     /// Number of threads that sleep and were not woken.
     sleepers: usize,
@@ -55,50 +55,6 @@ const AWAKE: Duration = Duration::from_millis(1);
 
 /// A task, and where its results go. None: the task is only to be dropped.
 type Job = (Box<Task>, Option<Sender<Found>>);
-
-/// A result of a task. They come in this order.
-pub enum Found {
-    /// The tokens that must follow the chosen ones. Sent at the beginning of the grammar, and whenever tokens were
-    /// chosen.
-    Forced(Forced),
-    /// The task itself, when it is done.
-    Done(Box<Task>),
-}
-
-/// Tokens that must follow.
-#[derive(Default)]
-pub struct Forced {
-    /// The tokens. The grammar has taken them already.
-    pub tokens: Vec<u32>,
-    /// Whether nothing may follow these tokens.
-    pub is_last: bool,
-}
-
-/// What a thread has to do for one sequence, and afterwards the results. The task goes back and forth between threads,
-/// so that its buffers are used again.
-pub struct Task {
-    pub grammar: Arc<CompiledGrammar>,
-    /// None before the first run, and after a panic.
-    matcher: Option<Matcher>,
-    /// Tokens that were chosen since the last run. The run takes them out.
-    pub chosen: Vec<u32>,
-    /// Whether the run has to find masks.
-    pub wants_masks: bool,
-    /// A draft that may follow. The run also finds the masks after its tokens.
-    pub drafts: Vec<u32>,
-    /// Tells other threads how long the task has been running, and lets them stop it.
-    pub progress: Arc<Progress>,
-    /// How the run ended.
-    pub result: Result<(), GrammarError>,
-    /// `[rows][mask_words]`. Empty if no masks were wanted, or if nothing may follow.
-    pub masks: Vec<u32>,
-    /// How long the runs took since the submitter set this to zero.
-    pub took: Duration,
-}
-
-/// When a task began to run, and a handle that stops it. None while the task does not run.
-#[derive(Default)]
-pub struct Progress(Mutex<Option<(Instant, Option<CancellationHandle>)>>);
 
 impl Workers {
     /// Starts `threads` threads for all sequences, and as many for slow ones.
@@ -230,7 +186,7 @@ impl Jobs {
         waiting
     }
 
-    /// Runs a job. If it lacks masks after that, queues it behind the jobs whose forced tokens are not known yet.
+    /// Runs a job. If it lacks masks after that, queues it behind the jobs whose fast-forward tokens are not known yet.
     fn run(&self, (mut task, found): Job) {
         let Some(found) = found else { return };
         let lacks_masks = task.run(&found);
@@ -249,102 +205,6 @@ impl Jobs {
     }
 }
 
-impl Task {
-    /// A task for a sequence at the beginning of its grammar.
-    pub fn new(grammar: Arc<CompiledGrammar>) -> Self {
-        Self {
-            grammar,
-            matcher: None,
-            chosen: Vec::new(),
-            wants_masks: false,
-            drafts: Vec::new(),
-            progress: Arc::default(),
-            result: Ok(()),
-            masks: Vec::new(),
-            took: Duration::ZERO,
-        }
-    }
-
-    /// Takes the chosen tokens, or finds the masks if there are none to take. Returns whether masks are still to be
-    /// found.
-    fn run(&mut self, found: &Sender<Found>) -> bool {
-        let started = Instant::now();
-        self.progress.began(started, None);
-        let takes = self.matcher.is_none() || !self.chosen.is_empty();
-        let run = catch_unwind(AssertUnwindSafe(|| match takes {
-            true => self.advance(found),
-            false => self.find_masks().map(|()| false),
-        }));
-        self.progress.ended();
-        let run = run.unwrap_or_else(|_| {
-            self.matcher = None;
-            Err(GrammarError::Invalid(
-                "matching the grammar panicked".into(),
-            ))
-        });
-        self.took += started.elapsed();
-        let lacks_masks = *run.as_ref().unwrap_or(&false);
-        self.result = run.map(|_| ());
-        lacks_masks
-    }
-
-    fn advance(&mut self, found: &Sender<Found>) -> Result<bool, GrammarError> {
-        self.masks.clear();
-        let matcher = self.matcher.get_or_insert_with(|| self.grammar.matcher());
-        self.progress.began(Instant::now(), matcher.cancellation());
-        for &token in &self.chosen {
-            matcher.consume(token)?;
-        }
-        self.chosen.clear();
-        let mut forced = Forced::default();
-        matcher.consume_forced(&mut forced.tokens)?;
-        forced.is_last = matcher.is_finished();
-        let lacks_masks = self.wants_masks && !forced.is_last;
-        // The receiver may be gone.
-        let _ = found.send(Found::Forced(forced));
-        Ok(lacks_masks)
-    }
-
-    fn find_masks(&mut self) -> Result<(), GrammarError> {
-        self.masks.clear();
-        let Some(matcher) = &mut self.matcher else {
-            return Ok(());
-        };
-        self.progress.began(Instant::now(), matcher.cancellation());
-        let timer = self.grammar.shared.metrics.mask_seconds.start_timer();
-        matcher.masks(&self.drafts, &mut self.masks)?;
-        timer.observe_duration();
-        Ok(())
-    }
-}
-
-impl Progress {
-    /// How long the task has been running. None if it does not run.
-    pub fn running_for(&self) -> Option<Duration> {
-        let (since, _) = self.lock().clone()?;
-        Some(since.elapsed())
-    }
-
-    /// Stops the task. Its matcher cannot be used afterwards.
-    pub fn cancel(&self) {
-        if let Some((_, Some(cancellation))) = &*self.lock() {
-            cancellation.cancel();
-        }
-    }
-
-    fn began(&self, at: Instant, cancellation: Option<CancellationHandle>) {
-        *self.lock() = Some((at, cancellation));
-    }
-
-    fn ended(&self) {
-        *self.lock() = None;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Option<CancellationHandle>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
@@ -353,8 +213,7 @@ mod tests {
     use crate::grammar::{Grammar, tests::compiled};
 
     fn task() -> Box<Task> {
-        let grammar = compiled(&Grammar::Regex("a[bc]".into()));
-        let mut task = Box::new(Task::new(Arc::new(grammar)));
+        let mut task = Box::new(compiled(&Grammar::Regex("a[bc]".into())).task());
         task.wants_masks = true;
         task
     }
@@ -372,15 +231,15 @@ mod tests {
         }
         let results: Vec<_> = results.try_iter().collect();
         let [
-            Found::Forced(forced),
-            Found::Forced(_),
+            Found::FastForward(fast_forward),
+            Found::FastForward(_),
             Found::Done(first),
             Found::Done(second),
         ] = results.as_slice()
         else {
             panic!("{} results in another order", results.len());
         };
-        assert_eq!(forced.tokens, [u32::from(b'a')]);
+        assert_eq!(fast_forward.tokens, [u32::from(b'a')]);
         let allowed = 1 << (b'b' % 32) | 1 << (b'c' % 32);
         assert_eq!(first.masks[usize::from(b'b') / 32], allowed);
         assert_eq!(first.masks, second.masks);
@@ -403,7 +262,7 @@ mod tests {
             workers.submit(task, found.clone(), false);
             let done = loop {
                 match results.recv_timeout(Duration::from_secs(60)) {
-                    Ok(Found::Forced(_)) => {}
+                    Ok(Found::FastForward(_)) => {}
                     Ok(Found::Done(task)) => break task,
                     Err(error) => panic!("round {round}: {error}"),
                 }

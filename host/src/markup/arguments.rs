@@ -1,11 +1,12 @@
 //! Converts the arguments of a tool call from the format's notation to JSON while they are written.
 
 mod pairs;
+mod read;
 mod tagged;
 
 use serde_json::Value;
 
-use self::{pairs::PairsReader, tagged::TaggedReader};
+use self::{pairs::PairsReader, read::Read, tagged::TaggedReader};
 use super::{
     format::{Arguments, Call, ToolFormat},
     json::ValueEnd,
@@ -17,17 +18,6 @@ pub enum ArgumentReader {
     Json(ValueEnd),
     Tagged(TaggedReader),
     Pairs(PairsReader),
-}
-
-/// What was read from a text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Read {
-    /// More of the arguments.
-    pub json: String,
-    /// Bytes of the text that this JSON was read from.
-    pub length: usize,
-    /// Whether the arguments are complete.
-    pub is_complete: bool,
 }
 
 impl ArgumentReader {
@@ -59,10 +49,4 @@ impl ArgumentReader {
             Self::Pairs(reader) => reader.push(text),
         }
     }
-}
-
-/// A text escaped for a JSON string, without the quotation marks.
-fn escaped(text: &str) -> String {
-    let quoted = Value::from(text).to_string();
-    quoted[1..quoted.len() - 1].to_owned()
 }

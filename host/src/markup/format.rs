@@ -1,7 +1,5 @@
 //! The types that describe a format of tool calls. The formats themselves are in `table.rs`.
 
-use super::table::FORMATS;
-
 /// How a family of models writes tool calls.
 ///
 /// An answer has blocks of calls: `begin`, `open`, calls with `separator` between them, `end`. White space in these
@@ -78,24 +76,6 @@ pub struct Pairs {
 }
 
 impl ToolFormat {
-    /// The format for models whose chat template says nothing about tools.
-    pub fn generic() -> &'static Self {
-        Self::named("hermes").unwrap_or(&FORMATS[0])
-    }
-
-    /// The format of this name.
-    pub fn named(name: &str) -> Option<&'static Self> {
-        FORMATS.iter().find(|format| format.name == name)
-    }
-
-    /// The format of the model that this chat template belongs to. None if no format is recognized.
-    pub fn of_template(source: &str) -> Option<&'static Self> {
-        let has = |sign: &&str| source.contains(sign);
-        FORMATS
-            .iter()
-            .find(|format| format.signs.iter().any(has) && !format.other_signs.iter().any(has))
-    }
-
     /// All texts that calls are written with. Control tokens in these texts count as text of an answer.
     pub fn texts(&self) -> Vec<&'static str> {
         let mut texts = self.begin.to_vec();
@@ -136,18 +116,6 @@ impl ToolFormat {
                 arguments: Arguments::Pairs(pairs),
                 ..
             } => format!("{key}{}", pairs.assign),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique() {
-        for format in FORMATS {
-            assert_eq!(ToolFormat::named(format.name), Some(format));
         }
     }
 }

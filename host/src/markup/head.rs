@@ -8,7 +8,7 @@ const LONGEST: usize = 160;
 
 /// The beginning of a tool call, up to its arguments.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct CallHead {
     /// The name of the function.
     pub name: String,
     /// Length in bytes.
@@ -18,7 +18,7 @@ pub struct Head {
 }
 
 /// Reads the beginning of a call. The text begins behind the mark that begins a block.
-pub fn read(text: &str, format: &ToolFormat) -> Result<Head, Unread> {
+pub fn read(text: &str, format: &ToolFormat) -> Result<CallHead, Unread> {
     let mut cursor = Cursor::new(text);
     cursor.take_loosely(format.open).or_else(or_nothing)?;
     cursor.skip_space();
@@ -70,13 +70,13 @@ fn named(
     before: &str,
     after: &str,
     arguments: Arguments,
-) -> Result<Head, Unread> {
+) -> Result<CallHead, Unread> {
     let start = cursor.at();
     let read = named_up_to_arguments(&mut cursor, before, after);
     // A text that goes on for too long is no name.
     let is_long = cursor.at() - start + cursor.rest().len() > LONGEST;
     let name = read.map_err(|unread| if is_long { Unread::Wrong } else { unread })?;
-    Ok(Head {
+    Ok(CallHead {
         name: name.to_owned(),
         arguments: match arguments {
             Arguments::Json => arguments_unless_object(&mut cursor)?,
@@ -109,7 +109,7 @@ fn named_up_to_arguments<'a>(
     Ok(name)
 }
 
-fn object(mut cursor: Cursor<'_>) -> Result<Head, Unread> {
+fn object(mut cursor: Cursor<'_>) -> Result<CallHead, Unread> {
     let (mut name, mut early) = (None, None);
     // Models write a list where one call is expected, and one call where a list is expected.
     if cursor.peek()? == b'[' {
@@ -125,7 +125,7 @@ fn object(mut cursor: Cursor<'_>) -> Result<Head, Unread> {
             ("name" | "function", _) => name = Some(cursor.string()?),
             ("arguments" | "parameters", None) => early = Some(as_text(cursor.value()?)),
             ("arguments" | "parameters", Some(name)) => {
-                return Ok(Head {
+                return Ok(CallHead {
                     name: name.clone(),
                     arguments: arguments_unless_object(&mut cursor)?,
                     length: cursor.at(),
@@ -137,7 +137,7 @@ fn object(mut cursor: Cursor<'_>) -> Result<Head, Unread> {
         }
         cursor.skip_space();
     }
-    Ok(Head {
+    Ok(CallHead {
         name: name.ok_or(Unread::Wrong)?,
         arguments: Some(early.unwrap_or_else(|| "{}".to_owned())),
         length: cursor.at(),

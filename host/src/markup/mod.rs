@@ -8,6 +8,7 @@
 //! Invariant: nothing here knows HTTP, wire types, templates or tokens.
 
 mod arguments;
+mod content;
 mod format;
 mod head;
 mod json;
@@ -19,6 +20,7 @@ mod table;
 mod types;
 mod write;
 
+pub use content::{AnswerContent, CallBegin, CallPiece};
 pub use format::{Arguments, Call, Pairs, Tagged, ToolFormat};
 #[cfg(test)]
 pub use parser::tests as parser_tests;

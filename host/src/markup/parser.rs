@@ -36,7 +36,7 @@ pub struct CallParser {
     state: State,
     /// Text that came and is not decided yet.
     held: String,
-    parts: Vec<Part>,
+    content: Vec<AnswerContent>,
     /// Names and arguments of the calls. The arguments of the last call may still grow.
     calls: Vec<(String, String)>,
     /// Number of calls whose arguments are complete.
@@ -61,7 +61,7 @@ enum State {
 }
 
 /// The next state. None: more text has to come first.
-type Progress = Option<State>;
+type NextState = Option<State>;
 
 impl CallParser {
     /// A parser at the beginning of an answer.
@@ -70,25 +70,25 @@ impl CallParser {
             rules,
             state: State::Text,
             held: String::new(),
-            parts: Vec::new(),
+            content: Vec::new(),
             calls: Vec::new(),
             complete: 0,
             has_text: false,
         }
     }
 
-    /// Takes more text. Returns the parts that are decided now.
-    pub fn push(&mut self, text: &str) -> Vec<Part> {
+    /// Takes more text. Returns the content that is decided now.
+    pub fn push(&mut self, text: &str) -> Vec<AnswerContent> {
         self.held.push_str(text);
         while let Some(state) = self.advance() {
             self.state = state;
         }
-        std::mem::take(&mut self.parts)
+        std::mem::take(&mut self.content)
     }
 
     /// Ends the answer. Returns the text that was held back, except for a call that has begun and does not name its
     /// function yet. Such a call is dropped if the answer was cut off, or if it has calls or must have some.
-    pub fn finish(&mut self, is_cut_off: bool) -> Vec<Part> {
+    pub fn finish(&mut self, is_cut_off: bool) -> Vec<AnswerContent> {
         let held = std::mem::take(&mut self.held);
         let has_calls = !self.calls.is_empty() || self.rules.are_forced();
         let drops_beginnings = is_cut_off || has_calls && !self.has_text;
@@ -110,7 +110,7 @@ impl CallParser {
             State::Opening(_) => self.send_text(&held),
             State::Arguments(_) | State::Tail | State::Between | State::Done => {}
         }
-        std::mem::take(&mut self.parts)
+        std::mem::take(&mut self.content)
     }
 
     /// Bytes of text that came and are not decided yet.
@@ -129,7 +129,7 @@ impl CallParser {
         self.has_called() && self.rules.demand != Demand::Named
     }
 
-    fn advance(&mut self) -> Progress {
+    fn advance(&mut self) -> NextState {
         match &self.state {
             State::Text => self.text(),
             &State::Opening(skip) => self.opening(skip),
@@ -140,7 +140,7 @@ impl CallParser {
         }
     }
 
-    fn text(&mut self) -> Progress {
+    fn text(&mut self) -> NextState {
         if !self.calls.is_empty() && !self.has_text {
             self.drop_space();
         }
@@ -169,7 +169,7 @@ impl CallParser {
         marks.map(|mark| begun(text, mark)).max().unwrap_or(0)
     }
 
-    fn opening(&mut self, skip: usize) -> Progress {
+    fn opening(&mut self, skip: usize) -> NextState {
         match self.read_head(skip) {
             Ok(head) => Some(self.begin(skip, head)),
             Err(Unread::Incomplete) => None,
@@ -193,14 +193,17 @@ impl CallParser {
         functions.find(|function| function.name == name)
     }
 
-    fn begin(&mut self, skip: usize, head: Head) -> State {
+    fn begin(&mut self, skip: usize, head: CallHead) -> State {
         self.held.drain(..skip + head.length);
         self.has_text = false;
-        self.parts.push(Part::Begin {
+        self.content.push(AnswerContent::Call(CallPiece {
             index: self.calls.len() as u32,
-            id: format!("call_{}", Uuid::new_v4().simple()),
-            name: head.name.clone(),
-        });
+            begin: Some(CallBegin {
+                id: format!("call_{}", Uuid::new_v4().simple()),
+                name: head.name.clone(),
+            }),
+            arguments: String::new(),
+        }));
         let parameters = self.function(&head.name).map(|known| &known.parameters);
         let reader = ArgumentReader::new(self.rules.format, parameters.unwrap_or(&Value::Null));
         self.calls.push((head.name, String::new()));
@@ -213,7 +216,7 @@ impl CallParser {
         }
     }
 
-    fn arguments(&mut self) -> Progress {
+    fn arguments(&mut self) -> NextState {
         let State::Arguments(reader) = &mut self.state else {
             return None;
         };
@@ -254,7 +257,7 @@ impl CallParser {
         }
     }
 
-    fn between(&mut self) -> Progress {
+    fn between(&mut self) -> NextState {
         let rest = self.held.trim_start_matches(separates);
         self.held.drain(..self.held.len() - rest.len());
         let format = self.rules.format;
@@ -303,17 +306,20 @@ impl CallParser {
     fn send_text(&mut self, text: &str) {
         if !text.is_empty() {
             self.has_text = true;
-            self.parts.push(Part::Text(text.to_owned()));
+            self.content.push(AnswerContent::Text(text.to_owned()));
         }
     }
 
-    fn send_arguments(&mut self, text: String) {
-        if let Some((_, arguments)) = self.calls.last_mut()
-            && !text.is_empty()
+    fn send_arguments(&mut self, arguments: String) {
+        if let Some((_, earlier)) = self.calls.last_mut()
+            && !arguments.is_empty()
         {
-            *arguments += &text;
-            let index = self.calls.len() as u32 - 1;
-            self.parts.push(Part::Arguments { index, text });
+            *earlier += &arguments;
+            self.content.push(AnswerContent::Call(CallPiece {
+                index: self.calls.len() as u32 - 1,
+                begin: None,
+                arguments,
+            }));
         }
     }
 }

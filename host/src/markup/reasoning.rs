@@ -21,12 +21,12 @@ pub struct Frame {
     /// Texts that may stand in an answer and are not part of its text.
     pub silent: &'static [&'static str],
     /// Whether reasoning may follow text.
-    pub thinks_again: bool,
+    pub reasons_again: bool,
 }
 
 /// The reasoning that an answer may begin with.
 #[derive(Clone, Debug)]
-pub struct Thoughts {
+pub struct Reasoning {
     pub tags: ReasoningTags,
     /// Whether the prompt ends with the opening tag, so that the answer begins within reasoning.
     pub are_open: bool,
@@ -45,7 +45,7 @@ const fn known(open: &'static str, close: &'static str) -> Known {
         turn: "",
         answer: "",
         silent: &[],
-        thinks_again: false,
+        reasons_again: false,
     };
     Known {
         sign: close,
@@ -71,7 +71,7 @@ const KNOWN: [Known; 8] = [
                 "<|channel|>commentary<|message|>",
                 "<|return|>",
             ],
-            thinks_again: true,
+            reasons_again: true,
         },
     },
     known("<think>", "</think>"),
@@ -157,10 +157,10 @@ enum State {
 
 impl ReasoningSplitter {
     /// A splitter at the beginning of an answer.
-    pub fn new(thoughts: Thoughts) -> Self {
+    pub fn new(reasoning: Reasoning) -> Self {
         Self {
-            tags: thoughts.tags,
-            state: match thoughts.are_open {
+            tags: reasoning.tags,
+            state: match reasoning.are_open {
                 true => State::Opened,
                 false => State::Start,
             },
@@ -247,7 +247,7 @@ impl ReasoningSplitter {
     /// The texts that are left out of the answer's text.
     fn silent(&self) -> Vec<&str> {
         let frame = &self.tags.frame;
-        let again = frame.thinks_again.then_some(self.tags.open.as_str());
+        let again = frame.reasons_again.then_some(self.tags.open.as_str());
         frame.silent.iter().copied().chain(again).collect()
     }
 
@@ -255,10 +255,10 @@ impl ReasoningSplitter {
         let found = first_of(&self.held, &self.silent()).map(|(at, mark)| (at, mark.len()));
         if let Some((at, length)) = found {
             // The tag stays, because the next state reads it.
-            let is_thought = self.held[at..].starts_with(&self.tags.open);
+            let is_reasoning = self.held[at..].starts_with(&self.tags.open);
             split.text.extend(self.held.drain(..at));
-            self.held.drain(..if is_thought { 0 } else { length });
-            return Some(if is_thought {
+            self.held.drain(..if is_reasoning { 0 } else { length });
+            return Some(if is_reasoning {
                 State::Opened
             } else {
                 State::Answer
@@ -280,8 +280,8 @@ impl ReasoningSplitter {
     }
 
     fn inside(&mut self, split: &mut Split) -> Option<State> {
-        if let Some((thought, rest)) = self.held.split_once(&self.tags.close) {
-            split.reasoning += thought.trim_end();
+        if let Some((reasoning, rest)) = self.held.split_once(&self.tags.close) {
+            split.reasoning += reasoning.trim_end();
             self.held = rest.to_owned();
             return Some(State::Closed);
         }
@@ -303,7 +303,7 @@ mod tests {
 
     fn splitter(are_open: bool) -> ReasoningSplitter {
         let tags = ReasoningTags::new("<think>", "</think>");
-        ReasoningSplitter::new(Thoughts { tags, are_open })
+        ReasoningSplitter::new(Reasoning { tags, are_open })
     }
 
     /// Returns `reasoning|text`.
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn thoughts_come_first() {
+    fn reasoning_comes_first() {
         let text = "<think>\nLet me\n\nsee </thin </think>\n\nYes. <think>";
         check(false, text, "Let me\n\nsee </thin|Yes. <think>");
         check(false, " \n<think>é</think>ü", "é|ü");
@@ -345,21 +345,21 @@ mod tests {
     }
 
     #[test]
-    fn without_thoughts_the_text_is_untouched() {
+    fn without_reasoning_the_text_is_untouched() {
         for text in ["", " Hi\n", "a <think>b</think>", "<thin", "  ", "</think>"] {
             check(false, text, &format!("|{text}"));
         }
     }
 
     #[test]
-    fn thoughts_may_be_opened_by_the_prompt() {
+    fn reasoning_may_be_opened_by_the_prompt() {
         check(true, "\nhm\n</think>\n\nYes", "hm|Yes");
         check(true, "<think>\nhm</think>Yes", "hm|Yes");
         check(true, "hm", "hm|");
     }
 
     #[test]
-    fn thoughts_that_are_cut_off_are_thoughts() {
+    fn reasoning_that_is_cut_off_is_reasoning() {
         check(false, "<think>\nhm </thi", "hm </thi|");
         check(true, "", "|");
     }
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_may_end_within_thoughts() {
+    fn a_text_may_end_within_reasoning() {
         let tags = ReasoningTags::new("<think>", "</think>");
         assert!(tags.are_open_in("<think>a</think><think>b"));
         assert!(!tags.are_open_in("<think>a</think>"));

@@ -1,4 +1,4 @@
-//! The formats of tool calls that families of models write, as data.
+//! The formats of tool calls that families of models write, as data, and how a model's format is found.
 
 use super::format::{Arguments, Call, Pairs, Tagged, ToolFormat};
 
@@ -266,3 +266,35 @@ pub const FORMATS: &[ToolFormat] = &[
         ..PLAIN
     },
 ];
+
+impl ToolFormat {
+    /// The format for models whose chat template says nothing about tools.
+    pub fn generic() -> &'static Self {
+        Self::named("hermes").unwrap_or(&FORMATS[0])
+    }
+
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FORMATS.iter().find(|format| format.name == name)
+    }
+
+    /// The format of the model that this chat template belongs to. None if no format is recognized.
+    pub fn of_template(source: &str) -> Option<&'static Self> {
+        let has = |sign: &&str| source.contains(sign);
+        FORMATS
+            .iter()
+            .find(|format| format.signs.iter().any(has) && !format.other_signs.iter().any(has))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for format in FORMATS {
+            assert_eq!(ToolFormat::named(format.name), Some(format));
+        }
+    }
+}

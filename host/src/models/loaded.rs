@@ -19,8 +19,8 @@ use crate::{
     markup::ReasoningTags,
     plugin::{CurrentFacts, ModelFacts},
     prompt::{
-        ChatTemplates, Dialect, Encoder, Ending, PastAnswers, Recorder, RenderRequest,
-        RenderedChat, Special, TemplateError, encode_chat, encode_text,
+        ChatTemplates, Encoder, Ending, PastAnswers, Recorder, RenderRequest, RenderedChat,
+        Special, TemplateCapabilities, TemplateError, encode_chat, encode_text,
     },
     tools::Marks,
 };
@@ -104,7 +104,7 @@ impl LoadedModel {
         let format = templates
             .as_ref()
             .ok()
-            .map(|templates| templates.dialect().tool_format);
+            .map(|templates| templates.capabilities().tool_format);
         Self {
             fingerprint: fingerprint(&spec.backend.descriptor().id, &facts.info),
             created: SystemTime::now(),
@@ -137,8 +137,8 @@ impl LoadedModel {
     }
 
     /// Capabilities of the chat template.
-    pub fn dialect(&self) -> Result<&Dialect, PromptError> {
-        Ok(self.templates()?.dialect())
+    pub fn capabilities(&self) -> Result<&TemplateCapabilities, PromptError> {
+        Ok(self.templates()?.capabilities())
     }
 
     /// Tags around reasoning. None if the model does no reasoning.

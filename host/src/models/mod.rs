@@ -1,6 +1,6 @@
 //! The models that are served: their names, states and facts, and how each is made.
 //!
-//! 1. [`load_all`] makes a [`ModelSpec`] of each configured model and loads it.
+//! 1. [`load_all`] makes a [`ModelSpec`] of each configured model, and starts the model from it (`start.rs`).
 //! 2. A [`ServedModel`] has a model's names and state. While it answers, the state holds a [`LoadedModel`]: facts, engine,
 //!    grammars, and the encoding of requests into prompts.
 //! 3. [`Requantize`] changes the level of a model while it is served.
@@ -17,6 +17,7 @@ mod progress;
 mod requantize;
 mod served;
 mod spec;
+mod start;
 
 pub use chat::ChatOptions;
 pub use loaded::{ChatPrompt, LoadedModel, PromptError};

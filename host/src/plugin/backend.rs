@@ -9,12 +9,9 @@ use tenon_plugin_api::{
 
 use super::{
     Model,
-    host_services::{host_box, progress_box},
+    host_services::{ReportProgress, host_box, progress_box},
     load::Plugin,
 };
-
-/// Reports the progress of a long call: a fraction, if it is known, and what the call does. `false` asks the call to stop.
-pub type ReportProgress = Box<dyn Fn(Option<f32>, &str) -> bool + Send + Sync>;
 
 /// A backend. It finds out what it can load, and loads it. Every call may be made on any thread.
 pub struct Backend {

@@ -3,7 +3,7 @@
 use abi_stable::std_types::RSlice;
 use tenon_plugin_api::{Code, EmbedderInfo, Error, Interrupt, Result, abi::EmbedderBox};
 
-use super::model::plugin_fault;
+use super::fault::plugin_fault;
 
 /// Limit of a vector's dimensions, many times those of any real model.
 const MAX_DIMENSIONS: u32 = 1 << 20;

@@ -14,11 +14,13 @@ use tenon_plugin_api::{
     },
 };
 
-use super::ReportProgress;
 use crate::text::shortened;
 
 /// Most bytes of a plugin's message in the log, because a message may quote a request.
 const MAX_MESSAGE: usize = 4000;
+
+/// Reports the progress of a long call: a fraction, if it is known, and what the call does. `false` asks the call to stop.
+pub type ReportProgress = Box<dyn Fn(Option<f32>, &str) -> bool + Send + Sync>;
 
 /// The host object for one plugin.
 ///
@@ -34,7 +36,7 @@ pub fn host_box(plugin_id: &str, threads: u32, cache: &Path) -> HostBox {
 
 /// The progress object of a plugin's long call.
 pub fn progress_box(report: ReportProgress) -> ProgressBox {
-    ProgressObject_TO::from_value(Progress(report), TD_Opaque)
+    ProgressObject_TO::from_value(ProgressReporter(report), TD_Opaque)
 }
 
 struct HostServices {
@@ -79,9 +81,9 @@ pub fn default_cache() -> PathBuf {
         .join("tenon")
 }
 
-struct Progress(ReportProgress);
+struct ProgressReporter(ReportProgress);
 
-impl ProgressObject for Progress {
+impl ProgressObject for ProgressReporter {
     fn report(&self, fraction: f32, message: RStr<'_>) -> bool {
         let known = (fraction >= 0.0).then(|| fraction.min(1.0));
         (self.0)(known, message.as_str())

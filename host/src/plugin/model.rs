@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use tenon_plugin_api::{
-    Code, EncodeFlags, Error, ModelInfo, Result, SamplingDefaults, SessionArgs, Vocabulary,
+    EncodeFlags, ModelInfo, Result, SamplingDefaults, SessionArgs, Vocabulary,
     abi::{EMBEDDINGS, EmbedderBox, ModelBox, TokenizerBox},
 };
 
-use super::{Current, Embedder, ReportProgress, Session, host_services::progress_box};
+use super::{
+    Current, Embedder, Session,
+    fault::plugin_fault,
+    host_services::{ReportProgress, progress_box},
+};
 
 /// The model that is loaded now. None while it is loaded again, and after it broke.
 pub type CurrentModel = Current<Option<Arc<Model>>>;
@@ -122,16 +126,10 @@ fn check_info(info: &ModelInfo) -> Result<()> {
     }
 }
 
-/// An error that is the plugin's fault.
-pub(super) fn plugin_fault(what: &str) -> Error {
-    Error::new(
-        Code::INTERNAL,
-        format!("the plugin {what}: tell its author"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use tenon_plugin_api::Code;
+
     use super::*;
 
     fn check(change: impl FnOnce(&mut ModelInfo), expected: &str) {

@@ -5,7 +5,7 @@ use tenon_plugin_api::{
     ThreadPlan, abi::SessionBox,
 };
 
-use super::model::plugin_fault;
+use super::fault::plugin_fault;
 use crate::config::{MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES};
 
 /// One KV pool with many sequences. It stays on the thread that made it.
@@ -89,7 +89,7 @@ impl Session {
 /// Limits what was granted: the host keeps a ledger of every token and sequence, and a plugin may grant any number.
 fn bounded(granted: SessionInfo) -> SessionInfo {
     SessionInfo {
-        // Running sequences and kept ones.
+        // Running sequences and cached prefixes.
         max_sequences: granted.max_sequences.min(2 * MAX_SEQUENCES),
         kv_tokens: granted.kv_tokens.min(MAX_KV_TOKENS),
         context_length: granted.context_length.min(MAX_KV_TOKENS),

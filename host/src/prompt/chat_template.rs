@@ -4,11 +4,12 @@ use std::error::Error as _;
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
+use super::capabilities::TemplateCapabilities;
 use super::control_tokens::{SplitText, unused_sentinels};
-use super::dialect::Dialect;
 use super::jinja::{self, Raised};
+use super::render_request::{Ending, RenderRequest};
 use super::turns::Note;
 use super::{ControlTokens, default_variables, quoted_tags};
 use crate::markup::{ReasoningTags, ToolFormat};
@@ -28,7 +29,7 @@ pub struct ChatTemplate {
     source: String,
     special: SpecialTokens,
     control: ControlTokens,
-    dialect: Dialect,
+    capabilities: TemplateCapabilities,
     /// Tags around reasoning, at which the template may cut earlier answers.
     tags: Option<ReasoningTags>,
 }
@@ -41,40 +42,6 @@ pub struct SpecialTokens {
     /// End of sequence: `eos_token`.
     pub eos: Option<String>,
 }
-
-/// The input of one rendering.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RenderRequest {
-    /// Messages in OpenAI's format: role, content, name, tool_calls …
-    pub messages: Vec<Json>,
-    /// Tools that the model may call, in OpenAI's format.
-    pub tools: Vec<Json>,
-    /// How the prompt ends.
-    pub ending: Ending,
-    /// Other variables of the template, such as `enable_thinking`.
-    pub variables: Map<String, Json>,
-}
-
-/// The end of a prompt.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ending {
-    /// The opening of an assistant's reply.
-    #[default]
-    GenerationPrompt,
-    /// The end of the last message.
-    LastMessage,
-    /// The end of the last message's text, so that the answer continues this message.
-    OpenMessage,
-}
-
-/// Variables that requests may not set, because the server sets them for the template.
-pub const RESERVED_VARIABLES: [&str; 5] = [
-    "messages",
-    "tools",
-    "add_generation_prompt",
-    "bos_token",
-    "eos_token",
-];
 
 /// A rendered prompt. The text is cut where user text would have formed a control token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,17 +124,18 @@ impl ChatTemplate {
             source: source.to_owned(),
             special,
             control,
-            dialect: Dialect::default(),
+            capabilities: TemplateCapabilities::default(),
             tags: ReasoningTags::of_template(source),
         };
-        template.dialect = Dialect::probe(source, tools, |request| template.write(request).ok());
+        template.capabilities =
+            TemplateCapabilities::probe(source, tools, |request| template.write(request).ok());
         template.environment.set_fuel(Some(FUEL));
         Ok(template)
     }
 
     /// The template's capabilities.
-    pub fn dialect(&self) -> &Dialect {
-        &self.dialect
+    pub fn capabilities(&self) -> &TemplateCapabilities {
+        &self.capabilities
     }
 
     /// The template's source.
@@ -186,23 +154,23 @@ impl ChatTemplate {
     /// # Errors
     /// All except [`TemplateError::Syntax`].
     pub fn render(&self, request: &RenderRequest) -> Result<RenderedChat, TemplateError> {
-        let refused = match self.render_as(&self.dialect, request) {
+        let refused = match self.render_as(&self.capabilities, request) {
             Err(error @ (TemplateError::Raised(_) | TemplateError::Render(_))) => error,
             done => return done,
         };
-        let mut others = self.dialect.stricter();
-        let rendered = others.find_map(|dialect| self.render_as(&dialect, request).ok());
+        let mut others = self.capabilities.stricter();
+        let rendered = others.find_map(|capabilities| self.render_as(&capabilities, request).ok());
         rendered.ok_or(refused)
     }
 
     fn render_as(
         &self,
-        dialect: &Dialect,
+        capabilities: &TemplateCapabilities,
         request: &RenderRequest,
     ) -> Result<RenderedChat, TemplateError> {
         let sentinels @ [mark, end, veil] = self.choose_sentinels(request)?;
         let mut notes = Vec::new();
-        let plain = dialect.adapt(request, &mut notes);
+        let plain = capabilities.adapt(request, &mut notes);
         let mut marked = plain.clone();
         let user_supplied = marked.messages.iter_mut().chain(&mut marked.tools);
         for value in user_supplied.chain(marked.variables.values_mut()) {

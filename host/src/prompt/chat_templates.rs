@@ -1,4 +1,6 @@
-use super::{ChatTemplate, Dialect, RenderRequest, RenderedChat, TemplateError, VolatileLines};
+use super::{
+    ChatTemplate, RenderRequest, RenderedChat, TemplateCapabilities, TemplateError, VolatileLines,
+};
 
 /// The chat templates of one model. Some models have a separate one for chats with tools.
 #[derive(Debug)]
@@ -37,8 +39,8 @@ impl ChatTemplates {
     }
 
     /// Capabilities of the template for chats with tools.
-    pub fn dialect(&self) -> &Dialect {
-        self.with_tools().dialect()
+    pub fn capabilities(&self) -> &TemplateCapabilities {
+        self.with_tools().capabilities()
     }
 
     /// Source of the template for chats without tools.

@@ -2,25 +2,32 @@
 
 use serde_json::{Value as Json, json};
 
-use super::chat_template::RenderRequest;
-use super::dialect::Dialect;
-use super::python_json::{JsonLayout, dumps};
+use super::capabilities::TemplateCapabilities;
+use super::jinja::json::{JsonLayout, dumps};
+use super::render_request::RenderRequest;
 use crate::markup::ToolFormat;
 
 /// Rewrites what the template does not support. Tools become system text, tool calls become assistant text, and results
 /// become user messages. If tools are put into words, calls and results are too, so that all have one format.
-pub(super) fn put_tools_into_words(request: &mut RenderRequest, dialect: &Dialect) {
-    let format = dialect.tool_format;
-    let tools = match dialect.has_tools {
+pub(super) fn put_tools_into_words(
+    request: &mut RenderRequest,
+    capabilities: &TemplateCapabilities,
+) {
+    let format = capabilities.tool_format;
+    let tools = match capabilities.has_tools {
         true => Vec::new(),
         false => std::mem::take(&mut request.tools),
     };
-    if !dialect.has_calls || !tools.is_empty() {
+    if !capabilities.has_calls || !tools.is_empty() {
         let messages = std::mem::take(&mut request.messages);
         request.messages = in_words(messages, format);
     }
     if !tools.is_empty() {
-        introduce(&mut request.messages, description(&tools, format), dialect);
+        introduce(
+            &mut request.messages,
+            description(&tools, format),
+            capabilities,
+        );
     }
 }
 
@@ -86,8 +93,8 @@ fn description(tools: &[Json], format: &ToolFormat) -> String {
     )
 }
 
-fn introduce(messages: &mut Vec<Json>, description: String, dialect: &Dialect) {
-    let role = if dialect.turns.system {
+fn introduce(messages: &mut Vec<Json>, description: String, capabilities: &TemplateCapabilities) {
+    let role = if capabilities.turns.system {
         "system"
     } else {
         "user"

@@ -7,33 +7,15 @@ use crate::markup::{CallParser, CallRules, Part, ReasoningSplitter, Thoughts};
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// Reasoning. None if the model does not reason.
-    pub thoughts: Option<Thoughts>,
+    pub reasoning: Option<Reasoning>,
     /// Tool calls. None if the answer may not call tools.
     pub calls: Option<CallRules>,
     /// Control tokens that count as text, because they begin or end reasoning or calls.
     pub marks: Arc<[u32]>,
 }
 
-impl From<Part> for Said {
-    fn from(part: Part) -> Self {
-        match part {
-            Part::Text(text) => Self::Text(text),
-            Part::Begin { index, id, name } => Self::Call(CallPiece {
-                index,
-                begin: Some(CallBegin { id, name }),
-                arguments: String::new(),
-            }),
-            Part::Arguments { index, text } => Self::Call(CallPiece {
-                index,
-                begin: None,
-                arguments: text,
-            }),
-        }
-    }
-}
-
 /// Returns nothing for an empty text.
-fn said(text: String, kind: fn(String) -> Said) -> Vec<Said> {
+fn content(text: String, kind: fn(String) -> AnswerContent) -> Vec<AnswerContent> {
     match text.is_empty() {
         true => Vec::new(),
         false => vec![kind(text)],
@@ -50,19 +32,19 @@ impl Interpreter {
     /// An interpreter at the beginning of an answer.
     pub fn new(reading: Reading) -> Self {
         Self {
-            reasoning: reading.thoughts.map(ReasoningSplitter::new),
+            reasoning: reading.reasoning.map(ReasoningSplitter::new),
             calls: reading.calls.map(CallParser::new),
         }
     }
 
-    /// Takes more text. Returns the parts that are decided now, in order.
-    pub fn push(&mut self, text: &str) -> Vec<Said> {
+    /// Takes more text. Returns the content that is decided now, in order.
+    pub fn push(&mut self, text: &str) -> Vec<AnswerContent> {
         match &mut self.reasoning {
             Some(splitter) => {
                 let split = splitter.push(text);
-                let mut said = said(split.reasoning, Said::Thought);
-                said.extend(self.push_answer(split.text));
-                said
+                let mut content = content(split.reasoning, AnswerContent::Reasoning);
+                content.extend(self.push_answer(split.text));
+                content
             }
             None => self.push_answer(text.to_owned()),
         }
@@ -70,32 +52,32 @@ impl Interpreter {
 
     /// Ends the answer. Returns the text that was held back. If the answer was cut off, the beginning of a mark at its
     /// end is dropped.
-    pub fn finish(&mut self, is_cut_off: bool) -> Vec<Said> {
+    pub fn finish(&mut self, is_cut_off: bool) -> Vec<AnswerContent> {
         let split = self
             .reasoning
             .as_mut()
             .map(|splitter| splitter.finish(is_cut_off));
         let split = split.unwrap_or_default();
-        let mut said = said(split.reasoning, Said::Thought);
-        said.extend(self.push_answer(split.text));
+        let mut content = content(split.reasoning, AnswerContent::Reasoning);
+        content.extend(self.push_answer(split.text));
         if let Some(parser) = &mut self.calls {
-            said.extend(parser.finish(is_cut_off).into_iter().map(Said::from));
+            content.extend(parser.finish(is_cut_off));
         }
-        said
+        content
     }
 
-    fn push_answer(&mut self, text: String) -> Vec<Said> {
+    fn push_answer(&mut self, text: String) -> Vec<AnswerContent> {
         match &mut self.calls {
-            Some(parser) => parser.push(&text).into_iter().map(Said::from).collect(),
-            None => said(text, Said::Text),
+            Some(parser) => parser.push(&text),
+            None => content(text, AnswerContent::Text),
         }
     }
 
     /// Bytes of text that came and are not decided yet.
     pub fn held_bytes(&self) -> usize {
-        let thoughts = self.reasoning.as_ref().map(ReasoningSplitter::held_bytes);
+        let reasoning = self.reasoning.as_ref().map(ReasoningSplitter::held_bytes);
         let calls = self.calls.as_ref().map(CallParser::held_bytes);
-        thoughts.unwrap_or(0) + calls.unwrap_or(0)
+        reasoning.unwrap_or(0) + calls.unwrap_or(0)
     }
 
     /// Whether all text passes unchanged.

@@ -16,7 +16,7 @@ pub use detokenize::Detokenizer;
 pub use echo::Echo;
 pub use interpret::{Interpreter, Reading};
 pub use merged::merged;
-pub use piece::{CallBegin, CallPiece, Piece, Said};
+pub use piece::AnswerPiece;
 pub use scored::{HeldTokens, ScoredToken};
 pub use stop::{Matched, StopMatcher};
 pub use stream::{Delta, End, Reply, ReplyOptions};

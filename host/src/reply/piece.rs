@@ -1,8 +1,9 @@
 use super::ScoredToken;
+use crate::markup::{AnswerContent, CallPiece};
 
 /// A piece of an answer: what it adds, and the tokens whose text ends in it. Pieces that are sent are not empty.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Piece {
+pub struct AnswerPiece {
     /// Reasoning.
     pub reasoning: String,
     pub text: String,
@@ -12,34 +13,7 @@ pub struct Piece {
     pub tokens: Option<Vec<ScoredToken>>,
 }
 
-/// A piece of a tool call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallPiece {
-    /// Number of the call in the answer, from 0.
-    pub index: u32,
-    /// What is called. Only in the first piece of a call.
-    pub begin: Option<CallBegin>,
-    /// More of the arguments, which are JSON.
-    pub arguments: String,
-}
-
-/// The beginning of a tool call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallBegin {
-    /// A new id, unique to this call.
-    pub id: String,
-    pub name: String,
-}
-
-/// A part of an answer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Said {
-    Thought(String),
-    Text(String),
-    Call(CallPiece),
-}
-
-impl Piece {
+impl AnswerPiece {
     /// Whether the piece adds no content, though it may add tokens.
     pub fn has_no_content(&self) -> bool {
         self.reasoning.is_empty() && self.text.is_empty() && self.calls.is_empty()
@@ -60,12 +34,12 @@ impl Piece {
         }
     }
 
-    /// Appends a part of the answer.
-    pub fn add(&mut self, said: Said) {
-        match said {
-            Said::Thought(text) => self.reasoning += &text,
-            Said::Text(text) => self.text += &text,
-            Said::Call(call) => self.add_call(call),
+    /// Appends content.
+    pub fn add(&mut self, content: AnswerContent) {
+        match content {
+            AnswerContent::Reasoning(text) => self.reasoning += &text,
+            AnswerContent::Text(text) => self.text += &text,
+            AnswerContent::Call(call) => self.add_call(call),
         }
     }
 

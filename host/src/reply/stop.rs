@@ -3,7 +3,7 @@
 /// The stop string that is complete first wins. If several end at the same place, the longest wins. So the answer does
 /// not depend on how the text was cut into pieces.
 pub struct StopMatcher {
-    stops: Vec<Progress>,
+    stops: Vec<PartialMatch>,
     /// Text that may be the beginning of a stop string.
     held: String,
 }
@@ -22,7 +22,7 @@ impl StopMatcher {
     pub fn new(stops: Vec<String>) -> Self {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty());
         Self {
-            stops: stops.map(Progress::new).collect(),
+            stops: stops.map(PartialMatch::new).collect(),
             held: String::new(),
         }
     }
@@ -68,7 +68,7 @@ impl StopMatcher {
 }
 
 /// How much of one stop string is matched at the end of the text (Knuth, Morris and Pratt).
-struct Progress {
+struct PartialMatch {
     stop: Vec<u8>,
     /// `[len]`: for each byte of the stop string, how much remains matched if the match ends with this byte and the
     /// next one differs.
@@ -76,19 +76,19 @@ struct Progress {
     matched: usize,
 }
 
-impl Progress {
+impl PartialMatch {
     fn new(stop: String) -> Self {
-        let mut progress = Self {
+        let mut partial = Self {
             fallback: vec![0; stop.len()],
             stop: stop.into_bytes(),
             matched: 0,
         };
-        for at in 1..progress.stop.len() {
-            progress.advance(progress.stop[at]);
-            progress.fallback[at] = progress.matched;
+        for at in 1..partial.stop.len() {
+            partial.advance(partial.stop[at]);
+            partial.fallback[at] = partial.matched;
         }
-        progress.matched = 0;
-        progress
+        partial.matched = 0;
+        partial
     }
 
     /// Takes a byte. Returns the length of the stop string if the byte completes it.

@@ -4,11 +4,12 @@ use futures_util::{Stream, stream};
 use tenon_plugin_api::{Code, Error, Vocabulary};
 
 use super::{
-    Detokenizer, Echo, HeldTokens, Interpreter, Matched, Piece, Reading, Said, ScoredToken,
+    AnswerPiece, Detokenizer, Echo, HeldTokens, Interpreter, Matched, Reading, ScoredToken,
     StopMatcher,
 };
 use crate::{
     engine::{Event, Failure, FinishReason, Generation, Logprobs},
+    markup::AnswerContent,
     metrics::Meter,
     prompt::Recorder,
 };
@@ -41,7 +42,7 @@ pub struct Reply {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Delta {
     /// More text.
-    Text(Piece),
+    Text(AnswerPiece),
     /// The last piece.
     End(End),
 }
@@ -104,7 +105,7 @@ impl Reply {
     }
 
     /// Waits for the whole answer.
-    pub async fn collect(mut self) -> Result<(Piece, End), Failure> {
+    pub async fn collect(mut self) -> Result<(AnswerPiece, End), Failure> {
         let mut whole = self.text.empty_piece();
         loop {
             match self.next().await {
@@ -208,8 +209,8 @@ impl TextAssembler {
     /// Ends the answer and sends the text that was held back. Half a character is no text.
     fn finish(&mut self, reason: FinishReason) {
         self.repeat_prompt();
-        let said = self.interpreter.finish(reason == FinishReason::Length);
-        let (mut piece, cut_bytes) = self.up_to_stop(said);
+        let content = self.interpreter.finish(reason == FinishReason::Length);
+        let (mut piece, cut_bytes) = self.up_to_stop(content);
         if cut_bytes.is_none() {
             piece.text += &self.stop.flush();
         }
@@ -222,10 +223,10 @@ impl TextAssembler {
             let logprobs = std::mem::take(&mut self.prompt_logprobs);
             let scored = || echo.scored(logprobs, &self.vocabulary);
             let tokens = self.held.is_some().then(scored);
-            self.ready.push_back(Delta::Text(Piece {
+            self.ready.push_back(Delta::Text(AnswerPiece {
                 text: echo.text().to_owned(),
                 tokens,
-                ..Piece::default()
+                ..AnswerPiece::default()
             }));
         }
     }
@@ -235,8 +236,8 @@ impl TextAssembler {
         if let Some(held) = &mut self.held {
             held.made(text, !self.detokenizer.is_inside_character());
         }
-        let said = self.interpreter.push(text);
-        let (piece, cut_bytes) = self.up_to_stop(said);
+        let content = self.interpreter.push(text);
+        let (piece, cut_bytes) = self.up_to_stop(content);
         let has_ended = cut_bytes.is_some() || self.interpreter.is_done();
         match has_ended {
             true => self.end_with(piece, cut_bytes, FinishReason::Stop),
@@ -245,12 +246,12 @@ impl TextAssembler {
         has_ended
     }
 
-    /// Takes parts of the answer. Returns what comes before a stop string; only text is searched. If there is a stop
+    /// Takes content. Returns what comes before a stop string; only text is searched. If there is a stop
     /// string, also returns how many bytes came from its beginning on.
-    fn up_to_stop(&mut self, said: Vec<Said>) -> (Piece, Option<usize>) {
-        let mut piece = Piece::default();
-        for part in said {
-            let Said::Text(text) = part else {
+    fn up_to_stop(&mut self, content: Vec<AnswerContent>) -> (AnswerPiece, Option<usize>) {
+        let mut piece = AnswerPiece::default();
+        for part in content {
+            let AnswerContent::Text(text) = part else {
                 piece.text += &self.stop.flush();
                 piece.add(part);
                 continue;
@@ -267,7 +268,7 @@ impl TextAssembler {
         (piece, None)
     }
 
-    fn send(&mut self, piece: Piece) {
+    fn send(&mut self, piece: AnswerPiece) {
         let undecided = self.interpreter.held_bytes() + self.stop.held_bytes();
         if let Some(held) = &mut self.held {
             let tokens = held.release(undecided);
@@ -279,7 +280,7 @@ impl TextAssembler {
         }
     }
 
-    fn send_piece(&mut self, mut piece: Piece) {
+    fn send_piece(&mut self, mut piece: AnswerPiece) {
         piece.tokens = self.waiting.take();
         if !piece.is_empty() {
             self.ready.push_back(Delta::Text(piece));
@@ -287,7 +288,7 @@ impl TextAssembler {
     }
 
     /// Sends the last piece. Tokens that begin in a stop string or behind it are not sent.
-    fn end_with(&mut self, piece: Piece, cut_bytes: Option<usize>, reason: FinishReason) {
+    fn end_with(&mut self, piece: AnswerPiece, cut_bytes: Option<usize>, reason: FinishReason) {
         let undecided = self.interpreter.held_bytes();
         if let Some(held) = &mut self.held {
             let tokens = match cut_bytes {
@@ -309,10 +310,10 @@ impl TextAssembler {
         }));
     }
 
-    fn empty_piece(&self) -> Piece {
-        Piece {
+    fn empty_piece(&self) -> AnswerPiece {
+        AnswerPiece {
             tokens: self.held.as_ref().map(|_| Vec::new()),
-            ..Piece::default()
+            ..AnswerPiece::default()
         }
     }
 }
@@ -349,9 +350,9 @@ mod tests {
     }
 
     fn text(text: &str) -> Delta {
-        Delta::Text(Piece {
+        Delta::Text(AnswerPiece {
             text: text.to_owned(),
-            ..Piece::default()
+            ..AnswerPiece::default()
         })
     }
 

@@ -22,7 +22,7 @@ use crate::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         Role,
     },
-    reply::{End, Piece, Reading},
+    reply::{AnswerPiece, End, Reading},
 };
 
 /// Answers a conversation.
@@ -314,7 +314,7 @@ impl Format for Chat {
         Some(chunk(index, delta))
     }
 
-    fn piece(index: u32, piece: Piece) -> ChatChunkChoice {
+    fn piece(index: u32, piece: AnswerPiece) -> ChatChunkChoice {
         // A piece that has only tokens counts as text.
         let is_text = !piece.text.is_empty() || piece.has_no_content();
         let delta = ChatDelta {

@@ -162,7 +162,7 @@ pub async fn completions(
     let encoder = model.clone();
     let prompts = blocking(move || {
         let encode = |source| match &suffix {
-            Some(suffix) => encode_gap(&encoder, source, suffix, adds_special),
+            Some(suffix) => encode_infill(&encoder, source, suffix, adds_special),
             None => encode(&encoder, source, is_echoed, adds_special),
         };
         sources
@@ -228,14 +228,14 @@ fn encode(
 }
 
 /// Encodes an infill prompt, whose answer fills the gap between the source and the suffix.
-fn encode_gap(
+fn encode_infill(
     model: &LoadedModel,
     source: Source,
     suffix: &str,
     adds_special: bool,
 ) -> Result<Prompt, ApiError> {
     let facts = model.facts();
-    let gap = GapTokens::find(&facts.vocabulary).ok_or_else(|| {
+    let infill = InfillTokens::find(&facts.vocabulary).ok_or_else(|| {
         let message = "'suffix' needs a model that is trained to fill a gap, and this one has no tokens for that: leave it out";
         ApiError::unsupported("suffix", message)
     })?;
@@ -245,7 +245,7 @@ fn encode_gap(
     };
     checks::tokens("prompt", &before, facts.info.vocab_size)?;
     let bos = facts.info.bos.filter(|_| adds_special);
-    let tokens = gap.prompt(&before, suffix, bos, &*facts);
+    let tokens = infill.prompt(&before, suffix, bos, &*facts);
     let tokens = tokens.map_err(PromptError::from)?;
     Ok(Prompt {
         input: PromptTokens::new(tokens),
@@ -272,7 +272,7 @@ impl Format for Text {
     const OBJECT: &str = "text_completion";
     const CHUNK_OBJECT: &str = "text_completion";
 
-    fn whole(index: u32, answer: Piece, end: &End) -> CompletionChoice {
+    fn whole(index: u32, answer: AnswerPiece, end: &End) -> CompletionChoice {
         CompletionChoice {
             finish_reason: Some(finish_reason(end)),
             ..Self::piece(index, answer)
@@ -283,7 +283,7 @@ impl Format for Text {
         None
     }
 
-    fn piece(index: u32, piece: Piece) -> CompletionChoice {
+    fn piece(index: u32, piece: AnswerPiece) -> CompletionChoice {
         CompletionChoice {
             text: piece.text,
             index,
@@ -293,7 +293,7 @@ impl Format for Text {
     }
 
     fn end(index: u32, end: &End) -> CompletionChoice {
-        Self::whole(index, Piece::default(), end)
+        Self::whole(index, AnswerPiece::default(), end)
     }
 }
 

@@ -18,7 +18,7 @@ pub struct AnswerRules {
     /// The rules of its calls.
     pub calls: CallRules,
     /// The reasoning that may come first. None if the model does not reason.
-    pub thoughts: Option<Thoughts>,
+    pub thoughts: Option<Reasoning>,
     /// The schema of an answer without calls. None: such an answer may be any text.
     pub answer: Option<Value>,
 }
@@ -31,13 +31,13 @@ impl AnswerRules {
 }
 
 /// What may come before an answer in JSON: reasoning, and the text that opens the answer.
-pub fn before_answer(thoughts: &Thoughts, marks: &Marks) -> Vec<Piece> {
+pub fn before_answer(thoughts: &Reasoning, marks: &Marks) -> Vec<Piece> {
     let opening = marks.split(thoughts.tags.frame.answer);
     [before_forced(thoughts, marks), opening].concat()
 }
 
 /// Reasoning that may come before calls or JSON.
-fn before_forced(thoughts: &Thoughts, marks: &Marks) -> Vec<Piece> {
+fn before_forced(thoughts: &Reasoning, marks: &Marks) -> Vec<Piece> {
     let turn = marks.split(thoughts.tags.frame.turn);
     let rest = [closing(thoughts, marks), vec![Piece::Space], turn].concat();
     if thoughts.are_open {
@@ -48,7 +48,7 @@ fn before_forced(thoughts: &Thoughts, marks: &Marks) -> Vec<Piece> {
 }
 
 /// The rest of reasoning that was opened.
-fn closing(thoughts: &Thoughts, marks: &Marks) -> Vec<Piece> {
+fn closing(thoughts: &Reasoning, marks: &Marks) -> Vec<Piece> {
     marks.until(TextRules::default(), &thoughts.tags.close)
 }
 
@@ -72,7 +72,7 @@ impl Writer<'_> {
 
     /// Optional reasoning, then text and calls. How the answer begins tells whether it begins with reasoning, so that a
     /// mark of a call within reasoning begins no call.
-    fn thoughts_and_text(&self, thoughts: &Thoughts) -> Vec<Piece> {
+    fn thoughts_and_text(&self, thoughts: &Reasoning) -> Vec<Piece> {
         let behind = self.answer(&TextRules::default());
         let rest = [closing(thoughts, self.marks), behind].concat();
         if thoughts.are_open {

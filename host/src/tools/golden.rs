@@ -177,7 +177,7 @@ fn what_is_forced_is_read_as_calls() {
             let mut parser = CallParser::new(rules(format, Demand::Any));
             let said = parser.push(forced);
             assert!(parser.ends_with_calls(), "{}: {forced}", format.name);
-            let is_call = |part: &Part| !matches!(part, Part::Text(_));
+            let is_call = |part: &AnswerContent| !matches!(part, AnswerContent::Text(_));
             assert!(said.iter().all(is_call), "{}: {said:?}", format.name);
         }
     }
@@ -194,7 +194,9 @@ fn cut_off_calls_are_no_text() {
                 for cut in cuts.clone() {
                     let mut parser = CallParser::new(rules(format, demand));
                     let said = [parser.push(cut), parser.finish(true)].concat();
-                    let text = said.iter().find(|part| matches!(part, Part::Text(_)));
+                    let text = said
+                        .iter()
+                        .find(|part| matches!(part, AnswerContent::Text(_)));
                     assert_eq!(text, None, "{}: {cut}", format.name);
                 }
             }

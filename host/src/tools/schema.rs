@@ -12,8 +12,10 @@ const SCHEMAS: [&str; 6] = [
     "allOf",
 ];
 
-/// Keywords whose value is an object of schemas by name.
-const SCHEMAS_BY_NAME: [&str; 4] = ["$defs", "definitions", "patternProperties", "properties"];
+/// Keywords whose value is an object of schemas by name, each of which describes a whole value. The schemas of
+/// `dependentSchemas` do not: they add to the schema that they stand in.
+const WHOLE_SCHEMAS_BY_NAME: [&str; 4] =
+    ["$defs", "definitions", "patternProperties", "properties"];
 
 /// Keywords besides `properties` that may say which members an object has.
 const ELSEWHERE: [&str; 12] = [
@@ -75,7 +77,7 @@ fn close_object(fields: &mut Map<String, Value>, is_parts: bool) {
     for (keyword, value) in fields.iter_mut() {
         if SCHEMAS.contains(&keyword.as_str()) {
             close(value, is_parts);
-        } else if SCHEMAS_BY_NAME.contains(&keyword.as_str())
+        } else if WHOLE_SCHEMAS_BY_NAME.contains(&keyword.as_str())
             && let Value::Object(schemas) = value
         {
             schemas.values_mut().for_each(|one| close(one, is_parts));

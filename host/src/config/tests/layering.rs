@@ -251,7 +251,7 @@ fn options_reach_plugins_and_models_as_they_are() {
 }
 
 #[test]
-fn tools_and_thoughts_are_the_template_s_unless_configured() {
+fn tools_and_reasoning_are_the_template_s_unless_configured() {
     let config = load_toml(
         "
         [[models]]

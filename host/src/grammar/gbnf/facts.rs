@@ -2,7 +2,7 @@
 
 use super::{
     chars::CharSet,
-    parser::{Part, Rules},
+    parser::{RulePart, Rules},
 };
 
 /// Most rounds through all rules. Most grammars take three.
@@ -48,7 +48,7 @@ impl Analysis {
     fn learn(
         &mut self,
         rules: &Rules,
-        learn: impl Fn(&mut Self, usize, &Part) -> bool,
+        learn: impl Fn(&mut Self, usize, &RulePart) -> bool,
     ) -> Result<(), String> {
         for _ in 0..MAX_ROUNDS {
             let mut is_news = false;
@@ -69,13 +69,13 @@ impl Analysis {
 
     /// Whether a part may be matched as one piece of the greatest possible length. This holds if no character can both
     /// continue the part and follow it: then the match never runs beyond the part's end.
-    pub fn is_lexeme(&self, part: &Part, follow: &CharSet) -> bool {
+    pub fn is_lexeme(&self, part: &RulePart, follow: &CharSet) -> bool {
         let facts = self.facts(part);
         facts.is_regular && !facts.continuation.intersects(follow)
     }
 
     /// The characters that may follow each part of a sequence. `follow` may follow the whole sequence.
-    pub fn follows(&self, parts: &[Part], follow: &CharSet) -> Vec<CharSet> {
+    pub fn follows(&self, parts: &[RulePart], follow: &CharSet) -> Vec<CharSet> {
         let mut follow = follow.clone();
         let mut follows = Vec::new();
         for part in parts.iter().rev() {
@@ -90,14 +90,14 @@ impl Analysis {
         follows
     }
 
-    fn learn_facts(&mut self, rule: usize, part: &Part) -> bool {
+    fn learn_facts(&mut self, rule: usize, part: &RulePart) -> bool {
         let facts = self.facts(part);
         let is_news = facts != self.facts[rule];
         self.facts[rule] = facts;
         is_news
     }
 
-    fn learn_follow(&mut self, rule: usize, part: &Part) -> bool {
+    fn learn_follow(&mut self, rule: usize, part: &RulePart) -> bool {
         let mut found = Vec::new();
         self.visit(part, self.follow[rule].clone(), &mut found);
         let is_news = |(rule, follow): (usize, CharSet)| self.follow[rule].extend(&follow);
@@ -108,22 +108,22 @@ impl Analysis {
     }
 
     /// Collects the rules that a part names, each with the characters that may follow it there.
-    fn visit(&self, part: &Part, follow: CharSet, found: &mut Vec<(usize, CharSet)>) {
+    fn visit(&self, part: &RulePart, follow: CharSet, found: &mut Vec<(usize, CharSet)>) {
         match part {
-            Part::Text(_) | Part::Chars(_) | Part::Token(_) => {}
-            Part::Rule(rule) => found.push((*rule, follow)),
-            Part::OneOf(parts) => {
+            RulePart::Text(_) | RulePart::Chars(_) | RulePart::Token(_) => {}
+            RulePart::Rule(rule) => found.push((*rule, follow)),
+            RulePart::OneOf(parts) => {
                 for part in parts {
                     self.visit(part, follow.clone(), found);
                 }
             }
-            Part::Sequence(parts) => {
+            RulePart::Sequence(parts) => {
                 let follows = self.follows(parts, &follow);
                 for (part, follow) in parts.iter().zip(follows) {
                     self.visit(part, follow, found);
                 }
             }
-            Part::Repeat(part, _, max) => {
+            RulePart::Repeat(part, _, max) => {
                 self.visit(part, self.within_repeat(part, *max, &follow), found);
             }
         }
@@ -131,7 +131,7 @@ impl Analysis {
 
     /// The characters that may follow one repetition of a part that is repeated up to `max` times. Those are the first
     /// characters of the part, and `follow`, which may follow all repetitions.
-    pub fn within_repeat(&self, part: &Part, max: Option<u32>, follow: &CharSet) -> CharSet {
+    pub fn within_repeat(&self, part: &RulePart, max: Option<u32>, follow: &CharSet) -> CharSet {
         let mut within = follow.clone();
         if max != Some(1) {
             within.extend(&self.facts(part).first);
@@ -139,9 +139,9 @@ impl Analysis {
         within
     }
 
-    fn facts(&self, part: &Part) -> Facts {
+    fn facts(&self, part: &RulePart) -> Facts {
         match part {
-            Part::Text(text) => {
+            RulePart::Text(text) => {
                 let mut facts = Facts {
                     is_regular: true,
                     is_nullable: text.is_empty(),
@@ -151,26 +151,26 @@ impl Analysis {
                 text.chars().take(1).for_each(|c| facts.first.insert(c, c));
                 facts
             }
-            Part::Chars(chars) => Facts {
+            RulePart::Chars(chars) => Facts {
                 is_regular: true,
                 first: chars.clone(),
                 alphabet: chars.clone(),
                 ..Facts::default()
             },
-            Part::Token(_) => Facts::default(),
-            Part::Rule(rule) => self.facts[*rule].clone(),
-            Part::OneOf(parts) => self.of_choice(parts),
-            Part::Sequence(parts) => self.of_sequence(parts),
-            Part::Repeat(_, _, Some(0)) => Facts {
+            RulePart::Token(_) => Facts::default(),
+            RulePart::Rule(rule) => self.facts[*rule].clone(),
+            RulePart::OneOf(parts) => self.of_choice(parts),
+            RulePart::Sequence(parts) => self.of_sequence(parts),
+            RulePart::Repeat(_, _, Some(0)) => Facts {
                 is_regular: true,
                 is_nullable: true,
                 ..Facts::default()
             },
-            Part::Repeat(part, min, max) => self.of_repetition(part, *min, *max),
+            RulePart::Repeat(part, min, max) => self.of_repetition(part, *min, *max),
         }
     }
 
-    fn of_repetition(&self, part: &Part, min: u32, max: Option<u32>) -> Facts {
+    fn of_repetition(&self, part: &RulePart, min: u32, max: Option<u32>) -> Facts {
         let mut facts = self.facts(part);
         let is_ambiguous = max != Some(1) && facts.continuation.intersects(&facts.first);
         facts.is_nullable |= min == 0;
@@ -182,7 +182,7 @@ impl Analysis {
         facts
     }
 
-    fn of_choice(&self, parts: &[Part]) -> Facts {
+    fn of_choice(&self, parts: &[RulePart]) -> Facts {
         let mut all = Facts {
             is_regular: true,
             ..Facts::default()
@@ -205,7 +205,7 @@ impl Analysis {
         all
     }
 
-    fn of_sequence(&self, parts: &[Part]) -> Facts {
+    fn of_sequence(&self, parts: &[RulePart]) -> Facts {
         let mut all = Facts {
             is_regular: true,
             is_nullable: true,

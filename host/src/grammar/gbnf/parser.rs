@@ -15,23 +15,23 @@ const MAX_COUNT: u32 = 1_000_000;
 
 /// A part of a rule. It refers to rules by number.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Part {
+pub enum RulePart {
     Text(String),
     /// One of these characters.
     Chars(CharSet),
     /// A token of the model, in Lark's notation.
     Token(String),
     Rule(usize),
-    Sequence(Vec<Part>),
-    OneOf(Vec<Part>),
+    Sequence(Vec<RulePart>),
+    OneOf(Vec<RulePart>),
     /// At least and at most so many repetitions. None: any number.
-    Repeat(Box<Part>, u32, Option<u32>),
+    Repeat(Box<RulePart>, u32, Option<u32>),
 }
 
 /// The rules, in the order in which their names first occur.
 #[derive(Debug)]
 pub struct Rules {
-    pub parts: Vec<Part>,
+    pub parts: Vec<RulePart>,
     pub root: usize,
 }
 
@@ -57,7 +57,7 @@ struct Parser<'a> {
     line: usize,
     names: HashMap<String, usize>,
     /// The rules by number. None: the rule is used, and not defined so far.
-    rules: Vec<Option<Part>>,
+    rules: Vec<Option<RulePart>>,
     parts: usize,
 }
 
@@ -102,7 +102,7 @@ impl Parser<'_> {
         Ok(Rules { parts, root })
     }
 
-    fn alternatives(&mut self, depth: u32) -> Result<Part, String> {
+    fn alternatives(&mut self, depth: u32) -> Result<RulePart, String> {
         if depth > MAX_NESTING {
             return Err(format!(
                 "more than {MAX_NESTING} groups are within each other"
@@ -115,11 +115,11 @@ impl Parser<'_> {
         }
         Ok(match alternatives.len() {
             1 => alternatives.remove(0),
-            _ => Part::OneOf(alternatives),
+            _ => RulePart::OneOf(alternatives),
         })
     }
 
-    fn sequence(&mut self, depth: u32) -> Result<Part, String> {
+    fn sequence(&mut self, depth: u32) -> Result<RulePart, String> {
         let mut sequence = Vec::new();
         while let Some(&next) = self.rest.peek() {
             let part = match next {
@@ -128,13 +128,13 @@ impl Parser<'_> {
                 '<' => self.token()?,
                 '.' => {
                     self.rest.next();
-                    Part::Chars(CharSet::all())
+                    RulePart::Chars(CharSet::all())
                 }
                 '(' => self.group(depth)?,
                 '!' => return Err("tokens that are excluded (!<…>) are not supported".to_owned()),
                 next if is_name(next) => {
                     let name = self.name();
-                    Part::Rule(self.number(&name))
+                    RulePart::Rule(self.number(&name))
                 }
                 _ => break,
             };
@@ -144,7 +144,7 @@ impl Parser<'_> {
         }
         Ok(match sequence.len() {
             1 => sequence.remove(0),
-            _ => Part::Sequence(sequence),
+            _ => RulePart::Sequence(sequence),
         })
     }
 
@@ -156,7 +156,7 @@ impl Parser<'_> {
         }
     }
 
-    fn group(&mut self, depth: u32) -> Result<Part, String> {
+    fn group(&mut self, depth: u32) -> Result<RulePart, String> {
         self.rest.next();
         self.skip_blanks(true);
         let part = self.alternatives(depth + 1)?;
@@ -165,7 +165,7 @@ impl Parser<'_> {
     }
 
     /// Reads any repetition signs behind a part.
-    fn repeated(&mut self, mut part: Part, depth: u32) -> Result<Part, String> {
+    fn repeated(&mut self, mut part: RulePart, depth: u32) -> Result<RulePart, String> {
         for _ in 0..=MAX_REPETITIONS {
             self.skip_blanks(depth > 0);
             let Some(sign) = self.rest.next_if(|c| "*+?{".contains(*c)) else {
@@ -177,7 +177,7 @@ impl Parser<'_> {
                 '?' => (0, Some(1)),
                 _ => self.counts()?,
             };
-            part = Part::Repeat(Box::new(part), min, max);
+            part = RulePart::Repeat(Box::new(part), min, max);
         }
         Err("too many repetitions of repetitions".to_owned())
     }
@@ -217,16 +217,16 @@ impl Parser<'_> {
         }
     }
 
-    fn text(&mut self) -> Result<Part, String> {
+    fn text(&mut self) -> Result<RulePart, String> {
         self.rest.next();
         let mut text = String::new();
         while self.rest.next_if_eq(&'"').is_none() {
             text.push(self.character()?);
         }
-        Ok(Part::Text(text))
+        Ok(RulePart::Text(text))
     }
 
-    fn class(&mut self) -> Result<Part, String> {
+    fn class(&mut self) -> Result<RulePart, String> {
         self.rest.next();
         let is_negated = self.rest.next_if_eq(&'^').is_some();
         let mut chars = CharSet::default();
@@ -253,16 +253,16 @@ impl Parser<'_> {
         };
         match chars.is_empty() {
             true => Err("a class has no character in it".to_owned()),
-            false => Ok(Part::Chars(chars)),
+            false => Ok(RulePart::Chars(chars)),
         }
     }
 
     /// Reads `<[12]>` or `<name>`. Lark has the same notation.
-    fn token(&mut self) -> Result<Part, String> {
+    fn token(&mut self) -> Result<RulePart, String> {
         let mut token = String::new();
         loop {
             match self.rest.next() {
-                Some('>') if token.len() > 1 => return Ok(Part::Token(token + ">")),
+                Some('>') if token.len() > 1 => return Ok(RulePart::Token(token + ">")),
                 Some(c) if !c.is_whitespace() => token.push(c),
                 _ => return Err("a token must be written like <[12]> or <name>".to_owned()),
             }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::for_each;
+use super::walk::for_each;
 
 /// Drafts that llguidance knows: the part of an identifier that names the draft, and the identifier that llguidance
 /// takes.

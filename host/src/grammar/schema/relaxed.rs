@@ -3,7 +3,7 @@
 use llguidance::{derivre::RegexBuilder, regex_to_lark};
 use serde_json::{Map, Value, json};
 
-use super::for_each;
+use super::walk::for_each;
 
 /// Removes the patterns that llguidance would refuse, and marks the schema as lenient. Returns the schema and the
 /// keywords that were removed.

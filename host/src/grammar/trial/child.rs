@@ -15,7 +15,10 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use toktrie::{ApproximateTokEnv, INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie};
 
 use super::{
-    super::compile::{STACK_BYTES as SERVER_STACK_BYTES, begin, slices},
+    super::{
+        compile::{begin, slices},
+        matcher::STACK_BYTES as SERVER_STACK_BYTES,
+    },
     Reply, Request, Tokens,
 };
 use crate::{

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::{Read, escaped};
+use super::read::{Read, escaped};
 use crate::markup::{format::Pairs, search::begun};
 
 /// Reads arguments in the notation of [`Pairs`], token by token, up to the bracket that closes the call.

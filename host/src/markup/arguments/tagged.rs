@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::{Read, escaped};
+use super::read::{Read, escaped};
 use crate::markup::{
     format::Tagged,
     json::{Cursor, Unread},

@@ -31,15 +31,14 @@ fn run<'a>(mut parser: CallParser, pieces: impl IntoIterator<Item = &'a str>) ->
     let mut calls = 0;
     for part in parts {
         match part {
-            Part::Text(text) => shown += &text,
-            Part::Begin { index, name, .. } => {
-                assert_eq!(index, calls);
-                calls += 1;
-                shown += &format!("⟨{name}: ");
-            }
-            Part::Arguments { index, text } => {
-                assert_eq!(index + 1, calls);
-                shown += &text;
+            AnswerContent::Reasoning(text) | AnswerContent::Text(text) => shown += &text,
+            AnswerContent::Call(piece) => {
+                if let Some(begin) = piece.begin {
+                    calls += 1;
+                    shown += &format!("⟨{}: ", begin.name);
+                }
+                assert_eq!(piece.index + 1, calls);
+                shown += &piece.arguments;
             }
         }
     }
@@ -206,15 +205,18 @@ fn the_first_call_is_the_last_one_where_only_one_is_allowed() {
 fn ids_are_unique_and_arguments_come_as_they_are_written() {
     let mut parser = parser("hermes", true, Demand::Nothing);
     let head = r#"<tool_call>{"name": "f", "arguments": "#;
-    let id = |parts: &[Part]| match &parts[0] {
-        Part::Begin { id, .. } => id.clone(),
+    let id = |parts: &[AnswerContent]| match &parts[0] {
+        AnswerContent::Call(piece) => piece.begin.clone().unwrap().id,
         other => panic!("{other:?}"),
     };
     assert_eq!(parser.push(head), []);
     let first = parser.push("{\"a");
-    let argument = |index, text: &str| Part::Arguments {
-        index,
-        text: text.to_owned(),
+    let argument = |index, text: &str| {
+        AnswerContent::Call(CallPiece {
+            index,
+            begin: None,
+            arguments: text.to_owned(),
+        })
     };
     assert_eq!(first[1], argument(0, "{\"a"));
     assert_eq!(parser.push("\": 1"), [argument(0, "\": 1")]);
@@ -256,7 +258,7 @@ fn an_answer_that_is_cut_off_within_a_mark_or_head_ends_before_it() {
             let mut parser = parser(format, true, Demand::Nothing);
             let mut parts = parser.push(&format!("Well.\n{}", &head[..cut]));
             parts.extend(parser.finish(true));
-            assert_eq!(parts, [Part::Text("Well.".to_owned())], "{cut}");
+            assert_eq!(parts, [AnswerContent::Text("Well.".to_owned())], "{cut}");
         }
     }
 }

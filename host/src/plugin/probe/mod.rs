@@ -52,15 +52,15 @@ impl Probe {
             let request = self.request.without(answers.len());
             let child = Child::start(&self.executable, library, &request, self.timeout);
             let child = child.map_err(|error| self.no_child(&error))?;
-            let mut progress = Progress::default();
-            let end = child.listen(|message| progress.take(message));
-            answers.append(&mut progress.answers);
-            match self.failure(&progress, &end) {
+            let mut report = ChildReport::default();
+            let end = child.listen(|message| report.take(message));
+            answers.append(&mut report.answers);
+            match self.failure(&report, &end) {
                 Some(Failure::OnFile(reason)) => answers.push(Err(reason)),
                 Some(Failure::OfLibrary(refusal)) => return Err(refusal),
                 None => {}
             }
-            if let (Some(facts), true) = (progress.facts, answers.len() >= files.len()) {
+            if let (Some(facts), true) = (report.facts, answers.len() >= files.len()) {
                 let answers = files.iter().cloned().zip(answers).collect();
                 return Ok(Probed { facts, answers });
             }
@@ -69,23 +69,23 @@ impl Probe {
         Err(Refusal::new(reason))
     }
 
-    fn failure(&self, progress: &Progress, end: &End) -> Option<Failure> {
-        let refused = progress.refused.clone();
+    fn failure(&self, report: &ChildReport, end: &End) -> Option<Failure> {
+        let refused = report.refused.clone();
         let refused = refused.or_else(|| {
             let died_of_it = end.signal() == Some(libc::SIGILL);
-            let bytes = progress.illegal.as_ref().filter(|_| died_of_it)?;
-            Some(Refusal::new(illegal::reason(bytes, &progress.step)))
+            let bytes = report.illegal.as_ref().filter(|_| died_of_it)?;
+            Some(Refusal::new(illegal::reason(bytes, &report.step)))
         });
         if let Some(refusal) = refused {
             return Some(Failure::OfLibrary(refusal.with_output(&end.output)));
         }
         // A child that is done stays alive until the host kills it.
-        if progress.done == Some(end.pid) && end.signal() == Some(libc::SIGKILL) {
+        if report.done == Some(end.pid) && end.signal() == Some(libc::SIGKILL) {
             return None;
         }
-        let reason = self.unexpected(&progress.step, end);
+        let reason = self.unexpected(&report.step, end);
         let of_library = end.timed_out || end.signal() == Some(libc::SIGILL);
-        Some(match progress.step {
+        Some(match report.step {
             Step::Supports(_) if !of_library => Failure::OnFile(reason),
             _ => Failure::OfLibrary(Refusal::new(reason).with_output(&end.output)),
         })
@@ -116,7 +116,7 @@ impl Probe {
 
 /// What a child has reported so far.
 #[derive(Default)]
-struct Progress {
+struct ChildReport {
     step: Step,
     illegal: Option<Vec<u8>>,
     facts: Option<Facts>,
@@ -131,7 +131,7 @@ enum Failure {
     OnFile(String),
 }
 
-impl Progress {
+impl ChildReport {
     fn take(&mut self, message: Message) {
         match message {
             Message::Begin(step) => self.step = step,

@@ -4,7 +4,8 @@ use minijinja::value::{ArgType, Kwargs, Rest};
 use minijinja::{Environment, Error, State, Value, filters};
 use minijinja_contrib::filters::{filesizeformat, striptags};
 
-use super::{functions::tojson, invalid, pay_for, strings};
+use super::errors::{invalid, pay_for};
+use super::{functions::tojson, strings};
 
 /// Name of the filter that implements the operator `%`.
 pub const PERCENT: &str = "python_percent";

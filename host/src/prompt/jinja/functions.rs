@@ -11,8 +11,8 @@ use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::globals::joiner;
 
+use super::errors::{invalid, pay_for};
 use super::json::{JsonLayout, dumps};
-use super::{invalid, pay_for};
 
 /// The message that a template passed to `raise_exception`.
 #[derive(Debug, thiserror::Error)]

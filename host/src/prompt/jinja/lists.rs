@@ -3,7 +3,7 @@
 use minijinja::value::{ValueKind, from_args};
 use minijinja::{Error, Value};
 
-use super::invalid;
+use super::errors::invalid;
 
 /// Calls a method. None if it is not implemented here.
 pub fn call(value: &Value, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {

@@ -3,6 +3,7 @@
 //! [`prepare`] rewrites a template's source so that minijinja reads it as Jinja2 does. [`extend`] adds what Jinja2, Python
 //! and Hugging Face transformers have beyond minijinja. `expressions.json` lists the result of each expression.
 
+mod errors;
 mod filters;
 mod functions;
 pub(super) mod json;
@@ -15,7 +16,7 @@ mod tests_of_values;
 mod tests;
 
 use minijinja::value::ValueKind;
-use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
+use minijinja::{Environment, Error, Output, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
 pub(super) use functions::Raised;
@@ -52,17 +53,4 @@ fn write_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(),
         }
         _ => minijinja::escape_formatter(out, state, value),
     }
-}
-
-fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, detail)
-}
-
-/// Consumes the fuel for a text before it is made. A template that asks for gigabytes fails, and the server does not.
-fn pay_for(state: &State, bytes: usize) -> Result<(), Error> {
-    const BYTES_PER_FUEL: usize = 64;
-    if bytes > json::MAX_BYTES {
-        return Err(invalid("a text is longer than 64 MiB"));
-    }
-    state.consume_fuel((bytes / BYTES_PER_FUEL) as u64)
 }

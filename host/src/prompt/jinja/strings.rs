@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, Tuple, from_args};
 use minijinja::{Error, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::{invalid, pay_for};
+use super::errors::{invalid, pay_for};
 
 /// Calls a method. None if it is not implemented here.
 pub fn call(
@@ -20,9 +20,9 @@ pub fn call(
         "partition" | "rpartition" => partition(text, args, method == "rpartition"),
         "find" | "rfind" | "index" | "rindex" | "count" => search(text, method, args),
         "startswith" | "endswith" if args.len() > 1 => {
-            let part = Part::of(text, args);
-            part.and_then(|part| {
-                unknown_method_callback(state, &part.text.into(), method, &args[..1])
+            let range = SearchRange::of(text, args);
+            range.and_then(|range| {
+                unknown_method_callback(state, &range.text.into(), method, &args[..1])
             })
         }
         "removeprefix" | "removesuffix" => remove(text, args, method == "removesuffix"),
@@ -151,14 +151,14 @@ fn partition(text: &str, args: &[Value], from_end: bool) -> Result<Value, Error>
 }
 
 /// The part of a text that a search covers.
-struct Part<'a> {
+struct SearchRange<'a> {
     text: &'a str,
-    /// Number of characters before the part.
+    /// Number of characters before the range.
     start: usize,
 }
 
-impl<'a> Part<'a> {
-    /// The second and third argument are the part's begin and end in characters. Negative ones count from the end.
+impl<'a> SearchRange<'a> {
+    /// The second and third argument are the range's begin and end in characters. Negative ones count from the end.
     fn of(text: &'a str, args: &[Value]) -> Result<Self, Error> {
         let (_, start, end): (&Value, Option<i64>, Option<i64>) = from_args(args)?;
         let count = text.chars().count();
@@ -180,19 +180,19 @@ impl<'a> Part<'a> {
 }
 
 fn search(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
-    let part = Part::of(text, args)?;
+    let range = SearchRange::of(text, args)?;
     let what = args[0]
         .as_str()
         .ok_or_else(|| invalid(format!("{method}: the argument is no text")))?;
     if method == "count" {
-        return Ok(part.text.matches(what).count().into());
+        return Ok(range.text.matches(what).count().into());
     }
     let found = match method.starts_with('r') {
-        true => part.text.rfind(what),
-        false => part.text.find(what),
+        true => range.text.rfind(what),
+        false => range.text.find(what),
     };
     match found {
-        Some(at) => Ok((part.start + part.text[..at].chars().count()).into()),
+        Some(at) => Ok((range.start + range.text[..at].chars().count()).into()),
         None if method.ends_with("find") => Ok((-1).into()),
         None => Err(invalid(format!("{method}: the text has no {what:?}"))),
     }

@@ -222,7 +222,7 @@ fn functions_are_the_tools_as_text() {
 }
 
 #[test]
-fn an_answer_that_quotes_the_tag_of_thoughts_stays_whole() {
+fn an_answer_that_quotes_a_reasoning_tag_stays_whole() {
     let cut = "{% for m in messages %}{% set content = m.content %}{% if m.role == 'assistant' and '</think>' in content %}\
                {% set content = content.split('</think>')[-1] %}{% endif %}[{{ content }}]{% endfor %}";
     let quoting = "Thoughts end with </think>, then comes the answer.";
@@ -242,7 +242,7 @@ fn chats_with_tools_have_a_template_of_their_own() {
             "{{ '<tool_call>' }}{% for tool in tools %}{{ tool.function.name }}{% endfor %}{{ messages[0].content }}",
         )),
     );
-    assert!(both.dialect().has_tools);
+    assert!(both.capabilities().has_tools);
     let plain = request(&json!([{"role": "user", "content": "Hi"}]));
     assert_eq!(both.render(&plain).unwrap().pieces(), ["plain"]);
     let tool = json!({"type": "function", "function": {"name": "f"}});

@@ -136,9 +136,9 @@ fn mistral_gets_short_ids() {
 
 #[test]
 fn templates_tell_whether_several_calls_go_together() {
-    assert!(!template(LLAMA_3, &[]).dialect().has_parallel_calls);
-    assert!(template(HERMES, &[]).dialect().has_parallel_calls);
-    assert!(template(CHATML, &[]).dialect().has_parallel_calls);
+    assert!(!template(LLAMA_3, &[]).capabilities().has_parallel_calls);
+    assert!(template(HERMES, &[]).capabilities().has_parallel_calls);
+    assert!(template(CHATML, &[]).capabilities().has_parallel_calls);
 }
 
 #[test]

@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn calls_are_one_after_the_other_where_the_template_or_the_request_wants_it() {
         let is_parallel = |fields: Value, has_parallel_calls| {
-            let mut dialect = Dialect::default();
+            let mut dialect = TemplateCapabilities::default();
             dialect.has_parallel_calls = has_parallel_calls;
             let calling = calling(fields).unwrap().unwrap();
             calling.rules(&dialect).is_parallel

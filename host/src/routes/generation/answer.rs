@@ -20,7 +20,7 @@ use crate::{
     engine::{DryOptions, PromptTokens, Steering},
     error::ApiError,
     models::{LoadedModel, ServedModel},
-    reply::{Echo, End, Piece, Reading, Reply, ReplyOptions, merged},
+    reply::{AnswerPiece, Echo, End, Reading, Reply, ReplyOptions, merged},
 };
 
 /// A prompt that is ready for the model.
@@ -127,7 +127,7 @@ fn replies(
 }
 
 /// Chooses, of the answers to each prompt, the `n` whose tokens are on average the most likely.
-fn best(answers: Vec<(Piece, End)>, settings: &Settings) -> Vec<(Piece, End)> {
+fn best(answers: Vec<(AnswerPiece, End)>, settings: &Settings) -> Vec<(AnswerPiece, End)> {
     if settings.best_of == settings.n {
         return answers;
     }

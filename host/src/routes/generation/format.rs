@@ -10,7 +10,7 @@ use crate::{
     engine::FinishReason,
     models::{LoadedModel, ServedModel},
     openai::{self, Completion, CompletionTokensDetails, Usage, unix_seconds},
-    reply::{End, Piece},
+    reply::{AnswerPiece, End},
 };
 
 /// How a route writes the choices of its answers.
@@ -28,11 +28,11 @@ pub trait Format: 'static {
     const CHUNK_OBJECT: &str;
 
     /// Writes a whole answer.
-    fn whole(index: u32, answer: Piece, end: &End) -> Self::Choice;
+    fn whole(index: u32, answer: AnswerPiece, end: &End) -> Self::Choice;
     /// Writes the first chunk of an answer, before there is any text. None if the route has no such chunk.
     fn opening(index: u32) -> Option<Self::ChunkChoice>;
     /// Writes a piece of an answer.
-    fn piece(index: u32, piece: Piece) -> Self::ChunkChoice;
+    fn piece(index: u32, piece: AnswerPiece) -> Self::ChunkChoice;
     /// Writes the end of an answer.
     fn end(index: u32, end: &End) -> Self::ChunkChoice;
 }
@@ -104,7 +104,7 @@ impl Head {
     /// Makes a whole answer.
     pub fn whole<F: Format>(
         self,
-        answers: Vec<(Piece, End)>,
+        answers: Vec<(AnswerPiece, End)>,
         usage: Usage,
         warnings: &Warnings,
     ) -> Completion<F::Choice> {
@@ -164,10 +164,10 @@ pub mod tests {
         }
     }
 
-    pub fn answer(text: &str, mean_logprob: f32) -> (Piece, End) {
-        let piece = Piece {
+    pub fn answer(text: &str, mean_logprob: f32) -> (AnswerPiece, End) {
+        let piece = AnswerPiece {
             text: text.to_owned(),
-            ..Piece::default()
+            ..AnswerPiece::default()
         };
         let end = End {
             reason: FinishReason::Stop,

@@ -14,7 +14,7 @@ use crate::{
     engine::Failure,
     error::ApiError,
     openai::Completion,
-    reply::{Delta, End, Piece},
+    reply::{AnswerPiece, Delta, End},
 };
 
 /// Sends answers as a stream. Each chunk has the index of its answer. While there are no chunks, the stream gets comments.
@@ -47,7 +47,7 @@ pub struct ChunkWriter {
     include_usage: bool,
     warnings: Warnings,
     /// Each answer so far, by index. Empty unless the warnings need it.
-    answers: Vec<Piece>,
+    answers: Vec<AnswerPiece>,
     /// Number of answers that have not ended.
     open: u32,
 }
@@ -65,7 +65,7 @@ impl ChunkWriter {
             head,
             tally,
             include_usage,
-            answers: vec![Piece::default(); answers as usize],
+            answers: vec![AnswerPiece::default(); answers as usize],
             warnings,
             open: answers,
         }
@@ -105,14 +105,14 @@ impl ChunkWriter {
         })
     }
 
-    fn remember(&mut self, index: u32, piece: &Piece) {
+    fn remember(&mut self, index: u32, piece: &AnswerPiece) {
         if let Some(answer) = self.answers.get_mut(index as usize)
             && self.warnings.want_text()
         {
-            answer.append(Piece {
+            answer.append(AnswerPiece {
                 text: piece.text.clone(),
                 calls: piece.calls.clone(),
-                ..Piece::default()
+                ..AnswerPiece::default()
             });
         }
     }

@@ -45,7 +45,7 @@ impl Warnings {
     }
 
     /// The warnings about the answer with this index. The first answer also has those about the request.
-    pub fn of(&self, index: u32, answer: &Piece, end: &End) -> Vec<String> {
+    pub fn of(&self, index: u32, answer: &AnswerPiece, end: &End) -> Vec<String> {
         let request = self.request.iter().filter(|_| index == 0).cloned();
         // An answer with tool calls is not checked.
         let judge = self.judge.as_ref().filter(|_| answer.calls.is_empty());
@@ -74,7 +74,7 @@ impl Judge {
         }))
     }
 
-    fn judge(&self, answer: &Piece, end: &End) -> String {
+    fn judge(&self, answer: &AnswerPiece, end: &End) -> String {
         let keywords = self.keywords.join("', '");
         let begin = format!("'{keywords}' of the schema could not be enforced");
         let validator = match &self.validator {

@@ -119,7 +119,7 @@ fn thoughts_come_first() {
     let mut rules = rules("hermes", Demand::Any);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
     let thoughts = |are_open| {
-        Some(Thoughts {
+        Some(Reasoning {
             tags: ReasoningTags::new("<think>", "</think>"),
             are_open,
         })

@@ -25,14 +25,14 @@ const KNOWN: [[&str; 3]; 8] = [
 
 /// The infill tokens of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GapTokens {
+pub struct InfillTokens {
     prefix: u32,
     suffix: u32,
     /// None: the suffix comes before the prefix.
     middle: Option<u32>,
 }
 
-impl GapTokens {
+impl InfillTokens {
     /// Finds the infill tokens in a vocabulary. None if the model cannot infill.
     pub fn find(vocabulary: &Vocabulary) -> Option<Self> {
         let id = |name: &str| {
@@ -103,29 +103,29 @@ mod tests {
     #[test]
     fn the_parts_stand_behind_their_tokens() {
         let tokenizer = Bytes(ByteTokenizer::new(&NAMES));
-        let gap = GapTokens::find(&tokenizer.0.vocabulary().unwrap()).unwrap();
+        let infill = InfillTokens::find(&tokenizer.0.vocabulary().unwrap()).unwrap();
         let before = encode_part("a<|begin|>", &tokenizer).unwrap();
         assert_eq!(before.len(), 10, "a control token in a part is text");
-        let tokens = gap.prompt(&[97], "bc", Some(256), &tokenizer);
+        let tokens = infill.prompt(&[97], "bc", Some(256), &tokenizer);
         assert_eq!(tokens.unwrap(), [256, 258, 97, 259, 98, 99, 257]);
-        let tokens = gap.prompt(&[97], "b", None, &tokenizer);
+        let tokens = infill.prompt(&[97], "b", None, &tokenizer);
         assert_eq!(tokens.unwrap(), [258, 97, 259, 98, 257]);
     }
 
     #[test]
-    fn the_suffix_comes_first_where_nothing_stands_for_the_gap() {
+    fn the_suffix_comes_first_where_nothing_stands_for_the_infill() {
         let tokenizer = Bytes(ByteTokenizer::new(&["[PREFIX]", "[SUFFIX]"]));
-        let gap = GapTokens::find(&tokenizer.0.vocabulary().unwrap()).unwrap();
-        let tokens = gap.prompt(&[97], "bc", None, &tokenizer);
+        let infill = InfillTokens::find(&tokenizer.0.vocabulary().unwrap()).unwrap();
+        let tokens = infill.prompt(&[97], "bc", None, &tokenizer);
         assert_eq!(tokens.unwrap(), [257, 98, 99, 256, 97]);
     }
 
     #[test]
     fn a_model_with_only_some_of_them_cannot() {
         let vocabulary = |names| ByteTokenizer::new(names).vocabulary().unwrap();
-        assert_eq!(GapTokens::find(&vocabulary(&NAMES[..3])), None);
+        assert_eq!(InfillTokens::find(&vocabulary(&NAMES[..3])), None);
         assert_eq!(
-            GapTokens::find(&vocabulary(&["<PRE>", "<fim_suffix>"])),
+            InfillTokens::find(&vocabulary(&["<PRE>", "<fim_suffix>"])),
             None
         );
     }

@@ -1,10 +1,9 @@
-//! Capabilities of a chat template, and the rewriting of requests to fit them.
+//! Capabilities of a chat template, found by probing it.
 
 use serde_json::{Value as Json, json};
 
-use super::chat_template::RenderRequest;
-use super::generic_tools::put_tools_into_words;
-use super::turns::{Note, Turns};
+use super::render_request::RenderRequest;
+use super::turns::Turns;
 use crate::markup::ToolFormat;
 
 /// Texts to look for in what a template writes.
@@ -12,10 +11,10 @@ const TEXT: &str = "probe text";
 const NAME: &str = "probe_name";
 const KEY: &str = "probe_key";
 
-/// Capabilities of a chat template, found by probing it: templates fail on, or silently leave out, what their authors did
+/// Capabilities of a chat template. It is probed, because templates fail on, or silently leave out, what their authors did
 /// not expect.
 #[derive(Clone, Debug)]
-pub struct Dialect {
+pub struct TemplateCapabilities {
     /// How the model writes tool calls.
     pub tool_format: &'static ToolFormat,
     /// Whether the template shows tools to the model. If not, they are put into words.
@@ -26,17 +25,17 @@ pub struct Dialect {
     pub has_parallel_calls: bool,
     /// Orders of roles that the template takes.
     pub(super) turns: Turns,
-    has_developer: bool,
+    pub(super) has_developer: bool,
     /// Whether text must be a list of parts.
-    wants_parts: bool,
+    pub(super) wants_parts: bool,
     /// Whether the content of a message with tool calls may be null, as in OpenAI's format.
-    has_null_content: bool,
+    pub(super) has_null_content: bool,
     /// Whether arguments must be an object. If not, they are JSON in a string.
-    wants_parsed_arguments: bool,
+    pub(super) wants_parsed_arguments: bool,
 }
 
-/// The dialect of a template that writes role and content of each message and nothing else.
-impl Default for Dialect {
+/// The capabilities of a template that writes role and content of each message and nothing else.
+impl Default for TemplateCapabilities {
     fn default() -> Self {
         Self {
             tool_format: ToolFormat::generic(),
@@ -52,7 +51,7 @@ impl Default for Dialect {
     }
 }
 
-impl Dialect {
+impl TemplateCapabilities {
     /// Probes a template. `write` renders a request, or gives None if the template fails on it. `format` overrides the tool
     /// format that the template shows.
     pub fn probe(
@@ -103,103 +102,13 @@ impl Dialect {
         }
     }
 
-    /// Rewrites a request so that the template understands it. Adds to `notes` what was changed in the messages.
-    pub fn adapt(&self, request: &RenderRequest, notes: &mut Vec<Note>) -> RenderRequest {
-        let mut request = request.clone();
-        for message in &mut request.messages {
-            self.adapt_message(message);
-        }
-        request.messages = self.turns.lead(request.messages, notes);
-        put_tools_into_words(&mut request, self);
-        request.messages = self.turns.follow(request.messages, notes);
-        if self.wants_parts {
-            request.messages.iter_mut().for_each(split_content);
-        }
-        request
-    }
-
-    /// Dialects to try if the template refuses a chat. They need less of the template.
+    /// Capabilities to assume if the template refuses a chat. They need less of the template.
     pub fn stricter(&self) -> impl Iterator<Item = Self> {
         self.turns.stricter().into_iter().map(|turns| Self {
             turns,
             ..self.clone()
         })
     }
-
-    fn adapt_message(&self, message: &mut Json) {
-        if message["role"] == "developer" && !self.has_developer {
-            message["role"] = json!("system");
-        }
-        if let Some(content) = message.get_mut("content") {
-            join_text_parts(content);
-        }
-        let calls = message.get_mut("tool_calls").and_then(Json::as_array_mut);
-        let has_calls = calls.is_some();
-        for call in calls.into_iter().flatten() {
-            self.adapt_call(call);
-        }
-        // Templates concatenate text, and null is not text.
-        if message["content"].is_null() && !(has_calls && self.has_null_content) {
-            message["content"] = json!("");
-        }
-        if self.tool_format.has_short_ids
-            && let Some(id) = message.get_mut("tool_call_id")
-        {
-            shorten(id);
-        }
-    }
-
-    fn adapt_call(&self, call: &mut Json) {
-        let arguments = &mut call["function"]["arguments"];
-        match arguments {
-            // Arguments that are not JSON stay as they are: a model may have written them.
-            Json::String(text) if self.wants_parsed_arguments => match text.trim() {
-                "" => *arguments = json!({}),
-                text => *arguments = serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
-            },
-            Json::Null => *arguments = json!({}),
-            _ => {}
-        }
-        if !self.wants_parsed_arguments && !arguments.is_string() {
-            *arguments = arguments.to_string().into();
-        }
-        if self.tool_format.has_short_ids
-            && let Some(id) = call.get_mut("id")
-        {
-            shorten(id);
-        }
-    }
-}
-
-/// Joins text parts to a string, because most templates take only that. They are joined by newlines, as vLLM does it.
-fn join_text_parts(content: &mut Json) {
-    let text_of = |part: &Json| match part["type"].as_str() {
-        Some("text") => part["text"].as_str().map(str::to_owned),
-        _ => None,
-    };
-    if let Some(texts) = content
-        .as_array()
-        .and_then(|parts| parts.iter().map(text_of).collect::<Option<Vec<_>>>())
-    {
-        *content = texts.join("\n").into();
-    }
-}
-
-fn split_content(message: &mut Json) {
-    if let Some(Json::String(text)) = message.get("content") {
-        message["content"] = json!([{"type": "text", "text": text}]);
-    }
-}
-
-/// Makes an id of 9 characters: Mistral's templates refuse others. Keeps the end, which differs most between ids.
-fn shorten(id: &mut Json) {
-    const LENGTH: usize = 9;
-    let Some(text) = id.as_str() else { return };
-    let letters: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    let last: String = letters[letters.len().saturating_sub(LENGTH)..]
-        .iter()
-        .collect();
-    *id = format!("{last:0>LENGTH$}").into();
 }
 
 /// Renders small requests that show what a template can do.

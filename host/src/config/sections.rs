@@ -1,0 +1,53 @@
+//! All sections of a configuration.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Flags,
+    engine::RawEngine,
+    grammar::{Grammar, RawGrammar},
+    models::{self, Model, RawModel},
+    plugins::{Plugins, RawPlugins},
+    prompts::{Prompts, RawPrompts},
+    refusals::Refusals,
+    server::{RawServer, Server},
+};
+
+/// The resolved configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub plugins: Plugins,
+    pub grammar: Grammar,
+    pub prompts: Prompts,
+    /// The models to serve; may be empty. `[engine]` is merged into each.
+    pub models: Vec<Model>,
+}
+
+/// Configuration of a Tenon server.
+#[derive(Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "tenon.toml")]
+pub struct RawConfig {
+    server: RawServer,
+    plugins: RawPlugins,
+    engine: RawEngine,
+    grammar: RawGrammar,
+    prompts: RawPrompts,
+    /// The models to serve. The first one answers requests that name no model.
+    models: Vec<RawModel>,
+}
+
+impl RawConfig {
+    pub fn resolve(mut self, flags: &Flags, refusals: &mut Refusals) -> Config {
+        models::apply_flags(&mut self.models, flags, refusals);
+        Config {
+            server: self.server.resolve(refusals),
+            plugins: self.plugins.resolve(refusals),
+            grammar: self.grammar.resolve(),
+            prompts: self.prompts.resolve(refusals),
+            models: models::resolve(self.models, &self.engine, refusals),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What an engine is started with.
+
+use std::{sync::Arc, time::Duration};
+
+use tenon_plugin_api::{Error, SessionArgs};
+
+use super::Calibration;
+use crate::plugin::Model;
+
+/// Loads the model: at the start, and again if the plugin panics or loses its device.
+pub type Loader = Box<dyn FnMut() -> Result<Model, Error> + Send>;
+
+/// Options of an engine.
+#[derive(Clone)]
+pub struct EngineOptions {
+    /// The thread's name.
+    pub name: String,
+    /// What to ask of the plugin's session.
+    pub session: SessionArgs,
+    /// Most requests that may wait; one more is refused.
+    pub max_queue: usize,
+    /// Limits of the steps.
+    pub limits: EngineLimits,
+    /// Measures which number of threads and way of waiting is the fastest. None: the session's threads stay as they are.
+    pub calibration: Option<Arc<Calibration>>,
+}
+
+/// Limits of one step, and of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineLimits {
+    /// Most sequences that run at the same time. The session's other sequences hold cached prefixes.
+    pub max_running: u32,
+    /// Longest draft. 0: no drafts.
+    pub max_draft_tokens: u32,
+    /// Longest step while sequences decode: limits how many prompt tokens go into it. None: prompts may fill the batch.
+    pub max_step: Option<Duration>,
+    /// Lowest priority that counts between clients. A lower priority counts as this one.
+    pub min_priority: i32,
+    /// How long a reader may leave its channel full before its sequence fails.
+    pub write_timeout: Duration,
+}

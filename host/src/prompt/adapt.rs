@@ -1,0 +1,100 @@
+//! Rewrites requests so that they fit the capabilities of a chat template.
+
+use serde_json::{Value as Json, json};
+
+use super::capabilities::TemplateCapabilities;
+use super::generic_tools::put_tools_into_words;
+use super::render_request::RenderRequest;
+use super::turns::Note;
+
+impl TemplateCapabilities {
+    /// Rewrites a request so that the template understands it. Adds to `notes` what was changed in the messages.
+    pub fn adapt(&self, request: &RenderRequest, notes: &mut Vec<Note>) -> RenderRequest {
+        let mut request = request.clone();
+        for message in &mut request.messages {
+            self.adapt_message(message);
+        }
+        request.messages = self.turns.lead(request.messages, notes);
+        put_tools_into_words(&mut request, self);
+        request.messages = self.turns.follow(request.messages, notes);
+        if self.wants_parts {
+            request.messages.iter_mut().for_each(split_content);
+        }
+        request
+    }
+
+    fn adapt_message(&self, message: &mut Json) {
+        if message["role"] == "developer" && !self.has_developer {
+            message["role"] = json!("system");
+        }
+        if let Some(content) = message.get_mut("content") {
+            join_text_parts(content);
+        }
+        let calls = message.get_mut("tool_calls").and_then(Json::as_array_mut);
+        let has_calls = calls.is_some();
+        for call in calls.into_iter().flatten() {
+            self.adapt_call(call);
+        }
+        // Templates concatenate text, and null is not text.
+        if message["content"].is_null() && !(has_calls && self.has_null_content) {
+            message["content"] = json!("");
+        }
+        if self.tool_format.has_short_ids
+            && let Some(id) = message.get_mut("tool_call_id")
+        {
+            shorten(id);
+        }
+    }
+
+    fn adapt_call(&self, call: &mut Json) {
+        let arguments = &mut call["function"]["arguments"];
+        match arguments {
+            // Arguments that are not JSON stay as they are: a model may have written them.
+            Json::String(text) if self.wants_parsed_arguments => match text.trim() {
+                "" => *arguments = json!({}),
+                text => *arguments = serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+            },
+            Json::Null => *arguments = json!({}),
+            _ => {}
+        }
+        if !self.wants_parsed_arguments && !arguments.is_string() {
+            *arguments = arguments.to_string().into();
+        }
+        if self.tool_format.has_short_ids
+            && let Some(id) = call.get_mut("id")
+        {
+            shorten(id);
+        }
+    }
+}
+
+/// Joins text parts to a string, because most templates take only that. They are joined by newlines, as vLLM does it.
+fn join_text_parts(content: &mut Json) {
+    let text_of = |part: &Json| match part["type"].as_str() {
+        Some("text") => part["text"].as_str().map(str::to_owned),
+        _ => None,
+    };
+    if let Some(texts) = content
+        .as_array()
+        .and_then(|parts| parts.iter().map(text_of).collect::<Option<Vec<_>>>())
+    {
+        *content = texts.join("\n").into();
+    }
+}
+
+fn split_content(message: &mut Json) {
+    if let Some(Json::String(text)) = message.get("content") {
+        message["content"] = json!([{"type": "text", "text": text}]);
+    }
+}
+
+/// Makes an id of 9 characters: Mistral's templates refuse others. Keeps the end, which differs most between ids.
+fn shorten(id: &mut Json) {
+    const LENGTH: usize = 9;
+    let Some(text) = id.as_str() else { return };
+    let letters: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    let last: String = letters[letters.len().saturating_sub(LENGTH)..]
+        .iter()
+        .collect();
+    *id = format!("{last:0>LENGTH$}").into();
+}
