@@ -64,7 +64,7 @@ pub struct Engine {
 }
 
 /// State that the handle shares with the model thread.
-struct Shared {
+struct HandleState {
     common: Common,
     embeddings: Option<Arc<Embeddings>>,
     queue: Queue,
@@ -125,7 +125,7 @@ impl Engine {
             .map_err(|e| Error::new(Code::INTERNAL, e.to_string()))?;
         let started = ready.blocking_recv().map_err(|_| ended(&failure))??;
         let facts = started.facts.get();
-        let shared = Shared {
+        let shared = HandleState {
             common: Common {
                 context_length: facts.context_length(),
                 max_draft_tokens,

@@ -48,7 +48,7 @@ pub struct PromptTokens {
     pub tokens: Vec<u32>,
     /// Length of the beginning that later prompts are expected to share. That beginning is kept by itself if the session forks
     /// only whole sequences.
-    pub keep_at: Option<u32>,
+    pub cache_at: Option<u32>,
 }
 
 /// Which log-probabilities to return.
@@ -63,8 +63,8 @@ pub struct Scoring {
 impl PromptTokens {
     /// A prompt of which no beginning is kept by itself.
     pub fn new(tokens: Vec<u32>) -> Self {
-        let keep_at = None;
-        Self { tokens, keep_at }
+        let cache_at = None;
+        Self { tokens, cache_at }
     }
 }
 

@@ -113,7 +113,7 @@ impl Sequence {
             output,
             reader: Reader::new(events),
             prefill_len: lengths.prompt,
-            keep_at: prompt.keep_at.filter(|_| request.cache_prompt),
+            cache_at: prompt.cache_at.filter(|_| request.cache_prompt),
             // The logits at a token's position predict the next token.
             unscored: match request.scoring {
                 Some(Scoring { prompt: true, .. }) => 0..lengths.prompt as u32 - 1,
@@ -303,7 +303,7 @@ impl Sequence {
             .reader
             .room()
             .min((self.lengths.max - self.tokens.len()) as u32);
-        self.take_forced(room as usize);
+        self.take_fast_forward(room as usize);
         self.reader.wake();
         Ok(())
     }

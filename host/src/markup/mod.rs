@@ -22,10 +22,10 @@ mod write;
 
 pub use content::{AnswerContent, CallBegin, CallPiece};
 pub use format::{Arguments, Call, Pairs, Tagged, ToolFormat};
+pub use parser::CallParser;
 #[cfg(test)]
 pub use parser::tests as parser_tests;
-pub use parser::{CallParser, Part};
-pub use reasoning::{Frame, ReasoningSplitter, ReasoningTags, Split, Thoughts};
+pub use reasoning::{Frame, Reasoning, ReasoningSplitter, ReasoningTags, Split};
 pub use rules::{CallRules, Callable, Demand};
 pub use table::FORMATS;
 pub use types::{Types, resolved};

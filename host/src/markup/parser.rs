@@ -3,29 +3,13 @@ use uuid::Uuid;
 
 use super::{
     arguments::ArgumentReader,
+    content::{AnswerContent, CallBegin, CallPiece},
     format::Call,
-    head::{self, Head},
+    head::{self, CallHead},
     json::Unread,
     rules::{CallRules, Callable, Demand},
     search::{begun, first_of},
 };
-
-/// A part of an answer that may call tools.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// More text, never empty.
-    Text(String),
-    /// The beginning of a call.
-    Begin {
-        /// Number of the call in the answer, from 0.
-        index: u32,
-        /// A new id, unique to this call.
-        id: String,
-        name: String,
-    },
-    /// More of the arguments of the latest call, never empty.
-    Arguments { index: u32, text: String },
-}
 
 /// Separates text and tool calls in an answer that comes in pieces.
 ///
@@ -183,7 +167,7 @@ impl CallParser {
         }
     }
 
-    fn read_head(&self, skip: usize) -> Result<Head, Unread> {
+    fn read_head(&self, skip: usize) -> Result<CallHead, Unread> {
         let head = head::read(&self.held[skip..], self.rules.format)?;
         self.function(&head.name).map(|_| head).ok_or(Unread::Wrong)
     }
@@ -246,7 +230,7 @@ impl CallParser {
             && last.is_some_and(|(last, others)| others.iter().any(|other| is_same(last, other)))
     }
 
-    fn tail(&mut self) -> Progress {
+    fn tail(&mut self) -> NextState {
         match head::read_tail(&self.held, self.rules.format) {
             Ok(length) => {
                 self.held.drain(..length);

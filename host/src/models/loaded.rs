@@ -185,7 +185,7 @@ impl LoadedModel {
         };
         Ok(ChatPrompt {
             input: PromptTokens {
-                keep_at: passing_end.and_then(|end| (tokens.len() as u32).checked_sub(end)),
+                cache_at: passing_end.and_then(|end| (tokens.len() as u32).checked_sub(end)),
                 tokens,
             },
             opens_reasoning: self.opens_reasoning(request, &chat),

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
-use super::{CallBegin, CallPiece, Said};
-use crate::markup::{CallParser, CallRules, Part, ReasoningSplitter, Thoughts};
+use crate::markup::{AnswerContent, CallParser, CallRules, Reasoning, ReasoningSplitter};
 
 /// How an answer is read if it is more than plain text.
 #[derive(Clone, Debug, Default)]

@@ -17,7 +17,7 @@ use crate::{
     engine::ClientId,
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::arrival::Arrival,
-    markup::Thoughts,
+    markup::Reasoning,
     openai::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         Role,
@@ -257,19 +257,19 @@ pub async fn chat_completions(
     let (chat, calling) = messages::chat(request)?;
     let (encoder, is_cached) = (model.clone(), settings.request.cache_prompt);
     let prompt = blocking(move || encoder.encode_chat(&chat, is_cached)).await?;
-    let thoughts = model.reasoning_tags().map(|tags| Thoughts {
+    let reasoning = model.reasoning_tags().map(|tags| Reasoning {
         tags: tags.clone(),
         are_open: prompt.opens_reasoning,
     });
-    let grammar = grammar(&model, calling.as_ref(), thoughts.clone(), wanted).await?;
-    let dialect = model.dialect()?;
+    let grammar = grammar(&model, calling.as_ref(), reasoning.clone(), wanted).await?;
+    let capabilities = model.capabilities()?;
     let prompts = vec![Prompt {
         input: prompt.input,
         echo: None,
         goes_on: is_cached,
         reading: Reading {
-            thoughts,
-            calls: calling.map(|calling| calling.rules(dialect)),
+            reasoning,
+            calls: calling.map(|calling| calling.rules(capabilities)),
             marks: model.marks().clone(),
         },
     }];
@@ -287,7 +287,7 @@ impl Format for Chat {
     const OBJECT: &str = "chat.completion";
     const CHUNK_OBJECT: &str = "chat.completion.chunk";
 
-    fn whole(index: u32, answer: Piece, end: &End) -> ChatChoice {
+    fn whole(index: u32, answer: AnswerPiece, end: &End) -> ChatChoice {
         let tool_calls = calls::whole(answer.calls);
         // An answer with calls needs no text.
         let is_silent = tool_calls.is_some() && answer.text.is_empty();

@@ -20,8 +20,8 @@ use crate::{
     layers::arrival::Arrival,
     models::{LoadedModel, PromptError},
     openai::{self, Completion, CompletionChoice, CompletionRequest},
-    prompt::{GapTokens, encode_part},
-    reply::{Echo, End, Piece},
+    prompt::{InfillTokens, encode_part},
+    reply::{AnswerPiece, Echo, End},
 };
 
 /// The same default as OpenAI's.

@@ -9,7 +9,7 @@ pub use self::marks::Marks;
 use self::values::Values;
 use crate::{
     grammar::{Grammar, Piece, TextRules, regex_escaped},
-    markup::{Arguments, Call, CallRules, Callable, Thoughts},
+    markup::{Arguments, Call, CallRules, Callable, Reasoning},
 };
 
 /// The rules of an answer that may call tools.
@@ -18,7 +18,7 @@ pub struct AnswerRules {
     /// The rules of its calls.
     pub calls: CallRules,
     /// The reasoning that may come first. None if the model does not reason.
-    pub thoughts: Option<Reasoning>,
+    pub reasoning: Option<Reasoning>,
     /// The schema of an answer without calls. None: such an answer may be any text.
     pub answer: Option<Value>,
 }
@@ -31,25 +31,25 @@ impl AnswerRules {
 }
 
 /// What may come before an answer in JSON: reasoning, and the text that opens the answer.
-pub fn before_answer(thoughts: &Reasoning, marks: &Marks) -> Vec<Piece> {
-    let opening = marks.split(thoughts.tags.frame.answer);
-    [before_forced(thoughts, marks), opening].concat()
+pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Piece> {
+    let opening = marks.split(reasoning.tags.frame.answer);
+    [before_forced(reasoning, marks), opening].concat()
 }
 
 /// Reasoning that may come before calls or JSON.
-fn before_forced(thoughts: &Reasoning, marks: &Marks) -> Vec<Piece> {
-    let turn = marks.split(thoughts.tags.frame.turn);
-    let rest = [closing(thoughts, marks), vec![Piece::Space], turn].concat();
-    if thoughts.are_open {
+fn before_forced(reasoning: &Reasoning, marks: &Marks) -> Vec<Piece> {
+    let turn = marks.split(reasoning.tags.frame.turn);
+    let rest = [closing(reasoning, marks), vec![Piece::Space], turn].concat();
+    if reasoning.are_open {
         return rest;
     }
-    let all = [marks.split(&thoughts.tags.open), rest].concat();
+    let all = [marks.split(&reasoning.tags.open), rest].concat();
     vec![Piece::OneOf(vec![all, Vec::new()])]
 }
 
 /// The rest of reasoning that was opened.
-fn closing(thoughts: &Reasoning, marks: &Marks) -> Vec<Piece> {
-    marks.until(TextRules::default(), &thoughts.tags.close)
+fn closing(reasoning: &Reasoning, marks: &Marks) -> Vec<Piece> {
+    marks.until(TextRules::default(), &reasoning.tags.close)
 }
 
 struct Writer<'a> {
@@ -60,25 +60,25 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn whole(&self) -> Vec<Piece> {
         let is_forced = self.rules.calls.are_forced() || self.rules.answer.is_some();
-        match &self.rules.thoughts {
+        match &self.rules.reasoning {
             None => self.answer(&TextRules::default()),
-            Some(thoughts) if is_forced => {
-                let before = before_forced(thoughts, self.marks);
+            Some(reasoning) if is_forced => {
+                let before = before_forced(reasoning, self.marks);
                 [before, self.answer(&TextRules::default())].concat()
             }
-            Some(thoughts) => self.thoughts_and_text(thoughts),
+            Some(reasoning) => self.reasoning_and_text(reasoning),
         }
     }
 
     /// Optional reasoning, then text and calls. How the answer begins tells whether it begins with reasoning, so that a
     /// mark of a call within reasoning begins no call.
-    fn thoughts_and_text(&self, thoughts: &Reasoning) -> Vec<Piece> {
+    fn reasoning_and_text(&self, reasoning: &Reasoning) -> Vec<Piece> {
         let behind = self.answer(&TextRules::default());
-        let rest = [closing(thoughts, self.marks), behind].concat();
-        if thoughts.are_open {
+        let rest = [closing(reasoning, self.marks), behind].concat();
+        if reasoning.are_open {
             return rest;
         }
-        let open = &thoughts.tags.open;
+        let open = &reasoning.tags.open;
         let (open, text) = match &self.marks.split(open)[..] {
             [Piece::Text(_)] => {
                 let open = regex_escaped(open);
@@ -97,8 +97,8 @@ impl Writer<'_> {
         match (self.rules.calls.are_forced(), &self.rules.answer) {
             (true, _) => self.calls(),
             (false, Some(schema)) => {
-                let frame = self.rules.thoughts.as_ref();
-                let opening = frame.map_or("", |thoughts| thoughts.tags.frame.answer);
+                let frame = self.rules.reasoning.as_ref();
+                let opening = frame.map_or("", |reasoning| reasoning.tags.frame.answer);
                 let mut answer = self.marks.split(opening);
                 answer.push(Piece::Json(schema.clone()));
                 vec![Piece::OneOf(vec![self.calls(), answer])]
@@ -146,9 +146,9 @@ impl Writer<'_> {
     /// Text with the control tokens that may stand in it. The text behind such a token must not complete the mark of a
     /// call.
     fn text(&self, rules: TextRules) -> Vec<Piece> {
-        let thoughts = self.rules.thoughts.as_ref();
-        let frame = thoughts
-            .map(|thoughts| thoughts.tags.frame)
+        let reasoning = self.rules.reasoning.as_ref();
+        let frame = reasoning
+            .map(|reasoning| reasoning.tags.frame)
             .unwrap_or_default();
         let tokens = self.marks.within(frame.texts()).into_iter().map(|token| {
             let rests = self.rules.calls.format.begin.iter().filter_map(|mark| {

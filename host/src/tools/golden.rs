@@ -18,7 +18,7 @@ use super::{
 use crate::{
     grammar::{Grammar, tests::check_fits},
     markup::{
-        CallParser, CallRules, Callable, Demand, FORMATS, Part, ToolFormat,
+        AnswerContent, CallParser, CallRules, Callable, Demand, FORMATS, ToolFormat,
         parser_tests::check_parser,
     },
 };
@@ -85,7 +85,7 @@ fn rules(format: &'static ToolFormat, demand: Demand) -> CallRules {
 fn grammar(format: &'static ToolFormat, demand: Demand) -> Grammar {
     let rules = AnswerRules {
         calls: rules(format, demand),
-        thoughts: None,
+        reasoning: None,
         answer: None,
     };
     rules.grammar(&Marks::default())

@@ -148,44 +148,110 @@ fn rooms_of_the_host_use_those_above_them() {
         let is_above = |name: &&str| above.iter().any(|(other, _)| other == name);
         assert!(used.iter().all(is_above), "{room}");
     }
-    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host");
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for entry in fs::read_dir(host.join("src")).unwrap() {
-        let path = entry.unwrap().path();
-        let room = path.file_stem().unwrap().to_str().unwrap();
-        collect_uses(&path, "crate::", found.entry(room.to_owned()).or_default());
-    }
-    for room in ["bench", "cli"] {
-        let used = found.entry(room.to_owned()).or_default();
-        collect_uses(&host.join(room).join("src"), "tenon::", used);
-    }
-    for (room, used) in &mut found {
-        used.remove(room);
-    }
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let table = ROOMS.iter();
     let table = table.map(|&(room, used)| (room.to_owned(), owned(used)));
-    assert_eq!(uses_within(&host_source(), "crate::"), table.collect());
+    let mut found = uses_within(&host_source(), "crate::");
+    for room in ["bench", "cli"] {
+        found.insert(room.to_owned(), rooms_used_by(room));
+    }
+    assert_eq!(found, table.collect());
 }
 
-/// The rooms that a file, or all files of a folder, name in paths that begin with `root`.
-fn collect_uses(path: &Path, root: &str, used: &mut BTreeSet<String>) {
+#[test]
+fn files_of_a_folder_of_the_host_use_each_other_in_one_direction() {
+    let mut folders = vec![(host_source(), "crate::".to_owned())];
+    while let Some((folder, prefix)) = folders.pop() {
+        let mut left = uses_within(&folder, &prefix);
+        let inner = left.keys().filter(|name| folder.join(name).is_dir());
+        folders.extend(inner.map(|name| (folder.join(name), format!("{prefix}{name}::"))));
+        // Those that use none of the others go, until only circles are left.
+        while !left.is_empty() {
+            let before: BTreeSet<String> = left.keys().cloned().collect();
+            left.retain(|_, used| !used.is_disjoint(&before));
+            assert!(left.len() < before.len(), "a circle in {prefix} {left:?}");
+        }
+    }
+}
+
+fn host_source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src")
+}
+
+/// The modules of a folder, each with the others that it uses outside of unit tests. Paths to them begin with `prefix`. `lib` is
+/// what the file that declares them has itself.
+fn uses_within(folder: &Path, prefix: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let face = ["mod.rs", "lib.rs"].map(|name| folder.join(name));
+    let face = face.into_iter().find(|path| path.is_file());
+    let face = code_of(&face.unwrap_or(folder.with_extension("rs")));
+    let declared = face.split("mod ").filter_map(|rest| rest.split_once(';'));
+    // An item that is handed on is used where it is defined.
+    let mut definers: BTreeMap<&str, &str> = declared.map(|(name, _)| (name, name)).collect();
+    let modules: Vec<&str> = definers.keys().copied().collect();
+    for module in &modules {
+        let begin = format!("{module}::");
+        definers.extend(names_behind(&begin, &face).map(|item| (item, *module)));
+    }
+    let mut names: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let of_face = names_behind(prefix, &face).map(str::to_owned);
+    names.entry("lib").or_default().extend(of_face);
+    for module in modules {
+        let (inner, path) = (folder.join(module), folder.join(format!("{module}.rs")));
+        let names = names.entry(module).or_default();
+        collect_names(&inner, "super::", prefix, names);
+        collect_names(&path, "super::", prefix, names);
+    }
+    let used = |user: &str, names: BTreeSet<String>| {
+        let definers = names
+            .iter()
+            .map(|name| definers.get(name.as_str()).unwrap_or(&"lib"));
+        definers
+            .filter(|&&name| name != user)
+            .map(|&name| name.to_owned())
+            .collect()
+    };
+    names
+        .into_iter()
+        .map(|(user, names)| (user.to_owned(), used(user, names)))
+        .collect()
+}
+
+/// Adds the names that follow `up` (`super::` once or several times) or `prefix` in the paths of a file or a folder's files.
+fn collect_names(path: &Path, up: &str, prefix: &str, names: &mut BTreeSet<String>) {
+    if path.file_stem().is_some_and(|name| name == "tests") {
+        return;
+    }
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
-            collect_uses(&entry.unwrap().path(), root, used);
-        }
-    } else if path.extension().is_some_and(|extension| extension == "rs") {
-        let text = fs::read_to_string(path).unwrap();
-        let code = text.lines().filter_map(|line| line.split("//").next());
-        let code: String = code.flat_map(|line| [line, "\n"]).collect();
-        for (at, start) in code.match_indices(root) {
-            used.extend(first_names(&code[at + start.len()..]).map(room_of));
+            let path = entry.unwrap().path();
+            let deeper = if path.ends_with("mod.rs") {
+                ""
+            } else {
+                "super::"
+            };
+            collect_names(&path, &format!("{up}{deeper}"), prefix, names);
         }
     } else if path.is_file() && path.extension().is_some_and(|extension| extension == "rs") {
         let code = code_of(path);
         names.extend(names_behind(up, &code).map(str::to_owned));
         names.extend(names_behind(prefix, &code).map(str::to_owned));
     }
+}
+
+/// The rooms that another crate of the host uses.
+fn rooms_used_by(other_crate: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let source = host_source().join("..").join(other_crate).join("src");
+    collect_names(&source, "tenon::", "tenon::", &mut names);
+    let is_room = |name: &String| ROOMS.iter().any(|(room, _)| room == name);
+    let room = |name| {
+        if is_room(&name) {
+            name
+        } else {
+            "lib".to_owned()
+        }
+    };
+    names.into_iter().map(room).collect()
 }
 
 /// The text of a file without comments, unit tests and `self::`.

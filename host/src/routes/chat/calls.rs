@@ -1,8 +1,8 @@
 //! Writes the tool calls of an answer.
 
 use crate::{
+    markup::CallPiece,
     openai::{FunctionCall, FunctionCallChunk, ToolCall, ToolCallChunk, ToolKind},
-    reply::CallPiece,
 };
 
 /// The calls of a whole answer. None if there are none.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::ApiError,
     grammar::{Grammar, GrammarError, Piece},
-    markup::{CallRules, Callable, Demand, Thoughts},
+    markup::{CallRules, Callable, Demand, Reasoning},
     models::LoadedModel,
     tools::{self, AnswerRules, Marks},
 };
@@ -20,13 +20,13 @@ use crate::{
 pub async fn grammar(
     model: &LoadedModel,
     calling: Option<&Calling>,
-    thoughts: Option<Thoughts>,
+    reasoning: Option<Reasoning>,
     wanted: Option<WantedGrammar>,
 ) -> Result<Option<AnswerGrammar>, ApiError> {
     match (calling, wanted) {
-        (Some(calling), wanted) => with_calls(model, calling, thoughts, wanted).await,
+        (Some(calling), wanted) => with_calls(model, calling, reasoning, wanted).await,
         (None, Some(wanted)) => {
-            let wanted = behind(thoughts, wanted, model);
+            let wanted = behind(reasoning, wanted, model);
             wanted.compile(model).await.map(Some)
         }
         (None, None) => Ok(None),
@@ -36,15 +36,15 @@ pub async fn grammar(
 async fn with_calls(
     model: &LoadedModel,
     calling: &Calling,
-    thoughts: Option<Thoughts>,
+    reasoning: Option<Reasoning>,
     wanted: Option<WantedGrammar>,
 ) -> Result<Option<AnswerGrammar>, ApiError> {
     let schema = wanted.as_ref().and_then(|wanted| wanted.schema.clone());
     let answer = wanted.map(schema_of_answers).transpose()?;
     let is_free = calling.is_free() && answer.is_none();
     let mut rules = AnswerRules {
-        calls: calling.rules(model.dialect()?),
-        thoughts,
+        calls: calling.rules(model.capabilities()?),
+        reasoning,
         answer,
     };
     let marks = model.written_marks();
@@ -118,7 +118,7 @@ async fn follow(
             demand: Demand::Any,
             ..*rules
         },
-        thoughts: None,
+        reasoning: None,
         answer: None,
     };
     model.grammars.compile(call.grammar(marks)).await.map(drop)
@@ -139,10 +139,14 @@ fn schema_of_answers(wanted: WantedGrammar) -> Result<Value, ApiError> {
 }
 
 /// Lets reasoning come before JSON. Any other grammar is that of the whole text.
-fn behind(thoughts: Option<Thoughts>, wanted: WantedGrammar, model: &LoadedModel) -> WantedGrammar {
-    let grammar = match (thoughts, wanted.grammar) {
-        (Some(thoughts), Grammar::JsonSchema(schema)) => {
-            let mut pieces = tools::before_answer(&thoughts, &model.written_marks());
+fn behind(
+    reasoning: Option<Reasoning>,
+    wanted: WantedGrammar,
+    model: &LoadedModel,
+) -> WantedGrammar {
+    let grammar = match (reasoning, wanted.grammar) {
+        (Some(reasoning), Grammar::JsonSchema(schema)) => {
+            let mut pieces = tools::before_answer(&reasoning, &model.written_marks());
             pieces.push(Piece::Json(schema));
             Grammar::Pieces(pieces)
         }

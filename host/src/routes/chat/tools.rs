@@ -9,7 +9,7 @@ use crate::{
     error::ApiError,
     markup::{CallRules, Callable, Demand},
     openai::{Function, Tool, ToolChoice, ToolMode},
-    prompt::Dialect,
+    prompt::TemplateCapabilities,
     tools::closed,
 };
 
@@ -51,12 +51,12 @@ impl Calling {
             .map_err(|error| ApiError::internal(format!("a tool cannot be written: {error}")))
     }
 
-    /// The rules of calls by a model with this dialect.
-    pub fn rules(&self, dialect: &Dialect) -> CallRules {
+    /// The rules of calls by a model with this capabilities.
+    pub fn rules(&self, capabilities: &TemplateCapabilities) -> CallRules {
         CallRules {
-            format: dialect.tool_format,
+            format: capabilities.tool_format,
             functions: self.functions.clone(),
-            is_parallel: self.is_parallel && dialect.has_parallel_calls,
+            is_parallel: self.is_parallel && capabilities.has_parallel_calls,
             demand: self.demand,
         }
     }
@@ -245,10 +245,10 @@ mod tests {
     #[test]
     fn calls_are_one_after_the_other_where_the_template_or_the_request_wants_it() {
         let is_parallel = |fields: Value, has_parallel_calls| {
-            let mut dialect = TemplateCapabilities::default();
-            dialect.has_parallel_calls = has_parallel_calls;
+            let mut capabilities = TemplateCapabilities::default();
+            capabilities.has_parallel_calls = has_parallel_calls;
             let calling = calling(fields).unwrap().unwrap();
-            calling.rules(&dialect).is_parallel
+            calling.rules(&capabilities).is_parallel
         };
         let tools = tools(&["f"]);
         assert!(is_parallel(json!({"tools": tools}), true));
@@ -262,7 +262,7 @@ mod tests {
         let check = |choice: Value, demand, is_parallel, expected: &[&str]| {
             let fields = json!({"tools": tools(&["f", "g"]), "tool_choice": choice});
             let rules = calling(fields).unwrap().unwrap();
-            let rules = rules.rules(&Dialect::default());
+            let rules = rules.rules(&TemplateCapabilities::default());
             assert_eq!((rules.demand, rules.is_parallel), (demand, is_parallel));
             let names: Vec<_> = rules.functions.iter().map(|one| &one.name).collect();
             assert_eq!(names, expected);

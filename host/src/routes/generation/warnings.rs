@@ -7,7 +7,7 @@ use super::{
 use crate::{
     engine::FinishReason,
     error::ApiError,
-    reply::{End, Piece},
+    reply::{AnswerPiece, End},
 };
 
 /// Warnings to the client about its request and the answers.

@@ -26,7 +26,7 @@ fn rules(format: &str, demand: Demand) -> AnswerRules {
             is_parallel: true,
             demand,
         },
-        thoughts: None,
+        reasoning: None,
         answer: None,
     }
 }
@@ -118,20 +118,20 @@ fn text_is_free_until_a_call_begins() {
 fn thoughts_come_first() {
     let mut rules = rules("hermes", Demand::Any);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
-    let thoughts = |are_open| {
+    let reasoning = |are_open| {
         Some(Reasoning {
             tags: ReasoningTags::new("<think>", "</think>"),
             are_open,
         })
     };
-    rules.thoughts = thoughts(false);
+    rules.reasoning = reasoning(false);
     let thought = format!("<think>\nso <tool_call> it\n</think>\n\n{call}");
     check(
         &rules,
         &[&call, &thought],
         &["<think></think>", "so</think>"],
     );
-    rules.thoughts = thoughts(true);
+    rules.reasoning = reasoning(true);
     check(&rules, &[&format!("so</think>\n{call}")], &[&call]);
     rules.calls.demand = Demand::Nothing;
     check(
@@ -156,7 +156,7 @@ fn an_answer_without_calls_may_have_a_format_of_its_own() {
 #[test]
 fn a_mark_within_thoughts_begins_no_call() {
     let mut rules = rules("hermes", Demand::Nothing);
-    rules.thoughts = Some(Thoughts {
+    rules.reasoning = Some(Reasoning {
         tags: ReasoningTags::new("<think>", "</think>"),
         are_open: false,
     });
@@ -205,7 +205,7 @@ const CHANNELS: [&str; 7] = [
 
 fn harmony(demand: Demand) -> (AnswerRules, Grammar) {
     let mut rules = rules("harmony", demand);
-    rules.thoughts = Some(Thoughts {
+    rules.reasoning = Some(Reasoning {
         tags: ReasoningTags::of_template("<|channel|>analysis").unwrap(),
         are_open: false,
     });
@@ -242,7 +242,7 @@ fn an_answer_in_json_has_its_channel() {
         .zip(CHANNELS)
         .map(|(token, text)| (text.to_owned(), token))
         .collect();
-    let mut pieces = before_answer(&rules.thoughts.unwrap(), &marks);
+    let mut pieces = before_answer(&rules.reasoning.unwrap(), &marks);
     pieces.push(Piece::Json(json!({"type": "boolean"})));
     let final_channel = "<|channel|>final<|message|>";
     let thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
