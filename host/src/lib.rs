@@ -8,7 +8,7 @@
 //! served models: loading and requantizing), [`shutdown`], [`telemetry`], [`metrics`].
 //!
 //! 1. [`config::load`] reads the configuration.
-//! 2. [`serve`] serves the models of the configuration until the process is told to stop.
+//! 2. [`serve()`] serves the models of the configuration until the process is told to stop.
 
 pub mod app;
 pub mod config;
