@@ -8,7 +8,7 @@ use crate::{
     markup::{Demand, ReasoningTags, ToolFormat},
 };
 
-/// Formats whose calls have marks of their own.
+/// Formats with arguments in JSON behind a mark.
 const MARKED: [&str; 5] = [
     "hermes",
     "mistral",
