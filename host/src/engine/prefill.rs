@@ -130,17 +130,22 @@ mod tests {
     #[track_caller]
     fn check_at(cost: &StepCost, tokens: &[u32], room: u32, expected: &[u32]) {
         let given: Vec<_> = tokens.iter().map(|&tokens| (0, tokens)).collect();
-        let mut prompts = prompts(&given);
-        let step = Room {
+        let parts = parts(&given, room, cost);
+        assert_eq!(parts, expected);
+        assert!(parts.iter().sum::<u32>() <= room);
+    }
+
+    /// The parts of these prompts, in the order of arrival.
+    fn parts(given: &[(u64, u32)], room: u32, cost: &StepCost) -> Vec<u32> {
+        let mut prompts = prompts(given);
+        let room = Room {
             tokens: room,
             others: 0,
             cost,
         };
-        divide(&mut prompts, step);
+        divide(&mut prompts, room);
         prompts.sort_by_key(|prompt| prompt.origin.arrival);
-        let parts: Vec<_> = prompts.iter().map(|prompt| prompt.part).collect();
-        assert_eq!(parts, expected);
-        assert!(parts.iter().sum::<u32>() <= room);
+        prompts.iter().map(|prompt| prompt.part).collect()
     }
 
     #[test]
@@ -195,16 +200,8 @@ mod tests {
 
     #[test]
     fn whoever_runs_less_is_first_in_line() {
-        let mut prompts = prompts(&[(0, 100), (0, 100), (0, 100), (1, 400)]);
-        let cost = StepCost::default();
-        let room = Room {
-            tokens: 256,
-            others: 0,
-            cost: &cost,
-        };
-        divide(&mut prompts, room);
-        prompts.sort_by_key(|prompt| prompt.origin.arrival);
-        let parts: Vec<_> = prompts.iter().map(|prompt| prompt.part).collect();
+        let given = [(0, 100), (0, 100), (0, 100), (1, 400)];
+        let parts = parts(&given, 256, &StepCost::default());
         assert_eq!(parts, [100, 0, 0, 100]);
     }
 }

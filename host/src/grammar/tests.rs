@@ -88,17 +88,11 @@ fn config() -> config::Grammar {
 #[track_caller]
 pub fn check_fits(grammar: Grammar, good: &[&str], bad: &[&str]) {
     let bytes = Bytes::new();
-    for text in good {
-        assert!(
-            bytes.fits(&grammar, text),
-            "{text:?} should fit {grammar:?}"
-        );
-    }
-    for text in bad {
-        assert!(
-            !bytes.fits(&grammar, text),
-            "{text:?} should not fit {grammar:?}"
-        );
+    for (texts, expected) in [(good, true), (bad, false)] {
+        for text in texts {
+            let fits = bytes.fits(&grammar, text);
+            assert_eq!(fits, expected, "{text:?}: {grammar:?}");
+        }
     }
 }
 
@@ -174,18 +168,12 @@ fn each_kind_of_grammar_is_followed() {
 #[test]
 fn a_schema_may_say_what_whitespace_it_wants() {
     let schema = json!({"x-guidance": {"whitespace_flexible": true}, "type": "array", "items": {"type": "null"}});
-    check_fits(
-        Grammar::JsonSchema(schema),
-        &["[null,null]", "[ null,\n null]"],
-        &["[null null]"],
-    );
+    let good = ["[null,null]", "[ null,\n null]"];
+    check_fits(Grammar::JsonSchema(schema), &good, &["[null null]"]);
     let schema =
         json!({"x-guidance": {"item_separator": ", "}, "type": "array", "items": {"type": "null"}});
-    check_fits(
-        Grammar::JsonSchema(schema),
-        &["[null, null]"],
-        &["[null,null]"],
-    );
+    let (good, bad) = (["[null, null]"], ["[null,null]"]);
+    check_fits(Grammar::JsonSchema(schema), &good, &bad);
 }
 
 #[test]

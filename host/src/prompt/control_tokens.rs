@@ -342,16 +342,10 @@ mod tests {
         let control = chatml();
         check_mark(&control, json!("a<|im_end|>b"), json!("a<·|im_end|>b"));
         check_mark(&control, json!("é<|im_end|>ü"), json!("é<·|im_end|>ü"));
-        check_mark(
-            &control,
-            json!("<|im_<|im_end|>end|>"),
-            json!("<|im_<·|im_end|>end|>"),
-        );
-        check_mark(
-            &control,
-            json!("no tokens, 1 < 2 |> 3"),
-            json!("no tokens, 1 < 2 |> 3"),
-        );
+        let (nested, marked) = ("<|im_<|im_end|>end|>", "<|im_<·|im_end|>end|>");
+        check_mark(&control, json!(nested), json!(marked));
+        let none = json!("no tokens, 1 < 2 |> 3");
+        check_mark(&control, none.clone(), none);
     }
 
     #[test]
@@ -366,17 +360,11 @@ mod tests {
         let control = chatml();
         check_mark(&control, json!("say <|im_"), json!("say <|im_·"));
         check_mark(&control, json!("say <|im_ \n"), json!("say <|im_· \n"));
-        check_mark(
-            &control,
-            json!("\n end|> he said"),
-            json!("\n ·end|> he said"),
-        );
+        let (end, marked) = ("\n end|> he said", "\n ·end|> he said");
+        check_mark(&control, json!(end), json!(marked));
         check_mark(&control, json!(" im_ "), json!(" ·im_ "));
-        check_mark(
-            &control,
-            json!("<tool_response>\nok</tool_response>"),
-            json!("<tool_response>\nok</tool_response>"),
-        );
+        let none = json!("<tool_response>\nok</tool_response>");
+        check_mark(&control, none.clone(), none);
     }
 
     #[test]

@@ -32,77 +32,29 @@ fn unknown_keys() {
 
 #[test]
 fn wrong_values() {
-    let cases = [
-        (
-            "[server]\nport = '80'",
-            "\"server.port\" must be a whole number from 0 to 65535, not \"80\"",
-        ),
-        (
-            "[server]\nport = 65536",
-            "\"server.port\" must be a whole number from 0 to 65535, not 65536",
-        ),
-        (
-            "[server]\nport = -1",
-            "\"server.port\" must be a whole number from 0 to 65535, not -1",
-        ),
-        (
-            "[server]\nhost = 5",
-            "\"server.host\" must be text in quotes, not 5",
-        ),
-        ("[server]\nhost = ''", "\"server.host\" must not be empty"),
-        (
-            "[server]\nkeep_alive_interval_ms = 0",
-            "\"server.keep_alive_interval_ms\" must be a whole number from 1 to 4294967295, not 0",
-        ),
-        (
-            "[server]\ndrain_timeout_secs = 1.5",
-            "\"server.drain_timeout_secs\" must be a whole number from 0 to 4294967295, not 1.5",
-        ),
-        (
-            "[server]\nidle_timeout_secs = 0",
-            "\"server.idle_timeout_secs\" must be a whole number from 1 to 4294967295, not 0",
-        ),
-        (
-            "[server]\ncors_origins = ['https://a.example/']",
-            "\"server.cors_origins\" has \"https://a.example/\", but must hold origins such as \"https://chat.example.com\" or \"http://localhost:3000\", without a path, or \"*\"",
-        ),
-        (
-            "[server]\nallowed_hosts = ['a.example:80']",
-            "\"server.allowed_hosts\" has \"a.example:80\", but must hold names such as \"llm.example.com\", without a port, or \"*\"",
-        ),
-        (
-            "[server]\nlog_format = 'xml'",
-            "\"server.log_format\" cannot be \"xml\"; allowed: text, json",
-        ),
-        (
-            "[server]\nlog_format = 1",
-            "\"server.log_format\" must be text in quotes, not 1",
-        ),
-        (
-            "[engine]\nmax_sequences = 0",
-            "\"engine.max_sequences\" must be a whole number from 1 to 4096, not 0",
-        ),
-        (
-            "[plugins]\ndirectories = 'x'",
-            "\"plugins.directories\" must be a list, not \"x\"",
-        ),
-        (
-            "[plugins]\ndirectories = ['']",
-            "\"plugins.directories\" must not be empty",
-        ),
-        (
-            "[plugins.options]\n\"org.tenon.echo\" = true",
-            "\"plugins.options.\"org.tenon.echo\"\" must be a table, not true",
-        ),
-        ("server = 1", "\"server\" must be a table, not 1"),
-        (
-            "[models]\npath = 'a'",
-            "\"models\" must be a list, not a table",
-        ),
-    ];
-    for (toml, sentence) in cases {
-        check(toml, &[&format!("tenon.toml: {sentence}")]);
-    }
+    check_each(
+        "",
+        r#"
+        [server]; port = '80' → "server.port" must be a whole number from 0 to 65535, not "80"
+        [server]; port = 65536 → "server.port" must be a whole number from 0 to 65535, not 65536
+        [server]; port = -1 → "server.port" must be a whole number from 0 to 65535, not -1
+        [server]; host = 5 → "server.host" must be text in quotes, not 5
+        [server]; host = '' → "server.host" must not be empty
+        [server]; keep_alive_interval_ms = 0 → "server.keep_alive_interval_ms" must be a whole number from 1 to 4294967295, not 0
+        [server]; drain_timeout_secs = 1.5 → "server.drain_timeout_secs" must be a whole number from 0 to 4294967295, not 1.5
+        [server]; idle_timeout_secs = 0 → "server.idle_timeout_secs" must be a whole number from 1 to 4294967295, not 0
+        [server]; cors_origins = ['https://a.example/'] → "server.cors_origins" has "https://a.example/", but must hold origins such as "https://chat.example.com" or "http://localhost:3000", without a path, or "*"
+        [server]; allowed_hosts = ['a.example:80'] → "server.allowed_hosts" has "a.example:80", but must hold names such as "llm.example.com", without a port, or "*"
+        [server]; log_format = 'xml' → "server.log_format" cannot be "xml"; allowed: text, json
+        [server]; log_format = 1 → "server.log_format" must be text in quotes, not 1
+        [engine]; max_sequences = 0 → "engine.max_sequences" must be a whole number from 1 to 4096, not 0
+        [plugins]; directories = 'x' → "plugins.directories" must be a list, not "x"
+        [plugins]; directories = [''] → "plugins.directories" must not be empty
+        [plugins.options]; "org.tenon.echo" = true → "plugins.options."org.tenon.echo"" must be a table, not true
+        server = 1 → "server" must be a table, not 1
+        [models]; path = 'a' → "models" must be a list, not a table
+        "#,
+    );
 }
 
 /// Each unit of these numbers costs memory or a thread.
@@ -138,109 +90,43 @@ fn numbers_that_no_machine_is_for() {
 
 #[test]
 fn models() {
-    let cases = [
-        (
-            "id = 'a'",
-            "\"models[0].path\" is missing: it says where the model is",
-        ),
-        (
-            "path = ''\nid = 'a'",
-            "\"models[0].path\" must not be empty",
-        ),
-        ("path = 'a'\nid = ''", "\"models[0].id\" must not be empty"),
-        (
-            "path = 'a'\naliases = ['']",
-            "\"models[0].aliases\" must not be empty",
-        ),
-        (
-            "path = 'a'\nbackend = ''",
-            "\"models[0].backend\" must not be empty",
-        ),
-        (
-            "path = 'a'\ndevices = ['']",
-            "\"models[0].devices\" must not be empty",
-        ),
-        (
-            "path = 'a'\noptions = 'fast'",
-            "\"models[0].options\" must be a table, not \"fast\"",
-        ),
-        (
-            "path = 'a'\nchat_template = ''",
-            "\"models[0].chat_template\" must not be empty",
-        ),
-        (
-            "path = 'a'\ntool_format = 'xml'",
-            "\"models[0].tool_format\" is \"xml\", but must be one of harmony, mistral_args, mistral, deepseek_v3_1, deepseek_v3, gemma4, function_gemma, lfm2, phi4_mini, granite, minimax_m2, qwen3_coder, glm, hermes, functionary, llama3",
-        ),
-        (
-            "path = 'a'\nreasoning_tags = ['<think>']",
-            "\"models[0].reasoning_tags\" must be two texts, the one that begins thoughts and the one that ends them, or []",
-        ),
-        (
-            "path = 'a'\nquantize = ''",
-            "\"models[0].quantize\" must not be empty",
-        ),
-        (
-            "path = 'a'\nrequantize = 'in-place'",
-            "\"models[0].requantize\" can only be \"in-place\" where memory_limit_bytes says how much there is: set it too",
-        ),
-        (
-            "path = 'a'\nsampling = { temperature = 3 }",
-            "\"models[0].sampling.temperature\" must be from 0 to 2, not 3",
-        ),
-        (
-            "path = 'a'\nsampling = { min_p = -0.5 }",
-            "\"models[0].sampling.min_p\" must be from 0 to 1, not -0.5",
-        ),
-        (
-            "path = 'a'\nthreads = 'all'",
-            "\"models[0].threads\" must be \"auto\" or a whole number from 1 to 4294967295, not \"all\"",
-        ),
-        (
-            "path = 'a'\nthreads = 0",
-            "\"models[0].threads\" must be \"auto\" or a whole number from 1 to 4294967295, not 0",
-        ),
-        (
-            "path = 'a'\naliases = ['b']\n[[models]]\npath = 'x/b.gguf'",
-            "\"models[1].id\" cannot be \"b\": models[0] has that name already",
-        ),
-        (
-            "path = 'a'\n[[models]]\npath = 'b'\naliases = ['c', 'a']",
-            "\"models[1].aliases\" cannot be \"a\": models[0] has that name already",
-        ),
-        (
-            "path = 'a'\naliases = ['c', 'c']",
-            "\"models[0].aliases\" cannot be \"c\": models[0] has that name already",
-        ),
-    ];
-    for (model, sentence) in cases {
-        check(
-            &format!("[[models]]\n{model}"),
-            &[&format!("tenon.toml: {sentence}")],
-        );
-    }
+    check_each(
+        "[[models]]\n",
+        r#"
+        id = 'a' → "models[0].path" is missing: it says where the model is
+        path = ''; id = 'a' → "models[0].path" must not be empty
+        path = 'a'; id = '' → "models[0].id" must not be empty
+        path = 'a'; aliases = [''] → "models[0].aliases" must not be empty
+        path = 'a'; backend = '' → "models[0].backend" must not be empty
+        path = 'a'; devices = [''] → "models[0].devices" must not be empty
+        path = 'a'; options = 'fast' → "models[0].options" must be a table, not "fast"
+        path = 'a'; chat_template = '' → "models[0].chat_template" must not be empty
+        path = 'a'; tool_format = 'xml' → "models[0].tool_format" is "xml", but must be one of harmony, mistral_args, mistral, deepseek_v3_1, deepseek_v3, gemma4, function_gemma, lfm2, phi4_mini, granite, minimax_m2, qwen3_coder, glm, hermes, functionary, llama3
+        path = 'a'; reasoning_tags = ['<think>'] → "models[0].reasoning_tags" must be two texts, the one that begins thoughts and the one that ends them, or []
+        path = 'a'; quantize = '' → "models[0].quantize" must not be empty
+        path = 'a'; requantize = 'in-place' → "models[0].requantize" can only be "in-place" where memory_limit_bytes says how much there is: set it too
+        path = 'a'; sampling = { temperature = 3 } → "models[0].sampling.temperature" must be from 0 to 2, not 3
+        path = 'a'; sampling = { min_p = -0.5 } → "models[0].sampling.min_p" must be from 0 to 1, not -0.5
+        path = 'a'; threads = 'all' → "models[0].threads" must be "auto" or a whole number from 1 to 4294967295, not "all"
+        path = 'a'; threads = 0 → "models[0].threads" must be "auto" or a whole number from 1 to 4294967295, not 0
+        path = 'a'; aliases = ['b']; [[models]]; path = 'x/b.gguf' → "models[1].id" cannot be "b": models[0] has that name already
+        path = 'a'; [[models]]; path = 'b'; aliases = ['c', 'a'] → "models[1].aliases" cannot be "a": models[0] has that name already
+        path = 'a'; aliases = ['c', 'c'] → "models[0].aliases" cannot be "c": models[0] has that name already
+        "#,
+    );
 }
 
 #[test]
 fn keys_stay_secret() {
-    let cases = [
-        ("'s3cret'", "\"server.api_keys\" must be a list"),
-        ("[123456]", "\"server.api_keys[0]\" must be text in quotes"),
-        (
-            "['s3 cret']",
-            "\"server.api_keys\" must hold keys of printable ASCII characters without spaces, none of them empty",
-        ),
-        (
-            "['']",
-            "\"server.api_keys\" must hold keys of printable ASCII characters without spaces, none of them empty",
-        ),
-    ];
-    for (keys, sentence) in cases {
-        check(
-            &format!("[server]\napi_keys = {keys}"),
-            &[&format!("tenon.toml: {sentence}")],
-        );
-    }
+    check_each(
+        "[server]\napi_keys = ",
+        r#"
+        's3cret' → "server.api_keys" must be a list
+        [123456] → "server.api_keys[0]" must be text in quotes
+        ['s3 cret'] → "server.api_keys" must hold keys of printable ASCII characters without spaces, none of them empty
+        [''] → "server.api_keys" must hold keys of printable ASCII characters without spaces, none of them empty
+        "#,
+    );
 }
 
 #[test]
@@ -274,18 +160,8 @@ fn files() {
         "[server]\nport =\n",
         &["tenon.toml:2: invalid string, expected `\"`, `'`"],
     );
-    let missing = load_from(
-        Some(Path::new("no/such.toml")),
-        &environment(&[]),
-        &Flags::default(),
-    );
-    let problems = missing.unwrap_err().problems;
-    assert_eq!(
-        problems,
-        [
-            "no/such.toml cannot be read as a configuration file: No such file or directory (os error 2)"
-        ]
-    );
+    let why = " cannot be read as a configuration file: No such file or directory (os error 2)";
+    check_file("no/such.toml", why);
 }
 
 #[test]
@@ -294,39 +170,29 @@ fn home_must_be_known() {
         env!("CARGO_MANIFEST_DIR"),
         "/../config/examples/one-gguf.toml"
     );
-    let error = load_from(Some(Path::new(file)), &environment(&[]), &Flags::default());
-    let problems = error.unwrap_err().problems;
-    let sentence = "\"models[0].path\" begins with ~, but the environment variable HOME is not set";
-    assert_eq!(problems, [format!("{file}: {sentence}")]);
+    let why = ": \"models[0].path\" begins with ~, but the environment variable HOME is not set";
+    check_file(file, why);
+}
+
+#[track_caller]
+fn check_file(file: &str, why: &str) {
+    let loaded = load_from(Some(Path::new(file)), &environment(&[]), &Flags::default());
+    assert_eq!(loaded.unwrap_err().problems, [format!("{file}{why}")]);
 }
 
 #[test]
 fn variables() {
-    let cases = [
-        (
-            ("KEEP_ALIVE_INTERVAL", "0"),
-            "the environment variable KEEP_ALIVE_INTERVAL must be a whole number from 1 to 4294967295, not 0",
-        ),
-        (
-            ("KEEP_ALIVE_INTERVAL", "soon"),
-            "the environment variable KEEP_ALIVE_INTERVAL must be a whole number from 1 to 4294967295, not \"soon\"",
-        ),
-        (
-            ("TENON__SERVER__KEEP_ALIVE_INTERVAL_MS", ""),
-            "the environment variable TENON__SERVER__KEEP_ALIVE_INTERVAL_MS must be a whole number from 1 to \
-             4294967295, not \"\"",
-        ),
-        (
-            ("TENON__SERVER__HOST", ""),
-            "the environment variable TENON__SERVER__HOST must not be empty",
-        ),
-        (
-            ("TENON__SERVER__LOG_FORMAT", "xml"),
-            "the environment variable TENON__SERVER__LOG_FORMAT cannot be \"xml\"; allowed: text, json",
-        ),
-    ];
-    for (variable, sentence) in cases {
-        assert_eq!(refusals("", &[variable], &Flags::default()), [sentence]);
+    let cases = r#"
+        KEEP_ALIVE_INTERVAL=0 → must be a whole number from 1 to 4294967295, not 0
+        KEEP_ALIVE_INTERVAL=soon → must be a whole number from 1 to 4294967295, not "soon"
+        TENON__SERVER__KEEP_ALIVE_INTERVAL_MS= → must be a whole number from 1 to 4294967295, not ""
+        TENON__SERVER__HOST= → must not be empty
+        TENON__SERVER__LOG_FORMAT=xml → cannot be "xml"; allowed: text, json
+    "#;
+    for (variable, why) in rows(cases) {
+        let (name, value) = variable.split_once('=').unwrap();
+        let told = refusals("", &[(name, value)], &Flags::default());
+        assert_eq!(told, [format!("the environment variable {name} {why}")]);
     }
 }
 
@@ -353,44 +219,47 @@ fn variables_that_set_nothing() {
 
 #[test]
 fn flags() {
-    let two = "[[models]]\npath = 'a'\n[[models]]\npath = 'b'";
-    let for_one = Flags {
-        backend: Some("org.tenon.echo".into()),
-        model_id: Some("x".into()),
+    let one_model = |backend: &str, id: &str| Flags {
+        backend: Some(backend.into()),
+        model_id: Some(id.into()),
         ..Flags::default()
     };
-    let why = "is for one model, but the configuration has 2: give MODEL_PATH with it";
-    assert_eq!(
-        refusals(two, &[], &for_one),
-        [format!("--backend {why}"), format!("--model-id {why}")]
-    );
-    let empty = Flags {
-        backend: Some(String::new()),
-        model_id: Some(String::new()),
-        ..Flags::default()
-    };
-    assert_eq!(
-        refusals(two, &[], &empty),
-        [
-            "--backend must not be empty",
-            "--model-id must not be empty"
-        ]
-    );
     let no_host = Flags {
         host: Some(String::new()),
         ..Flags::default()
     };
-    assert_eq!(refusals(two, &[], &no_host), ["--host must not be empty"]);
     let no_path = Flags {
         model_path: Some("".into()),
         ..Flags::default()
     };
-    assert_eq!(
-        refusals("", &[], &no_path),
-        ["MODEL_PATH must not be empty"]
-    );
+    let two = "[[models]]\npath = 'a'\n[[models]]\npath = 'b'";
+    let check = |toml, flags, expected: &[&str]| assert_eq!(refusals(toml, &[], &flags), expected);
+    let both = |why: &str| ["--backend", "--model-id"].map(|flag| format!("{flag} {why}"));
+    let [backend, id] =
+        both("is for one model, but the configuration has 2: give MODEL_PATH with it");
+    check(two, one_model("org.tenon.echo", "x"), &[&backend, &id]);
+    let [backend, id] = both("must not be empty");
+    check(two, one_model("", ""), &[&backend, &id]);
+    check(two, no_host, &["--host must not be empty"]);
+    check("", no_path, &["MODEL_PATH must not be empty"]);
 }
 
+/// The rows of a table: each has a case, and behind `→` what is expected of it.
+fn rows(table: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = table.trim().lines();
+    lines.map(|line| line.trim().split_once(" → ").unwrap())
+}
+
+/// Checks the sentence about each row's TOML, which follows `begin`. In it, `; ` stands for the end of a line.
+#[track_caller]
+fn check_each(begin: &str, table: &str) {
+    for (toml, sentence) in rows(table) {
+        let toml = format!("{begin}{}", toml.replace("; ", "\n"));
+        check(&toml, &[&format!("tenon.toml: {sentence}")]);
+    }
+}
+
+#[track_caller]
 fn check(toml: &str, expected: &[&str]) {
     assert_eq!(refusals(toml, &[], &Flags::default()), expected, "{toml}");
 }

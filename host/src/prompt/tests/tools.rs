@@ -27,6 +27,21 @@ fn with_tools(messages: &Value) -> RenderRequest {
     }
 }
 
+/// A question of the user, and nothing else.
+fn question(content: &str) -> Value {
+    json!([{"role": "user", "content": content}])
+}
+
+#[track_caller]
+fn check_begins(written: &str, expected: &str) {
+    assert!(written.starts_with(expected), "{written}");
+}
+
+#[track_caller]
+fn check_contains(written: &str, expected: &str) {
+    assert!(written.contains(expected), "{written}");
+}
+
 fn text(source: &str, request: &RenderRequest) -> String {
     let chat = template(source, &CONTROL_TOKENS).render(request).unwrap();
     chat.pieces().concat()
@@ -36,7 +51,7 @@ fn text(source: &str, request: &RenderRequest) -> String {
 fn arguments_are_objects_where_the_template_writes_them_as_json() {
     let written = text(LLAMA_3, &request(&conversation()));
     let call = r#"{"name": "weather", "parameters": {"city": "Bonn"}}<|eot_id|>"#;
-    assert!(written.contains(call), "{written}");
+    check_contains(&written, call);
 }
 
 #[test]
@@ -64,11 +79,11 @@ fn templates_that_know_tools_get_them() {
     let written = text(HERMES, &with_tools(&conversation()));
     let tool = "<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"weather\", \"description\": \"Looks out of the window\", \
                 \"parameters\": {\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\"}}, \"required\": [\"city\"]}}}\n</tools>";
-    assert!(written.contains(tool), "{written}");
+    check_contains(&written, tool);
     let call = "<|im_start|>assistant\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}\n</tool_call><|im_end|>\n";
-    assert!(written.contains(call), "{written}");
+    check_contains(&written, call);
     let result = "<|im_start|>user\n<tool_response>\ndry\n</tool_response><|im_end|>\n";
-    assert!(written.contains(result), "{written}");
+    check_contains(&written, result);
 }
 
 #[test]
@@ -78,20 +93,11 @@ fn templates_that_know_no_tools_get_them_in_words() {
     messages.as_array_mut().unwrap().push(second);
     let written = text(CHATML, &with_tools(&messages));
     let (system, rest) = written.split_once("<|im_end|>\n").unwrap();
-    assert!(
-        system.starts_with("<|im_start|>system\nYou can call functions."),
-        "{system}"
-    );
-    assert!(
-        system.contains("{\"type\": \"function\", \"function\": {\"name\": \"weather\","),
-        "{system}"
-    );
-    assert!(
-        system.contains(
-            "<tool_call>\n{\"name\": \"NAME\", \"arguments\": {\"KEY\": VALUE}}\n</tool_call>"
-        ),
-        "{system}"
-    );
+    check_begins(system, "<|im_start|>system\nYou can call functions.");
+    let tool = r#"{"type": "function", "function": {"name": "weather","#;
+    check_contains(system, tool);
+    let call = "<tool_call>\n{\"name\": \"NAME\", \"arguments\": {\"KEY\": VALUE}}\n</tool_call>";
+    check_contains(system, call);
     assert_eq!(
         rest,
         "<|im_start|>user\nRain?<|im_end|>\n\
@@ -106,22 +112,11 @@ fn the_words_go_behind_a_system_message_or_before_the_first_of_the_user() {
     let messages =
         json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Rain?"}]);
     let written = text(CHATML, &with_tools(&messages));
-    assert!(
-        written.starts_with("<|im_start|>system\nBe brief.\n\nYou can call"),
-        "{written}"
-    );
-    let written = text(
-        GEMMA,
-        &with_tools(&json!([{"role": "user", "content": "Rain?"}])),
-    );
-    assert!(
-        written.starts_with("<bos><start_of_turn>user\nYou can call"),
-        "{written}"
-    );
-    assert!(
-        written.contains("plain words.\n\nRain?<end_of_turn>"),
-        "{written}"
-    );
+    let begin = "<|im_start|>system\nBe brief.\n\nYou can call";
+    check_begins(&written, begin);
+    let written = text(GEMMA, &with_tools(&question("Rain?")));
+    check_begins(&written, "<bos><start_of_turn>user\nYou can call");
+    check_contains(&written, "plain words.\n\nRain?<end_of_turn>");
 }
 
 #[test]
@@ -145,10 +140,7 @@ fn templates_tell_whether_several_calls_go_together() {
 fn developers_are_the_system_where_a_template_knows_none() {
     let messages = json!([{"role": "developer", "content": "D"}, {"role": "user", "content": "U"}]);
     let written = text(CHATML, &request(&messages));
-    assert!(
-        written.starts_with("<|im_start|>system\nD<|im_end|>"),
-        "{written}"
-    );
+    check_begins(&written, "<|im_start|>system\nD<|im_end|>");
     let source = "{% for m in messages %}{% if m.role == 'developer' %}dev:{% endif %}{{ m.content }}{% endfor %}";
     check(source, messages, "⟨BOS⟩ dev:DU");
 }
@@ -156,11 +148,7 @@ fn developers_are_the_system_where_a_template_knows_none() {
 #[test]
 fn content_is_a_list_of_parts_where_the_template_reads_one() {
     let source = "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}<{{ part.text }}>{% endif %}{% endfor %}{% endfor %}";
-    check(
-        source,
-        json!([{"role": "user", "content": "Hi"}]),
-        "⟨BOS⟩ <Hi>",
-    );
+    check(source, question("Hi"), "⟨BOS⟩ <Hi>");
 }
 
 #[test]
@@ -168,10 +156,7 @@ fn no_content_is_an_empty_text() {
     let messages =
         json!([{"role": "system", "content": ""}, {"role": "assistant", "content": null}]);
     let written = text(CHATML, &request(&messages));
-    assert!(
-        written.contains("<|im_start|>assistant\n<|im_end|>"),
-        "{written}"
-    );
+    check_contains(&written, "<|im_start|>assistant\n<|im_end|>");
 }
 
 #[test]
@@ -222,11 +207,8 @@ fn the_prompt_ends_as_the_request_says() {
     let closed = format!("{start}⟨im_end⟩\n");
     check_request(CHATML, &ending(Ending::LastMessage, &messages), &closed);
     let opened = format!("{closed}⟨im_start⟩assistant\n");
-    check_request(
-        CHATML,
-        &ending(Ending::GenerationPrompt, &messages),
-        &opened,
-    );
+    let prompt = ending(Ending::GenerationPrompt, &messages);
+    check_request(CHATML, &prompt, &opened);
 }
 
 #[test]
@@ -238,30 +220,19 @@ fn a_continued_message_may_end_in_half_a_control_token() {
 
 #[test]
 fn a_message_that_is_not_written_cannot_be_continued() {
-    let error = |source: &str, messages: Value| {
+    for (source, messages) in [("fixed", question("Hi")), (CHATML, json!([]))] {
         let request = ending(Ending::OpenMessage, &messages);
-        template(source, &[]).render(&request).unwrap_err()
-    };
-    let user = json!([{"role": "user", "content": "Hi"}]);
-    assert!(matches!(
-        error("fixed", user),
-        TemplateError::NothingToContinue
-    ));
-    assert!(matches!(
-        error(CHATML, json!([])),
-        TemplateError::NothingToContinue
-    ));
+        let error = template(source, &[]).render(&request).unwrap_err();
+        assert!(matches!(error, TemplateError::NothingToContinue), "{error}");
+    }
 }
 
 #[test]
 fn requests_may_set_variables() {
     let request = RenderRequest {
         variables: variables(json!({"mood": "calm", "messages": []})),
-        ..request(&json!([{"role": "user", "content": "Hi"}]))
+        ..request(&question("Hi"))
     };
-    check_request(
-        "{{ messages[0].content }} {{ mood }}",
-        &request,
-        "⟨BOS⟩ Hi calm",
-    );
+    let source = "{{ messages[0].content }} {{ mood }}";
+    check_request(source, &request, "⟨BOS⟩ Hi calm");
 }

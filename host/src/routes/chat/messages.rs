@@ -218,19 +218,13 @@ mod tests {
         check_refused(user(json!(null)), "messages[1].content");
         check_refused(user(json!([{"type": "text"}])), "messages[1].content[0]");
         let image = json!({"type": "image_url", "image_url": {"url": "data:"}});
-        check_refused(
-            user(json!([{"type": "text", "text": ""}, image])),
-            "messages[1].content[1]",
-        );
+        let parts = json!([{"type": "text", "text": ""}, image]);
+        check_refused(user(parts), "messages[1].content[1]");
         let call = json!({"function": {"name": "f"}});
-        check_refused(
-            json!([{"role": "user", "content": "", "tool_calls": [call]}]),
-            "messages[0].tool_calls",
-        );
-        check_refused(
-            json!([{"role": "assistant", "function_call": {"name": "f"}}]),
-            "messages[0].function_call",
-        );
+        let calls = json!([{"role": "user", "content": "", "tool_calls": [call]}]);
+        check_refused(calls, "messages[0].tool_calls");
+        let call = json!([{"role": "assistant", "function_call": {"name": "f"}}]);
+        check_refused(call, "messages[0].function_call");
     }
 
     fn render_request(fields: Value) -> Result<RenderRequest, ApiError> {
@@ -248,18 +242,14 @@ mod tests {
     #[test]
     fn thinking_is_off_unless_somebody_wants_it() {
         check_variables(json!({}), json!({"enable_thinking": false}));
-        check_variables(
-            json!({"enable_thinking": true}),
-            json!({"enable_thinking": true}),
-        );
-        check_variables(
-            json!({"reasoning_effort": "low"}),
-            json!({"enable_thinking": true, "reasoning_effort": "low"}),
-        );
-        check_variables(
-            json!({"reasoning_effort": "none"}),
-            json!({"enable_thinking": false, "reasoning_effort": "none"}),
-        );
+        let thinking = json!({"enable_thinking": true});
+        check_variables(thinking.clone(), thinking);
+        for (effort, thinks) in [("low", true), ("none", false)] {
+            check_variables(
+                json!({"reasoning_effort": effort}),
+                json!({"enable_thinking": thinks, "reasoning_effort": effort}),
+            );
+        }
         check_variables(
             json!({"enable_thinking": false, "chat_template_kwargs": {"enable_thinking": true, "x": [1]}}),
             json!({"enable_thinking": true, "x": [1]}),
@@ -276,11 +266,13 @@ mod tests {
     #[test]
     fn a_prompt_ends_in_one_way() {
         let ending = |fields| render_request(fields).map(|request| request.ending);
-        assert_eq!(ending(json!({})).unwrap(), Ending::GenerationPrompt);
-        let none = json!({"add_generation_prompt": false});
-        assert_eq!(ending(none).unwrap(), Ending::LastMessage);
-        let open = json!({"continue_final_message": true});
-        assert_eq!(ending(open).unwrap(), Ending::OpenMessage);
+        for (fields, expected) in [
+            (json!({}), Ending::GenerationPrompt),
+            (json!({"add_generation_prompt": false}), Ending::LastMessage),
+            (json!({"continue_final_message": true}), Ending::OpenMessage),
+        ] {
+            assert_eq!(ending(fields).unwrap(), expected);
+        }
         let both = json!({"continue_final_message": true, "add_generation_prompt": true});
         assert!(ending(both).is_err());
     }

@@ -195,11 +195,8 @@ mod tests {
         let fields = json!({"response_format": {
             "type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": true},
         }});
-        check(
-            fields,
-            Grammar::JsonSchema(schema.clone()),
-            "response_format",
-        );
+        let exact = Grammar::JsonSchema(schema.clone());
+        check(fields, exact, "response_format");
         for kind in ["json_object", "json_schema"] {
             let fields = json!({"response_format": {"type": kind, "schema": schema}});
             check(fields, expected.clone(), "response_format");
@@ -213,11 +210,8 @@ mod tests {
             check(fields, Grammar::Gbnf("root ::= \"a\"".into()), "grammar");
         }
         let lark = "%llguidance {}\nstart: \"a\"";
-        check(
-            json!({"grammar": lark}),
-            Grammar::Lark(lark.into()),
-            "grammar",
-        );
+        let fields = json!({"grammar": lark});
+        check(fields, Grammar::Lark(lark.into()), "grammar");
         let fields = json!({"grammar": {"type": "regex", "value": "a+"}});
         check(fields, Grammar::Regex("a+".into()), "grammar");
         let fields = json!({"grammar": {"type": "lark", "value": "start: \"a\""}});
@@ -249,12 +243,9 @@ mod tests {
             json!({"response_format": {"type": "json_schema"}}),
         ] {
             let error = wanted(fields.clone()).unwrap_err().into_envelope().error;
-            let param = error.param.unwrap();
-            assert!(
-                error.message.contains(&format!("'{param}'")),
-                "{fields}: {}",
-                error.message
-            );
+            let (param, message) = (error.param.unwrap(), error.message);
+            let named = format!("'{param}'");
+            assert!(message.contains(&named), "{fields}: {message}");
         }
     }
 }

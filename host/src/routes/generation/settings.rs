@@ -287,39 +287,30 @@ pub mod tests {
     fn check_refused(fields: Value, param: &str) {
         let error = settings(fields).unwrap_err().into_envelope().error;
         assert_eq!(error.param.as_deref(), Some(param));
-        assert!(
-            error.message.contains(&format!("'{param}'")),
-            "{}",
-            error.message
-        );
+        let message = error.message;
+        assert!(message.contains(&format!("'{param}'")), "{message}");
     }
 
     #[test]
     fn the_model_s_recommendation_is_the_default_and_then_openai_s() {
-        let params = settings(json!({})).unwrap().request.params;
-        assert_eq!(
-            (params.temperature, params.top_p, params.top_k),
-            (1.0, 0.5, 7)
-        );
-        let settings = settings(json!({"temperature": 0, "top_p": 1, "top_k": -1})).unwrap();
-        let params = settings.request.params;
-        assert_eq!(
-            (params.temperature, params.top_p, params.top_k),
-            (0.0, 1.0, 0)
-        );
+        let chosen = |fields| {
+            let params = settings(fields).unwrap().request.params;
+            (params.temperature, params.top_p, params.top_k)
+        };
+        assert_eq!(chosen(json!({})), (1.0, 0.5, 7));
+        let all = json!({"temperature": 0, "top_p": 1, "top_k": -1});
+        assert_eq!(chosen(all), (0.0, 1.0, 0));
     }
 
     #[test]
     fn penalties_are_off_unless_somebody_wants_them() {
         let penalties = |fields| {
-            let params = settings(fields).unwrap().request.params;
-            let SampleParams {
-                frequency_penalty,
-                presence_penalty,
-                repetition_penalty,
-                ..
-            } = params;
-            (frequency_penalty, presence_penalty, repetition_penalty)
+            let p = settings(fields).unwrap().request.params;
+            (
+                p.frequency_penalty,
+                p.presence_penalty,
+                p.repetition_penalty,
+            )
         };
         assert_eq!(penalties(json!({})), (0.0, 0.0, 1.0));
         let all =
@@ -377,10 +368,8 @@ pub mod tests {
             assert_eq!(max_tokens(json!({"max_tokens": many})), u32::MAX);
         }
         check_refused(json!({"max_tokens": -2}), "max_tokens");
-        check_refused(
-            json!({"max_completion_tokens": -7}),
-            "max_completion_tokens",
-        );
+        let negative = json!({"max_completion_tokens": -7});
+        check_refused(negative, "max_completion_tokens");
     }
 
     #[test]
@@ -400,24 +389,20 @@ pub mod tests {
         };
         let bounded = |fields: Value, prompts| {
             let settings = settings_of(prompts, fields, bounds);
-            let settings = settings.map_err(|error| error.into_envelope().error);
             settings.map(|settings| settings.request.max_tokens)
         };
         assert_eq!(bounded(json!({}), 4).unwrap(), 100);
         assert_eq!(bounded(json!({"max_tokens": -1}), 1).unwrap(), 100);
         assert_eq!(bounded(json!({"max_tokens": 7, "n": 2}), 2).unwrap(), 7);
+        let many = json!({"max_completion_tokens": 101});
         for (fields, prompts, param) in [
             (json!({"n": 5}), 1, "n"),
             (json!({"n": 2}), 3, "n"),
             (json!({}), 5, "prompt"),
             (json!({"max_tokens": 101}), 1, "max_tokens"),
-            (
-                json!({"max_completion_tokens": 101}),
-                1,
-                "max_completion_tokens",
-            ),
+            (many, 1, "max_completion_tokens"),
         ] {
-            let error = bounded(fields, prompts).unwrap_err();
+            let error = bounded(fields, prompts).unwrap_err().into_envelope().error;
             assert_eq!(error.param.as_deref(), Some(param), "{}", error.message);
         }
     }
@@ -440,12 +425,10 @@ pub mod tests {
 
     #[test]
     fn stop_is_one_string_or_several() {
-        assert_eq!(settings(json!({"stop": "a"})).unwrap().stop, ["a"]);
-        assert_eq!(
-            settings(json!({"stop": ["a", "b"]})).unwrap().stop,
-            ["a", "b"]
-        );
-        assert!(settings(json!({"stop": null})).unwrap().stop.is_empty());
+        let stop = |value: Value| settings(json!({"stop": value})).unwrap().stop;
+        assert_eq!(stop(json!("a")), ["a"]);
+        assert_eq!(stop(json!(["a", "b"])), ["a", "b"]);
+        assert!(stop(json!(null)).is_empty());
     }
 
     #[test]
@@ -472,12 +455,11 @@ pub mod tests {
 
     #[test]
     fn usage_in_streams_is_on_request() {
-        let stream = settings(json!({"stream": true, "stream_options": {"include_usage": true}}));
-        assert!(stream.unwrap().include_usage);
-        assert!(
-            !settings(json!({"stream": true, "stream_options": null}))
-                .unwrap()
-                .include_usage
-        );
+        let include_usage = |options: Value| {
+            let stream = settings(json!({"stream": true, "stream_options": options}));
+            stream.unwrap().include_usage
+        };
+        assert!(include_usage(json!({"include_usage": true})));
+        assert!(!include_usage(json!(null)));
     }
 }

@@ -8,6 +8,15 @@ use crate::{
     markup::{Demand, ReasoningTags, ToolFormat},
 };
 
+/// Formats with arguments in JSON behind a mark.
+const MARKED: [&str; 5] = [
+    "hermes",
+    "mistral",
+    "mistral_args",
+    "functionary",
+    "granite",
+];
+
 fn rules(format: &str, demand: Demand) -> AnswerRules {
     let schema = json!({
         "type": "object",
@@ -43,25 +52,13 @@ fn written(format: &str, calls: &[(&str, &str)]) -> String {
 
 #[test]
 fn forced_calls_are_what_the_format_writes() {
-    for format in [
-        "hermes",
-        "mistral",
-        "mistral_args",
-        "functionary",
-        "granite",
-    ] {
+    for format in MARKED {
         let one = written(format, &[("f", r#"{"a":1}"#)]);
         let two = written(format, &[("g", r#"{"a":1}"#), ("f", r#"{"a":-2}"#)]);
         let wrong = written(format, &[("f", r#"{"a":"x"}"#)]);
         let unknown = written(format, &[("h", r#"{"a":1}"#)]);
-        let bad = [
-            "",
-            "Hi",
-            &wrong,
-            &unknown,
-            &format!("{one}?"),
-            &format!("?{one}"),
-        ];
+        let (before, behind) = (format!("?{one}"), format!("{one}?"));
+        let bad = ["", "Hi", &wrong, &unknown, &behind, &before];
         check(&rules(format, Demand::Any), &[&one, &two], &bad);
 
         let mut single = rules(format, Demand::Any);
@@ -73,29 +70,15 @@ fn forced_calls_are_what_the_format_writes() {
 #[test]
 fn a_bare_call_ends_the_answer() {
     let call = r#"{"name": "f", "parameters": {"a":1}}"#;
-    let text = [
-        "",
-        "Hi",
-        r#"{"title": "x"}"#,
-        call,
-        &format!("{call}; {call}"),
-    ];
-    check(
-        &rules("llama3", Demand::Nothing),
-        &text,
-        &[&format!("{call} Hi")],
-    );
+    let two = format!("{call}; {call}");
+    let good = ["", "Hi", r#"{"title": "x"}"#, call, &two];
+    let bad = [&*format!("{call} Hi")];
+    check(&rules("llama3", Demand::Nothing), &good, &bad);
 }
 
 #[test]
 fn text_is_free_until_a_call_begins() {
-    for format in [
-        "hermes",
-        "mistral",
-        "mistral_args",
-        "functionary",
-        "granite",
-    ] {
+    for format in MARKED {
         let call = written(format, &[("f", r#"{"a":1}"#)]);
         let wrong = written(format, &[("f", r#"{"a":"x"}"#)]);
         let good = [
@@ -106,39 +89,29 @@ fn text_is_free_until_a_call_begins() {
             &format!("Well.\n{call}"),
             &format!("{call}\n{call} ok"),
         ];
-        check(
-            &rules(format, Demand::Nothing),
-            &good,
-            &[&wrong, &format!("Hi {wrong}")],
-        );
+        let bad = [&*wrong, &format!("Hi {wrong}")];
+        check(&rules(format, Demand::Nothing), &good, &bad);
     }
+}
+
+fn thinking(are_open: bool) -> Option<Reasoning> {
+    let tags = ReasoningTags::new("<think>", "</think>");
+    Some(Reasoning { tags, are_open })
 }
 
 #[test]
 fn thoughts_come_first() {
     let mut rules = rules("hermes", Demand::Any);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
-    let reasoning = |are_open| {
-        Some(Reasoning {
-            tags: ReasoningTags::new("<think>", "</think>"),
-            are_open,
-        })
-    };
-    rules.reasoning = reasoning(false);
+    rules.reasoning = thinking(false);
     let thought = format!("<think>\nso <tool_call> it\n</think>\n\n{call}");
-    check(
-        &rules,
-        &[&call, &thought],
-        &["<think></think>", "so</think>"],
-    );
-    rules.reasoning = reasoning(true);
+    let bad = ["<think></think>", "so</think>"];
+    check(&rules, &[&call, &thought], &bad);
+    rules.reasoning = thinking(true);
     check(&rules, &[&format!("so</think>\n{call}")], &[&call]);
     rules.calls.demand = Demand::Nothing;
-    check(
-        &rules,
-        &["so</think>\n\nHi"],
-        &["so", "so</think><tool_call>Hi"],
-    );
+    let bad = ["so", "so</think><tool_call>Hi"];
+    check(&rules, &["so</think>\n\nHi"], &bad);
 }
 
 #[test]
@@ -146,36 +119,28 @@ fn an_answer_without_calls_may_have_a_format_of_its_own() {
     let mut rules = rules("hermes", Demand::Nothing);
     rules.answer = Some(json!({"type": "array", "items": {"type": "null"}}));
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
-    check(
-        &rules,
-        &["[null]", &call],
-        &["Hi", "", &format!("[null]{call}")],
-    );
+    let bad = ["Hi", "", &format!("[null]{call}")];
+    check(&rules, &["[null]", &call], &bad);
 }
 
 #[test]
 fn a_mark_within_thoughts_begins_no_call() {
     let mut rules = rules("hermes", Demand::Nothing);
-    rules.reasoning = Some(Reasoning {
-        tags: ReasoningTags::new("<think>", "</think>"),
-        are_open: false,
-    });
+    rules.reasoning = thinking(false);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
     let thought = "<think>I could write <tool_call> but no.</think>";
     let good = [
-        format!("{thought}Hello."),
-        format!("\n{thought}\n\nHello.\n{call}"),
-        format!("Hello <think>\n{call}"),
-        format!("<thin\n{call}"),
-        call.clone(),
+        &*format!("{thought}Hello."),
+        &format!("\n{thought}\n\nHello.\n{call}"),
+        &format!("Hello <think>\n{call}"),
+        &format!("<thin\n{call}"),
+        &call,
     ];
-    let good: Vec<_> = good.iter().map(String::as_str).collect();
     let bad = [
-        format!("{thought}<tool_call>Hello"),
-        "Hello <think><tool_call> but".to_owned(),
-        "<thin<tool_call> but".to_owned(),
+        &*format!("{thought}<tool_call>Hello"),
+        "Hello <think><tool_call> but",
+        "<thin<tool_call> but",
     ];
-    let bad: Vec<_> = bad.iter().map(String::as_str).collect();
     check(&rules, &good, &bad);
 }
 
@@ -186,10 +151,8 @@ fn marks_that_are_control_tokens_are_written_as_such() {
     let Grammar::Pieces(pieces) = grammar else {
         panic!("{grammar:?}")
     };
-    assert_eq!(
-        pieces[..2],
-        [Piece::Token(256), Piece::Text("[".to_owned())]
-    );
+    let begin = [Piece::Token(256), Piece::Text("[".to_owned())];
+    assert_eq!(pieces[..2], begin);
 }
 
 /// Control tokens of gpt-oss.
@@ -203,16 +166,20 @@ const CHANNELS: [&str; 7] = [
     "<|call|>",
 ];
 
+fn channel_marks() -> Marks {
+    let marks = (256..).zip(CHANNELS);
+    marks
+        .map(|(token, text)| (text.to_owned(), token))
+        .collect()
+}
+
 fn harmony(demand: Demand) -> (AnswerRules, Grammar) {
     let mut rules = rules("harmony", demand);
     rules.reasoning = Some(Reasoning {
         tags: ReasoningTags::of_template("<|channel|>analysis").unwrap(),
         are_open: false,
     });
-    let marks = (256..)
-        .zip(CHANNELS)
-        .map(|(token, text)| (text.to_owned(), token));
-    let grammar = rules.grammar(&marks.collect());
+    let grammar = rules.grammar(&channel_marks());
     (rules, grammar)
 }
 
@@ -238,25 +205,18 @@ fn channels_of_control_tokens_are_followed() {
 #[test]
 fn an_answer_in_json_has_its_channel() {
     let (rules, _) = harmony(Demand::Nothing);
-    let marks: Marks = (256..)
-        .zip(CHANNELS)
-        .map(|(token, text)| (text.to_owned(), token))
-        .collect();
-    let mut pieces = before_answer(&rules.reasoning.unwrap(), &marks);
+    let mut pieces = before_answer(&rules.reasoning.unwrap(), &channel_marks());
     pieces.push(Piece::Json(json!({"type": "boolean"})));
     let final_channel = "<|channel|>final<|message|>";
     let thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
-    check_tokens_fit(
-        &Grammar::Pieces(pieces),
-        &CHANNELS,
-        &[
-            &format!("{final_channel}true"),
-            &format!("{thought}{final_channel}false"),
-        ],
-        &[
-            "true",
-            &format!("{final_channel}Hm"),
-            &format!("{thought}true"),
-        ],
-    );
+    let good = [
+        &*format!("{final_channel}true"),
+        &format!("{thought}{final_channel}false"),
+    ];
+    let bad = [
+        "true",
+        &format!("{final_channel}Hm"),
+        &format!("{thought}true"),
+    ];
+    check_tokens_fit(&Grammar::Pieces(pieces), &CHANNELS, &good, &bad);
 }
