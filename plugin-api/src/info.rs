@@ -10,7 +10,7 @@ use abi_stable::{
     std_types::{RArc, ROption},
 };
 
-use crate::{Error, Result};
+use crate::{Code, Error, Result};
 
 /// Who a plugin is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -224,12 +224,12 @@ pub struct SessionArgs {
     pub max_batch_tokens: u32,
     /// Threads for computing. 0: as many as [`Host::threads`](crate::Host::threads) says.
     pub threads: u32,
-    /// Set by the host to stop a running `forward`.
+    /// Set by the host to stop a running `forward`, because nobody waits for it any more.
     pub interrupt: Interrupt,
 }
 
 /// A flag that the host sets from another thread to stop a long call. Poll it where that is cheap, and return
-/// [`Code::CANCELLED`](crate::Code::CANCELLED).
+/// [`Code::CANCELLED`].
 #[repr(transparent)]
 #[derive(StableAbi, Clone)]
 pub struct Interrupt(RArc<AtomicU32>);
@@ -244,6 +244,17 @@ impl Interrupt {
     /// `[any thread]` Whether to stop.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// `[any thread]` Whether to go on.
+    ///
+    /// # Errors
+    /// [`Code::CANCELLED`] if the call has to stop: clean up and return this error.
+    pub fn check(&self) -> Result<()> {
+        match self.is_set() {
+            true => Err(Error::new(Code::CANCELLED, "the host stopped the call")),
+            false => Ok(()),
+        }
     }
 
     /// `[any thread]` For the host: asks the call to stop, or takes that back.

@@ -1,8 +1,10 @@
 //! The events that an engine answers a request with.
 
+use std::sync::Arc;
+
 use tenon_plugin_api::{Error, TokenLogprob};
 
-use super::channel::Receiver;
+use super::{audience::Seat, channel::Receiver};
 use crate::grammar::GrammarError;
 
 /// How likely a token was in the model's own distribution: before bias, penalties, temperature and mask.
@@ -14,13 +16,23 @@ pub struct Logprobs {
     pub top: Vec<TokenLogprob>,
 }
 
-/// The events of one sequence as they come. Dropping it cancels the sequence at the next step.
-pub struct Generation(pub(super) Receiver<Event>);
+/// The events of one sequence as they come. Dropping it cancels the sequence: at the next step, or in the running one if nobody
+/// else waits for that.
+pub struct Generation {
+    pub(super) events: Receiver<Event>,
+    pub(super) seat: Arc<Seat>,
+}
 
 impl Generation {
     /// The next event. `Finished` or `Failed` comes before None, except when the process is about to end.
     pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
+        self.events.recv().await
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.seat.leave();
     }
 }
 

@@ -8,6 +8,7 @@
 //! Invariant: nothing here knows HTTP, text or templates. Tokens go in, tokens come out.
 
 mod admission;
+mod audience;
 mod channel;
 mod constraint;
 mod draft;
@@ -42,6 +43,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::plugin::{CurrentFacts, CurrentModel};
 
+use audience::Audience;
 use channel::channel;
 pub use dry::DryOptions;
 pub use embeddings::Embeddings;
@@ -50,7 +52,7 @@ pub use metrics::EngineMetrics;
 pub use options::{EngineLimits, EngineOptions, Loader};
 use queue::Queue;
 pub use request::{PromptTokens, Request, Scoring, Steering};
-use sequence::{Common, MAX_EVENTS, Sequence};
+use sequence::{Common, MAX_EVENTS, Reader, Sequence};
 pub use shares::ClientId;
 use shares::Origin;
 pub use threads::Calibration;
@@ -68,6 +70,7 @@ struct HandleState {
     common: Common,
     embeddings: Option<Arc<Embeddings>>,
     queue: Queue,
+    audience: Arc<Audience>,
     /// Why the thread ended. Empty while it runs.
     failure: Arc<OnceLock<Error>>,
     model: CurrentModel,
@@ -94,7 +97,7 @@ impl End {
 impl Engine {
     /// Loads the model and starts its thread. Blocks until the session is ready. Also returns facts about the model.
     pub fn start(
-        options: EngineOptions,
+        mut options: EngineOptions,
         loader: Loader,
         metrics: EngineMetrics,
     ) -> Result<(Self, CurrentFacts), Error> {
@@ -102,6 +105,8 @@ impl Engine {
         let (started, ready) = oneshot::channel();
         let failure = Arc::new(OnceLock::new());
         let queue = Queue::new(options.max_queue);
+        let audience = Arc::new(Audience::default());
+        options.session.interrupt = audience.interrupt();
         let model = CurrentModel::default();
         let (alive, end) = watch::channel(());
         let (name, max_draft_tokens) = (options.name.clone(), options.limits.max_draft_tokens);
@@ -111,6 +116,7 @@ impl Engine {
             loader,
             options,
             queue: queue.clone(),
+            audience: audience.clone(),
             metrics,
             failure: failure.clone(),
             model: model.clone(),
@@ -133,6 +139,7 @@ impl Engine {
             },
             embeddings: started.embeddings,
             queue,
+            audience,
             failure,
             model,
             end: End(end),
@@ -160,7 +167,9 @@ impl Engine {
         let queued = prompts.into_iter().zip(tickets);
         queued
             .map(|(prompt, ticket)| {
-                let (events, generation) = channel(MAX_EVENTS);
+                let (sender, events) = channel(MAX_EVENTS);
+                let seat = self.shared.audience.seat();
+                let reader = Reader::new(sender, seat.clone());
                 let (request, steering) = (request.clone(), steering.clone());
                 let origin = Origin {
                     client: request.client,
@@ -170,11 +179,11 @@ impl Engine {
                 };
                 let common = &self.shared.common;
                 let sequence =
-                    Sequence::new(request, prompt, steering, common, origin, ticket, events);
+                    Sequence::new(request, prompt, steering, common, origin, ticket, reader);
                 self.arrivals
                     .send(sequence)
                     .map_err(|_| SubmitError::Stopped(ended(&self.shared.failure)))?;
-                Ok(Generation(generation))
+                Ok(Generation { events, seat })
             })
             .collect()
     }

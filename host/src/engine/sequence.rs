@@ -11,10 +11,11 @@ use std::{
 
 use tenon_plugin_api::SampleRequest;
 
-use self::{output::Output, reader::Reader};
+use self::output::Output;
+pub use self::reader::Reader;
 use super::{
-    Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering, channel::Sender,
-    constraint::Constraint, draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
+    Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering, constraint::Constraint,
+    draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
 };
 use crate::grammar::GrammarError;
 
@@ -89,7 +90,7 @@ impl Sequence {
         common: &Common,
         origin: Origin,
         ticket: Ticket,
-        events: Sender<Event>,
+        reader: Reader,
     ) -> Self {
         let mut tokens = prompt.tokens;
         let prompt_len = tokens.len();
@@ -111,7 +112,7 @@ impl Sequence {
             ticket: Some(ticket),
             endless: common.endless.clone(),
             output,
-            reader: Reader::new(events),
+            reader,
             prefill_len: lengths.prompt,
             cache_at: prompt.cache_at.filter(|_| request.cache_prompt),
             // The logits at a token's position predict the next token.

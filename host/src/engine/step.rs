@@ -1,11 +1,12 @@
 //! One step of the engine: schedule → forward → sample → settle.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use tenon_plugin_api::{Batch, Code, Error, Span, SpanOut};
 
 use super::{
     EngineLimits, Failure,
+    audience::Audience,
     constraint::Constraint,
     metrics::EngineMetrics,
     picks::{Pick, Picks},
@@ -30,6 +31,7 @@ pub struct Stepper {
     /// Tokens that end a text.
     eos: Vec<u32>,
     queue: Queue,
+    audience: Arc<Audience>,
     /// When the last sequence ended.
     last_end: Instant,
     /// None: the number of threads does not change.
@@ -46,6 +48,7 @@ impl Stepper {
         eos: Vec<u32>,
         limits: EngineLimits,
         queue: Queue,
+        audience: Arc<Audience>,
         threads: Option<Threads>,
         metrics: EngineMetrics,
     ) -> Self {
@@ -58,6 +61,7 @@ impl Stepper {
             cost: StepCost::default(),
             eos,
             queue,
+            audience,
             last_end: Instant::now(),
             threads,
             metrics,
@@ -89,16 +93,19 @@ impl Stepper {
             self.await_masks();
             self.sample()
         });
-        let took = begun.elapsed();
-        self.cost.record(self.plan.len(), took);
+        let is_interrupted = self.audience.end();
         match done {
             Ok(()) => {
+                let took = begun.elapsed();
+                self.cost.record(self.plan.len(), took);
                 if let Some(threads) = &mut self.threads {
                     threads.observe(&mut self.session, &self.plan.spans, took);
                 }
                 self.settle();
             }
             Err(error) if is_fatal(error.code) => return Err(error),
+            // Nothing was computed. The sequences that nobody reads are dropped when the next step is planned.
+            Err(error) if error.code == Code::CANCELLED && is_interrupted => {}
             Err(error) => self.refused(&error),
         }
         Ok(true)
@@ -109,8 +116,20 @@ impl Stepper {
         self.outs.clear();
         self.outs.resize(self.plan.spans.len(), SpanOut::default());
         self.metrics.steps.inc();
+        self.begin_batch();
         let batch = Batch::new(&self.plan.tokens, &self.plan.spans);
         self.session.forward(&batch, &mut self.outs)
+    }
+
+    /// Tells the readers that they wait for this batch.
+    fn begin_batch(&self) {
+        let number = self.audience.begin(self.plan.spans.len());
+        for span in &self.plan.spans {
+            let mut running = self.scheduler.running.iter();
+            if let Some(sequence) = running.find(|sequence| sequence.seq == span.seq) {
+                sequence.reader.wait_for(number);
+            }
+        }
     }
 
     /// Starts finding what the grammars allow, while the model computes.

@@ -11,8 +11,8 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use super::{
-    Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence, queue::Queue,
-    step::Stepper, threads::Threads,
+    Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence, audience::Audience,
+    queue::Queue, step::Stepper, threads::Threads,
 };
 use crate::plugin::{CurrentFacts, CurrentModel, Embedder, ModelFacts, Session};
 
@@ -24,6 +24,7 @@ pub struct Worker {
     pub loader: Loader,
     pub options: EngineOptions,
     pub queue: Queue,
+    pub audience: Arc<Audience>,
     pub metrics: EngineMetrics,
     pub failure: Arc<OnceLock<Error>>,
     pub model: CurrentModel,
@@ -128,6 +129,7 @@ impl Worker {
             info.eos.clone(),
             self.options.limits,
             self.queue.clone(),
+            self.audience.clone(),
             threads,
             self.metrics.clone(),
         );

@@ -3,7 +3,13 @@
 //! It has no weights, and its tokens are bytes. In a chat it repeats the last user message; elsewhere its logits are
 //! pseudo-random. A model is a file `NAME.echo` with the number of milliseconds that a step takes (empty: 0).
 
-use std::{fs, hash::*, path::Path, thread::sleep, time::Duration};
+use std::{
+    fs,
+    hash::*,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use tenon_plugin_api::*;
 
@@ -15,6 +21,9 @@ const LOGITS_WIDTH: usize = 288;
 
 /// A hash without a random key, so that every process gives the same logits.
 const HASH: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::new();
+
+/// How often a step looks whether it has to stop.
+const POLL: Duration = Duration::from_millis(10);
 
 struct Echo;
 struct EchoModel(Duration);
@@ -29,6 +38,7 @@ struct EchoSession {
     /// Scratch: the tokens of one sequence.
     past: Vec<u32>,
     step: Duration,
+    interrupt: Interrupt,
 }
 
 export_plugin!(Echo);
@@ -85,6 +95,7 @@ impl Model for EchoModel {
             logits: Vec::new(),
             past: Vec::new(),
             step: self.0,
+            interrupt: args.interrupt.clone(),
         }))
     }
 }
@@ -95,8 +106,8 @@ impl Session for EchoSession {
     }
 
     fn forward(&mut self, batch: &Batch<'_>, out: &mut [SpanOut]) -> Result<()> {
-        sleep(self.step);
         self.logits.clear();
+        self.pretend_to_compute()?;
         self.info.check_batch(batch)?;
         for ((span, tokens), out) in batch.iter().zip(out) {
             out.first_row = (self.logits.len() / LOGITS_WIDTH) as u32;
@@ -121,6 +132,19 @@ impl Session for EchoSession {
 }
 
 impl EchoSession {
+    /// Waits as long as a step takes, unless the host stops it.
+    fn pretend_to_compute(&self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.interrupt.check()?;
+            let left = self.step.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            sleep(left.min(POLL));
+        }
+    }
+
     fn run(&mut self, span: &Span, tokens: &[u32]) {
         let cells = self.ledger.cells(span.seq);
         for (&cell, &token) in cells[span.position as usize..].iter().zip(tokens) {

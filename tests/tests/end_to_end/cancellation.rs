@@ -37,6 +37,20 @@ async fn a_cut_plain_request_frees_its_sequence() {
 }
 
 #[tokio::test]
+async fn a_step_that_nobody_waits_for_is_interrupted() {
+    const HOUR_MS: u32 = 3_600_000;
+    let mut server = ServerOptions::echo(HOUR_MS).start();
+    let client = server.client();
+    let request = tokio::spawn({
+        let client = client.clone();
+        async move { client.post(CHAT, &long()).await }
+    });
+    client.wait_for_metric(RUNNING, 1.0).await;
+    request.abort();
+    check_freed(&client, 1).await;
+}
+
+#[tokio::test]
 async fn a_client_may_leave_while_it_waits() {
     let (_server, client) = start("max_sequences = 1\n");
     let mut running = client.open(CHAT, &long()).await;

@@ -1,10 +1,14 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::engine::{Event, channel::Sender};
+use crate::engine::{Event, audience::Seat, channel::Sender};
 
 /// The reader of a sequence's events, as the model thread sees it.
 pub struct Reader {
     events: Sender<Event>,
+    seat: Arc<Seat>,
     /// Since when the channel has been full.
     full_since: Option<Instant>,
 }
@@ -13,9 +17,10 @@ pub struct Reader {
 const RESERVED_EVENTS: usize = 2;
 
 impl Reader {
-    pub fn new(events: Sender<Event>) -> Self {
+    pub fn new(events: Sender<Event>, seat: Arc<Seat>) -> Self {
         Self {
             events,
+            seat,
             full_since: None,
         }
     }
@@ -45,6 +50,11 @@ impl Reader {
     /// Restarts the time that the reader may be slow.
     pub fn forgive(&mut self) {
         self.full_since = None;
+    }
+
+    /// Makes the reader one of those who wait for a batch.
+    pub fn wait_for(&self, batch: u32) {
+        self.seat.wait_for(batch);
     }
 
     pub fn is_gone(&self) -> bool {

@@ -7,7 +7,7 @@ mod ropes;
 #[cfg(test)]
 mod tests;
 
-use tenon_plugin_api::{Code, Error, Interrupt, Result};
+use tenon_plugin_api::{Interrupt, Result};
 
 use crate::{
     compute::{Compute, Layer, Step},
@@ -130,9 +130,7 @@ impl<C: Compute> Decoder<C> {
         ropes.cos_sin(compute, step.positions, &mut buffers.cos_sin)?;
         let plan = compute.plan(config, step, spans, kv)?;
         for (number, block) in self.blocks.iter().enumerate() {
-            if interrupt.is_set() {
-                return Err(Error::new(Code::CANCELLED, "the host stopped the batch"));
-            }
+            interrupt.check()?;
             let is_last = number + 1 == self.blocks.len();
             let pass = Pass {
                 compute,
