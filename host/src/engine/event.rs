@@ -1,5 +1,7 @@
 //! The events that an engine answers a request with.
 
+use std::time::Duration;
+
 use tenon_plugin_api::{Error, TokenLogprob};
 
 use super::channel::Receiver;
@@ -31,6 +33,8 @@ pub enum Event {
     Started {
         /// Tokens of the prompt that need not be computed, because a cached prefix has them.
         cached_tokens: u32,
+        /// How long the sequence waited.
+        queued: Duration,
     },
     /// The next token of the prompt, from its second on, was scored. These events come before the first [`Event::Token`].
     Scored(Box<Logprobs>),
