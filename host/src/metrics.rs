@@ -1,14 +1,22 @@
 //! The metrics of requests. Engine, grammars and connections register their own counters in the same registry.
 
-use std::time::{Duration, Instant};
+mod answers;
+mod open_metrics;
+mod vectors;
+mod vllm;
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector, exponential_buckets,
-};
+use std::time::Duration;
+
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry, TEXT_FORMAT, TextEncoder};
 use tenon_plugin_api::ModelInfo;
 
 use crate::telemetry;
+
+use answers::AnswerMetrics;
+pub use answers::{Meter, Outcome};
+use open_metrics::{OPEN_METRICS, OpenMetrics};
+use vectors::Vectors;
+pub use vectors::registered;
 
 /// The metrics of the whole server.
 #[derive(Clone)]
@@ -17,71 +25,64 @@ pub struct Metrics {
     pub registry: Registry,
     requests: IntCounterVec,
     prompt_tokens: IntCounterVec,
-    completion_tokens: IntCounterVec,
-    first_token_seconds: HistogramVec,
-    generation_seconds: HistogramVec,
+    prompt_lengths: HistogramVec,
+    answers: AnswerMetrics,
     requantize_seconds: HistogramVec,
     level: IntGaugeVec,
     weight_bytes: IntGaugeVec,
+}
+
+/// A text format of metrics.
+#[derive(Clone, Copy)]
+pub enum Format {
+    Prometheus,
+    OpenMetrics,
+}
+
+impl Format {
+    /// The content type of a text in this format.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => TEXT_FORMAT,
+            Self::OpenMetrics => OPEN_METRICS,
+        }
+    }
 }
 
 impl Metrics {
     /// Creates and registers the metrics.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            registered(
-                &registry,
-                IntCounterVec::new(Opts::new(name, help), labels)?,
-            )
-        };
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
-        };
-        let seconds = |name: &str, help: &str, labels: &[&str]| {
-            // From a millisecond to more than half an hour.
-            let buckets = exponential_buckets(0.001, 2.0, 22)?;
-            let options = HistogramOpts::new(name, help).buckets(buckets);
-            registered(&registry, HistogramVec::new(options, labels)?)
-        };
+        let vectors = Vectors(&registry);
         registered(&registry, telemetry::lost_lines().clone())?;
         Ok(Self {
-            requests: counter(
+            requests: vectors.counters(
                 "tenon_http_requests_total",
                 "HTTP requests answered",
                 &["route", "status"],
             )?,
-            prompt_tokens: counter(
+            prompt_tokens: vectors.counters(
                 "tenon_prompt_tokens_total",
                 "Tokens of accepted prompts",
                 &["model"],
             )?,
-            completion_tokens: counter(
-                "tenon_completion_tokens_total",
-                "Tokens of answers",
+            prompt_lengths: vectors.lengths(
+                "tenon_request_prompt_tokens",
+                "Tokens of an accepted prompt",
                 &["model"],
             )?,
-            first_token_seconds: seconds(
-                "tenon_time_to_first_token_seconds",
-                "From an accepted request to its first token",
-                &["model"],
-            )?,
-            generation_seconds: seconds(
-                "tenon_generation_seconds",
-                "From an accepted request to its end: finished, failed or cancelled",
-                &["model", "outcome"],
-            )?,
-            requantize_seconds: seconds(
+            answers: AnswerMetrics::register(&registry)?,
+            requantize_seconds: vectors.seconds(
                 "tenon_requantize_seconds",
                 "From an accepted change of a model's level to its end: finished or failed",
                 &["model", "outcome"],
             )?,
-            level: gauge(
+            level: vectors.gauges(
                 "tenon_model_level",
                 "1 for the level that the model is at",
                 &["model", "level"],
             )?,
-            weight_bytes: gauge(
+            weight_bytes: vectors.gauges(
                 "tenon_model_weight_bytes",
                 "Bytes of the model's weights",
                 &["model"],
@@ -97,23 +98,18 @@ impl Metrics {
     }
 
     /// Counts the tokens of a prompt.
-    pub fn prompt(&self, model: &str, tokens: u64) {
+    pub fn prompt(&self, model: &str, tokens: usize) {
         self.prompt_tokens
             .with_label_values(&[model])
-            .inc_by(tokens);
+            .inc_by(tokens as u64);
+        self.prompt_lengths
+            .with_label_values(&[model])
+            .observe(tokens as f64);
     }
 
-    /// Counts the tokens of a prompt and begins to measure its answer.
-    pub fn meter(&self, model: &str, prompt_tokens: u32) -> Meter {
-        self.prompt(model, prompt_tokens.into());
-        Meter {
-            completion_tokens: self.completion_tokens.with_label_values(&[model]),
-            first_token_seconds: Some(self.first_token_seconds.with_label_values(&[model])),
-            generation_seconds: self.generation_seconds.clone(),
-            model: model.to_owned(),
-            started: Instant::now(),
-            outcome: "cancelled",
-        }
+    /// Begins to measure an answer.
+    pub fn meter(&self, model: &str) -> Meter {
+        self.answers.meter(model)
     }
 
     /// Shows the level and size of a model that was just loaded.
@@ -137,60 +133,15 @@ impl Metrics {
         histogram.observe(took.as_secs_f64());
     }
 
-    /// All metrics in Prometheus' text format.
-    pub fn render(&self) -> prometheus::Result<String> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
-    }
-}
-
-/// Measures one answer, from its creation to its drop.
-pub struct Meter {
-    completion_tokens: IntCounter,
-    /// None after the first token.
-    first_token_seconds: Option<Histogram>,
-    generation_seconds: HistogramVec,
-    model: String,
-    started: Instant,
-    outcome: &'static str,
-}
-
-impl Meter {
-    /// Counts a token of the answer.
-    pub fn token(&mut self) {
-        self.completion_tokens.inc();
-        if let Some(first) = self.first_token_seconds.take() {
-            first.observe(self.started.elapsed().as_secs_f64());
+    /// All metrics, those that vLLM also has under both names.
+    pub fn render(&self, format: Format) -> prometheus::Result<String> {
+        let mut families = self.registry.gather();
+        families.extend(vllm::families(&families));
+        match format {
+            Format::Prometheus => TextEncoder::new().encode_to_string(&families),
+            Format::OpenMetrics => Ok(OpenMetrics(&families).to_string()),
         }
     }
-
-    /// Marks the answer as complete.
-    pub fn finished(&mut self) {
-        self.outcome = "finished";
-    }
-
-    /// Marks the answer as failed.
-    pub fn failed(&mut self) {
-        self.outcome = "failed";
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        let labels = [self.model.as_str(), self.outcome];
-        let seconds = self.started.elapsed().as_secs_f64();
-        self.generation_seconds
-            .with_label_values(&labels)
-            .observe(seconds);
-    }
-}
-
-/// Registers a metric and returns it.
-pub fn registered<M: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: M,
-) -> prometheus::Result<M> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
 }
 
 #[cfg(test)]
@@ -199,7 +150,7 @@ mod tests {
 
     #[track_caller]
     fn check(metrics: &Metrics, line: &str) {
-        let text = metrics.render().unwrap();
+        let text = metrics.render(Format::Prometheus).unwrap();
         assert!(text.lines().any(|l| l == line), "no {line} in:\n{text}");
     }
 
@@ -217,22 +168,42 @@ mod tests {
     #[test]
     fn an_answer_is_measured_until_it_is_dropped() {
         let metrics = Metrics::new().unwrap();
-        let mut meter = metrics.meter("m", 7);
+        metrics.prompt("m", 7);
+        metrics.prompt("m", 1);
+        let mut meter = metrics.meter("m");
+        meter.queued(Duration::from_secs(3));
         meter.token();
         meter.token();
-        meter.finished();
+        meter.ended(Outcome::Full);
         drop(meter);
-        drop(metrics.meter("m", 1));
-        check(&metrics, r#"tenon_prompt_tokens_total{model="m"} 8"#);
-        check(&metrics, r#"tenon_completion_tokens_total{model="m"} 2"#);
-        check(
-            &metrics,
+        drop(metrics.meter("m"));
+        for line in [
+            r#"tenon_prompt_tokens_total{model="m"} 8"#,
+            r#"tenon_request_prompt_tokens_bucket{model="m",le="4"} 1"#,
+            r#"tenon_completion_tokens_total{model="m"} 2"#,
+            r#"tenon_request_completion_tokens_sum{model="m"} 2"#,
+            r#"tenon_queue_seconds_sum{model="m"} 3"#,
             r#"tenon_time_to_first_token_seconds_count{model="m"} 1"#,
-        );
-        for outcome in ["finished", "cancelled"] {
-            let line =
-                format!(r#"tenon_generation_seconds_count{{model="m",outcome="{outcome}"}} 1"#);
-            check(&metrics, &line);
+            r#"tenon_inter_token_seconds_count{model="m"} 1"#,
+            r#"tenon_time_per_token_seconds_count{model="m"} 1"#,
+            r#"tenon_generation_seconds_count{model="m",outcome="finished"} 1"#,
+            r#"tenon_generation_seconds_count{model="m",outcome="cancelled"} 1"#,
+            r#"vllm:e2e_request_latency_seconds_count{engine="0",model_name="m"} 1"#,
+            r#"vllm:request_success_total{engine="0",finished_reason="length",model_name="m"} 1"#,
+            r#"vllm:request_success_total{engine="0",finished_reason="abort",model_name="m"} 1"#,
+        ] {
+            check(&metrics, line);
+        }
+    }
+
+    #[test]
+    fn a_metric_without_samples_is_left_out() {
+        let metrics = Metrics::new().unwrap();
+        drop(metrics.meter("m"));
+        for format in [Format::Prometheus, Format::OpenMetrics] {
+            let text = metrics.render(format).unwrap();
+            assert!(text.contains("tenon_generation_seconds_count"), "{text}");
+            assert!(!text.contains("vllm:e2e_request_latency_seconds"), "{text}");
         }
     }
 }

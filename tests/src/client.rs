@@ -103,14 +103,7 @@ impl Client {
 
     /// The value of a metric, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
-        let page = self.get_text("/metrics").await;
-        let lines = page.lines().filter(|line| {
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with([' ', '{']))
-        });
-        lines
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        metric_in(&self.get_text("/metrics").await, name)
     }
 
     /// Waits until a metric has this value.
@@ -125,6 +118,17 @@ impl Client {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
+}
+
+/// The value of a metric on a page of metrics, summed over its labels.
+pub fn metric_in(page: &str, name: &str) -> f64 {
+    let lines = page.lines().filter(|line| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with([' ', '{']))
+    });
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
 
 /// A chat request with one user message and these parameters.

@@ -21,7 +21,7 @@ pub use backend::{Backend, LoadedModel};
 pub use beginnings::accepts_beginning;
 pub use broken::{GgufBytes, set_weight};
 pub use browser::{Browser, HOST};
-pub use client::{Client, Event, Events, Stream, chat, text};
+pub use client::{Client, Event, Events, Stream, chat, metric_in, text};
 pub use exactness::{Judge, TOLERANCE, token_bytes};
 pub use model_files::ModelFiles;
 pub use mutants::Mutants;

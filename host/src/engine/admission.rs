@@ -191,6 +191,8 @@ impl Scheduler {
             return false;
         };
         let mut sequence = self.waiting.remove(at);
+        let looked_up = sequence.reusable_tokens().len() as u64;
+        self.metrics.prefix_lookup_tokens.inc_by(looked_up);
         self.metrics.cached_tokens.inc_by(stored.into());
         sequence.start(seq, stored);
         // An error here occurs again when the next step is planned, and is reported then.

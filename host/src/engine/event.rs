@@ -1,6 +1,6 @@
 //! The events that an engine answers a request with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tenon_plugin_api::{Error, TokenLogprob};
 
@@ -43,6 +43,8 @@ pub enum Event {
     Started {
         /// Tokens of the prompt that need not be computed, because a cached prefix has them.
         cached_tokens: u32,
+        /// How long the sequence waited.
+        queued: Duration,
     },
     /// The next token of the prompt, from its second on, was scored. These events come before the first [`Event::Token`].
     Scored(Box<Logprobs>),

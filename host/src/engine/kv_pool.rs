@@ -2,7 +2,7 @@
 //!
 //! The host's own ledger decides what fits. The plugin's numbers are only a hint, but its NO_KV_SPACE is final.
 
-use std::{collections::HashSet, num::NonZeroU32};
+use std::{mem, num::NonZeroU32};
 
 use tenon_plugin_api::{Error, KvLedger, SessionInfo, Span};
 
@@ -24,6 +24,8 @@ pub struct KvPool {
     max_idle_tokens: Option<NonZeroU32>,
     /// Most cached prefixes. The other ids are reserved for running sequences.
     max_cached: usize,
+    /// KV positions that only cached prefixes use. None if sequences or prefixes came or went since they were counted.
+    idle_tokens: Option<u32>,
 }
 
 /// A prefix that a prompt shares with a stored sequence.
@@ -46,6 +48,7 @@ impl KvPool {
             max_rollback: granted.max_rollback,
             max_idle_tokens: NonZeroU32::new(granted.costly_idle_tokens),
             max_cached: granted.max_sequences.saturating_sub(max_running) as usize,
+            idle_tokens: None,
         }
     }
 
@@ -62,6 +65,15 @@ impl KvPool {
     /// KV positions used by running sequences and cached prefixes.
     pub fn used_tokens(&self) -> u32 {
         self.ledger.stats().used_tokens
+    }
+
+    /// KV positions used by these sequences, which are all that run. Decoding changes no other positions, so this counts
+    /// only after a sequence or a prefix came or went.
+    pub fn running_tokens(&mut self, running: &[Sequence]) -> u32 {
+        let idle = self.idle_tokens;
+        let idle = idle.unwrap_or_else(|| self.count_idle_tokens(running));
+        self.idle_tokens = Some(idle);
+        self.used_tokens() - idle
     }
 
     /// Number of cached prefixes.
@@ -87,6 +99,7 @@ impl KvPool {
     pub fn clear(&mut self, session: &mut Session, seq: u32) {
         session.free(seq);
         self.ledger.free(seq);
+        self.idle_tokens = None;
     }
 
     /// Frees all KV of a sequence, and its id.
@@ -113,6 +126,7 @@ impl KvPool {
             self.release(session, beginning.seq);
         }
         self.cache.insert(CachedPrefix { seq, tokens });
+        self.idle_tokens = None;
         while self.cache.len() > self.max_cached || self.is_costly(others) {
             self.drop_oldest(session, None);
         }
@@ -192,9 +206,13 @@ impl KvPool {
             None => (self.free_seqs.pop()?, 0),
         };
         if self.free_tokens() < needed - len {
+            let idle = self.idle_tokens;
             self.release(session, seq);
+            // This sequence did not run yet.
+            self.idle_tokens = idle;
             return None;
         }
+        self.idle_tokens = None;
         Some((seq, len))
     }
 
@@ -202,6 +220,7 @@ impl KvPool {
     fn take_over(&mut self, session: &mut Session, seq: u32, len: u32) -> u32 {
         let stored = self.ledger.len(seq);
         self.cache.take(seq);
+        self.idle_tokens = None;
         let can_cut = stored - len <= self.max_rollback;
         if stored == len || (can_cut && self.truncate(session, seq, len).is_ok()) {
             return len;
@@ -222,14 +241,16 @@ impl KvPool {
 
     /// Whether cached prefixes slow down the running sequences. The last one stays: its conversation may go on.
     fn is_costly(&self, running: &[Sequence]) -> bool {
-        let costly = |most: NonZeroU32| self.idle_tokens(running) > most.get();
+        let costly = |most: NonZeroU32| self.count_idle_tokens(running) > most.get();
         self.cache.len() > 1 && self.max_idle_tokens.is_some_and(costly)
     }
 
     /// KV positions that only cached prefixes use.
-    fn idle_tokens(&self, running: &[Sequence]) -> u32 {
-        let running = running.iter().flat_map(|s| self.ledger.cells(s.seq));
-        self.used_tokens() - running.collect::<HashSet<_>>().len() as u32
+    fn count_idle_tokens(&self, running: &[Sequence]) -> u32 {
+        let mut is_counted = vec![false; self.tokens as usize];
+        let cells = running.iter().flat_map(|s| self.ledger.cells(s.seq));
+        let in_use = cells.filter(|&&cell| !mem::replace(&mut is_counted[cell as usize], true));
+        self.used_tokens() - in_use.count() as u32
     }
 
     fn drop_oldest(&mut self, session: &mut Session, spared: Option<u32>) -> bool {

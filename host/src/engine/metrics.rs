@@ -15,6 +15,7 @@ pub struct EngineMetrics {
     pub steps: IntCounter,
     pub computed_tokens: IntCounter,
     pub generated_tokens: IntCounter,
+    pub prefix_lookup_tokens: IntCounter,
     pub cached_tokens: IntCounter,
     pub drafted_tokens: IntCounter,
     pub accepted_tokens: IntCounter,
@@ -23,6 +24,7 @@ pub struct EngineMetrics {
     pub waiting: PartGauge,
     pub cached_prefixes: PartGauge,
     pub kv_used_tokens: PartGauge,
+    pub kv_running_tokens: PartGauge,
     pub kv_total_tokens: PartGauge,
     pub decode_threads: PartGauge,
     pub prefill_threads: PartGauge,
@@ -46,6 +48,10 @@ impl EngineMetrics {
                 "Tokens put through the model: prompts, answers and what had to be computed anew",
             )?,
             generated_tokens: counter("tenon_engine_generated_tokens_total", "Tokens of answers")?,
+            prefix_lookup_tokens: counter(
+                "tenon_engine_prefix_lookup_tokens_total",
+                "Tokens of prompts whose longest stored prefix was looked for",
+            )?,
             cached_tokens: counter(
                 "tenon_engine_cached_tokens_total",
                 "Tokens of prompts that were stored already",
@@ -71,6 +77,10 @@ impl EngineMetrics {
             kv_used_tokens: gauge(
                 "tenon_engine_kv_used_tokens",
                 "Tokens in the KV pool, of running and of kept sequences",
+            )?,
+            kv_running_tokens: gauge(
+                "tenon_engine_kv_running_tokens",
+                "Tokens in the KV pool that running sequences use",
             )?,
             kv_total_tokens: gauge(
                 "tenon_engine_kv_total_tokens",
@@ -106,12 +116,13 @@ impl EngineMetrics {
         metrics
     }
 
-    fn gauges(&mut self) -> [&mut PartGauge; 7] {
+    fn gauges(&mut self) -> [&mut PartGauge; 8] {
         [
             &mut self.running,
             &mut self.waiting,
             &mut self.cached_prefixes,
             &mut self.kv_used_tokens,
+            &mut self.kv_running_tokens,
             &mut self.kv_total_tokens,
             &mut self.decode_threads,
             &mut self.prefill_threads,

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{ClientId, SubmitError};
@@ -34,6 +34,7 @@ pub struct Ticket {
     of_client: Arc<AtomicUsize>,
     /// Counts up in the order of arrival.
     pub number: u64,
+    pub arrived: Instant,
 }
 
 /// Longest time after which a client is told to try again.
@@ -73,6 +74,7 @@ impl Queue {
             queue: self.clone(),
             of_client: of_client.clone(),
             number: self.0.arrived.fetch_add(1, Ordering::Relaxed),
+            arrived: Instant::now(),
         };
         Ok((0..places).map(ticket).collect())
     }

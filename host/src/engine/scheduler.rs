@@ -117,7 +117,7 @@ impl Scheduler {
     }
 
     /// Updates the gauges. Call it also when no work is left, because no schedule follows then.
-    pub fn report(&self) {
+    pub fn report(&mut self) {
         self.metrics.running.set(self.running.len() as i64);
         self.metrics.waiting.set(self.waiting.len() as i64);
         self.metrics
@@ -126,6 +126,9 @@ impl Scheduler {
         self.metrics
             .kv_used_tokens
             .set(self.pool.used_tokens().into());
+        self.metrics
+            .kv_running_tokens
+            .set(self.pool.running_tokens(&self.running).into());
     }
 
     /// Records in the ledger what a span stored.

@@ -133,9 +133,10 @@ impl Sequence {
         if let Some(grammar) = self.output.grammar.take() {
             self.output.constraint = Some(Constraint::new(grammar));
         }
-        if self.ticket.take().is_some() {
+        if let Some(ticket) = self.ticket.take() {
             self.reader.send(Event::Started {
                 cached_tokens: stored,
+                queued: ticket.arrived.elapsed(),
             });
         }
     }

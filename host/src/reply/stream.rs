@@ -10,7 +10,7 @@ use super::{
 use crate::{
     engine::{Event, Failure, FinishReason, Generation, Logprobs},
     markup::AnswerContent,
-    metrics::Meter,
+    metrics::{Meter, Outcome},
     prompt::Recorder,
 };
 
@@ -87,7 +87,13 @@ impl Reply {
                 return Some(Ok(delta));
             }
             match self.generation.as_mut()?.next().await {
-                Some(Event::Started { cached_tokens }) => self.text.cached_tokens = cached_tokens,
+                Some(Event::Started {
+                    cached_tokens,
+                    queued,
+                }) => {
+                    self.text.cached_tokens = cached_tokens;
+                    self.meter.queued(queued);
+                }
                 Some(Event::Scored(logprobs)) => self.text.prompt_logprobs.push(*logprobs),
                 Some(Event::Token { token, logprobs }) => self.take_token(token, logprobs),
                 Some(Event::Finished { reason }) => self.finish(reason),
@@ -124,19 +130,22 @@ impl Reply {
         }
         if self.text.push(token, logprobs) {
             self.generation = None;
-            self.meter.finished();
+            self.meter.ended(Outcome::Stopped);
         }
     }
 
     fn finish(&mut self, reason: FinishReason) {
         self.generation = None;
         self.text.finish(reason);
-        self.meter.finished();
+        self.meter.ended(match reason {
+            FinishReason::Stop => Outcome::Stopped,
+            FinishReason::Length => Outcome::Full,
+        });
     }
 
     fn fail(&mut self, error: Failure) -> Failure {
         self.generation = None;
-        self.meter.failed();
+        self.meter.ended(Outcome::Failed);
         error
     }
 }

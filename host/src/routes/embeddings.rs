@@ -93,7 +93,7 @@ pub async fn embeddings(
         vectors = vectors.vectors() => vectors?,
         () = arrival.overdue(app.server.request_timeout) => return Err(Failure::Overdue.into()),
     };
-    app.metrics.prompt(&served.id, tokens as u64);
+    app.metrics.prompt(&served.id, tokens);
     let format = request.encoding_format.unwrap_or_default();
     let vectors = vectors.chunks_exact(embeddings.info().dimensions as usize);
     let data = vectors.enumerate().map(|(index, vector)| EmbeddingObject {

@@ -2,29 +2,50 @@ use std::sync::Arc;
 
 use axum::{
     extract::State,
-    http::header::CONTENT_TYPE,
+    http::{
+        HeaderMap,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
 };
 
 use crate::{
     app::App,
     error::{AnyError, ApiError},
+    metrics::Format,
 };
 
-/// Shows the server's metrics, in Prometheus' text format.
+/// Shows the server's metrics, in Prometheus' text format or in that of OpenMetrics, if `Accept` names it.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "Server",
     responses(
-        (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),
+        (
+            status = 200,
+            description = "The metrics.",
+            content((String = "text/plain"), (String = "application/openmetrics-text")),
+        ),
         AnyError,
     ),
 )]
-pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+pub async fn metrics(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let format = format(&headers);
     let text = app
         .metrics
-        .render()
+        .render(format)
         .map_err(|error| ApiError::internal(format!("the metrics cannot be written: {error}")))?;
-    Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+    Ok(([(CONTENT_TYPE, format.content_type())], text).into_response())
+}
+
+fn format(headers: &HeaderMap) -> Format {
+    let accepted = headers.get(ACCEPT).and_then(|types| types.to_str().ok());
+    let mut accepted = accepted.unwrap_or_default().split([',', ';']);
+    match accepted.any(|part| part.trim() == "application/openmetrics-text") {
+        true => Format::OpenMetrics,
+        false => Format::Prometheus,
+    }
 }

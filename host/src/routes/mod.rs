@@ -25,8 +25,12 @@ mod tokenize;
 use std::sync::Arc;
 
 use axum::Router;
+use tower_http::{CompressionLevel, compression::CompressionLayer};
 use utoipa::OpenApi;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
 
 use crate::{app::App, layers};
 
@@ -49,10 +53,15 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))
         .routes(routes!(requantize::requantize))
-        .routes(routes!(metrics::metrics))
+        .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
         .routes(routes!(health::root))
         .routes(routes!(docs::openapi))
         .routes(routes!(docs::page))
         .routes(routes!(docs::asset))
+}
+
+/// Compresses answers for clients that accept it. Schedulers ask for metrics many times a second, so it must be fast.
+fn compression() -> CompressionLayer {
+    CompressionLayer::new().quality(CompressionLevel::Fastest)
 }

@@ -99,8 +99,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "routes",
         &[
-            "app", "config", "engine", "error", "grammar", "layers", "markup", "models", "openai",
-            "plugin", "prompt", "reply", "text", "tools",
+            "app", "config", "engine", "error", "grammar", "layers", "markup", "metrics", "models",
+            "openai", "plugin", "prompt", "reply", "text", "tools",
         ],
     ),
     (

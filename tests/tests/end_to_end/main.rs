@@ -27,6 +27,7 @@ mod lifecycle;
 mod log_output;
 mod logprobs;
 mod loose_schemas;
+mod metrics;
 mod openapi;
 mod perplexity;
 mod plugin_calls;

@@ -107,13 +107,10 @@ fn replies(
         .enumerate()
         .map(|(index, generation)| {
             let prompt = &prompts[index / best_of];
-            let is_first = index % best_of == 0;
-            let prompt_tokens = if is_first {
-                prompt.input.tokens.len()
-            } else {
-                0
-            };
-            let meter = app.metrics.meter(&served.id, prompt_tokens as u32);
+            if index % best_of == 0 {
+                app.metrics.prompt(&served.id, prompt.input.tokens.len());
+            }
+            let meter = app.metrics.meter(&served.id);
             let options = ReplyOptions {
                 stop: settings.stop.clone(),
                 with_tokens: settings.logprobs,

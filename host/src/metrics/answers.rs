@@ -1,0 +1,180 @@
+//! The metrics of answers. The tasks that read answers record them, never the model threads.
+
+use std::time::{Duration, Instant};
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
+
+use super::vectors::Vectors;
+
+/// The metrics of all models' answers.
+#[derive(Clone)]
+pub struct AnswerMetrics {
+    tokens: IntCounterVec,
+    ends: IntCounterVec,
+    lengths: HistogramVec,
+    queue_seconds: HistogramVec,
+    first_token_seconds: HistogramVec,
+    inter_token_seconds: HistogramVec,
+    per_token_seconds: HistogramVec,
+    seconds: HistogramVec,
+}
+
+impl AnswerMetrics {
+    /// Creates and registers the metrics.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let vectors = Vectors(registry);
+        Ok(Self {
+            tokens: vectors.counters(
+                "tenon_completion_tokens_total",
+                "Tokens of answers",
+                &["model"],
+            )?,
+            ends: vectors.counters(
+                "tenon_answers_total",
+                "Answers that ended: by a stop, by their length, by an abort or by an error",
+                &["model", "finished_reason"],
+            )?,
+            lengths: vectors.lengths(
+                "tenon_request_completion_tokens",
+                "Tokens of a finished answer",
+                &["model"],
+            )?,
+            queue_seconds: vectors.seconds(
+                "tenon_queue_seconds",
+                "From an accepted request to the start of its computation",
+                &["model"],
+            )?,
+            first_token_seconds: vectors.seconds(
+                "tenon_time_to_first_token_seconds",
+                "From an accepted request to its first token",
+                &["model"],
+            )?,
+            inter_token_seconds: vectors.seconds(
+                "tenon_inter_token_seconds",
+                "From a token of an answer to the next one; drafted tokens come together",
+                &["model"],
+            )?,
+            per_token_seconds: vectors.seconds(
+                "tenon_time_per_token_seconds",
+                "A finished answer's mean time from a token to the next one",
+                &["model"],
+            )?,
+            seconds: vectors.seconds(
+                "tenon_generation_seconds",
+                "From an accepted request to its end: finished, failed or cancelled",
+                &["model", "outcome"],
+            )?,
+        })
+    }
+
+    /// Begins to measure an answer.
+    pub fn meter(&self, model: &str) -> Meter {
+        Meter {
+            metrics: self.clone(),
+            model: model.to_owned(),
+            all_tokens: self.tokens.with_label_values(&[model]),
+            inter_token_seconds: self.inter_token_seconds.with_label_values(&[model]),
+            started: Instant::now(),
+            tokens: 0,
+            first_and_last: None,
+            outcome: Outcome::Cancelled,
+        }
+    }
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy)]
+pub enum Outcome {
+    /// The model, a stop string or a grammar ended the answer.
+    Stopped,
+    /// The answer reached its greatest length.
+    Full,
+    Failed,
+    Cancelled,
+}
+
+impl Outcome {
+    /// The values of the labels `finished_reason`, in vLLM's words, and `outcome`.
+    fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Stopped => ("stop", "finished"),
+            Self::Full => ("length", "finished"),
+            Self::Failed => ("error", "failed"),
+            Self::Cancelled => ("abort", "cancelled"),
+        }
+    }
+}
+
+/// Measures one answer, from its creation to its drop. An answer without another outcome counts as cancelled.
+pub struct Meter {
+    metrics: AnswerMetrics,
+    model: String,
+    /// The model's own metrics of each token.
+    all_tokens: IntCounter,
+    inter_token_seconds: Histogram,
+    started: Instant,
+    tokens: u32,
+    /// When the first and the last token came.
+    first_and_last: Option<(Instant, Instant)>,
+    outcome: Outcome,
+}
+
+impl Meter {
+    /// Records how long the request waited until it was computed for the first time.
+    pub fn queued(&self, time: Duration) {
+        self.of_model(&self.metrics.queue_seconds)
+            .observe(time.as_secs_f64());
+    }
+
+    /// Counts a token of the answer.
+    pub fn token(&mut self) {
+        self.all_tokens.inc();
+        self.tokens += 1;
+        let now = Instant::now();
+        let first = match self.first_and_last {
+            None => {
+                let histogram = self.of_model(&self.metrics.first_token_seconds);
+                histogram.observe((now - self.started).as_secs_f64());
+                now
+            }
+            Some((first, last)) => {
+                self.inter_token_seconds.observe((now - last).as_secs_f64());
+                first
+            }
+        };
+        self.first_and_last = Some((first, now));
+    }
+
+    /// Sets the answer's outcome.
+    pub fn ended(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    fn of_model(&self, histograms: &HistogramVec) -> Histogram {
+        histograms.with_label_values(&[self.model.as_str()])
+    }
+
+    fn record_finished(&self) {
+        let metrics = &self.metrics;
+        self.of_model(&metrics.lengths).observe(self.tokens.into());
+        if let Some((first, last)) = self.first_and_last
+            && self.tokens > 1
+        {
+            let mean = (last - first).as_secs_f64() / f64::from(self.tokens - 1);
+            self.of_model(&metrics.per_token_seconds).observe(mean);
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let (model, metrics) = (self.model.as_str(), &self.metrics);
+        let (reason, outcome) = self.outcome.labels();
+        metrics.ends.with_label_values(&[model, reason]).inc();
+        let seconds = metrics.seconds.with_label_values(&[model, outcome]);
+        seconds.observe(self.started.elapsed().as_secs_f64());
+        if let Outcome::Stopped | Outcome::Full = self.outcome {
+            self.record_finished();
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Makes vectors of metrics and registers them.
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector,
+    exponential_buckets,
+};
+
+/// Makes vectors in this registry. A vector has a metric for each combination of its labels' values.
+pub struct Vectors<'a>(pub &'a Registry);
+
+impl Vectors<'_> {
+    pub fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        registered(self.0, counters)
+    }
+
+    pub fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntGaugeVec> {
+        registered(self.0, IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// Histograms of seconds, from a millisecond to more than half an hour.
+    pub fn seconds(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<HistogramVec> {
+        let buckets = exponential_buckets(0.001, 2.0, 22)?;
+        let options = HistogramOpts::new(name, help).buckets(buckets);
+        registered(self.0, HistogramVec::new(options, labels)?)
+    }
+
+    /// Histograms of numbers of tokens, from one to a million.
+    pub fn lengths(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<HistogramVec> {
+        let buckets = exponential_buckets(1.0, 2.0, 21)?;
+        let options = HistogramOpts::new(name, help).buckets(buckets);
+        registered(self.0, HistogramVec::new(options, labels)?)
+    }
+}
+
+/// Registers a metric and returns it.
+pub fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: M,
+) -> prometheus::Result<M> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
