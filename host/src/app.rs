@@ -14,7 +14,9 @@ pub struct App {
     pub metrics: Metrics,
     /// The `[server]` section of the configuration.
     pub server: config::Server,
-    /// Cancelled when the server begins to stop. From then on the server takes no new work.
+    /// Cancelled when the server is told to stop. From then on it is not ready, but still takes new work.
+    pub stopping: CancellationToken,
+    /// Cancelled when the drain delay is over. From then on the server takes no new work.
     pub draining: CancellationToken,
     /// Cancelled when the drain timeout is over. Whatever still runs then is ended.
     pub cut_off: CancellationToken,
@@ -27,6 +29,7 @@ impl App {
             models: models.into_iter().map(Arc::new).collect(),
             metrics,
             server: server.clone(),
+            stopping: CancellationToken::new(),
             draining: CancellationToken::new(),
             cut_off: CancellationToken::new(),
         }

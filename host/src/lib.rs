@@ -40,7 +40,7 @@ use tokio::{
     task,
     time::{sleep, timeout},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 pub use self::serve::serve;
 use crate::{
@@ -55,7 +55,8 @@ use crate::{
 /// The time that clients get to read the end of an answer that was cut off.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Serves until `stop` is ready, and then until the running requests have finished or the drain timeout is over.
+/// Serves until `stop` is ready and the drain delay is over, and then until the running requests have finished or the drain
+/// timeout is over.
 ///
 /// # Errors
 /// No model can be loaded.
@@ -79,11 +80,18 @@ async fn run(
     }
 }
 
-/// Waits for `stop` and then for the running requests. Requests that outlast the drain timeout are cut off.
+/// Waits for `stop`, then for the drain delay, and then for the running requests. Requests that outlast the drain timeout are
+/// cut off.
 async fn ended(stop: impl Future<Output = ()>, app: &App, register: &Register) {
     stop.await;
+    app.stopping.cancel();
+    let (drain_delay, drain_timeout) = (app.server.drain_delay, app.server.drain_timeout);
+    if !drain_delay.is_zero() {
+        info!("not ready: requests are still taken for {drain_delay:?}");
+        sleep(drain_delay).await;
+    }
     app.draining.cancel();
-    let drain_timeout = app.server.drain_timeout;
+    info!("draining: new requests are refused, running ones get {drain_timeout:?}");
     tokio::select! {
         () = register.stop() => return,
         () = sleep(drain_timeout) => {}

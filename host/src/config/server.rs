@@ -18,6 +18,7 @@ pub struct Server {
     /// 0: any free port.
     pub port: u16,
     pub keep_alive_interval: Duration,
+    pub drain_delay: Duration,
     pub drain_timeout: Duration,
     /// None: no bound.
     pub request_timeout: Option<Duration>,
@@ -56,7 +57,10 @@ pub struct RawServer {
     /// Milliseconds of silence after which a stream gets a comment, so that no proxy on the way closes it. The environment
     /// variable `KEEP_ALIVE_INTERVAL` sets it too.
     keep_alive_interval_ms: NonZeroU32,
-    /// Seconds that running requests get to finish after Ctrl-C or SIGTERM.
+    /// Seconds after Ctrl-C or SIGTERM in which the server still takes requests, while `/health/ready` answers 503. As long as
+    /// a load balancer needs to notice that. Default: 0, because without a load balancer it would only delay the end.
+    drain_delay_secs: u32,
+    /// Seconds that running requests get to finish after Ctrl-C or SIGTERM, counted from the end of `drain_delay_secs`.
     drain_timeout_secs: u32,
     /// Seconds that a request may take from the arrival of its head to its end. 0: no bound.
     request_timeout_secs: u32,
@@ -76,8 +80,8 @@ pub struct RawServer {
     /// Largest request body in bytes. A larger one is answered with 413.
     max_body_bytes: NonZeroU32,
     /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`. Without any key, every request is
-    /// accepted. With keys, only the health and the documentation (`/`, `/health`, `/docs`, `/openapi.json`) stay open to
-    /// all.
+    /// accepted. With keys, only the health and the documentation (`/`, `/health`, `/health/ready`, `/health/live`, `/docs`,
+    /// `/openapi.json`) stay open to all.
     api_keys: Vec<String>,
     /// Origins whose web pages may use this server from a browser, such as `https://chat.example.com`; `*` is every origin.
     /// Default: those of this machine, such as `http://localhost:3000`.
@@ -105,6 +109,7 @@ impl Default for RawServer {
             host: "127.0.0.1".into(),
             port: 8080,
             keep_alive_interval_ms: DEFAULT_KEEP_ALIVE_INTERVAL_MS,
+            drain_delay_secs: 0,
             drain_timeout_secs: 30,
             request_timeout_secs: 0,
             header_timeout_secs: DEFAULT_HEADER_TIMEOUT_SECS,
@@ -132,6 +137,7 @@ impl RawServer {
         }
         Server {
             keep_alive_interval: Duration::from_millis(self.keep_alive_interval_ms.get().into()),
+            drain_delay: Duration::from_secs(self.drain_delay_secs.into()),
             drain_timeout: Duration::from_secs(self.drain_timeout_secs.into()),
             request_timeout: (self.request_timeout_secs > 0)
                 .then(|| Duration::from_secs(self.request_timeout_secs.into())),

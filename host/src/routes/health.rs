@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::{
@@ -32,17 +33,8 @@ use crate::{
     ),
 )]
 pub async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let is_trusted = is_trusted(&app, &headers);
-    let models = app.models().iter();
-    let models: Vec<_> = models
-        .map(|model| ModelHealth::new(model, is_trusted))
-        .collect();
-    let status = overall(app.draining.is_cancelled(), &models);
-    let body = Json(Health { status, models });
-    match status {
-        Status::Ok | Status::Degraded => body.into_response(),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], body).into_response(),
-    }
+    let health = Health::new(&app, &app.draining, is_trusted(&app, &headers));
+    answer(health.status, health)
 }
 
 /// The same as /health.
@@ -60,6 +52,50 @@ pub async fn root(app: State<Arc<App>>, headers: HeaderMap) -> Response {
     health(app, headers).await
 }
 
+/// Says whether the server wants new requests: 200 if it does, else 503. For load balancers.
+///
+/// A server that was told to stop does not want any, but answers them until `drain_delay_secs` are over.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "Server",
+    security(()),
+    responses(
+        (status = 200, description = "It does.", body = Probe),
+        (
+            status = 503,
+            description = "It does not: not yet, not any more, or because no model could be loaded.",
+            body = Probe,
+            headers(("Retry-After" = u32, description = "Seconds after which to try again.")),
+        ),
+    ),
+)]
+pub async fn ready(State(app): State<Arc<App>>) -> Response {
+    let probe = Probe::new(&app);
+    answer(probe.status, probe)
+}
+
+/// Says that the process serves, whatever its status.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "Server",
+    security(()),
+    responses((status = 200, description = "It does.", body = Probe)),
+)]
+pub async fn live(State(app): State<Arc<App>>) -> Json<Probe> {
+    Json(Probe::new(&app))
+}
+
+/// An answer that is 200 if requests with this status are answered, else 503.
+fn answer(status: Status, body: impl Serialize) -> Response {
+    let body = Json(body);
+    match status {
+        Status::Ok | Status::Degraded => body.into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], body).into_response(),
+    }
+}
+
 /// The server's health.
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
@@ -67,6 +103,32 @@ struct Health {
     status: Status,
     /// Status of each model.
     models: Vec<ModelHealth>,
+}
+
+impl Health {
+    /// The health now. `end` is the token that, once cancelled, makes the server count as draining.
+    fn new(app: &App, end: &CancellationToken, is_trusted: bool) -> Self {
+        let models = app.models().iter();
+        let models: Vec<_> = models
+            .map(|model| ModelHealth::new(model, is_trusted))
+            .collect();
+        let status = overall(end.is_cancelled(), &models);
+        Self { status, models }
+    }
+}
+
+/// What a probe is told: the status alone.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Probe {
+    /// Status of the whole server. It is draining as soon as it was told to stop.
+    status: Status,
+}
+
+impl Probe {
+    fn new(app: &App) -> Self {
+        let Health { status, .. } = Health::new(app, &app.stopping, false);
+        Self { status }
+    }
 }
 
 /// The status of the server or of a model.
@@ -79,7 +141,7 @@ enum Status {
     Degraded,
     /// Models are still loading.
     Loading,
-    /// The server is shutting down and takes no new work.
+    /// The server is shutting down.
     Draining,
     /// No model answers.
     Failed,

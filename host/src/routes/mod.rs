@@ -56,6 +56,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
         .routes(routes!(health::root))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::live))
         .routes(routes!(docs::openapi))
         .routes(routes!(docs::page))
         .routes(routes!(docs::asset))

@@ -3,7 +3,9 @@
 use std::{net::TcpListener, time::Duration};
 
 use serde_json::{Value, json};
-use tenon_tests::{Event, PATIENCE, Server, ServerOptions, chat};
+use tenon_tests::{Client, Event, PATIENCE, Server, ServerOptions, chat};
+
+const DRAIN_DELAY: &str = "TENON__SERVER__DRAIN_DELAY_SECS";
 
 /// A chat whose answer takes about `len` steps.
 fn long_chat(len: usize) -> Value {
@@ -23,19 +25,33 @@ async fn wait_until_running(server: &mut Server) {
         .expect("a running sequence");
 }
 
+/// Checks that the server is ready or not, that it is alive, and that both probes tell its status.
+async fn check_probes(client: &Client, ready: u16, status: &str) {
+    for (path, expected) in [("/health/ready", ready), ("/health/live", 200)] {
+        let (answered, probe) = client.get(path).await;
+        assert_eq!(answered, expected, "{path}");
+        assert_eq!(probe, json!({"status": status}), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_stop_refuses_new_work_and_lets_running_requests_finish() {
-    for signal in ["TERM", "INT"] {
-        let mut server = ServerOptions::echo(10).start();
+    for (signal, delay_secs) in [("TERM", "0"), ("INT", "0"), ("TERM", "1")] {
+        let mut server = ServerOptions::echo(10)
+            .environment(DRAIN_DELAY, delay_secs)
+            .environment("TENON__ENGINE__MAX_DRAFT_TOKENS", "0")
+            .start();
         let client = server.client();
-        let running = tokio::spawn({
-            let client = client.clone();
-            async move { client.stream("/v1/chat/completions", &long_chat(200)).await }
-        });
+        let request = long_chat(400);
+        let running = async move { client.stream("/v1/chat/completions", &request).await };
+        let running = tokio::spawn(running);
         wait_until_running(&mut server).await;
         server.signal(signal);
-        server.wait_for_log("stopping");
+        server.wait_for_log("new requests are refused");
 
+        // The server closes idle connections now, so this client opens a new one.
+        let client = server.client();
+        check_probes(&client, 503, "draining").await;
         let refused = client.send("/v1/chat/completions", &long_chat(1)).await;
         assert_eq!(refused.status(), 503);
         assert!(refused.headers().contains_key("retry-after"));
@@ -43,10 +59,34 @@ async fn a_stop_refuses_new_work_and_lets_running_requests_finish() {
         assert_eq!(status, 503, "{health}");
 
         let finished = running.await.expect("a stream");
-        assert_eq!(finished.text(), "x".repeat(200));
+        assert_eq!(finished.text(), "x".repeat(400));
         assert!(finished.done);
         assert_eq!(server.wait().code(), Some(0));
     }
+}
+
+#[tokio::test]
+async fn until_the_drain_delay_is_over_all_requests_are_answered() {
+    // The second signal ends the server long before the delay is over.
+    let mut server = ServerOptions::echo(0)
+        .environment(DRAIN_DELAY, "1000")
+        .start();
+    let client = server.client();
+    check_probes(&client, 200, "ok").await;
+    server.signal("TERM");
+    server.wait_for_log("requests are still taken");
+
+    // One client has a connection from before, the other one opens its first.
+    for client in [client, server.client()] {
+        check_probes(&client, 503, "draining").await;
+        assert_eq!(client.get("/health").await.0, 200);
+        assert_eq!(client.chat("Hi", json!({"temperature": 0})).await, "Hi");
+        let stream = client.stream("/v1/chat/completions", &long_chat(20)).await;
+        assert_eq!(stream.text(), "x".repeat(20));
+        assert!(stream.done);
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(130));
 }
 
 #[tokio::test]

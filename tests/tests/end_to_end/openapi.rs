@@ -28,6 +28,8 @@ async fn what_can_be_read_is_as_documented() {
     for (path, documented, status) in [
         ("/", "/", 200),
         ("/health", "/health", 200),
+        ("/health/ready", "/health/ready", 200),
+        ("/health/live", "/health/live", 200),
         ("/v1/models", "/v1/models", 200),
         ("/v1/models/echo", "/v1/models/{name}", 200),
         ("/v1/models/nope", "/v1/models/{name}", 404),

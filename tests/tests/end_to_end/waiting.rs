@@ -72,13 +72,19 @@ async fn a_model_that_is_still_loading_sends_away() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     let models = json!([{"id": "slow", "status": "loading"}]);
     assert_eq!(health, json!({"status": "loading", "models": models}));
+    let (status, ready) = client.get("/health/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ready, json!({"status": "loading"}));
+    assert_eq!(client.get("/health/live").await.0, StatusCode::OK);
     let (_, list) = client.get("/v1/models").await;
     assert_eq!(list["data"], json!([]));
 
     fs::write(&model, "0").unwrap();
     server.wait_for_log("model ready");
     assert_eq!(client.chat("Hi", json!({"temperature": 0})).await, "Hi");
-    assert_eq!(client.get("/health").await.0, StatusCode::OK);
+    for path in ["/health", "/health/ready"] {
+        assert_eq!(client.get(path).await.0, StatusCode::OK);
+    }
 }
 
 fn greedy(message: &str) -> Value {

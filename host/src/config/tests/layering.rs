@@ -20,6 +20,7 @@ fn without_anything_there_are_defaults() {
         host: "127.0.0.1".into(),
         port: 8080,
         keep_alive_interval: Duration::from_secs(10),
+        drain_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(30),
         request_timeout: None,
         header_timeout: Duration::from_secs(15),

@@ -11,7 +11,7 @@ fn unknown_keys() {
         "[server]\nprot = 1",
         &[
             "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, \
-             keep_alive_interval_ms, drain_timeout_secs, request_timeout_secs, header_timeout_secs, body_timeout_secs, \
+             keep_alive_interval_ms, drain_delay_secs, drain_timeout_secs, request_timeout_secs, header_timeout_secs, body_timeout_secs, \
              idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, cors_origins, allowed_hosts, log_format",
         ],
     );
@@ -41,6 +41,7 @@ fn wrong_values() {
         [server]; host = 5 → "server.host" must be text in quotes, not 5
         [server]; host = '' → "server.host" must not be empty
         [server]; keep_alive_interval_ms = 0 → "server.keep_alive_interval_ms" must be a whole number from 1 to 4294967295, not 0
+        [server]; drain_delay_secs = -1 → "server.drain_delay_secs" must be a whole number from 0 to 4294967295, not -1
         [server]; drain_timeout_secs = 1.5 → "server.drain_timeout_secs" must be a whole number from 0 to 4294967295, not 1.5
         [server]; idle_timeout_secs = 0 → "server.idle_timeout_secs" must be a whole number from 1 to 4294967295, not 0
         [server]; cors_origins = ['https://a.example/'] → "server.cors_origins" has "https://a.example/", but must hold origins such as "https://chat.example.com" or "http://localhost:3000", without a path, or "*"

@@ -42,6 +42,7 @@ fn app_with_keys(keys: &[&str]) -> Arc<App> {
         host: "127.0.0.1".to_owned(),
         port: 0,
         keep_alive_interval: Duration::from_secs(10),
+        drain_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),
         request_timeout: None,
         header_timeout: Duration::from_secs(10),
@@ -245,6 +246,28 @@ async fn a_draining_server_takes_no_new_work() {
     check_unavailable(&answer, "draining");
     let health = send(router, Request::get("/health"), Body::empty()).await;
     assert_eq!(health.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_stopping_server_is_not_ready_but_takes_work() {
+    let app = app();
+    let router = router(app.clone());
+    let get = async |path: &str| send(router.clone(), Request::get(path), Body::empty()).await;
+    let check = async |expected: &str| {
+        let (ready, live) = (get("/health/ready").await, get("/health/live").await);
+        assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ready.headers["retry-after"], "5");
+        assert_eq!(live.status, StatusCode::OK);
+        let expected = json!({"status": expected});
+        assert_eq!([ready.json(), live.json()], [expected.clone(), expected]);
+        assert_eq!(get("/health").await.json()["status"], "loading");
+        let request = post_json(COMPLETIONS);
+        let answer = send(router.clone(), request, r#"{"prompt": "a"}"#).await;
+        check_unavailable(&answer, "model_loading");
+    };
+    check("loading").await;
+    app.stopping.cancel();
+    check("draining").await;
 }
 
 #[tokio::test]
