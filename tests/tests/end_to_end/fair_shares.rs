@@ -130,7 +130,8 @@ async fn a_request_for_many_answers_keeps_nobody_waiting() {
         assert_eq!(client.chat("Hi", json!({"temperature": 0})).await, "Hi");
         client.wait_for_metric(RUNNING, 16.0).await;
     }
-    assert_eq!(client.metric(WAITING).await, 112.0);
+    // The gauges still describe the step of the last answer's end.
+    client.wait_for_metric(WAITING, 112.0).await;
 }
 
 #[tokio::test]
