@@ -8,7 +8,7 @@
 
 use std::f32::consts::LOG2_E;
 
-use fearless_simd::{Simd, f32x16, prelude::*, u32x16};
+use fearless_simd::{Simd, f32x8, f32x16, prelude::*, u32x16};
 
 /// Numbers in a vector.
 pub const LANES: usize = 16;
@@ -43,11 +43,12 @@ pub fn exp<S: Simd>(x: f32x16<S>) -> f32x16<S> {
 /// The sum of a vector's numbers.
 #[inline(always)]
 pub fn sum<S: Simd>(numbers: f32x16<S>) -> f32 {
-    let half = |numbers: &[f32]| {
-        let quad: [f32; 4] = std::array::from_fn(|lane| numbers[lane] + numbers[lane + 4]);
+    let half = |numbers: f32x8<S>| {
+        let (low, high) = numbers.split();
+        let quad = low + high;
         (quad[0] + quad[2]) + (quad[1] + quad[3])
     };
-    let (low, high) = numbers.as_slice().split_at(LANES / 2);
+    let (low, high) = numbers.split();
     half(low) + half(high)
 }
 

@@ -121,13 +121,21 @@ fn tile<S: Simd, E: Element, const I: usize, const W: usize>(
         }
     }
     let mut products = [[0.0; W]; I];
+    for i in 0..I {
+        for w in 0..W {
+            products[i][w] = vectors::sum(sums[i][w]);
+        }
+    }
+    if width.is_multiple_of(LANES) {
+        return products;
+    }
     for w in 0..W {
         let mut rest = [0.0; LANES];
         let rest = &mut rest[..weights[w].1.len()];
         E::widen_with(simd, weights[w].1, rest);
         for i in 0..I {
             let rest: f32 = inputs[i].1.iter().zip(&*rest).map(|(a, b)| a * b).sum();
-            products[i][w] = vectors::sum(sums[i][w]) + rest;
+            products[i][w] += rest;
         }
     }
     products
