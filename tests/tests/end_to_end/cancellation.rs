@@ -27,13 +27,7 @@ async fn a_cut_stream_frees_its_sequence() {
 #[tokio::test]
 async fn a_cut_plain_request_frees_its_sequence() {
     let (_server, client) = start("");
-    let request = tokio::spawn({
-        let client = client.clone();
-        async move { client.post(CHAT, &long()).await }
-    });
-    client.wait_for_metric(RUNNING, 1.0).await;
-    request.abort();
-    check_freed(&client, 1).await;
+    check_cut_request_is_freed(&client).await;
 }
 
 #[tokio::test]
@@ -41,13 +35,7 @@ async fn a_step_that_nobody_waits_for_is_interrupted() {
     const HOUR_MS: u32 = 3_600_000;
     let mut server = ServerOptions::echo(HOUR_MS).start();
     let client = server.client();
-    let request = tokio::spawn({
-        let client = client.clone();
-        async move { client.post(CHAT, &long()).await }
-    });
-    client.wait_for_metric(RUNNING, 1.0).await;
-    request.abort();
-    check_freed(&client, 1).await;
+    check_cut_request_is_freed(&client).await;
 }
 
 #[tokio::test]
@@ -100,6 +88,17 @@ fn long() -> Value {
         &"x".repeat(LONG),
         json!({"temperature": 0, "cache_prompt": false}),
     )
+}
+
+/// Sends a plain request, and leaves while it runs.
+async fn check_cut_request_is_freed(client: &Client) {
+    let request = tokio::spawn({
+        let client = client.clone();
+        async move { client.post(CHAT, &long()).await }
+    });
+    client.wait_for_metric(RUNNING, 1.0).await;
+    request.abort();
+    check_freed(client, 1).await;
 }
 
 async fn check_freed(client: &Client, cancelled: usize) {
