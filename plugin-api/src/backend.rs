@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{
     Batch, CpuSampler, Descriptor, Device, Embedder, EncodeFlags, Error, Estimate, Host, KvLedger,
     KvStats, LoadArgs, ModelInfo, Progress, Result, SampleRequest, Sampled, SessionArgs,
-    SessionInfo, SpanOut, Support, ThreadPlan, Vocabulary, abi::Extension,
+    SessionInfo, SpanOut, Support, ThreadPlan, Vocabulary, Extension,
 };
 
 /// The plugin as a whole. It finds out what it can load, and loads it. [`export_plugin!`](crate::export_plugin) makes one
@@ -242,11 +242,5 @@ pub trait Session {
     fn set_threads(&mut self, plan: ThreadPlan) -> Result<()> {
         let _ = plan;
         Err(Error::unsupported("changing its threads"))
-    }
-
-    /// An optional interface by its id; None for ids that the plugin does not know.
-    fn extension(&self, id: &str) -> Option<Extension> {
-        let _ = id;
-        None
     }
 }

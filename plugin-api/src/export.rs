@@ -7,12 +7,6 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use abi_stable::{
-    prefix_type::PrefixTypeTrait,
-    sabi_trait::TD_Opaque,
-    std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RVec},
-};
-
 use crate::{
     Backend, Batch, Code, CpuSampler, Embedder, EncodeFlags, Error, Host, Interrupt, KvStats,
     Model, Progress, Result, SampleRequest, Sampled, Session, SessionInfo, SpanOut, ThreadPlan,
@@ -21,8 +15,9 @@ use crate::{
         AbiVersion, BackendBox, BackendObject, BackendObject_TO, DescriptorRecord, DeviceRecord,
         EMBEDDINGS, EmbedderInfoRecord, EmbedderObject, EmbedderObject_TO, ErrorRecord,
         EstimateRecord, Extension, HostBox, LoadArgsRecord, ModelBox, ModelInfoRecord, ModelObject,
-        ModelObject_TO, PluginModule, PluginModule_Ref, ProgressBox, SessionArgsRecord, SessionBox,
-        SessionObject, SessionObject_TO, SupportRecord, TokenizerBox, TokenizerObject,
+        ModelObject_TO, PluginModule, PluginModule_Ref, PrefixTypeTrait, ProgressBox, ROption,
+        RResult, RSlice, RSliceMut, RStr, RVec, SessionArgsRecord, SessionBox, SessionInfoRecord,
+        SessionObject, SessionObject_TO, SupportRecord, TD_Opaque, TokenizerBox, TokenizerObject,
         TokenizerObject_TO, VocabularyRecord,
     },
 };
@@ -57,28 +52,7 @@ use crate::{
 #[macro_export]
 macro_rules! export_plugin {
     ($backend:ty) => {
-        /// The CPU features that this library was compiled for, under the name in `abi::CPU_FEATURES_SYMBOL`.
-        #[unsafe(export_name = "tenon_plugin_cpu_features")]
-        pub static TENON_PLUGIN_CPU_FEATURES: u64 = $crate::abi::COMPILED_FOR;
-
-        /// The library's root module, under the name in `abi::LOADER_SYMBOL`.
-        #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
-        pub static TENON_PLUGIN: $crate::abi::abi_stable::library::LibHeader = {
-            use $crate::abi::abi_stable::library::{
-                __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
-            };
-
-            extern "C" fn module() -> RootModuleResult {
-                __call_root_module_loader($crate::module::<$backend>)
-            }
-            // SAFETY: `module` returns the root module of the type that is named here.
-            unsafe {
-                LibHeader::from_constructor::<$crate::abi::PluginModule_Ref>(
-                    module,
-                    CheckTypeLayout::Yes,
-                )
-            }
-        };
+        $crate::abi::export_module!($crate::module::<$backend>);
     };
 }
 
@@ -291,8 +265,8 @@ impl ExportedSession {
 }
 
 impl SessionObject for ExportedSession {
-    fn info(&self) -> SessionInfo {
-        self.info
+    fn info(&self) -> SessionInfoRecord {
+        self.info.into()
     }
 
     fn forward(
@@ -350,13 +324,6 @@ impl SessionObject for ExportedSession {
 
     fn set_threads(&mut self, plan: ThreadPlan) -> RResult<(), ErrorRecord> {
         across(self.session.call_mut(|session| session.set_threads(plan)))
-    }
-
-    fn extension(&self, id: RStr<'_>) -> ROption<Extension> {
-        optional(
-            self.session
-                .call(|session| Ok(session.extension(id.as_str()))),
-        )
     }
 }
 

@@ -1,16 +1,8 @@
 //! Facts about plugins, devices, models and vocabularies, as ordinary Rust types.
 
-use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::path::PathBuf;
 
-use abi_stable::{
-    StableAbi,
-    std_types::{RArc, ROption},
-};
-
-use crate::{Code, Error, Result};
+use crate::{Capabilities, Error, Interrupt, Result, SamplingDefaults, TokenKind};
 
 /// Who a plugin is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,62 +106,6 @@ pub struct LoadArgs {
     pub options: String,
 }
 
-/// What a model can do beyond the basics, as bits.
-#[repr(transparent)]
-#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capabilities(pub u64);
-
-impl Capabilities {
-    /// `encode` of a continuation gives the tokens that the model itself writes for it, and the bytes of these tokens are
-    /// the text. With this the host can insert tokens that a grammar forces, without asking the model for each.
-    pub const CANONICAL_TOKENIZER: Self = Self(1);
-
-    /// Whether all bits of `other` are set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-/// Sampling parameters that the model's makers recommend. None: they recommend no value.
-#[repr(C)]
-#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
-pub struct SamplingDefaults {
-    temperature: ROption<f32>,
-    top_p: ROption<f32>,
-    min_p: ROption<f32>,
-    top_k: ROption<u32>,
-    repetition_penalty: ROption<f32>,
-    reserved: [u64; 4],
-}
-
-macro_rules! sampling_defaults {
-    ($($field:ident, $with:ident: $type:ty;)*) => {
-        impl SamplingDefaults {
-            /// These values, and those of `others` where these are None.
-            pub fn or(self, others: Self) -> Self {
-                Self { $($field: self.$field.or(others.$field),)* ..self }
-            }
-
-            $(
-                #[doc = concat!("The recommended `", stringify!($field), "`.")]
-                pub fn $field(&self) -> Option<$type> { self.$field.into_option() }
-                #[doc = concat!("The same with this `", stringify!($field), "`.")]
-                pub fn $with(self, value: $type) -> Self {
-                    Self { $field: ROption::RSome(value), ..self }
-                }
-            )*
-        }
-    };
-}
-
-sampling_defaults! {
-    temperature, with_temperature: f32;
-    top_p, with_top_p: f32;
-    min_p, with_min_p: f32;
-    top_k, with_top_k: u32;
-    repetition_penalty, with_repetition_penalty: f32;
-}
-
 /// Facts about a loaded model. The host refuses a model with a `context_length` or `vocab_size` of 0, a `logits_width` below
 /// `vocab_size`, or a `bos` or `eos` that is no token.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -226,62 +162,6 @@ pub struct SessionArgs {
     pub threads: u32,
     /// Set by the host to stop a running `forward`, because nobody waits for it any more.
     pub interrupt: Interrupt,
-}
-
-/// A flag that the host sets from another thread to stop a long call. Poll it where that is cheap, and return
-/// [`Code::CANCELLED`].
-#[repr(transparent)]
-#[derive(StableAbi, Clone)]
-pub struct Interrupt(RArc<AtomicU32>);
-
-impl Default for Interrupt {
-    fn default() -> Self {
-        Self(RArc::new(AtomicU32::new(0)))
-    }
-}
-
-impl Interrupt {
-    /// `[any thread]` Whether to stop.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    /// `[any thread]` Whether to go on.
-    ///
-    /// # Errors
-    /// [`Code::CANCELLED`] if the call has to stop: clean up and return this error.
-    pub fn check(&self) -> Result<()> {
-        match self.is_set() {
-            true => Err(Error::new(Code::CANCELLED, "the host stopped the call")),
-            false => Ok(()),
-        }
-    }
-
-    /// `[any thread]` For the host: asks the call to stop, or takes that back.
-    pub fn set(&self, stop: bool) {
-        self.0.store(stop.into(), Ordering::Relaxed);
-    }
-}
-
-/// What a token is. An open enumeration; unknown kinds are treated as [`TokenKind::NORMAL`].
-#[repr(transparent)]
-#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TokenKind(pub u8);
-
-impl TokenKind {
-    /// Ordinary text.
-    pub const NORMAL: Self = Self(0);
-    /// Steers the model and is not text, for example `<|im_end|>`. Its bytes are its written form.
-    pub const CONTROL: Self = Self(1);
-    /// Stands for one byte (SentencePiece `<0x0A>`). Its bytes are that byte.
-    pub const BYTE: Self = Self(2);
-    /// Never used by the model.
-    pub const UNUSED: Self = Self(3);
-    /// The unknown token.
-    pub const UNKNOWN: Self = Self(4);
-    /// Added after training as a whole word, such as `<tool_call>`. It is found before a text is split, but is printed as
-    /// text.
-    pub const USER_DEFINED: Self = Self(5);
 }
 
 /// The bytes and the kind of every token. They are bytes and not text, because a token may hold half a character.
@@ -361,34 +241,5 @@ impl Vocabulary {
             offsets,
             kinds,
         })
-    }
-}
-
-/// How [`Tokenizer::encode`](crate::Tokenizer::encode) reads a text, as bits.
-#[repr(transparent)]
-#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EncodeFlags(pub u32);
-
-impl EncodeFlags {
-    /// Plain text: no control tokens, nothing added.
-    pub const NONE: Self = Self(0);
-    /// Text that spells a control token becomes that token. Without this flag it is encoded as ordinary text.
-    pub const PARSE_CONTROL: Self = Self(1);
-    /// Adds BOS (and EOS) if the model is configured so.
-    pub const ADD_SPECIAL: Self = Self(1 << 1);
-    /// The text continues another: no SentencePiece space prefix.
-    pub const CONTINUATION: Self = Self(1 << 2);
-
-    /// Whether all bits of `other` are set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-impl std::ops::BitOr for EncodeFlags {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
     }
 }

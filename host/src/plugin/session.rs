@@ -17,7 +17,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(object: SessionBox, model: &ModelInfo) -> Result<Self> {
-        let info = bounded(object.info());
+        let info = bounded(object.info().into());
         check_info(&info)?;
         Ok(Self {
             object,

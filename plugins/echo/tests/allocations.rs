@@ -11,11 +11,7 @@ use tenon_plugin_api::{
     SpanOut, TokenLogprob,
     abi::{
         Extension, HostObject, HostObject_TO, PluginModule_Ref, ProgressObject, ProgressObject_TO,
-        SessionBox,
-        abi_stable::{
-            sabi_trait::TD_Opaque,
-            std_types::{ROption, RStr, RString},
-        },
+        ROption, RStr, RString, SessionBox, TD_Opaque,
     },
 };
 

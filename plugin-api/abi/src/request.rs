@@ -91,8 +91,8 @@ pub struct SampleRequest<'a> {
     pub row: u32,
     /// Score this token instead of choosing one. [`NOT_FORCED`]: choose one.
     pub forced: u32,
-    /// Uniform random bits, the only source of randomness. The CPU sampler maps them to [0, 1) by
-    /// [`uniform`](crate::sampler::uniform). A device may use them as the key of a counter-based generator.
+    /// Uniform random bits, the only source of randomness. On a CPU the upper 53 bits
+    /// are mapped to [0, 1) as a fraction. A device may use them as the key of a counter-based generator.
     pub draw: u64,
     /// How to choose.
     pub params: SampleParams,

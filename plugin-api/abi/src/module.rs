@@ -13,7 +13,7 @@ use abi_stable::{
     std_types::{RResult, RStr},
 };
 
-use super::{BackendBox, DescriptorRecord, ErrorRecord, HostBox};
+use crate::{BackendBox, DescriptorRecord, ErrorRecord, HostBox};
 
 /// Name of the symbol under which a plugin exports its `LibHeader`: the name that `abi_stable` 0.11 itself uses.
 pub const LOADER_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
@@ -29,8 +29,18 @@ pub struct AbiVersion {
 }
 
 impl AbiVersion {
-    /// The version that this crate describes. It is a draft until the first freeze.
-    pub const CURRENT: Self = Self { major: 1, minor: 0 };
+    /// The version that this crate describes, which is the crate's own. It is a draft until the first freeze.
+    pub const CURRENT: Self = Self {
+        major: number(env!("CARGO_PKG_VERSION_MAJOR")),
+        minor: number(env!("CARGO_PKG_VERSION_MINOR")),
+    };
+}
+
+const fn number(digits: &str) -> u32 {
+    match u32::from_str_radix(digits, 10) {
+        Ok(number) => number,
+        Err(_) => panic!("cargo writes versions as numbers"),
+    }
 }
 
 impl std::fmt::Display for AbiVersion {
@@ -39,7 +49,7 @@ impl std::fmt::Display for AbiVersion {
     }
 }
 
-/// What a plugin's library exports. Filled in by [`export_plugin!`](crate::export_plugin).
+/// What a plugin's library exports. [`export_module!`](crate::export_module) exports it.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginModule_Ref)))]
@@ -59,6 +69,36 @@ impl RootModule for PluginModule_Ref {
     const BASE_NAME: &'static str = "tenon_plugin";
     const NAME: &'static str = "tenon_plugin";
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
+}
+
+/// Exports a function that makes the root module, under the names that hosts look for. Call it once per library. The SDK's
+/// `export_plugin!` calls it.
+#[macro_export]
+macro_rules! export_module {
+    ($make:expr) => {
+        /// The CPU features that this library was compiled for, under the name in `CPU_FEATURES_SYMBOL`.
+        #[unsafe(export_name = "tenon_plugin_cpu_features")]
+        pub static TENON_PLUGIN_CPU_FEATURES: u64 = $crate::COMPILED_FOR;
+
+        /// The library's root module, under the name in `LOADER_SYMBOL`.
+        #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
+        pub static TENON_PLUGIN: $crate::abi_stable::library::LibHeader = {
+            use $crate::abi_stable::library::{
+                __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
+            };
+
+            extern "C" fn module() -> RootModuleResult {
+                __call_root_module_loader($make)
+            }
+            // SAFETY: `module` returns the root module of the type that is named here.
+            unsafe {
+                LibHeader::from_constructor::<$crate::PluginModule_Ref>(
+                    module,
+                    CheckTypeLayout::Yes,
+                )
+            }
+        };
+    };
 }
 
 #[cfg(test)]

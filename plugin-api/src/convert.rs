@@ -1,160 +1,16 @@
-//! The records that cross once per load, or once per request for facts, and their conversion from and to ordinary Rust. Each
-//! mirrors a plain struct at the crate's root, which documents the fields.
+//! Conversion of the SDK's plain types from and to the records that cross the library boundary.
 
 use std::path::PathBuf;
 
-use abi_stable::{
-    StableAbi,
-    std_types::{ROption, RString, RVec},
-};
-
 use crate::{
-    Capabilities, Code, Descriptor, Device, Error, Estimate, Interrupt, LoadArgs, ModelInfo,
-    SamplingDefaults, SessionArgs, Support, TokenKind, Vocabulary,
+    Descriptor, Device, EmbedderInfo, Error, Estimate, LoadArgs, ModelInfo, SessionArgs, SessionInfo,
+    Support, Vocabulary,
+    abi::{
+        DescriptorRecord, DeviceRecord, EmbedderInfoRecord, ErrorRecord, EstimateRecord,
+        LoadArgsRecord, ModelInfoRecord, RString, RVec, SessionArgsRecord, SessionInfoRecord,
+        SupportRecord, VocabularyRecord,
+    },
 };
-
-/// A named fact: room for what a later minor version adds.
-#[repr(C)]
-#[derive(StableAbi, Clone, Debug, PartialEq, Eq)]
-pub struct KeyValue {
-    /// A reverse-URI or snake_case name.
-    pub key: RString,
-    /// The value as text.
-    pub value: RString,
-}
-
-impl KeyValue {
-    fn new(key: &str, value: impl Into<RString>) -> Self {
-        Self {
-            key: key.into(),
-            value: value.into(),
-        }
-    }
-}
-
-/// [`Error`] in the form that crosses the library boundary.
-#[repr(C)]
-#[derive(StableAbi, Clone, Debug)]
-#[expect(missing_docs, reason = "mirrors Error")]
-pub struct ErrorRecord {
-    pub code: Code,
-    pub message: RString,
-}
-
-/// [`Descriptor`] in the form that crosses the library boundary.
-#[repr(C)]
-#[derive(StableAbi, Clone, Debug)]
-#[expect(missing_docs, reason = "mirrors Descriptor")]
-pub struct DescriptorRecord {
-    pub id: RString,
-    pub name: RString,
-    pub version: RString,
-    pub vendor: RString,
-    pub license: RString,
-    pub build: RString,
-    pub meta: RVec<KeyValue>,
-}
-
-/// [`Device`] in the form that crosses the library boundary.
-#[repr(C)]
-#[derive(StableAbi, Clone, Debug)]
-#[expect(missing_docs, reason = "mirrors Device")]
-pub struct DeviceRecord {
-    pub id: RString,
-    pub name: RString,
-    pub memory_bytes: u64,
-    pub free_bytes: u64,
-    pub meta: RVec<KeyValue>,
-}
-
-/// [`Support`] in the form that crosses the library boundary.
-#[repr(C)]
-#[derive(StableAbi, Clone, Debug)]
-#[expect(missing_docs, reason = "mirrors Support")]
-pub struct SupportRecord {
-    pub score: u32,
-    pub reason: RString,
-    pub meta: RVec<KeyValue>,
-}
-
-/// [`Estimate`] in the form that crosses the library boundary.
-#[repr(C)]
-#[derive(StableAbi, Clone, Debug)]
-#[expect(missing_docs, reason = "mirrors Estimate")]
-pub struct EstimateRecord {
-    pub device: RString,
-    pub weight_bytes: u64,
-    pub kv_bytes_per_token: u64,
-    pub sequence_bytes: u64,
-    pub compute_bytes: u64,
-    pub meta: RVec<KeyValue>,
-}
-
-/// [`LoadArgs`] in the form that crosses the library boundary.
-#[repr(C)]
-#[derive(StableAbi, Clone, Debug)]
-#[expect(missing_docs, reason = "mirrors LoadArgs")]
-pub struct LoadArgsRecord {
-    pub path: RString,
-    pub devices: RVec<RString>,
-    pub quantize: ROption<RString>,
-    pub threads: u32,
-    pub options: RString,
-    pub meta: RVec<KeyValue>,
-}
-
-/// [`ModelInfo`] in the form that crosses the library boundary.
-#[repr(C)]
-#[derive(StableAbi, Clone, Debug)]
-#[expect(missing_docs, reason = "mirrors ModelInfo")]
-pub struct ModelInfoRecord {
-    pub architecture: RString,
-    pub parameters: u64,
-    pub weight_bytes: u64,
-    pub context_length: u32,
-    pub vocab_size: u32,
-    pub logits_width: u32,
-    pub bos: ROption<u32>,
-    pub eos: RVec<u32>,
-    pub chat_template: ROption<RString>,
-    pub quantization: RString,
-    pub requantize_levels: RVec<RString>,
-    pub capabilities: Capabilities,
-    pub sampling: SamplingDefaults,
-    pub meta: RVec<KeyValue>,
-}
-
-/// Key in [`ModelInfoRecord::meta`] of [`ModelInfo::source_quantization`].
-const SOURCE_QUANTIZATION: &str = "source_quantization";
-/// Key in [`ModelInfoRecord::meta`] of [`ModelInfo::tool_chat_template`]. Missing if the model has no such template.
-const TOOL_CHAT_TEMPLATE: &str = "tool_chat_template";
-/// Key in [`ModelInfoRecord::meta`] of [`ModelInfo::fallback_tensors`].
-const FALLBACK_TENSORS: &str = "fallback_tensors";
-
-/// [`SessionArgs`] in the form that crosses the library boundary.
-#[repr(C)]
-#[derive(StableAbi, Clone)]
-#[expect(missing_docs, reason = "mirrors SessionArgs")]
-pub struct SessionArgsRecord {
-    pub max_sequences: u32,
-    pub kv_tokens: u32,
-    pub context_length: u32,
-    pub max_batch_tokens: u32,
-    pub threads: u32,
-    pub interrupt: Interrupt,
-    pub meta: RVec<KeyValue>,
-}
-
-/// [`Vocabulary`] in the form that crosses the library boundary.
-#[repr(C)]
-#[derive(StableAbi, Clone, Debug)]
-#[expect(missing_docs, reason = "mirrors Vocabulary")]
-pub struct VocabularyRecord {
-    pub bytes: RVec<u8>,
-    pub offsets: RVec<u32>,
-    pub kinds: RVec<TokenKind>,
-    pub meta: RVec<KeyValue>,
-}
 
 impl From<Error> for ErrorRecord {
     fn from(error: Error) -> Self {
@@ -293,15 +149,6 @@ impl From<&LoadArgsRecord> for LoadArgs {
 
 impl From<ModelInfo> for ModelInfoRecord {
     fn from(plain: ModelInfo) -> Self {
-        let mut meta = vec![
-            KeyValue::new(SOURCE_QUANTIZATION, plain.source_quantization),
-            KeyValue::new(FALLBACK_TENSORS, plain.fallback_tensors.to_string()),
-        ];
-        meta.extend(
-            plain
-                .tool_chat_template
-                .map(|template| KeyValue::new(TOOL_CHAT_TEMPLATE, template)),
-        );
         Self {
             architecture: plain.architecture.into(),
             parameters: plain.parameters,
@@ -312,11 +159,14 @@ impl From<ModelInfo> for ModelInfoRecord {
             bos: plain.bos.into(),
             eos: plain.eos.into(),
             chat_template: plain.chat_template.map(RString::from).into(),
+            tool_chat_template: plain.tool_chat_template.map(RString::from).into(),
             quantization: plain.quantization.into(),
+            source_quantization: plain.source_quantization.into(),
+            fallback_tensors: plain.fallback_tensors,
             requantize_levels: strings_out(plain.requantize_levels),
             capabilities: plain.capabilities,
             sampling: plain.sampling,
-            meta: meta.into(),
+            meta: RVec::new(),
         }
     }
 }
@@ -333,14 +183,10 @@ impl From<ModelInfoRecord> for ModelInfo {
             bos: record.bos.into(),
             eos: record.eos.into(),
             chat_template: record.chat_template.into_option().map(String::from),
-            tool_chat_template: Some(text(&record.meta, TOOL_CHAT_TEMPLATE))
-                .filter(|template| !template.is_empty())
-                .map(String::from),
+            tool_chat_template: record.tool_chat_template.into_option().map(String::from),
             quantization: record.quantization.into(),
-            source_quantization: text(&record.meta, SOURCE_QUANTIZATION).into(),
-            fallback_tensors: text(&record.meta, FALLBACK_TENSORS)
-                .parse()
-                .unwrap_or_default(),
+            source_quantization: record.source_quantization.into(),
+            fallback_tensors: record.fallback_tensors,
             requantize_levels: strings_in(record.requantize_levels),
             capabilities: record.capabilities,
             sampling: record.sampling,
@@ -399,12 +245,6 @@ impl TryFrom<VocabularyRecord> for Vocabulary {
     }
 }
 
-/// The value of a key; empty if the key is missing.
-fn text<'a>(meta: &'a [KeyValue], key: &str) -> &'a str {
-    let found = meta.iter().find(|fact| fact.key == key);
-    found.map_or("", |fact| fact.value.as_str())
-}
-
 fn strings_out(plain: Vec<String>) -> RVec<RString> {
     plain.into_iter().map(RString::from).collect()
 }
@@ -413,25 +253,54 @@ fn strings_in(record: RVec<RString>) -> Vec<String> {
     record.into_iter().map(String::from).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn facts_that_cross_in_meta_arrive() {
-        let info = ModelInfo {
-            source_quantization: "Q4_1".into(),
-            fallback_tensors: 7,
-            tool_chat_template: Some("{{ tools }}".into()),
-            ..ModelInfo::default()
-        };
-        assert_eq!(ModelInfo::from(ModelInfoRecord::from(info.clone())), info);
+impl From<EmbedderInfo> for EmbedderInfoRecord {
+    fn from(plain: EmbedderInfo) -> Self {
+        Self {
+            dimensions: plain.dimensions,
+            max_tokens: plain.max_tokens,
+            pooling: plain.pooling.into(),
+            meta: RVec::new(),
+        }
     }
+}
 
-    #[test]
-    fn facts_of_a_plugin_that_does_not_know_them_are_empty() {
-        let mut record = ModelInfoRecord::from(ModelInfo::default());
-        record.meta.clear();
-        assert_eq!(ModelInfo::from(record), ModelInfo::default());
+impl From<EmbedderInfoRecord> for EmbedderInfo {
+    fn from(record: EmbedderInfoRecord) -> Self {
+        Self {
+            dimensions: record.dimensions,
+            max_tokens: record.max_tokens,
+            pooling: record.pooling.into(),
+        }
+    }
+}
+
+impl From<SessionInfo> for SessionInfoRecord {
+    fn from(plain: SessionInfo) -> Self {
+        Self {
+            max_sequences: plain.max_sequences,
+            kv_tokens: plain.kv_tokens,
+            context_length: plain.context_length,
+            max_batch_tokens: plain.max_batch_tokens,
+            max_rows: plain.max_rows,
+            max_rollback: plain.max_rollback,
+            fork_any_len: plain.fork_any_len.into(),
+            costly_idle_tokens: plain.costly_idle_tokens,
+            reserved: [0; 6],
+        }
+    }
+}
+
+impl From<SessionInfoRecord> for SessionInfo {
+    fn from(record: SessionInfoRecord) -> Self {
+        Self {
+            max_sequences: record.max_sequences,
+            kv_tokens: record.kv_tokens,
+            context_length: record.context_length,
+            max_batch_tokens: record.max_batch_tokens,
+            max_rows: record.max_rows,
+            max_rollback: record.max_rollback,
+            fork_any_len: record.fork_any_len != 0,
+            costly_idle_tokens: record.costly_idle_tokens,
+        }
     }
 }
