@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use crate::{
-    Descriptor, Device, EmbedderInfo, Error, Estimate, LoadArgs, ModelInfo, SessionArgs, SessionInfo,
-    Support, Vocabulary,
+    Descriptor, Device, EmbedderInfo, Error, Estimate, LoadArgs, ModelInfo, SessionArgs,
+    SessionInfo, Support, Vocabulary,
     abi::{
-        DescriptorRecord, DeviceRecord, EmbedderInfoRecord, ErrorRecord, EstimateRecord,
-        LoadArgsRecord, ModelInfoRecord, RString, RVec, SessionArgsRecord, SessionInfoRecord,
-        SupportRecord, VocabularyRecord,
+        DescriptorRecord, DeviceRecord, EmbedderInfoRecord, ErrorRecord, EstimateRecord, Hints,
+        LoadArgsRecord, ModelInfoRecord, RString, RVec, Reserved, SessionArgsRecord,
+        SessionInfoRecord, SupportRecord, VocabularyRecord,
     },
 };
 
@@ -17,13 +17,16 @@ impl From<Error> for ErrorRecord {
         Self {
             code: error.code,
             message: error.message.into(),
+            meta: error.meta.into(),
         }
     }
 }
 
 impl From<ErrorRecord> for Error {
     fn from(record: ErrorRecord) -> Self {
-        Self::new(record.code, record.message)
+        let mut error = Self::new(record.code, record.message);
+        error.meta = record.meta.into();
+        error
     }
 }
 
@@ -36,7 +39,7 @@ impl From<Descriptor> for DescriptorRecord {
             vendor: plain.vendor.into(),
             license: plain.license.into(),
             build: plain.build.into(),
-            meta: RVec::new(),
+            meta: plain.meta.into(),
         }
     }
 }
@@ -50,6 +53,7 @@ impl From<DescriptorRecord> for Descriptor {
             vendor: record.vendor.into(),
             license: record.license.into(),
             build: record.build.into(),
+            meta: record.meta.into(),
         }
     }
 }
@@ -61,7 +65,7 @@ impl From<Device> for DeviceRecord {
             name: plain.name.into(),
             memory_bytes: plain.memory_bytes,
             free_bytes: plain.free_bytes,
-            meta: RVec::new(),
+            meta: plain.meta.into(),
         }
     }
 }
@@ -73,6 +77,7 @@ impl From<DeviceRecord> for Device {
             name: record.name.into(),
             memory_bytes: record.memory_bytes,
             free_bytes: record.free_bytes,
+            meta: record.meta.into(),
         }
     }
 }
@@ -82,7 +87,7 @@ impl From<Support> for SupportRecord {
         Self {
             score: plain.score,
             reason: plain.reason.into(),
-            meta: RVec::new(),
+            meta: plain.meta.into(),
         }
     }
 }
@@ -92,6 +97,7 @@ impl From<SupportRecord> for Support {
         Self {
             score: record.score,
             reason: record.reason.into(),
+            meta: record.meta.into(),
         }
     }
 }
@@ -104,7 +110,7 @@ impl From<Estimate> for EstimateRecord {
             kv_bytes_per_token: plain.kv_bytes_per_token,
             sequence_bytes: plain.sequence_bytes,
             compute_bytes: plain.compute_bytes,
-            meta: RVec::new(),
+            meta: plain.meta.into(),
         }
     }
 }
@@ -117,6 +123,7 @@ impl From<EstimateRecord> for Estimate {
             kv_bytes_per_token: record.kv_bytes_per_token,
             sequence_bytes: record.sequence_bytes,
             compute_bytes: record.compute_bytes,
+            meta: record.meta.into(),
         }
     }
 }
@@ -130,7 +137,7 @@ impl From<LoadArgs> for LoadArgsRecord {
             quantize: plain.quantize.map(RString::from).into(),
             threads: plain.threads,
             options: plain.options.into(),
-            meta: RVec::new(),
+            meta: plain.meta.into(),
         }
     }
 }
@@ -143,6 +150,7 @@ impl From<&LoadArgsRecord> for LoadArgs {
             quantize: record.quantize.clone().into_option().map(String::from),
             threads: record.threads,
             options: record.options.to_string(),
+            meta: record.meta.clone().into(),
         }
     }
 }
@@ -166,7 +174,7 @@ impl From<ModelInfo> for ModelInfoRecord {
             requantize_levels: strings_out(plain.requantize_levels),
             capabilities: plain.capabilities,
             sampling: plain.sampling,
-            meta: RVec::new(),
+            meta: plain.meta.into(),
         }
     }
 }
@@ -190,6 +198,7 @@ impl From<ModelInfoRecord> for ModelInfo {
             requantize_levels: strings_in(record.requantize_levels),
             capabilities: record.capabilities,
             sampling: record.sampling,
+            meta: record.meta.into(),
         }
     }
 }
@@ -203,7 +212,7 @@ impl From<SessionArgs> for SessionArgsRecord {
             max_batch_tokens: plain.max_batch_tokens,
             threads: plain.threads,
             interrupt: plain.interrupt,
-            meta: RVec::new(),
+            meta: plain.meta.into(),
         }
     }
 }
@@ -217,18 +226,19 @@ impl From<&SessionArgsRecord> for SessionArgs {
             max_batch_tokens: record.max_batch_tokens,
             threads: record.threads,
             interrupt: record.interrupt.clone(),
+            meta: record.meta.clone().into(),
         }
     }
 }
 
 impl From<Vocabulary> for VocabularyRecord {
     fn from(plain: Vocabulary) -> Self {
-        let (bytes, offsets, kinds) = plain.into_parts();
+        let (bytes, offsets, kinds, meta) = plain.into_parts();
         Self {
             bytes: bytes.into(),
             offsets: offsets.into(),
             kinds: kinds.into(),
-            meta: RVec::new(),
+            meta: meta.into(),
         }
     }
 }
@@ -237,11 +247,10 @@ impl TryFrom<VocabularyRecord> for Vocabulary {
     type Error = Error;
 
     fn try_from(record: VocabularyRecord) -> Result<Self, Error> {
-        Self::from_parts(
-            record.bytes.into(),
-            record.offsets.into(),
-            record.kinds.into(),
-        )
+        let (bytes, offsets) = (record.bytes.into(), record.offsets.into());
+        let mut vocabulary = Self::from_parts(bytes, offsets, record.kinds.into())?;
+        *vocabulary.meta_mut() = record.meta.into();
+        Ok(vocabulary)
     }
 }
 
@@ -259,7 +268,7 @@ impl From<EmbedderInfo> for EmbedderInfoRecord {
             dimensions: plain.dimensions,
             max_tokens: plain.max_tokens,
             pooling: plain.pooling.into(),
-            meta: RVec::new(),
+            meta: plain.meta.into(),
         }
     }
 }
@@ -270,6 +279,7 @@ impl From<EmbedderInfoRecord> for EmbedderInfo {
             dimensions: record.dimensions,
             max_tokens: record.max_tokens,
             pooling: record.pooling.into(),
+            meta: record.meta.into(),
         }
     }
 }
@@ -285,7 +295,8 @@ impl From<SessionInfo> for SessionInfoRecord {
             max_rollback: plain.max_rollback,
             fork_any_len: plain.fork_any_len.into(),
             costly_idle_tokens: plain.costly_idle_tokens,
-            reserved: [0; 6],
+            reserved: Reserved::default(),
+            hints: Hints::default(),
         }
     }
 }
@@ -302,5 +313,71 @@ impl From<SessionInfoRecord> for SessionInfo {
             fork_any_len: record.fork_any_len != 0,
             costly_idle_tokens: record.costly_idle_tokens,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Code, Meta, TokenKind};
+
+    /// Checks that a fact arrives with everything else.
+    macro_rules! check {
+        ($plain:expr => $Record:ty) => {{
+            let mut plain = $plain;
+            plain.meta.set("org.example.colour", "red");
+            let record = <$Record>::from(plain.clone());
+            assert_eq!(plain, record.into());
+        }};
+    }
+
+    #[test]
+    fn facts_about_models_and_devices_arrive_with_their_meta() {
+        check!(Error::new(Code::IO, "gone") => ErrorRecord);
+        check!(Descriptor::new("org.example.a", "A", "1.0") => DescriptorRecord);
+        check!(Device::new("cpu", "CPU") => DeviceRecord);
+        check!(Support::yes(7, "fits") => SupportRecord);
+        check!(Estimate::new("cpu") => EstimateRecord);
+        check!(EmbedderInfo::new(4, 512, "mean") => EmbedderInfoRecord);
+        let mut info = ModelInfo::new("llama", 8192, 260);
+        info.source_quantization = "Q4_1".into();
+        info.fallback_tensors = 7;
+        info.tool_chat_template = Some("{{ tools }}".into());
+        check!(info => ModelInfoRecord);
+    }
+
+    #[test]
+    fn requests_and_vocabularies_arrive_with_their_meta() {
+        let mut meta = Meta::default();
+        meta.set("org.example.colour", "red");
+        let load = LoadArgs {
+            path: "a.gguf".into(),
+            meta: meta.clone(),
+            ..LoadArgs::default()
+        };
+        let record = LoadArgsRecord::from(load.clone());
+        assert_eq!(LoadArgs::from(&record), load);
+        let session = SessionArgs {
+            max_sequences: 3,
+            meta: meta.clone(),
+            ..SessionArgs::default()
+        };
+        let session = SessionArgs::from(&SessionArgsRecord::from(session));
+        assert_eq!((session.max_sequences, session.meta), (3, meta.clone()));
+
+        let mut vocabulary = Vocabulary::default();
+        vocabulary.push(b"a", TokenKind::NORMAL);
+        *vocabulary.meta_mut() = meta;
+        let record = VocabularyRecord::from(vocabulary.clone());
+        assert_eq!(Vocabulary::try_from(record), Ok(vocabulary));
+    }
+
+    #[test]
+    fn grants_arrive() {
+        let mut info = SessionInfo::default();
+        (info.max_sequences, info.kv_tokens, info.context_length) = (1, 2, 3);
+        (info.max_batch_tokens, info.max_rows, info.max_rollback) = (4, 5, 6);
+        (info.fork_any_len, info.costly_idle_tokens) = (true, 7);
+        assert_eq!(SessionInfo::from(SessionInfoRecord::from(info)), info);
     }
 }

@@ -1,14 +1,17 @@
 //! Errors.
 
-use crate::Code;
+use crate::{Code, Meta};
 
 /// What a failed call returns: a [`Code`] for the host to act on and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Error {
     /// The code that the host acts on.
     pub code: Code,
     /// One plain sentence: what is wrong, with names, and what to do about it.
     pub message: String,
+    /// Details for programs, such as how many bytes are missing.
+    pub meta: Meta,
 }
 
 /// Result of every fallible call of the SDK.
@@ -20,6 +23,7 @@ impl Error {
         Self {
             code,
             message: message.into(),
+            meta: Meta::default(),
         }
     }
 
@@ -66,7 +70,10 @@ impl Error {
 
     /// The same error. Its sentence begins with the path of the file that it is about.
     pub fn in_file(self, path: &std::path::Path) -> Self {
-        Self::new(self.code, format!("{}: {}", path.display(), self.message))
+        Self {
+            message: format!("{}: {}", path.display(), self.message),
+            ..self
+        }
     }
 }
 

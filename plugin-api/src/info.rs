@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::{Capabilities, Error, Interrupt, Result, SamplingDefaults, TokenKind};
+use crate::{Capabilities, Error, Interrupt, Meta, Result, SamplingDefaults, TokenKind};
 
 /// Who a plugin is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Descriptor {
     /// A reverse URI that never changes, for example `org.tenon.echo`: ASCII letters, digits, `-` and `_`, with at least one
     /// dot. The configuration names the backend by this id. A process has only one plugin of the same id.
@@ -20,6 +21,8 @@ pub struct Descriptor {
     pub license: String,
     /// What the plugin was built from and for, for bug reports. May be empty.
     pub build: String,
+    /// More facts.
+    pub meta: Meta,
 }
 
 impl Descriptor {
@@ -36,6 +39,7 @@ impl Descriptor {
 
 /// A device that a model can be loaded to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Device {
     /// Name that configuration uses, for example `cpu` or `cuda:0`.
     pub id: String,
@@ -45,16 +49,32 @@ pub struct Device {
     pub memory_bytes: u64,
     /// Free memory in bytes at the time of the call; 0 where unknown.
     pub free_bytes: u64,
+    /// More facts.
+    pub meta: Meta,
+}
+
+impl Device {
+    /// A device whose memory is unknown.
+    pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            ..Self::default()
+        }
+    }
 }
 
 /// How well a backend fits a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Support {
     /// 0 = not at all, 100 = made for it; more counts as 100. A file without a configured backend goes to the backend with
     /// the highest score.
     pub score: u32,
     /// Why, in a few words. Shown when no backend fits.
     pub reason: String,
+    /// More facts.
+    pub meta: Meta,
 }
 
 impl Support {
@@ -63,6 +83,7 @@ impl Support {
         Self {
             score: 0,
             reason: reason.into(),
+            meta: Meta::default(),
         }
     }
 
@@ -71,12 +92,14 @@ impl Support {
         Self {
             score,
             reason: reason.into(),
+            meta: Meta::default(),
         }
     }
 }
 
 /// Memory that a model would take on one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Estimate {
     /// The [`Device::id`].
     pub device: String,
@@ -88,9 +111,21 @@ pub struct Estimate {
     pub sequence_bytes: u64,
     /// Bytes of scratch space.
     pub compute_bytes: u64,
+    /// More facts.
+    pub meta: Meta,
 }
 
-/// What to load, and how.
+impl Estimate {
+    /// An estimate of nothing for the device with this id.
+    pub fn new(device: impl Into<String>) -> Self {
+        Self {
+            device: device.into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What to load, and how. Later versions add fields: to make one, end with `..LoadArgs::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadArgs {
     /// The model's file or directory. UTF-8.
@@ -104,11 +139,14 @@ pub struct LoadArgs {
     pub threads: u32,
     /// The model's own options as a JSON object; `{}` without any.
     pub options: String,
+    /// More arguments. The SDK refuses those that must be understood and that it does not know.
+    pub meta: Meta,
 }
 
 /// Facts about a loaded model. The host refuses a model with a `context_length` or `vocab_size` of 0, a `logits_width` below
 /// `vocab_size`, or a `bos` or `eos` that is no token.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ModelInfo {
     /// For example `llama`.
     pub architecture: String,
@@ -145,9 +183,24 @@ pub struct ModelInfo {
     pub capabilities: Capabilities,
     /// What the model's makers recommend.
     pub sampling: SamplingDefaults,
+    /// More facts.
+    pub meta: Meta,
 }
 
-/// What the host asks of a session.
+impl ModelInfo {
+    /// A model with the facts that every model has. Its rows have `vocab_size` logits.
+    pub fn new(architecture: impl Into<String>, context_length: u32, vocab_size: u32) -> Self {
+        Self {
+            architecture: architecture.into(),
+            context_length,
+            vocab_size,
+            logits_width: vocab_size,
+            ..Self::default()
+        }
+    }
+}
+
+/// What the host asks of a session. Later versions add fields: to make one, end with `..SessionArgs::default()`.
 #[derive(Clone, Default)]
 pub struct SessionArgs {
     /// Number of sequences at once, at least 1.
@@ -162,6 +215,8 @@ pub struct SessionArgs {
     pub threads: u32,
     /// Set by the host to stop a running `forward`, because nobody waits for it any more.
     pub interrupt: Interrupt,
+    /// More arguments. The SDK refuses those that must be understood and that it does not know.
+    pub meta: Meta,
 }
 
 /// The bytes and the kind of every token. They are bytes and not text, because a token may hold half a character.
@@ -170,6 +225,7 @@ pub struct Vocabulary {
     bytes: Vec<u8>,
     offsets: Vec<u32>,
     kinds: Vec<TokenKind>,
+    meta: Meta,
 }
 
 impl Default for Vocabulary {
@@ -178,6 +234,7 @@ impl Default for Vocabulary {
             bytes: Vec::new(),
             offsets: vec![0],
             kinds: Vec::new(),
+            meta: Meta::default(),
         }
     }
 }
@@ -214,9 +271,19 @@ impl Vocabulary {
         self.kinds.get(token as usize).copied().unwrap_or_default()
     }
 
-    /// Flat bytes, `len() + 1` offsets into them, and kinds.
-    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>, Vec<TokenKind>) {
-        (self.bytes, self.offsets, self.kinds)
+    /// More facts.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// More facts, to be changed.
+    pub fn meta_mut(&mut self) -> &mut Meta {
+        &mut self.meta
+    }
+
+    /// Flat bytes, `len() + 1` offsets into them, kinds, and more facts.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>, Vec<TokenKind>, Meta) {
+        (self.bytes, self.offsets, self.kinds, self.meta)
     }
 
     /// The reverse of `into_parts`. Checks the parts, because the other side made them.
@@ -240,6 +307,7 @@ impl Vocabulary {
             bytes,
             offsets,
             kinds,
+            meta: Meta::default(),
         })
     }
 }

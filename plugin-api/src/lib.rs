@@ -31,8 +31,10 @@ mod export;
 mod host;
 mod info;
 mod kv_ledger;
+mod meta;
 mod pooling;
 mod session_info;
+mod unwinding;
 
 pub use backend::{Backend, Model, Session, Tokenizer};
 pub use byte_tokenizer::ByteTokenizer;
@@ -45,6 +47,7 @@ pub use info::{
     Descriptor, Device, Estimate, LoadArgs, ModelInfo, SessionArgs, Support, Vocabulary,
 };
 pub use kv_ledger::KvLedger;
+pub use meta::Meta;
 pub use pooling::{Pooling, TextBatch};
 pub use sampler::CpuSampler;
 pub use session_info::SessionInfo;
@@ -54,7 +57,7 @@ pub use tenon_plugin_abi as abi;
 pub use tenon_plugin_abi::{
     Batch, Capabilities, Code, EncodeFlags, Extension, Interface, Interrupt, KvStats, LogLevel,
     NOT_FORCED, SampleParams, SampleRequest, Sampled, SamplingDefaults, Span, SpanOut, ThreadPlan,
-    TokenBias, TokenCount, TokenKind, TokenLogprob,
+    TokenBias, TokenCount, TokenKind, TokenLogprob, UNLIMITED,
 };
 
 #[doc = include_str!("../GUIDE.md")]

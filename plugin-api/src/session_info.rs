@@ -1,9 +1,13 @@
 //! What a session grants.
 
-use crate::{Batch, Error, Result, SessionArgs};
+use crate::{Batch, Error, Result, SessionArgs, UNLIMITED};
 
-/// What a session grants. The host stays within it. The sizes must not be 0; `max_rollback` and the flags may be.
+/// What a session grants. The host stays within it. The sizes must not be 0; `max_rollback` and the flags may be. A session to
+/// which a size makes no difference grants [`UNLIMITED`]: the host then chooses a size itself.
+///
+/// [`grant`](Self::grant) makes one. Its fields can be changed afterwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionInfo {
     /// Number of sequences at once. Sequence ids are below it.
     pub max_sequences: u32,
@@ -15,7 +19,7 @@ pub struct SessionInfo {
     pub max_batch_tokens: u32,
     /// Most rows of logits that one batch may ask for.
     pub max_rows: u32,
-    /// How many positions `truncate` can take back: 0 for none, `u32::MAX` for any number.
+    /// How many positions `truncate` can take back: 0 for none, [`UNLIMITED`] for any number.
     pub max_rollback: u32,
     /// Whether `fork` takes any length. False: only whole sequences can be forked.
     pub fork_any_len: bool,
@@ -45,7 +49,7 @@ impl SessionInfo {
             context_length,
             max_batch_tokens: args.max_batch_tokens,
             max_rows: args.max_batch_tokens,
-            max_rollback: u32::MAX,
+            max_rollback: UNLIMITED,
             fork_any_len: true,
             ..Self::default()
         })

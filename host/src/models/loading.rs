@@ -122,6 +122,7 @@ impl Loading<'_> {
                 quantize: None,
                 threads: thread_count(model.engine.threads),
                 options: model.options.to_string(),
+                ..LoadArgs::default()
             },
             sampling: model.sampling,
             bounds: model.engine.requests,

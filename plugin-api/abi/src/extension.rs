@@ -5,7 +5,7 @@ use std::{cell::Cell, marker::PhantomData};
 use abi_stable::{
     StableAbi,
     pointer_trait::TransmuteElement,
-    std_types::{RBox, RStr},
+    std_types::{RBox, RStr, RVec},
     type_layout::TypeLayout,
 };
 
@@ -66,6 +66,7 @@ fn refused(why: &str) -> ErrorRecord {
     ErrorRecord {
         code: Code::INVALID,
         message: format!("the extension {why}").into(),
+        meta: RVec::new(),
     }
 }
 
@@ -98,7 +99,10 @@ mod tests {
         assert_eq!(text().open::<Text>().unwrap().0, "weights");
         for (refused, why) in [
             (text().open::<Number>().err(), "has another type"),
-            (text().open::<Other>().err(), "is org.tenon.test/1 instead of"),
+            (
+                text().open::<Other>().err(),
+                "is org.tenon.test/1 instead of",
+            ),
         ] {
             let refused = refused.unwrap();
             assert_eq!(refused.code, Code::INVALID);

@@ -9,8 +9,11 @@
 //! Rules that every type here follows:
 //!
 //! - **Growth.** Vtables ([`PluginModule`] and the object traits) grow at the end. Structs that cross on every step end in
-//!   `reserved: [u64; N]`. A later field becomes an accessor over it, and zero means that the field is absent. Structs that
-//!   cross once end in `meta`.
+//!   words, and zero means that a later field is absent. Words of [`Reserved`], and flags, must be understood: a reader
+//!   refuses a struct with one that it does not know. Words of [`Hints`] may be ignored. Structs that cross once end in
+//!   `meta`, whose keys follow the same rule (see [`KeyValue`]).
+//! - **Extensions.** Official calls are methods. Extensions are for objects that need nothing of the one that they were asked
+//!   of. The id `org.tenon.generator/1` is kept for a later one.
 //! - **Ownership.** The side that allocates also frees, through the container's own vtable (`RVec`, `RString`, `RBox`).
 //!   Slices belong to the caller and are borrowed for the call only.
 //! - **Unwinding.** No panic crosses: the SDK turns it into [`Code::PANICKED`]. After a panic the object answers every call
@@ -33,6 +36,7 @@ mod module;
 mod objects;
 mod records;
 mod request;
+mod reserved;
 mod text;
 
 pub use batch::{Batch, KvStats, Span, SpanOut, ThreadPlan};
@@ -46,7 +50,9 @@ pub use interrupt::Interrupt;
 pub use layout::{LayoutMismatch, layouts_agree};
 pub use log_level::LogLevel;
 pub use model::{Capabilities, SamplingDefaults};
-pub use module::{AbiVersion, LOADER_SYMBOL, PluginModule, PluginModule_Ref};
+pub use module::{
+    AbiVersion, CRATE_SYMBOL, LOADER_SYMBOL, PluginModule, PluginModule_Ref, UNWINDS_SYMBOL,
+};
 pub use objects::{
     BackendBox, BackendObject, BackendObject_TO, HostBox, HostObject, HostObject_TO, ModelBox,
     ModelObject, ModelObject_TO, ProgressBox, ProgressObject, ProgressObject_TO, SessionBox,
@@ -54,11 +60,13 @@ pub use objects::{
 };
 pub use records::{
     DescriptorRecord, DeviceRecord, ErrorRecord, EstimateRecord, KeyValue, LoadArgsRecord,
-    ModelInfoRecord, SessionArgsRecord, SessionInfoRecord, SupportRecord, VocabularyRecord,
+    ModelInfoRecord, SessionArgsRecord, SessionInfoRecord, SupportRecord, UNLIMITED,
+    VocabularyRecord,
 };
 pub use request::{
     NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenBias, TokenCount, TokenLogprob,
 };
+pub use reserved::{Hints, Reserved};
 pub use text::{EncodeFlags, TokenKind};
 
 /// The crate that these types are made with. The types of extensions need its derives.

@@ -2,7 +2,9 @@
 
 use abi_stable::{StableAbi, std_types::ROption};
 
-/// What a model can do beyond the basics, as bits.
+use crate::Hints;
+
+/// What a model can do beyond the basics, as bits. A bit that the host does not know is a capability that it does not use.
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(pub u64);
@@ -27,7 +29,7 @@ pub struct SamplingDefaults {
     min_p: ROption<f32>,
     top_k: ROption<u32>,
     repetition_penalty: ROption<f32>,
-    reserved: [u64; 4],
+    hints: Hints<4>,
 }
 
 macro_rules! sampling_defaults {

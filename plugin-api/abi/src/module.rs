@@ -18,6 +18,13 @@ use crate::{BackendBox, DescriptorRecord, ErrorRecord, HostBox};
 /// Name of the symbol under which a plugin exports its `LibHeader`: the name that `abi_stable` 0.11 itself uses.
 pub const LOADER_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 
+/// Name of the exported symbol of a `u64`: 1 if panics unwind in the library, 0 if they abort.
+pub const UNWINDS_SYMBOL: &str = "tenon_plugin_unwinds";
+
+/// Name of the exported symbol of a text that ends with a zero byte: name and version of the crate that the library was built
+/// from. A host that cannot use the library names it so.
+pub const CRATE_SYMBOL: &str = "tenon_plugin_crate";
+
 /// Version of this ABI. A plugin and a host with the same `major` work together whatever their `minor`.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +86,26 @@ macro_rules! export_module {
         /// The CPU features that this library was compiled for, under the name in `CPU_FEATURES_SYMBOL`.
         #[unsafe(export_name = "tenon_plugin_cpu_features")]
         pub static TENON_PLUGIN_CPU_FEATURES: u64 = $crate::COMPILED_FOR;
+
+        #[cfg(panic = "abort")]
+        compile_error!("a Tenon plugin needs `panic = \"unwind\"`, so that a panic in it does not end the server");
+
+        /// Whether panics unwind in this library, under the name in `UNWINDS_SYMBOL`.
+        #[unsafe(export_name = "tenon_plugin_unwinds")]
+        pub static TENON_PLUGIN_UNWINDS: u64 = cfg!(panic = "unwind") as u64;
+
+        const _: () = {
+            const CRATE: &str =
+                concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\0");
+
+            /// Name and version of this crate, under the name in `CRATE_SYMBOL`.
+            #[unsafe(export_name = "tenon_plugin_crate")]
+            pub static TENON_PLUGIN_CRATE: [u8; CRATE.len()] = {
+                let mut bytes = [0; CRATE.len()];
+                bytes.copy_from_slice(CRATE.as_bytes());
+                bytes
+            };
+        };
 
         /// The library's root module, under the name in `LOADER_SYMBOL`.
         #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]

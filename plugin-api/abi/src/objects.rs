@@ -121,7 +121,8 @@ pub trait SessionObject {
     ) -> RResult<(), ErrorRecord>;
     /// `[model thread]` Copies a row of logits; `out` is `[logits_width]`.
     fn read_logits(&mut self, row: u32, out: RSliceMut<'_, f32>) -> RResult<(), ErrorRecord>;
-    /// `[model thread]` Shares the first `len` positions of `src` with the empty sequence `dst`.
+    /// `[model thread]` Shares the first `len` positions of `src` with the empty sequence `dst`. Takes no room in the KV pool,
+    /// but may copy the state of a recurrent model.
     fn fork(&mut self, src: u32, dst: u32, len: u32) -> RResult<(), ErrorRecord>;
     /// `[model thread]` Drops the positions of `seq` from `len` on.
     fn truncate(&mut self, seq: u32, len: u32) -> RResult<(), ErrorRecord>;

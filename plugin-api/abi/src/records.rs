@@ -6,13 +6,14 @@ use abi_stable::{
     std_types::{ROption, RString, RVec},
 };
 
-use crate::{Capabilities, Code, Interrupt, SamplingDefaults, TokenKind};
+use crate::{Capabilities, Code, Hints, Interrupt, Reserved, SamplingDefaults, TokenKind};
 
-/// A named fact: room for what a later minor version adds.
+/// A named fact: room for what a later minor version adds. A reader ignores keys that it does not know. Only a key that begins
+/// with `!` must be understood: the reader refuses what has such a key that it does not know.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
-    /// A reverse-URI or snake_case name.
+    /// A snake_case name of this ABI, or a reverse URI of anybody else.
     pub key: RString,
     /// The value as text.
     pub value: RString,
@@ -25,6 +26,7 @@ pub struct KeyValue {
 pub struct ErrorRecord {
     pub code: Code,
     pub message: RString,
+    pub meta: RVec<KeyValue>,
 }
 
 /// `Descriptor` of the SDK in the form that crosses the library boundary.
@@ -113,7 +115,6 @@ pub struct ModelInfoRecord {
     pub meta: RVec<KeyValue>,
 }
 
-
 /// `SessionArgs` of the SDK in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone)]
@@ -139,6 +140,9 @@ pub struct VocabularyRecord {
     pub meta: RVec<KeyValue>,
 }
 
+/// A size without a limit, in what a plugin grants.
+pub const UNLIMITED: u32 = u32::MAX;
+
 /// `SessionInfo` of the SDK in the form that crosses the library boundary.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug)]
@@ -152,5 +156,13 @@ pub struct SessionInfoRecord {
     pub max_rollback: u32,
     pub fork_any_len: u32,
     pub costly_idle_tokens: u32,
-    pub reserved: [u64; 6],
+    pub reserved: Reserved<4>,
+    pub hints: Hints<4>,
+}
+
+impl SessionInfoRecord {
+    /// Whether this version knows all that was granted.
+    pub fn is_understood(&self) -> bool {
+        self.reserved.is_zero()
+    }
 }

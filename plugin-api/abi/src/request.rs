@@ -5,7 +5,7 @@ use abi_stable::{
     std_types::{RSlice, RSliceMut},
 };
 
-use crate::Code;
+use crate::{Code, Hints, Reserved};
 
 /// Value of [`SampleRequest::forced`] that means: choose a token.
 pub const NOT_FORCED: u32 = u32::MAX;
@@ -32,7 +32,7 @@ pub struct SampleParams {
     /// Keep the `top_k` most likely tokens. 0 = off.
     pub top_k: u32,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: Reserved<4>,
 }
 
 impl Default for SampleParams {
@@ -46,7 +46,7 @@ impl Default for SampleParams {
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             top_k: 0,
-            reserved: [0; 4],
+            reserved: Reserved::default(),
         }
     }
 }
@@ -104,8 +104,8 @@ pub struct SampleRequest<'a> {
     pub logprob: u32,
     /// How many of the most likely tokens to report; at most the length of [`Sampled::top`].
     pub top_logprobs: u32,
-    /// Zero.
-    pub reserved: [u64; 4],
+    reserved: Reserved<4>,
+    hints: Hints<2>,
 }
 
 impl<'a> SampleRequest<'a> {
@@ -122,8 +122,14 @@ impl<'a> SampleRequest<'a> {
             appended: RSlice::EMPTY,
             logprob: 0,
             top_logprobs: 0,
-            reserved: [0; 4],
+            reserved: Reserved::default(),
+            hints: Hints::default(),
         }
+    }
+
+    /// Whether this version knows all that is asked for.
+    pub fn is_understood(&self) -> bool {
+        self.reserved.is_zero() && self.params.reserved.is_zero()
     }
 
     /// Allowed tokens as bits, `[ceil(logits_width / 32)]`, bit `t % 32` of word `t / 32`; padding bits are 0. Empty: all
@@ -190,7 +196,8 @@ pub struct TokenLogprob {
     pub logprob: f32,
 }
 
-/// The answer to a [`SampleRequest`]. The host lends the buffer `top`; the plugin fills it and writes the other fields.
+/// The answer to the [`SampleRequest`] at the same place. The host lends the buffer `top`; the plugin fills it and writes the
+/// other fields. The host refuses answers that have changed places.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Sampled<'a> {
@@ -204,7 +211,9 @@ pub struct Sampled<'a> {
     /// [`Code::OK`], or why this request failed. The others are not affected.
     pub status: Code,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: Reserved<2>,
+    /// Zero.
+    pub hints: Hints<1>,
 }
 
 impl<'a> Sampled<'a> {
@@ -216,8 +225,14 @@ impl<'a> Sampled<'a> {
             top: top.into(),
             top_len: 0,
             status: Code::OK,
-            reserved: [0; 2],
+            reserved: Reserved::default(),
+            hints: Hints::default(),
         }
+    }
+
+    /// Whether this version knows all that the answer says.
+    pub fn is_understood(&self) -> bool {
+        self.reserved.is_zero()
     }
 
     /// The most likely tokens, the most likely first. A `top_len` beyond the buffer is cut.

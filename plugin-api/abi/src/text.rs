@@ -38,6 +38,12 @@ impl EncodeFlags {
     /// The text continues another: no SentencePiece space prefix.
     pub const CONTINUATION: Self = Self(1 << 2);
 
+    /// Whether this version knows all flags that are set. Flags must be understood.
+    pub fn is_understood(self) -> bool {
+        let known = Self::PARSE_CONTROL | Self::ADD_SPECIAL | Self::CONTINUATION;
+        known.contains(self)
+    }
+
     /// Whether all bits of `other` are set.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -64,7 +64,7 @@ fn decode(session: &mut SessionBox) {
     for position in 0..STEPS {
         let spans: [_; SEQUENCES as usize] = std::array::from_fn(|seq| Span {
             seq: seq as u32,
-            position,
+            start: position,
             len: 1,
             rows: 1,
             ..Span::default()

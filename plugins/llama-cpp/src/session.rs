@@ -106,9 +106,9 @@ impl LlamaSession {
             .zip(out)
             .filter(|(_, out)| out.status == Code::OK);
         for (span, out) in computed {
-            self.ledger.truncate(span.seq, span.position);
+            self.ledger.truncate(span.seq, span.start);
             out.status = error.code;
-            if !self.context.remove(span.seq, span.position) {
+            if !self.context.remove(span.seq, span.start) {
                 out.status = Code::SEQUENCE_LOST;
                 lost = true;
             }
