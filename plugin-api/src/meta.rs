@@ -10,7 +10,8 @@ use crate::{
 /// Named facts beyond the fields of a struct: what a later version adds, and what a plugin and a host agree on between
 /// themselves. Names of others than Tenon are reverse URIs.
 ///
-/// Who does not know a name ignores the fact. Only a name that begins with `!` must be understood.
+/// Who does not know a name ignores the fact. Only a name that begins with `!` must be understood, in arguments and in facts about
+/// models, vocabularies and embedders.
 ///
 /// ```
 /// use tenon_plugin_api::Device;

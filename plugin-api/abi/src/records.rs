@@ -9,7 +9,9 @@ use abi_stable::{
 use crate::{Capabilities, Code, Hints, Interrupt, Reserved, SamplingDefaults, TokenKind};
 
 /// A named fact: room for what a later minor version adds. A reader ignores keys that it does not know. Only a key that begins
-/// with `!` must be understood: the reader refuses what has such a key that it does not know.
+/// with `!` must be understood: the reader refuses what has such a key that it does not know. That holds for arguments, and for
+/// facts on which requests are answered (models, vocabularies, embedders). In errors and in facts that only inform, a `!` means
+/// nothing.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
