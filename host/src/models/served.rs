@@ -11,7 +11,7 @@ use crate::engine::End;
 pub struct ServedModel {
     /// The name that requests use.
     pub id: String,
-    /// Other names that requests may use.
+    /// Other names that requests may use. One that ends with `*` stands for all names with the beginning before it.
     pub aliases: Vec<String>,
     /// Changes while the server runs. Locked only for a clone.
     state: RwLock<ModelState>,
@@ -79,6 +79,13 @@ impl ServedModel {
         self.id == name || self.aliases.iter().any(|alias| alias == name)
     }
 
+    /// Whether one of the model's aliases stands for this name among others.
+    pub fn may_be_called(&self, name: &str) -> bool {
+        let aliases = self.aliases.iter();
+        let mut beginnings = aliases.filter_map(|alias| alias.strip_suffix('*'));
+        beginnings.any(|beginning| name.starts_with(beginning))
+    }
+
     /// The state now. A model whose engine broke counts as failed.
     pub fn state(&self) -> ModelState {
         let state = self
@@ -98,5 +105,27 @@ impl ServedModel {
     /// Sets the state. Running requests keep the model that they began with.
     pub fn set_state(&self, state: ModelState) {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_may_stand_for_all_names_with_its_beginning() {
+        let aliases = ["gpt", "claude-*"].map(str::to_owned);
+        let model = ServedModel::new("small".to_owned(), aliases.to_vec());
+        for (name, is_called, may_be_called) in [
+            ("small", true, false),
+            ("gpt", true, false),
+            ("gpt-4", false, false),
+            ("claude-opus", false, true),
+            ("claude-", false, true),
+            ("claude", false, false),
+        ] {
+            assert_eq!(model.is_called(name), is_called, "{name}");
+            assert_eq!(model.may_be_called(name), may_be_called, "{name}");
+        }
     }
 }
