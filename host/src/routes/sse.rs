@@ -29,7 +29,14 @@ pub fn send(
     events: impl Stream<Item = SseResult> + Send + 'static,
     keep_alive: Duration,
 ) -> Response {
-    let keep_alive = KeepAlive::new().interval(keep_alive).text("ping");
+    send_with(events, KeepAlive::new().interval(keep_alive).text("ping"))
+}
+
+/// Sends events as they come, and in between what keeps the stream alive.
+pub fn send_with(
+    events: impl Stream<Item = SseResult> + Send + 'static,
+    keep_alive: KeepAlive,
+) -> Response {
     let sse = Sse::new(events).keep_alive(keep_alive);
     // Without this header nginx would collect the stream before passing it on.
     ([("x-accel-buffering", "no")], sse).into_response()
