@@ -84,8 +84,16 @@ async fn wrong_fields_are_named() {
     let block =
         |block: Value| json!([{"role": "user", "content": [{"type": "text", "text": "a"}, block]}]);
     for (key, value, message) in [
-        ("messages", json!(null), "'messages' is missing"),
-        ("max_tokens", json!(null), "'max_tokens' is missing"),
+        (
+            "messages",
+            json!(null),
+            "'messages' must be a list, not null",
+        ),
+        (
+            "max_tokens",
+            json!(null),
+            "'max_tokens' must be a whole number from 0 on, not null",
+        ),
         (
             "max_tokens",
             json!(-1),
@@ -99,7 +107,7 @@ async fn wrong_fields_are_named() {
         (
             "messages",
             block(json!({"type": "image", "source": {}})),
-            "'messages[0].content[1]' must be one of `text`, `thinking`, `tool_use`, `tool_result`, not `image`",
+            "'messages[0].content[1].type' must be one of `text`, `thinking`, `tool_use`, `tool_result`, not `image`",
         ),
         (
             "messages",
@@ -119,7 +127,7 @@ async fn wrong_fields_are_named() {
         (
             "thinking",
             json!({"type": "between_tools"}),
-            "'thinking' must be one of `enabled`, `adaptive`, `disabled`, not `between_tools`",
+            "'thinking.type' must be one of `enabled`, `adaptive`, `disabled`, not `between_tools`",
         ),
         (
             "tools",
