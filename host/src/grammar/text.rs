@@ -11,6 +11,8 @@ pub enum Piece {
     Token(u32),
     /// JSON that this schema validates.
     Json(Value),
+    /// Text that this grammar in llguidance's variant of Lark allows.
+    Lark(String),
     /// Up to two characters, each a line feed or a space.
     Space,
     /// Any text that obeys these rules.
@@ -105,6 +107,7 @@ impl<S: Fn(Value) -> Value> Writer<S> {
             Piece::Text(text) => quoted(text),
             Piece::Token(token) => format!("<[{token}]>"),
             Piece::Json(value) => format!("%json {}", (self.schema)(value.clone())),
+            Piece::Lark(grammar) => format!("%lark {{\n{grammar}\n}}"),
             Piece::Space => self.rule("SPACE", "", r"/[ \n]{0,2}/"),
             Piece::Free(rules) => self.text(rules),
             Piece::Until(rules, end) => {

@@ -26,6 +26,6 @@ pub use parser::CallParser;
 #[cfg(test)]
 pub use parser::tests as parser_tests;
 pub use reasoning::{Frame, Reasoning, ReasoningSplitter, ReasoningTags, Split};
-pub use rules::{CallRules, Callable, Demand};
+pub use rules::{CallRules, Callable, Demand, TextArgument};
 pub use table::FORMATS;
 pub use types::{Types, resolved};

@@ -23,6 +23,18 @@ pub struct Callable {
     pub name: String,
     /// The schema of the arguments.
     pub parameters: Value,
+    /// The only argument, if it is a text with a grammar of its own. The schema only says that it is a text.
+    pub text: Option<TextArgument>,
+}
+
+/// An argument that is a text with a grammar.
+#[derive(Clone, Debug)]
+pub struct TextArgument {
+    pub name: String,
+    /// The grammar of the text, in llguidance's variant of Lark.
+    pub plain: String,
+    /// The grammar of the text as it is written within a string of JSON.
+    pub in_json: String,
 }
 
 /// Whether an answer must call functions.

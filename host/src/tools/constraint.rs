@@ -229,18 +229,18 @@ impl Writer<'_> {
     }
 
     fn call(&self, function: &Callable, is_begun: bool) -> Vec<Piece> {
-        let Callable { name, parameters } = function;
-        let json = || vec![Piece::Json(parameters.clone())];
+        let name = &function.name;
         let text = |text: &str| Piece::Text(text.to_owned());
         match self.rules.calls.format.call {
             Call::Object { .. } if self.rules.calls.format.may_be_bare => {
                 let head = TextRules::matching(bare_head(name));
                 let tail = TextRules::matching(format!(r"{SPACE}\}}"));
-                [vec![Piece::Free(head)], json(), vec![Piece::Free(tail)]].concat()
+                let head = vec![Piece::Free(head)];
+                [head, json(function), vec![Piece::Free(tail)]].concat()
             }
             Call::Object { arguments } => {
                 let head = format!(r#"{{"name": "{name}", "{arguments}": "#);
-                [vec![text(&head)], json(), vec![text("}")]].concat()
+                [vec![text(&head)], json(function), vec![text("}")]].concat()
             }
             Call::Named {
                 before,
@@ -250,14 +250,21 @@ impl Writer<'_> {
             } => {
                 let before = if is_begun { "" } else { before };
                 let head = self.marks.split(&format!("{before}{name}{after}"));
-                let values = Values::new(parameters, self.marks);
-                let arguments = match arguments {
-                    Arguments::Json => json(),
-                    Arguments::Tagged(tags) => values.tagged(tags),
-                    Arguments::Pairs(pairs) => values.pairs(pairs),
-                };
+                let arguments = self.arguments(function, arguments);
                 [head, arguments, self.marks.split(end)].concat()
             }
+        }
+    }
+
+    /// The arguments of a named call.
+    fn arguments(&self, function: &Callable, notation: Arguments) -> Vec<Piece> {
+        let values = Values::new(&function.parameters, self.marks);
+        match (notation, &function.text) {
+            (Arguments::Json, _) => json(function),
+            (Arguments::Tagged(tags), None) => values.tagged(tags),
+            (Arguments::Tagged(tags), Some(text)) => values.tagged_text(text, tags),
+            (Arguments::Pairs(pairs), None) => values.pairs(pairs),
+            (Arguments::Pairs(pairs), Some(text)) => values.paired_text(text, pairs),
         }
     }
 
@@ -271,6 +278,19 @@ impl Writer<'_> {
         let early = r#""(arguments|parameters)"\s*:"#;
         format!(r"{BARE_START}({name}|{early})(?s:.*)")
     }
+}
+
+/// Arguments in JSON.
+fn json(function: &Callable) -> Vec<Piece> {
+    let Some(text) = &function.text else {
+        return vec![Piece::Json(function.parameters.clone())];
+    };
+    let key = format!("{{{}: \"", Value::from(text.name.as_str()));
+    vec![
+        Piece::Text(key),
+        Piece::Lark(text.in_json.clone()),
+        Piece::Text("\"}".to_owned()),
+    ]
 }
 
 /// A regular expression of the beginning of an object, with any members that may stand before the name.

@@ -44,6 +44,7 @@ pub fn functions() -> Vec<Callable> {
     let function = |name: &str, schema: Value| Callable {
         name: name.to_owned(),
         parameters: closed(schema),
+        text: None,
     };
     vec![function("f", f), function("g", g)]
 }

@@ -7,6 +7,7 @@ fn parser(format: &str, is_parallel: bool, demand: Demand) -> CallParser {
     let function = |name: &str| Callable {
         name: name.to_owned(),
         parameters: Value::Bool(true),
+        text: None,
     };
     CallParser::new(CallRules {
         format: ToolFormat::named(format).unwrap(),

@@ -97,6 +97,7 @@ async fn loosen(
         }
         tracing::warn!(function = name, %why, "calls are not bound to their function's schema");
         function.parameters = any_arguments();
+        function.text = None;
     }
     rules.functions = functions.into();
     Ok(())

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::generation::any_object;
 use crate::{
     error::ApiError,
-    markup::{CallRules, Callable, Demand},
+    markup::{CallRules, Callable, Demand, TextArgument},
     openai::{Function, Tool, ToolChoice, ToolMode},
     prompt::TemplateCapabilities,
     tools::closed,
@@ -34,6 +34,8 @@ pub struct OfferedTool {
     pub place: String,
     /// The field there that has the schema.
     pub schema: &'static str,
+    /// The only argument, if it is a text with a grammar of its own.
+    pub text: Option<TextArgument>,
 }
 
 /// Which of a request's tools an answer may or must call.
@@ -57,6 +59,7 @@ impl Calling {
             tool,
             place: format!("tools[{index}].function"),
             schema: "parameters",
+            text: None,
         });
         Self::new(tools.collect(), Choice::of(choice), is_parallel)
     }
@@ -161,6 +164,7 @@ fn functions(tools: &[OfferedTool], choice: &Choice) -> Arc<[Callable]> {
     let callable = |offered: &OfferedTool| Callable {
         name: offered.name().to_owned(),
         parameters: schema(&offered.tool.function),
+        text: offered.text.clone(),
     };
     tools.map(callable).collect()
 }
@@ -204,6 +208,7 @@ fn check_tools(tools: &[OfferedTool]) -> Result<(), ApiError> {
         tool,
         place,
         schema,
+        ..
     } in tools
     {
         let name = &tool.function.name;

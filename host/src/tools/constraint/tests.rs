@@ -4,8 +4,11 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    grammar::tests::{check_fits, check_tokens_fit},
-    markup::{Demand, ReasoningTags, ToolFormat},
+    grammar::{
+        in_json,
+        tests::{check_fits, check_tokens_fit},
+    },
+    markup::{Demand, FORMATS, ReasoningTags, TextArgument, ToolFormat},
 };
 
 /// Formats with arguments in JSON behind a mark.
@@ -27,6 +30,7 @@ fn rules(format: &str, demand: Demand) -> AnswerRules {
     let function = |name: &str| Callable {
         name: name.to_owned(),
         parameters: schema.clone(),
+        text: None,
     };
     AnswerRules {
         calls: CallRules {
@@ -219,4 +223,33 @@ fn an_answer_in_json_has_its_channel() {
         &format!("{thought}true"),
     ];
     check_tokens_fit(&Grammar::Pieces(pieces), &CHANNELS, &good, &bad);
+}
+
+#[test]
+fn a_text_with_a_grammar_is_written_in_every_format() {
+    let plain = "start: \"a\" LF /\"[a-z]\"/\n%import common.LF\n";
+    let text = TextArgument {
+        name: "input".to_owned(),
+        plain: plain.to_owned(),
+        in_json: in_json(plain).unwrap(),
+    };
+    for format in FORMATS {
+        let mut rules = rules(format.name, Demand::Any);
+        rules.calls.functions = [Callable {
+            name: "f".to_owned(),
+            parameters: json!({}),
+            text: Some(text.clone()),
+        }]
+        .into();
+        let call = |text: &str| {
+            let arguments = format!("{{\"input\": {}}}", Value::from(text));
+            written(format.name, &[("f", &arguments)])
+        };
+        let wrong = [call("a\n\"B\""), call("a")];
+        check(
+            &rules,
+            &[&call("a\n\"b\"")],
+            &wrong.each_ref().map(String::as_str),
+        );
+    }
 }

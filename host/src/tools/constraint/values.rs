@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::marks::Marks;
 use crate::{
     grammar::{Piece, TextRules},
-    markup::{Pairs, Tagged, Types, resolved},
+    markup::{Pairs, Tagged, TextArgument, Types, resolved},
 };
 
 /// Keywords that do not restrict values.
@@ -47,6 +47,18 @@ impl<'a> Values<'a> {
         members.chain(self.more_tagged(tags)).collect()
     }
 
+    /// The argument between tags, if it is a text with a grammar.
+    pub fn tagged_text(&self, text: &TextArgument, tags: Tagged) -> Vec<Piece> {
+        let head = format!("{}{}{}", tags.before_key, text.name, tags.after_key);
+        let text = vec![Piece::Lark(text.plain.clone())];
+        [
+            self.marks.split(&head),
+            text,
+            self.marks.split(tags.after_value),
+        ]
+        .concat()
+    }
+
     /// Arguments that the schema does not name. None if it allows no others.
     fn more_tagged(&self, tags: Tagged) -> Option<Piece> {
         let schema = open_schema(self.root)?;
@@ -83,6 +95,18 @@ impl<'a> Values<'a> {
     /// Arguments with separators between them, in the order of the schema.
     pub fn pairs(&self, notation: Pairs) -> Vec<Piece> {
         self.members(self.root, notation, ["", notation.assign])
+    }
+
+    /// The argument and its key, if it is a text with a grammar. Text between quotation marks has escapes.
+    pub fn paired_text(&self, text: &TextArgument, notation: Pairs) -> Vec<Piece> {
+        let quote = notation.quotes.first().copied().unwrap_or_default();
+        let grammar = match quote {
+            "\"" => text.in_json.clone(),
+            _ => text.plain.clone(),
+        };
+        let head = format!("{}{}{quote}", text.name, notation.assign);
+        let text = vec![Piece::Lark(grammar)];
+        [self.marks.split(&head), text, self.marks.split(quote)].concat()
     }
 
     fn members(&self, schema: &Value, notation: Pairs, around: [&str; 2]) -> Vec<Piece> {
