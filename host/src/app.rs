@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{config, metrics::Metrics, models::ServedModel};
+use crate::{config, kept_responses::KeptResponses, metrics::Metrics, models::ServedModel};
 
 /// The server's state. A request only reads it, or holds a lock for as long as a clone takes, never across an await.
 pub struct App {
@@ -14,6 +14,8 @@ pub struct App {
     pub metrics: Metrics,
     /// The `[server]` section of the configuration.
     pub server: config::Server,
+    /// Earlier responses of `/v1/responses`.
+    pub responses: KeptResponses,
     /// Cancelled when the server is told to stop. From then on it is not ready, but still takes new work.
     pub stopping: CancellationToken,
     /// Cancelled when the drain delay is over. From then on the server takes no new work.
@@ -24,11 +26,17 @@ pub struct App {
 
 impl App {
     /// Makes the state of a server for these models, which may still be loading.
-    pub fn new(models: Vec<ServedModel>, metrics: Metrics, server: &config::Server) -> Self {
+    pub fn new(
+        models: Vec<ServedModel>,
+        metrics: Metrics,
+        server: &config::Server,
+        responses: config::Responses,
+    ) -> Self {
         Self {
             models: models.into_iter().map(Arc::new).collect(),
             metrics,
             server: server.clone(),
+            responses: KeptResponses::new(responses),
             stopping: CancellationToken::new(),
             draining: CancellationToken::new(),
             cut_off: CancellationToken::new(),

@@ -16,6 +16,7 @@ mod connections;
 pub mod engine;
 pub mod error;
 pub mod grammar;
+pub mod kept_responses;
 mod layers;
 pub mod markup;
 pub mod metrics;
@@ -67,7 +68,8 @@ async fn run(
 ) -> anyhow::Result<()> {
     let models = config.models.iter();
     let models = models.map(|model| ServedModel::new(model.id.clone(), model.aliases.clone()));
-    let app = Arc::new(App::new(models.collect(), Metrics::new()?, &config.server));
+    let (models, metrics) = (models.collect(), Metrics::new()?);
+    let app = Arc::new(App::new(models, metrics, &config.server, config.responses));
     let most = connections::bounded(config.server.max_connections);
     let patience = Patience::new(&config.server);
     let counters = connections::Metrics::register(&app.metrics.registry)?;

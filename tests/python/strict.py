@@ -21,6 +21,10 @@ OWN = {
     },
     "ChatCompletionMessage": {"reasoning_content"},
     "ChoiceDelta": {"reasoning_content"},
+    "Response": {"presence_penalty", "frequency_penalty", "store", "system_fingerprint", "warnings"},
+    "ResponseCustomToolCall": {"status"},
+    "Logprob": {"bytes"},
+    "LogprobTopLogprob": {"bytes"},
 }
 
 

@@ -21,6 +21,7 @@ mod origins;
 mod plugins;
 mod prompts;
 mod refusals;
+mod responses;
 mod sampling;
 mod schema;
 mod sections;
@@ -45,6 +46,7 @@ pub use self::{
     origins::{Hosts, Origins},
     plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},
     prompts::Prompts,
+    responses::Responses,
     schema::{schema, schema_text},
     sections::Config,
     server::{LogFormat, Server},

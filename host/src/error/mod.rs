@@ -87,13 +87,20 @@ impl ApiError {
 
     /// 404: the server has no such path.
     pub fn unknown_route(path: &str) -> Self {
-        let message = match path.strip_prefix("/v1/responses") {
-            Some("" | "/") => {
-                "this server has no /v1/responses: send chats to /v1/chat/completions".to_owned()
-            }
-            _ => format!("there is nothing at {}", quoted(path)),
-        };
+        let message = format!("there is nothing at {}", quoted(path));
         Self::new(StatusCode::NOT_FOUND, Some("unknown_url"), message)
+    }
+
+    /// 404: the client has no kept response with this id. `param` is the parameter that names it.
+    pub fn response_not_found(param: &str, id: &str) -> Self {
+        let message = format!(
+            "there is no response '{}': it was never kept, or is kept no longer",
+            quoted(id)
+        );
+        let code = Some("response_not_found");
+        let mut error = Self::new(StatusCode::NOT_FOUND, code, message);
+        error.body.param = Some(param.to_owned());
+        error
     }
 
     /// 405: the path exists, but does not take this method.

@@ -16,6 +16,7 @@ mod model;
 mod parameters;
 mod requantize;
 mod response;
+pub mod responses;
 mod tokens;
 mod tools;
 

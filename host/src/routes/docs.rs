@@ -28,8 +28,7 @@ use crate::{
     info(
         title = "Tenon",
         description = "An OpenAI-compatible LLM server. OpenAI's clients work with it: their base URL is this server's with `/v1`.\n\n\
-            Every error has the same envelope, at unknown paths (404) and for methods that a path does not take (405) as well. \
-            There is no `/v1/responses`: it answers 404 and names `/v1/chat/completions`.",
+            Every error has the same envelope, at unknown paths (404) and for methods that a path does not take (405) as well.",
     ),
     servers((url = "/")),
     tags(

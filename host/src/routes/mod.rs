@@ -17,6 +17,7 @@ mod lookup;
 mod metrics;
 mod models;
 mod requantize;
+mod responses;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,13 @@ fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(docs::Api::openapi())
         .routes(routes!(chat_completions::chat_completions))
         .routes(routes!(completions::completions))
+        .routes(routes!(responses::create::create_response))
+        .routes(routes!(
+            responses::kept::retrieve_response,
+            responses::kept::delete_response
+        ))
+        .routes(routes!(responses::kept::input_items))
+        .routes(routes!(responses::kept::cancel_response))
         .routes(routes!(embeddings::embeddings))
         .routes(routes!(tokenize::tokenize))
         .routes(routes!(detokenize::detokenize))

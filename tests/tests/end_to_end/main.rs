@@ -42,6 +42,7 @@ mod refusals;
 mod requantize;
 mod requantize_smollm2;
 mod requantize_streams;
+mod responses;
 mod same_answers;
 mod same_embeddings;
 mod same_tokens;

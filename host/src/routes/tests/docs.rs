@@ -56,6 +56,7 @@ async fn operations() -> Vec<(String, String, Value)> {
         for (method, operation) in operations.as_object().unwrap() {
             let path = path.replace("{name}", "alias");
             let path = path.replace("{file}", "swagger-ui.css");
+            let path = path.replace("{response_id}", "resp_1");
             all.push((method.to_ascii_uppercase(), path, operation.clone()));
         }
     }
@@ -73,7 +74,10 @@ async fn every_operation_of_the_document_exists() {
             "{method} {path}: {}",
             answer.status
         );
-        assert_ne!(answer.status, StatusCode::NOT_FOUND, "{method} {path}");
+        // There may be no such response, but there is such a path.
+        if answer.status == StatusCode::NOT_FOUND {
+            assert_eq!(answer.error()["code"], "response_not_found", "{path}");
+        }
     }
 }
 

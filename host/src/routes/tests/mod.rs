@@ -56,7 +56,11 @@ fn app_with_keys(keys: &[&str]) -> Arc<App> {
         hosts: config::Hosts::These(vec!["llm.example.com".to_owned()]),
         log_format: config::LogFormat::Text,
     };
-    Arc::new(App::new(vec![loading, failed], metrics, &server))
+    let responses = config::Responses {
+        max_kept_bytes: 1 << 20,
+        max_kept_time: Duration::from_secs(60),
+    };
+    Arc::new(App::new(vec![loading, failed], metrics, &server, responses))
 }
 
 struct Answer {
