@@ -99,14 +99,14 @@ fn events_of(pieces: Vec<AnswerPiece>, reason: FinishReason) -> Vec<Value> {
         assert_eq!(value["type"], event.name());
         value
     });
-    let events = events.collect();
+    let events: Vec<Value> = events.collect();
     check_events(&events);
     events
 }
 
 /// Checks that events are numbered, that they agree about items, and that deltas make up the texts.
 #[track_caller]
-fn check_events(events: &Vec<Value>) {
+fn check_events(events: &[Value]) {
     for (index, event) in events.iter().enumerate() {
         assert_eq!(event["sequence_number"], index, "{event}");
     }
@@ -132,7 +132,7 @@ fn check_events(events: &Vec<Value>) {
         });
         assert_eq!(
             whole.into_iter().flatten().collect::<Vec<_>>(),
-            [deltas.clone()]
+            std::slice::from_ref(&deltas)
         );
         let shown = [
             &item["content"][0]["text"],
