@@ -25,6 +25,7 @@ pub mod plugin;
 pub mod prompt;
 pub mod reply;
 pub mod routes;
+pub mod runner;
 mod serve;
 pub mod shutdown;
 pub mod system;

@@ -16,7 +16,7 @@ use tenon::{
         ClientId, Engine, EngineLimits, EngineMetrics, EngineOptions, Event, Generation, Loader,
         PromptTokens, Request, Steering,
     },
-    plugin::{CurrentFacts, ModelFacts, Registry, RegistryOptions},
+    plugin::{CurrentFacts, Tokenized, Registry, RegistryOptions},
 };
 use tenon_plugin_api::{EncodeFlags, LoadArgs, SampleParams, SessionArgs};
 use tenon_tests::artifacts;
@@ -63,7 +63,7 @@ fn decoding_allocates_nothing() {
     runtime.block_on(check(&engine, &facts.get()));
 }
 
-async fn check(engine: &Engine, facts: &ModelFacts) {
+async fn check(engine: &Engine, facts: &Tokenized) {
     let message = "The answer is as long as the question. ".repeat(60);
     let prompt = format!("<|user|>{message}<|end|><|assistant|>");
     let prompt = facts

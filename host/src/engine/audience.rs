@@ -7,6 +7,8 @@ use std::sync::{
 
 use tenon_plugin_api::Interrupt;
 
+use super::event::ReaderPlace;
+
 /// Counts the readers of an engine's running batch. The model thread and all readers share it.
 #[derive(Default)]
 pub struct Audience {
@@ -89,6 +91,12 @@ impl Seat {
             0 => {}
             batch => self.audience.leave(batch),
         }
+    }
+}
+
+impl ReaderPlace for Arc<Seat> {
+    fn left(&mut self) {
+        self.leave();
     }
 }
 

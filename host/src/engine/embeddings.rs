@@ -7,11 +7,11 @@ use std::{
     time::Instant,
 };
 
-use tenon_plugin_api::{Code, EmbedderInfo, Error, Interrupt};
+use tenon_plugin_api::{Code, Error, Interrupt};
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    ClientId, Failure, SubmitError,
+    ClientId, EmbeddingError, Failure, SubmitError,
     queue::{Queue, Ticket},
     shares::{Origin, Shares},
 };
@@ -19,7 +19,6 @@ use crate::plugin::Embedder;
 
 /// Handle of the thread. The thread ends when the handle is dropped.
 pub struct Embeddings {
-    info: EmbedderInfo,
     queue: Queue,
     inbox: Sender<Message>,
 }
@@ -60,7 +59,6 @@ impl Embeddings {
         max_queue: usize,
         alive: watch::Sender<()>,
     ) -> Result<Self, Error> {
-        let info = embedder.info().clone();
         let (sender, inbox) = channel();
         let queue = Queue::new(max_queue);
         let turns = Turns {
@@ -77,7 +75,6 @@ impl Embeddings {
             })
             .map_err(|e| Error::new(Code::INTERNAL, e.to_string()))?;
         Ok(Self {
-            info,
             queue,
             inbox: sender,
         })
@@ -87,11 +84,6 @@ impl Embeddings {
     pub fn replace(&self, embedder: Embedder) {
         // Sending fails only if the thread has ended, and the old embedder with it.
         let _ = self.inbox.send(Message::Embedder(embedder));
-    }
-
-    /// Facts about the vectors.
-    pub fn info(&self) -> &EmbedderInfo {
-        &self.info
     }
 
     /// Queues a client's texts. Each has 1 to `max_tokens` known tokens. Never blocks.
@@ -122,9 +114,9 @@ impl Embeddings {
 
 impl Embedding {
     /// The vectors: `[texts, dimensions]`, each normalized to length 1.
-    pub async fn vectors(mut self) -> Result<Vec<f32>, Failure> {
+    pub async fn vectors(mut self) -> Result<Vec<f32>, EmbeddingError> {
         let vectors = (&mut self.vectors).await;
-        vectors.unwrap_or_else(|_| Err(ended().into()))
+        vectors.unwrap_or_else(|_| Err(ended().into())).map_err(Into::into)
     }
 }
 

@@ -1,10 +1,10 @@
 //! The events that an engine answers a request with.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tenon_plugin_api::{Error, TokenLogprob};
 
-use super::{audience::Seat, channel::Receiver};
+use super::channel::Receiver;
 use crate::grammar::GrammarError;
 
 /// How likely a token was in the model's own distribution: before bias, penalties, temperature and mask.
@@ -19,20 +19,37 @@ pub struct Logprobs {
 /// The events of one sequence as they come. Dropping it cancels the sequence: at the next step, or in the running one if nobody
 /// else waits for that.
 pub struct Generation {
-    pub(super) events: Receiver<Event>,
-    pub(super) seat: Arc<Seat>,
+    events: Receiver<Event>,
+    place: Box<dyn ReaderPlace>,
+}
+
+/// The place of a reader, as the side that sends the events sees it.
+pub trait ReaderPlace: Send {
+    /// The reader took an event.
+    fn took(&mut self) {}
+
+    /// The reader has left, whether it has read all events or not.
+    fn left(&mut self);
 }
 
 impl Generation {
+    /// The events that a reader at this place gets.
+    pub fn new(events: Receiver<Event>, place: impl ReaderPlace + 'static) -> Self {
+        let place = Box::new(place);
+        Self { events, place }
+    }
+
     /// The next event. `Finished` or `Failed` comes before None, except when the process is about to end.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let event = self.events.recv().await?;
+        self.place.took();
+        Some(event)
     }
 }
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        self.seat.leave();
+        self.place.left();
     }
 }
 
@@ -93,6 +110,15 @@ pub enum Failure {
     /// The reader is gone.
     #[error("the client went away")]
     Abandoned,
+}
+
+/// Why texts were not embedded.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddingError {
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    #[error(transparent)]
+    Failed(#[from] Failure),
 }
 
 /// Why a request was not queued.

@@ -44,10 +44,12 @@ use tokio::sync::{oneshot, watch};
 use crate::plugin::{CurrentFacts, CurrentModel};
 
 use audience::Audience;
-use channel::channel;
+pub use channel::{Sender, channel};
 pub use dry::DryOptions;
-pub use embeddings::Embeddings;
-pub use event::{Event, Failure, FinishReason, Generation, Logprobs, SubmitError};
+use embeddings::{Embedding, Embeddings};
+pub use event::{
+    EmbeddingError, Event, Failure, FinishReason, Generation, Logprobs, ReaderPlace, SubmitError,
+};
 pub use metrics::EngineMetrics;
 pub use options::{EngineLimits, EngineOptions, Loader};
 use queue::Queue;
@@ -183,7 +185,7 @@ impl Engine {
                 self.arrivals
                     .send(sequence)
                     .map_err(|_| SubmitError::Stopped(ended(&self.shared.failure)))?;
-                Ok(Generation { events, seat })
+                Ok(Generation::new(events, seat))
             })
             .collect()
     }
@@ -198,14 +200,11 @@ impl Engine {
         }
     }
 
-    /// Most requests that may wait at the same time.
-    pub fn max_queue(&self) -> usize {
-        self.shared.queue.max()
-    }
-
-    /// The model's embeddings, if it makes any.
-    pub fn embeddings(&self) -> Option<&Embeddings> {
-        self.shared.embeddings.as_deref()
+    /// Queues a client's texts to be embedded. Each has 1 to `max_tokens` known tokens. Never blocks.
+    pub fn embed(&self, client: ClientId, texts: Vec<Vec<u32>>) -> Result<Embedding, SubmitError> {
+        let embeddings = self.shared.embeddings.as_ref();
+        let none = || SubmitError::Stopped(Error::unsupported("embeddings"));
+        embeddings.ok_or_else(none)?.submit(client, texts)
     }
 
     /// The plugin's model, for requantizing it.

@@ -32,13 +32,21 @@ pub struct Request {
     pub scoring: Option<Scoring>,
 }
 
-/// What makes tokens possible or less likely, depending on the tokens before them. Each sequence has its own state of it.
-#[derive(Clone, Debug, Default)]
-pub struct Steering {
+/// What makes tokens possible or less likely, depending on the tokens before them. Each sequence has its own state of it. `G` is
+/// a compiled grammar.
+#[derive(Clone, Debug)]
+pub struct Steering<G = Arc<CompiledGrammar>> {
     /// DRY, which keeps the sequence from repeating itself. The bias then depends on all earlier tokens.
     pub dry: Option<DryOptions>,
     /// Grammar that the answer must follow.
-    pub grammar: Option<Arc<CompiledGrammar>>,
+    pub grammar: Option<G>,
+}
+
+impl<G> Default for Steering<G> {
+    fn default() -> Self {
+        let (dry, grammar) = (None, None);
+        Self { dry, grammar }
+    }
 }
 
 /// A prompt, with which a sequence begins.

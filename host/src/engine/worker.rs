@@ -14,7 +14,7 @@ use super::{
     Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence, audience::Audience,
     queue::Queue, step::Stepper, threads::Threads,
 };
-use crate::plugin::{CurrentFacts, CurrentModel, Embedder, ModelFacts, Session};
+use crate::plugin::{CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized};
 
 /// State of the model thread before it has a session.
 pub struct Worker {
@@ -39,7 +39,7 @@ pub struct Started {
 
 /// A loaded model, with its session.
 struct Loaded {
-    facts: ModelFacts,
+    facts: Tokenized,
     embedder: Option<Embedder>,
     stepper: Stepper,
 }
@@ -135,10 +135,13 @@ impl Worker {
         );
         self.model.set(Some(Arc::new(model)));
         Ok(Loaded {
-            facts: ModelFacts {
-                info,
-                granted,
-                vocabulary,
+            facts: Tokenized {
+                facts: Arc::new(ModelFacts {
+                    info,
+                    granted,
+                    vocabulary,
+                    embedder: embedder.as_ref().map(|embedder| embedder.info().clone()),
+                }),
                 tokenizer,
             },
             embedder,

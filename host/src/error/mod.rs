@@ -14,7 +14,7 @@ use axum::{
 use tenon_plugin_api::{Code, Error};
 
 use crate::{
-    engine::{Failure, SubmitError},
+    engine::{EmbeddingError, Failure, SubmitError},
     models::{PromptError, RequantizeError},
     openai::{ErrorBody, ErrorEnvelope},
     prompt::TemplateError,
@@ -255,6 +255,15 @@ impl From<SubmitError> for ApiError {
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, Some("queue_full"), message)
             },
             SubmitError::Stopped(_) => Self::unavailable("model_failed", message),
+        }
+    }
+}
+
+impl From<EmbeddingError> for ApiError {
+    fn from(error: EmbeddingError) -> Self {
+        match error {
+            EmbeddingError::Submit(error) => error.into(),
+            EmbeddingError::Failed(failure) => failure.into(),
         }
     }
 }

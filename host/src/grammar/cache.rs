@@ -146,9 +146,12 @@ impl Grammars {
         same
     }
 
-    /// Lets go of the model's facts, until [`move_to`](Self::move_to) names another model.
-    pub fn leave_model(&self) {
-        self.served.set(None);
+    /// Lets go of the facts of a model that ends, unless another model is used by now.
+    pub fn leave(&self, current: &CurrentFacts) {
+        let served = self.served.get();
+        if served.is_some_and(|served| served.is_same(current)) {
+            self.served.set(None);
+        }
     }
 
     /// The compiled form of a grammar. Requests that need the same one at the same time wait for one compilation.

@@ -14,14 +14,14 @@ use super::{
     chat::{chat_templates, marks},
 };
 use crate::{
-    engine::{Engine, PromptTokens},
-    grammar::Grammars,
+    engine::PromptTokens,
     markup::ReasoningTags,
-    plugin::{CurrentFacts, ModelFacts},
+    plugin::ModelFacts,
     prompt::{
         ChatTemplates, Encoder, Ending, PastAnswers, Recorder, RenderRequest, RenderedChat,
-        Special, TemplateCapabilities, TemplateError, encode_chat, encode_text,
+        Special, TemplateCapabilities, TemplateError, encode_chat, encode_text, encode_texts,
     },
+    runner::Runner,
     tools::Marks,
 };
 
@@ -33,11 +33,8 @@ pub struct LoadedModel {
     pub created: SystemTime,
     /// Differs if the model or the server differs, so that the same seed may give other answers.
     pub fingerprint: String,
-    facts: CurrentFacts,
-    /// The engine that computes.
-    pub engine: Engine,
-    /// Grammars for its answers.
-    pub grammars: Arc<Grammars>,
+    /// What computes.
+    pub runner: Arc<dyn Runner>,
     /// Level at which the model was loaded. None: that of its file.
     pub level: Option<String>,
     /// The chat templates. Err: why there is no chat, in words.
@@ -84,15 +81,9 @@ pub enum PromptError {
 }
 
 impl LoadedModel {
-    /// Makes a model that answers from a running engine.
-    pub fn new(
-        spec: Arc<ModelSpec>,
-        engine: Engine,
-        current: CurrentFacts,
-        grammars: Arc<Grammars>,
-        level: Option<String>,
-    ) -> Self {
-        let (options, facts) = (&spec.chat, current.get());
+    /// Makes a model that answers of one that computes.
+    pub fn new(spec: Arc<ModelSpec>, runner: Arc<dyn Runner>, level: Option<String>) -> Self {
+        let (options, facts) = (&spec.chat, runner.facts());
         let templates = chat_templates(&facts, options);
         let shown = || {
             let of_format = options.tool_format.map(|format| format.texts().concat());
@@ -106,7 +97,7 @@ impl LoadedModel {
             .ok()
             .map(|templates| templates.capabilities().tool_format);
         Self {
-            fingerprint: fingerprint(&spec.backend.descriptor().id, &facts.info),
+            fingerprint: fingerprint(&spec.backend, &facts.info),
             created: SystemTime::now(),
             spec,
             longest_token_bytes: longest_token_bytes(&facts.vocabulary),
@@ -114,21 +105,19 @@ impl LoadedModel {
             templates,
             past_answers: Arc::default(),
             reasoning_tags,
-            facts: current,
-            engine,
-            grammars,
+            runner,
             level,
         }
     }
 
-    /// Facts about the model. Keeping them may keep a model in memory that broke.
+    /// Facts about the model.
     pub fn facts(&self) -> Arc<ModelFacts> {
-        self.facts.get()
+        self.runner.facts()
     }
 
     /// The id of the plugin that runs the model, for example `org.tenon.echo`.
     pub fn backend(&self) -> &str {
-        &self.spec.backend.descriptor().id
+        &self.spec.backend
     }
 
     /// Why the model cannot chat. None if it can.
@@ -174,7 +163,7 @@ impl LoadedModel {
         let chat = self.render_chat(request)?;
         self.check_length(chat.pieces().iter().map(String::len).sum())?;
         let facts = self.facts();
-        let encoded = encode_chat(&chat, &*facts)?;
+        let encoded = encode_chat(&chat, &*self.runner)?;
         let passing_end = match facts.forks_whole_only() {
             true => self.passing_end(request, &encoded),
             false => None,
@@ -199,7 +188,7 @@ impl LoadedModel {
         next.messages
             .push(json!({"role": "assistant", "content": "?"}));
         next.ending = Ending::LastMessage;
-        let next = encode_chat(&self.render_chat(&next).ok()?, &*self.facts()).ok()?;
+        let next = encode_chat(&self.render_chat(&next).ok()?, &*self.runner).ok()?;
         let common = tokens.iter().zip(&next).take_while(|(a, b)| a == b).count();
         Some(tokens.len().saturating_sub(common).max(1) as u32)
     }
@@ -249,6 +238,15 @@ impl LoadedModel {
         self.encode_plain(text, Special::Added { bos })
     }
 
+    /// Encodes plain texts as [`encode_text`](Self::encode_text) does.
+    pub fn encode_texts(&self, texts: Vec<String>) -> Result<Vec<Vec<u32>>, PromptError> {
+        for text in &texts {
+            self.check_length(text.len())?;
+        }
+        let bos = self.facts().info.bos;
+        Ok(encode_texts(texts, Special::Added { bos }, &*self.runner)?)
+    }
+
     /// Encodes a plain text prompt with nothing around it.
     pub fn encode_bare_text(&self, text: &str) -> Result<Vec<u32>, PromptError> {
         self.encode_plain(text, Special::Left)
@@ -256,13 +254,13 @@ impl LoadedModel {
 
     fn encode_plain(&self, text: &str, special: Special) -> Result<Vec<u32>, PromptError> {
         self.check_length(text.len())?;
-        Ok(encode_text(text, special, &*self.facts())?)
+        Ok(encode_text(text, special, &*self.runner)?)
     }
 
     /// Encodes any text. Takes a while for a long one.
     pub fn tokenize(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, PromptError> {
         self.check_length(text.len())?;
-        Ok(self.facts().tokenizer.encode(text, flags)?)
+        Ok(self.runner.encode(text, flags)?)
     }
 
     /// Refuses text that certainly has more tokens than the context. The time of tokenizers may grow with the square of a
@@ -283,11 +281,15 @@ impl LoadedModel {
     }
 }
 
-impl Encoder for ModelFacts {
+impl Encoder for dyn Runner {
     type Error = Error;
 
     fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Error> {
-        self.tokenizer.encode(text, flags)
+        Ok(self.tokenize(vec![(text.to_owned(), flags)])?.concat())
+    }
+
+    fn encode_all(&self, texts: Vec<(String, EncodeFlags)>) -> Result<Vec<Vec<u32>>, Error> {
+        self.tokenize(texts)
     }
 }
 

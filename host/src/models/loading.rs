@@ -1,9 +1,12 @@
 //! Loads the configured models while the server already runs.
 
-use std::{fs, sync::Arc};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
 
 use anyhow::{Context, bail};
-use tenon_plugin_api::{Code, Error, LoadArgs, SessionArgs};
+use tenon_plugin_api::{LoadArgs, SessionArgs};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -13,8 +16,9 @@ use crate::{
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
     metrics::Metrics,
-    plugin::{Registry, RegistryOptions},
-    system::{cores, memory},
+    plugin::{Backend, Registry, RegistryOptions},
+    runner::{Recipe, Workshop},
+    system::cores,
 };
 
 /// Loads every model, one after the other. `/health` shows those that fail. An error only if all of them fail.
@@ -97,13 +101,10 @@ impl Loading<'_> {
     fn load(&self, model: &config::Model) -> anyhow::Result<LoadedModel> {
         let spec = Arc::new(self.spec(model)?);
         let level = model.quantize.as_deref();
-        check_kv_pool(&spec, level, model.engine.kv_tokens)?;
-        check_memory(&spec, level, model.engine.kv_tokens)?;
-        Ok(spec.load(level, None, spec.progress())?)
+        Ok(spec.load(level, spec.progress())?)
     }
 
     fn spec(&self, model: &config::Model) -> anyhow::Result<ModelSpec> {
-        let registered = &self.metrics.registry;
         let template = model.chat_template.as_ref();
         let template = template
             .map(|path| {
@@ -111,25 +112,13 @@ impl Loading<'_> {
                     .with_context(|| format!("cannot read the chat template {}", path.display()))
             })
             .transpose()?;
+        let backend = self.registry.choose(&model.path, model.backend.as_deref())?;
         Ok(ModelSpec {
             id: model.id.clone(),
-            backend: self
-                .registry
-                .choose(&model.path, model.backend.as_deref())?,
-            args: LoadArgs {
-                path: model.path.clone(),
-                devices: model.devices.clone(),
-                quantize: None,
-                threads: thread_count(model.engine.threads),
-                options: model.options.to_string(),
-            },
-            sampling: model.sampling,
+            backend: backend.descriptor().id.clone(),
+            maker: Box::new(Arc::new(self.workshop(model, backend)?)),
             bounds: model.engine.requests,
-            engine: engine_options(model, &self.config.server),
-            metrics: EngineMetrics::register(registered, &model.id)?,
-            grammar: self.config.grammar.clone(),
-            grammar_threads: self.threads.clone(),
-            grammar_metrics: GrammarMetrics::register(registered, &model.id)?,
+            max_queue: model.engine.max_queue,
             chat: ChatOptions {
                 template,
                 tool_format: model.tool_format,
@@ -141,40 +130,34 @@ impl Loading<'_> {
             draining: self.draining.clone(),
         })
     }
-}
 
-/// Refuses a KV pool larger than the machine's memory. The system would grant it, but end the process once too much is
-/// used.
-fn check_kv_pool(spec: &ModelSpec, level: Option<&str>, kv_tokens: u32) -> anyhow::Result<()> {
-    let Some(most) = memory::of_machine().filter(|_| kv_tokens > 0) else {
-        return Ok(());
-    };
-    match estimate(spec.kv_bytes_on_cpu(level, kv_tokens))? {
-        Some(bytes) if bytes > most => bail!(
-            "a KV pool of {kv_tokens} tokens takes about {bytes} bytes, but the machine has {most}: choose a smaller kv_tokens"
-        ),
-        _ => Ok(()),
+    fn workshop(&self, model: &config::Model, backend: Arc<Backend>) -> anyhow::Result<Workshop> {
+        let registered = &self.metrics.registry;
+        Ok(Workshop {
+            recipe: recipe(model, self.config),
+            backend,
+            metrics: EngineMetrics::register(registered, &model.id)?,
+            grammar_threads: self.threads.clone(),
+            grammar_metrics: GrammarMetrics::register(registered, &model.id)?,
+            stop: self.draining.clone(),
+            grammars: Mutex::default(),
+        })
     }
 }
 
-/// Checks the memory limit as far as it is possible before loading. A backend that gives no estimates is not checked.
-fn check_memory(spec: &ModelSpec, level: Option<&str>, kv_tokens: u32) -> anyhow::Result<()> {
-    let Some(limit) = spec.memory_limit_bytes else {
-        return Ok(());
-    };
-    match estimate(spec.memory_bytes(level, kv_tokens))? {
-        Some(bytes) if bytes > limit => bail!(
-            "it takes about {bytes} bytes, more than its memory_limit_bytes of {limit}: raise that, or choose a smaller level (quantize)"
-        ),
-        _ => Ok(()),
-    }
-}
-
-/// A backend's estimate. None if the backend gives none.
-fn estimate(bytes: Result<u64, Error>) -> Result<Option<u64>, Error> {
-    match bytes {
-        Err(error) if error.code == Code::UNSUPPORTED => Ok(None),
-        bytes => bytes.map(Some),
+fn recipe(model: &config::Model, config: &Config) -> Recipe {
+    Recipe {
+        args: LoadArgs {
+            path: model.path.clone(),
+            devices: model.devices.clone(),
+            quantize: None,
+            threads: thread_count(model.engine.threads),
+            options: model.options.to_string(),
+        },
+        sampling: model.sampling,
+        engine: engine_options(model, &config.server),
+        grammar: config.grammar.clone(),
+        memory_limit_bytes: model.memory_limit_bytes,
     }
 }
 

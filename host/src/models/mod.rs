@@ -1,8 +1,8 @@
 //! The models that are served: their names, states and facts, and how each is made.
 //!
-//! 1. [`load_all`] makes a [`ModelSpec`] of each configured model, and starts the model from it (`start.rs`).
-//! 2. A [`ServedModel`] has a model's names and state. While it answers, the state holds a [`LoadedModel`]: facts, engine,
-//!    grammars, and the encoding of requests into prompts.
+//! 1. [`load_all`] makes a [`ModelSpec`] of each configured model, and loads the model from it.
+//! 2. A [`ServedModel`] has a model's names and state. While it answers, the state holds a [`LoadedModel`]: what computes, and
+//!    the encoding of requests into prompts.
 //! 3. [`Requantize`] changes the level of a model while it is served.
 //!
 //! The facts about a loaded model ([`ModelFacts`](crate::plugin::ModelFacts)) are shared and never change. If the plugin
@@ -17,7 +17,6 @@ mod progress;
 mod requantize;
 mod served;
 mod spec;
-mod start;
 
 pub use chat::ChatOptions;
 pub use loaded::{ChatPrompt, LoadedModel, PromptError};

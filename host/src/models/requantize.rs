@@ -11,11 +11,11 @@ use std::{
 };
 
 use tenon_plugin_api::{Code, Error, levels};
-use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 use tracing::{error, info};
 
 use super::{LoadedModel, ModelState, RightToChange, ServedModel, weight_warnings};
-use crate::{engine::End, metrics::Metrics, plugin::ReportProgress, system::memory};
+use crate::{metrics::Metrics, plugin::ReportProgress};
 
 /// A change that was found possible and that holds the permission to happen.
 pub struct Requantize {
@@ -131,7 +131,7 @@ impl Requantize {
         let changed = match way {
             Way::Nothing => Ok(current),
             Way::Beside(bytes) => beside(&served, &current, &level, progress)
-                .inspect(|_| right.push(current.engine.end(), bytes)),
+                .inspect(|_| right.push(current.runner.end(), bytes)),
             Way::InPlace => in_place(&served, current, &level, &mut right, progress),
         };
         let took = started.elapsed();
@@ -196,8 +196,7 @@ fn way(
 /// Memory that the model takes at a level: only that of its weights if the backend gives no estimates.
 fn memory_bytes(model: &LoadedModel, level: Option<&str>) -> Result<u64, RequantizeError> {
     let facts = model.facts();
-    let estimate = model.spec.memory_bytes(level, facts.granted.kv_tokens);
-    estimate.or_else(|error| match level.and_then(levels::find) {
+    model.runner.memory_bytes(level).or_else(|error| match level.and_then(levels::find) {
         _ if error.code != Code::UNSUPPORTED => Err(RequantizeError::Failed(error)),
         Some(level) => {
             let bits = f64::from(level.tensor.bits_per_weight());
@@ -214,7 +213,6 @@ fn beside(
     progress: ReportProgress,
 ) -> Result<Arc<LoadedModel>, Error> {
     let new = current.spec.beside(current, level, progress)?;
-    give_memory_back_after(current.engine.end());
     Ok(ready(served, new))
 }
 
@@ -226,18 +224,15 @@ fn in_place(
     progress: ReportProgress,
 ) -> Result<Arc<LoadedModel>, Error> {
     let (spec, old_level) = (current.spec.clone(), current.level.clone());
-    let (grammars, end) = (current.grammars.clone(), current.engine.end());
+    right.push(current.runner.end(), 0);
     served.set_state(ModelState::Loading);
     drop(current);
-    grammars.leave_model();
-    right.push(end, 0);
     Handle::current().block_on(right.ended());
-    memory::give_back();
-    let error = match spec.load(Some(level), Some(grammars.clone()), progress) {
+    let error = match spec.load(Some(level), progress) {
         Ok(new) => return Ok(ready(served, new)),
         Err(error) => error,
     };
-    match spec.load(old_level.as_deref(), Some(grammars), spec.progress()) {
+    match spec.load(old_level.as_deref(), spec.progress()) {
         Ok(old) => {
             ready(served, old);
             Err(error)
@@ -248,15 +243,6 @@ fn in_place(
             Err(Error::new(error.code, why))
         }
     }
-}
-
-/// Returns freed memory to the system when the old engine has ended, which is when its last request has.
-fn give_memory_back_after(end: End) {
-    Handle::current().spawn(async move {
-        end.wait().await;
-        // The task cannot fail.
-        let _ = spawn_blocking(memory::give_back).await;
-    });
 }
 
 fn ready(served: &ServedModel, model: LoadedModel) -> Arc<LoadedModel> {

@@ -87,8 +87,8 @@ impl ServedModel {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         match &state {
-            ModelState::Ready(model) => match model.engine.failure() {
-                Some(error) => ModelState::Failed(error.message.clone()),
+            ModelState::Ready(model) => match model.runner.failure() {
+                Some(error) => ModelState::Failed(error.message),
                 None => state,
             },
             _ => state,

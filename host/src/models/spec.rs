@@ -2,39 +2,24 @@
 
 use std::sync::Arc;
 
-use tenon_plugin_api::{Error, Estimate, LoadArgs, ModelInfo, SamplingDefaults, levels};
+use tenon_plugin_api::{Error, ModelInfo, levels};
 use tokio_util::sync::CancellationToken;
 
-use super::{ChatOptions, progress::progress};
-use crate::{
-    config,
-    engine::{EngineMetrics, EngineOptions},
-    grammar::{GrammarMetrics, GrammarThreads},
-    plugin::{Backend, ReportProgress},
-};
+use super::{ChatOptions, LoadedModel, progress::progress};
+use crate::{config, plugin::ReportProgress, runner::Maker};
 
 /// How a model is made.
 pub struct ModelSpec {
     /// The name that requests use.
     pub id: String,
-    /// The plugin that loads it.
-    pub backend: Arc<Backend>,
-    /// What to load. The level is set for each load.
-    pub args: LoadArgs,
-    /// Sampling parameters that replace the model's recommended ones.
-    pub sampling: SamplingDefaults,
+    /// The id of the plugin that loads it.
+    pub backend: String,
+    /// Makes what computes.
+    pub maker: Box<dyn Maker>,
     /// Limits of what one request may ask for.
     pub bounds: config::RequestBounds,
-    /// Options of the engine.
-    pub engine: EngineOptions,
-    /// Metrics. All engines of the model use the same.
-    pub metrics: EngineMetrics,
-    /// Limits of what grammars of requests may cost.
-    pub grammar: config::Grammar,
-    /// Threads for grammars, shared by all models.
-    pub grammar_threads: Arc<GrammarThreads>,
-    /// Metrics of grammars. All engines of the model use the same.
-    pub grammar_metrics: GrammarMetrics,
+    /// Most sequences that may wait.
+    pub max_queue: usize,
     /// Settings that replace what the model says about its chats.
     pub chat: ChatOptions,
     /// Most memory that the model may take.
@@ -46,51 +31,37 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
-    /// Memory that the model takes at a level, with a KV pool of `kv_tokens`.
+    /// Loads the model at a level. None: at that of its file. Blocks.
     ///
     /// # Errors
-    /// `UNSUPPORTED` for a backend that gives no estimates.
-    pub fn memory_bytes(&self, level: Option<&str>, kv_tokens: u32) -> Result<u64, Error> {
-        let session = &self.engine.session;
-        let estimates = self.backend.estimate(&self.args_at(level), session)?;
-        let bytes = estimates.iter().map(|estimate| {
-            let weights = estimate.weight_bytes.saturating_add(estimate.compute_bytes);
-            let sequences = estimate
-                .sequence_bytes
-                .saturating_mul(session.max_sequences.into());
-            let kv = kv_bytes(estimate, kv_tokens);
-            weights.saturating_add(sequences).saturating_add(kv)
-        });
-        Ok(bytes.fold(0, u64::saturating_add))
+    /// The model cannot be loaded, or would take more memory than it may.
+    pub fn load(
+        self: &Arc<Self>,
+        level: Option<&str>,
+        progress: ReportProgress,
+    ) -> Result<LoadedModel, Error> {
+        let runner = self.maker.load(level, progress)?;
+        Ok(LoadedModel::new(self.clone(), runner, level.map(str::to_owned)))
     }
 
-    /// Main memory that a KV pool of `kv_tokens` takes.
+    /// Makes the model at another level while `current` goes on answering. Blocks.
     ///
     /// # Errors
-    /// As [`memory_bytes`](Self::memory_bytes).
-    pub fn kv_bytes_on_cpu(&self, level: Option<&str>, kv_tokens: u32) -> Result<u64, Error> {
-        let session = &self.engine.session;
-        let estimates = self.backend.estimate(&self.args_at(level), session)?;
-        let on_cpu = estimates.iter().filter(|estimate| estimate.device == "cpu");
-        let bytes = on_cpu.map(|estimate| kv_bytes(estimate, kv_tokens));
-        Ok(bytes.fold(0, u64::saturating_add))
+    /// The plugin cannot make it.
+    pub fn beside(
+        self: &Arc<Self>,
+        current: &LoadedModel,
+        level: &str,
+        progress: ReportProgress,
+    ) -> Result<LoadedModel, Error> {
+        let runner = current.runner.beside(level, progress)?;
+        Ok(LoadedModel::new(self.clone(), runner, Some(level.to_owned())))
     }
 
     /// Shows progress on a terminal, and cancels the load when the server stops.
     pub fn progress(&self) -> ReportProgress {
         progress(&self.id, self.draining.clone())
     }
-
-    pub(super) fn args_at(&self, level: Option<&str>) -> LoadArgs {
-        LoadArgs {
-            quantize: level.map(str::to_owned),
-            ..self.args.clone()
-        }
-    }
-}
-
-fn kv_bytes(estimate: &Estimate, kv_tokens: u32) -> u64 {
-    estimate.kv_bytes_per_token.saturating_mul(kv_tokens.into())
 }
 
 /// What users of this model should know about its weights, a sentence each.

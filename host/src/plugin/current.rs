@@ -19,6 +19,11 @@ impl<T: Clone> Current<T> {
             .clone()
     }
 
+    /// Whether both are clones of the same one, so that each sees what the other is set to.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub fn set(&self, value: T) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;
     }

@@ -1,8 +1,8 @@
 //! Facts about a loaded model.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
-use tenon_plugin_api::{ModelInfo, SessionInfo, Vocabulary};
+use tenon_plugin_api::{EmbedderInfo, ModelInfo, SessionInfo, Vocabulary};
 
 use super::{Current, Tokenizer};
 
@@ -14,8 +14,8 @@ pub struct ModelFacts {
     pub granted: SessionInfo,
     /// Bytes and kind of every token.
     pub vocabulary: Arc<Vocabulary>,
-    /// The model's tokenizer. It may keep the model in memory.
-    pub tokenizer: Tokenizer,
+    /// Facts about the model's embeddings. None if it makes none.
+    pub embedder: Option<EmbedderInfo>,
 }
 
 impl ModelFacts {
@@ -35,6 +35,21 @@ impl ModelFacts {
     }
 }
 
+/// A model's facts, with its tokenizer.
+pub struct Tokenized {
+    pub facts: Arc<ModelFacts>,
+    /// It may keep the model in memory.
+    pub tokenizer: Tokenizer,
+}
+
+impl Deref for Tokenized {
+    type Target = ModelFacts;
+
+    fn deref(&self) -> &ModelFacts {
+        &self.facts
+    }
+}
+
 /// The facts of a model that may be reloaded while it is served. A kept result of [`get`](Current::get) may keep a replaced
 /// model in memory.
-pub type CurrentFacts = Current<Arc<ModelFacts>>;
+pub type CurrentFacts = Current<Arc<Tokenized>>;

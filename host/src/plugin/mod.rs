@@ -35,7 +35,7 @@ pub use backend::Backend;
 pub use current::Current;
 pub use discover::DirectoryError;
 pub use embedder::Embedder;
-pub use facts::{CurrentFacts, ModelFacts};
+pub use facts::{CurrentFacts, ModelFacts, Tokenized};
 pub use host_services::ReportProgress;
 pub use installed::{InstalledPlugin, UnusedFile};
 pub use model::{CurrentModel, Model, Tokenizer};

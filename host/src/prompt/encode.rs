@@ -14,6 +14,18 @@ pub trait Encoder {
     /// # Errors
     /// If the tokenizer refuses the text.
     fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>, Self::Error>;
+
+    /// Token ids of each text.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses a text.
+    fn encode_all(
+        &self,
+        texts: Vec<(String, EncodeFlags)>,
+    ) -> Result<Vec<Vec<u32>>, Self::Error> {
+        let encode = |(text, flags): &(String, _)| self.encode(text, *flags);
+        texts.iter().map(encode).collect()
+    }
 }
 
 /// Encodes a rendered chat. Its pieces are encoded separately, so that no control token forms across a cut.
@@ -24,11 +36,12 @@ pub fn encode_chat<E: Encoder + ?Sized>(
     chat: &RenderedChat,
     encoder: &E,
 ) -> Result<Vec<u32>, E::Error> {
-    let mut tokens = Vec::new();
-    for (index, piece) in chat.pieces().iter().enumerate() {
-        tokens.extend(encoder.encode(piece, chat_flags(index, chat.starts_with_bos()))?);
-    }
-    Ok(tokens)
+    let pieces = chat.pieces().iter().enumerate();
+    let pieces = pieces.map(|(index, piece)| {
+        let flags = chat_flags(index, chat.starts_with_bos());
+        (piece.clone(), flags)
+    });
+    Ok(encoder.encode_all(pieces.collect())?.concat())
 }
 
 /// Encodes a plain completion prompt. Control tokens in it are read as such, because the caller wrote the template.
@@ -40,19 +53,37 @@ pub fn encode_text<E: Encoder + ?Sized>(
     special: Special,
     encoder: &E,
 ) -> Result<Vec<u32>, E::Error> {
-    let Special::Added { bos } = special else {
-        return encoder.encode(prompt, EncodeFlags::PARSE_CONTROL);
+    Ok(encode_texts(vec![prompt.to_owned()], special, encoder)?.concat())
+}
+
+/// Encodes plain prompts, each for itself, as [`encode_text`] does.
+///
+/// # Errors
+/// Those of the tokenizer.
+pub fn encode_texts<E: Encoder + ?Sized>(
+    prompts: Vec<String>,
+    special: Special,
+    encoder: &E,
+) -> Result<Vec<Vec<u32>>, E::Error> {
+    let flags = match special {
+        Special::Added { .. } => EncodeFlags::PARSE_CONTROL | EncodeFlags::ADD_SPECIAL,
+        Special::Left => EncodeFlags::PARSE_CONTROL,
     };
-    let flags = EncodeFlags::PARSE_CONTROL | EncodeFlags::ADD_SPECIAL;
-    let mut tokens = encoder.encode(prompt, flags)?;
+    let prompts = prompts.into_iter().map(|prompt| (prompt, flags));
+    let mut encoded = encoder.encode_all(prompts.collect())?;
+    let Special::Added { bos: Some(bos) } = special else {
+        return Ok(encoded);
+    };
     // A prompt that begins with BOS must not get a second one.
-    if let (Some(bos), [first, second, ..]) = (bos, tokens.as_slice())
-        && (*first, *second) == (bos, bos)
-        && encoder.encode("", EncodeFlags::ADD_SPECIAL)?.first() == Some(first)
+    let begins_twice = |tokens: &Vec<u32>| tokens.starts_with(&[bos, bos]);
+    if encoded.iter().any(begins_twice)
+        && encoder.encode("", EncodeFlags::ADD_SPECIAL)?.first() == Some(&bos)
     {
-        tokens.remove(0);
+        for tokens in encoded.iter_mut().filter(|tokens| begins_twice(tokens)) {
+            tokens.remove(0);
+        }
     }
-    Ok(tokens)
+    Ok(encoded)
 }
 
 /// Whether the model's special tokens, such as BOS, are put around a plain prompt.

@@ -32,7 +32,7 @@ pub use capabilities::TemplateCapabilities;
 pub use chat_template::{ChatTemplate, RenderedChat, SpecialTokens, TemplateError};
 pub use chat_templates::ChatTemplates;
 pub use control_tokens::{ControlTokens, ControlTokensError};
-pub use encode::{Encoder, Special, encode_chat, encode_text};
+pub use encode::{Encoder, Special, encode_chat, encode_text, encode_texts};
 pub use infill::{InfillTokens, encode_part};
 pub use past_answers::{PastAnswers, Recorder};
 pub use render_request::{Ending, RESERVED_VARIABLES, RenderRequest};

@@ -241,11 +241,11 @@ fn encode_infill(
     })?;
     let before = match source {
         Source::Tokens(tokens) => tokens,
-        Source::Text(text) => encode_part(&text, &*facts).map_err(PromptError::from)?,
+        Source::Text(text) => encode_part(&text, &*model.runner).map_err(PromptError::from)?,
     };
     checks::tokens("prompt", &before, facts.info.vocab_size)?;
     let bos = facts.info.bos.filter(|_| adds_special);
-    let tokens = infill.prompt(&before, suffix, bos, &*facts);
+    let tokens = infill.prompt(&before, suffix, bos, &*model.runner);
     let tokens = tokens.map_err(PromptError::from)?;
     Ok(Prompt {
         input: PromptTokens::new(tokens),

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
+use tenon_plugin_api::EmbedderInfo;
 
 use super::{
     blocking::blocking,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::{ClientId, Embeddings, Failure},
+    engine::{ClientId, Failure},
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::arrival::Arrival,
     models::LoadedModel,
@@ -20,6 +21,7 @@ use crate::{
         EmbeddingList, EmbeddingObject, EmbeddingRequest, EmbeddingUsage, EmbeddingVector,
         EncodingFormat, Prompt,
     },
+    plugin::ModelFacts,
 };
 
 /// Most texts in a request, as in OpenAI's API.
@@ -79,23 +81,23 @@ pub async fn embeddings(
     Body(request): Body<EmbeddingRequest>,
 ) -> Result<Json<EmbeddingList>, ApiError> {
     let (served, model) = loaded(&app, request.model.as_deref())?;
-    let embeddings = model.engine.embeddings().ok_or_else(|| {
+    let facts = model.facts();
+    let embedder = facts.embedder.as_ref().ok_or_else(|| {
         let message = format!("the model '{}' makes no embeddings", served.id);
         ApiError::unsupported("model", message)
     })?;
-    let dimensions = dimensions(request.dimensions, embeddings.info().dimensions)?;
+    let dimensions = dimensions(request.dimensions, embedder.dimensions)?;
     let texts = texts(&model, request.input).await?;
-    check_lengths(&texts, max_tokens(&model, embeddings))?;
+    check_lengths(&texts, max_tokens(&facts, embedder))?;
     let tokens = texts.iter().map(Vec::len).sum();
-    let vectors = embeddings.submit(client, texts)?;
     let vectors = tokio::select! {
         biased;
-        vectors = vectors.vectors() => vectors?,
+        vectors = model.runner.embed(client, texts) => vectors?,
         () = arrival.overdue(app.server.request_timeout) => return Err(Failure::Overdue.into()),
     };
     app.metrics.prompt(&served.id, tokens);
     let format = request.encoding_format.unwrap_or_default();
-    let vectors = vectors.chunks_exact(embeddings.info().dimensions as usize);
+    let vectors = vectors.chunks_exact(embedder.dimensions as usize);
     let data = vectors.enumerate().map(|(index, vector)| EmbeddingObject {
         object: "embedding",
         index,
@@ -148,7 +150,7 @@ async fn encode(model: Arc<LoadedModel>, texts: Vec<String>) -> Result<Vec<Vec<u
     if texts.iter().any(String::is_empty) {
         return Err(empty());
     }
-    blocking(move || texts.iter().map(|text| model.encode_text(text)).collect()).await
+    blocking(move || model.encode_texts(texts)).await
 }
 
 fn count<T>(texts: Vec<T>) -> Result<Vec<T>, ApiError> {
@@ -161,9 +163,8 @@ fn count<T>(texts: Vec<T>) -> Result<Vec<T>, ApiError> {
 }
 
 /// Most tokens of a text. The configured context length limits memory, so it applies here too.
-pub fn max_tokens(model: &LoadedModel, embeddings: &Embeddings) -> u32 {
-    let context = model.facts().context_length();
-    embeddings.info().max_tokens.min(context)
+pub fn max_tokens(facts: &ModelFacts, embedder: &EmbedderInfo) -> u32 {
+    embedder.max_tokens.min(facts.context_length())
 }
 
 fn check_lengths(texts: &[Vec<u32>], max_tokens: u32) -> Result<(), ApiError> {

@@ -78,13 +78,10 @@ fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
             min_p: info.sampling.min_p().unwrap_or(0.0),
             repetition_penalty: info.sampling.repetition_penalty().unwrap_or(1.0),
         },
-        embeddings: model.engine.embeddings().map(|embeddings| {
-            let info = embeddings.info();
-            ModelEmbeddings {
-                dimensions: info.dimensions,
-                max_tokens: max_tokens(model, embeddings),
-                pooling: info.pooling.clone(),
-            }
+        embeddings: facts.embedder.as_ref().map(|embedder| ModelEmbeddings {
+            dimensions: embedder.dimensions,
+            max_tokens: max_tokens(&facts, embedder),
+            pooling: embedder.pooling.clone(),
         }),
     }
 }

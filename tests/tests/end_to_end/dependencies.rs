@@ -86,10 +86,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["grammar", "metrics", "plugin", "system"]),
     ("reply", &["engine", "markup", "metrics", "prompt"]),
     (
+        "runner",
+        &["config", "engine", "grammar", "plugin", "system"],
+    ),
+    (
         "models",
         &[
-            "config", "engine", "grammar", "markup", "metrics", "plugin", "prompt", "system",
-            "tools",
+            "config", "engine", "grammar", "markup", "metrics", "plugin", "prompt", "runner",
+            "system", "tools",
         ],
     ),
     ("error", &["engine", "models", "openai", "prompt", "text"]),
@@ -100,7 +104,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "routes",
         &[
             "app", "config", "engine", "error", "grammar", "layers", "markup", "metrics", "models",
-            "openai", "plugin", "prompt", "reply", "text", "tools",
+            "openai", "plugin", "prompt", "reply", "runner", "text", "tools",
         ],
     ),
     (

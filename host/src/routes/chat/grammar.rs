@@ -50,13 +50,13 @@ async fn with_calls(
     let marks = model.written_marks();
     let bound = |compiled| Ok(Some(AnswerGrammar { compiled, schema }));
     let refuse = |error| Err(refused("tools", "'tools'", error));
-    match model.grammars.compile(rules.grammar(&marks)).await {
+    match model.runner.compile(rules.grammar(&marks)).await {
         Ok(compiled) => return bound(compiled),
         Err(error @ GrammarError::Busy) => return refuse(&error),
         Err(_) => {}
     }
     loosen(calling, &mut rules.calls, model, &marks).await?;
-    match model.grammars.compile(rules.grammar(&marks)).await {
+    match model.runner.compile(rules.grammar(&marks)).await {
         Ok(compiled) => bound(compiled),
         Err(why) if why != GrammarError::Busy && is_free => {
             tracing::warn!(%why, "calls are not bound to the schemas of their functions");
@@ -110,7 +110,7 @@ async fn follow(
     marks: &Marks,
 ) -> Result<(), GrammarError> {
     let schema = Grammar::JsonSchema(function.parameters.clone());
-    model.grammars.compile(schema).await?;
+    model.runner.compile(schema).await?;
     let call = AnswerRules {
         calls: CallRules {
             functions: [function.clone()].into(),
@@ -121,7 +121,7 @@ async fn follow(
         reasoning: None,
         answer: None,
     };
-    model.grammars.compile(call.grammar(marks)).await.map(drop)
+    model.runner.compile(call.grammar(marks)).await.map(drop)
 }
 
 /// The schema of answers without calls.

@@ -17,10 +17,11 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::{DryOptions, PromptTokens, Steering},
+    engine::{DryOptions, PromptTokens},
     error::ApiError,
     models::{LoadedModel, ServedModel},
     reply::{AnswerPiece, Echo, End, Reading, Reply, ReplyOptions, merged},
+    runner::Steering,
 };
 
 /// A prompt that is ready for the model.
@@ -55,7 +56,7 @@ pub async fn answer<F: Format>(
         dry: dry(model, settings.dry.clone()).await?,
         grammar: grammar.map(|grammar| grammar.compiled),
     };
-    let replies = replies(app, served, model, prompts, &settings, &steering)?;
+    let replies = replies(app, served, model, prompts, &settings, steering).await?;
     if settings.stream {
         let choices = replies.len() as u32;
         let chunks = ChunkWriter::new(head, tally, warnings, choices, settings.include_usage);
@@ -83,16 +84,16 @@ async fn dry(
 }
 
 /// Submits all generations of a request, or none of them.
-fn replies(
+async fn replies(
     app: &App,
     served: &ServedModel,
     model: &LoadedModel,
     prompts: Vec<Prompt>,
     settings: &Settings,
-    steering: &Steering,
+    steering: Steering,
 ) -> Result<Vec<Reply>, ApiError> {
     let best_of = settings.best_of as usize;
-    let (wanted, most) = (prompts.len() * best_of, model.engine.max_queue());
+    let (wanted, most) = (prompts.len() * best_of, model.spec.max_queue);
     if wanted > most {
         let message = format!(
             "the request is for {wanted} answers, of which at most {most} may wait: ask for fewer"
@@ -100,8 +101,9 @@ fn replies(
         return Err(ApiError::invalid(message));
     }
     let submitted = (0..wanted).map(|index| prompts[index / best_of].input.clone());
-    let engine = &model.engine;
-    let generations = engine.submit(&settings.request, steering, submitted.collect())?;
+    let (runner, request) = (&model.runner, settings.request.clone());
+    let generations = runner.submit(request, steering, submitted.collect());
+    let generations = generations.await?;
     let replies = generations
         .into_iter()
         .enumerate()

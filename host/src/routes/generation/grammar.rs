@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use crate::{
     error::ApiError,
-    grammar::{CompiledGrammar, Grammar, GrammarError, relaxed},
+    grammar::{Grammar, GrammarError, relaxed},
     models::LoadedModel,
     openai::{
         GenerationParameters, GrammarKind, GrammarRequest, GrammarValue, ResponseFormat,
         ResponseKind, TaggedGrammar,
     },
+    runner::CompiledForm,
 };
 
 /// The beginning of a Lark grammar that clients of llama-server send in the place of GBNF.
@@ -26,7 +27,7 @@ pub struct WantedGrammar {
 
 /// The compiled grammar of an answer.
 pub struct AnswerGrammar {
-    pub compiled: Arc<CompiledGrammar>,
+    pub compiled: CompiledForm,
     /// The schema behind the grammar, if the grammar may follow it only in part.
     pub schema: Option<LooseSchema>,
 }
@@ -80,7 +81,7 @@ impl WantedGrammar {
 
     /// Compiles the grammar.
     pub async fn compile(self, model: &LoadedModel) -> Result<AnswerGrammar, ApiError> {
-        match model.grammars.compile(self.grammar).await {
+        match model.runner.compile(self.grammar).await {
             Ok(compiled) => Ok(AnswerGrammar {
                 compiled,
                 schema: self.schema,

@@ -60,7 +60,7 @@ impl Judge {
         let Some(LooseSchema { schema, dropped }) = &grammar.schema else {
             return Ok(None);
         };
-        let mut keywords = [&dropped[..], grammar.compiled.unenforced()].concat();
+        let mut keywords = [&dropped[..], &grammar.compiled.unenforced].concat();
         keywords.sort_unstable();
         keywords.dedup();
         if keywords.is_empty() {
