@@ -23,6 +23,8 @@ pub use vectors::registered;
 pub struct Metrics {
     /// The registry of everything that `/metrics` shows.
     pub registry: Registry,
+    /// Shows the metrics of workers.
+    pub workers: WorkerMetrics,
     requests: IntCounterVec,
     prompt_tokens: IntCounterVec,
     prompt_lengths: HistogramVec,

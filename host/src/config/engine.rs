@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Threads, bounded::Bounded};
+use super::{Threads, bounded::Bounded, by_name::by_name};
 
 /// Most tokens of a KV pool: host and plugin keep records of each token. Several times what the largest machines have room
 /// for.
@@ -22,6 +22,19 @@ pub type KvTokens = Bounded<0, MAX_KV_TOKENS>;
 pub type BatchTokens = Bounded<1, MAX_BATCH_TOKENS>;
 pub type DraftTokens = Bounded<0, 1024>;
 pub type QueueLength = Bounded<1, 65_536>;
+pub type StuckSeconds = Bounded<1, 86_400>;
+pub type Restarts = Bounded<0, 1000>;
+
+/// Where a model computes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// In a process of its own, a worker. If its plugin crashes, only that worker ends, and it is started again.
+    #[default]
+    Process,
+    /// In the server's process. A crash of its plugin ends the server.
+    None,
+}
 
 /// The limits of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +53,9 @@ pub struct Engine {
     pub max_queue: usize,
     pub requests: RequestBounds,
     pub threads: Threads,
+    pub isolation: Isolation,
+    pub stuck_timeout: Duration,
+    pub max_restarts: u32,
 }
 
 /// The limits of one request.
@@ -86,6 +102,15 @@ pub struct RawEngine {
     pub min_priority: i32,
     /// Threads that compute. "auto": as many as are fastest, measured when the model is loaded and watched from then on.
     pub threads: Threads,
+    /// Where a model computes: in a process of its own, or in the server's process.
+    #[serde(deserialize_with = "by_name")]
+    pub isolation: Isolation,
+    /// Seconds after which a running forward counts as stuck: the model's worker is ended and started again. Only with
+    /// `isolation = "process"`.
+    pub stuck_timeout_secs: StuckSeconds,
+    /// How many times within ten minutes a model whose worker ended is started again. After that it stays down. Only with
+    /// `isolation = "process"`.
+    pub max_restarts: Restarts,
 }
 
 impl Default for RawEngine {
@@ -103,6 +128,9 @@ impl Default for RawEngine {
             max_output_tokens: 0,
             min_priority: 0,
             threads: Threads::Auto,
+            isolation: Isolation::default(),
+            stuck_timeout_secs: Bounded::new(300),
+            max_restarts: Bounded::new(5),
         }
     }
 }

@@ -14,10 +14,10 @@ use tenon_plugin_api::SamplingDefaults;
 
 use super::{
     Engine, Flags, RequestBounds, Threads,
-    by_name::by_name,
+    by_name::{by_name, if_named},
     engine::{
-        BatchTokens, CachedSequences, ContextLength, DraftTokens, KvTokens, QueueLength, RawEngine,
-        Sequences,
+        BatchTokens, CachedSequences, ContextLength, DraftTokens, Isolation, KvTokens,
+        QueueLength, RawEngine, Restarts, Sequences, StuckSeconds,
     },
     refusals::Refusals,
     sampling::RawSampling,
@@ -130,6 +130,13 @@ pub struct RawModel {
     min_priority: Option<i32>,
     /// Instead of the `threads` of `[engine]`.
     threads: Option<Threads>,
+    /// Instead of the `isolation` of `[engine]`.
+    #[serde(default, deserialize_with = "if_named")]
+    isolation: Option<Isolation>,
+    /// Instead of the `stuck_timeout_secs` of `[engine]`.
+    stuck_timeout_secs: Option<StuckSeconds>,
+    /// Instead of the `max_restarts` of `[engine]`.
+    max_restarts: Option<Restarts>,
 }
 
 /// Applies the flags that change models. Some change every model; the others need a configuration with only one.
@@ -212,6 +219,9 @@ impl RawModel {
         let max_step_ms = self.max_step_ms.unwrap_or(default.max_step_ms);
         let max_cached = self.max_cached_sequences;
         let max_batch = self.max_batch_tokens.unwrap_or(default.max_batch_tokens);
+        let stuck_timeout = self
+            .stuck_timeout_secs
+            .unwrap_or(default.stuck_timeout_secs);
         let max_draft = self.max_draft_tokens.unwrap_or(default.max_draft_tokens);
         Engine {
             context_length: self.context_length.unwrap_or(default.context_length).get(),
@@ -224,6 +234,9 @@ impl RawModel {
             max_queue: self.max_queue.unwrap_or(default.max_queue).get() as usize,
             requests: self.requests(default),
             threads: self.threads.unwrap_or(default.threads),
+            isolation: self.isolation.unwrap_or(default.isolation),
+            stuck_timeout: Duration::from_secs(stuck_timeout.get().into()),
+            max_restarts: self.max_restarts.unwrap_or(default.max_restarts).get(),
         }
     }
 

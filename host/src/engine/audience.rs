@@ -1,8 +1,11 @@
 //! The readers of the batch that is being computed. When the last one leaves, the batch is interrupted: nobody waits for it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
 };
 
 use tenon_plugin_api::Interrupt;
@@ -10,10 +13,12 @@ use tenon_plugin_api::Interrupt;
 use super::event::ReaderPlace;
 
 /// Counts the readers of an engine's running batch. The model thread and all readers share it.
-#[derive(Default)]
 pub struct Audience {
     /// The number of the batch in the upper half, and how many of its readers are left in the lower half.
     batch: AtomicU64,
+    /// When the batch began, in milliseconds after `created`. 0: none is computed.
+    began: AtomicU64,
+    created: Instant,
     interrupt: Interrupt,
 }
 
@@ -23,6 +28,17 @@ pub struct Seat {
     /// 0: none.
     batch: AtomicU32,
     has_left: AtomicBool,
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self {
+            batch: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            created: Instant::now(),
+            interrupt: Interrupt::default(),
+        }
+    }
 }
 
 impl Audience {
@@ -46,16 +62,30 @@ impl Audience {
         let number = last.wrapping_add(1).max(1);
         self.batch
             .store(u64::from(number) << 32 | readers as u64, SeqCst);
+        self.began.store(self.millis().max(1), SeqCst);
         number
     }
 
     /// Ends the batch. Returns whether it was interrupted. In rare cases the reader of an earlier batch interrupts the next one;
     /// that batch has to be computed again.
     pub fn end(&self) -> bool {
+        self.began.store(0, SeqCst);
         self.batch.fetch_and(u64::from(u32::MAX) << 32, SeqCst);
         let interrupted = self.interrupt.is_set();
         self.interrupt.set(false);
         interrupted
+    }
+
+    /// How long the running batch has taken so far. Zero if none is computed.
+    pub fn batch_age(&self) -> Duration {
+        match self.began.load(SeqCst) {
+            0 => Duration::ZERO,
+            began => Duration::from_millis(self.millis().saturating_sub(began)),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        self.created.elapsed().as_millis() as u64
     }
 
     fn leave(&self, number: u32) {

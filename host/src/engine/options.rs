@@ -19,6 +19,8 @@ pub struct EngineOptions {
     pub session: SessionArgs,
     /// Most requests that may wait; one more is refused.
     pub max_queue: usize,
+    /// How many times the model is loaded again after the plugin broke.
+    pub max_reloads: u32,
     /// Limits of the steps.
     pub limits: EngineLimits,
     /// Measures which number of threads and way of waiting is the fastest. None: the session's threads stay as they are.

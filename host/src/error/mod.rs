@@ -254,6 +254,7 @@ impl From<SubmitError> for ApiError {
                 retry_after_secs: Some(retry_after_secs),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, Some("queue_full"), message)
             },
+            SubmitError::Stopped(error) if error.code == Code::DEVICE_LOST => error.into(),
             SubmitError::Stopped(_) => Self::unavailable("model_failed", message),
         }
     }
@@ -280,6 +281,7 @@ impl From<PromptError> for ApiError {
             PromptError::Template(_) => Self::invalid_parameter("messages", message),
             PromptError::TooLong { .. } => Self::context_length_exceeded(message),
             PromptError::Tokenizer(error) if error.code == Code::INVALID => Self::invalid(message),
+            PromptError::Tokenizer(error) if error.code == Code::DEVICE_LOST => error.into(),
             PromptError::Tokenizer(_) => Self::internal(message),
         }
     }

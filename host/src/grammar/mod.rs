@@ -68,4 +68,14 @@ pub enum GrammarError {
     /// Other grammars kept all permits to compile, or no process for a trial could be started.
     #[error("too many grammars are being compiled; try again later")]
     Busy,
+    /// What compiles the model's grammars is gone, for this reason.
+    #[error("{0}")]
+    Gone(String),
+}
+
+impl GrammarError {
+    /// Whether the same grammar may be compiled at another time.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Busy | Self::Gone(_))
+    }
 }

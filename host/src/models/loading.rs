@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use anyhow::{Context, bail};
@@ -10,14 +10,16 @@ use tenon_plugin_api::{LoadArgs, SessionArgs};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{ChatOptions, LoadedModel, ModelSpec, ModelState, ServedModel, weight_warnings};
+use super::{
+    ChatOptions, LoadedModel, ModelSpec, ModelState, ServedModel, restart::serve, weight_warnings,
+};
 use crate::{
-    config::{self, Config, Threads},
+    config::{self, Config, Isolation, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
     metrics::Metrics,
-    plugin::{Backend, Registry, RegistryOptions},
-    runner::{Recipe, Workshop},
+    plugin::{EXECUTABLE, InstalledPlugin, Registry, RegistryOptions},
+    runner::{Recipe, Spawner, Workshop, process::Start},
     system::cores,
 };
 
@@ -33,7 +35,7 @@ pub fn load_all(
         metrics,
         draining,
         registry: registry(config)?,
-        threads: Arc::new(GrammarThreads::start(&config.grammar)?),
+        threads: OnceLock::new(),
     };
     let mut failures = Vec::new();
     for (model, served) in config.models.iter().zip(models) {
@@ -44,7 +46,7 @@ pub fn load_all(
                 let why_no_chat = loaded.why_no_chat().map(str::to_owned);
                 let warnings = weight_warnings(&loaded.facts().info);
                 metrics.loaded(&served.id, &loaded.facts().info);
-                served.set_state(ModelState::Ready(Arc::new(loaded)));
+                serve(served, loaded);
                 info!(model = served.id, backend, "model ready");
                 if let Some(why) = why_no_chat {
                     warn!(model = served.id, "no chat with this model: {why}");
@@ -94,7 +96,7 @@ struct Loading<'a> {
     metrics: &'a Metrics,
     draining: &'a CancellationToken,
     registry: Registry,
-    threads: Arc<GrammarThreads>,
+    threads: OnceLock<Arc<GrammarThreads>>,
 }
 
 impl Loading<'_> {
@@ -112,11 +114,16 @@ impl Loading<'_> {
                     .with_context(|| format!("cannot read the chat template {}", path.display()))
             })
             .transpose()?;
-        let backend = self.registry.choose(&model.path, model.backend.as_deref())?;
+        let plugin = self.registry.plugin_for(&model.path, model.backend.as_deref())?;
+        let is_isolated = model.engine.isolation == Isolation::Process;
         Ok(ModelSpec {
             id: model.id.clone(),
-            backend: backend.descriptor().id.clone(),
-            maker: Box::new(Arc::new(self.workshop(model, backend)?)),
+            backend: plugin.facts.id.clone(),
+            maker: match is_isolated {
+                true => Box::new(self.spawner(model, plugin)?),
+                false => Box::new(Arc::new(self.workshop(model)?)),
+            },
+            max_restarts: is_isolated.then_some(model.engine.max_restarts),
             bounds: model.engine.requests,
             max_queue: model.engine.max_queue,
             chat: ChatOptions {
@@ -131,22 +138,54 @@ impl Loading<'_> {
         })
     }
 
-    fn workshop(&self, model: &config::Model, backend: Arc<Backend>) -> anyhow::Result<Workshop> {
+    fn spawner(
+        &self,
+        model: &config::Model,
+        plugin: &InstalledPlugin,
+    ) -> anyhow::Result<Spawner> {
+        let library = plugin.library();
+        Ok(Spawner {
+            executable: EXECUTABLE.into(),
+            library: library.with_context(|| format!("cannot open {}", plugin.path.display()))?,
+            start: Start {
+                recipe: recipe(model, self.config),
+                plugin: plugin.path.clone(),
+                options: self.registry.options_of(&plugin.facts.id),
+                cache: self.registry.cache().to_owned(),
+                log_format: self.config.server.log_format,
+                stuck_timeout: model.engine.stuck_timeout,
+            },
+            metrics: self.metrics.workers.clone(),
+        })
+    }
+
+    fn workshop(&self, model: &config::Model) -> anyhow::Result<Workshop> {
         let registered = &self.metrics.registry;
+        let backend = self.registry.choose(&model.path, model.backend.as_deref())?;
         Ok(Workshop {
             recipe: recipe(model, self.config),
             backend,
             metrics: EngineMetrics::register(registered, &model.id)?,
-            grammar_threads: self.threads.clone(),
+            grammar_threads: self.threads()?,
             grammar_metrics: GrammarMetrics::register(registered, &model.id)?,
             stop: self.draining.clone(),
             grammars: Mutex::default(),
         })
     }
+
+    /// The threads for grammars of this process. They are started when they are first needed.
+    fn threads(&self) -> anyhow::Result<Arc<GrammarThreads>> {
+        if let Some(threads) = self.threads.get() {
+            return Ok(threads.clone());
+        }
+        let started = Arc::new(GrammarThreads::start(&self.config.grammar)?);
+        Ok(self.threads.get_or_init(|| started).clone())
+    }
 }
 
 fn recipe(model: &config::Model, config: &Config) -> Recipe {
     Recipe {
+        model: model.id.clone(),
         args: LoadArgs {
             path: model.path.clone(),
             devices: model.devices.clone(),
@@ -173,6 +212,7 @@ fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptio
         max_queue,
         requests,
         threads,
+        ..
     } = model.engine;
     EngineOptions {
         name: format!("model {}", model.id),
@@ -185,6 +225,11 @@ fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptio
             ..SessionArgs::default()
         },
         max_queue,
+        max_reloads: match model.engine.isolation {
+            // Its worker is started again.
+            Isolation::Process => 0,
+            Isolation::None => 1,
+        },
         limits: EngineLimits {
             max_running: max_sequences,
             max_draft_tokens,

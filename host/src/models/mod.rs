@@ -15,6 +15,7 @@ mod loaded;
 mod loading;
 mod progress;
 mod requantize;
+mod restart;
 mod served;
 mod spec;
 

@@ -14,7 +14,9 @@ use tenon_plugin_api::{Code, Error, levels};
 use tokio::{runtime::Handle, time::timeout};
 use tracing::{error, info};
 
-use super::{LoadedModel, ModelState, RightToChange, ServedModel, weight_warnings};
+use super::{
+    LoadedModel, ModelState, RightToChange, ServedModel, restart::serve, weight_warnings,
+};
 use crate::{metrics::Metrics, plugin::ReportProgress};
 
 /// A change that was found possible and that holds the permission to happen.
@@ -207,17 +209,17 @@ fn memory_bytes(model: &LoadedModel, level: Option<&str>) -> Result<u64, Requant
 }
 
 fn beside(
-    served: &ServedModel,
+    served: &Arc<ServedModel>,
     current: &LoadedModel,
     level: &str,
     progress: ReportProgress,
 ) -> Result<Arc<LoadedModel>, Error> {
     let new = current.spec.beside(current, level, progress)?;
-    Ok(ready(served, new))
+    Ok(serve(served, new))
 }
 
 fn in_place(
-    served: &ServedModel,
+    served: &Arc<ServedModel>,
     current: Arc<LoadedModel>,
     level: &str,
     right: &mut RightToChange,
@@ -229,12 +231,12 @@ fn in_place(
     drop(current);
     Handle::current().block_on(right.ended());
     let error = match spec.load(Some(level), progress) {
-        Ok(new) => return Ok(ready(served, new)),
+        Ok(new) => return Ok(serve(served, new)),
         Err(error) => error,
     };
     match spec.load(old_level.as_deref(), spec.progress()) {
         Ok(old) => {
-            ready(served, old);
+            serve(served, old);
             Err(error)
         }
         Err(again) => {
@@ -245,8 +247,3 @@ fn in_place(
     }
 }
 
-fn ready(served: &ServedModel, model: LoadedModel) -> Arc<LoadedModel> {
-    let model = Arc::new(model);
-    served.set_state(ModelState::Ready(model.clone()));
-    model
-}

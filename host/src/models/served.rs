@@ -1,8 +1,8 @@
 //! A model's names and state.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::LoadedModel;
 use crate::engine::End;
@@ -14,7 +14,7 @@ pub struct ServedModel {
     /// Other names that requests may use.
     pub aliases: Vec<String>,
     /// Changes while the server runs. Locked only for a clone.
-    state: RwLock<ModelState>,
+    state: watch::Sender<ModelState>,
     /// Locked while the level is changed.
     former: Arc<tokio::sync::Mutex<FormerModels>>,
 }
@@ -54,6 +54,8 @@ pub enum ModelState {
     Loading,
     /// The model answers.
     Ready(Arc<LoadedModel>),
+    /// The model's worker ended, for this reason, and is started again.
+    Restarting(String),
     /// The model does not answer, for this reason.
     Failed(String),
 }
@@ -64,7 +66,7 @@ impl ServedModel {
         Self {
             id,
             aliases,
-            state: RwLock::new(ModelState::Loading),
+            state: watch::Sender::new(ModelState::Loading),
             former: Arc::default(),
         }
     }
@@ -79,24 +81,44 @@ impl ServedModel {
         self.id == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// The state now. A model whose engine broke counts as failed.
+    /// The state now. A model that broke no longer counts as ready, even if nothing was done about it so far.
     pub fn state(&self) -> ModelState {
-        let state = self
-            .state
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        match &state {
-            ModelState::Ready(model) => match model.runner.failure() {
-                Some(error) => ModelState::Failed(error.message),
-                None => state,
-            },
-            _ => state,
+        self.state.borrow().seen_now()
+    }
+
+    /// The state once the model is not being started again any more.
+    pub async fn settled(&self) -> ModelState {
+        let mut changes = self.state.subscribe();
+        let is_settled = |state: &ModelState| !matches!(state.seen_now(), ModelState::Restarting(_));
+        match changes.wait_for(is_settled).await {
+            Ok(state) => state.seen_now(),
+            // The sender is in `self`.
+            Err(_) => self.state(),
         }
+    }
+
+    /// Whether new requests get this model, or would if it had not broken.
+    pub fn answers_with(&self, model: &Arc<LoadedModel>) -> bool {
+        matches!(&*self.state.borrow(), ModelState::Ready(current) if Arc::ptr_eq(current, model))
     }
 
     /// Sets the state. Running requests keep the model that they began with.
     pub fn set_state(&self, state: ModelState) {
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.state.send_replace(state);
+    }
+}
+
+impl ModelState {
+    fn seen_now(&self) -> Self {
+        match self {
+            Self::Ready(model) => match model.runner.failure() {
+                Some(error) if model.spec.max_restarts.is_some() => {
+                    Self::Restarting(error.message)
+                }
+                Some(error) => Self::Failed(error.message),
+                None => self.clone(),
+            },
+            other => other.clone(),
+        }
     }
 }

@@ -18,6 +18,8 @@ pub struct ModelSpec {
     pub maker: Box<dyn Maker>,
     /// Limits of what one request may ask for.
     pub bounds: config::RequestBounds,
+    /// How many times within ten minutes the model is started again after its worker ended. None: it has no worker.
+    pub max_restarts: Option<u32>,
     /// Most sequences that may wait.
     pub max_queue: usize,
     /// Settings that replace what the model says about its chats.

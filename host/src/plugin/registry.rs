@@ -41,6 +41,9 @@ pub struct RegistryOptions {
     pub try_timeout: Duration,
 }
 
+/// This program. It is not the program's path, because a newer version may be there by now.
+pub const EXECUTABLE: &str = "/proc/self/exe";
+
 /// Number of libraries that are tried out at the same time.
 const TRIED_AT_ONCE: usize = 32;
 
@@ -54,8 +57,7 @@ impl RegistryOptions {
         let threads = available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
             directories,
-            // Not the program's path, because a newer version may be there by now.
-            executable: "/proc/self/exe".into(),
+            executable: EXECUTABLE.into(),
             threads: u32::try_from(threads).unwrap_or(u32::MAX),
             cache: default_cache(),
             options: BTreeMap::new(),
@@ -144,9 +146,20 @@ impl Registry {
         &self.warnings
     }
 
-    /// The backend for a model: the named one, by its id or the last part of the id, or the one that fits the file best. It is
-    /// started in this process if it was not yet. `path` must be one of the options' models.
+    /// The backend for a model, as [`plugin_for`](Self::plugin_for) chooses its plugin. It is started in this process if it was
+    /// not yet.
     pub fn choose(&self, path: &Path, name: Option<&str>) -> Result<Arc<Backend>, ChooseError> {
+        let backend = self.plugin_for(path, name)?.backend(&self.request);
+        backend.map_err(ChooseError::DoesNotStart)
+    }
+
+    /// The plugin for a model: the named one, by its id or the last part of the id, or the one that fits the file best. `path`
+    /// must be one of the options' models.
+    pub fn plugin_for(
+        &self,
+        path: &Path,
+        name: Option<&str>,
+    ) -> Result<&InstalledPlugin, ChooseError> {
         if self.plugins.is_empty() {
             let refused = self.refused.iter().map(|refused| refused.reason.clone());
             return Err(ChooseError::NoBackends {
@@ -154,14 +167,22 @@ impl Registry {
                 why: self.warnings.iter().cloned().chain(refused).collect(),
             });
         }
-        let plugin = match name {
+        match name {
             Some(name) => self
                 .named(name)
                 .and_then(|plugin| not_broken_by(path, plugin)),
             None => self.best_for(path),
-        }?;
-        let backend = plugin.backend(&self.request);
-        backend.map_err(ChooseError::DoesNotStart)
+        }
+    }
+
+    /// Directory for files that plugins can make again.
+    pub fn cache(&self) -> &Path {
+        Path::new(&self.request.cache)
+    }
+
+    /// The options of the plugin with this id, as a JSON object. `{}` if there are none.
+    pub fn options_of(&self, id: &str) -> String {
+        self.request.options_of(id)
     }
 
     fn add(&mut self, tried: Result<InstalledPlugin, Vec<UnusedFile>>) {

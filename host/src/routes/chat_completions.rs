@@ -239,7 +239,7 @@ pub async fn chat_completions(
     Extension(client): Extension<ClientId>,
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
+    let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
     let own = RouteParameters {
         client,
         deadline: arrival.deadline(app.server.request_timeout),

@@ -80,7 +80,7 @@ pub async fn embeddings(
     Extension(client): Extension<ClientId>,
     Body(request): Body<EmbeddingRequest>,
 ) -> Result<Json<EmbeddingList>, ApiError> {
-    let (served, model) = loaded(&app, request.model.as_deref())?;
+    let (served, model) = loaded(&app, request.model.as_deref()).await?;
     let facts = model.facts();
     let embedder = facts.embedder.as_ref().ok_or_else(|| {
         let message = format!("the model '{}' makes no embeddings", served.id);

@@ -165,7 +165,7 @@ impl ModelHealth {
     fn new(served: &ServedModel, is_trusted: bool) -> Self {
         let (status, error) = match served.state() {
             ModelState::Ready(_) => (Status::Ok, None),
-            ModelState::Loading => (Status::Loading, None),
+            ModelState::Loading | ModelState::Restarting(_) => (Status::Loading, None),
             ModelState::Failed(why) if is_trusted => (Status::Failed, Some(why)),
             ModelState::Failed(_) => (Status::Failed, Some(WITHOUT_KEY.to_owned())),
         };

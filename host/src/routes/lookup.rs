@@ -1,6 +1,8 @@
 //! The model that a request is for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use crate::{
     app::App,
@@ -8,13 +10,18 @@ use crate::{
     models::{LoadedModel, ModelState, ServedModel},
 };
 
-/// The model with this name, if it answers.
-pub fn loaded<'a>(
+/// The longest time that a request waits for a model whose worker is started again.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The model with this name, if it answers. Waits for a while if it is being started again.
+pub async fn loaded<'a>(
     app: &'a App,
     name: Option<&str>,
 ) -> Result<(&'a Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
     let served = served(app, name)?;
-    Ok((served, answering(served)?))
+    let state = timeout(PATIENCE, served.settled()).await;
+    let state = state.unwrap_or_else(|_| served.state());
+    Ok((served, answering_in(state, served)?))
 }
 
 /// The model with this name, whether it answers or not.
@@ -30,9 +37,17 @@ pub fn served<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Arc<ServedMode
 
 /// The loaded model that answers at the moment, or why there is none.
 pub fn answering(served: &ServedModel) -> Result<Arc<LoadedModel>, ApiError> {
+    answering_in(served.state(), served)
+}
+
+fn answering_in(state: ModelState, served: &ServedModel) -> Result<Arc<LoadedModel>, ApiError> {
     let id = &served.id;
-    match served.state() {
+    match state {
         ModelState::Ready(model) => Ok(model),
+        ModelState::Restarting(why) => Err(ApiError::try_later(
+            "model_unavailable",
+            format!("the model '{id}' is being started again: {why}"),
+        )),
         ModelState::Loading => Err(ApiError::try_later(
             "model_loading",
             format!("the model '{id}' is still loading"),

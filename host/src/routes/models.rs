@@ -26,7 +26,7 @@ pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
         .iter()
         .filter_map(|served| match served.state() {
             ModelState::Ready(model) => Some(object(served, &model)),
-            ModelState::Loading | ModelState::Failed(_) => None,
+            ModelState::Loading | ModelState::Restarting(_) | ModelState::Failed(_) => None,
         });
     Json(ModelList {
         object: "list",
@@ -52,7 +52,7 @@ pub async fn retrieve_model(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelObject>, ApiError> {
     let Path(name) = name?;
-    let (served, model) = loaded(&app, Some(&name))?;
+    let (served, model) = loaded(&app, Some(&name)).await?;
     Ok(Json(object(served, &model)))
 }
 

@@ -66,7 +66,7 @@ pub async fn tokenize(
     State(app): State<Arc<App>>,
     Body(request): Body<TokenizeRequest>,
 ) -> Result<Json<Tokenized>, ApiError> {
-    let (_, model) = loaded(&app, request.model())?;
+    let (_, model) = loaded(&app, request.model()).await?;
     let with_pieces = request.with_pieces();
     let encoder = model.clone();
     let tokens = match request {

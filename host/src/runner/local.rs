@@ -1,6 +1,11 @@
 //! Models that compute in this process.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    future::ready,
+    iter::repeat_n,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tenon_plugin_api::{Code, EncodeFlags, Error};
@@ -129,6 +134,7 @@ impl Runner for LocalRunner {
         request: Arc<Request>,
         steering: Steering,
         prompts: Vec<PromptTokens>,
+        copies: u32,
     ) -> BoxFuture<'_, Result<Vec<Generation>, SubmitError>> {
         let steering = engine::Steering {
             dry: steering.dry,
@@ -136,6 +142,8 @@ impl Runner for LocalRunner {
                 .grammar
                 .and_then(|form| form.of::<CompiledGrammar>()),
         };
+        let copies_of = |prompt| repeat_n(prompt, copies as usize);
+        let prompts = prompts.into_iter().flat_map(copies_of).collect();
         async move { self.engine.submit(&request, &steering, prompts) }.boxed()
     }
 
@@ -179,7 +187,20 @@ impl Runner for LocalRunner {
     }
 
     fn failure(&self) -> Option<Error> {
-        self.engine.failure().cloned()
+        self.engine.failure()
+    }
+
+    fn failed(&self) -> BoxFuture<'static, Error> {
+        self.engine.failed().boxed()
+    }
+
+    fn refresh_metrics(&self) -> BoxFuture<'_, ()> {
+        // They are updated as things happen.
+        ready(()).boxed()
+    }
+
+    fn step_age(&self) -> Duration {
+        self.engine.step_age()
     }
 }
 

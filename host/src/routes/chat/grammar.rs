@@ -52,13 +52,13 @@ async fn with_calls(
     let refuse = |error| Err(refused("tools", "'tools'", error));
     match model.runner.compile(rules.grammar(&marks)).await {
         Ok(compiled) => return bound(compiled),
-        Err(error @ GrammarError::Busy) => return refuse(&error),
+        Err(error) if error.is_passing() => return refuse(&error),
         Err(_) => {}
     }
     loosen(calling, &mut rules.calls, model, &marks).await?;
     match model.runner.compile(rules.grammar(&marks)).await {
         Ok(compiled) => bound(compiled),
-        Err(why) if why != GrammarError::Busy && is_free => {
+        Err(why) if !why.is_passing() && is_free => {
             tracing::warn!(%why, "calls are not bound to the schemas of their functions");
             Ok(None)
         }
@@ -90,7 +90,7 @@ async fn loosen(
         slow += u32::from(matches!(why, GrammarError::Timeout(_)));
         // Each slow schema holds up other grammars for as long as compiling may take.
         let is_too_slow = slow > 1;
-        if is_strict(tool) || why == GrammarError::Busy || is_too_slow {
+        if is_strict(tool) || why.is_passing() || is_too_slow {
             let param = format!("tools[{index}].function.parameters");
             let subject = format!("'{param}', the schema of '{name}',");
             return Err(refused(&param, &subject, &why));

@@ -100,9 +100,9 @@ async fn replies(
         );
         return Err(ApiError::invalid(message));
     }
-    let submitted = (0..wanted).map(|index| prompts[index / best_of].input.clone());
+    let inputs = prompts.iter().map(|prompt| prompt.input.clone()).collect();
     let (runner, request) = (&model.runner, settings.request.clone());
-    let generations = runner.submit(request, steering, submitted.collect());
+    let generations = runner.submit(request, steering, inputs, settings.best_of);
     let generations = generations.await?;
     let replies = generations
         .into_iter()

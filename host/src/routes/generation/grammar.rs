@@ -95,6 +95,7 @@ impl WantedGrammar {
 pub fn refused(param: &str, subject: &str, error: &GrammarError) -> ApiError {
     match error {
         GrammarError::Busy => ApiError::try_later("grammar_busy", error.to_string()),
+        GrammarError::Gone(why) => ApiError::try_later("model_unavailable", why),
         _ => ApiError::invalid_parameter(param, format!("{subject} cannot be used: {error}")),
     }
 }

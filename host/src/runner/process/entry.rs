@@ -1,0 +1,104 @@
+//! The beginning of a worker: from the open library to the first order.
+
+use std::{
+    fs::File,
+    io::{self, stderr, stdin, stdout},
+    os::{fd::AsFd, unix::net::UnixStream as StdStream},
+    process::abort,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use prometheus::Registry;
+use rustix::stdio::dup2_stdout;
+use tenon_plugin_api::{Code, Error, Result};
+use tokio::{net::UnixStream, runtime};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    frames,
+    messages::Start,
+    worker::{End, Worker},
+};
+use crate::{
+    engine::EngineMetrics,
+    grammar::{GrammarMetrics, GrammarThreads},
+    plugin::start_plugin,
+    runner::{Maker, Workshop},
+    shutdown,
+    system::memory,
+    telemetry,
+};
+
+/// Most threads for blocking work: loading, and tokenizing long prompts.
+const BLOCKING_THREADS: usize = 16;
+
+/// Works for the server whose socket is this process's standard output. Returns only if there is no such server.
+///
+/// # Errors
+/// The other side is not a server.
+pub fn run() -> anyhow::Result<()> {
+    memory::do_not_keep_large_pieces();
+    shutdown::too_large_files_are_errors()?;
+    shutdown::ignore_other_signals()?;
+    let library = File::from(stdin().as_fd().try_clone_to_owned()?);
+    let socket = StdStream::from(stdout().as_fd().try_clone_to_owned()?);
+    // Output of the plugin must not reach the socket.
+    dup2_stdout(stderr())?;
+    let start: Start = frames::read_one(&socket)?;
+    telemetry::start_in_worker(start.log_format)?;
+    let registry = Registry::new();
+    let stuck_timeout = start.stuck_timeout;
+    let runtime = runtime::Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    let worker = Worker {
+        maker: workshop(library, start, &registry),
+        registry,
+        stuck_timeout,
+    };
+    match runtime.block_on(worker.serve(connected(socket)?)) {
+        End::Dismissed => shutdown::exit_now(0),
+        End::Stuck(age) => end_stuck(age),
+    }
+}
+
+fn connected(socket: StdStream) -> io::Result<UnixStream> {
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
+}
+
+fn workshop(library: File, start: Start, registry: &Registry) -> Result<Arc<dyn Maker>> {
+    let Start {
+        recipe,
+        plugin,
+        options,
+        cache,
+        ..
+    } = start;
+    let backend = start_plugin(library, recipe.args.threads, &cache, &options);
+    let backend = backend.map_err(|why| Error::new(Code::INTERNAL, format!("{} {why}", plugin.display())))?;
+    let internal = |error: anyhow::Error| Error::new(Code::INTERNAL, error.to_string());
+    Ok(Arc::new(Arc::new(Workshop {
+        metrics: EngineMetrics::register(registry, &recipe.model).map_err(|e| internal(e.into()))?,
+        grammar_threads: Arc::new(GrammarThreads::start(&recipe.grammar).map_err(|e| internal(e.into()))?),
+        grammar_metrics: GrammarMetrics::register(registry, &recipe.model)
+            .map_err(|e| internal(e.into()))?,
+        recipe,
+        backend,
+        stop: CancellationToken::new(),
+        grammars: Mutex::default(),
+    })))
+}
+
+/// Ends this process because a forward does not return. The printed line tells the server why.
+fn end_stuck(age: Duration) -> ! {
+    telemetry::flush();
+    eprintln!(
+        "a forward did not return within {} s: raise stuck_timeout_secs if the model is that slow",
+        age.as_secs()
+    );
+    abort()
+}

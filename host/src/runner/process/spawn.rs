@@ -1,0 +1,115 @@
+//! Starts workers, and finds out how they end.
+
+use std::{
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tenon_plugin_api::{Code, Error, Result};
+use tokio::{
+    io::AsyncWriteExt,
+    net::UnixStream,
+    process::{Child, Command},
+    spawn,
+    time::timeout,
+};
+use tokio_util::bytes::BytesMut;
+
+use super::{
+    COMMAND,
+    connection::{Connection, write_orders},
+    end::description,
+    frames,
+    messages::{News, Start},
+    output::{LastLine, relay},
+};
+use crate::metrics::WorkerMetrics;
+
+/// Starts workers of one model.
+pub struct Spawner {
+    /// This program.
+    pub executable: PathBuf,
+    /// The open library of the plugin.
+    pub library: File,
+    /// What each worker is told first.
+    pub start: Start,
+    /// Shows the metrics of the workers.
+    pub metrics: WorkerMetrics,
+}
+
+/// The time that a worker gets to end after it has closed its socket, and the kernel to end a killed one.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Spawner {
+    /// Starts a worker. To be called within a runtime.
+    pub fn start(&self) -> Result<Arc<Connection>> {
+        self.spawn().map_err(|error| {
+            let program = self.executable.display();
+            let why = format!(
+                "no worker can be started ({error}): check that {program} may be executed, and the limits of processes and open files"
+            );
+            Error::new(Code::INTERNAL, why)
+        })
+    }
+
+    fn spawn(&self) -> io::Result<Arc<Connection>> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (input, mut output) = UnixStream::from_std(ours)?.into_split();
+        let mut process = self.command(theirs)?.spawn()?;
+        let (connection, open, orders) = Connection::new(self.metrics.part());
+        let mut start = BytesMut::new();
+        frames::append(&mut start, &self.start)?;
+        spawn(async move {
+            // A worker that does not read has ended, which its socket tells.
+            if output.write_all_buf(&mut start).await.is_ok() {
+                let _ = write_orders(orders, output).await;
+            }
+        });
+        let last_line = LastLine::default();
+        let printed = process.stderr.take();
+        let printed = spawn(relay(printed, self.start.recipe.model.clone(), last_line.clone()));
+        spawn(async move {
+            open.listen(frames::messages::<News>(input)).await;
+            let status = end(process).await;
+            // What a worker printed last may arrive after its end.
+            let _ = timeout(PATIENCE, printed).await;
+            let why = description(status, last_line.recent());
+            open.end(&Error::new(Code::DEVICE_LOST, why));
+        });
+        Ok(connection)
+    }
+
+    fn command(&self, socket: StdStream) -> io::Result<Command> {
+        let mut command = Command::new(&self.executable);
+        command
+            .arg0("tenon")
+            .arg(COMMAND)
+            // The worker gets the open file, not its name: another file may have that name by then.
+            .stdin(self.library.try_clone()?)
+            .stdout(OwnedFd::from(socket))
+            .stderr(Stdio::piped())
+            // Ctrl-C must not end a worker: its requests may finish.
+            .process_group(0);
+        Ok(command)
+    }
+}
+
+/// Waits for the end of a worker that has closed its socket, and ends it if it does not end by itself. None: it still exists, in a
+/// system call that does not return.
+async fn end(mut process: Child) -> Option<ExitStatus> {
+    if let Ok(Ok(status)) = timeout(PATIENCE, process.wait()).await {
+        return Some(status);
+    }
+    let group = process.id().and_then(|id| Pid::from_raw(id as i32));
+    // An error means that the group has no process left.
+    let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+    let status = timeout(PATIENCE, process.wait()).await;
+    status.ok()?.ok()
+}
