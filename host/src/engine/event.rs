@@ -114,7 +114,7 @@ pub enum Failure {
 }
 
 /// Why texts were not embedded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum EmbeddingError {
     #[error(transparent)]
     Submit(#[from] SubmitError),

@@ -162,6 +162,7 @@ fn options_cross() {
                 ..SessionArgs::default()
             },
             max_queue: 8,
+            max_reloads: 1,
             limits,
             calibration,
         };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tenon_plugin_api::{Code, Error};
-use tokio::{spawn, task::spawn_blocking, time::sleep};
+use tokio::{select, spawn, task::spawn_blocking, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{LoadedModel, ModelState, ServedModel};
@@ -40,9 +40,14 @@ fn watch(served: Arc<ServedModel>, model: &Arc<LoadedModel>, ends: Ends) {
     let Some(most) = model.spec.max_restarts else {
         return;
     };
-    let (failed, model) = (model.runner.failed(), Arc::downgrade(model));
+    let (failed, end) = (model.runner.failed(), model.runner.end());
+    let model = Arc::downgrade(model);
     spawn(async move {
-        let why = failed.await;
+        let why = select! {
+            biased;
+            why = failed => why,
+            () = end.wait() => return,
+        };
         // A model that is not served any more is not missed.
         if let Some(model) = model.upgrade() {
             restart(served, model, why, ends, most).await;

@@ -32,10 +32,15 @@ impl<T: Clone> Current<Option<T>> {
     /// Waits until there is a value. Never ready if there will be none.
     pub async fn filled(self) -> T {
         let mut changes = self.0.subscribe();
-        let filled = changes.wait_for(Option::is_some).await;
-        match filled.as_deref() {
-            Ok(Some(value)) => value.clone(),
-            _ => pending().await,
+        drop(self);
+        loop {
+            let value = changes.borrow_and_update().clone();
+            if let Some(value) = value {
+                return value;
+            }
+            if changes.changed().await.is_err() {
+                return pending().await;
+            }
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{EmbedderInfo, ModelInfo, SessionInfo, Vocabulary};
 
 use super::{Current, Tokenizer};
 
 /// Facts about a loaded model. They never change: a model that is loaded again gets facts of its own.
+#[derive(Serialize, Deserialize)]
 pub struct ModelFacts {
     /// What the plugin reports about the model.
     pub info: ModelInfo,

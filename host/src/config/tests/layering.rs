@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use super::{environment, load, load_toml};
 use crate::{
     config::{
-        Config, Engine, Flags, Hosts, LogFormat, Origins, RequestBounds, Server, Threads, load_from,
+        Config, Engine, Flags, Hosts, Isolation, LogFormat, Origins, RequestBounds, Server, Threads,
+        load_from,
     },
     markup::ReasoningTags,
 };
@@ -69,6 +70,9 @@ fn a_bare_model_path_is_enough() {
             min_priority: 0,
         },
         threads: Threads::Auto,
+        isolation: Isolation::Process,
+        stuck_timeout: Duration::from_secs(300),
+        max_restarts: 5,
     };
     assert_eq!(model.engine, expected);
 }

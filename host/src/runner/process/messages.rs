@@ -122,7 +122,7 @@ pub enum News {
 /// The answer to a call.
 #[derive(Serialize, Deserialize)]
 pub enum Answer {
-    Made(Result<ModelFacts, Error>),
+    Made(Result<Arc<ModelFacts>, Error>),
     Tokens(Result<Vec<Vec<u32>>, Error>),
     /// Keywords that the grammar does not enforce.
     Compiled(Result<Vec<String>, GrammarError>),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -225,6 +224,7 @@ impl Session {
         let outbox = self.outbox.clone();
         spawn(async move {
             select! {
+                biased;
                 error = failed => outbox.tell(News::Failed { runner: id, error }),
                 () = end.clone().wait() => {}
             }
