@@ -103,6 +103,7 @@ pub struct SpanOut {
 /// What a session grants. The host stays within it. The sizes must not be 0; `max_rollback` and the flags may be.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionInfo {
     /// Number of sequences at once. Sequence ids are below it.
     pub max_sequences: u32,

@@ -4,6 +4,7 @@ use crate::{Interrupt, Result};
 
 /// Facts about an [`Embedder`]. The host refuses an embedder with `dimensions` or `max_tokens` of 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct EmbedderInfo {
     /// Length of an embedding.
     pub dimensions: u32,

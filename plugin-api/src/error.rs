@@ -5,6 +5,7 @@ use abi_stable::StableAbi;
 /// Why a call failed. An open enumeration: a later version may add codes, so unknown ones are treated as [`Code::INTERNAL`].
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Code(pub u32);
 
 macro_rules! codes {
@@ -57,6 +58,7 @@ codes! {
 
 /// What a failed call returns: a [`Code`] for the host to act on and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Error {
     /// The code that the host acts on.
     pub code: Code,

@@ -1,5 +1,8 @@
 //! Facts about plugins, devices, models and vocabularies, as ordinary Rust types.
 
+#[cfg(feature = "serde")]
+mod vocabulary_serde;
+
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
@@ -85,6 +88,7 @@ impl Support {
 
 /// Memory that a model would take on one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Estimate {
     /// The [`Device::id`].
     pub device: String,
@@ -100,6 +104,7 @@ pub struct Estimate {
 
 /// What to load, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LoadArgs {
     /// The model's file or directory. UTF-8.
     pub path: PathBuf,
@@ -117,6 +122,7 @@ pub struct LoadArgs {
 /// What a model can do beyond the basics, as bits.
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Capabilities(pub u64);
 
 impl Capabilities {
@@ -133,6 +139,7 @@ impl Capabilities {
 /// Sampling parameters that the model's makers recommend. None: they recommend no value.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SamplingDefaults {
     temperature: ROption<f32>,
     top_p: ROption<f32>,
@@ -173,6 +180,7 @@ sampling_defaults! {
 /// Facts about a loaded model. The host refuses a model with a `context_length` or `vocab_size` of 0, a `logits_width` below
 /// `vocab_size`, or a `bos` or `eos` that is no token.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ModelInfo {
     /// For example `llama`.
     pub architecture: String,
@@ -213,6 +221,7 @@ pub struct ModelInfo {
 
 /// What the host asks of a session.
 #[derive(Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionArgs {
     /// Number of sequences at once, at least 1.
     pub max_sequences: u32,
@@ -225,6 +234,7 @@ pub struct SessionArgs {
     /// Threads for computing. 0: as many as [`Host::threads`](crate::Host::threads) says.
     pub threads: u32,
     /// Set by the host to stop a running `forward`, because nobody waits for it any more.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub interrupt: Interrupt,
 }
 
@@ -266,6 +276,7 @@ impl Interrupt {
 /// What a token is. An open enumeration; unknown kinds are treated as [`TokenKind::NORMAL`].
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TokenKind(pub u8);
 
 impl TokenKind {
@@ -367,6 +378,7 @@ impl Vocabulary {
 /// How [`Tokenizer::encode`](crate::Tokenizer::encode) reads a text, as bits.
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct EncodeFlags(pub u32);
 
 impl EncodeFlags {

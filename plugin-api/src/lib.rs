@@ -12,6 +12,10 @@
 //! from.
 //!
 //! Every method says on which thread it is called: `[any thread]` or `[model thread]`, the one thread that owns the session.
+//! The feature `serde`, which is off by default, makes the plain data types serializable: the facts ([`ModelInfo`], [`Vocabulary`]),
+//! the arguments ([`LoadArgs`], [`SessionArgs`] without its [`Interrupt`]), [`SampleParams`] and [`Error`]. The host uses it to send
+//! them to another process, and backends do not need it. It changes no layout.
+//!
 //! A panic anywhere in a plugin becomes an error; the host lives on.
 
 #![deny(missing_docs)]

@@ -13,6 +13,7 @@ pub const NOT_FORCED: u32 = u32::MAX;
 /// Sampling parameters. The default is greedy, with everything else off.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SampleParams {
     /// Divides the logits. 0 = greedy: the largest logit, the smallest id among equals.
     pub temperature: f32,
@@ -63,6 +64,7 @@ impl SampleParams {
 /// A bias for one token's logit.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TokenBias {
     /// The token's id.
     pub token: u32,
@@ -183,6 +185,7 @@ impl<'a> SampleRequest<'a> {
 /// A token and the natural logarithm of its probability.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TokenLogprob {
     /// The token's id.
     pub token: u32,

@@ -29,6 +29,8 @@ mod sequence;
 mod shares;
 mod step;
 mod step_cost;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod token_counts;
 mod worker;

@@ -1,20 +1,24 @@
 //! What an engine is asked for, in tokens.
 
+mod remaining;
+
 use std::{sync::Arc, time::Instant};
 
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{SampleParams, TokenBias};
 
 use super::{ClientId, DryOptions};
 use crate::grammar::CompiledGrammar;
 
 /// What a request asks of each of its sequences. It never changes, and the sequences share it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The client. Clients get fair shares.
     pub client: ClientId,
     /// A client's requests with lower priorities start first. Between clients, those below `min_priority` count as that.
     pub priority: i32,
     /// Time at which the request fails unless it is finished.
+    #[serde(with = "remaining")]
     pub deadline: Option<Instant>,
     /// Whether prompts may use the cached prefixes of others, and others may use theirs.
     pub cache_prompt: bool,
@@ -42,7 +46,7 @@ pub struct Steering {
 }
 
 /// A prompt, with which a sequence begins.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptTokens {
     /// At least one token, and fewer than the context has.
     pub tokens: Vec<u32>,
@@ -52,7 +56,7 @@ pub struct PromptTokens {
 }
 
 /// Which log-probabilities to return.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scoring {
     /// How many of the most likely tokens to return at each position.
     pub top: u32,

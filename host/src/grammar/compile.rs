@@ -11,13 +11,14 @@ use llguidance::{
     earley::{CGrammar, CSymIdx},
     toktrie::InferenceCapabilities,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toktrie::TokEnv;
 
 use super::{
     CompiledGrammar, GrammarError,
     compiled::GrammarRuntime,
-    gbnf,
+    gbnf, json_text,
     matcher::Prototype,
     schema::{left_out, prepared},
     text::{Piece, lark},
@@ -25,7 +26,7 @@ use super::{
 use crate::config::{self, JsonWhitespace};
 
 /// A grammar that an answer must match.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Grammar {
     /// The whole answer matches this regular expression.
     Regex(String),
@@ -34,7 +35,7 @@ pub enum Grammar {
     /// A context-free grammar in GBNF, the notation of llama.cpp.
     Gbnf(String),
     /// JSON that this schema validates.
-    JsonSchema(Value),
+    JsonSchema(#[serde(with = "json_text")] Value),
     /// llguidance's own format: `{"grammars": [{"json_schema": …}, {"lark_grammar": …}]}`, or Lark.
     LlGuidance(String),
     /// The answer consists of these pieces, in order.

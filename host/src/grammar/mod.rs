@@ -14,6 +14,7 @@ mod compile;
 mod compiled;
 mod environment;
 mod gbnf;
+mod json_text;
 mod matcher;
 mod metrics;
 mod schema;
@@ -25,6 +26,8 @@ mod trial;
 mod workers;
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 pub use cache::{GrammarThreads, Grammars};
 pub use compile::Grammar;
@@ -38,7 +41,7 @@ pub use trial::{COMMAND as TRIAL_COMMAND, child::run as run_trials};
 pub use workers::Workers;
 
 /// Why a grammar cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum GrammarError {
     /// The grammar is wrong, allows nothing, or is larger than the limits allow.
     #[error("{0}")]

@@ -1,3 +1,5 @@
+mod crossing;
+
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,

@@ -1,16 +1,19 @@
 //! Grammars made of literal text, JSON and free text. Tool calls need them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::json_text;
+
 /// A piece of an answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Piece {
     /// Exactly this text.
     Text(String),
     /// Exactly this token: for control tokens, which are no text.
     Token(u32),
     /// JSON that this schema validates.
-    Json(Value),
+    Json(#[serde(with = "json_text")] Value),
     /// Up to two characters, each a line feed or a space.
     Space,
     /// Any text that obeys these rules.
@@ -24,7 +27,7 @@ pub enum Piece {
 }
 
 /// Rules of a text: regular expressions that the whole text must match or must not match.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TextRules {
     /// The text matches each of these.
     pub all: Vec<String>,

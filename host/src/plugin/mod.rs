@@ -30,6 +30,8 @@ mod model;
 pub mod probe;
 mod registry;
 mod session;
+#[cfg(test)]
+pub mod tests;
 
 pub use backend::Backend;
 pub use current::Current;
