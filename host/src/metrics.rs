@@ -1,9 +1,11 @@
-//! The metrics of requests. Engine, grammars and connections register their own counters in the same registry.
+//! The metrics of requests. Engine, grammars and connections register their own counters in the same registry; workers send theirs.
 
 mod answers;
+mod figures;
 mod open_metrics;
 mod vectors;
 mod vllm;
+mod workers;
 
 use std::time::Duration;
 
@@ -14,15 +16,19 @@ use crate::telemetry;
 
 use answers::AnswerMetrics;
 pub use answers::{Meter, Outcome};
+pub use figures::Figures;
 use open_metrics::{OPEN_METRICS, OpenMetrics};
 use vectors::Vectors;
 pub use vectors::registered;
+pub use workers::{WorkerMetrics, WorkerPart};
 
 /// The metrics of the whole server.
 #[derive(Clone)]
 pub struct Metrics {
     /// The registry of everything that `/metrics` shows.
     pub registry: Registry,
+    /// What workers count.
+    pub workers: WorkerMetrics,
     requests: IntCounterVec,
     prompt_tokens: IntCounterVec,
     prompt_lengths: HistogramVec,
@@ -56,6 +62,7 @@ impl Metrics {
         let vectors = Vectors(&registry);
         registered(&registry, telemetry::lost_lines().clone())?;
         Ok(Self {
+            workers: registered(&registry, WorkerMetrics::default())?,
             requests: vectors.counters(
                 "tenon_http_requests_total",
                 "HTTP requests answered",
