@@ -164,7 +164,7 @@ impl From<&Histogram> for proto::Histogram {
 
 fn figures(family: &MetricFamily) -> impl Iterator<Item = (Series, Figure)> {
     let metrics = family.get_metric().iter();
-    metrics.filter_map(|metric| {
+    metrics.filter_map(move |metric| {
         let labels = metric.get_label().iter();
         let series = Series {
             name: family.name().to_owned(),
