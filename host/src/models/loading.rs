@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config, Isolation, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
-    metrics::Metrics,
+    metrics::{Figures, Metrics, WorkerMetrics},
     plugin::{EXECUTABLE, InstalledPlugin, Registry, RegistryOptions},
     runner::{Recipe, Spawner, Workshop, process::Start},
     system::cores,
@@ -144,6 +144,7 @@ impl Loading<'_> {
         plugin: &InstalledPlugin,
     ) -> anyhow::Result<Spawner> {
         let library = plugin.library();
+        announce(&self.metrics.workers, &model.id)?;
         Ok(Spawner {
             executable: EXECUTABLE.into(),
             library: library.with_context(|| format!("cannot open {}", plugin.path.display()))?,
@@ -181,6 +182,15 @@ impl Loading<'_> {
         let started = Arc::new(GrammarThreads::start(&self.config.grammar)?);
         Ok(self.threads.get_or_init(|| started).clone())
     }
+}
+
+/// Shows the metrics of a model before its first worker tells any.
+fn announce(workers: &WorkerMetrics, model: &str) -> anyhow::Result<()> {
+    let registry = prometheus::Registry::new();
+    EngineMetrics::register(&registry, model)?;
+    GrammarMetrics::register(&registry, model)?;
+    workers.part().update(Figures::of(&registry));
+    Ok(())
 }
 
 fn recipe(model: &config::Model, config: &Config) -> Recipe {

@@ -18,6 +18,7 @@ mod requantize;
 mod restart;
 mod served;
 mod spec;
+mod start;
 
 pub use chat::ChatOptions;
 pub use loaded::{ChatPrompt, LoadedModel, PromptError};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenon_plugin_api::{Error, ModelInfo, levels};
 use tokio_util::sync::CancellationToken;
 
-use super::{ChatOptions, LoadedModel, progress::progress};
+use super::{ChatOptions, progress::progress};
 use crate::{config, plugin::ReportProgress, runner::Maker};
 
 /// How a model is made.
@@ -33,33 +33,6 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
-    /// Loads the model at a level. None: at that of its file. Blocks.
-    ///
-    /// # Errors
-    /// The model cannot be loaded, or would take more memory than it may.
-    pub fn load(
-        self: &Arc<Self>,
-        level: Option<&str>,
-        progress: ReportProgress,
-    ) -> Result<LoadedModel, Error> {
-        let runner = self.maker.load(level, progress)?;
-        Ok(LoadedModel::new(self.clone(), runner, level.map(str::to_owned)))
-    }
-
-    /// Makes the model at another level while `current` goes on answering. Blocks.
-    ///
-    /// # Errors
-    /// The plugin cannot make it.
-    pub fn beside(
-        self: &Arc<Self>,
-        current: &LoadedModel,
-        level: &str,
-        progress: ReportProgress,
-    ) -> Result<LoadedModel, Error> {
-        let runner = current.runner.beside(level, progress)?;
-        Ok(LoadedModel::new(self.clone(), runner, Some(level.to_owned())))
-    }
-
     /// Shows progress on a terminal, and cancels the load when the server stops.
     pub fn progress(&self) -> ReportProgress {
         progress(&self.id, self.draining.clone())

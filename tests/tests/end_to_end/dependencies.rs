@@ -88,7 +88,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("reply", &["engine", "markup", "metrics", "prompt"]),
     (
         "runner",
-        &["config", "engine", "grammar", "plugin", "system"],
+        &[
+            "config",
+            "engine",
+            "grammar",
+            "metrics",
+            "plugin",
+            "shutdown",
+            "system",
+            "telemetry",
+            "text",
+        ],
     ),
     (
         "models",
@@ -138,6 +148,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "grammar",
             "models",
             "plugin",
+            "runner",
             "serve",
             "shutdown",
             "system",

@@ -11,14 +11,11 @@ use std::{
 
 use futures_util::{Stream, StreamExt};
 use tenon_plugin_api::{Code, Error, Result};
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
-    sync::{
-        mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel},
-        oneshot, watch,
-    },
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel},
+    oneshot, watch,
 };
-use tokio_util::bytes::BytesMut;
+use tokio_util::bytes::Bytes;
 
 use super::{
     frames,
@@ -27,13 +24,17 @@ use super::{
 };
 use crate::{
     engine::{Event, Failure, Generation, ReaderPlace, Sender, channel},
-    metrics::{Figures, WorkerPart},
+    metrics::WorkerPart,
     plugin::{Current, ReportProgress},
+    system::memory,
 };
+
+/// Bytes of an order from which on it leaves enough free memory behind that it is given back to the operating system.
+const LONG_ORDER: usize = 64 << 10;
 
 /// A connection to a worker. Its end is the end of the worker.
 pub struct Connection {
-    orders: UnboundedSender<Order>,
+    orders: UnboundedSender<Bytes>,
     last_id: AtomicU64,
     open: Arc<Open>,
 }
@@ -41,7 +42,7 @@ pub struct Connection {
 /// What waits for news.
 pub struct Open {
     state: Mutex<State>,
-    orders: WeakUnboundedSender<Order>,
+    orders: WeakUnboundedSender<Bytes>,
 }
 
 #[derive(Default)]
@@ -68,9 +69,9 @@ struct Watched {
 }
 
 impl Connection {
-    /// A connection, what waits for its news, and the orders to [write](write_orders). `metrics` are the worker's.
-    pub fn new(metrics: WorkerPart) -> (Arc<Self>, Arc<Open>, UnboundedReceiver<Order>) {
-        let (orders, written) = unbounded_channel();
+    /// A connection, what waits for its news, and the frames of its orders. `metrics` are the worker's.
+    pub fn new(metrics: WorkerPart) -> (Arc<Self>, Arc<Open>, UnboundedReceiver<Bytes>) {
+        let (orders, frames) = unbounded_channel();
         let open = Arc::new(Open {
             state: Mutex::new(State {
                 metrics: Some(metrics),
@@ -83,7 +84,13 @@ impl Connection {
             last_id: AtomicU64::new(0),
             open: open.clone(),
         };
-        (Arc::new(connection), open, written)
+        (Arc::new(connection), open, frames)
+    }
+
+    /// Sends the first message.
+    pub fn begin(&self, frame: Bytes) {
+        // The receiver was made with the connection.
+        let _ = self.orders.send(frame);
     }
 
     /// Numbers that were not used before. Returns the first one.
@@ -93,14 +100,16 @@ impl Connection {
 
     /// Sends an order that has no answer.
     pub fn send(&self, order: Order) {
-        // If the worker has ended, there is nothing left to order.
-        let _ = self.orders.send(order);
+        if let Ok(frame) = frames::frame(&order) {
+            // If the worker has ended, there is nothing left to order.
+            let _ = self.orders.send(frame);
+        }
     }
 
     /// Sends an order that is answered. The call is cancelled if what is returned is dropped before.
     ///
     /// # Errors
-    /// The worker has ended.
+    /// The worker has ended, or the order cannot be sent: its JSON is nested too deeply.
     pub fn call(
         self: &Arc<Self>,
         progress: Option<ReportProgress>,
@@ -108,10 +117,15 @@ impl Connection {
     ) -> Result<PendingAnswer> {
         let (sender, answer) = oneshot::channel();
         let call = self.ids(1);
+        let frame = frames::frame(&order(call)).map_err(|error| Error::invalid(error.to_string()))?;
+        if frame.len() > LONG_ORDER {
+            memory::give_back_soon();
+        }
         let mut state = self.open.running()?;
         state.calls.insert(call, Call { answer: sender, progress });
         drop(state);
-        self.send(order(call));
+        // If the worker has ended meanwhile, the call is failed with it.
+        let _ = self.orders.send(frame);
         Ok(PendingAnswer {
             connection: self.clone(),
             call,
@@ -137,13 +151,6 @@ impl Connection {
             Generation::new(events, place)
         };
         Ok((first..first + count).map(reader).collect())
-    }
-
-    /// Shows the worker's figures.
-    pub fn show(&self, figures: Figures) {
-        if let Some(metrics) = &self.open.state().metrics {
-            metrics.update(figures);
-        }
     }
 
     /// Watches a runner that is about to be made. Returns where its failure will be, and what is dropped when it has ended.
@@ -231,23 +238,6 @@ impl ReaderPlace for Place {
     }
 }
 
-/// Writes orders until the connection is dropped or the worker has ended.
-pub async fn write_orders(
-    mut orders: UnboundedReceiver<Order>,
-    mut socket: impl AsyncWrite + Unpin,
-) -> io::Result<()> {
-    /// Most orders that are written at once.
-    const BATCH: usize = 64;
-    let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), BytesMut::new());
-    while orders.recv_many(&mut batch, BATCH).await > 0 {
-        for order in batch.drain(..) {
-            frames::append(&mut bytes, &order)?;
-        }
-        socket.write_all_buf(&mut bytes).await?;
-    }
-    socket.shutdown().await
-}
-
 impl Open {
     /// Passes news on until they end.
     pub async fn listen(&self, mut news: impl Stream<Item = io::Result<News>> + Unpin) {
@@ -266,6 +256,11 @@ impl Open {
             }
             News::Progress { call, fraction, what } => self.report(call, fraction, &what),
             News::Events(events) => self.pass_on(events),
+            News::Figures(figures) => {
+                if let Some(metrics) = &self.state().metrics {
+                    metrics.update(figures);
+                }
+            }
             News::Failed { runner, error } => {
                 if let Some(runner) = self.state().runners.get(&runner) {
                     runner.failure.set(Some(error));
@@ -284,7 +279,7 @@ impl Open {
         let goes_on = progress.is_none_or(|progress| progress(fraction, what));
         if let Some(orders) = self.orders.upgrade().filter(|_| !goes_on) {
             // If the worker has ended, there is nothing left to cancel.
-            let _ = orders.send(Order::Cancel { call });
+            let _ = frames::frame(&Order::Cancel { call }).map(|frame| orders.send(frame));
         }
     }
 

@@ -6,14 +6,19 @@ use std::io::{self, Read};
 
 use futures_util::{Stream, StreamExt};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::AsyncRead;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    sync::mpsc::UnboundedReceiver,
+};
 use tokio_util::{
-    bytes::{Bytes, BytesMut},
+    bytes::{Buf, Bytes, BytesMut},
     codec::{Encoder, FramedRead, LengthDelimitedCodec},
 };
 
 /// Longest message: the facts of a model with the largest vocabulary, or a request of the largest size, fit in.
 const MAX_BYTES: usize = 1 << 30;
+/// Most frames that are written at once.
+const BATCH: usize = 64;
 
 fn codec() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder()
@@ -21,10 +26,34 @@ fn codec() -> LengthDelimitedCodec {
         .new_codec()
 }
 
-/// Appends a message to `frames`.
-pub fn append(frames: &mut BytesMut, message: &impl Serialize) -> io::Result<()> {
+/// The frame of a message.
+///
+/// # Errors
+/// The message is too long, or has JSON that is nested too deeply.
+pub fn frame(message: &impl Serialize) -> io::Result<Bytes> {
     let message = postcard::to_stdvec(message).map_err(io::Error::other)?;
-    codec().encode(Bytes::from(message), frames)
+    let mut frame = BytesMut::new();
+    codec().encode(Bytes::from(message), &mut frame)?;
+    Ok(frame.freeze())
+}
+
+/// Writes frames until there will be no more.
+///
+/// # Errors
+/// The other side is gone.
+pub async fn write(
+    mut frames: UnboundedReceiver<Bytes>,
+    mut output: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let mut batch = Vec::with_capacity(BATCH);
+    while frames.recv_many(&mut batch, BATCH).await > 0 {
+        let mut bytes = batch.drain(..).fold(BytesMut::new(), |mut bytes, frame| {
+            bytes.extend_from_slice(&frame);
+            bytes
+        });
+        output.write_all_buf(&mut bytes).await?;
+    }
+    output.shutdown().await
 }
 
 /// The messages that arrive.
@@ -39,7 +68,7 @@ pub fn messages<T: DeserializeOwned>(
 pub fn read_one<T: DeserializeOwned>(mut input: impl Read) -> io::Result<T> {
     let mut length = [0; 4];
     input.read_exact(&mut length)?;
-    let length = u32::from_be_bytes(length) as usize;
+    let length = length.as_slice().get_u32() as usize;
     if length > MAX_BYTES {
         return Err(io::Error::other("the first message is too long"));
     }

@@ -113,6 +113,8 @@ pub enum News {
     },
     /// Events of sequences, in their order.
     Events(Vec<(Id, Event)>),
+    /// The metrics of all runners.
+    Figures(Figures),
     /// A runner's model no longer serves.
     Failed { runner: Id, error: Error },
     /// A runner has ended.
@@ -129,5 +131,6 @@ pub enum Answer {
     Submitted(Result<(), SubmitError>),
     Vectors(Result<Vec<f32>, EmbeddingError>),
     Bytes(Result<u64, Error>),
-    Figures(Figures),
+    /// The worker has told its metrics before.
+    Told,
 }

@@ -9,10 +9,9 @@ use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::Notify,
 };
-use tokio_util::bytes::BytesMut;
 
 use super::{
-    frames,
+    frames::frame,
     messages::{Answer, Id, News},
 };
 use crate::engine::Event;
@@ -55,14 +54,12 @@ impl Outbox {
     /// # Errors
     /// The socket cannot be written: the server is gone.
     pub async fn deliver(self, mut socket: impl AsyncWrite + Unpin) -> io::Result<()> {
-        let mut bytes = BytesMut::new();
         loop {
             self.0.arrived.notified().await;
             let news = mem::take(&mut *self.news());
             for news in news {
-                frames::append(&mut bytes, &news)?;
+                socket.write_all(&frame(&news)?).await?;
             }
-            socket.write_all_buf(&mut bytes).await?;
         }
     }
 

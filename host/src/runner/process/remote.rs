@@ -205,9 +205,8 @@ impl Runner for RemoteRunner {
             let Ok(call) = call else {
                 return;
             };
-            if let Ok(Ok(Answer::Figures(figures))) = timeout(SCRAPE, call.get()).await {
-                self.connection.show(figures);
-            }
+            // The metrics of a worker that does not answer stay as they are.
+            let _ = timeout(SCRAPE, call.get()).await;
         }
         .boxed()
     }

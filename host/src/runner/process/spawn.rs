@@ -13,17 +13,15 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use tenon_plugin_api::{Code, Error, Result};
 use tokio::{
-    io::AsyncWriteExt,
     net::UnixStream,
     process::{Child, Command},
     spawn,
     time::timeout,
 };
-use tokio_util::bytes::BytesMut;
 
 use super::{
     COMMAND,
-    connection::{Connection, write_orders},
+    connection::Connection,
     end::description,
     frames,
     messages::{News, Start},
@@ -61,17 +59,12 @@ impl Spawner {
     fn spawn(&self) -> io::Result<Arc<Connection>> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
-        let (input, mut output) = UnixStream::from_std(ours)?.into_split();
+        let (input, output) = UnixStream::from_std(ours)?.into_split();
         let mut process = self.command(theirs)?.spawn()?;
         let (connection, open, orders) = Connection::new(self.metrics.part());
-        let mut start = BytesMut::new();
-        frames::append(&mut start, &self.start)?;
-        spawn(async move {
-            // A worker that does not read has ended, which its socket tells.
-            if output.write_all_buf(&mut start).await.is_ok() {
-                let _ = write_orders(orders, output).await;
-            }
-        });
+        connection.begin(frames::frame(&self.start)?);
+        // A worker that does not read has ended, which its socket tells.
+        spawn(frames::write(orders, output));
         let last_line = LastLine::default();
         let printed = process.stderr.take();
         let printed = spawn(relay(printed, self.start.recipe.model.clone(), last_line.clone()));

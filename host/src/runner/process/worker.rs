@@ -158,7 +158,8 @@ impl Session {
             }
             Order::Figures { call } => {
                 let figures = Figures::of(&self.worker.registry);
-                self.outbox.answer(call, Answer::Figures(figures));
+                self.outbox.tell(News::Figures(figures));
+                self.outbox.answer(call, Answer::Told);
             }
             Order::Took { sequence, events } => {
                 if let Some((window, _)) = self.numbered().sequences.get(&sequence) {
