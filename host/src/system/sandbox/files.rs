@@ -157,3 +157,30 @@ fn what_is_missing(landlock: LandlockStatus) -> Option<String> {
     };
     Some(missing.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kernel_has_its_sentence() {
+        let available = |effective_abi| LandlockStatus::Available {
+            effective_abi,
+            kernel_abi: None,
+        };
+        for (status, expected) in [
+            (LandlockStatus::NotImplemented, Some("read and write")),
+            (LandlockStatus::NotEnabled, Some("read and write")),
+            (available(ABI::V2), Some("truncate")),
+            (available(ABI::V5), Some("send signals")),
+            (available(VERSION), None),
+        ] {
+            let sentence = what_is_missing(status);
+            let matches = match (&sentence, expected) {
+                (Some(sentence), Some(words)) => sentence.contains(words),
+                (sentence, expected) => sentence.is_none() && expected.is_none(),
+            };
+            assert!(matches, "{sentence:?} for {status:?}");
+        }
+    }
+}

@@ -33,6 +33,9 @@ const ALLOWED: &[(&str, Attempt)] = &[
     ("read what was given as a file", |place| {
         read(&place.join("single"))
     }),
+    ("open anew a file that was given as an open one", |_| {
+        read("/proc/self/fd/0".as_ref())
+    }),
     ("write the cache", |place| {
         fs::create_dir(place.join("cache/new"))?;
         fs::write(place.join("cache/file"), "x")?;
@@ -199,9 +202,12 @@ fn in_the_sandbox() {
 
 fn enter_and_attempt_all(place: &Path) {
     let mut open = File::open(place.join("home/secret")).unwrap();
-    let given = ["model", "single", "missing"].map(|name| place.join(name));
+    let mut readable: Vec<_> = ["model", "single", "missing"]
+        .map(|name| place.join(name))
+        .into();
+    readable.push("/proc/self/fd/0".into());
     let sandbox = Sandbox {
-        readable: given.into(),
+        readable,
         writable: vec![place.join("cache")],
     };
     let sentences = sandbox.enter().unwrap();
@@ -243,7 +249,9 @@ fn run_child(place: &Path) -> BTreeMap<String, String> {
         "--nocapture",
         "--test-threads=1",
     ];
-    let output = command.args(arguments).env(PLACE, place).output().unwrap();
+    command.args(arguments).env(PLACE, place);
+    let plugin = File::open(place.join("elsewhere/plugin")).unwrap();
+    let output = command.stdin(plugin).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().filter_map(|line| line.strip_prefix("= "));
@@ -263,6 +271,7 @@ fn place() -> tempfile::TempDir {
     for (name, content) in [
         ("model/weights", "weights"),
         ("elsewhere/blob", "weights"),
+        ("elsewhere/plugin", "plugin"),
         ("single", "weights"),
         ("home/secret", "secret"),
     ] {
