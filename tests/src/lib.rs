@@ -15,6 +15,7 @@ mod rows;
 mod schemas;
 mod server;
 mod with_backends;
+mod workers;
 
 pub use artifacts::{Artifacts, artifacts};
 pub use backend::{Backend, LoadedModel};
@@ -29,3 +30,4 @@ pub use plugin_folder::{Listed, PluginFolder, list};
 pub use rows::{Row, RowReader, largest_difference};
 pub use schemas::{Example, examples};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2, start_echo};
+pub use workers::ends_within;

@@ -55,3 +55,5 @@ mod tokens;
 mod tools;
 mod waiting;
 mod wire;
+mod worker_faults;
+mod worker_sandbox;
