@@ -10,15 +10,15 @@ use tenon_plugin_api::Interrupt;
 /// Counts the readers of an engine's running batch. The model thread and all readers share it.
 #[derive(Default)]
 pub struct Audience {
-    /// The number of the batch in the upper half, and how many of its readers are left in the lower half.
+    /// Upper half: the number of the batch. Lower half: how many of its readers have not left.
     batch: AtomicU64,
     interrupt: Interrupt,
 }
 
-/// What a reader and its sequence know of each other: whether the reader has left, and which batch it last waited for.
+/// Shared by a reader and its sequence: whether the reader has left, and which batch it last waited for.
 pub struct Seat {
     audience: Arc<Audience>,
-    /// 0: none.
+    /// The number of the batch. 0: none.
     batch: AtomicU32,
     has_left: AtomicBool,
 }
@@ -29,7 +29,7 @@ impl Audience {
         self.interrupt.clone()
     }
 
-    /// A seat of a reader that waits for no batch yet.
+    /// Makes the seat of a reader that waits for no batch yet.
     pub fn seat(self: &Arc<Self>) -> Arc<Seat> {
         Arc::new(Seat {
             audience: self.clone(),
@@ -38,7 +38,7 @@ impl Audience {
         })
     }
 
-    /// Begins a batch for this many readers, each of which then [waits](Seat::wait_for) for the batch of the returned number.
+    /// Begins a batch for this many readers, and returns its number. Call [`Seat::wait_for`] with it for each reader.
     pub fn begin(&self, readers: usize) -> u32 {
         let last = (self.batch.load(SeqCst) >> 32) as u32;
         let number = last.wrapping_add(1).max(1);
@@ -69,7 +69,7 @@ impl Audience {
 }
 
 impl Seat {
-    /// Makes the reader one of those of a batch.
+    /// Records that the reader waits for this batch.
     pub fn wait_for(&self, batch: u32) {
         self.batch.store(batch, SeqCst);
         if self.has_left.load(SeqCst) {
