@@ -94,6 +94,11 @@ impl Embeddings {
         &self.info
     }
 
+    /// Most tokens of a text. The configured context length limits memory, so it applies here too.
+    pub fn max_tokens(&self, context_length: u32) -> u32 {
+        self.info.max_tokens.min(context_length)
+    }
+
     /// Queues a client's texts. Each has 1 to `max_tokens` known tokens. Never blocks.
     pub fn submit(&self, client: ClientId, texts: Vec<Vec<u32>>) -> Result<Embedding, SubmitError> {
         let interrupt = Interrupt::default();

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::{ClientId, Embeddings, Failure},
+    engine::{ClientId, Failure},
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::arrival::Arrival,
     models::LoadedModel,
@@ -85,7 +85,10 @@ pub async fn embeddings(
     })?;
     let dimensions = dimensions(request.dimensions, embeddings.info().dimensions)?;
     let texts = texts(&model, request.input).await?;
-    check_lengths(&texts, max_tokens(&model, embeddings))?;
+    check_lengths(
+        &texts,
+        embeddings.max_tokens(model.facts().context_length()),
+    )?;
     let tokens = texts.iter().map(Vec::len).sum();
     let vectors = embeddings.submit(client, texts)?;
     let vectors = tokio::select! {
@@ -158,12 +161,6 @@ fn count<T>(texts: Vec<T>) -> Result<Vec<T>, ApiError> {
         return Err(ApiError::invalid_parameter("input", message));
     }
     Ok(texts)
-}
-
-/// Most tokens of a text. The configured context length limits memory, so it applies here too.
-pub fn max_tokens(model: &LoadedModel, embeddings: &Embeddings) -> u32 {
-    let context = model.facts().context_length();
-    embeddings.info().max_tokens.min(context)
 }
 
 fn check_lengths(texts: &[Vec<u32>], max_tokens: u32) -> Result<(), ApiError> {

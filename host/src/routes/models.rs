@@ -5,7 +5,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
 };
 
-use super::{embeddings::max_tokens, lookup::loaded};
+use super::lookup::loaded;
 use crate::{
     app::App,
     error::{AnyError, ApiError, ModelError},
@@ -82,7 +82,7 @@ fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
             let info = embeddings.info();
             ModelEmbeddings {
                 dimensions: info.dimensions,
-                max_tokens: max_tokens(model, embeddings),
+                max_tokens: embeddings.max_tokens(facts.context_length()),
                 pooling: info.pooling.clone(),
             }
         }),
