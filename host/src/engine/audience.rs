@@ -14,7 +14,7 @@ use super::event::ReaderPlace;
 
 /// Counts the readers of an engine's running batch. The model thread and all readers share it.
 pub struct Audience {
-    /// The number of the batch in the upper half, and how many of its readers are left in the lower half.
+    /// Upper half: the number of the batch. Lower half: how many of its readers have not left.
     batch: AtomicU64,
     /// When the batch began, in milliseconds after `created`. 0: none is computed.
     began: AtomicU64,
@@ -22,10 +22,10 @@ pub struct Audience {
     interrupt: Interrupt,
 }
 
-/// What a reader and its sequence know of each other: whether the reader has left, and which batch it last waited for.
+/// Shared by a reader and its sequence: whether the reader has left, and which batch it last waited for.
 pub struct Seat {
     audience: Arc<Audience>,
-    /// 0: none.
+    /// The number of the batch. 0: none.
     batch: AtomicU32,
     has_left: AtomicBool,
 }
@@ -47,7 +47,7 @@ impl Audience {
         self.interrupt.clone()
     }
 
-    /// A seat of a reader that waits for no batch yet.
+    /// Makes the seat of a reader that waits for no batch yet.
     pub fn seat(self: &Arc<Self>) -> Arc<Seat> {
         Arc::new(Seat {
             audience: self.clone(),
@@ -56,7 +56,7 @@ impl Audience {
         })
     }
 
-    /// Begins a batch for this many readers, each of which then [waits](Seat::wait_for) for the batch of the returned number.
+    /// Begins a batch for this many readers, and returns its number. Call [`Seat::wait_for`] with it for each reader.
     pub fn begin(&self, readers: usize) -> u32 {
         let last = (self.batch.load(SeqCst) >> 32) as u32;
         let number = last.wrapping_add(1).max(1);
@@ -101,7 +101,7 @@ impl Audience {
 }
 
 impl Seat {
-    /// Makes the reader one of those of a batch.
+    /// Records that the reader waits for this batch.
     pub fn wait_for(&self, batch: u32) {
         self.batch.store(batch, SeqCst);
         if self.has_left.load(SeqCst) {

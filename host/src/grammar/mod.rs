@@ -16,6 +16,7 @@ mod environment;
 mod gbnf;
 mod json_text;
 mod matcher;
+mod messages;
 mod metrics;
 mod schema;
 mod task;
@@ -36,7 +37,7 @@ pub use matcher::Matcher;
 pub use metrics::GrammarMetrics;
 pub use schema::relaxed;
 pub use task::{FastForward, Found, RunHandle, Task};
-pub use text::{Piece, TextRules, regex_escaped};
+pub use text::{Pattern, TextRules, regex_escaped};
 pub use trial::{COMMAND as TRIAL_COMMAND, child::run as run_trials};
 pub use workers::Workers;
 

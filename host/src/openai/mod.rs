@@ -41,8 +41,8 @@ pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use requantize::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest};
 pub use response::{Completion, CompletionTokensDetails, FinishReason, PromptTokensDetails, Usage};
 pub use tokens::{
-    AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, Piece, TextToTokenize, Token,
-    TokenPiece, TokenizeRequest, Tokenized,
+    AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, TextToTokenize, Token,
+    TokenContent, TokenPiece, TokenizeRequest, Tokenized,
 };
 pub use tools::{
     Function, FunctionCall, FunctionCallChunk, FunctionName, NamedTool, PastFunctionCall,

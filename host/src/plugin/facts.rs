@@ -26,6 +26,11 @@ impl ModelFacts {
         self.granted.context_length.min(self.granted.kv_tokens)
     }
 
+    /// Most tokens of a text to embed. The configured context length limits memory, so it applies here too.
+    pub fn longest_embedded(&self, embedder: &EmbedderInfo) -> u32 {
+        embedder.max_tokens.min(self.context_length())
+    }
+
     /// Whether only whole sequences can be forked, not their beginnings.
     pub fn forks_whole_only(&self) -> bool {
         self.granted.fork_any_len == 0

@@ -73,6 +73,7 @@ impl HostObject for HostServices {
 }
 
 /// `tenon` in the user's cache directory. As the XDG base directory specification says, a relative path is ignored.
+/// The crate `etcetera` finds no cache directory for a user without a home, even if `XDG_CACHE_HOME` is set.
 pub fn default_cache() -> PathBuf {
     let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     set.filter(|path| path.is_absolute())

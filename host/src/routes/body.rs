@@ -98,6 +98,8 @@ pub fn read<T: DeserializeOwned>(fields: &Value) -> Result<T, ApiError> {
 
 /// Whether the body is declared to be JSON. Requiring this also keeps foreign web pages from sending requests: a browser
 /// asks the server before it sends JSON.
+///
+/// The crate `mime` is not used: it refuses a space before a semicolon, which HTTP allows.
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers
         .get(CONTENT_TYPE)

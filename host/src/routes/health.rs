@@ -106,7 +106,7 @@ struct Health {
 }
 
 impl Health {
-    /// The health now. `end` is the token that, once cancelled, makes the server count as draining.
+    /// The health now. The server counts as draining once `end` is cancelled.
     fn new(app: &App, end: &CancellationToken, is_trusted: bool) -> Self {
         let models = app.models().iter();
         let models: Vec<_> = models

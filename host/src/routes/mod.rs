@@ -1,4 +1,4 @@
-//! All routes on one screen, with one file for each. All of them may use `body` and `checks` (reading a request), `lookup` (its
+//! All routes on one screen. Each route has a file of its own. All of them may use `body` and `checks` (reading a request), `lookup` (its
 //! model), `blocking`, and `sse` (streams). Those that take a chat share `chat`, and those that generate `generation`.
 
 mod apply_template;

@@ -5,7 +5,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
 };
 
-use super::{embeddings::max_tokens, lookup::loaded};
+use super::lookup::loaded;
 use crate::{
     app::App,
     error::{AnyError, ApiError, ModelError},
@@ -80,7 +80,7 @@ fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
         },
         embeddings: facts.embedder.as_ref().map(|embedder| ModelEmbeddings {
             dimensions: embedder.dimensions,
-            max_tokens: max_tokens(&facts, embedder),
+            max_tokens: facts.longest_embedded(embedder),
             pooling: embedder.pooling.clone(),
         }),
     }

@@ -14,7 +14,7 @@ use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError},
     openai::{
-        ChatToTokenize, Piece, TextToTokenize, Token, TokenPiece, TokenizeRequest, Tokenized,
+        ChatToTokenize, TextToTokenize, Token, TokenContent, TokenPiece, TokenizeRequest, Tokenized,
     },
 };
 
@@ -134,8 +134,8 @@ fn flags(text: &TextToTokenize) -> EncodeFlags {
 fn piece(id: u32, vocabulary: &Vocabulary) -> TokenPiece {
     let bytes = vocabulary.bytes(id);
     let piece = match str::from_utf8(bytes) {
-        Ok(text) => Piece::Text(text.to_owned()),
-        Err(_) => Piece::Bytes(bytes.to_vec()),
+        Ok(text) => TokenContent::Text(text.to_owned()),
+        Err(_) => TokenContent::Bytes(bytes.to_vec()),
     };
     TokenPiece { id, piece }
 }

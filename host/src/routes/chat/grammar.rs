@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::ApiError,
-    grammar::{Grammar, GrammarError, Piece},
+    grammar::{Grammar, GrammarError, Pattern},
     markup::{CallRules, Callable, Demand, Reasoning},
     models::LoadedModel,
     tools::{self, AnswerRules, Marks},
@@ -138,7 +138,7 @@ fn schema_of_answers(wanted: WantedGrammar) -> Result<Value, ApiError> {
     }
 }
 
-/// Lets reasoning come before JSON. Any other grammar is that of the whole text.
+/// Lets reasoning come before JSON. Any other grammar describes the whole text.
 fn behind(
     reasoning: Option<Reasoning>,
     wanted: WantedGrammar,
@@ -146,9 +146,9 @@ fn behind(
 ) -> WantedGrammar {
     let grammar = match (reasoning, wanted.grammar) {
         (Some(reasoning), Grammar::JsonSchema(schema)) => {
-            let mut pieces = tools::before_answer(&reasoning, &model.written_marks());
-            pieces.push(Piece::Json(schema));
-            Grammar::Pieces(pieces)
+            let mut patterns = tools::before_answer(&reasoning, &model.written_marks());
+            patterns.push(Pattern::Json(schema));
+            Grammar::Patterns(patterns)
         }
         (_, grammar) => grammar,
     };

@@ -51,7 +51,7 @@ impl Calling {
             .map_err(|error| ApiError::internal(format!("a tool cannot be written: {error}")))
     }
 
-    /// The rules of calls by a model with this capabilities.
+    /// The rules of calls by a model whose template has these capabilities.
     pub fn rules(&self, capabilities: &TemplateCapabilities) -> CallRules {
         CallRules {
             format: capabilities.tool_format,

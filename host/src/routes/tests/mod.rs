@@ -145,9 +145,11 @@ async fn only_json_is_taken() {
         assert_eq!(answer.status, expected, "{content_type}");
         answer.error();
     }
-    let request = Request::post(CHAT).header("content-type", "Application/JSON; charset=utf-8");
-    let answer = send(router(app()), request, "{}").await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    for content_type in ["Application/JSON; charset=utf-8", "application/a+json ;a=b"] {
+        let request = Request::post(CHAT).header("content-type", content_type);
+        let answer = send(router(app()), request, "{}").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{content_type}");
+    }
 }
 
 #[tokio::test]
