@@ -36,6 +36,17 @@ pub enum Isolation {
     None,
 }
 
+/// What a plugin in a worker may do.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sandbox {
+    /// Read its model, its own folder and the system's libraries, use devices, and write its cache directory. It has no network.
+    #[default]
+    Strict,
+    /// Whatever the server's user may do.
+    Off,
+}
+
 /// The limits of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine {
@@ -54,6 +65,7 @@ pub struct Engine {
     pub requests: RequestBounds,
     pub threads: Threads,
     pub isolation: Isolation,
+    pub sandbox: Sandbox,
     pub stuck_timeout: Duration,
     pub max_restarts: u32,
 }
@@ -105,6 +117,9 @@ pub struct RawEngine {
     /// Where a model computes: in a process of its own, or in the server's process.
     #[serde(deserialize_with = "by_name")]
     pub isolation: Isolation,
+    /// What a plugin may do to the machine, as far as the kernel can restrict it. Only with `isolation = "process"`.
+    #[serde(deserialize_with = "by_name")]
+    pub sandbox: Sandbox,
     /// Seconds after which a running forward counts as stuck: the model's worker is ended and started again. Only with
     /// `isolation = "process"`.
     pub stuck_timeout_secs: StuckSeconds,
@@ -129,6 +144,7 @@ impl Default for RawEngine {
             min_priority: 0,
             threads: Threads::Auto,
             isolation: Isolation::default(),
+            sandbox: Sandbox::default(),
             stuck_timeout_secs: Bounded::new(300),
             max_restarts: Bounded::new(5),
         }

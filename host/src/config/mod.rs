@@ -37,7 +37,9 @@ use self::{
 };
 
 pub use self::{
-    engine::{Engine, Isolation, MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES, RequestBounds},
+    engine::{
+        Engine, Isolation, MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES, RequestBounds, Sandbox,
+    },
     error::ConfigError,
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},

@@ -17,7 +17,7 @@ use super::{
     by_name::{by_name, if_named},
     engine::{
         BatchTokens, CachedSequences, ContextLength, DraftTokens, Isolation, KvTokens,
-        QueueLength, RawEngine, Restarts, Sequences, StuckSeconds,
+        QueueLength, RawEngine, Restarts, Sandbox, Sequences, StuckSeconds,
     },
     refusals::Refusals,
     sampling::RawSampling,
@@ -133,6 +133,9 @@ pub struct RawModel {
     /// Instead of the `isolation` of `[engine]`.
     #[serde(default, deserialize_with = "if_named")]
     isolation: Option<Isolation>,
+    /// Instead of the `sandbox` of `[engine]`.
+    #[serde(default, deserialize_with = "if_named")]
+    sandbox: Option<Sandbox>,
     /// Instead of the `stuck_timeout_secs` of `[engine]`.
     stuck_timeout_secs: Option<StuckSeconds>,
     /// Instead of the `max_restarts` of `[engine]`.
@@ -235,6 +238,7 @@ impl RawModel {
             requests: self.requests(default),
             threads: self.threads.unwrap_or(default.threads),
             isolation: self.isolation.unwrap_or(default.isolation),
+            sandbox: self.sandbox.unwrap_or(default.sandbox),
             stuck_timeout: Duration::from_secs(stuck_timeout.get().into()),
             max_restarts: self.max_restarts.unwrap_or(default.max_restarts).get(),
         }

@@ -151,9 +151,11 @@ impl Loading<'_> {
             start: Start {
                 recipe: recipe(model, self.config),
                 plugin: plugin.path.clone(),
+                plugin_id: plugin.facts.id.clone(),
                 options: self.registry.options_of(&plugin.facts.id),
                 cache: self.registry.cache().to_owned(),
                 log_format: self.config.server.log_format,
+                sandbox: model.engine.sandbox,
                 stuck_timeout: model.engine.stuck_timeout,
             },
             metrics: self.metrics.workers.clone(),

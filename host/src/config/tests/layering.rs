@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use super::{environment, load, load_toml};
 use crate::{
     config::{
-        Config, Engine, Flags, Hosts, Isolation, LogFormat, Origins, RequestBounds, Server, Threads,
+        Config, Engine, Flags, Hosts, Isolation, LogFormat, Origins, RequestBounds, Sandbox, Server,
+        Threads,
         load_from,
     },
     markup::ReasoningTags,
@@ -71,6 +72,7 @@ fn a_bare_model_path_is_enough() {
         },
         threads: Threads::Auto,
         isolation: Isolation::Process,
+        sandbox: Sandbox::Strict,
         stuck_timeout: Duration::from_secs(300),
         max_restarts: 5,
     };

@@ -15,18 +15,18 @@ fn grammars_cross() {
         check(&text("[\"\\\n\u{7f}é]".to_owned()));
     }
     check(&Grammar::JsonSchema(schema.clone()));
-    check(&Grammar::Pieces(vec![]));
-    check(&Grammar::Pieces(vec![
-        Piece::Text("<call>".into()),
-        Piece::Token(u32::MAX),
-        Piece::Space,
-        Piece::Free(TextRules::default()),
-        Piece::Until(TextRules::matching("a+").without("b"), "end".into()),
-        Piece::OneOf(vec![
+    check(&Grammar::Patterns(vec![]));
+    check(&Grammar::Patterns(vec![
+        Pattern::Text("<call>".into()),
+        Pattern::Token(u32::MAX),
+        Pattern::Space,
+        Pattern::Free(TextRules::default()),
+        Pattern::Until(TextRules::matching("a+").without("b"), "end".into()),
+        Pattern::OneOf(vec![
             vec![],
-            vec![Piece::Many(vec![
-                Piece::Json(schema),
-                Piece::OneOf(vec![vec![Piece::Json(json!(true))], vec![]]),
+            vec![Pattern::Many(vec![
+                Pattern::Json(schema),
+                Pattern::OneOf(vec![vec![Pattern::Json(json!(true))], vec![]]),
             ])],
         ]),
     ]));
@@ -61,8 +61,8 @@ fn the_numbers_of_a_schema_stay_as_they_are() {
 #[test]
 fn a_schema_is_sent_if_it_is_not_nested_too_deeply() {
     let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
-    check(&Piece::Json(nested(127)));
-    let deeper = Piece::Json(nested(128));
+    check(&Pattern::Json(nested(127)));
+    let deeper = Pattern::Json(nested(128));
     assert!(postcard::to_stdvec(&deeper).is_err());
     let text = nested(128).to_string();
     assert!(serde_json::from_str::<Value>(&text).is_err());

@@ -1,7 +1,7 @@
 //! The server's side of the socket to a worker: calls and their answers, sequences and their events.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -261,6 +261,7 @@ impl Open {
                     metrics.update(figures);
                 }
             }
+            News::Unrestricted(what) => warn_once(what),
             News::Failed { runner, error } => {
                 if let Some(runner) = self.state().runners.get(&runner) {
                     runner.failure.set(Some(error));
@@ -333,5 +334,14 @@ impl Open {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs what the kernel cannot restrict, each sentence once.
+fn warn_once(what: String) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.insert(what.clone()) {
+        tracing::warn!("{what}");
     }
 }

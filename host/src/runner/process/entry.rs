@@ -1,35 +1,45 @@
 //! The beginning of a worker: from the open library to the first order.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, stderr, stdin, stdout},
-    os::{fd::AsFd, unix::net::UnixStream as StdStream},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::net::UnixStream as StdStream,
+    },
+    path::{Path, PathBuf},
     process::abort,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use prometheus::Registry;
-use rustix::stdio::dup2_stdout;
+use rustix::{
+    process::{Resource, Rlimit, setrlimit},
+    stdio::dup2_stdout,
+};
 use tenon_plugin_api::{Code, Error, Result};
 use tokio::{net::UnixStream, runtime};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     frames,
-    messages::Start,
+    messages::{News, Start},
     worker::{End, Worker},
 };
 use crate::{
+    config,
     engine::EngineMetrics,
     grammar::{GrammarMetrics, GrammarThreads},
     plugin::start_plugin,
     runner::{Maker, Workshop},
     shutdown,
-    system::memory,
+    system::{memory, sandbox::Sandbox},
     telemetry,
 };
 
+/// What a worker may allocate besides its model: for the vocabulary, grammars and the stacks of threads.
+const OWN_BYTES: u64 = 1 << 30;
 /// Most threads for blocking work: loading, and tokenizing long prompts.
 const BLOCKING_THREADS: usize = 16;
 
@@ -46,6 +56,8 @@ pub fn run() -> anyhow::Result<()> {
     // Output of the plugin must not reach the socket.
     dup2_stdout(stderr())?;
     let start: Start = frames::read_one(&socket)?;
+    // Before the first thread starts: threads that exist already would stay outside.
+    let unrestricted = confine(&start, &library)?;
     telemetry::start_in_worker(start.log_format)?;
     let registry = Registry::new();
     let stuck_timeout = start.stuck_timeout;
@@ -54,7 +66,9 @@ pub fn run() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
+    let news = unrestricted.into_iter().map(News::Unrestricted);
     let worker = Worker {
+        news: news.collect(),
         maker: workshop(library, start, &registry),
         registry,
         stuck_timeout,
@@ -63,6 +77,53 @@ pub fn run() -> anyhow::Result<()> {
         End::Dismissed => shutdown::exit_now(0),
         End::Stuck(age) => end_stuck(age),
     }
+}
+
+/// Limits this process's memory, and enters the sandbox. Returns what the kernel cannot restrict.
+fn confine(start: &Start, library: &File) -> anyhow::Result<Vec<String>> {
+    if let Some(limit) = start.recipe.memory_limit_bytes {
+        limit_memory(limit.saturating_add(OWN_BYTES))?;
+    }
+    if start.sandbox == config::Sandbox::Off {
+        return Ok(Vec::new());
+    }
+    let cache = start.cache.join(&start.plugin_id);
+    // Only what exists can be allowed. A cache that cannot be made cannot be used either.
+    let _ = fs::create_dir_all(&cache);
+    let library = format!("/proc/self/fd/{}", library.as_raw_fd());
+    let folder = start.plugin.parent().map(Path::to_owned);
+    let model = files_of_model(&start.recipe.args.path);
+    let sandbox = Sandbox {
+        readable: model
+            .into_iter()
+            .chain(folder)
+            .chain([library.into()])
+            .collect(),
+        writable: vec![cache],
+    };
+    Ok(sandbox.enter()?)
+}
+
+/// Limits what this process may allocate. A model's file that is mapped does not count.
+fn limit_memory(bytes: u64) -> io::Result<()> {
+    let limit = Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
+    Ok(setrlimit(Resource::Data, limit)?)
+}
+
+/// A model's file or directory. If the file is one part of several (`name-00001-of-00003.gguf`), also the others.
+fn files_of_model(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((begin, _)) = name.split_once("-00001-of-") else {
+        return vec![path.to_owned()];
+    };
+    let begin = format!("{begin}-0");
+    let beside = path.parent().and_then(|folder| fs::read_dir(folder).ok());
+    let beside = beside.into_iter().flatten().flatten();
+    let parts = beside.filter(|entry| entry.file_name().to_string_lossy().starts_with(&begin));
+    parts.map(|entry| entry.path()).collect()
 }
 
 fn connected(socket: StdStream) -> io::Result<UnixStream> {
@@ -80,6 +141,7 @@ fn workshop(library: File, start: Start, registry: &Registry) -> Result<Arc<dyn 
     } = start;
     let backend = start_plugin(library, recipe.args.threads, &cache, &options);
     let backend = backend.map_err(|why| Error::new(Code::INTERNAL, format!("{} {why}", plugin.display())))?;
+    tracing::info!(id = backend.descriptor().id, path = %plugin.display(), "plugin loaded");
     let internal = |error: anyhow::Error| Error::new(Code::INTERNAL, error.to_string());
     Ok(Arc::new(Arc::new(Workshop {
         metrics: EngineMetrics::register(registry, &recipe.model).map_err(|e| internal(e.into()))?,
@@ -97,7 +159,7 @@ fn workshop(library: File, start: Start, registry: &Registry) -> Result<Arc<dyn 
 fn end_stuck(age: Duration) -> ! {
     telemetry::flush();
     eprintln!(
-        "a forward did not return within {} s: raise stuck_timeout_secs if the model is that slow",
+        "it was stuck: a forward did not return within {} s; raise stuck_timeout_secs if the model is that slow",
         age.as_secs()
     );
     abort()

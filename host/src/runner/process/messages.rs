@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{EncodeFlags, Error};
 
 use crate::{
-    config::LogFormat,
+    config::{self, LogFormat},
     engine::{
         ClientId, DryOptions, EmbeddingError, Event, PromptTokens, Request, SubmitError,
     },
@@ -24,14 +24,18 @@ pub type Id = u64;
 pub struct Start {
     /// What the model is made from.
     pub recipe: Recipe,
-    /// The path of the plugin's file, for errors. The worker has the open file as its standard input.
+    /// The path of the plugin's file. The worker has the open file as its standard input.
     pub plugin: PathBuf,
+    /// The plugin's id.
+    pub plugin_id: String,
     /// Options of the plugin, a JSON object.
     pub options: String,
     /// Directory for files that plugins can make again.
     pub cache: PathBuf,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// What the plugin may do.
+    pub sandbox: config::Sandbox,
     /// How long a forward may take before the worker counts as stuck.
     pub stuck_timeout: Duration,
 }
@@ -115,6 +119,8 @@ pub enum News {
     Events(Vec<(Id, Event)>),
     /// The metrics of all runners.
     Figures(Figures),
+    /// What the kernel cannot restrict, in a sentence.
+    Unrestricted(String),
     /// A runner's model no longer serves.
     Failed { runner: Id, error: Error },
     /// A runner has ended.

@@ -1,6 +1,8 @@
 //! Starts workers, and finds out how they end.
 
 use std::{
+    env,
+    ffi::OsString,
     fs::File,
     io,
     os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
@@ -88,10 +90,17 @@ impl Spawner {
             .stdin(self.library.try_clone()?)
             .stdout(OwnedFd::from(socket))
             .stderr(Stdio::piped())
+            .env_clear()
+            .envs(environment())
             // Ctrl-C must not end a worker: its requests may finish.
             .process_group(0);
         Ok(command)
     }
+}
+
+/// The variables of a worker: all but those of the server's configuration, among which keys may be.
+fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"TENON__"))
 }
 
 /// Waits for the end of a worker that has closed its socket, and ends it if it does not end by itself. None: it still exists, in a

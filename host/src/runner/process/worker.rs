@@ -37,6 +37,8 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// What a worker has to carry out orders with.
 pub struct Worker {
+    /// What the server is told first.
+    pub news: Vec<News>,
     /// Makes runners, or says why it cannot.
     pub maker: Result<Arc<dyn Maker>>,
     /// The metrics of its runners.
@@ -56,12 +58,14 @@ pub enum End {
 
 impl Worker {
     /// Carries out the orders that arrive on the socket, until there is a reason to end.
-    pub async fn serve(self, socket: UnixStream) -> End {
+    pub async fn serve(mut self, socket: UnixStream) -> End {
         let (input, output) = socket.into_split();
+        let outbox = Outbox::default();
+        self.news.drain(..).for_each(|news| outbox.tell(news));
         let session = Arc::new(Session {
             worker: self,
             numbered: Mutex::default(),
-            outbox: Outbox::default(),
+            outbox,
         });
         select! {
             () = session.receive(input) => End::Dismissed,
