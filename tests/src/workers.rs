@@ -13,6 +13,19 @@ impl Server {
             .collect()
     }
 
+    /// The id of the only worker.
+    pub fn worker(&self) -> u32 {
+        match self.workers()[..] {
+            [worker] => worker,
+            ref workers => panic!("{} workers", workers.len()),
+        }
+    }
+
+    /// The ids of the server and its workers.
+    pub fn processes(&self) -> Vec<u32> {
+        [vec![self.pid()], self.workers()].concat()
+    }
+
     /// The id of the worker that has loaded a plugin's library, such as `tenon_plugin_echo`. Waits until there is one.
     pub fn worker_of(&self, library: &str) -> u32 {
         let file = format!("/lib{library}.so");

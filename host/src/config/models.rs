@@ -16,8 +16,8 @@ use super::{
     Engine, Flags, RequestBounds, Threads,
     by_name::{by_name, if_named},
     engine::{
-        BatchTokens, CachedSequences, ContextLength, DraftTokens, Isolation, KvTokens,
-        QueueLength, RawEngine, Restarts, Sandbox, Sequences, StuckSeconds,
+        BatchTokens, CachedSequences, ContextLength, DraftTokens, Isolation, KvTokens, QueueLength,
+        RawEngine, Restarts, Sandbox, Sequences, StuckSeconds,
     },
     refusals::Refusals,
     sampling::RawSampling,

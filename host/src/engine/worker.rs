@@ -14,7 +14,9 @@ use super::{
     Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence, audience::Audience,
     queue::Queue, step::Stepper, threads::Threads,
 };
-use crate::plugin::{Current, CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized};
+use crate::plugin::{
+    Current, CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized,
+};
 
 /// State of the model thread before it has a session.
 pub struct Worker {

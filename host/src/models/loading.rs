@@ -114,7 +114,9 @@ impl Loading<'_> {
                     .with_context(|| format!("cannot read the chat template {}", path.display()))
             })
             .transpose()?;
-        let plugin = self.registry.plugin_for(&model.path, model.backend.as_deref())?;
+        let plugin = self
+            .registry
+            .plugin_for(&model.path, model.backend.as_deref())?;
         let is_isolated = model.engine.isolation == Isolation::Process;
         Ok(ModelSpec {
             id: model.id.clone(),
@@ -138,11 +140,7 @@ impl Loading<'_> {
         })
     }
 
-    fn spawner(
-        &self,
-        model: &config::Model,
-        plugin: &InstalledPlugin,
-    ) -> anyhow::Result<Spawner> {
+    fn spawner(&self, model: &config::Model, plugin: &InstalledPlugin) -> anyhow::Result<Spawner> {
         let library = plugin.library();
         announce(&self.metrics.workers, &model.id)?;
         Ok(Spawner {
@@ -164,7 +162,9 @@ impl Loading<'_> {
 
     fn workshop(&self, model: &config::Model) -> anyhow::Result<Workshop> {
         let registered = &self.metrics.registry;
-        let backend = self.registry.choose(&model.path, model.backend.as_deref())?;
+        let backend = self
+            .registry
+            .choose(&model.path, model.backend.as_deref())?;
         Ok(Workshop {
             recipe: recipe(model, self.config),
             backend,

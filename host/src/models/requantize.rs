@@ -14,9 +14,7 @@ use tenon_plugin_api::{Code, Error, levels};
 use tokio::{runtime::Handle, time::timeout};
 use tracing::{error, info};
 
-use super::{
-    LoadedModel, ModelState, RightToChange, ServedModel, restart::serve, weight_warnings,
-};
+use super::{LoadedModel, ModelState, RightToChange, ServedModel, restart::serve, weight_warnings};
 use crate::{metrics::Metrics, plugin::ReportProgress};
 
 /// A change that was found possible and that holds the permission to happen.
@@ -198,14 +196,17 @@ fn way(
 /// Memory that the model takes at a level: only that of its weights if the backend gives no estimates.
 fn memory_bytes(model: &LoadedModel, level: Option<&str>) -> Result<u64, RequantizeError> {
     let facts = model.facts();
-    model.runner.memory_bytes(level).or_else(|error| match level.and_then(levels::find) {
-        _ if error.code != Code::UNSUPPORTED => Err(RequantizeError::Failed(error)),
-        Some(level) => {
-            let bits = f64::from(level.tensor.bits_per_weight());
-            Ok((facts.info.parameters as f64 * bits / 8.0) as u64)
-        }
-        None => Ok(facts.info.weight_bytes),
-    })
+    model
+        .runner
+        .memory_bytes(level)
+        .or_else(|error| match level.and_then(levels::find) {
+            _ if error.code != Code::UNSUPPORTED => Err(RequantizeError::Failed(error)),
+            Some(level) => {
+                let bits = f64::from(level.tensor.bits_per_weight());
+                Ok((facts.info.parameters as f64 * bits / 8.0) as u64)
+            }
+            None => Ok(facts.info.weight_bytes),
+        })
 }
 
 fn beside(
@@ -246,4 +247,3 @@ fn in_place(
         }
     }
 }
-

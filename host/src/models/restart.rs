@@ -71,7 +71,8 @@ async fn restart(
     while !spec.draining.is_cancelled() {
         let count = ends.add(Instant::now());
         if count > most as usize {
-            let why = format!("it ended {count} times within ten minutes, the last time because {why}");
+            let why =
+                format!("it ended {count} times within ten minutes, the last time because {why}");
             return fail(&served, &why);
         }
         warn!(model = served.id, "the model is loaded again: {why}");

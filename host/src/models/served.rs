@@ -89,7 +89,8 @@ impl ServedModel {
     /// The state once the model is not being started again any more.
     pub async fn settled(&self) -> ModelState {
         let mut changes = self.state.subscribe();
-        let is_settled = |state: &ModelState| !matches!(state.seen_now(), ModelState::Restarting(_));
+        let is_settled =
+            |state: &ModelState| !matches!(state.seen_now(), ModelState::Restarting(_));
         match changes.wait_for(is_settled).await {
             Ok(state) => state.seen_now(),
             // The sender is in `self`.
@@ -112,9 +113,7 @@ impl ModelState {
     fn seen_now(&self) -> Self {
         match self {
             Self::Ready(model) => match model.runner.failure() {
-                Some(error) if model.spec.max_restarts.is_some() => {
-                    Self::Restarting(error.message)
-                }
+                Some(error) if model.spec.max_restarts.is_some() => Self::Restarting(error.message),
                 Some(error) => Self::Failed(error.message),
                 None => self.clone(),
             },

@@ -18,7 +18,11 @@ impl ModelSpec {
         progress: ReportProgress,
     ) -> Result<LoadedModel, Error> {
         let runner = self.maker.load(level, progress)?;
-        Ok(LoadedModel::new(self.clone(), runner, level.map(str::to_owned)))
+        Ok(LoadedModel::new(
+            self.clone(),
+            runner,
+            level.map(str::to_owned),
+        ))
     }
 
     /// Makes the model at another level while `current` goes on answering. Blocks.
@@ -32,6 +36,10 @@ impl ModelSpec {
         progress: ReportProgress,
     ) -> Result<LoadedModel, Error> {
         let runner = current.runner.beside(level, progress)?;
-        Ok(LoadedModel::new(self.clone(), runner, Some(level.to_owned())))
+        Ok(LoadedModel::new(
+            self.clone(),
+            runner,
+            Some(level.to_owned()),
+        ))
     }
 }

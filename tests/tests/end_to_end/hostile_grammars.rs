@@ -161,8 +161,13 @@ async fn check_good(client: &Client, index: usize) {
     assert_eq!(text(&answer), expected);
 }
 
+/// Memory of the server and its workers together.
 fn resident_mib(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    server.processes().into_iter().map(resident_mib_of).sum()
+}
+
+fn resident_mib_of(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.unwrap().trim().trim_end_matches(" kB");
     kib.parse::<u64>().unwrap() / 1024

@@ -8,9 +8,8 @@ use tempfile::TempDir;
 use super::{environment, load, load_toml};
 use crate::{
     config::{
-        Config, Engine, Flags, Hosts, Isolation, LogFormat, Origins, RequestBounds, Sandbox, Server,
-        Threads,
-        load_from,
+        Config, Engine, Flags, Hosts, Isolation, LogFormat, Origins, RequestBounds, Sandbox,
+        Server, Threads, load_from,
     },
     markup::ReasoningTags,
 };

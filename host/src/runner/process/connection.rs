@@ -117,12 +117,19 @@ impl Connection {
     ) -> Result<PendingAnswer> {
         let (sender, answer) = oneshot::channel();
         let call = self.ids(1);
-        let frame = frames::frame(&order(call)).map_err(|error| Error::invalid(error.to_string()))?;
+        let frame =
+            frames::frame(&order(call)).map_err(|error| Error::invalid(error.to_string()))?;
         if frame.len() > LONG_ORDER {
             memory::give_back_soon();
         }
         let mut state = self.open.running()?;
-        state.calls.insert(call, Call { answer: sender, progress });
+        state.calls.insert(
+            call,
+            Call {
+                answer: sender,
+                progress,
+            },
+        );
         drop(state);
         // If the worker has ended meanwhile, the call is failed with it.
         let _ = self.orders.send(frame);
@@ -231,7 +238,13 @@ impl ReaderPlace for Place {
 
     fn left(&mut self) {
         let sequence = self.sequence;
-        let is_unfinished = self.connection.open.state().sequences.remove(&sequence).is_some();
+        let is_unfinished = self
+            .connection
+            .open
+            .state()
+            .sequences
+            .remove(&sequence)
+            .is_some();
         if is_unfinished {
             self.connection.send(Order::Left { sequence });
         }
@@ -254,7 +267,11 @@ impl Open {
                     let _ = call.answer.send(answer);
                 }
             }
-            News::Progress { call, fraction, what } => self.report(call, fraction, &what),
+            News::Progress {
+                call,
+                fraction,
+                what,
+            } => self.report(call, fraction, &what),
             News::Events(events) => self.pass_on(events),
             News::Figures(figures) => {
                 if let Some(metrics) = &self.state().metrics {
@@ -276,7 +293,10 @@ impl Open {
     /// Reports how far a call is, and cancels it if that is the reply.
     fn report(&self, call: Id, fraction: Option<f32>, what: &str) {
         let state = self.state();
-        let progress = state.calls.get(&call).and_then(|call| call.progress.as_ref());
+        let progress = state
+            .calls
+            .get(&call)
+            .and_then(|call| call.progress.as_ref());
         let goes_on = progress.is_none_or(|progress| progress(fraction, what));
         if let Some(orders) = self.orders.upgrade().filter(|_| !goes_on) {
             // If the worker has ended, there is nothing left to cancel.

@@ -140,12 +140,16 @@ fn workshop(library: File, start: Start, registry: &Registry) -> Result<Arc<dyn 
         ..
     } = start;
     let backend = start_plugin(library, recipe.args.threads, &cache, &options);
-    let backend = backend.map_err(|why| Error::new(Code::INTERNAL, format!("{} {why}", plugin.display())))?;
+    let backend =
+        backend.map_err(|why| Error::new(Code::INTERNAL, format!("{} {why}", plugin.display())))?;
     tracing::info!(id = backend.descriptor().id, path = %plugin.display(), "plugin loaded");
     let internal = |error: anyhow::Error| Error::new(Code::INTERNAL, error.to_string());
     Ok(Arc::new(Arc::new(Workshop {
-        metrics: EngineMetrics::register(registry, &recipe.model).map_err(|e| internal(e.into()))?,
-        grammar_threads: Arc::new(GrammarThreads::start(&recipe.grammar).map_err(|e| internal(e.into()))?),
+        metrics: EngineMetrics::register(registry, &recipe.model)
+            .map_err(|e| internal(e.into()))?,
+        grammar_threads: Arc::new(
+            GrammarThreads::start(&recipe.grammar).map_err(|e| internal(e.into()))?,
+        ),
         grammar_metrics: GrammarMetrics::register(registry, &recipe.model)
             .map_err(|e| internal(e.into()))?,
         recipe,

@@ -7,9 +7,7 @@ use tenon_plugin_api::{EncodeFlags, Error};
 
 use crate::{
     config::{self, LogFormat},
-    engine::{
-        ClientId, DryOptions, EmbeddingError, Event, PromptTokens, Request, SubmitError,
-    },
+    engine::{ClientId, DryOptions, EmbeddingError, Event, PromptTokens, Request, SubmitError},
     grammar::{Grammar, GrammarError},
     metrics::Figures,
     plugin::ModelFacts,

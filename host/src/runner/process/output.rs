@@ -44,7 +44,11 @@ pub async fn relay(output: Option<ChildStderr>, model: String, last: LastLine) {
     };
     let mut lines = BufReader::new(output);
     let mut line = Vec::new();
-    while let Ok(1..) = (&mut lines).take(MAX_LINE).read_until(b'\n', &mut line).await {
+    while let Ok(1..) = (&mut lines)
+        .take(MAX_LINE)
+        .read_until(b'\n', &mut line)
+        .await
+    {
         if !telemetry::relay_marked(&line) {
             let text = String::from_utf8_lossy(&line);
             let text = shortened(text.trim_end(), MAX_LINE as usize);

@@ -12,9 +12,7 @@ use super::{
     spawn::Spawner,
 };
 use crate::{
-    engine::{
-        ClientId, EmbeddingError, End, Generation, PromptTokens, Request, SubmitError,
-    },
+    engine::{ClientId, EmbeddingError, End, Generation, PromptTokens, Request, SubmitError},
     grammar::{Grammar, GrammarError},
     plugin::{Current, ModelFacts, ReportProgress},
     runner::{CompiledForm, Maker, Runner, Steering},
@@ -70,7 +68,10 @@ impl RemoteRunner {
     async fn compile(&self, source: Grammar) -> std::result::Result<CompiledForm, GrammarError> {
         let (runner, connection) = (self.id, self.connection.clone());
         let grammar = connection.ids(1);
-        let form = RemoteGrammar { connection, grammar };
+        let form = RemoteGrammar {
+            connection,
+            grammar,
+        };
         let gone = |error: Error| GrammarError::Gone(error.message);
         let call = self.connection.call(None, |call| Order::Compile {
             call,
@@ -249,5 +250,8 @@ impl Drop for RemoteGrammar {
 }
 
 fn unexpected() -> Error {
-    Error::new(Code::INTERNAL, "the model's worker answered another question")
+    Error::new(
+        Code::INTERNAL,
+        "the model's worker answered another question",
+    )
 }

@@ -69,7 +69,11 @@ impl Spawner {
         spawn(frames::write(orders, output));
         let last_line = LastLine::default();
         let printed = process.stderr.take();
-        let printed = spawn(relay(printed, self.start.recipe.model.clone(), last_line.clone()));
+        let printed = spawn(relay(
+            printed,
+            self.start.recipe.model.clone(),
+            last_line.clone(),
+        ));
         spawn(async move {
             open.listen(frames::messages::<News>(input)).await;
             let status = end(process).await;

@@ -105,7 +105,12 @@ impl Session {
         let mut looks = interval(LOOK);
         loop {
             looks.tick().await;
-            let ages = self.numbered().runners.values().map(|runner| runner.step_age()).max();
+            let ages = self
+                .numbered()
+                .runners
+                .values()
+                .map(|runner| runner.step_age())
+                .max();
             if let Some(age) = ages.filter(|age| *age > self.worker.stuck_timeout) {
                 return age;
             }
@@ -114,30 +119,59 @@ impl Session {
 
     async fn carry_out(self: &Arc<Self>, order: Order) {
         match order {
-            Order::Load { call, runner, level } => {
+            Order::Load {
+                call,
+                runner,
+                level,
+            } => {
                 let maker = self.worker.maker.clone();
-                self.make(call, runner, move |progress| maker?.load(level.as_deref(), progress));
+                self.make(call, runner, move |progress| {
+                    maker?.load(level.as_deref(), progress)
+                });
             }
-            Order::Beside { call, runner, of, level } => {
+            Order::Beside {
+                call,
+                runner,
+                of,
+                level,
+            } => {
                 let of = self.runner(of);
                 self.make(call, runner, move |progress| of?.beside(&level, progress));
             }
-            Order::Tokenize { call, runner, texts } => {
+            Order::Tokenize {
+                call,
+                runner,
+                texts,
+            } => {
                 let runner = self.runner(runner);
                 self.blocking(call, move || runner?.tokenize(texts), Answer::Tokens);
             }
-            Order::Estimate { call, runner, level } => {
+            Order::Estimate {
+                call,
+                runner,
+                level,
+            } => {
                 let runner = self.runner(runner);
                 let estimate = move || runner?.memory_bytes(level.as_deref());
                 self.blocking(call, estimate, Answer::Bytes);
             }
-            Order::Compile { call, runner, grammar, source } => {
+            Order::Compile {
+                call,
+                runner,
+                grammar,
+                source,
+            } => {
                 let session = self.clone();
                 self.cancellable(call, async move {
                     Answer::Compiled(session.compile(runner, grammar, source).await)
                 });
             }
-            Order::Embed { call, runner, client, texts } => {
+            Order::Embed {
+                call,
+                runner,
+                client,
+                texts,
+            } => {
                 let runner = self.runner(runner);
                 self.cancellable(call, async move {
                     Answer::Vectors(match runner {
@@ -146,7 +180,16 @@ impl Session {
                     })
                 });
             }
-            Order::Submit { call, runner, first, request, dry, grammar, prompts, copies } => {
+            Order::Submit {
+                call,
+                runner,
+                first,
+                request,
+                dry,
+                grammar,
+                prompts,
+                copies,
+            } => {
                 let grammar = grammar.and_then(|id| self.numbered().grammars.get(&id).cloned());
                 let steering = Steering { dry, grammar };
                 let submitted = match self.runner(runner) {
@@ -214,7 +257,11 @@ impl Session {
         let (cancelled, session) = (self.begin(call), self.clone());
         let progress: ReportProgress = Box::new(move |fraction, what| {
             let what = what.to_owned();
-            session.outbox.tell(News::Progress { call, fraction, what });
+            session.outbox.tell(News::Progress {
+                call,
+                fraction,
+                what,
+            });
             !cancelled.is_cancelled()
         });
         let session = self.clone();
