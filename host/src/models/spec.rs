@@ -1,8 +1,6 @@
 //! How a served model is made, kept so that it can be made again: after the plugin broke, or at another level.
 
-use std::sync::Arc;
-
-use tenon_plugin_api::{Error, ModelInfo, levels};
+use tenon_plugin_api::{ModelInfo, levels};
 use tokio_util::sync::CancellationToken;
 
 use super::{ChatOptions, progress::progress};
