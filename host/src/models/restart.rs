@@ -82,8 +82,8 @@ async fn restart(
         let load = move || spec.load(level.as_deref(), spec.progress());
         match spawn_blocking(load).await {
             Ok(Ok(model)) => {
-                info!(model = served.id, "model ready again");
                 let model = answer_with(&served, model);
+                info!(model = served.id, "model ready again");
                 return watch(served, &model, ends);
             }
             Ok(Err(error)) if error.code == Code::DEVICE_LOST => why = error,
