@@ -4,21 +4,18 @@ use std::{
     collections::{BTreeSet, HashMap},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use futures_util::{Stream, StreamExt};
 use tenon_plugin_api::{Code, Error, Result};
-use tokio::sync::{
-    mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel},
-    oneshot, watch,
-};
-use tokio_util::bytes::Bytes;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     frames,
+    line::Line,
     messages::{Answer, Id, News, Order},
     window,
 };
@@ -34,7 +31,7 @@ const LONG_ORDER: usize = 64 << 10;
 
 /// A connection to a worker. Its end is the end of the worker.
 pub struct Connection {
-    orders: UnboundedSender<Bytes>,
+    orders: Arc<Line>,
     last_id: AtomicU64,
     open: Arc<Open>,
 }
@@ -42,7 +39,7 @@ pub struct Connection {
 /// What waits for news.
 pub struct Open {
     state: Mutex<State>,
-    orders: WeakUnboundedSender<Bytes>,
+    orders: Weak<Line>,
 }
 
 #[derive(Default)]
@@ -69,28 +66,22 @@ struct Watched {
 }
 
 impl Connection {
-    /// A connection, what waits for its news, and the frames of its orders. `metrics` are the worker's.
-    pub fn new(metrics: WorkerPart) -> (Arc<Self>, Arc<Open>, UnboundedReceiver<Bytes>) {
-        let (orders, frames) = unbounded_channel();
+    /// A connection that sends its orders over a line, and what waits for its news. `metrics` are the worker's.
+    pub fn new(orders: Line, metrics: WorkerPart) -> (Arc<Self>, Arc<Open>) {
+        let orders = Arc::new(orders);
         let open = Arc::new(Open {
             state: Mutex::new(State {
                 metrics: Some(metrics),
                 ..State::default()
             }),
-            orders: orders.downgrade(),
+            orders: Arc::downgrade(&orders),
         });
         let connection = Self {
             orders,
             last_id: AtomicU64::new(0),
             open: open.clone(),
         };
-        (Arc::new(connection), open, frames)
-    }
-
-    /// Sends the first message.
-    pub fn begin(&self, frame: Bytes) {
-        // The receiver was made with the connection.
-        let _ = self.orders.send(frame);
+        (Arc::new(connection), open)
     }
 
     /// Numbers that were not used before. Returns the first one.
@@ -100,9 +91,9 @@ impl Connection {
 
     /// Sends an order that has no answer.
     pub fn send(&self, order: Order) {
+        // Such an order is a few numbers, which can be written.
         if let Ok(frame) = frames::frame(&order) {
-            // If the worker has ended, there is nothing left to order.
-            let _ = self.orders.send(frame);
+            self.orders.send(&frame);
         }
     }
 
@@ -131,8 +122,7 @@ impl Connection {
             },
         );
         drop(state);
-        // If the worker has ended meanwhile, the call is failed with it.
-        let _ = self.orders.send(frame);
+        self.orders.send(&frame);
         Ok(PendingAnswer {
             connection: self.clone(),
             call,
@@ -299,8 +289,7 @@ impl Open {
             .and_then(|call| call.progress.as_ref());
         let goes_on = progress.is_none_or(|progress| progress(fraction, what));
         if let Some(orders) = self.orders.upgrade().filter(|_| !goes_on) {
-            // If the worker has ended, there is nothing left to cancel.
-            let _ = frames::frame(&Order::Cancel { call }).map(|frame| orders.send(frame));
+            let _ = frames::frame(&Order::Cancel { call }).map(|frame| orders.send(&frame));
         }
     }
 

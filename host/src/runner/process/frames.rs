@@ -6,10 +6,7 @@ use std::io::{self, Read};
 
 use futures_util::{Stream, StreamExt};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    sync::mpsc::UnboundedReceiver,
-};
+use tokio::io::AsyncRead;
 use tokio_util::{
     bytes::{Buf, Bytes, BytesMut},
     codec::{Encoder, FramedRead, LengthDelimitedCodec},
@@ -17,8 +14,6 @@ use tokio_util::{
 
 /// Longest message: the facts of a model with the largest vocabulary, or a request of the largest size, fit in.
 const MAX_BYTES: usize = 1 << 30;
-/// Most frames that are written at once.
-const BATCH: usize = 64;
 
 fn codec() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder()
@@ -35,25 +30,6 @@ pub fn frame(message: &impl Serialize) -> io::Result<Bytes> {
     let mut frame = BytesMut::new();
     codec().encode(Bytes::from(message), &mut frame)?;
     Ok(frame.freeze())
-}
-
-/// Writes frames until there will be no more.
-///
-/// # Errors
-/// The other side is gone.
-pub async fn write(
-    mut frames: UnboundedReceiver<Bytes>,
-    mut output: impl AsyncWrite + Unpin,
-) -> io::Result<()> {
-    let mut batch = Vec::with_capacity(BATCH);
-    while frames.recv_many(&mut batch, BATCH).await > 0 {
-        let mut bytes = batch.drain(..).fold(BytesMut::new(), |mut bytes, frame| {
-            bytes.extend_from_slice(&frame);
-            bytes
-        });
-        output.write_all_buf(&mut bytes).await?;
-    }
-    output.shutdown().await
 }
 
 /// The messages that arrive.

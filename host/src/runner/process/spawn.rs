@@ -26,6 +26,7 @@ use super::{
     connection::Connection,
     end::description,
     frames,
+    line::Line,
     messages::{News, Start},
     output::{LastLine, relay},
 };
@@ -63,10 +64,9 @@ impl Spawner {
         ours.set_nonblocking(true)?;
         let (input, output) = UnixStream::from_std(ours)?.into_split();
         let mut process = self.command(theirs)?.spawn()?;
-        let (connection, open, orders) = Connection::new(self.metrics.part());
-        connection.begin(frames::frame(&self.start)?);
-        // A worker that does not read has ended, which its socket tells.
-        spawn(frames::write(orders, output));
+        let line = Line::new(output);
+        line.send(&frames::frame(&self.start)?);
+        let (connection, open) = Connection::new(line, self.metrics.part());
         let last_line = LastLine::default();
         let printed = process.stderr.take();
         let printed = spawn(relay(
