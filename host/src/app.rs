@@ -40,11 +40,16 @@ impl App {
         &self.models
     }
 
-    /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model.
+    /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model. A name
+    /// that is written out comes before one that an alias with `*` stands for.
     pub fn model(&self, name: Option<&str>) -> Option<&Arc<ServedModel>> {
         match name {
             None | Some("") => self.models.first(),
-            Some(name) => self.models.iter().find(|model| model.is_called(name)),
+            Some(name) => {
+                let models = || self.models.iter();
+                let exact = models().find(|model| model.is_called(name));
+                exact.or_else(|| models().find(|model| model.may_be_called(name)))
+            }
         }
     }
 }

@@ -72,7 +72,7 @@ pub enum Requantize {
 pub struct RawModel {
     /// Name of the model in requests. Default: the name of the file without its extension, or of the directory.
     id: Option<String>,
-    /// Other names that requests may use.
+    /// Other names that requests may use. One that ends with `*` stands for all names with that beginning.
     #[serde(default)]
     aliases: Vec<String>,
     /// The model's file or directory, relative to this file. `~/` is the home directory.

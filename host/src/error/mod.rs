@@ -1,9 +1,11 @@
-//! The errors of the API. Errors become HTTP here and nowhere else, each in OpenAI's envelope.
+//! The errors of the API. Errors become HTTP here and nowhere else, each in OpenAI's envelope. [`into_anthropic_form`] changes
+//! that to Anthropic's.
 
+mod anthropic;
 mod documented;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::rejection::PathRejection,
     http::{
         HeaderValue, StatusCode,
@@ -21,7 +23,10 @@ use crate::{
     text::{quoted, shortened},
 };
 
-pub use documented::{AnyError, BodyError, GenerationError, ModelError, RequantizeFailure};
+pub use anthropic::into_anthropic_form;
+pub use documented::{
+    AnthropicError, AnyError, BodyError, GenerationError, ModelError, RequantizeFailure,
+};
 
 /// Seconds after which a client should try again a request that the server cannot take at the moment.
 const RETRY_AFTER_SECS: u64 = 5;
@@ -223,7 +228,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry_after = self.retry_after_secs.map(HeaderValue::from);
         let status = self.status;
-        let mut response = (status, Json(self.into_envelope())).into_response();
+        let error = Extension(self.clone());
+        let mut response = (status, error, Json(self.into_envelope())).into_response();
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, scheme);

@@ -11,7 +11,7 @@ use crate::engine::End;
 pub struct ServedModel {
     /// The name that requests use.
     pub id: String,
-    /// Other names that requests may use.
+    /// Other names that requests may use. One that ends with `*` stands for all names with the beginning before it.
     pub aliases: Vec<String>,
     /// Changes while the server runs. Locked only for a clone.
     state: watch::Sender<ModelState>,
@@ -81,6 +81,13 @@ impl ServedModel {
         self.id == name || self.aliases.iter().any(|alias| alias == name)
     }
 
+    /// Whether one of the model's aliases stands for this name among others.
+    pub fn may_be_called(&self, name: &str) -> bool {
+        let aliases = self.aliases.iter();
+        let mut beginnings = aliases.filter_map(|alias| alias.strip_suffix('*'));
+        beginnings.any(|beginning| name.starts_with(beginning))
+    }
+
     /// The state now. A model that broke no longer counts as ready, even if nothing was done about it so far.
     pub fn state(&self) -> ModelState {
         self.state.borrow().seen_now()
@@ -118,6 +125,28 @@ impl ModelState {
                 None => self.clone(),
             },
             other => other.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_may_stand_for_all_names_with_its_beginning() {
+        let aliases = ["gpt", "claude-*"].map(str::to_owned);
+        let model = ServedModel::new("small".to_owned(), aliases.to_vec());
+        for (name, is_called, may_be_called) in [
+            ("small", true, false),
+            ("gpt", true, false),
+            ("gpt-4", false, false),
+            ("claude-opus", false, true),
+            ("claude-", false, true),
+            ("claude", false, false),
+        ] {
+            assert_eq!(model.is_called(name), is_called, "{name}");
+            assert_eq!(model.may_be_called(name), may_be_called, "{name}");
         }
     }
 }

@@ -18,6 +18,7 @@ use utoipa::{
 use utoipa_swagger_ui::{Config, serve};
 
 use crate::{
+    anthropic,
     error::ApiError,
     openai::{ErrorEnvelope, GenerationParameters},
 };
@@ -28,7 +29,8 @@ use crate::{
     info(
         title = "Tenon",
         description = "An OpenAI-compatible LLM server. OpenAI's clients work with it: their base URL is this server's with `/v1`.\n\n\
-            Every error has the same envelope, at unknown paths (404) and for methods that a path does not take (405) as well. \
+            Anthropic's clients work as well: their base URL is this server's. Every error has the same envelope, at unknown paths \
+            (404) and for methods that a path does not take (405) as well. Below `/v1/messages` it is Anthropic's. \
             There is no `/v1/responses`: it answers 404 and names `/v1/chat/completions`.",
     ),
     servers((url = "/")),
@@ -39,7 +41,7 @@ use crate::{
         (name = "Server", description = "How the server is doing, and this documentation"),
     ),
     security((), ("key" = [])),
-    components(schemas(ErrorEnvelope, GenerationParameters)),
+    components(schemas(anthropic::ErrorEnvelope, ErrorEnvelope, GenerationParameters)),
     modifiers(&Key),
 )]
 pub struct Api;

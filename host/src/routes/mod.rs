@@ -1,6 +1,8 @@
-//! All routes on one screen. Each route has a file of its own. All of them may use `body` and `checks` (reading a request), `lookup` (its
-//! model), `blocking`, and `sse` (streams). Those that take a chat share `chat`, and those that generate `generation`.
+//! All routes on one screen, with one file for each. All of them may use `body` and `checks` (reading a request), `lookup` (its
+//! model), `blocking`, and `sse` (streams). Those that take a chat share `chat`, those that generate `generation`, and those of
+//! Anthropic's API `anthropic`.
 
+mod anthropic;
 mod apply_template;
 mod blocking;
 mod body;
@@ -8,12 +10,14 @@ mod chat;
 mod chat_completions;
 mod checks;
 mod completions;
+mod count_tokens;
 mod detokenize;
 mod docs;
 mod embeddings;
 mod generation;
 mod health;
 mod lookup;
+mod messages;
 mod metrics;
 mod models;
 mod requantize;
@@ -46,6 +50,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(docs::Api::openapi())
         .routes(routes!(chat_completions::chat_completions))
         .routes(routes!(completions::completions))
+        .routes(routes!(messages::messages))
+        .routes(routes!(count_tokens::count_tokens))
         .routes(routes!(embeddings::embeddings))
         .routes(routes!(tokenize::tokenize))
         .routes(routes!(detokenize::detokenize))

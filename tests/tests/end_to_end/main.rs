@@ -27,6 +27,7 @@ mod lifecycle;
 mod log_output;
 mod logprobs;
 mod loose_schemas;
+mod messages;
 mod metrics;
 mod openapi;
 mod perplexity;

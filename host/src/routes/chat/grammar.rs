@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     super::generation::{AnswerGrammar, WantedGrammar, refused},
-    tools::{Calling, any_arguments, is_strict},
+    tools::{Calling, any_arguments},
 };
 use crate::{
     error::ApiError,
@@ -79,8 +79,8 @@ async fn loosen(
 ) -> Result<(), ApiError> {
     let mut slow = 0;
     let mut functions = rules.functions.to_vec();
-    for (index, tool) in calling.tools.iter().enumerate() {
-        let name = &tool.function.name;
+    for offered in &calling.tools {
+        let name = &offered.tool.function.name;
         let Some(function) = functions.iter_mut().find(|known| known.name == *name) else {
             continue;
         };
@@ -90,8 +90,8 @@ async fn loosen(
         slow += u32::from(matches!(why, GrammarError::Timeout(_)));
         // Each slow schema holds up other grammars for as long as compiling may take.
         let is_too_slow = slow > 1;
-        if is_strict(tool) || why.is_passing() || is_too_slow {
-            let param = format!("tools[{index}].function.parameters");
+        if offered.is_strict() || why.is_passing() || is_too_slow {
+            let param = format!("{}.{}", offered.place, offered.schema);
             let subject = format!("'{param}', the schema of '{name}',");
             return Err(refused(&param, &subject, &why));
         }

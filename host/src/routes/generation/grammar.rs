@@ -64,7 +64,8 @@ impl WantedGrammar {
         }
     }
 
-    fn of_schema(schema: Value, strict: Option<bool>, param: &'static str) -> Self {
+    /// The grammar of a schema that `param` asks for. A `strict` one is followed exactly.
+    pub fn of_schema(schema: Value, strict: Option<bool>, param: &'static str) -> Self {
         if strict == Some(true) {
             return Self::exact(Grammar::JsonSchema(schema), param);
         }

@@ -105,13 +105,17 @@ async fn every_example_is_a_request_that_can_be_read() {
         let content = &operation["requestBody"]["content"]["application/json"];
         for (name, example) in content["examples"].as_object().into_iter().flatten() {
             let answer = post_body(&path, example["value"].to_string()).await;
+            count += 1;
             // The request is valid if only the state of the test's models keeps it from being answered.
+            if path.starts_with("/v1/messages") {
+                assert_eq!(answer.json()["error"]["type"], "overloaded_error");
+                continue;
+            }
             let expected = match example["value"]["model"].as_str() {
                 None | Some("") => "model_loading",
                 Some(_) => "model_not_found",
             };
             assert_eq!(answer.error()["code"], expected, "{path}: {name}");
-            count += 1;
         }
     }
     assert!(count >= 4, "only {count} examples");

@@ -466,5 +466,6 @@ async fn a_handler_ends_with_its_client() {
     server.abort();
 }
 
+mod anthropic;
 mod browsers;
 mod docs;
