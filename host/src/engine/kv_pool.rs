@@ -44,7 +44,7 @@ impl KvPool {
             tokens: granted.kv_tokens,
             free_seqs: (0..granted.max_sequences).rev().collect(),
             cache: PrefixCache::default(),
-            fork_any_len: granted.fork_any_len != 0,
+            fork_any_len: granted.fork_any_len,
             max_rollback: granted.max_rollback,
             max_idle_tokens: NonZeroU32::new(granted.costly_idle_tokens),
             max_cached: granted.max_sequences.saturating_sub(max_running) as usize,

@@ -204,6 +204,7 @@ fn recipe(model: &config::Model, config: &Config) -> Recipe {
             quantize: None,
             threads: thread_count(model.engine.threads),
             options: model.options.to_string(),
+            ..LoadArgs::default()
         },
         sampling: model.sampling,
         engine: engine_options(model, &config.server),

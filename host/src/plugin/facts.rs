@@ -33,7 +33,7 @@ impl ModelFacts {
 
     /// Whether only whole sequences can be forked, not their beginnings.
     pub fn forks_whole_only(&self) -> bool {
-        self.granted.fork_any_len == 0
+        !self.granted.fork_any_len
     }
 
     /// Number of 32-bit words in a mask of tokens: `ceil(logits_width / 32)`.

@@ -7,8 +7,8 @@
 //!    are tried at the same time.
 //! 3. The [`Registry`] has an [`InstalledPlugin`] for each library that can be used, and an [`UnusedFile`] with the reason
 //!    for each other file.
-//! 4. When a model is loaded with the plugin, `load` opens the library in this process and checks that both sides agree on
-//!    the ABI's types. The result is a [`Backend`].
+//! 4. When a model is loaded with the plugin, `library` opens its file in this process, and `load` checks that both sides agree
+//!    on the ABI's types. The result is a [`Backend`].
 //!
 //! All steps use the same open file, so the file that was tried is the one that is loaded. Libraries are never unloaded.
 //!
@@ -25,6 +25,7 @@ mod facts;
 mod fault;
 mod host_services;
 mod installed;
+mod library;
 mod load;
 mod model;
 pub mod probe;

@@ -4,9 +4,8 @@ use std::fmt::Debug;
 
 use serde::{Serialize, de::DeserializeOwned};
 use tenon_plugin_api::{
-    Capabilities, Code, EmbedderInfo, EncodeFlags, Error, Estimate, LoadArgs, ModelInfo,
-    SampleParams, SamplingDefaults, SessionArgs, SessionInfo, TokenBias, TokenKind, TokenLogprob,
-    Vocabulary,
+    Capabilities, Code, EmbedderInfo, EncodeFlags, Error, LoadArgs, ModelInfo, SampleParams,
+    SamplingDefaults, SessionArgs, SessionInfo, TokenBias, TokenKind, TokenLogprob, Vocabulary,
 };
 
 /// The value as another process reads it.
@@ -25,46 +24,35 @@ pub fn check<T: Serialize + DeserializeOwned + Debug + PartialEq>(value: &T) {
 #[test]
 fn facts_cross() {
     check(&ModelInfo::default());
-    check(&ModelInfo {
-        architecture: "llama".into(),
-        parameters: 134_515_008,
-        weight_bytes: 1 << 40,
-        context_length: 8192,
-        vocab_size: 49_152,
-        logits_width: 49_184,
-        bos: Some(1),
-        eos: vec![2, 0],
-        chat_template: Some("{{ messages[0]['content'] }}".into()),
-        tool_chat_template: Some(String::new()),
-        quantization: "Q4_1".into(),
-        source_quantization: "Q8_0".into(),
-        fallback_tensors: 3,
-        requantize_levels: vec!["Q8_0".into(), "Q4_K_M".into()],
-        capabilities: Capabilities::CANONICAL_TOKENIZER,
-        sampling: SamplingDefaults::default()
-            .with_temperature(0.7)
-            .with_top_k(40),
-    });
-    check(&SessionInfo {
-        max_sequences: 64,
-        kv_tokens: u32::MAX,
-        max_rollback: 1,
-        costly_idle_tokens: 2,
-        reserved: [1, 2, 3, 4, 5, u64::MAX],
-        ..SessionInfo::default()
-    });
-    check(&EmbedderInfo {
-        dimensions: 384,
-        max_tokens: 512,
-        pooling: "mean".into(),
-    });
-    check(&Estimate {
-        device: "cuda:0".into(),
-        weight_bytes: u64::MAX,
-        kv_bytes_per_token: 1,
-        sequence_bytes: 2,
-        compute_bytes: 3,
-    });
+    let mut info = ModelInfo::new("llama", 8192, 49_152);
+    info.parameters = 134_515_008;
+    info.weight_bytes = 1 << 40;
+    info.logits_width = 49_184;
+    info.bos = Some(1);
+    info.eos = vec![2, 0];
+    info.chat_template = Some("{{ messages[0]['content'] }}".into());
+    info.tool_chat_template = Some(String::new());
+    info.quantization = "Q4_1".into();
+    info.source_quantization = "Q8_0".into();
+    info.fallback_tensors = 3;
+    info.requantize_levels = vec!["Q8_0".into(), "Q4_K_M".into()];
+    info.capabilities = Capabilities::CANONICAL_TOKENIZER;
+    info.sampling = SamplingDefaults::default()
+        .with_temperature(0.7)
+        .with_top_k(40);
+    info.meta.set("org.example.fact", "a value");
+    check(&info);
+    let mut granted = SessionInfo::default();
+    granted.max_sequences = 64;
+    granted.kv_tokens = u32::MAX;
+    granted.max_rollback = 1;
+    granted.costly_idle_tokens = 2;
+    check(&granted);
+    let mut embedder = EmbedderInfo::default();
+    embedder.dimensions = 384;
+    embedder.max_tokens = 512;
+    embedder.pooling = "mean".into();
+    check(&embedder);
 }
 
 #[test]
@@ -75,12 +63,12 @@ fn arguments_cross() {
         quantize: Some("Q8_0".into()),
         threads: 4,
         options: r#"{"b": 1, "a": 2}"#.into(),
+        ..LoadArgs::default()
     });
     check(&EncodeFlags::CONTINUATION);
     check(&SampleParams {
         temperature: 0.1,
         top_k: 5,
-        reserved: [9; 4],
         ..SampleParams::default()
     });
     let bias = f32::NEG_INFINITY;
@@ -110,6 +98,7 @@ fn session_arguments_cross_without_their_interrupt() {
         max_batch_tokens,
         threads,
         interrupt,
+        ..
     } = there;
     let sizes = [max_sequences, kv_tokens, context_length, max_batch_tokens];
     assert_eq!((sizes, threads), ([1, 2, 3, 4], 5));

@@ -37,7 +37,7 @@ fn each_bad_file_is_refused_with_its_reason_and_the_good_one_is_used() {
         (
             "other.so",
             library("tenon_fixture_other_abi"),
-            "they differ at `PrefixRef.0` (PluginModule): expected tenon-plugin-api, found tenon-fixture-other-abi",
+            "they differ at `PrefixRef.0` (PluginModule): expected tenon-plugin-abi, found tenon-fixture-other-abi",
         ),
     ];
     for (name, bytes, _) in &cases {
@@ -60,10 +60,14 @@ fn another_abi_is_told_in_one_sentence_and_in_full_for_authors() {
     let refused = &listed.0["refused"][0];
     let reason = refused["reason"].as_str().unwrap();
     assert!(
-        reason.contains("was built with tenon-plugin-api 0.1.0"),
+        reason.contains("(tenon-fixture-other-abi 0.1.0) was built against plugin ABI 0.1"),
         "{reason}"
     );
-    assert!(reason.contains("takes plugins of ABI 1."), "{reason}");
+    assert!(reason.contains("takes ABI 1.0 to 1.x"), "{reason}");
+    assert!(
+        reason.ends_with("build the plugin with tenon-plugin-api 1"),
+        "{reason}"
+    );
     assert!(
         reason.lines().count() == 1 && reason.len() < 500,
         "{reason}"

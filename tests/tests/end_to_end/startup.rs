@@ -49,8 +49,8 @@ fn a_library_that_is_no_plugin_is_named() {
 #[test]
 fn a_plugin_for_another_abi_is_named() {
     let reason = [
-        "libtenon_fixture_other_abi.so was built with tenon-plugin-api 0.1.0",
-        "takes plugins of ABI 1.",
+        "libtenon_fixture_other_abi.so (tenon-fixture-other-abi 0.1.0) was built against plugin ABI 0.1",
+        "takes ABI 1.0 to 1.x",
     ];
     check_ends(&["tenon_fixture_other_abi"], &["a.echo"], &reason);
 }

@@ -275,11 +275,8 @@ pub mod tests {
             best_of: fields["best_of"].as_u64().map(|best_of| best_of as u32),
             ..RouteParameters::default()
         };
-        let info = ModelInfo {
-            sampling: SamplingDefaults::default().with_top_p(0.5).with_top_k(7),
-            vocab_size: 10,
-            ..ModelInfo::default()
-        };
+        let mut info = ModelInfo::new("test", 64, 10);
+        info.sampling = SamplingDefaults::default().with_top_p(0.5).with_top_k(7);
         Settings::new(&serde_json::from_value(fields).unwrap(), own, &info, bounds)
     }
 

@@ -1,5 +1,5 @@
-//! The objects behind the root module, as vtables. The safe traits at the crate's root document what each method means; this
-//! module has only the signatures that cross the library boundary.
+//! The objects behind the root module, as vtables. The safe traits of the SDK document what each method means; this module has
+//! only the signatures that cross the library boundary.
 
 #![allow(non_local_definitions, reason = "the code that sabi_trait generates")]
 
@@ -8,12 +8,10 @@ use abi_stable::{
     std_types::{RBox, ROption, RResult, RSlice, RSliceMut, RStr, RString, RVec},
 };
 
-use super::{
-    DeviceRecord, ErrorRecord, EstimateRecord, Extension, LoadArgsRecord, ModelInfoRecord,
-    SessionArgsRecord, SupportRecord, VocabularyRecord,
-};
 use crate::{
-    Batch, EncodeFlags, KvStats, LogLevel, SampleRequest, Sampled, SessionInfo, SpanOut, ThreadPlan,
+    Batch, DeviceRecord, EncodeFlags, ErrorRecord, EstimateRecord, Extension, KvStats,
+    LoadArgsRecord, LogLevel, ModelInfoRecord, SampleRequest, Sampled, SessionArgsRecord,
+    SessionInfoRecord, SpanOut, SupportRecord, ThreadPlan, VocabularyRecord,
 };
 
 /// An owned [`HostObject`].
@@ -29,7 +27,7 @@ pub type TokenizerBox = TokenizerObject_TO<'static, RBox<()>>;
 /// An owned [`SessionObject`].
 pub type SessionBox = SessionObject_TO<'static, RBox<()>>;
 
-/// Services of the host, see [`Host`](crate::Host).
+/// Services of the host.
 #[sabi_trait]
 pub trait HostObject: Send + Sync {
     /// `[any thread]` One line for the host's log.
@@ -43,7 +41,7 @@ pub trait HostObject: Send + Sync {
     fn extension(&self, id: RStr<'_>) -> ROption<Extension>;
 }
 
-/// Receives the progress of a long call, see [`Progress`](crate::Progress).
+/// Receives the progress of a long call.
 #[sabi_trait]
 pub trait ProgressObject: Send + Sync {
     /// `[any thread]` `fraction` in 0..=1, negative if unknown. `false` asks the plugin to stop with `CANCELLED`.
@@ -51,7 +49,7 @@ pub trait ProgressObject: Send + Sync {
     fn report(&self, fraction: f32, message: RStr<'_>) -> bool;
 }
 
-/// See [`Backend`](crate::Backend).
+/// A plugin that was started. It finds out what it can load, and loads it.
 #[sabi_trait]
 pub trait BackendObject: Send + Sync {
     /// `[any thread]` Devices that models can be loaded to.
@@ -78,7 +76,7 @@ pub trait BackendObject: Send + Sync {
     fn extension(&self, id: RStr<'_>) -> ROption<Extension>;
 }
 
-/// See [`Model`](crate::Model).
+/// A loaded model.
 #[sabi_trait]
 pub trait ModelObject: Send + Sync {
     /// `[any thread]` Facts about the model.
@@ -94,7 +92,7 @@ pub trait ModelObject: Send + Sync {
     fn extension(&self, id: RStr<'_>) -> ROption<Extension>;
 }
 
-/// See [`Tokenizer`](crate::Tokenizer).
+/// Encodes text into tokens, and says what each token is.
 #[sabi_trait]
 pub trait TokenizerObject: Send + Sync {
     /// `[any thread]` Text to token ids.
@@ -104,11 +102,11 @@ pub trait TokenizerObject: Send + Sync {
     fn vocabulary(&self) -> RResult<VocabularyRecord, ErrorRecord>;
 }
 
-/// See [`Session`](crate::Session). `forward`, `sample`, `fork`, `truncate` and `free` allocate nothing in the SDK.
+/// One KV pool and the sequences in it. `forward`, `sample`, `fork`, `truncate` and `free` allocate nothing in the SDK.
 #[sabi_trait]
 pub trait SessionObject {
     /// `[model thread]` What the session grants.
-    fn info(&self) -> SessionInfo;
+    fn info(&self) -> SessionInfoRecord;
     /// `[model thread]` Puts a ragged batch through the model. `out` is as long as `batch.spans`.
     fn forward(
         &mut self,
@@ -123,7 +121,8 @@ pub trait SessionObject {
     ) -> RResult<(), ErrorRecord>;
     /// `[model thread]` Copies a row of logits; `out` is `[logits_width]`.
     fn read_logits(&mut self, row: u32, out: RSliceMut<'_, f32>) -> RResult<(), ErrorRecord>;
-    /// `[model thread]` Shares the first `len` positions of `src` with the empty sequence `dst`.
+    /// `[model thread]` Shares the first `len` positions of `src` with the empty sequence `dst`. Takes no room in the KV pool,
+    /// but may copy the state of a recurrent model.
     fn fork(&mut self, src: u32, dst: u32, len: u32) -> RResult<(), ErrorRecord>;
     /// `[model thread]` Drops the positions of `seq` from `len` on.
     fn truncate(&mut self, seq: u32, len: u32) -> RResult<(), ErrorRecord>;
@@ -132,8 +131,6 @@ pub trait SessionObject {
     /// `[model thread]` How full the pool is, as a hint.
     fn kv_stats(&mut self) -> KvStats;
     /// `[model thread, between forwards]` Changes how many threads compute.
-    fn set_threads(&mut self, plan: ThreadPlan) -> RResult<(), ErrorRecord>;
-    /// `[model thread]` An optional interface by its id.
     #[sabi(last_prefix_field)]
-    fn extension(&self, id: RStr<'_>) -> ROption<Extension>;
+    fn set_threads(&mut self, plan: ThreadPlan) -> RResult<(), ErrorRecord>;
 }

@@ -1,7 +1,7 @@
 //! The CPU features that a library was compiled for.
 //!
 //! A compiler that builds a library for newer CPUs may use their instructions anywhere in it, also in code that no trial run
-//! reaches. So [`export_plugin!`](crate::export_plugin) stores a bit set in the library, and the host reads it before any
+//! reaches. So [`export_module!`](crate::export_module) stores a bit set in the library, and the host reads it before any
 //! code of the library runs. Each feature has a bit. A new feature gets the next bit.
 
 /// Name of the exported symbol of the bit set, a `u64`. A library without it states no features.

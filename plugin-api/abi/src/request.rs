@@ -5,7 +5,7 @@ use abi_stable::{
     std_types::{RSlice, RSliceMut},
 };
 
-use crate::Code;
+use crate::{Code, Hints, Reserved};
 
 /// Value of [`SampleRequest::forced`] that means: choose a token.
 pub const NOT_FORCED: u32 = u32::MAX;
@@ -33,7 +33,8 @@ pub struct SampleParams {
     /// Keep the `top_k` most likely tokens. 0 = off.
     pub top_k: u32,
     /// Zero.
-    pub reserved: [u64; 4],
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub reserved: Reserved<4>,
 }
 
 impl Default for SampleParams {
@@ -47,7 +48,7 @@ impl Default for SampleParams {
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             top_k: 0,
-            reserved: [0; 4],
+            reserved: Reserved::default(),
         }
     }
 }
@@ -93,8 +94,8 @@ pub struct SampleRequest<'a> {
     pub row: u32,
     /// Score this token instead of choosing one. [`NOT_FORCED`]: choose one.
     pub forced: u32,
-    /// Uniform random bits, the only source of randomness. The CPU sampler maps them to [0, 1) by
-    /// [`uniform`](crate::sampler::uniform). A device may use them as the key of a counter-based generator.
+    /// Uniform random bits, the only source of randomness. On a CPU the upper 53 bits
+    /// are mapped to [0, 1) as a fraction. A device may use them as the key of a counter-based generator.
     pub draw: u64,
     /// How to choose.
     pub params: SampleParams,
@@ -106,8 +107,8 @@ pub struct SampleRequest<'a> {
     pub logprob: u32,
     /// How many of the most likely tokens to report; at most the length of [`Sampled::top`].
     pub top_logprobs: u32,
-    /// Zero.
-    pub reserved: [u64; 4],
+    reserved: Reserved<4>,
+    hints: Hints<2>,
 }
 
 impl<'a> SampleRequest<'a> {
@@ -124,8 +125,14 @@ impl<'a> SampleRequest<'a> {
             appended: RSlice::EMPTY,
             logprob: 0,
             top_logprobs: 0,
-            reserved: [0; 4],
+            reserved: Reserved::default(),
+            hints: Hints::default(),
         }
+    }
+
+    /// Whether this version knows all that is asked for.
+    pub fn is_understood(&self) -> bool {
+        self.reserved.is_zero() && self.params.reserved.is_zero()
     }
 
     /// Allowed tokens as bits, `[ceil(logits_width / 32)]`, bit `t % 32` of word `t / 32`; padding bits are 0. Empty: all
@@ -193,7 +200,8 @@ pub struct TokenLogprob {
     pub logprob: f32,
 }
 
-/// The answer to a [`SampleRequest`]. The host lends the buffer `top`; the plugin fills it and writes the other fields.
+/// The answer to the [`SampleRequest`] at the same place. The host lends the buffer `top`; the plugin fills it and writes the
+/// other fields. The host refuses answers that have changed places.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Sampled<'a> {
@@ -207,7 +215,9 @@ pub struct Sampled<'a> {
     /// [`Code::OK`], or why this request failed. The others are not affected.
     pub status: Code,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: Reserved<2>,
+    /// Zero.
+    pub hints: Hints<1>,
 }
 
 impl<'a> Sampled<'a> {
@@ -219,8 +229,14 @@ impl<'a> Sampled<'a> {
             top: top.into(),
             top_len: 0,
             status: Code::OK,
-            reserved: [0; 2],
+            reserved: Reserved::default(),
+            hints: Hints::default(),
         }
+    }
+
+    /// Whether this version knows all that the answer says.
+    pub fn is_understood(&self) -> bool {
+        self.reserved.is_zero()
     }
 
     /// The most likely tokens, the most likely first. A `top_len` beyond the buffer is cut.
