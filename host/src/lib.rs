@@ -68,8 +68,8 @@ async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let models = config.models.iter();
-    let models = models.map(|model| ServedModel::new(model.id.clone(), model.aliases.clone()));
-    let app = Arc::new(App::new(models.collect(), Metrics::new()?, &config.server));
+    let models = models.map(ServedModel::of).collect();
+    let app = Arc::new(App::new(models, Metrics::new()?, &config.server));
     let most = connections::bounded(config.server.max_connections);
     let patience = Patience::new(&config.server);
     let counters = connections::Metrics::register(&app.metrics.registry)?;
@@ -106,7 +106,7 @@ async fn ended(stop: impl Future<Output = ()>, app: &App, register: &Register) {
 
 /// Loads the models. The future becomes ready only if no model can be served.
 async fn loading_failure(config: Config, app: Arc<App>) -> anyhow::Error {
-    let load = move || models::load_all(&config, app.models(), &app.metrics, &app.draining);
+    let load = move || models::load_all(config, app.models(), &app.metrics, &app.draining);
     let loaded = task::spawn_blocking(load);
     match loaded.await.context("the loading of models panicked") {
         Ok(Ok(())) => std::future::pending().await,

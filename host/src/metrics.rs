@@ -127,6 +127,12 @@ impl Metrics {
         self.weight_bytes.with_label_values(&[model]).set(bytes);
     }
 
+    /// Removes what is shown of a loaded model.
+    pub fn unloaded(&self, model: &str, info: &ModelInfo) {
+        self.left_level(model, &info.quantization);
+        self.weight_bytes.with_label_values(&[model]).set(0);
+    }
+
     /// Removes a level that a model no longer has.
     pub fn left_level(&self, model: &str, level: &str) {
         // An error only means that the level was not there.

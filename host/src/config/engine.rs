@@ -36,6 +36,17 @@ pub enum Isolation {
     None,
 }
 
+/// When a model is loaded.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Load {
+    /// When the server starts.
+    #[default]
+    Startup,
+    /// When the first request for it arrives, which waits for it.
+    OnDemand,
+}
+
 /// What a plugin in a worker may do.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,6 +79,16 @@ pub struct Engine {
     pub sandbox: Sandbox,
     pub stuck_timeout: Duration,
     pub max_restarts: u32,
+    pub load: Load,
+    /// None: an idle model stays loaded.
+    pub idle_unload: Option<Duration>,
+}
+
+impl Engine {
+    /// Whether a request loads the model if it is not loaded.
+    pub fn loads_on_request(&self) -> bool {
+        self.load == Load::OnDemand || self.idle_unload.is_some()
+    }
 }
 
 /// The limits of one request.
@@ -126,6 +147,11 @@ pub struct RawEngine {
     /// How many times within ten minutes a model whose worker ended is started again. After that it stays down. Only with
     /// `isolation = "process"`.
     pub max_restarts: Restarts,
+    /// When a model is loaded: when the server starts, or when the first request for it arrives.
+    #[serde(deserialize_with = "by_name")]
+    pub load: Load,
+    /// Seconds without a request after which a model is unloaded. The next request loads it again. 0: never.
+    pub idle_unload_secs: u32,
 }
 
 impl Default for RawEngine {
@@ -147,6 +173,8 @@ impl Default for RawEngine {
             sandbox: Sandbox::default(),
             stuck_timeout_secs: Bounded::new(300),
             max_restarts: Bounded::new(5),
+            load: Load::default(),
+            idle_unload_secs: 0,
         }
     }
 }

@@ -38,7 +38,8 @@ use self::{
 
 pub use self::{
     engine::{
-        Engine, Isolation, MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES, RequestBounds, Sandbox,
+        Engine, Isolation, Load, MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES, RequestBounds,
+        Sandbox,
     },
     error::ConfigError,
     flags::Flags,

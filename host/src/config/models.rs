@@ -16,8 +16,8 @@ use super::{
     Engine, Flags, RequestBounds, Threads,
     by_name::{by_name, if_named},
     engine::{
-        BatchTokens, CachedSequences, ContextLength, DraftTokens, Isolation, KvTokens, QueueLength,
-        RawEngine, Restarts, Sandbox, Sequences, StuckSeconds,
+        BatchTokens, CachedSequences, ContextLength, DraftTokens, Isolation, KvTokens, Load,
+        QueueLength, RawEngine, Restarts, Sandbox, Sequences, StuckSeconds,
     },
     refusals::Refusals,
     sampling::RawSampling,
@@ -140,6 +140,11 @@ pub struct RawModel {
     stuck_timeout_secs: Option<StuckSeconds>,
     /// Instead of the `max_restarts` of `[engine]`.
     max_restarts: Option<Restarts>,
+    /// Instead of the `load` of `[engine]`.
+    #[serde(default, deserialize_with = "if_named")]
+    load: Option<Load>,
+    /// Instead of the `idle_unload_secs` of `[engine]`.
+    idle_unload_secs: Option<u32>,
 }
 
 /// Applies the flags that change models. Some change every model; the others need a configuration with only one.
@@ -225,6 +230,7 @@ impl RawModel {
         let stuck_timeout = self
             .stuck_timeout_secs
             .unwrap_or(default.stuck_timeout_secs);
+        let idle_unload_secs = self.idle_unload_secs.unwrap_or(default.idle_unload_secs);
         let max_draft = self.max_draft_tokens.unwrap_or(default.max_draft_tokens);
         Engine {
             context_length: self.context_length.unwrap_or(default.context_length).get(),
@@ -241,6 +247,9 @@ impl RawModel {
             sandbox: self.sandbox.unwrap_or(default.sandbox),
             stuck_timeout: Duration::from_secs(stuck_timeout.get().into()),
             max_restarts: self.max_restarts.unwrap_or(default.max_restarts).get(),
+            load: self.load.unwrap_or(default.load),
+            idle_unload: (idle_unload_secs > 0)
+                .then(|| Duration::from_secs(idle_unload_secs.into())),
         }
     }
 

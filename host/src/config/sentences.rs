@@ -45,7 +45,9 @@ pub fn instead_of<S: AsRef<str>>(written: &str, allowed: &[S]) -> String {
 }
 
 fn is_secret(key: &[&str]) -> bool {
-    key.starts_with(&["server", "api_keys"])
+    ["api_keys", "admin_keys"]
+        .iter()
+        .any(|keys| key.starts_with(&["server", keys]))
 }
 
 /// The words for a type that serde expects.

@@ -14,7 +14,7 @@ use super::ApiError;
 use crate::{
     anthropic,
     engine::{Failure, SubmitError},
-    models::RequantizeError,
+    models::{ChangeError, RequantizeError},
     openai::ErrorEnvelope,
 };
 
@@ -137,6 +137,18 @@ fn of_generation() -> [Case; 2] {
     ]
 }
 
+/// The further errors of a route that may need an admin key.
+pub struct AdminError;
+
+impl IntoResponses for AdminError {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        documented([(
+            "The request has no admin key; or there are none, and it does not come from the server's own machine.",
+            ApiError::not_admin(),
+        )])
+    }
+}
+
 /// The further errors of changing a model's level.
 pub struct RequantizeFailure;
 
@@ -145,6 +157,18 @@ impl IntoResponses for RequantizeFailure {
         documented([(
             "The level of the model is being changed already, or there is no memory for the old and the new one.",
             ApiError::from(RequantizeError::Busy("SmolLM2-135M-Instruct".into())),
+        )])
+    }
+}
+
+/// The further errors of loading and unloading a model.
+pub struct ChangeFailure;
+
+impl IntoResponses for ChangeFailure {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        documented([(
+            "The model is being changed already, or there is nothing to reload.",
+            ApiError::from(ChangeError::Busy("SmolLM2-135M-Instruct".into())),
         )])
     }
 }

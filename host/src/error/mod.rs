@@ -17,7 +17,7 @@ use tenon_plugin_api::{Code, Error};
 
 use crate::{
     engine::{EmbeddingError, Failure, SubmitError},
-    models::{PromptError, RequantizeError},
+    models::{ChangeError, PromptError, RequantizeError},
     openai::{ErrorBody, ErrorEnvelope},
     prompt::TemplateError,
     text::{quoted, shortened},
@@ -25,7 +25,8 @@ use crate::{
 
 pub use anthropic::into_anthropic_form;
 pub use documented::{
-    AnthropicError, AnyError, BodyError, GenerationError, ModelError, RequantizeFailure,
+    AdminError, AnthropicError, AnyError, BodyError, ChangeFailure, GenerationError, ModelError,
+    RequantizeFailure,
 };
 
 /// Seconds after which a client should try again a request that the server cannot take at the moment.
@@ -67,6 +68,18 @@ impl ApiError {
         let message =
             "a key is needed: send the header Authorization: Bearer KEY, or x-api-key: KEY";
         Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
+    }
+
+    /// 403: the request has a key, but not one of `admin_keys`.
+    pub fn not_admin() -> Self {
+        let message = "this route needs one of admin_keys ([server] in tenon.toml): the key that was sent is not one of them";
+        Self::forbidden("admin_key_needed", message)
+    }
+
+    /// 403: without `admin_keys`, administration is for the machine itself.
+    pub fn not_local() -> Self {
+        let message = "without admin_keys ([server] in tenon.toml), this route answers only to requests from the server's own machine that came through no proxy: set admin_keys, and send one of them";
+        Self::forbidden("admin_is_local", message)
     }
 
     /// 404: no model has this name. The message names the `available` ones.
@@ -306,6 +319,21 @@ impl From<RequantizeError> for ApiError {
             RequantizeError::Failed(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 Some("requantize_failed"),
+                message,
+            ),
+        }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ChangeError::Busy(_) => Self::conflict("model_changing", message),
+            ChangeError::NotLoaded(_) => Self::conflict("model_not_loaded", message),
+            ChangeError::Failed { .. } => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Some("load_failed"),
                 message,
             ),
         }

@@ -4,6 +4,7 @@ mod anthropic;
 pub mod arrival;
 pub mod auth;
 mod cors;
+mod local;
 
 use std::{any::Any, sync::Arc};
 

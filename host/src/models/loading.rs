@@ -7,14 +7,16 @@ use std::{
 
 use anyhow::{Context, bail};
 use tenon_plugin_api::{LoadArgs, SessionArgs};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{
-    ChatOptions, LoadedModel, ModelSpec, ModelState, ServedModel, restart::serve, weight_warnings,
+    ChatOptions, ModelSpec, ServedModel, Source,
+    lifecycle::{load_begun, unload_when_idle},
 };
 use crate::{
-    config::{self, Config, Isolation, Threads},
+    config::{self, Config, Isolation, Load, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
     metrics::{Figures, Metrics, WorkerMetrics},
@@ -23,46 +25,51 @@ use crate::{
     system::cores,
 };
 
-/// Loads every model, one after the other. `/health` shows those that fail. An error only if all of them fail.
+/// Loads every model that is to be loaded at the start, one after the other. `/health` shows those that fail. An error only if all
+/// models are to be loaded and fail.
 pub fn load_all(
-    config: &Config,
+    config: Config,
     models: &[Arc<ServedModel>],
     metrics: &Metrics,
     draining: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let loading = Loading {
-        config,
-        metrics,
-        draining,
-        registry: registry(config)?,
+    let loading = Arc::new(Loading {
+        metrics: metrics.clone(),
+        draining: draining.clone(),
+        registry: registry(&config)?,
         threads: OnceLock::new(),
-    };
-    let mut failures = Vec::new();
-    for (model, served) in config.models.iter().zip(models) {
+        config,
+    });
+    for (model, served) in loading.config.models.iter().zip(models) {
         warn_of_threads(model);
-        match loading.load(model) {
-            Ok(loaded) => {
-                let backend = loaded.backend().to_owned();
-                let why_no_chat = loaded.why_no_chat().map(str::to_owned);
-                let warnings = weight_warnings(&loaded.facts().info);
-                metrics.loaded(&served.id, &loaded.facts().info);
-                serve(served, loaded);
-                info!(model = served.id, backend, "model ready");
-                if let Some(why) = why_no_chat {
-                    warn!(model = served.id, "no chat with this model: {why}");
-                }
-                for warning in warnings {
-                    warn!(model = served.id, "{warning}");
-                }
-            }
-            Err(why) => {
-                let why = format!("{why:#}");
-                served.set_state(ModelState::Failed(why.clone()));
-                failures.push((&served.id, why));
-            }
+        if model.engine.isolation == Isolation::Process {
+            announce(&metrics.workers, &model.id)?;
+        }
+        served.set_source(Arc::new(ConfiguredModel {
+            loading: loading.clone(),
+            model: model.clone(),
+            workshop: OnceLock::new(),
+        }));
+        if let Some(after) = model.engine.idle_unload {
+            let unload = unload_when_idle(served.clone(), metrics.clone(), after);
+            Handle::current().spawn(unload);
         }
     }
-    if failures.len() == config.models.len() {
+    load_at_start(models, &loading)
+}
+
+fn load_at_start(models: &[Arc<ServedModel>], loading: &Loading) -> anyhow::Result<()> {
+    let mut failures = Vec::new();
+    for (model, served) in loading.config.models.iter().zip(models) {
+        if model.engine.load == Load::OnDemand {
+            continue;
+        }
+        let loaded = Handle::current().block_on(load_begun(served, &loading.metrics));
+        if let Err(why) = loaded {
+            failures.push((&served.id, why));
+        }
+    }
+    if failures.len() == models.len() {
         let why: Vec<_> = failures.into_iter().map(|(_, why)| why).collect();
         bail!("no model can be served: {}", why.join("; "));
     }
@@ -91,22 +98,25 @@ fn registry(config: &Config) -> anyhow::Result<Registry> {
 }
 
 /// What loading needs besides a model's own part of the configuration.
-struct Loading<'a> {
-    config: &'a Config,
-    metrics: &'a Metrics,
-    draining: &'a CancellationToken,
+struct Loading {
+    config: Config,
+    metrics: Metrics,
+    draining: CancellationToken,
     registry: Registry,
     threads: OnceLock<Arc<GrammarThreads>>,
 }
 
-impl Loading<'_> {
-    fn load(&self, model: &config::Model) -> anyhow::Result<LoadedModel> {
-        let spec = Arc::new(self.spec(model)?);
-        let level = model.quantize.as_deref();
-        Ok(spec.load(level, spec.progress())?)
-    }
+/// A model of the configuration.
+struct ConfiguredModel {
+    loading: Arc<Loading>,
+    model: config::Model,
+    /// What makes the model in this process. All loads use the same one, because its metrics are registered once.
+    workshop: OnceLock<Arc<Workshop>>,
+}
 
-    fn spec(&self, model: &config::Model) -> anyhow::Result<ModelSpec> {
+impl Source for ConfiguredModel {
+    fn spec(&self) -> anyhow::Result<ModelSpec> {
+        let Self { loading, model, .. } = self;
         let template = model.chat_template.as_ref();
         let template = template
             .map(|path| {
@@ -114,16 +124,19 @@ impl Loading<'_> {
                     .with_context(|| format!("cannot read the chat template {}", path.display()))
             })
             .transpose()?;
-        let plugin = self
+        let plugin = loading
             .registry
             .plugin_for(&model.path, model.backend.as_deref())?;
         let is_isolated = model.engine.isolation == Isolation::Process;
         Ok(ModelSpec {
             id: model.id.clone(),
             backend: plugin.facts.id.clone(),
+            plugin_version: plugin.facts.version.clone(),
+            plugin_path: plugin.path.clone(),
+            level: model.quantize.clone(),
             maker: match is_isolated {
-                true => Box::new(self.spawner(model, plugin)?),
-                false => Box::new(Arc::new(self.workshop(model)?)),
+                true => Box::new(loading.spawner(model, plugin)?),
+                false => Box::new(self.workshop()?),
             },
             max_restarts: is_isolated.then_some(model.engine.max_restarts),
             bounds: model.engine.requests,
@@ -132,22 +145,33 @@ impl Loading<'_> {
                 template,
                 tool_format: model.tool_format,
                 reasoning_tags: model.reasoning_tags.clone(),
-                volatile_lines: self.config.prompts.volatile_lines.clone(),
+                volatile_lines: loading.config.prompts.volatile_lines.clone(),
             },
             memory_limit_bytes: model.memory_limit_bytes,
             in_place: model.requantize == config::Requantize::InPlace,
-            draining: self.draining.clone(),
+            draining: loading.draining.clone(),
         })
     }
+}
 
+impl ConfiguredModel {
+    fn workshop(&self) -> anyhow::Result<Arc<Workshop>> {
+        if let Some(workshop) = self.workshop.get() {
+            return Ok(workshop.clone());
+        }
+        let workshop = Arc::new(self.loading.workshop(&self.model)?);
+        Ok(self.workshop.get_or_init(|| workshop).clone())
+    }
+}
+
+impl Loading {
     fn spawner(&self, model: &config::Model, plugin: &InstalledPlugin) -> anyhow::Result<Spawner> {
         let library = plugin.library();
-        announce(&self.metrics.workers, &model.id)?;
         Ok(Spawner {
             executable: EXECUTABLE.into(),
             library: library.with_context(|| format!("cannot open {}", plugin.path.display()))?,
             start: Start {
-                recipe: recipe(model, self.config),
+                recipe: recipe(model, &self.config),
                 plugin: plugin.path.clone(),
                 plugin_id: plugin.facts.id.clone(),
                 options: self.registry.options_of(&plugin.facts.id),
@@ -166,10 +190,10 @@ impl Loading<'_> {
             .registry
             .choose(&model.path, model.backend.as_deref())?;
         Ok(Workshop {
-            recipe: recipe(model, self.config),
+            recipe: recipe(model, &self.config),
             backend,
-            metrics: EngineMetrics::register(registered, &model.id)?,
             grammar_threads: self.threads()?,
+            metrics: EngineMetrics::register(registered, &model.id)?,
             grammar_metrics: GrammarMetrics::register(registered, &model.id)?,
             stop: self.draining.clone(),
             grammars: Mutex::default(),

@@ -46,7 +46,7 @@ pub struct Requantized {
 #[derive(Debug, thiserror::Error)]
 pub enum RequantizeError {
     /// Another change is under way.
-    #[error("the level of the model '{0}' is being changed already: wait for that to end")]
+    #[error("the model '{0}' is being changed already: wait for that to end")]
     Busy(String),
     /// The model does not have that level.
     #[error("{0}")]

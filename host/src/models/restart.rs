@@ -55,7 +55,8 @@ fn watch(served: Arc<ServedModel>, model: &Arc<LoadedModel>, ends: Ends) {
     });
 }
 
-/// Loads a model again until it is loaded, it cannot be loaded, or its worker has ended too often.
+/// Loads a model again until it is loaded, it cannot be loaded, or its worker has ended too often. Nobody else may change the
+/// model meanwhile.
 async fn restart(
     served: Arc<ServedModel>,
     model: Arc<LoadedModel>,
@@ -64,6 +65,7 @@ async fn restart(
     most: u32,
 ) {
     let (spec, level) = (model.spec.clone(), model.level.clone());
+    let _right = served.change().await;
     if !served.answers_with(&model) {
         return;
     }
@@ -83,6 +85,7 @@ async fn restart(
         match spawn_blocking(load).await {
             Ok(Ok(model)) => {
                 let model = answer_with(&served, model);
+                served.count_restart();
                 info!(model = served.id, "model ready again");
                 return watch(served, &model, ends);
             }

@@ -1,5 +1,7 @@
 //! How a served model is made, kept so that it can be made again: after the plugin broke, or at another level.
 
+use std::path::PathBuf;
+
 use tenon_plugin_api::{ModelInfo, levels};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +14,12 @@ pub struct ModelSpec {
     pub id: String,
     /// The id of the plugin that loads it.
     pub backend: String,
+    /// The version of that plugin.
+    pub plugin_version: String,
+    /// The file of that plugin.
+    pub plugin_path: PathBuf,
+    /// The level of the configuration. None: that of the model's file.
+    pub level: Option<String>,
     /// Makes what computes.
     pub maker: Box<dyn Maker>,
     /// Limits of what one request may ask for.

@@ -38,6 +38,7 @@ use crate::{
         (name = "Generation", description = "What a model answers, whole or in pieces"),
         (name = "Prompts", description = "What a model makes of a text before it answers"),
         (name = "Models", description = "What is being served"),
+        (name = "Administration", description = "Loading and unloading. It needs an admin key, or that the request comes from the server's own machine"),
         (name = "Server", description = "How the server is doing, and this documentation"),
     ),
     security((), ("key" = [])),

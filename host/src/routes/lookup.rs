@@ -7,19 +7,26 @@ use tokio::time::timeout;
 use crate::{
     app::App,
     error::ApiError,
-    models::{LoadedModel, ModelState, ServedModel},
+    models::{LoadedModel, ModelState, ServedModel, state_for_request},
 };
 
 /// The longest time that a request waits for a model whose worker is started again.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest time that a request waits for a model that is loaded for it.
+const LOAD_PATIENCE: Duration = Duration::from_secs(120);
 
-/// The model with this name, if it answers. Waits for a while if it is being started again.
+/// The model with this name, if it answers. Loads it first if requests do that. Waits for a while for that, or if the model is being
+/// started again.
 pub async fn loaded<'a>(
     app: &'a App,
     name: Option<&str>,
 ) -> Result<(&'a Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
     let served = served(app, name)?;
-    let state = timeout(PATIENCE, served.settled()).await;
+    let patience = match served.loads_on_request {
+        true => LOAD_PATIENCE,
+        false => PATIENCE,
+    };
+    let state = timeout(patience, state_for_request(served, &app.metrics)).await;
     let state = state.unwrap_or_else(|_| served.state());
     Ok((served, answering_in(state, served)?))
 }
@@ -51,6 +58,18 @@ fn answering_in(state: ModelState, served: &ServedModel) -> Result<Arc<LoadedMod
         ModelState::Loading => Err(ApiError::try_later(
             "model_loading",
             format!("the model '{id}' is still loading"),
+        )),
+        ModelState::Unloaded(Some(why)) => Err(ApiError::unavailable(
+            "model_failed",
+            format!("the model '{id}' could not be loaded: {why}"),
+        )),
+        ModelState::Unloaded(None) if served.loads_on_request => Err(ApiError::try_later(
+            "model_unloaded",
+            format!("the model '{id}' is not loaded: a request that it is to answer loads it"),
+        )),
+        ModelState::Unloaded(None) => Err(ApiError::unavailable(
+            "model_unloaded",
+            format!("the model '{id}' was unloaded: ask the server's administrator to load it"),
         )),
         ModelState::Failed(why) => Err(ApiError::unavailable(
             "model_failed",

@@ -2,6 +2,7 @@
 //! model), `blocking`, and `sse` (streams). Those that take a chat share `chat`, those that generate `generation`, and those of
 //! Anthropic's API `anthropic`.
 
+mod admin;
 mod anthropic;
 mod apply_template;
 mod blocking;
@@ -59,6 +60,10 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))
         .routes(routes!(requantize::requantize))
+        .routes(routes!(admin::list_models))
+        .routes(routes!(admin::load_model))
+        .routes(routes!(admin::unload_model))
+        .routes(routes!(admin::reload_model))
         .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
         .routes(routes!(health::root))

@@ -48,6 +48,7 @@ pub struct Workshop {
 struct LocalRunner {
     workshop: Arc<Workshop>,
     engine: Engine,
+    metrics: EngineMetrics,
     facts: CurrentFacts,
     grammars: Arc<Grammars>,
 }
@@ -86,8 +87,10 @@ impl Workshop {
             Ok(model)
         });
         let metrics = self.metrics.of_another_engine();
-        let (engine, facts) = Engine::start(self.recipe.engine.clone(), loader, metrics)?;
+        let options = self.recipe.engine.clone();
+        let (engine, facts) = Engine::start(options, loader, metrics.clone())?;
         Ok(Arc::new(LocalRunner {
+            metrics,
             workshop: self.clone(),
             grammars: self.grammars_of(&facts)?,
             engine,
@@ -197,6 +200,15 @@ impl Runner for LocalRunner {
     fn refresh_metrics(&self) -> BoxFuture<'_, ()> {
         // They are updated as things happen.
         ready(()).boxed()
+    }
+
+    fn process_id(&self) -> Option<u32> {
+        None
+    }
+
+    fn sequences(&self) -> usize {
+        let count = self.metrics.running.get() + self.metrics.waiting.get();
+        usize::try_from(count).unwrap_or_default()
     }
 
     fn step_age(&self) -> Duration {

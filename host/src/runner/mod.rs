@@ -101,6 +101,12 @@ pub trait Runner: Send + Sync {
     /// Brings the metrics of the model that `/metrics` shows up to date.
     fn refresh_metrics(&self) -> BoxFuture<'_, ()>;
 
+    /// The id of the worker's process. None if the model computes in this one.
+    fn process_id(&self) -> Option<u32>;
+
+    /// Number of sequences that wait or are computed.
+    fn sequences(&self) -> usize;
+
     /// How long the running forward has taken so far. Zero if none runs, or if that is not known here.
     fn step_age(&self) -> Duration;
 }

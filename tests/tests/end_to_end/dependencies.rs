@@ -154,7 +154,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("connections", &["config", "error", "metrics"]),
     ("app", &["config", "metrics", "models"]),
-    ("layers", &["app", "engine", "error", "text"]),
+    ("layers", &["app", "config", "engine", "error", "text"]),
     (
         "routes",
         &[

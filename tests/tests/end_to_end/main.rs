@@ -1,5 +1,6 @@
 //! End-to-end tests, one module for each subject. They are one binary, so that the host is linked once.
 
+mod admin;
 mod answer_lengths;
 mod answers;
 mod backpressure;

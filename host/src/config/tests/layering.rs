@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::{environment, load, load_toml};
 use crate::{
     config::{
-        Config, Engine, Flags, Hosts, Isolation, LogFormat, Origins, RequestBounds, Sandbox,
+        Config, Engine, Flags, Hosts, Isolation, Load, LogFormat, Origins, RequestBounds, Sandbox,
         Server, Threads, load_from,
     },
     markup::ReasoningTags,
@@ -31,6 +31,8 @@ fn without_anything_there_are_defaults() {
         max_connections: 1024,
         max_body_bytes: 32 << 20,
         api_keys: Vec::new(),
+        admin_keys: Vec::new(),
+        requantize_needs_admin_key: false,
         origins: Origins::Local,
         hosts: Hosts::These(Vec::new()),
         log_format: LogFormat::Text,
@@ -74,6 +76,8 @@ fn a_bare_model_path_is_enough() {
         sandbox: Sandbox::Strict,
         stuck_timeout: Duration::from_secs(300),
         max_restarts: 5,
+        load: Load::Startup,
+        idle_unload: None,
     };
     assert_eq!(model.engine, expected);
 }

@@ -31,6 +31,8 @@ const LONG_ORDER: usize = 64 << 10;
 
 /// A connection to a worker. Its end is the end of the worker.
 pub struct Connection {
+    /// The id of the worker's process. None if it has ended already.
+    pub process_id: Option<u32>,
     orders: Arc<Line>,
     last_id: AtomicU64,
     open: Arc<Open>,
@@ -67,7 +69,11 @@ struct Watched {
 
 impl Connection {
     /// A connection that sends its orders over a line, and what waits for its news. `metrics` are the worker's.
-    pub fn new(orders: Line, metrics: WorkerPart) -> (Arc<Self>, Arc<Open>) {
+    pub fn new(
+        process_id: Option<u32>,
+        orders: Line,
+        metrics: WorkerPart,
+    ) -> (Arc<Self>, Arc<Open>) {
         let orders = Arc::new(orders);
         let open = Arc::new(Open {
             state: Mutex::new(State {
@@ -77,6 +83,7 @@ impl Connection {
             orders: Arc::downgrade(&orders),
         });
         let connection = Self {
+            process_id,
             orders,
             last_id: AtomicU64::new(0),
             open: open.clone(),
@@ -87,6 +94,11 @@ impl Connection {
     /// Numbers that were not used before. Returns the first one.
     pub fn ids(&self, count: u64) -> Id {
         self.last_id.fetch_add(count, Ordering::Relaxed) + 1
+    }
+
+    /// Number of sequences that have not ended.
+    pub fn sequences(&self) -> usize {
+        self.open.state().sequences.len()
     }
 
     /// Sends an order that has no answer.

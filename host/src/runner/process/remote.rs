@@ -224,6 +224,14 @@ impl Runner for RemoteRunner {
         self.failure.clone().filled().boxed()
     }
 
+    fn process_id(&self) -> Option<u32> {
+        self.connection.process_id
+    }
+
+    fn sequences(&self) -> usize {
+        self.connection.sequences()
+    }
+
     fn step_age(&self) -> Duration {
         // The worker itself looks at it.
         Duration::ZERO

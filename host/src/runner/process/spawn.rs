@@ -66,7 +66,7 @@ impl Spawner {
         let mut process = self.command(theirs)?.spawn()?;
         let line = Line::new(output);
         line.send(&frames::frame(&self.start)?);
-        let (connection, open) = Connection::new(line, self.metrics.part());
+        let (connection, open) = Connection::new(process.id(), line, self.metrics.part());
         let last_line = LastLine::default();
         let printed = process.stderr.take();
         let printed = spawn(relay(
