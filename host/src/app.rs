@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{config, metrics::Metrics, models::ServedModel};
+use crate::{config, metrics::Metrics, models::ServedModel, plugin::CurrentPlugins};
 
 /// The server's state. A request only reads it, or holds a lock for as long as a clone takes, never across an await.
 pub struct App {
     /// The models, in the order of the configuration. The first one is the default.
     models: Vec<Arc<ServedModel>>,
+    /// The plugins. None until they are found.
+    pub plugins: CurrentPlugins,
     /// The counters that `/metrics` shows.
     pub metrics: Metrics,
     /// The `[server]` section of the configuration.
@@ -27,6 +29,7 @@ impl App {
     pub fn new(models: Vec<ServedModel>, metrics: Metrics, server: &config::Server) -> Self {
         Self {
             models: models.into_iter().map(Arc::new).collect(),
+            plugins: CurrentPlugins::default(),
             metrics,
             server: server.clone(),
             stopping: CancellationToken::new(),

@@ -104,9 +104,17 @@ async fn ended(stop: impl Future<Output = ()>, app: &App, register: &Register) {
     let _ = timeout(LAST_WORDS, register.stop()).await;
 }
 
-/// Loads the models. The future becomes ready only if no model can be served.
+/// Loads the models, and loads them again when their plugins change. The future becomes ready only if no model can be served.
 async fn loading_failure(config: Config, app: Arc<App>) -> anyhow::Error {
-    let load = move || models::load_all(&config, app.models(), &app.metrics, &app.draining);
+    let load = move || {
+        let App {
+            plugins,
+            metrics,
+            draining,
+            ..
+        } = &*app;
+        models::load_all(&config, app.models(), plugins, metrics, draining)
+    };
     let loaded = task::spawn_blocking(load);
     match loaded.await.context("the loading of models panicked") {
         Ok(Ok(())) => std::future::pending().await,

@@ -1,6 +1,6 @@
 //! The processes in which a server's models run, found through `/proc`.
 
-use std::{fs, path::Path, thread, time::Duration, time::Instant};
+use std::{fs, path::Path, process::Command, thread, time::Duration, time::Instant};
 
 use crate::{PATIENCE, Server};
 
@@ -39,6 +39,13 @@ impl Server {
         }
         panic!("no worker has loaded {library}");
     }
+}
+
+/// Kills a process.
+pub fn kill(id: u32) {
+    let mut command = Command::new("kill");
+    let status = command.args(["-KILL", &id.to_string()]).status();
+    assert!(status.expect("kill starts").success());
 }
 
 /// Waits until a process has ended, and returns whether it did so in time. It may be a zombie whose parent has not asked for

@@ -55,6 +55,7 @@ fn in_words(expected: &str) -> String {
         "u32" => "a whole number from 0 to 4294967295",
         "a nonzero u32" => "a whole number from 1 to 4294967295",
         "a string" | "path string" => "text in quotes",
+        "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "a table",
         section if section.starts_with("struct ") => "a table",

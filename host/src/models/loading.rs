@@ -1,112 +1,82 @@
-//! Loads the configured models while the server already runs.
+//! Makes the configured models from their parts of the configuration.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     fs,
     sync::{Arc, Mutex, OnceLock},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tenon_plugin_api::{LoadArgs, SessionArgs};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use super::{
-    ChatOptions, LoadedModel, ModelSpec, ModelState, ServedModel, restart::serve, weight_warnings,
-};
+use super::{ChatOptions, LoadedModel, ModelSpec};
 use crate::{
     config::{self, Config, Isolation, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
     metrics::{Figures, Metrics, WorkerMetrics},
-    plugin::{EXECUTABLE, InstalledPlugin, Registry, RegistryOptions},
+    plugin::{CurrentPlugins, EXECUTABLE, InstalledPlugin, RegistryOptions},
     runner::{Recipe, Spawner, Workshop, process::Start},
     system::cores,
 };
 
-/// Loads every model, one after the other. `/health` shows those that fail. An error only if all of them fail.
-pub fn load_all(
-    config: &Config,
-    models: &[Arc<ServedModel>],
-    metrics: &Metrics,
-    draining: &CancellationToken,
-) -> anyhow::Result<()> {
-    let loading = Loading {
-        config,
-        metrics,
-        draining,
-        registry: registry(config)?,
-        threads: OnceLock::new(),
-    };
-    let mut failures = Vec::new();
-    for (model, served) in config.models.iter().zip(models) {
-        warn_of_threads(model);
-        match loading.load(model) {
-            Ok(loaded) => {
-                let backend = loaded.backend().to_owned();
-                let why_no_chat = loaded.why_no_chat().map(str::to_owned);
-                let warnings = weight_warnings(&loaded.facts().info);
-                metrics.loaded(&served.id, &loaded.facts().info);
-                serve(served, loaded);
-                info!(model = served.id, backend, "model ready");
-                if let Some(why) = why_no_chat {
-                    warn!(model = served.id, "no chat with this model: {why}");
-                }
-                for warning in warnings {
-                    warn!(model = served.id, "{warning}");
-                }
-            }
-            Err(why) => {
-                let why = format!("{why:#}");
-                served.set_state(ModelState::Failed(why.clone()));
-                failures.push((&served.id, why));
-            }
+/// What loading needs besides a model's own part of the configuration.
+pub struct Loading<'a> {
+    pub config: &'a Config,
+    pub metrics: &'a Metrics,
+    pub draining: &'a CancellationToken,
+    pub plugins: &'a CurrentPlugins,
+    threads: OnceLock<Arc<GrammarThreads>>,
+    /// How each model is made, once a plugin was found that can.
+    specs: RefCell<BTreeMap<String, Arc<ModelSpec>>>,
+}
+
+impl<'a> Loading<'a> {
+    pub fn new(
+        config: &'a Config,
+        metrics: &'a Metrics,
+        draining: &'a CancellationToken,
+        plugins: &'a CurrentPlugins,
+    ) -> Self {
+        Self {
+            config,
+            metrics,
+            draining,
+            plugins,
+            threads: OnceLock::new(),
+            specs: RefCell::default(),
         }
     }
-    if failures.len() == config.models.len() {
-        let why: Vec<_> = failures.into_iter().map(|(_, why)| why).collect();
-        bail!("no model can be served: {}", why.join("; "));
-    }
-    for (model, why) in failures {
-        error!(model, "model failed: {why}");
-    }
-    Ok(())
-}
 
-fn registry(config: &Config) -> anyhow::Result<Registry> {
-    let mut options = RegistryOptions::new(config.plugins.directories.clone())?;
-    options.options = config.plugins.options.clone();
-    options.try_timeout = config.plugins.try_timeout;
-    let models = config.models.iter();
-    options.models = models.map(|model| model.path.clone()).collect();
-    // A plugin with one pool of threads for all its models makes the pool now.
-    let threads = config
-        .models
-        .iter()
-        .map(|model| thread_count(model.engine.threads));
-    options.threads = threads.max().unwrap_or(options.threads);
-    if let Some(cache) = &config.plugins.cache_directory {
-        options.cache = cache.clone();
-    }
-    Ok(Registry::load(&options))
-}
-
-/// What loading needs besides a model's own part of the configuration.
-struct Loading<'a> {
-    config: &'a Config,
-    metrics: &'a Metrics,
-    draining: &'a CancellationToken,
-    registry: Registry,
-    threads: OnceLock<Arc<GrammarThreads>>,
-}
-
-impl Loading<'_> {
-    fn load(&self, model: &config::Model) -> anyhow::Result<LoadedModel> {
-        let spec = Arc::new(self.spec(model)?);
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// No plugin can load it, or the one that can failed.
+    pub fn load(&self, model: &config::Model) -> anyhow::Result<LoadedModel> {
+        warn_of_threads(model);
+        let spec = self.spec(model)?;
         let level = model.quantize.as_deref();
         Ok(spec.load(level, spec.progress())?)
     }
 
-    fn spec(&self, model: &config::Model) -> anyhow::Result<ModelSpec> {
+    /// How a model is made, which never changes once it is known.
+    ///
+    /// # Errors
+    /// No plugin can load it, or its template cannot be read.
+    pub fn spec(&self, model: &config::Model) -> anyhow::Result<Arc<ModelSpec>> {
+        if let Some(spec) = self.specs.borrow().get(&model.id) {
+            return Ok(spec.clone());
+        }
+        let spec = Arc::new(self.new_spec(model)?);
+        let mut specs = self.specs.borrow_mut();
+        specs.insert(model.id.clone(), spec.clone());
+        Ok(spec)
+    }
+
+    fn new_spec(&self, model: &config::Model) -> anyhow::Result<ModelSpec> {
         let template = model.chat_template.as_ref();
         let template = template
             .map(|path| {
@@ -114,9 +84,8 @@ impl Loading<'_> {
                     .with_context(|| format!("cannot read the chat template {}", path.display()))
             })
             .transpose()?;
-        let plugin = self
-            .registry
-            .plugin_for(&model.path, model.backend.as_deref())?;
+        let plugins = self.plugins.get();
+        let plugin = plugins.plugin_for(&model.path, model.backend.as_deref())?;
         let is_isolated = model.engine.isolation == Isolation::Process;
         Ok(ModelSpec {
             id: model.id.clone(),
@@ -141,17 +110,17 @@ impl Loading<'_> {
     }
 
     fn spawner(&self, model: &config::Model, plugin: &InstalledPlugin) -> anyhow::Result<Spawner> {
-        let library = plugin.library();
+        let plugins = self.plugins.get();
         announce(&self.metrics.workers, &model.id)?;
         Ok(Spawner {
             executable: EXECUTABLE.into(),
-            library: library.with_context(|| format!("cannot open {}", plugin.path.display()))?,
+            plugins: self.plugins.clone(),
             start: Start {
                 recipe: recipe(model, self.config),
                 plugin: plugin.path.clone(),
                 plugin_id: plugin.facts.id.clone(),
-                options: self.registry.options_of(&plugin.facts.id),
-                cache: self.registry.cache().to_owned(),
+                options: plugins.options_of(&plugin.facts.id),
+                cache: plugins.cache().to_owned(),
                 log_format: self.config.server.log_format,
                 sandbox: model.engine.sandbox,
                 stuck_timeout: model.engine.stuck_timeout,
@@ -162,9 +131,8 @@ impl Loading<'_> {
 
     fn workshop(&self, model: &config::Model) -> anyhow::Result<Workshop> {
         let registered = &self.metrics.registry;
-        let backend = self
-            .registry
-            .choose(&model.path, model.backend.as_deref())?;
+        let plugins = self.plugins.get();
+        let backend = plugins.choose(&model.path, model.backend.as_deref())?;
         Ok(Workshop {
             recipe: recipe(model, self.config),
             backend,
@@ -184,6 +152,25 @@ impl Loading<'_> {
         let started = Arc::new(GrammarThreads::start(&self.config.grammar)?);
         Ok(self.threads.get_or_init(|| started).clone())
     }
+}
+
+/// Settings for the search of plugins.
+pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
+    let mut options = RegistryOptions::new(config.plugins.directories.clone())?;
+    options.options = config.plugins.options.clone();
+    options.try_timeout = config.plugins.try_timeout;
+    let models = config.models.iter();
+    options.models = models.map(|model| model.path.clone()).collect();
+    // A plugin with one pool of threads for all its models makes the pool now.
+    let threads = config
+        .models
+        .iter()
+        .map(|model| thread_count(model.engine.threads));
+    options.threads = threads.max().unwrap_or(options.threads);
+    if let Some(cache) = &config.plugins.cache_directory {
+        options.cache = cache.clone();
+    }
+    Ok(options)
 }
 
 /// Shows the metrics of a model before its first worker tells any.

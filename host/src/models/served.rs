@@ -76,6 +76,11 @@ impl ServedModel {
         self.former.clone().try_lock_owned().ok()
     }
 
+    /// The permission to change the model, as soon as nobody else holds it.
+    pub async fn next_change(&self) -> RightToChange {
+        self.former.clone().lock_owned().await
+    }
+
     /// Whether this is one of the model's names.
     pub fn is_called(&self, name: &str) -> bool {
         self.id == name || self.aliases.iter().any(|alias| alias == name)

@@ -10,12 +10,16 @@
 //! 4. When a model is loaded with the plugin, `library` opens its file in this process, and `load` checks that both sides agree
 //!    on the ABI's types. The result is a [`Backend`].
 //!
+//! [`Changes`] tells when files have changed meanwhile. A new registry then takes the place of the old one, in which those who
+//! are reading it go on reading.
+//!
 //! All steps use the same open file, so the file that was tried is the one that is loaded. Libraries are never unloaded.
 //!
 //! Invariant: outside this module nothing names `abi_stable` or `tenon_plugin_api::abi`.
 
 mod backend;
 mod candidate;
+mod changes;
 mod cpu;
 mod current;
 mod discover;
@@ -28,6 +32,7 @@ mod installed;
 mod library;
 mod load;
 mod model;
+mod options;
 pub mod probe;
 mod registry;
 mod session;
@@ -35,6 +40,7 @@ mod session;
 pub mod tests;
 
 pub use backend::Backend;
+pub use changes::Changes;
 pub use current::Current;
 pub use discover::DirectoryError;
 pub use embedder::Embedder;
@@ -42,5 +48,6 @@ pub use facts::{CurrentFacts, ModelFacts, Tokenized};
 pub use host_services::ReportProgress;
 pub use installed::{InstalledPlugin, UnusedFile, start_plugin};
 pub use model::{CurrentModel, Model, Tokenizer};
-pub use registry::{ChooseError, EXECUTABLE, Registry, RegistryOptions};
+pub use options::{EXECUTABLE, RegistryOptions};
+pub use registry::{ChooseError, CurrentPlugins, Registry};
 pub use session::Session;

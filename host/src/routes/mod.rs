@@ -2,6 +2,7 @@
 //! model), `blocking`, and `sse` (streams). Those that take a chat share `chat`, those that generate `generation`, and those of
 //! Anthropic's API `anthropic`.
 
+mod admin_plugins;
 mod anthropic;
 mod apply_template;
 mod blocking;
@@ -59,6 +60,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))
         .routes(routes!(requantize::requantize))
+        .routes(routes!(admin_plugins::list_plugins))
         .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
         .routes(routes!(health::root))

@@ -153,7 +153,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["anthropic", "engine", "models", "openai", "prompt", "text"],
     ),
     ("connections", &["config", "error", "metrics"]),
-    ("app", &["config", "metrics", "models"]),
+    ("app", &["config", "metrics", "models", "plugin"]),
     ("layers", &["app", "engine", "error", "text"]),
     (
         "routes",

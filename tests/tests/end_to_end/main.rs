@@ -33,6 +33,7 @@ mod openapi;
 mod perplexity;
 mod plugin_calls;
 mod plugin_crashes;
+mod plugin_drop_in;
 mod plugin_loading;
 mod plugin_mutations;
 mod plugin_panics;

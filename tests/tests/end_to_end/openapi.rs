@@ -33,6 +33,7 @@ async fn what_can_be_read_is_as_documented() {
         ("/v1/models", "/v1/models", 200),
         ("/v1/models/echo", "/v1/models/{name}", 200),
         ("/v1/models/nope", "/v1/models/{name}", 404),
+        ("/admin/plugins", "/admin/plugins", 200),
         ("/openapi.json", "/openapi.json", 200),
         ("/docs/nope.js", "/docs/{file}", 404),
     ] {

@@ -116,6 +116,36 @@ fn a_file_that_took_the_place_of_a_loaded_one_is_what_is_loaded() {
 }
 
 #[test]
+fn only_what_has_changed_is_tried_again() {
+    let folder = PluginFolder::with(ECHO);
+    let options = folder.options();
+    let first = Registry::load(&options);
+    folder.install(PANICS, "other.so");
+    let second = first.renewed(&options);
+    assert_eq!(new_ids(&second, &first), ["org.tenon.fixture.panics"]);
+    folder.install(ECHO, "plugin.so");
+    let third = second.renewed(&options);
+    assert_eq!(new_ids(&third, &second), ["org.tenon.echo"]);
+    fs::remove_file(folder.path("other.so")).unwrap();
+    let fourth = third.renewed(&options);
+    assert_eq!(new_ids(&fourth, &third), Vec::<&str>::new());
+    assert_eq!(registry_ids(&fourth), ["org.tenon.echo"]);
+    // Whoever reads an earlier one still finds what it had.
+    assert_eq!(registry_ids(&third).len(), 2);
+}
+
+#[test]
+fn other_models_are_asked_about_again() {
+    let folder = PluginFolder::with(ECHO);
+    let mut options = folder.options();
+    let first = Registry::load(&options);
+    options.models = vec!["a.echo".into()];
+    let second = first.renewed(&options);
+    assert_eq!(new_ids(&second, &first), ["org.tenon.echo"]);
+    assert!(second.plugin_for(Path::new("a.echo"), None).is_ok());
+}
+
+#[test]
 fn what_was_tried_is_what_is_loaded_later() {
     let folder = PluginFolder::with(ECHO);
     let registry = Registry::load(&folder.options());
@@ -182,6 +212,11 @@ fn without_any_backend_the_error_says_where_it_looked_and_what_it_found() {
         message.contains("plugin.so is no Tenon plugin"),
         "{message}"
     );
+}
+
+fn new_ids<'a>(registry: &'a Registry, before: &Registry) -> Vec<&'a str> {
+    let plugins = registry.new_since(before);
+    plugins.map(|plugin| plugin.facts.id.as_str()).collect()
 }
 
 fn registry_ids(registry: &Registry) -> Vec<&str> {

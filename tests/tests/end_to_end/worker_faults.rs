@@ -1,7 +1,6 @@
 //! Each model runs in a worker, a process of its own. A worker that dies or hangs fails its own requests and nothing else.
 
 use std::{
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,7 +11,7 @@ use std::{
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, PATIENCE, Server, ServerOptions, ends_within};
+use tenon_tests::{Client, PATIENCE, Server, ServerOptions, ends_within, kill};
 use tokio::{task::JoinHandle, time::sleep};
 
 const PLAIN: &str = "/v1/completions";
@@ -308,11 +307,4 @@ async fn health_of(client: &Client, model: &str) -> Value {
     let models = health["models"].as_array().unwrap();
     let found = models.iter().find(|other| other["id"] == model);
     found.cloned().unwrap_or_default()
-}
-
-fn kill(id: u32) {
-    let status = Command::new("kill")
-        .args(["-KILL", &id.to_string()])
-        .status();
-    assert!(status.unwrap().success());
 }

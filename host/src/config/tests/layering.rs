@@ -38,6 +38,7 @@ fn without_anything_there_are_defaults() {
     assert_eq!(config.server, expected);
     let beside = env::current_exe().unwrap().with_file_name("plugins");
     assert_eq!(config.plugins.directories, [beside]);
+    assert!(config.plugins.watch && !config.plugins.reload_on_replace);
     assert!(config.models.is_empty());
 }
 

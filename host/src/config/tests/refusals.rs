@@ -50,6 +50,7 @@ fn wrong_values() {
         [server]; log_format = 1 → "server.log_format" must be text in quotes, not 1
         [engine]; max_sequences = 0 → "engine.max_sequences" must be a whole number from 1 to 4096, not 0
         [plugins]; directories = 'x' → "plugins.directories" must be a list, not "x"
+        [plugins]; watch = 1 → "plugins.watch" must be true or false, not 1
         [plugins]; directories = [''] → "plugins.directories" must not be empty
         [plugins.options]; "org.tenon.echo" = true → "plugins.options."org.tenon.echo"" must be a table, not true
         server = 1 → "server" must be a table, not 1

@@ -18,7 +18,7 @@ use crate::{
 pub type Id = u64;
 
 /// The first message to a worker.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Start {
     /// What the model is made from.
     pub recipe: Recipe,

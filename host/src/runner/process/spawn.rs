@@ -30,15 +30,18 @@ use super::{
     messages::{News, Start},
     output::{LastLine, relay},
 };
-use crate::metrics::WorkerMetrics;
+use crate::{
+    metrics::WorkerMetrics,
+    plugin::{CurrentPlugins, InstalledPlugin},
+};
 
 /// Starts workers of one model.
 pub struct Spawner {
     /// This program.
     pub executable: PathBuf,
-    /// The open library of the plugin.
-    pub library: File,
-    /// What each worker is told first.
+    /// The plugins. Each worker gets the file that the model's plugin has when it starts.
+    pub plugins: CurrentPlugins,
+    /// What each worker is told first. The path of the plugin's file is replaced by the current one.
     pub start: Start,
     /// Shows the metrics of the workers.
     pub metrics: WorkerMetrics,
@@ -50,7 +53,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Spawner {
     /// Starts a worker. To be called within a runtime.
     pub fn start(&self) -> Result<Arc<Connection>> {
-        self.spawn().map_err(|error| {
+        let (plugins, id) = (self.plugins.get(), &self.start.plugin_id);
+        let plugin = plugins.plugin(id).ok_or_else(|| {
+            let why = format!(
+                "its plugin {id} can no longer be used: put it into a plugin directory again"
+            );
+            Error::new(Code::UNSUPPORTED, why)
+        })?;
+        self.spawn(plugin).map_err(|error| {
             let program = self.executable.display();
             let why = format!(
                 "no worker can be started ({error}): check that {program} may be executed, and the limits of processes and open files"
@@ -59,13 +69,16 @@ impl Spawner {
         })
     }
 
-    fn spawn(&self) -> io::Result<Arc<Connection>> {
+    fn spawn(&self, plugin: &InstalledPlugin) -> io::Result<Arc<Connection>> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let (input, output) = UnixStream::from_std(ours)?.into_split();
-        let mut process = self.command(theirs)?.spawn()?;
+        let mut process = self.command(plugin.library()?, theirs).spawn()?;
         let line = Line::new(output);
-        line.send(&frames::frame(&self.start)?);
+        line.send(&frames::frame(&Start {
+            plugin: plugin.path.clone(),
+            ..self.start.clone()
+        })?);
         let (connection, open) = Connection::new(line, self.metrics.part());
         let last_line = LastLine::default();
         let printed = process.stderr.take();
@@ -85,20 +98,20 @@ impl Spawner {
         Ok(connection)
     }
 
-    fn command(&self, socket: StdStream) -> io::Result<Command> {
+    fn command(&self, library: File, socket: StdStream) -> Command {
         let mut command = Command::new(&self.executable);
         command
             .arg0("tenon")
             .arg(COMMAND)
             // The worker gets the open file, not its name: another file may have that name by then.
-            .stdin(self.library.try_clone()?)
+            .stdin(library)
             .stdout(OwnedFd::from(socket))
             .stderr(Stdio::piped())
             .env_clear()
             .envs(environment())
             // Ctrl-C must not end a worker: its requests may finish.
             .process_group(0);
-        Ok(command)
+        command
     }
 }
 

@@ -1,0 +1,23 @@
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+
+use crate::{app::App, error::AnyError, plugin::Registry};
+
+/// Lists the plugins that can be used, and why other files in the plugin directories cannot.
+#[utoipa::path(
+    get,
+    path = "/admin/plugins",
+    tag = "Server",
+    responses(
+        (
+            status = 200,
+            description = "What `tenon plugins list --json` prints. The lists are empty until the plugins are found.",
+            body = Object,
+        ),
+        AnyError,
+    ),
+)]
+pub async fn list_plugins(State(app): State<Arc<App>>) -> Json<Arc<Registry>> {
+    Json(app.plugins.get())
+}
