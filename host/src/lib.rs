@@ -1,8 +1,8 @@
 //! Tenon's host: an OpenAI-compatible LLM server whose model backends are shared libraries.
 //!
-//! A request passes through `layers` → [`routes`] → [`openai`] types → [`prompt`] (template, tokens) → [`engine`] (one
-//! thread for each model, with [`mod@grammar`]) → [`reply`] (text, stop strings) → `routes`. Errors become HTTP in `error`
-//! and nowhere else.
+//! A request passes through `layers` → [`routes`] → [`openai`] or [`anthropic`] types → [`prompt`] (template, tokens) →
+//! [`engine`] (one thread for each model, with [`mod@grammar`]) → [`reply`] (text, stop strings) → `routes`. Errors become
+//! HTTP in `error` and nowhere else.
 //!
 //! The rest of the host: [`config`] (what the operator decides), [`plugin`] (from a file to a backend), [`models`] (the
 //! served models: loading and requantizing), [`shutdown`], [`telemetry`], [`metrics`].
@@ -10,12 +10,14 @@
 //! 1. [`config::load`] reads the configuration.
 //! 2. [`serve()`] serves the models of the configuration until the process is told to stop.
 
+pub mod anthropic;
 pub mod app;
 pub mod config;
 mod connections;
 pub mod engine;
 pub mod error;
 pub mod grammar;
+pub mod kept_responses;
 mod layers;
 pub mod markup;
 pub mod metrics;
@@ -67,8 +69,8 @@ async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let models = config.models.iter();
-    let models = models.map(|model| ServedModel::new(model.id.clone(), model.aliases.clone()));
-    let app = Arc::new(App::new(models.collect(), Metrics::new()?, &config.server));
+    let (models, metrics) = (models.map(ServedModel::of).collect(), Metrics::new()?);
+    let app = Arc::new(App::new(models, metrics, &config.server, config.responses));
     let most = connections::bounded(config.server.max_connections);
     let patience = Patience::new(&config.server);
     let counters = connections::Metrics::register(&app.metrics.registry)?;
@@ -103,9 +105,17 @@ async fn ended(stop: impl Future<Output = ()>, app: &App, register: &Register) {
     let _ = timeout(LAST_WORDS, register.stop()).await;
 }
 
-/// Loads the models. The future becomes ready only if no model can be served.
+/// Loads the models, and loads them again when their plugins change. The future becomes ready only if no model can be served.
 async fn loading_failure(config: Config, app: Arc<App>) -> anyhow::Error {
-    let load = move || models::load_all(&config, app.models(), &app.metrics, &app.draining);
+    let load = move || {
+        let App {
+            plugins,
+            metrics,
+            draining,
+            ..
+        } = &*app;
+        models::load_all(config, app.models(), plugins, metrics, draining)
+    };
     let loaded = task::spawn_blocking(load);
     match loaded.await.context("the loading of models panicked") {
         Ok(Ok(())) => std::future::pending().await,

@@ -1,9 +1,11 @@
-//! The metrics of requests. Engine, grammars and connections register their own counters in the same registry.
+//! The metrics of requests. Engine, grammars and connections register their own counters in the same registry; workers send theirs.
 
 mod answers;
+mod figures;
 mod open_metrics;
 mod vectors;
 mod vllm;
+mod workers;
 
 use std::time::Duration;
 
@@ -14,15 +16,19 @@ use crate::telemetry;
 
 use answers::AnswerMetrics;
 pub use answers::{Meter, Outcome};
+pub use figures::Figures;
 use open_metrics::{OPEN_METRICS, OpenMetrics};
 use vectors::Vectors;
 pub use vectors::registered;
+pub use workers::{WorkerMetrics, WorkerPart};
 
 /// The metrics of the whole server.
 #[derive(Clone)]
 pub struct Metrics {
     /// The registry of everything that `/metrics` shows.
     pub registry: Registry,
+    /// What workers count.
+    pub workers: WorkerMetrics,
     requests: IntCounterVec,
     prompt_tokens: IntCounterVec,
     prompt_lengths: HistogramVec,
@@ -56,6 +62,7 @@ impl Metrics {
         let vectors = Vectors(&registry);
         registered(&registry, telemetry::lost_lines().clone())?;
         Ok(Self {
+            workers: registered(&registry, WorkerMetrics::default())?,
             requests: vectors.counters(
                 "tenon_http_requests_total",
                 "HTTP requests answered",
@@ -118,6 +125,12 @@ impl Metrics {
         self.level.with_label_values(&level).set(1);
         let bytes = i64::try_from(info.weight_bytes).unwrap_or(i64::MAX);
         self.weight_bytes.with_label_values(&[model]).set(bytes);
+    }
+
+    /// Removes what is shown of a loaded model.
+    pub fn unloaded(&self, model: &str, info: &ModelInfo) {
+        self.left_level(model, &info.quantization);
+        self.weight_bytes.with_label_values(&[model]).set(0);
     }
 
     /// Removes a level that a model no longer has.

@@ -7,8 +7,9 @@ use crate::{config::Config, connections, run, shutdown, system::memory, telemetr
 
 /// Threads of the HTTP side. They only pass on what models compute, and the models need the cores.
 const HTTP_THREADS: usize = 2;
-/// Most threads for blocking work: loading models, rendering templates and tokenizing long prompts.
-const BLOCKING_THREADS: usize = 16;
+/// Most threads for blocking work: rendering templates, and waiting for workers that load or tokenize. Many, because a worker that
+/// hangs must not hold up the requests to others.
+const BLOCKING_THREADS: usize = 128;
 
 /// Serves over HTTP until a signal tells the process to stop, and then ends the process.
 ///

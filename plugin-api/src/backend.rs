@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::{
-    Batch, CpuSampler, Descriptor, Device, Embedder, EncodeFlags, Error, Estimate, Host, KvLedger,
-    KvStats, LoadArgs, ModelInfo, Progress, Result, SampleRequest, Sampled, SessionArgs,
-    SessionInfo, SpanOut, Support, ThreadPlan, Vocabulary, abi::Extension,
+    Batch, CpuSampler, Descriptor, Device, Embedder, EncodeFlags, Error, Estimate, Extension, Host,
+    KvLedger, KvStats, LoadArgs, ModelInfo, Progress, Result, SampleRequest, Sampled, SessionArgs,
+    SessionInfo, SpanOut, Support, ThreadPlan, Vocabulary,
 };
 
 /// The plugin as a whole. It finds out what it can load, and loads it. [`export_plugin!`](crate::export_plugin) makes one
@@ -27,11 +27,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// When the devices cannot be queried.
     fn devices(&self) -> Result<Vec<Device>> {
-        Ok(vec![Device {
-            id: "cpu".into(),
-            name: "CPU".into(),
-            ..Device::default()
-        }])
+        Ok(vec![Device::new("cpu", "CPU")])
     }
 
     /// `[any thread]` Whether this backend can load the file or directory. Read a header, no more: the host asks for every
@@ -196,10 +192,15 @@ pub trait Session {
     }
 
     /// Shares the first `len` positions of `src` with the empty sequence `dst`. A later change of one sequence does not show
-    /// in the other. A fork takes no KV space by itself.
+    /// in the other.
+    ///
+    /// A fork takes no room in the KV pool: the host counts shared positions once. It may take time and other memory. A KV
+    /// cache only notes who shares its cells. A recurrent model copies its state, which may be many megabytes: a part of
+    /// [`Estimate::sequence_bytes`]. The host forks once for each prompt that it finds a stored beginning of, and to keep a
+    /// beginning; never in each step.
     ///
     /// # Errors
-    /// `UNSUPPORTED` without a ledger, or if `len` is not the whole of `src` where [`SessionInfo::fork_any_len`] is 0;
+    /// `UNSUPPORTED` without a ledger, or if `len` is not the whole of `src` where [`SessionInfo::fork_any_len`] is false;
     /// `INVALID` for a `dst` that is not empty, a `src` shorter than `len`, or ids that do not exist. An error changes
     /// nothing.
     fn fork(&mut self, src: u32, dst: u32, len: u32) -> Result<()> {
@@ -242,11 +243,5 @@ pub trait Session {
     fn set_threads(&mut self, plan: ThreadPlan) -> Result<()> {
         let _ = plan;
         Err(Error::unsupported("changing its threads"))
-    }
-
-    /// An optional interface by its id; None for ids that the plugin does not know.
-    fn extension(&self, id: &str) -> Option<Extension> {
-        let _ = id;
-        None
     }
 }

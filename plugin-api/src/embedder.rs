@@ -1,9 +1,11 @@
 //! Embeddings: the extension `org.tenon.embeddings/1`.
 
-use crate::{Interrupt, Result};
+use crate::{Interrupt, Meta, Result};
 
 /// Facts about an [`Embedder`]. The host refuses an embedder with `dimensions` or `max_tokens` of 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct EmbedderInfo {
     /// Length of an embedding.
     pub dimensions: u32,
@@ -11,6 +13,20 @@ pub struct EmbedderInfo {
     pub max_tokens: u32,
     /// How the vectors of all tokens become one: `mean`, `last` or `cls`. For people.
     pub pooling: String,
+    /// More facts.
+    pub meta: Meta,
+}
+
+impl EmbedderInfo {
+    /// An embedder that makes vectors of this length from texts of up to `max_tokens` tokens, pooled in this way.
+    pub fn new(dimensions: u32, max_tokens: u32, pooling: impl Into<String>) -> Self {
+        Self {
+            dimensions,
+            max_tokens,
+            pooling: pooling.into(),
+            meta: Meta::default(),
+        }
+    }
 }
 
 /// Turns texts into vectors. Texts with a similar meaning get vectors that are near each other.

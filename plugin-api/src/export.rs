@@ -1,30 +1,21 @@
 //! Vtables over the safe traits. Every call through them catches panics and converts its arguments and results.
 
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering},
-};
-
-use abi_stable::{
-    prefix_type::PrefixTypeTrait,
-    sabi_trait::TD_Opaque,
-    std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RVec},
-};
+use std::path::Path;
 
 use crate::{
     Backend, Batch, Code, CpuSampler, Embedder, EncodeFlags, Error, Host, Interrupt, KvStats,
-    Model, Progress, Result, SampleRequest, Sampled, Session, SessionInfo, SpanOut, ThreadPlan,
-    Tokenizer,
+    LoadArgs, Model, Progress, Result, SampleRequest, Sampled, Session, SessionArgs, SessionInfo,
+    SpanOut, ThreadPlan, Tokenizer,
     abi::{
         AbiVersion, BackendBox, BackendObject, BackendObject_TO, DescriptorRecord, DeviceRecord,
         EMBEDDINGS, EmbedderInfoRecord, EmbedderObject, EmbedderObject_TO, ErrorRecord,
         EstimateRecord, Extension, HostBox, LoadArgsRecord, ModelBox, ModelInfoRecord, ModelObject,
-        ModelObject_TO, PluginModule, PluginModule_Ref, ProgressBox, SessionArgsRecord, SessionBox,
-        SessionObject, SessionObject_TO, SupportRecord, TokenizerBox, TokenizerObject,
+        ModelObject_TO, PluginModule, PluginModule_Ref, PrefixTypeTrait, ProgressBox, ROption,
+        RResult, RSlice, RSliceMut, RStr, RVec, SessionArgsRecord, SessionBox, SessionInfoRecord,
+        SessionObject, SessionObject_TO, SupportRecord, TD_Opaque, TokenizerBox, TokenizerObject,
         TokenizerObject_TO, VocabularyRecord,
     },
+    unwinding::{Exported, caught},
 };
 
 /// Exports a [`Backend`] as the plugin of this `cdylib`. Call it once per crate.
@@ -57,28 +48,7 @@ use crate::{
 #[macro_export]
 macro_rules! export_plugin {
     ($backend:ty) => {
-        /// The CPU features that this library was compiled for, under the name in `abi::CPU_FEATURES_SYMBOL`.
-        #[unsafe(export_name = "tenon_plugin_cpu_features")]
-        pub static TENON_PLUGIN_CPU_FEATURES: u64 = $crate::abi::COMPILED_FOR;
-
-        /// The library's root module, under the name in `abi::LOADER_SYMBOL`.
-        #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
-        pub static TENON_PLUGIN: $crate::abi::abi_stable::library::LibHeader = {
-            use $crate::abi::abi_stable::library::{
-                __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
-            };
-
-            extern "C" fn module() -> RootModuleResult {
-                __call_root_module_loader($crate::module::<$backend>)
-            }
-            // SAFETY: `module` returns the root module of the type that is named here.
-            unsafe {
-                LibHeader::from_constructor::<$crate::abi::PluginModule_Ref>(
-                    module,
-                    CheckTypeLayout::Yes,
-                )
-            }
-        };
+        $crate::abi::export_module!($crate::module::<$backend>);
     };
 }
 
@@ -113,58 +83,6 @@ extern "C" fn init<B: Backend>(
     )
 }
 
-/// An author's object behind a vtable. After a panic every call answers `PANICKED` until the object is dropped. A panic in
-/// the drop is caught too.
-struct Exported<T: ?Sized + 'static> {
-    inner: Option<Box<T>>,
-    panicked: AtomicBool,
-}
-
-impl<T: ?Sized> Exported<T> {
-    fn new(inner: Box<T>) -> Self {
-        Self {
-            inner: Some(inner),
-            panicked: AtomicBool::new(false),
-        }
-    }
-
-    /// Calls a method that takes `&self`.
-    fn call<R>(&self, call: impl FnOnce(&T) -> Result<R>) -> Result<R> {
-        let inner = self.inner.as_deref().ok_or_else(panicked_before)?;
-        if self.panicked.load(Ordering::Relaxed) {
-            return Err(panicked_before());
-        }
-        let result = caught(|| call(inner));
-        self.note(&result);
-        result
-    }
-
-    /// Calls a method that takes `&mut self`.
-    fn call_mut<R>(&mut self, call: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
-        if *self.panicked.get_mut() {
-            return Err(panicked_before());
-        }
-        let inner = self.inner.as_deref_mut().ok_or_else(panicked_before)?;
-        let result = caught(|| call(inner));
-        self.note(&result);
-        result
-    }
-
-    fn note<R>(&self, result: &Result<R>) {
-        if matches!(result, Err(error) if error.code == Code::PANICKED) {
-            self.panicked.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-impl<T: ?Sized> Drop for Exported<T> {
-    fn drop(&mut self) {
-        let inner = self.inner.take();
-        // Nobody is told of a panic here: the host drops the object because it is done with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(inner)));
-    }
-}
-
 impl<B: Backend> BackendObject for Exported<B> {
     fn devices(&self) -> RResult<RVec<DeviceRecord>, ErrorRecord> {
         across(self.call(|backend| Ok(backend.devices()?.into_iter().map(Into::into).collect())))
@@ -180,16 +98,15 @@ impl<B: Backend> BackendObject for Exported<B> {
         session: &SessionArgsRecord,
     ) -> RResult<RVec<EstimateRecord>, ErrorRecord> {
         across(self.call(|backend| {
-            let estimates = backend.estimate(&load.into(), &session.into())?;
+            let estimates = backend.estimate(&load_args(load)?, &session_args(session)?)?;
             Ok(estimates.into_iter().map(Into::into).collect())
         }))
     }
 
     fn load(&self, args: &LoadArgsRecord, progress: ProgressBox) -> RResult<ModelBox, ErrorRecord> {
         across(self.call(|backend| {
-            Ok(model_box(
-                backend.load(&args.into(), &Progress::new(progress))?,
-            ))
+            let model = backend.load(&load_args(args)?, &Progress::new(progress))?;
+            Ok(model_box(model))
         }))
     }
 
@@ -201,7 +118,9 @@ impl<B: Backend> BackendObject for Exported<B> {
     ) -> RResult<ModelInfoRecord, ErrorRecord> {
         across(self.call(|backend| {
             let (output, progress) = (Path::new(output.as_str()), Progress::new(progress));
-            Ok(backend.quantize(&args.into(), output, &progress)?.into())
+            Ok(backend
+                .quantize(&load_args(args)?, output, &progress)?
+                .into())
         }))
     }
 
@@ -224,7 +143,9 @@ impl ModelObject for Exported<dyn Model> {
 
     fn session(&self, args: &SessionArgsRecord) -> RResult<SessionBox, ErrorRecord> {
         across(self.call(|model| {
-            let session = ExportedSession::new(model.session(&args.into())?);
+            let sampler = CpuSampler::for_tokens(model.info().vocab_size);
+            let session = model.session(&session_args(args)?)?;
+            let session = ExportedSession::new(session, sampler)?;
             Ok(SessionObject_TO::from_value(session, TD_Opaque))
         }))
     }
@@ -265,7 +186,9 @@ impl EmbedderObject for Exported<dyn Embedder> {
 
 impl TokenizerObject for Exported<dyn Tokenizer> {
     fn encode(&self, text: RStr<'_>, flags: EncodeFlags) -> RResult<RVec<u32>, ErrorRecord> {
-        across(self.call(|tokenizer| Ok(tokenizer.encode(text.as_str(), flags)?.into())))
+        across(understood(flags.is_understood()).and_then(|()| {
+            self.call(|tokenizer| Ok(tokenizer.encode(text.as_str(), flags)?.into()))
+        }))
     }
 
     fn vocabulary(&self) -> RResult<VocabularyRecord, ErrorRecord> {
@@ -281,18 +204,21 @@ struct ExportedSession {
 }
 
 impl ExportedSession {
-    fn new(session: Box<dyn Session>) -> Self {
-        Self {
-            info: session.info(),
-            session: Exported::new(session),
-            sampler: CpuSampler::default(),
-        }
+    /// # Errors
+    /// `PANICKED`. The session is dropped after that panic was caught: a panic in the drop would end the process before.
+    fn new(session: Box<dyn Session>, sampler: CpuSampler) -> Result<Self> {
+        let session = Exported::new(session);
+        Ok(Self {
+            info: session.call(|session| Ok(session.info()))?,
+            session,
+            sampler,
+        })
     }
 }
 
 impl SessionObject for ExportedSession {
-    fn info(&self) -> SessionInfo {
-        self.info
+    fn info(&self) -> SessionInfoRecord {
+        self.info.into()
     }
 
     fn forward(
@@ -300,9 +226,12 @@ impl SessionObject for ExportedSession {
         batch: Batch<'_>,
         mut out: RSliceMut<'_, SpanOut>,
     ) -> RResult<(), ErrorRecord> {
+        let understood = understood(batch.is_understood());
+        let session = &mut self.session;
         across(
-            self.session
-                .call_mut(|session| session.forward(&batch, out.as_mut_slice())),
+            understood.and_then(|()| {
+                session.call_mut(|session| session.forward(&batch, out.as_mut_slice()))
+            }),
         )
     }
 
@@ -311,12 +240,13 @@ impl SessionObject for ExportedSession {
         requests: RSlice<'_, SampleRequest<'_>>,
         mut out: RSliceMut<'_, Sampled<'_>>,
     ) -> RResult<(), ErrorRecord> {
-        let sampler = &mut self.sampler;
-        across(
-            self.session.call_mut(|session| {
+        let understood = understood(requests.iter().all(SampleRequest::is_understood));
+        let (session, sampler) = (&mut self.session, &mut self.sampler);
+        across(understood.and_then(|()| {
+            session.call_mut(|session| {
                 session.sample(sampler, requests.as_slice(), out.as_mut_slice())
-            }),
-        )
+            })
+        }))
     }
 
     fn read_logits(&mut self, row: u32, mut out: RSliceMut<'_, f32>) -> RResult<(), ErrorRecord> {
@@ -349,14 +279,9 @@ impl SessionObject for ExportedSession {
     }
 
     fn set_threads(&mut self, plan: ThreadPlan) -> RResult<(), ErrorRecord> {
-        across(self.session.call_mut(|session| session.set_threads(plan)))
-    }
-
-    fn extension(&self, id: RStr<'_>) -> ROption<Extension> {
-        optional(
-            self.session
-                .call(|session| Ok(session.extension(id.as_str()))),
-        )
+        let understood = understood(plan.is_understood());
+        let session = &mut self.session;
+        across(understood.and_then(|()| session.call_mut(|session| session.set_threads(plan))))
     }
 }
 
@@ -383,6 +308,26 @@ fn copy_row(row: &[f32], out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
+fn load_args(record: &LoadArgsRecord) -> Result<LoadArgs> {
+    let args = LoadArgs::from(record);
+    args.meta.check().map(|()| args)
+}
+
+fn session_args(record: &SessionArgsRecord) -> Result<SessionArgs> {
+    let args = SessionArgs::from(record);
+    args.meta.check().map(|()| args)
+}
+
+/// Refuses what the host asks for if this version does not know all of it.
+fn understood(all: bool) -> Result<()> {
+    all.then_some(()).ok_or_else(|| {
+        Error::new(
+            Code::UNSUPPORTED,
+            "the host asks for something that this plugin does not know: build it with a newer tenon-plugin-api",
+        )
+    })
+}
+
 fn across<T>(result: Result<T>) -> RResult<T, ErrorRecord> {
     result.map_err(ErrorRecord::from).into()
 }
@@ -392,23 +337,5 @@ fn optional(extension: Result<Option<Extension>>) -> ROption<Extension> {
     extension.ok().flatten().into()
 }
 
-/// Runs a call and turns a panic into an error.
-fn caught<R>(call: impl FnOnce() -> Result<R>) -> Result<R> {
-    // What the panic left half-done is not used again: the object in which it happened is marked.
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        let message = format!("the plugin panicked: {}", panic_message(&*payload));
-        // Dropping a payload may panic in turn.
-        std::mem::forget(payload);
-        Err(Error::new(Code::PANICKED, message))
-    })
-}
-
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
-}
-
-fn panicked_before() -> Error {
-    Error::new(Code::PANICKED, "the plugin panicked earlier in this object")
-}
+#[cfg(test)]
+mod tests;

@@ -2,30 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use abi_stable::StableAbi;
-
 use crate::{
-    Code, Error, Result,
-    abi::{Extension, HostBox, ProgressBox},
+    Code, Error, Extension, LogLevel, Result,
+    abi::{HostBox, ProgressBox},
 };
-
-/// How important a line of log is. An open enumeration; unknown levels are treated as [`LogLevel::DEBUG`].
-#[repr(transparent)]
-#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogLevel(pub u32);
-
-impl LogLevel {
-    /// Something failed.
-    pub const ERROR: Self = Self(1);
-    /// Something is wrong, but the work goes on.
-    pub const WARN: Self = Self(2);
-    /// Worth knowing.
-    pub const INFO: Self = Self(3);
-    /// For plugin authors.
-    pub const DEBUG: Self = Self(4);
-    /// Everything.
-    pub const TRACE: Self = Self(5);
-}
 
 /// Services of the host. Cloning is cheap; a plugin may keep a clone for as long as it likes.
 #[derive(Clone)]

@@ -1,19 +1,15 @@
 //! Facts about plugins, devices, models and vocabularies, as ordinary Rust types.
 
-use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
-};
+#[cfg(feature = "serde")]
+mod vocabulary_serde;
 
-use abi_stable::{
-    StableAbi,
-    std_types::{RArc, ROption},
-};
+use std::path::PathBuf;
 
-use crate::{Code, Error, Result};
+use crate::{Capabilities, Error, Interrupt, Meta, Result, SamplingDefaults, TokenKind};
 
 /// Who a plugin is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Descriptor {
     /// A reverse URI that never changes, for example `org.tenon.echo`: ASCII letters, digits, `-` and `_`, with at least one
     /// dot. The configuration names the backend by this id. A process has only one plugin of the same id.
@@ -28,6 +24,8 @@ pub struct Descriptor {
     pub license: String,
     /// What the plugin was built from and for, for bug reports. May be empty.
     pub build: String,
+    /// More facts.
+    pub meta: Meta,
 }
 
 impl Descriptor {
@@ -44,6 +42,7 @@ impl Descriptor {
 
 /// A device that a model can be loaded to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Device {
     /// Name that configuration uses, for example `cpu` or `cuda:0`.
     pub id: String,
@@ -53,16 +52,32 @@ pub struct Device {
     pub memory_bytes: u64,
     /// Free memory in bytes at the time of the call; 0 where unknown.
     pub free_bytes: u64,
+    /// More facts.
+    pub meta: Meta,
+}
+
+impl Device {
+    /// A device whose memory is unknown.
+    pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            ..Self::default()
+        }
+    }
 }
 
 /// How well a backend fits a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Support {
     /// 0 = not at all, 100 = made for it; more counts as 100. A file without a configured backend goes to the backend with
     /// the highest score.
     pub score: u32,
     /// Why, in a few words. Shown when no backend fits.
     pub reason: String,
+    /// More facts.
+    pub meta: Meta,
 }
 
 impl Support {
@@ -71,6 +86,7 @@ impl Support {
         Self {
             score: 0,
             reason: reason.into(),
+            meta: Meta::default(),
         }
     }
 
@@ -79,12 +95,14 @@ impl Support {
         Self {
             score,
             reason: reason.into(),
+            meta: Meta::default(),
         }
     }
 }
 
 /// Memory that a model would take on one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Estimate {
     /// The [`Device::id`].
     pub device: String,
@@ -96,10 +114,23 @@ pub struct Estimate {
     pub sequence_bytes: u64,
     /// Bytes of scratch space.
     pub compute_bytes: u64,
+    /// More facts.
+    pub meta: Meta,
 }
 
-/// What to load, and how.
+impl Estimate {
+    /// An estimate of nothing for the device with this id.
+    pub fn new(device: impl Into<String>) -> Self {
+        Self {
+            device: device.into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What to load, and how. Later versions add fields: to make one, end with `..LoadArgs::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LoadArgs {
     /// The model's file or directory. UTF-8.
     pub path: PathBuf,
@@ -112,67 +143,15 @@ pub struct LoadArgs {
     pub threads: u32,
     /// The model's own options as a JSON object; `{}` without any.
     pub options: String,
-}
-
-/// What a model can do beyond the basics, as bits.
-#[repr(transparent)]
-#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capabilities(pub u64);
-
-impl Capabilities {
-    /// `encode` of a continuation gives the tokens that the model itself writes for it, and the bytes of these tokens are
-    /// the text. With this the host can insert tokens that a grammar forces, without asking the model for each.
-    pub const CANONICAL_TOKENIZER: Self = Self(1);
-
-    /// Whether all bits of `other` are set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-/// Sampling parameters that the model's makers recommend. None: they recommend no value.
-#[repr(C)]
-#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq)]
-pub struct SamplingDefaults {
-    temperature: ROption<f32>,
-    top_p: ROption<f32>,
-    min_p: ROption<f32>,
-    top_k: ROption<u32>,
-    repetition_penalty: ROption<f32>,
-    reserved: [u64; 4],
-}
-
-macro_rules! sampling_defaults {
-    ($($field:ident, $with:ident: $type:ty;)*) => {
-        impl SamplingDefaults {
-            /// These values, and those of `others` where these are None.
-            pub fn or(self, others: Self) -> Self {
-                Self { $($field: self.$field.or(others.$field),)* ..self }
-            }
-
-            $(
-                #[doc = concat!("The recommended `", stringify!($field), "`.")]
-                pub fn $field(&self) -> Option<$type> { self.$field.into_option() }
-                #[doc = concat!("The same with this `", stringify!($field), "`.")]
-                pub fn $with(self, value: $type) -> Self {
-                    Self { $field: ROption::RSome(value), ..self }
-                }
-            )*
-        }
-    };
-}
-
-sampling_defaults! {
-    temperature, with_temperature: f32;
-    top_p, with_top_p: f32;
-    min_p, with_min_p: f32;
-    top_k, with_top_k: u32;
-    repetition_penalty, with_repetition_penalty: f32;
+    /// More arguments. The SDK refuses those that must be understood and that it does not know.
+    pub meta: Meta,
 }
 
 /// Facts about a loaded model. The host refuses a model with a `context_length` or `vocab_size` of 0, a `logits_width` below
 /// `vocab_size`, or a `bos` or `eos` that is no token.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ModelInfo {
     /// For example `llama`.
     pub architecture: String,
@@ -209,10 +188,26 @@ pub struct ModelInfo {
     pub capabilities: Capabilities,
     /// What the model's makers recommend.
     pub sampling: SamplingDefaults,
+    /// More facts.
+    pub meta: Meta,
 }
 
-/// What the host asks of a session.
+impl ModelInfo {
+    /// A model with the facts that every model has. Its rows have `vocab_size` logits.
+    pub fn new(architecture: impl Into<String>, context_length: u32, vocab_size: u32) -> Self {
+        Self {
+            architecture: architecture.into(),
+            context_length,
+            vocab_size,
+            logits_width: vocab_size,
+            ..Self::default()
+        }
+    }
+}
+
+/// What the host asks of a session. Later versions add fields: to make one, end with `..SessionArgs::default()`.
 #[derive(Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionArgs {
     /// Number of sequences at once, at least 1.
     pub max_sequences: u32,
@@ -225,63 +220,10 @@ pub struct SessionArgs {
     /// Threads for computing. 0: as many as [`Host::threads`](crate::Host::threads) says.
     pub threads: u32,
     /// Set by the host to stop a running `forward`, because nobody waits for it any more.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub interrupt: Interrupt,
-}
-
-/// A flag that the host sets from another thread to stop a long call. Poll it where that is cheap, and return
-/// [`Code::CANCELLED`].
-#[repr(transparent)]
-#[derive(StableAbi, Clone)]
-pub struct Interrupt(RArc<AtomicU32>);
-
-impl Default for Interrupt {
-    fn default() -> Self {
-        Self(RArc::new(AtomicU32::new(0)))
-    }
-}
-
-impl Interrupt {
-    /// `[any thread]` Whether to stop.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    /// `[any thread]` Whether to go on.
-    ///
-    /// # Errors
-    /// [`Code::CANCELLED`] if the call has to stop: clean up and return this error.
-    pub fn check(&self) -> Result<()> {
-        match self.is_set() {
-            true => Err(Error::new(Code::CANCELLED, "the host stopped the call")),
-            false => Ok(()),
-        }
-    }
-
-    /// `[any thread]` For the host: asks the call to stop, or takes that back.
-    pub fn set(&self, stop: bool) {
-        self.0.store(stop.into(), Ordering::Relaxed);
-    }
-}
-
-/// What a token is. An open enumeration; unknown kinds are treated as [`TokenKind::NORMAL`].
-#[repr(transparent)]
-#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TokenKind(pub u8);
-
-impl TokenKind {
-    /// Ordinary text.
-    pub const NORMAL: Self = Self(0);
-    /// Steers the model and is not text, for example `<|im_end|>`. Its bytes are its written form.
-    pub const CONTROL: Self = Self(1);
-    /// Stands for one byte (SentencePiece `<0x0A>`). Its bytes are that byte.
-    pub const BYTE: Self = Self(2);
-    /// Never used by the model.
-    pub const UNUSED: Self = Self(3);
-    /// The unknown token.
-    pub const UNKNOWN: Self = Self(4);
-    /// Added after training as a whole word, such as `<tool_call>`. It is found before a text is split, but is printed as
-    /// text.
-    pub const USER_DEFINED: Self = Self(5);
+    /// More arguments. The SDK refuses those that must be understood and that it does not know.
+    pub meta: Meta,
 }
 
 /// The bytes and the kind of every token. They are bytes and not text, because a token may hold half a character.
@@ -290,6 +232,7 @@ pub struct Vocabulary {
     bytes: Vec<u8>,
     offsets: Vec<u32>,
     kinds: Vec<TokenKind>,
+    meta: Meta,
 }
 
 impl Default for Vocabulary {
@@ -298,6 +241,7 @@ impl Default for Vocabulary {
             bytes: Vec::new(),
             offsets: vec![0],
             kinds: Vec::new(),
+            meta: Meta::default(),
         }
     }
 }
@@ -334,9 +278,19 @@ impl Vocabulary {
         self.kinds.get(token as usize).copied().unwrap_or_default()
     }
 
-    /// Flat bytes, `len() + 1` offsets into them, and kinds.
-    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>, Vec<TokenKind>) {
-        (self.bytes, self.offsets, self.kinds)
+    /// More facts.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// More facts, to be changed.
+    pub fn meta_mut(&mut self) -> &mut Meta {
+        &mut self.meta
+    }
+
+    /// Flat bytes, `len() + 1` offsets into them, kinds, and more facts.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>, Vec<TokenKind>, Meta) {
+        (self.bytes, self.offsets, self.kinds, self.meta)
     }
 
     /// The reverse of `into_parts`. Checks the parts, because the other side made them.
@@ -360,35 +314,7 @@ impl Vocabulary {
             bytes,
             offsets,
             kinds,
+            meta: Meta::default(),
         })
-    }
-}
-
-/// How [`Tokenizer::encode`](crate::Tokenizer::encode) reads a text, as bits.
-#[repr(transparent)]
-#[derive(StableAbi, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EncodeFlags(pub u32);
-
-impl EncodeFlags {
-    /// Plain text: no control tokens, nothing added.
-    pub const NONE: Self = Self(0);
-    /// Text that spells a control token becomes that token. Without this flag it is encoded as ordinary text.
-    pub const PARSE_CONTROL: Self = Self(1);
-    /// Adds BOS (and EOS) if the model is configured so.
-    pub const ADD_SPECIAL: Self = Self(1 << 1);
-    /// The text continues another: no SentencePiece space prefix.
-    pub const CONTINUATION: Self = Self(1 << 2);
-
-    /// Whether all bits of `other` are set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-impl std::ops::BitOr for EncodeFlags {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
     }
 }

@@ -64,7 +64,7 @@ impl KvLedger {
         let Some(sequence) = self.sequences.get_mut(span.seq as usize) else {
             return Err(Code::INVALID);
         };
-        if sequence.len() != span.position as usize {
+        if sequence.len() != span.start as usize {
             return Err(Code::BAD_POSITION);
         }
         let Some(kept) = self.free.len().checked_sub(span.len as usize) else {
@@ -123,10 +123,10 @@ impl KvLedger {
 mod tests {
     use super::*;
 
-    fn span(seq: u32, position: u32, len: u32) -> Span {
+    fn span(seq: u32, start: u32, len: u32) -> Span {
         Span {
             seq,
-            position,
+            start,
             len,
             ..Span::default()
         }

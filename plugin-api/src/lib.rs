@@ -12,11 +12,14 @@
 //! from.
 //!
 //! Every method says on which thread it is called: `[any thread]` or `[model thread]`, the one thread that owns the session.
+//! The feature `serde`, which is off by default, makes the plain data types serializable: the facts ([`ModelInfo`], [`Vocabulary`]),
+//! the arguments ([`LoadArgs`], [`SessionArgs`] without its [`Interrupt`]), [`SampleParams`] and [`Error`]. The host uses it to send
+//! them to another process, and backends do not need it. It changes no layout.
+//!
 //! A panic anywhere in a plugin becomes an error; the host lives on.
 
 #![deny(missing_docs)]
 
-pub mod abi;
 pub mod gguf;
 pub mod levels;
 pub mod sampler;
@@ -24,35 +27,42 @@ pub mod sampler;
 pub mod vectors;
 
 mod backend;
-mod batch;
 mod byte_tokenizer;
+mod convert;
 mod embedder;
 mod error;
 mod export;
 mod host;
 mod info;
 mod kv_ledger;
+mod meta;
 mod pooling;
-mod request;
+mod session_info;
+mod unwinding;
 
 pub use backend::{Backend, Model, Session, Tokenizer};
-pub use batch::{Batch, KvStats, SessionInfo, Span, SpanOut, ThreadPlan};
 pub use byte_tokenizer::ByteTokenizer;
 pub use embedder::{Embedder, EmbedderInfo};
-pub use error::{Code, Error, Result};
+pub use error::{Error, Result};
 #[doc(hidden)]
 pub use export::module;
-pub use host::{Host, LogLevel, Progress};
+pub use host::{Host, Progress};
 pub use info::{
-    Capabilities, Descriptor, Device, EncodeFlags, Estimate, Interrupt, LoadArgs, ModelInfo,
-    SamplingDefaults, SessionArgs, Support, TokenKind, Vocabulary,
+    Descriptor, Device, Estimate, LoadArgs, ModelInfo, SessionArgs, Support, Vocabulary,
 };
 pub use kv_ledger::KvLedger;
+pub use meta::Meta;
 pub use pooling::{Pooling, TextBatch};
-pub use request::{
-    NOT_FORCED, SampleParams, SampleRequest, Sampled, TokenBias, TokenCount, TokenLogprob,
-};
 pub use sampler::CpuSampler;
+pub use session_info::SessionInfo;
+
+/// Everything that crosses the library boundary. Backend authors need only the types that are also at the root of this crate.
+pub use tenon_plugin_abi as abi;
+pub use tenon_plugin_abi::{
+    Batch, Capabilities, Code, EncodeFlags, Extension, Interface, Interrupt, KvStats, LogLevel,
+    NOT_FORCED, SampleParams, SampleRequest, Sampled, SamplingDefaults, Span, SpanOut, ThreadPlan,
+    TokenBias, TokenCount, TokenKind, TokenLogprob, UNLIMITED,
+};
 
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}

@@ -86,7 +86,7 @@ impl TextBatch {
                 // The texts of a batch are consecutive, so their sequences differ.
                 batch.spans.push(Span {
                     seq: number as u32 % max_sequences,
-                    position: start as u32,
+                    start: start as u32,
                     len: (end - start) as u32,
                     rows: (end - start) as u32,
                     ..Span::default()
@@ -130,7 +130,7 @@ impl TextBatch {
     ) -> Result<()> {
         let mut rows = 0..;
         for (span, (text, _)) in self.spans.iter().zip(&self.texts) {
-            for (position, row) in (span.position..span.position + span.len).zip(&mut rows) {
+            for (position, row) in (span.start..span.start + span.len).zip(&mut rows) {
                 let token = vector(row)?;
                 let pooled = &mut out[text * token.len()..][..token.len()];
                 pooling.add(pooled, token, position);
@@ -161,7 +161,7 @@ mod tests {
         let ranges = |batch: &TextBatch| -> Vec<_> {
             let spans = batch.spans.iter();
             spans
-                .map(|span| (span.seq, span.position..span.position + span.len))
+                .map(|span| (span.seq, span.start..span.start + span.len))
                 .collect()
         };
         let expected = vec![
@@ -172,8 +172,8 @@ mod tests {
         ];
         assert_eq!(batches.iter().map(ranges).collect::<Vec<_>>(), expected);
         for (span, own) in batches.iter().flat_map(|batch| batch.batch().iter()) {
-            let (position, len) = (span.position as usize, span.len as usize);
-            assert_eq!(own, &tokens[position..][..len]);
+            let (start, len) = (span.start as usize, span.len as usize);
+            assert_eq!(own, &tokens[start..][..len]);
         }
         let ended = batches
             .iter()

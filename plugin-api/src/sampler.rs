@@ -15,8 +15,10 @@ use crate::{
 
 /// Samples rows of logits on the CPU. Between calls it keeps its scratch space and nothing else, so any number of sequences
 /// can share one sampler. Give each thread its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CpuSampler {
+    /// Tokens are below it, even where a row has more logits.
+    vocab_size: usize,
     /// The row after bias, penalties and mask: `[logits_width]`.
     adjusted: Vec<f32>,
     /// Unnormalized probabilities, of which the largest is 1: `[logits_width]`.
@@ -45,12 +47,32 @@ pub fn uniform(draw: u64) -> f64 {
     (draw >> 11) as f64 / (1_u64 << 53) as f64
 }
 
+impl Default for CpuSampler {
+    /// A sampler for rows that have a logit for each token, and no more.
+    fn default() -> Self {
+        Self::for_tokens(u32::MAX)
+    }
+}
+
 impl CpuSampler {
+    /// A sampler that never picks a token from `vocab_size` on: some models have rows that are longer than their vocabulary.
+    pub fn for_tokens(vocab_size: u32) -> Self {
+        Self {
+            vocab_size: vocab_size as usize,
+            adjusted: Vec::new(),
+            weights: Vec::new(),
+            candidates: Vec::new(),
+            shuffled: Vec::new(),
+            ranked: Vec::new(),
+        }
+    }
+
     /// Picks (or scores) one token. `logits` is `[logits_width]`, the row that `request` is about. Writes the answer or a
     /// status into `out`. `BAD_LOGITS`: the row has a NaN or +infinity, or nothing above -infinity. `NO_ALLOWED_TOKEN`: the
-    /// mask allows no token. `INVALID`: the forced token is beyond the row.
+    /// mask allows no token. `INVALID`: the forced token does not exist.
     pub fn sample(&mut self, logits: &[f32], request: &SampleRequest<'_>, out: &mut Sampled<'_>) {
         out.top_len = 0;
+        let logits = &logits[..logits.len().min(self.vocab_size)];
         match self.pick(logits, request) {
             Ok(token) => {
                 out.token = token;
@@ -605,6 +627,25 @@ mod tests {
             ..SampleParams::default()
         };
         assert_eq!(sample(&LOGITS, request(params, u64::MAX)), Ok(3));
+    }
+
+    #[test]
+    fn logits_beyond_the_vocabulary_are_no_tokens() {
+        let mut sampler = CpuSampler::for_tokens(3);
+        let mut top = [TokenLogprob::default(); 5];
+        let mut sample = |request: SampleRequest<'_>| {
+            let mut out = Sampled::new(&mut top);
+            sampler.sample(&[1.0, 3.0, 2.0, 9.0, f32::NAN], &request, &mut out);
+            (out.status, out.token, out.top_len)
+        };
+        let mut scored = SampleRequest::new(0);
+        (scored.logprob, scored.top_logprobs) = (1, 5);
+        assert_eq!(sample(scored), (Code::OK, 1, 3));
+        assert_eq!(sample(request(hot(), u64::MAX)), (Code::OK, 2, 0));
+        let beyond = SampleRequest::new(0).with_mask(&[0b1000]);
+        assert_eq!(sample(beyond).0, Code::NO_ALLOWED_TOKEN);
+        scored.forced = 3;
+        assert_eq!(sample(scored).0, Code::INVALID);
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn add(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The resources that the server's process holds.
+/// The resources that the server and its workers hold.
 struct Held {
     resident_mb: u64,
     descriptors: usize,
@@ -140,7 +140,21 @@ struct Held {
 
 impl Held {
     fn by(server: &Server) -> Self {
-        let process = format!("/proc/{}", server.pid());
+        let processes = server.processes().into_iter().map(Self::by_process);
+        let none = Self {
+            resident_mb: 0,
+            descriptors: 0,
+            threads: 0,
+        };
+        processes.fold(none, |sum, held| Self {
+            resident_mb: sum.resident_mb + held.resident_mb,
+            descriptors: sum.descriptors + held.descriptors,
+            threads: sum.threads + held.threads,
+        })
+    }
+
+    fn by_process(process: u32) -> Self {
+        let process = format!("/proc/{process}");
         let status = fs::read_to_string(format!("{process}/status")).expect("a process");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = resident.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());

@@ -40,6 +40,19 @@ test("a stream that is left early", async () => {
   assert.ok(stream.controller.signal.aborted);
 });
 
+test("responses, whole and as streams", async () => {
+  const [{ content: instructions }, { content: input }] = chat.messages;
+  const body = { model: "", instructions, input, max_output_tokens: 12, temperature: 0 };
+  const answer = await client.responses.create(body);
+  assert.match(answer.output_text, /Paris/);
+  const stream = client.responses.stream(body);
+  let deltas = "";
+  stream.on("response.output_text.delta", (event) => (deltas += event.delta));
+  const final = await stream.finalResponse();
+  assert.equal(final.output_text, answer.output_text);
+  assert.equal(deltas, answer.output_text);
+});
+
 test("answers of a JSON schema", async () => {
   const schema = { type: "object", properties: { name: { type: "string" } }, required: ["name"], additionalProperties: false };
   const response_format = { type: "json_schema", json_schema: { name: "city", strict: true, schema } };

@@ -8,6 +8,7 @@ import openai
 import pydantic
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
 
 from strict import check, events, post
 
@@ -90,6 +91,53 @@ def tools():
     assert silent.message.tool_calls is None and silent.message.content, silent
 
 
+RESPONSE = {
+    "model": "", "instructions": MESSAGES[0]["content"], "input": MESSAGES[1]["content"], "max_output_tokens": 12,
+    "temperature": 0,
+}
+RESPONSE_TOOLS = [
+    {"type": "function", **openai.pydantic_function_tool(Light)["function"]},
+    {
+        "type": "custom", "name": "write",
+        "format": {"type": "grammar", "syntax": "regex", "definition": "[0-9]{2}:[0-9]{2}"},
+    },
+]
+CALLED_RESPONSE = RESPONSE | {"tools": RESPONSE_TOOLS[:1], "tool_choice": "required", "max_output_tokens": 60}
+
+
+def responses():
+    answer = client.responses.create(**RESPONSE)
+    assert "Paris" in answer.output_text and answer.status == "completed", answer
+    stream = client.responses.create(**RESPONSE, stream=True)
+    streamed = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+    with client.responses.stream(**RESPONSE) as stream:
+        deltas = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    assert streamed == deltas == final.output_text == answer.output_text, final
+    parsed = client.responses.parse(**RESPONSE | {"max_output_tokens": 60}, text_format=Light)
+    assert isinstance(parsed.output_parsed, Light), parsed
+
+
+def responses_with_tools():
+    """Each tool is called. Then a result gets its answer."""
+    for tool in RESPONSE_TOOLS:
+        kind = tool["type"]
+        called = CALLED_RESPONSE | {"tools": [tool], "tool_choice": {"type": kind, "name": tool["name"]}}
+        answer = client.responses.parse(**called)
+        (call,) = answer.output
+        if kind == "function":
+            Light.model_validate(call.parsed_arguments)
+        with client.responses.stream(**called) as stream:
+            deltas = "".join(event.delta for event in stream if event.type.endswith(".delta"))
+            (streamed,) = stream.get_final_response().output
+        assert deltas == (streamed.arguments if kind == "function" else streamed.input), streamed
+        # The items are sent back unchanged.
+        question = {"role": "user", "content": MESSAGES[1]["content"]}
+        result = {"type": f"{call.type}_output", "call_id": call.call_id, "output": "done"}
+        conversation = called | {"input": [question, *answer.output, result], "tool_choice": "none"}
+        assert client.responses.create(**conversation).output_text
+
+
 def several_with_log_probabilities():
     answer = client.chat.completions.create(**CHAT | {"temperature": 1}, n=2, logprobs=True, top_logprobs=2)
     assert [choice.index for choice in answer.choices] == [0, 1], answer
@@ -122,7 +170,7 @@ def models_and_errors():
     for error, call in [
         (openai.NotFoundError, lambda: client.chat.completions.create(**CHAT | {"model": "gpt-4"})),
         (openai.BadRequestError, lambda: client.chat.completions.create(**CHAT | {"temperature": 3})),
-        (openai.NotFoundError, lambda: client.responses.create(model="", input="Hi")),
+        (openai.BadRequestError, lambda: client.responses.create(model="", input="Hi", background=True)),
     ]:
         try:
             call()
@@ -154,6 +202,15 @@ def strictly():
         check(ChatCompletion, post(f"{BASE}/chat/completions", called))
         for event in events(post(f"{BASE}/chat/completions", called | {"stream": True})):
             check(ChatCompletionChunk, event)
+    for body in [
+        RESPONSE | {"include": ["message.output_text.logprobs"], "top_logprobs": 2},
+        RESPONSE | {"max_output_tokens": 2, "text": {"format": {"type": "json_object"}}},
+        CALLED_RESPONSE,
+        CALLED_RESPONSE | {"tools": RESPONSE_TOOLS[1:2]},
+    ]:
+        check(Response, post(f"{BASE}/responses", body))
+        for event in events(post(f"{BASE}/responses", body | {"stream": True})):
+            check(ResponseStreamEvent, event)
     plain = {"model": "", "prompt": "One, two,", "max_tokens": 4, "logprobs": 2}
     check(Completion, post(f"{BASE}/completions", plain))
     check(CreateEmbeddingResponse, post(f"{BASE}/embeddings", {"model": "", "input": "Hi"}))
@@ -164,6 +221,8 @@ def strictly():
 chats()
 parsed()
 tools()
+responses()
+responses_with_tools()
 several_with_log_probabilities()
 completions()
 embeddings()

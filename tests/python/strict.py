@@ -1,17 +1,17 @@
-"""Checks that answers fit OpenAI's own types exactly: the client itself accepts almost anything."""
+"""Checks that answers fit the own types of OpenAI and Anthropic exactly: their clients accept almost anything."""
 
 import json
 import urllib.request
 
-from openai import BaseModel
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
-# Keys that OpenAI always sends, even if they are null. Its types allow them to be absent.
+# Keys that OpenAI and Anthropic always send, even if they are null. Their types allow them to be absent.
 ALWAYS = {
     "ChatCompletion": {"usage"},
     "Choice": {"logprobs", "finish_reason"},
     "ChatCompletionMessage": {"content", "refusal"},
     "CompletionChoice": {"logprobs", "finish_reason"},
+    "Message": {"stop_reason", "stop_sequence"},
 }
 # Tenon's own keys, which the API's documentation describes.
 OWN = {
@@ -21,6 +21,10 @@ OWN = {
     },
     "ChatCompletionMessage": {"reasoning_content"},
     "ChoiceDelta": {"reasoning_content"},
+    "Response": {"presence_penalty", "frequency_penalty", "store", "system_fingerprint", "warnings"},
+    "ResponseCustomToolCall": {"status"},
+    "Logprob": {"bytes"},
+    "LogprobTopLogprob": {"bytes"},
 }
 
 

@@ -214,10 +214,18 @@ impl Events {
     }
 }
 
+/// Reads an event. If it has a name, this is the `type` of its data.
 fn parse(event: &str) -> Event {
-    match event.trim_end().strip_prefix("data: ") {
+    let named = event.strip_prefix("event: ");
+    let named = named.and_then(|named| named.split_once('\n'));
+    let (name, data) = named.map_or((None, event), |(name, data)| (Some(name), data));
+    match data.trim_end().strip_prefix("data: ") {
         Some("[DONE]") => Event::Done,
-        Some(data) => Event::Chunk(serde_json::from_str(data).expect("JSON")),
+        Some(data) => {
+            let data: Value = serde_json::from_str(data).expect("JSON");
+            assert!(name.is_none_or(|name| data["type"] == name), "{event:?}");
+            Event::Chunk(data)
+        }
         None if event.starts_with(':') => Event::Comment,
         None => panic!("neither data nor a comment: {event:?}"),
     }

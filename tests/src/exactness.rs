@@ -94,7 +94,7 @@ impl Judge {
 
     fn forward(&mut self, position: u32, tokens: &[u32]) {
         let spans = [Span {
-            position,
+            start: position,
             len: tokens.len() as u32,
             rows: 1,
             ..Span::default()

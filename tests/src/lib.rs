@@ -15,6 +15,7 @@ mod rows;
 mod schemas;
 mod server;
 mod with_backends;
+mod workers;
 
 pub use artifacts::{Artifacts, artifacts};
 pub use backend::{Backend, LoadedModel};
@@ -25,7 +26,8 @@ pub use client::{Client, Event, Events, Stream, chat, metric_in, text};
 pub use exactness::{Judge, TOLERANCE, token_bytes};
 pub use model_files::ModelFiles;
 pub use mutants::Mutants;
-pub use plugin_folder::{Listed, PluginFolder, list};
+pub use plugin_folder::{Listed, PluginFolder, install, list};
 pub use rows::{Row, RowReader, largest_difference};
 pub use schemas::{Example, examples};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2, start_echo};
+pub use workers::{ends_within, kill};

@@ -38,10 +38,7 @@ impl PluginFolder {
 
     /// Installs the library of a crate by rename. Plugins must be installed so, because a loaded file must not change.
     pub fn install(&self, library: &str, name: &str) {
-        let new = self.path("new");
-        fs::copy(artifacts().library(library), &new).expect("a copy");
-        fs::create_dir_all(self.path(name).parent().expect("a folder")).expect("a folder");
-        fs::rename(new, self.path(name)).expect("a new name");
+        install(self.0.path(), library, name);
     }
 
     /// Lists the plugins in the directory.
@@ -56,6 +53,14 @@ impl PluginFolder {
             ..RegistryOptions::new(vec![self.0.path().into()]).expect("options")
         }
     }
+}
+
+/// Installs the library of a crate in a directory by rename.
+pub fn install(directory: &Path, library: &str, name: &str) {
+    let (new, path) = (directory.join("new"), directory.join(name));
+    fs::copy(artifacts().library(library), &new).expect("a copy");
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    fs::rename(new, path).expect("a new name");
 }
 
 /// Lists the plugins in several directories.

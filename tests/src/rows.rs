@@ -45,7 +45,7 @@ impl RowReader {
             let length = &mut self.lengths[seq as usize];
             spans.push(Span {
                 seq,
-                position: *length,
+                start: *length,
                 len: part.len() as u32,
                 rows: part.len() as u32,
                 ..Span::default()

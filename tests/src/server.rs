@@ -101,7 +101,7 @@ impl ServerOptions {
         self
     }
 
-    /// Adds a file to the directory that the server runs in.
+    /// Adds a file to the directory that the server runs in, or below it.
     pub fn file(mut self, name: &str, content: &str) -> Self {
         self.files.push((name.to_owned(), content.to_owned()));
         self
@@ -117,7 +117,9 @@ impl ServerOptions {
             symlink(plugin, plugins.join(name)).expect("a link to the plugin");
         }
         for (name, content) in &self.files {
-            fs::write(home.path().join(name), content).expect("a file");
+            let path = home.path().join(name);
+            fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+            fs::write(path, content).expect("a file");
         }
         let mut command = match &self.ulimit {
             None => Command::new(&artifacts().tenon),

@@ -16,7 +16,7 @@ use tenon::{
         ClientId, Engine, EngineLimits, EngineMetrics, EngineOptions, Event, Generation, Loader,
         PromptTokens, Request, Steering,
     },
-    plugin::{CurrentFacts, Tokenized, Registry, RegistryOptions},
+    plugin::{CurrentFacts, Registry, RegistryOptions, Tokenized},
 };
 use tenon_plugin_api::{EncodeFlags, LoadArgs, SampleParams, SessionArgs};
 use tenon_tests::artifacts;
@@ -145,6 +145,7 @@ fn engine(folder: &tempfile::TempDir) -> (Engine, CurrentFacts) {
             ..SessionArgs::default()
         },
         max_queue: 8,
+        max_reloads: 0,
         limits: EngineLimits {
             max_running: 4,
             max_draft_tokens: 16,

@@ -227,7 +227,7 @@ impl Runner {
         let position = &mut self.positions[seq as usize];
         self.spans.push(Span {
             seq,
-            position: *position,
+            start: *position,
             len,
             rows: 1,
             ..Span::default()

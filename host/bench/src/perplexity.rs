@@ -161,7 +161,7 @@ impl Scorer {
     fn chunk(&mut self, tokens: &[u32], position: usize, rows: usize) -> anyhow::Result<()> {
         let len = tokens.len() - 1;
         let spans = [Span {
-            position: position as u32,
+            start: position as u32,
             len: len as u32,
             rows: rows as u32,
             ..Span::default()

@@ -8,7 +8,7 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenon::{grammar, telemetry};
+use tenon::{grammar, runner::process, telemetry};
 use tenon_bench::Bench;
 
 /// An OpenAI-compatible LLM server whose model backends are shared libraries.
@@ -32,6 +32,9 @@ enum Command {
     /// Try out grammars. The server starts this as a child process.
     #[command(name = grammar::TRIAL_COMMAND, hide = true)]
     TryGrammars,
+    /// Compute a model. The server starts this as a child process.
+    #[command(name = process::COMMAND, hide = true)]
+    Worker,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ impl Command {
             Self::Bench(bench) => bench.run(),
             Self::Plugins(plugins) => plugins.run(),
             Self::TryGrammars => Ok(grammar::run_trials()?),
+            Self::Worker => process::run(),
         }
     }
 }

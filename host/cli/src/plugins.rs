@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 use tenon::plugin::{InstalledPlugin, Registry, RegistryOptions, UnusedFile, probe};
 
 /// List plugins.
@@ -42,7 +41,7 @@ impl List {
     fn run(self) -> anyhow::Result<()> {
         let registry = Registry::load(&RegistryOptions::new(self.directories)?);
         if self.json {
-            println!("{:#}", to_json(&registry));
+            println!("{}", serde_json::to_string_pretty(&registry)?);
         } else {
             print_text(&registry, self.verbose);
         }
@@ -50,22 +49,14 @@ impl List {
     }
 }
 
-fn to_json(registry: &Registry) -> Value {
-    json!({
-        "backends": registry.plugins(),
-        "refused": registry.refused(),
-        "warnings": registry.warnings(),
-    })
-}
-
 fn print_text(registry: &Registry, verbose: bool) {
-    for InstalledPlugin {
-        facts,
-        path,
-        passed_over,
-        ..
-    } in registry.plugins()
-    {
+    for plugin in registry.plugins() {
+        let InstalledPlugin {
+            facts,
+            path,
+            passed_over,
+            ..
+        } = &**plugin;
         println!(
             "{} {} · {} · ABI {} · {}",
             facts.id,

@@ -12,3 +12,12 @@ where
     let name: StringDeserializer<D::Error> = String::deserialize(deserializer)?.into_deserializer();
     T::deserialize(name)
 }
+
+/// The same for a value that may be left out.
+pub fn if_named<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    by_name(deserializer).map(Some)
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Threads, bounded::Bounded};
+use super::{Threads, bounded::Bounded, by_name::by_name};
 
 /// Most tokens of a KV pool: host and plugin keep records of each token. Several times what the largest machines have room
 /// for.
@@ -22,6 +22,41 @@ pub type KvTokens = Bounded<0, MAX_KV_TOKENS>;
 pub type BatchTokens = Bounded<1, MAX_BATCH_TOKENS>;
 pub type DraftTokens = Bounded<0, 1024>;
 pub type QueueLength = Bounded<1, 65_536>;
+pub type StuckSeconds = Bounded<1, 86_400>;
+pub type Restarts = Bounded<0, 1000>;
+
+/// Where a model computes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// In a process of its own, a worker. If its plugin crashes, only that worker ends, and it is started again.
+    #[default]
+    Process,
+    /// In the server's process. A crash of its plugin ends the server.
+    None,
+}
+
+/// When a model is loaded.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Load {
+    /// When the server starts.
+    #[default]
+    Startup,
+    /// When the first request for it arrives, which waits for it.
+    OnDemand,
+}
+
+/// What a plugin in a worker may do.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sandbox {
+    /// Read the folders of its model and its own, and the system's libraries, use devices, and write its cache directory. It has no network.
+    #[default]
+    Strict,
+    /// Whatever the server's user may do.
+    Off,
+}
 
 /// The limits of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +75,20 @@ pub struct Engine {
     pub max_queue: usize,
     pub requests: RequestBounds,
     pub threads: Threads,
+    pub isolation: Isolation,
+    pub sandbox: Sandbox,
+    pub stuck_timeout: Duration,
+    pub max_restarts: u32,
+    pub load: Load,
+    /// None: an idle model stays loaded.
+    pub idle_unload: Option<Duration>,
+}
+
+impl Engine {
+    /// Whether a request loads the model if it is not loaded.
+    pub fn loads_on_request(&self) -> bool {
+        self.load == Load::OnDemand || self.idle_unload.is_some()
+    }
 }
 
 /// The limits of one request.
@@ -86,6 +135,23 @@ pub struct RawEngine {
     pub min_priority: i32,
     /// Threads that compute. "auto": as many as are fastest, measured when the model is loaded and watched from then on.
     pub threads: Threads,
+    /// Where a model computes: in a process of its own, or in the server's process.
+    #[serde(deserialize_with = "by_name")]
+    pub isolation: Isolation,
+    /// What a plugin may do to the machine, as far as the kernel can restrict it. Only with `isolation = "process"`.
+    #[serde(deserialize_with = "by_name")]
+    pub sandbox: Sandbox,
+    /// Seconds after which a running forward, or the tokenizer, counts as stuck: the model's worker is ended and started again. Only with
+    /// `isolation = "process"`.
+    pub stuck_timeout_secs: StuckSeconds,
+    /// How many times within ten minutes a model whose worker ended is started again. After that it stays down. Only with
+    /// `isolation = "process"`.
+    pub max_restarts: Restarts,
+    /// When a model is loaded: when the server starts, or when the first request for it arrives.
+    #[serde(deserialize_with = "by_name")]
+    pub load: Load,
+    /// Seconds without a request after which a model is unloaded. The next request loads it again. 0: never.
+    pub idle_unload_secs: u32,
 }
 
 impl Default for RawEngine {
@@ -103,6 +169,12 @@ impl Default for RawEngine {
             max_output_tokens: 0,
             min_priority: 0,
             threads: Threads::Auto,
+            isolation: Isolation::default(),
+            sandbox: Sandbox::default(),
+            stuck_timeout_secs: Bounded::new(300),
+            max_restarts: Bounded::new(5),
+            load: Load::default(),
+            idle_unload_secs: 0,
         }
     }
 }

@@ -75,7 +75,8 @@ impl Environment {
         short.into_iter().chain(prefixed)
     }
 
-    /// An absolute directory. An empty or relative one counts as absent, as in the XDG specification.
+    /// An absolute directory. An empty or relative one counts as absent, as in the XDG specification. The crate
+    /// `etcetera` reads only the variables of the process; tests have others.
     fn directory(&self, name: &str) -> Option<&Path> {
         self.variables
             .get(name)

@@ -11,7 +11,7 @@ use super::{bounded::Bounded, by_name::by_name};
 const MAX_THREADS: u32 = 256;
 
 /// The limits of requests' grammars, and how they are used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grammar {
     pub json_whitespace: JsonWhitespace,
     pub compile_timeout: Duration,

@@ -21,6 +21,7 @@ mod origins;
 mod plugins;
 mod prompts;
 mod refusals;
+mod responses;
 mod sampling;
 mod schema;
 mod sections;
@@ -37,7 +38,10 @@ use self::{
 };
 
 pub use self::{
-    engine::{Engine, MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES, RequestBounds},
+    engine::{
+        Engine, Isolation, Load, MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES, RequestBounds,
+        Sandbox,
+    },
     error::ConfigError,
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
@@ -45,6 +49,7 @@ pub use self::{
     origins::{Hosts, Origins},
     plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},
     prompts::Prompts,
+    responses::Responses,
     schema::{schema, schema_text},
     sections::Config,
     server::{LogFormat, Server},

@@ -14,10 +14,10 @@ use tenon_plugin_api::SamplingDefaults;
 
 use super::{
     Engine, Flags, RequestBounds, Threads,
-    by_name::by_name,
+    by_name::{by_name, if_named},
     engine::{
-        BatchTokens, CachedSequences, ContextLength, DraftTokens, KvTokens, QueueLength, RawEngine,
-        Sequences,
+        BatchTokens, CachedSequences, ContextLength, DraftTokens, Isolation, KvTokens, Load,
+        QueueLength, RawEngine, Restarts, Sandbox, Sequences, StuckSeconds,
     },
     refusals::Refusals,
     sampling::RawSampling,
@@ -72,7 +72,7 @@ pub enum Requantize {
 pub struct RawModel {
     /// Name of the model in requests. Default: the name of the file without its extension, or of the directory.
     id: Option<String>,
-    /// Other names that requests may use.
+    /// Other names that requests may use. One that ends with `*` stands for all names with that beginning.
     #[serde(default)]
     aliases: Vec<String>,
     /// The model's file or directory, relative to this file. `~/` is the home directory.
@@ -130,6 +130,21 @@ pub struct RawModel {
     min_priority: Option<i32>,
     /// Instead of the `threads` of `[engine]`.
     threads: Option<Threads>,
+    /// Instead of the `isolation` of `[engine]`.
+    #[serde(default, deserialize_with = "if_named")]
+    isolation: Option<Isolation>,
+    /// Instead of the `sandbox` of `[engine]`.
+    #[serde(default, deserialize_with = "if_named")]
+    sandbox: Option<Sandbox>,
+    /// Instead of the `stuck_timeout_secs` of `[engine]`.
+    stuck_timeout_secs: Option<StuckSeconds>,
+    /// Instead of the `max_restarts` of `[engine]`.
+    max_restarts: Option<Restarts>,
+    /// Instead of the `load` of `[engine]`.
+    #[serde(default, deserialize_with = "if_named")]
+    load: Option<Load>,
+    /// Instead of the `idle_unload_secs` of `[engine]`.
+    idle_unload_secs: Option<u32>,
 }
 
 /// Applies the flags that change models. Some change every model; the others need a configuration with only one.
@@ -212,6 +227,10 @@ impl RawModel {
         let max_step_ms = self.max_step_ms.unwrap_or(default.max_step_ms);
         let max_cached = self.max_cached_sequences;
         let max_batch = self.max_batch_tokens.unwrap_or(default.max_batch_tokens);
+        let stuck_timeout = self
+            .stuck_timeout_secs
+            .unwrap_or(default.stuck_timeout_secs);
+        let idle_unload_secs = self.idle_unload_secs.unwrap_or(default.idle_unload_secs);
         let max_draft = self.max_draft_tokens.unwrap_or(default.max_draft_tokens);
         Engine {
             context_length: self.context_length.unwrap_or(default.context_length).get(),
@@ -224,6 +243,13 @@ impl RawModel {
             max_queue: self.max_queue.unwrap_or(default.max_queue).get() as usize,
             requests: self.requests(default),
             threads: self.threads.unwrap_or(default.threads),
+            isolation: self.isolation.unwrap_or(default.isolation),
+            sandbox: self.sandbox.unwrap_or(default.sandbox),
+            stuck_timeout: Duration::from_secs(stuck_timeout.get().into()),
+            max_restarts: self.max_restarts.unwrap_or(default.max_restarts).get(),
+            load: self.load.unwrap_or(default.load),
+            idle_unload: (idle_unload_secs > 0)
+                .then(|| Duration::from_secs(idle_unload_secs.into())),
         }
     }
 

@@ -20,6 +20,10 @@ pub struct Plugins {
     /// None: the user's cache directory.
     pub cache_directory: Option<PathBuf>,
     pub try_timeout: Duration,
+    /// Whether changes of the directories are noticed while the server runs.
+    pub watch: bool,
+    /// Whether running models are loaded again when their plugin is replaced.
+    pub reload_on_replace: bool,
     /// By plugin id.
     pub options: BTreeMap<String, Map<String, Value>>,
 }
@@ -34,9 +38,16 @@ pub struct RawPlugins {
     /// Directory in which plugins keep files that can be made again, for example quantized models. Default: `tenon` in the
     /// user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`).
     cache_directory: Option<PathBuf>,
-    /// Seconds that a plugin may take for each of these when it is tried out at the start: to be loaded, to start, and to
-    /// look at a model. A plugin that takes longer is not used.
+    /// Seconds that a plugin may take for each of these when it is tried out: to be loaded, to start, and to look at a
+    /// model. A plugin that takes longer is not used.
     try_timeout_secs: NonZeroU32,
+    /// Whether plugins that appear in the directories, are replaced or are removed are noticed while the server runs. Models
+    /// that no plugin could load are loaded as soon as one can.
+    watch: bool,
+    /// Whether running models are loaded again with the new file when their plugin is replaced: a second worker is made, which
+    /// takes new requests once it is ready; the first one ends with its last request. Without it, the next load uses the new
+    /// file. Needs `watch`, and models in workers.
+    reload_on_replace: bool,
     /// A table for each plugin id, for example `[plugins.options."org.tenon.llama-cpp"]`, passed on to that plugin. The
     /// plugin's documentation lists the options.
     options: BTreeMap<String, Map<String, Value>>,
@@ -48,6 +59,8 @@ impl Default for RawPlugins {
             directories: None,
             cache_directory: None,
             try_timeout_secs: DEFAULT_TRY_TIMEOUT_SECS,
+            watch: true,
+            reload_on_replace: false,
             options: BTreeMap::new(),
         }
     }
@@ -68,6 +81,8 @@ impl RawPlugins {
             cache_directory: cache
                 .map(|path| refusals.whole_path(&["plugins", "cache_directory"], &path)),
             try_timeout: Duration::from_secs(self.try_timeout_secs.get().into()),
+            watch: self.watch,
+            reload_on_replace: self.reload_on_replace,
             options: self.options,
         }
     }

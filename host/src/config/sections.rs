@@ -11,6 +11,7 @@ use super::{
     plugins::{Plugins, RawPlugins},
     prompts::{Prompts, RawPrompts},
     refusals::Refusals,
+    responses::{RawResponses, Responses},
     server::{RawServer, Server},
 };
 
@@ -21,6 +22,7 @@ pub struct Config {
     pub plugins: Plugins,
     pub grammar: Grammar,
     pub prompts: Prompts,
+    pub responses: Responses,
     /// The models to serve; may be empty. `[engine]` is merged into each.
     pub models: Vec<Model>,
 }
@@ -35,6 +37,7 @@ pub struct RawConfig {
     engine: RawEngine,
     grammar: RawGrammar,
     prompts: RawPrompts,
+    responses: RawResponses,
     /// The models to serve. The first one answers requests that name no model.
     models: Vec<RawModel>,
 }
@@ -47,6 +50,7 @@ impl RawConfig {
             plugins: self.plugins.resolve(refusals),
             grammar: self.grammar.resolve(),
             prompts: self.prompts.resolve(refusals),
+            responses: self.responses.resolve(),
             models: models::resolve(self.models, &self.engine, refusals),
         }
     }

@@ -45,7 +45,9 @@ pub fn instead_of<S: AsRef<str>>(written: &str, allowed: &[S]) -> String {
 }
 
 fn is_secret(key: &[&str]) -> bool {
-    key.starts_with(&["server", "api_keys"])
+    ["api_keys", "admin_keys"]
+        .iter()
+        .any(|keys| key.starts_with(&["server", keys]))
 }
 
 /// The words for a type that serde expects.
@@ -55,6 +57,7 @@ fn in_words(expected: &str) -> String {
         "u32" => "a whole number from 0 to 4294967295",
         "a nonzero u32" => "a whole number from 1 to 4294967295",
         "a string" | "path string" => "text in quotes",
+        "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "a table",
         section if section.starts_with("struct ") => "a table",

@@ -30,9 +30,24 @@ pub struct Server {
     pub max_body_bytes: usize,
     /// Empty: every request is let in.
     pub api_keys: Vec<String>,
+    /// Empty: administration is for this machine only.
+    pub admin_keys: Vec<String>,
+    /// Whether `/re_isq` belongs to administration. Never without `admin_keys`.
+    pub requantize_needs_admin_key: bool,
     pub origins: Origins,
     pub hosts: Hosts,
     pub log_format: LogFormat,
+}
+
+/// The keys that `/re_isq` takes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum RequantizeKeys {
+    /// Only admin keys.
+    #[default]
+    Admin,
+    /// The same as other routes.
+    All,
 }
 
 /// Format of log lines.
@@ -83,6 +98,12 @@ pub struct RawServer {
     /// accepted. With keys, only the health and the documentation (`/`, `/health`, `/health/ready`, `/health/live`, `/docs`,
     /// `/openapi.json`) stay open to all.
     api_keys: Vec<String>,
+    /// Keys for administration: the routes under `/admin/`, and `/re_isq`. They are also accepted wherever one of `api_keys` is.
+    /// Without any, the routes under `/admin/` answer only to requests from this machine that came through no proxy.
+    admin_keys: Vec<String>,
+    /// Keys that `/re_isq` takes, if there are `admin_keys`.
+    #[serde(deserialize_with = "by_name")]
+    requantize_keys: RequantizeKeys,
     /// Origins whose web pages may use this server from a browser, such as `https://chat.example.com`; `*` is every origin.
     /// Default: those of this machine, such as `http://localhost:3000`.
     cors_origins: Option<Vec<String>>,
@@ -119,6 +140,8 @@ impl Default for RawServer {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             api_keys: Vec::new(),
+            admin_keys: Vec::new(),
+            requantize_keys: RequantizeKeys::default(),
             cors_origins: None,
             allowed_hosts: None,
             log_format: LogFormat::default(),
@@ -129,12 +152,8 @@ impl Default for RawServer {
 impl RawServer {
     pub fn resolve(self, refusals: &mut Refusals) -> Server {
         refusals.check_not_empty(&["server", "host"], &self.host);
-        if !self.api_keys.iter().all(|key| can_be_sent(key)) {
-            refusals.refuse(
-                &["server", "api_keys"],
-                "must hold keys of printable ASCII characters without spaces, none of them empty",
-            );
-        }
+        check_keys("api_keys", &self.api_keys, refusals);
+        check_keys("admin_keys", &self.admin_keys, refusals);
         Server {
             keep_alive_interval: Duration::from_millis(self.keep_alive_interval_ms.get().into()),
             drain_delay: Duration::from_secs(self.drain_delay_secs.into()),
@@ -147,7 +166,10 @@ impl RawServer {
             write_timeout: secs(self.write_timeout_secs),
             max_connections: self.max_connections.get() as usize,
             max_body_bytes: self.max_body_bytes.get() as usize,
+            requantize_needs_admin_key: self.requantize_keys == RequantizeKeys::Admin
+                && !self.admin_keys.is_empty(),
             api_keys: self.api_keys,
+            admin_keys: self.admin_keys,
             origins: Origins::resolve(self.cors_origins, refusals),
             hosts: Hosts::resolve(self.allowed_hosts, &self.host, refusals),
             host: self.host,
@@ -159,6 +181,15 @@ impl RawServer {
 
 fn secs(secs: NonZeroU32) -> Duration {
     Duration::from_secs(secs.get().into())
+}
+
+fn check_keys(name: &str, keys: &[String], refusals: &mut Refusals) {
+    if !keys.iter().all(|key| can_be_sent(key)) {
+        refusals.refuse(
+            &["server", name],
+            "must hold keys of printable ASCII characters without spaces, none of them empty",
+        );
+    }
 }
 
 /// Whether a header can carry this key.

@@ -242,7 +242,7 @@ impl Scheduler {
     }
 }
 
-/// The first in line of the prompts that wait and have a part in the step.
+/// The prompt that is first in line, of those that wait and get tokens of the step.
 fn next_to_admit(unread: &[Unread]) -> Option<usize> {
     let waiting = unread.iter().enumerate();
     let waiting = waiting.filter(|(_, prompt)| !prompt.runs && prompt.part > 0);

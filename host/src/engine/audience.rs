@@ -1,8 +1,11 @@
 //! The readers of the batch that is being computed. When the last one leaves, the batch is interrupted: nobody waits for it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
 };
 
 use tenon_plugin_api::Interrupt;
@@ -10,19 +13,32 @@ use tenon_plugin_api::Interrupt;
 use super::event::ReaderPlace;
 
 /// Counts the readers of an engine's running batch. The model thread and all readers share it.
-#[derive(Default)]
 pub struct Audience {
-    /// The number of the batch in the upper half, and how many of its readers are left in the lower half.
+    /// Upper half: the number of the batch. Lower half: how many of its readers have not left.
     batch: AtomicU64,
+    /// When the batch began, in milliseconds after `created`. 0: none is computed.
+    began: AtomicU64,
+    created: Instant,
     interrupt: Interrupt,
 }
 
-/// What a reader and its sequence know of each other: whether the reader has left, and which batch it last waited for.
+/// Shared by a reader and its sequence: whether the reader has left, and which batch it last waited for.
 pub struct Seat {
     audience: Arc<Audience>,
-    /// 0: none.
+    /// The number of the batch. 0: none.
     batch: AtomicU32,
     has_left: AtomicBool,
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self {
+            batch: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            created: Instant::now(),
+            interrupt: Interrupt::default(),
+        }
+    }
 }
 
 impl Audience {
@@ -31,7 +47,7 @@ impl Audience {
         self.interrupt.clone()
     }
 
-    /// A seat of a reader that waits for no batch yet.
+    /// Makes the seat of a reader that waits for no batch yet.
     pub fn seat(self: &Arc<Self>) -> Arc<Seat> {
         Arc::new(Seat {
             audience: self.clone(),
@@ -40,22 +56,36 @@ impl Audience {
         })
     }
 
-    /// Begins a batch for this many readers, each of which then [waits](Seat::wait_for) for the batch of the returned number.
+    /// Begins a batch for this many readers, and returns its number. Call [`Seat::wait_for`] with it for each reader.
     pub fn begin(&self, readers: usize) -> u32 {
         let last = (self.batch.load(SeqCst) >> 32) as u32;
         let number = last.wrapping_add(1).max(1);
         self.batch
             .store(u64::from(number) << 32 | readers as u64, SeqCst);
+        self.began.store(self.millis().max(1), SeqCst);
         number
     }
 
     /// Ends the batch. Returns whether it was interrupted. In rare cases the reader of an earlier batch interrupts the next one;
     /// that batch has to be computed again.
     pub fn end(&self) -> bool {
+        self.began.store(0, SeqCst);
         self.batch.fetch_and(u64::from(u32::MAX) << 32, SeqCst);
         let interrupted = self.interrupt.is_set();
         self.interrupt.set(false);
         interrupted
+    }
+
+    /// How long the running batch has taken so far. Zero if none is computed.
+    pub fn batch_age(&self) -> Duration {
+        match self.began.load(SeqCst) {
+            0 => Duration::ZERO,
+            began => Duration::from_millis(self.millis().saturating_sub(began)),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        self.created.elapsed().as_millis() as u64
     }
 
     fn leave(&self, number: u32) {
@@ -71,7 +101,7 @@ impl Audience {
 }
 
 impl Seat {
-    /// Makes the reader one of those of a batch.
+    /// Records that the reader waits for this batch.
     pub fn wait_for(&self, batch: u32) {
         self.batch.store(batch, SeqCst);
         if self.has_left.load(SeqCst) {

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::TokenBias;
 
 /// Strength of the penalty for repeats.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DryOptions {
     /// Above 0.
     pub multiplier: f32,

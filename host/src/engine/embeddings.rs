@@ -116,7 +116,9 @@ impl Embedding {
     /// The vectors: `[texts, dimensions]`, each normalized to length 1.
     pub async fn vectors(mut self) -> Result<Vec<f32>, EmbeddingError> {
         let vectors = (&mut self.vectors).await;
-        vectors.unwrap_or_else(|_| Err(ended().into())).map_err(Into::into)
+        vectors
+            .unwrap_or_else(|_| Err(ended().into()))
+            .map_err(Into::into)
     }
 }
 

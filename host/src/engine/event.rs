@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{Error, TokenLogprob};
 
 use super::channel::Receiver;
 use crate::grammar::GrammarError;
 
 /// How likely a token was in the model's own distribution: before bias, penalties, temperature and mask.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Logprobs {
     /// The token's own log-probability (natural).
     pub logprob: f32,
@@ -54,7 +55,7 @@ impl Drop for Generation {
 }
 
 /// An event of a sequence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// The sequence runs. This event comes first.
     Started {
@@ -78,7 +79,7 @@ pub enum Event {
 }
 
 /// Why a sequence finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishReason {
     /// The model or the grammar ended the text.
     Stop,
@@ -87,7 +88,7 @@ pub enum FinishReason {
 }
 
 /// Why a sequence failed.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
     #[error(transparent)]
     Backend(#[from] Error),
@@ -113,7 +114,7 @@ pub enum Failure {
 }
 
 /// Why texts were not embedded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum EmbeddingError {
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -122,7 +123,7 @@ pub enum EmbeddingError {
 }
 
 /// Why a request was not queued.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SubmitError {
     #[error("the prompt is empty; send at least one token")]
     EmptyPrompt,

@@ -44,7 +44,7 @@ impl KvPool {
             tokens: granted.kv_tokens,
             free_seqs: (0..granted.max_sequences).rev().collect(),
             cache: PrefixCache::default(),
-            fork_any_len: granted.fork_any_len != 0,
+            fork_any_len: granted.fork_any_len,
             max_rollback: granted.max_rollback,
             max_idle_tokens: NonZeroU32::new(granted.costly_idle_tokens),
             max_cached: granted.max_sequences.saturating_sub(max_running) as usize,
@@ -67,8 +67,8 @@ impl KvPool {
         self.ledger.stats().used_tokens
     }
 
-    /// KV positions used by these sequences, which are all that run. Decoding changes no other positions, so this counts
-    /// only after a sequence or a prefix came or went.
+    /// KV positions used by the running sequences; `running` has all of them. The positions of cached prefixes are counted
+    /// only if a sequence or a prefix came or went, because decoding does not change them.
     pub fn running_tokens(&mut self, running: &[Sequence]) -> u32 {
         let idle = self.idle_tokens;
         let idle = idle.unwrap_or_else(|| self.count_idle_tokens(running));

@@ -150,6 +150,11 @@ impl PartGauge {
         Self(Arc::new(GaugePart { sum, mine }))
     }
 
+    /// The value of this part.
+    pub fn get(&self) -> i64 {
+        self.0.mine.load(Ordering::Relaxed)
+    }
+
     /// Sets this part.
     pub fn set(&self, value: i64) {
         self.0.set(value);

@@ -29,19 +29,22 @@ mod sequence;
 mod shares;
 mod step;
 mod step_cost;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod token_counts;
 mod worker;
 
 use std::{
-    sync::{Arc, OnceLock, mpsc},
+    sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
 use tenon_plugin_api::{Code, Error};
 use tokio::sync::{oneshot, watch};
 
-use crate::plugin::{CurrentFacts, CurrentModel};
+use crate::plugin::{Current, CurrentFacts, CurrentModel};
 
 use audience::Audience;
 pub use channel::{Sender, channel};
@@ -74,7 +77,7 @@ struct HandleState {
     queue: Queue,
     audience: Arc<Audience>,
     /// Why the thread ended. Empty while it runs.
-    failure: Arc<OnceLock<Error>>,
+    failure: Current<Option<Error>>,
     model: CurrentModel,
     end: End,
 }
@@ -84,6 +87,11 @@ struct HandleState {
 pub struct End(watch::Receiver<()>);
 
 impl End {
+    /// An end that comes when the sender of this receiver is dropped.
+    pub fn new(alive: watch::Receiver<()>) -> Self {
+        Self(alive)
+    }
+
     /// Whether the engine has ended.
     pub fn has_come(&self) -> bool {
         self.0.has_changed().is_err()
@@ -105,7 +113,7 @@ impl Engine {
     ) -> Result<(Self, CurrentFacts), Error> {
         let (arrivals, inbox) = mpsc::channel();
         let (started, ready) = oneshot::channel();
-        let failure = Arc::new(OnceLock::new());
+        let failure = Current::default();
         let queue = Queue::new(options.max_queue);
         let audience = Arc::new(Audience::default());
         options.session.interrupt = audience.interrupt();
@@ -218,8 +226,18 @@ impl Engine {
     }
 
     /// Why the model no longer serves. None while it does.
-    pub fn failure(&self) -> Option<&Error> {
+    pub fn failure(&self) -> Option<Error> {
         self.shared.failure.get()
+    }
+
+    /// Waits until the model no longer serves. Never ready if it ends as intended.
+    pub fn failed(&self) -> impl Future<Output = Error> + Send + use<> {
+        self.shared.failure.clone().filled()
+    }
+
+    /// How long the running forward has taken so far. Zero if none runs.
+    pub fn step_age(&self) -> Duration {
+        self.shared.audience.batch_age()
     }
 }
 
@@ -235,9 +253,8 @@ fn all_but(tokens: &[u32], logits_width: u32) -> Arc<[u32]> {
     mask.into()
 }
 
-fn ended(failure: &OnceLock<Error>) -> Error {
+fn ended(failure: &Current<Option<Error>>) -> Error {
     failure
         .get()
-        .cloned()
         .unwrap_or_else(|| Error::new(Code::INTERNAL, "the model's thread ended unexpectedly"))
 }

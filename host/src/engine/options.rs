@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{Error, SessionArgs};
 
 use super::Calibration;
@@ -11,7 +12,7 @@ use crate::plugin::Model;
 pub type Loader = Box<dyn FnMut() -> Result<Model, Error> + Send>;
 
 /// Options of an engine.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct EngineOptions {
     /// The thread's name.
     pub name: String,
@@ -19,14 +20,17 @@ pub struct EngineOptions {
     pub session: SessionArgs,
     /// Most requests that may wait; one more is refused.
     pub max_queue: usize,
+    /// How many times the model is loaded again after the plugin broke.
+    pub max_reloads: u32,
     /// Limits of the steps.
     pub limits: EngineLimits,
     /// Measures which number of threads and way of waiting is the fastest. None: the session's threads stay as they are.
+    /// Measurements do not cross to another process, which makes its own.
     pub calibration: Option<Arc<Calibration>>,
 }
 
 /// Limits of one step, and of one sequence.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineLimits {
     /// Most sequences that run at the same time. The session's other sequences hold cached prefixes.
     pub max_running: u32,

@@ -69,7 +69,7 @@ impl Plan {
         let draft = if whole { sequence.draft() } else { &[] };
         let span = Span {
             seq: sequence.seq,
-            position: sequence.computed,
+            start: sequence.computed,
             len: len + draft.len() as u32,
             rows: sequence.rows(len) + draft.len() as u32,
             ..Span::default()

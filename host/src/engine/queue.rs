@@ -79,8 +79,8 @@ impl Queue {
         Ok((0..places).map(ticket).collect())
     }
 
-    /// Most requests that may wait when this client takes `places` more. It is twice the queue's size if the displaced requests
-    /// can all come from the client that has most, and that client still has at least as many as this one afterwards.
+    /// Most requests that may wait when this client takes `places` more. Usually this is the queue's size. It is twice that
+    /// if the client that has most can give up as many places, and still has at least as many as this client afterwards.
     fn max_for(
         &self,
         clients: &HashMap<ClientId, Arc<AtomicUsize>>,

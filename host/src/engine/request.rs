@@ -1,20 +1,25 @@
 //! What an engine is asked for, in tokens.
 
+mod remaining;
+
 use std::{sync::Arc, time::Instant};
 
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{SampleParams, TokenBias};
 
 use super::{ClientId, DryOptions};
 use crate::grammar::CompiledGrammar;
 
 /// What a request asks of each of its sequences. It never changes, and the sequences share it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The client. Clients get fair shares.
     pub client: ClientId,
-    /// A client's requests with lower priorities start first. Between clients, those below `min_priority` count as that.
+    /// A client's requests with lower priorities start first. Between clients, a priority below `min_priority` counts as
+    /// `min_priority`.
     pub priority: i32,
     /// Time at which the request fails unless it is finished.
+    #[serde(with = "remaining")]
     pub deadline: Option<Instant>,
     /// Whether prompts may use the cached prefixes of others, and others may use theirs.
     pub cache_prompt: bool,
@@ -32,8 +37,8 @@ pub struct Request {
     pub scoring: Option<Scoring>,
 }
 
-/// What makes tokens possible or less likely, depending on the tokens before them. Each sequence has its own state of it. `G` is
-/// a compiled grammar.
+/// What changes the logits depending on the tokens so far. Each sequence has its own state of DRY and grammar. `G` is a compiled
+/// grammar.
 #[derive(Clone, Debug)]
 pub struct Steering<G = Arc<CompiledGrammar>> {
     /// DRY, which keeps the sequence from repeating itself. The bias then depends on all earlier tokens.
@@ -49,18 +54,18 @@ impl<G> Default for Steering<G> {
     }
 }
 
-/// A prompt, with which a sequence begins.
-#[derive(Clone, Debug, Default)]
+/// The prompt of a sequence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptTokens {
     /// At least one token, and fewer than the context has.
     pub tokens: Vec<u32>,
-    /// Length of the beginning that later prompts are expected to share. That beginning is kept by itself if the session forks
-    /// only whole sequences.
+    /// Length of the beginning that later prompts are expected to share. If the session forks only whole sequences, that
+    /// beginning becomes a cached prefix of its own.
     pub cache_at: Option<u32>,
 }
 
 /// Which log-probabilities to return.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scoring {
     /// How many of the most likely tokens to return at each position.
     pub top: u32,
@@ -69,7 +74,7 @@ pub struct Scoring {
 }
 
 impl PromptTokens {
-    /// A prompt of which no beginning is kept by itself.
+    /// A prompt of which no beginning is cached by itself.
     pub fn new(tokens: Vec<u32>) -> Self {
         let cache_at = None;
         Self { tokens, cache_at }

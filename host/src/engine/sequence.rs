@@ -234,7 +234,7 @@ impl Sequence {
         &self.tokens[..self.computed as usize]
     }
 
-    /// The same, from a sequence that is over.
+    /// Takes the tokens whose KV is stored out of a sequence that is over.
     pub fn into_stored(mut self) -> Vec<u32> {
         self.tokens.truncate(self.computed as usize);
         self.tokens

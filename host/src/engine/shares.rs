@@ -5,8 +5,10 @@
 //! priority, then in the same way: a request for many answers does not keep the client's next request waiting. A client
 //! that is alone has nobody to share with.
 
+use serde::{Deserialize, Serialize};
+
 /// Identifies a client. Two ids can only be compared for equality.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClientId(pub u64);
 
 /// Where a sequence comes from: its client, request, arrival and priority.

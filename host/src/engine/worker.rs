@@ -1,7 +1,7 @@
-//! The model thread: loads the model, makes steps while there is work, and reloads the model once if the plugin breaks.
+//! The model thread: loads the model, makes steps while there is work, and reloads the model if the plugin breaks.
 
 use std::{
-    sync::{Arc, OnceLock, mpsc},
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -14,7 +14,9 @@ use super::{
     Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence, audience::Audience,
     queue::Queue, step::Stepper, threads::Threads,
 };
-use crate::plugin::{CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized};
+use crate::plugin::{
+    Current, CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized,
+};
 
 /// State of the model thread before it has a session.
 pub struct Worker {
@@ -26,7 +28,7 @@ pub struct Worker {
     pub queue: Queue,
     pub audience: Arc<Audience>,
     pub metrics: EngineMetrics,
-    pub failure: Arc<OnceLock<Error>>,
+    pub failure: Current<Option<Error>>,
     pub model: CurrentModel,
 }
 
@@ -46,9 +48,6 @@ struct Loaded {
 
 /// When nothing else runs, the time after which a sequence with a slow reader is looked at again.
 const READERS_POLL: Duration = Duration::from_millis(5);
-
-/// How many times a broken plugin's model is loaded again.
-const MAX_RELOADS: u32 = 1;
 
 impl Worker {
     pub fn run(mut self, started: oneshot::Sender<Result<Started, Error>>) {
@@ -159,7 +158,7 @@ impl Worker {
 
     /// Loads the model again. Nothing of the broken one is kept.
     fn recover(&mut self, reloads: u32, error: Error, handle: &Started) -> Result<Stepper, Error> {
-        if reloads >= MAX_RELOADS {
+        if reloads >= self.options.max_reloads {
             return Err(error);
         }
         self.model.set(None);
@@ -175,7 +174,7 @@ impl Worker {
     /// Stores the reason for later callers, and fails the requests that have arrived.
     fn give_up(mut self, error: Error) {
         self.model.set(None);
-        let _ = self.failure.set(error.clone());
+        self.failure.set(Some(error.clone()));
         self.metrics.ended();
         error!("the model stopped: {error}");
         for sequence in self.inbox.try_iter() {

@@ -1,9 +1,11 @@
-//! The errors of the API. Errors become HTTP here and nowhere else, each in OpenAI's envelope.
+//! The errors of the API. Errors become HTTP here and nowhere else, each in OpenAI's envelope. [`into_anthropic_form`] changes
+//! that to Anthropic's.
 
+mod anthropic;
 mod documented;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::rejection::PathRejection,
     http::{
         HeaderValue, StatusCode,
@@ -15,13 +17,17 @@ use tenon_plugin_api::{Code, Error};
 
 use crate::{
     engine::{EmbeddingError, Failure, SubmitError},
-    models::{PromptError, RequantizeError},
+    models::{ChangeError, PromptError, RequantizeError},
     openai::{ErrorBody, ErrorEnvelope},
     prompt::TemplateError,
     text::{quoted, shortened},
 };
 
-pub use documented::{AnyError, BodyError, GenerationError, ModelError, RequantizeFailure};
+pub use anthropic::into_anthropic_form;
+pub use documented::{
+    AdminError, AnthropicError, AnyError, BodyError, ChangeFailure, GenerationError, ModelError,
+    RequantizeFailure,
+};
 
 /// Seconds after which a client should try again a request that the server cannot take at the moment.
 const RETRY_AFTER_SECS: u64 = 5;
@@ -64,6 +70,18 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
     }
 
+    /// 403: the request has a key, but not one of `admin_keys`.
+    pub fn not_admin() -> Self {
+        let message = "this route needs one of admin_keys ([server] in tenon.toml): the key that was sent is not one of them";
+        Self::forbidden("admin_key_needed", message)
+    }
+
+    /// 403: without `admin_keys`, administration is for the machine itself.
+    pub fn not_local() -> Self {
+        let message = "without admin_keys ([server] in tenon.toml), this route answers only to requests from the server's own machine that came through no proxy: set admin_keys, and send one of them";
+        Self::forbidden("admin_is_local", message)
+    }
+
     /// 404: no model has this name. The message names the `available` ones.
     pub fn model_not_found(name: &str, available: &[&str]) -> Self {
         let name = quoted(name);
@@ -87,13 +105,20 @@ impl ApiError {
 
     /// 404: the server has no such path.
     pub fn unknown_route(path: &str) -> Self {
-        let message = match path.strip_prefix("/v1/responses") {
-            Some("" | "/") => {
-                "this server has no /v1/responses: send chats to /v1/chat/completions".to_owned()
-            }
-            _ => format!("there is nothing at {}", quoted(path)),
-        };
+        let message = format!("there is nothing at {}", quoted(path));
         Self::new(StatusCode::NOT_FOUND, Some("unknown_url"), message)
+    }
+
+    /// 404: the client has no kept response with this id. `param` is the parameter that names it.
+    pub fn response_not_found(param: &str, id: &str) -> Self {
+        let message = format!(
+            "there is no response '{}': it was never kept, or is kept no longer",
+            quoted(id)
+        );
+        let code = Some("response_not_found");
+        let mut error = Self::new(StatusCode::NOT_FOUND, code, message);
+        error.body.param = Some(param.to_owned());
+        error
     }
 
     /// 405: the path exists, but does not take this method.
@@ -223,7 +248,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry_after = self.retry_after_secs.map(HeaderValue::from);
         let status = self.status;
-        let mut response = (status, Json(self.into_envelope())).into_response();
+        let error = Extension(self.clone());
+        let mut response = (status, error, Json(self.into_envelope())).into_response();
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
@@ -254,6 +280,7 @@ impl From<SubmitError> for ApiError {
                 retry_after_secs: Some(retry_after_secs),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, Some("queue_full"), message)
             },
+            SubmitError::Stopped(error) if error.code == Code::DEVICE_LOST => error.into(),
             SubmitError::Stopped(_) => Self::unavailable("model_failed", message),
         }
     }
@@ -280,6 +307,7 @@ impl From<PromptError> for ApiError {
             PromptError::Template(_) => Self::invalid_parameter("messages", message),
             PromptError::TooLong { .. } => Self::context_length_exceeded(message),
             PromptError::Tokenizer(error) if error.code == Code::INVALID => Self::invalid(message),
+            PromptError::Tokenizer(error) if error.code == Code::DEVICE_LOST => error.into(),
             PromptError::Tokenizer(_) => Self::internal(message),
         }
     }
@@ -298,6 +326,21 @@ impl From<RequantizeError> for ApiError {
             RequantizeError::Failed(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 Some("requantize_failed"),
+                message,
+            ),
+        }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ChangeError::Busy(_) => Self::conflict("model_changing", message),
+            ChangeError::NotLoaded(_) => Self::conflict("model_not_loaded", message),
+            ChangeError::Failed { .. } => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Some("load_failed"),
                 message,
             ),
         }

@@ -2,30 +2,34 @@
 
 use std::{
     collections::HashSet,
+    panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
 };
 
 use llguidance::{
     CancellationHandle, ParserFactory, TokenParser,
-    api::{ParserLimits, TopLevelGrammar},
+    api::{ParserLimits, StopReason, TopLevelGrammar},
     earley::{CGrammar, CSymIdx},
+    panic_utils::catch_unwind,
     toktrie::InferenceCapabilities,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toktrie::TokEnv;
 
 use super::{
     CompiledGrammar, GrammarError,
     compiled::GrammarRuntime,
-    gbnf,
+    gbnf, json_text,
     matcher::Prototype,
-    schema::{left_out, prepared},
-    text::{Piece, lark},
+    messages::{invalid, left_out},
+    schema::prepared,
+    text::{Pattern, lark},
 };
 use crate::config::{self, JsonWhitespace};
 
 /// A grammar that an answer must match.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Grammar {
     /// The whole answer matches this regular expression.
     Regex(String),
@@ -34,11 +38,11 @@ pub enum Grammar {
     /// A context-free grammar in GBNF, the notation of llama.cpp.
     Gbnf(String),
     /// JSON that this schema validates.
-    JsonSchema(Value),
+    JsonSchema(#[serde(with = "json_text")] Value),
     /// llguidance's own format: `{"grammars": [{"json_schema": …}, {"lark_grammar": …}]}`, or Lark.
     LlGuidance(String),
-    /// The answer consists of these pieces, in order.
-    Pieces(Vec<Piece>),
+    /// The answer consists of texts that match these patterns, in order.
+    Patterns(Vec<Pattern>),
 }
 
 /// Compiles the grammars of one model.
@@ -120,8 +124,8 @@ impl Compiler {
                 }
                 Ok(source)
             }
-            Grammar::Pieces(pieces) => {
-                let lark = lark(pieces, |schema| prepared(schema, self.whitespace));
+            Grammar::Patterns(patterns) => {
+                let lark = lark(patterns, |schema| prepared(schema, self.whitespace));
                 Ok(TopLevelGrammar::from_lark(lark))
             }
         }
@@ -134,31 +138,29 @@ pub fn slices() -> Vec<String> {
     llguidance::earley::SlicedBiasComputer::json_slices()
 }
 
-/// Makes a matcher and computes its first mask, which shows whether any text fits. `stop` receives a handle that
-/// cancels this.
+/// Computes the first mask of a parser, which shows whether any text fits, and makes the parser a matcher. `stop`
+/// receives a handle that cancels this.
 pub fn begin(
-    parser: TokenParser,
+    mut parser: TokenParser,
     stop: &OnceLock<CancellationHandle>,
 ) -> Result<llguidance::Matcher, GrammarError> {
     if !can_end(parser.parser.grammar()) {
         let message = "no text is long enough for it: some part of it always needs another one";
         return Err(GrammarError::Invalid(message.into()));
     }
-    let eos = parser.token_env.tok_trie().eos_token_set();
-    let mut matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
-    if let Some(handle) = matcher.cancellation_handle() {
-        // Nothing else sets it, so this cannot fail.
-        let _ = stop.set(handle);
-    }
-    match matcher.compute_mask() {
+    // Nothing else sets it, so this cannot fail.
+    let _ = stop.set(parser.enable_cancellation());
+    parser.start_without_prompt();
+    // A matcher would compute the mask too, but its errors have no reason to stop.
+    match catch_unwind(AssertUnwindSafe(|| parser.compute_mask())) {
         Ok(mut mask) => {
-            mask.sub(&eos);
+            mask.sub(&parser.token_env.tok_trie().eos_token_set());
             match mask.is_zero() {
                 true => Err(GrammarError::Invalid("only the empty text fits it".into())),
-                false => Ok(matcher),
+                false => Ok(llguidance::Matcher::new(Ok(parser))),
             }
         }
-        Err(error) if error.to_string().starts_with("NoExtension") => {
+        Err(_) if parser.stop_reason() == StopReason::NoExtensionBias => {
             Err(GrammarError::Invalid("no text fits it".into()))
         }
         Err(error) => Err(invalid(&error.to_string())),
@@ -201,18 +203,4 @@ fn reachable(grammar: &CGrammar) -> Vec<CSymIdx> {
     }
     found.reverse();
     found
-}
-
-/// Makes an error for clients from llguidance's message. Keeps the reason and the place, drops what only llguidance's
-/// developers can use, and adds a hint if the grammar asks for something unsupported.
-pub fn invalid(message: &str) -> GrammarError {
-    let end = ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"];
-    let ends = end.iter().filter_map(|end| message.find(end));
-    let message = message[..ends.min().unwrap_or(message.len())].trim_end();
-    let unsupported = ["Unimplemented keys", "Unknown format", "not supported"];
-    if unsupported.iter().any(|what| message.contains(what)) {
-        let hint = "leave that out, or have it ignored, without \"strict\" or with \"x-guidance\": {\"lenient\": true} in the schema";
-        return GrammarError::Invalid(format!("{message}: {hint}"));
-    }
-    GrammarError::Invalid(message.to_owned())
 }

@@ -1,8 +1,7 @@
 //! Translates grammars in GBNF, which clients of llama-server send, into llguidance's variant of Lark.
 //!
-//! GBNF is matched character by character. Lark is matched in pieces (lexemes), each as long as possible. A regular
-//! part becomes one piece if both ways match the same texts. Otherwise it is written as the smaller pieces that it
-//! consists of.
+//! GBNF is matched character by character. Lark is matched in lexemes, each as long as possible. A regular part becomes
+//! one lexeme if both ways match the same texts. Otherwise it is written as the smaller lexemes that it consists of.
 
 mod chars;
 mod facts;
@@ -30,8 +29,8 @@ pub fn lark(text: &str) -> Result<String, String> {
         rules: &rules,
     };
     let start = writer.rule(rules.root);
-    while let Some((rule, is_piece)) = writer.pending.pop() {
-        writer.define(rule, is_piece);
+    while let Some((rule, is_lexeme)) = writer.pending.pop() {
+        writer.define(rule, is_lexeme);
     }
     Ok(format!("start: {start}\n{}\n", writer.lines.join("\n")))
 }
@@ -40,47 +39,47 @@ struct Writer<'a> {
     rules: &'a Rules,
     analysis: Analysis,
     lines: Vec<String>,
-    /// For each rule, whether it was written as a rule, and whether it was written as a piece.
+    /// For each rule, whether it was written as a rule, and whether it was written as a lexeme.
     is_written: Vec<[bool; 2]>,
     pending: Vec<(usize, bool)>,
 }
 
 impl Writer<'_> {
-    /// Names a rule and has it written. The rule becomes a piece if it can.
+    /// Names a rule and has it written. The rule becomes a lexeme if it can be one.
     fn rule(&mut self, rule: usize) -> String {
         let follow = self.analysis.follow(rule);
-        let is_piece = self.analysis.is_lexeme(&self.rules.parts[rule], follow);
-        self.named(rule, is_piece)
+        let is_lexeme = self.analysis.is_lexeme(&self.rules.parts[rule], follow);
+        self.named(rule, is_lexeme)
     }
 
-    fn named(&mut self, rule: usize, is_piece: bool) -> String {
-        if !std::mem::replace(&mut self.is_written[rule][usize::from(is_piece)], true) {
-            self.pending.push((rule, is_piece));
+    fn named(&mut self, rule: usize, is_lexeme: bool) -> String {
+        if !std::mem::replace(&mut self.is_written[rule][usize::from(is_lexeme)], true) {
+            self.pending.push((rule, is_lexeme));
         }
-        match is_piece {
+        match is_lexeme {
             true => format!("R{rule}"),
             false => format!("r{rule}"),
         }
     }
 
-    fn define(&mut self, rule: usize, is_piece: bool) {
+    fn define(&mut self, rule: usize, is_lexeme: bool) {
         let part = &self.rules.parts[rule];
-        let body = match is_piece {
-            true => self.piece(part),
+        let body = match is_lexeme {
+            true => self.lexeme(part),
             false => self.parts(part, &self.analysis.follow(rule).clone()),
         };
-        let name = self.named(rule, is_piece);
+        let name = self.named(rule, is_lexeme);
         self.lines.push(format!("{name}: {body}"));
     }
 
-    /// Writes a part, as one piece if it can be one.
+    /// Writes a part, as one lexeme if it can be one.
     fn part(&mut self, part: &RulePart, follow: &CharSet) -> String {
         match part {
             RulePart::Rule(rule) => self.rule(*rule),
             RulePart::Text(_) | RulePart::Chars(_) | RulePart::Token(_) => self.parts(part, follow),
             RulePart::Sequence(parts) if parts.is_empty() => sequence(Vec::new()),
             _ if self.analysis.is_lexeme(part, follow) => {
-                let body = self.piece(part);
+                let body = self.lexeme(part);
                 self.helper("P", body)
             }
             _ => {
@@ -113,30 +112,30 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes a part that belongs to one piece.
-    fn piece(&mut self, part: &RulePart) -> String {
+    /// Writes a part that belongs to one lexeme.
+    fn lexeme(&mut self, part: &RulePart) -> String {
         match part {
             RulePart::Sequence(parts) => {
-                let parts = parts.iter().map(|part| self.piece_in(part));
+                let parts = parts.iter().map(|part| self.in_lexeme(part));
                 sequence(parts.collect())
             }
             RulePart::OneOf(parts) => {
-                let parts = parts.iter().map(|part| self.piece_in(part));
+                let parts = parts.iter().map(|part| self.in_lexeme(part));
                 parts.collect::<Vec<_>>().join(" | ")
             }
-            RulePart::Repeat(part, min, max) => repeated(self.piece_in(part), *min, *max),
-            _ => self.piece_in(part),
+            RulePart::Repeat(part, min, max) => repeated(self.in_lexeme(part), *min, *max),
+            _ => self.in_lexeme(part),
         }
     }
 
-    fn piece_in(&mut self, part: &RulePart) -> String {
+    fn in_lexeme(&mut self, part: &RulePart) -> String {
         match part {
             RulePart::Rule(rule) => self.named(*rule, true),
             RulePart::Text(_) | RulePart::Chars(_) | RulePart::Token(_) => {
                 self.parts(part, &CharSet::default())
             }
             _ => {
-                let body = self.piece(part);
+                let body = self.lexeme(part);
                 self.helper("P", body)
             }
         }

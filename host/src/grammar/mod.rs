@@ -14,7 +14,9 @@ mod compile;
 mod compiled;
 mod environment;
 mod gbnf;
+mod json_text;
 mod matcher;
+mod messages;
 mod metrics;
 mod schema;
 mod task;
@@ -26,6 +28,8 @@ mod workers;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use cache::{GrammarThreads, Grammars};
 pub use compile::Grammar;
 pub use compiled::CompiledGrammar;
@@ -33,12 +37,12 @@ pub use matcher::Matcher;
 pub use metrics::GrammarMetrics;
 pub use schema::relaxed;
 pub use task::{FastForward, Found, RunHandle, Task};
-pub use text::{Piece, TextRules, regex_escaped};
+pub use text::{Pattern, TextRules, regex_escaped};
 pub use trial::{COMMAND as TRIAL_COMMAND, child::run as run_trials};
 pub use workers::Workers;
 
 /// Why a grammar cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum GrammarError {
     /// The grammar is wrong, allows nothing, or is larger than the limits allow.
     #[error("{0}")]
@@ -68,4 +72,14 @@ pub enum GrammarError {
     /// Other grammars kept all permits to compile, or no process for a trial could be started.
     #[error("too many grammars are being compiled; try again later")]
     Busy,
+    /// What compiles the model's grammars is gone, for this reason.
+    #[error("{0}")]
+    Gone(String),
+}
+
+impl GrammarError {
+    /// Whether the same grammar may be compiled at another time.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Busy | Self::Gone(_))
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use disjoint::exclude_each_other;
 use references::tidy_references;
-pub use relaxed::{left_out, relaxed};
+pub use relaxed::relaxed;
 use walk::for_each;
 
 use crate::config::JsonWhitespace;

@@ -1,3 +1,5 @@
+mod crossing;
+
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -136,9 +138,15 @@ fn encode(mut text: &str, controls: &[&str]) -> Vec<u32> {
     tokens
 }
 
+/// The error of a grammar that is refused.
+#[track_caller]
+pub fn refusal(grammar: &Grammar) -> String {
+    Bytes::new().compile(grammar).unwrap_err().to_string()
+}
+
 #[track_caller]
 fn check_refused(grammar: Grammar, expected: &str) {
-    let error = Bytes::new().compile(&grammar).unwrap_err().to_string();
+    let error = refusal(&grammar);
     println!("{error}");
     assert!(error.contains(expected), "{grammar:?}: {error}");
 }
@@ -177,16 +185,16 @@ fn a_schema_may_say_what_whitespace_it_wants() {
 }
 
 #[test]
-fn pieces_make_a_text() {
+fn patterns_make_a_text() {
     let schema = json!({"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"], "additionalProperties": false});
     let call = vec![
-        Piece::Text("<tool_call>\n{\"name\": \"w\", \"arguments\": ".into()),
-        Piece::Json(schema),
-        Piece::Text("}\n</tool_call>".into()),
+        Pattern::Text("<tool_call>\n{\"name\": \"w\", \"arguments\": ".into()),
+        Pattern::Json(schema),
+        Pattern::Text("}\n</tool_call>".into()),
     ];
-    let other = vec![Piece::Token(256), Piece::Text("x".into())];
+    let other = vec![Pattern::Token(256), Pattern::Text("x".into())];
     let text = "<tool_call>\n{\"name\": \"w\", \"arguments\": {\"city\":\"Paris\"}}\n</tool_call>";
-    let grammar = Grammar::Pieces(vec![Piece::OneOf(vec![call, other])]);
+    let grammar = Grammar::Patterns(vec![Pattern::OneOf(vec![call, other])]);
     check_fits(grammar.clone(), &[text], &["", "x", "<tool_call>"]);
     let compiled = Bytes::new().compile(&grammar).unwrap();
     let mut matcher = compiled.matcher();
@@ -197,11 +205,14 @@ fn pieces_make_a_text() {
 
 #[test]
 fn a_call_follows_each_trigger() {
-    let text = |text: &str| Piece::Text(text.into());
-    let call = Piece::OneOf(vec![vec![text("(1)")], vec![text("(2)")]]);
-    let grammar = Grammar::Pieces(vec![
-        Piece::Many(vec![Piece::Until(TextRules::default(), "<c>".into()), call]),
-        Piece::Free(TextRules::default().without("<c>")),
+    let text = |text: &str| Pattern::Text(text.into());
+    let call = Pattern::OneOf(vec![vec![text("(1)")], vec![text("(2)")]]);
+    let grammar = Grammar::Patterns(vec![
+        Pattern::Many(vec![
+            Pattern::Until(TextRules::default(), "<c>".into()),
+            call,
+        ]),
+        Pattern::Free(TextRules::default().without("<c>")),
     ]);
     let good = &[
         "",
@@ -217,13 +228,16 @@ fn a_call_follows_each_trigger() {
 
 #[test]
 fn text_of_any_kind_may_stand_around_tokens() {
-    let text = |text: &str| Piece::Text(text.into());
+    let text = |text: &str| Pattern::Text(text.into());
     let call = vec![
-        Piece::Free(TextRules::default()),
-        Piece::Token(256),
+        Pattern::Free(TextRules::default()),
+        Pattern::Token(256),
         text("x"),
     ];
-    let grammar = Grammar::Pieces(vec![Piece::Many(call), Piece::Free(TextRules::default())]);
+    let grammar = Grammar::Patterns(vec![
+        Pattern::Many(call),
+        Pattern::Free(TextRules::default()),
+    ]);
     let compiled = Bytes::new().compile(&grammar).unwrap();
     let mut matcher = compiled.matcher();
     for (token, may_end) in [
@@ -240,7 +254,7 @@ fn text_of_any_kind_may_stand_around_tokens() {
 
 #[test]
 fn a_text_may_not_begin_like_another() {
-    let grammar = Grammar::Pieces(vec![Piece::Free(
+    let grammar = Grammar::Patterns(vec![Pattern::Free(
         TextRules::default().but_not(r"(\{a|\()(?s:.*)"),
     )]);
     check_fits(grammar, &["", "{", "{b", "a{a"], &["{a", "(", "{ab"]);

@@ -1,16 +1,19 @@
 //! Grammars made of literal text, JSON and free text. Tool calls need them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A piece of an answer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Piece {
+use super::json_text;
+
+/// A pattern that a part of an answer must match.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Pattern {
     /// Exactly this text.
     Text(String),
     /// Exactly this token: for control tokens, which are no text.
     Token(u32),
     /// JSON that this schema validates.
-    Json(Value),
+    Json(#[serde(with = "json_text")] Value),
     /// Up to two characters, each a line feed or a space.
     Space,
     /// Any text that obeys these rules.
@@ -18,13 +21,13 @@ pub enum Piece {
     /// Any text that obeys these rules, up to the first occurrence of this text, which is included.
     Until(TextRules, String),
     /// One of these sequences. An empty sequence stands for no text.
-    OneOf(Vec<Vec<Piece>>),
+    OneOf(Vec<Vec<Pattern>>),
     /// This sequence, any number of times.
-    Many(Vec<Piece>),
+    Many(Vec<Pattern>),
 }
 
 /// Rules of a text: regular expressions that the whole text must match or must not match.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TextRules {
     /// The text matches each of these.
     pub all: Vec<String>,
@@ -53,15 +56,15 @@ impl TextRules {
     }
 }
 
-/// Writes the grammar of a sequence of pieces in llguidance's variant of Lark. `schema` prepares each JSON Schema.
+/// Writes the grammar of a sequence of patterns in llguidance's variant of Lark. `schema` prepares each JSON Schema.
 ///
 /// Free text is a single lexeme wherever possible, so that there is only one way to parse an answer.
-pub fn lark(pieces: &[Piece], schema: impl Fn(Value) -> Value) -> String {
+pub fn lark(patterns: &[Pattern], schema: impl Fn(Value) -> Value) -> String {
     let mut writer = Writer {
         schema,
         rules: Vec::new(),
     };
-    let start = writer.sequence(pieces);
+    let start = writer.sequence(patterns);
     let rules = (0..).zip(&writer.rules);
     let rules: String = rules.map(|(index, rule)| rule.line(index)).collect();
     format!("start: {start}\n{rules}")
@@ -92,32 +95,35 @@ impl Rule {
 }
 
 impl<S: Fn(Value) -> Value> Writer<S> {
-    fn sequence(&mut self, pieces: &[Piece]) -> String {
-        let pieces: Vec<_> = pieces.iter().map(|piece| self.piece(piece)).collect();
-        match pieces.is_empty() {
+    fn sequence(&mut self, patterns: &[Pattern]) -> String {
+        let patterns: Vec<_> = patterns
+            .iter()
+            .map(|pattern| self.pattern(pattern))
+            .collect();
+        match patterns.is_empty() {
             true => "\"\"".to_owned(),
-            false => pieces.join(" "),
+            false => patterns.join(" "),
         }
     }
 
-    fn piece(&mut self, piece: &Piece) -> String {
-        match piece {
-            Piece::Text(text) => quoted(text),
-            Piece::Token(token) => format!("<[{token}]>"),
-            Piece::Json(value) => format!("%json {}", (self.schema)(value.clone())),
-            Piece::Space => self.rule("SPACE", "", r"/[ \n]{0,2}/"),
-            Piece::Free(rules) => self.text(rules),
-            Piece::Until(rules, end) => {
+    fn pattern(&mut self, pattern: &Pattern) -> String {
+        match pattern {
+            Pattern::Text(text) => quoted(text),
+            Pattern::Token(token) => format!("<[{token}]>"),
+            Pattern::Json(value) => format!("%json {}", (self.schema)(value.clone())),
+            Pattern::Space => self.rule("SPACE", "", r"/[ \n]{0,2}/"),
+            Pattern::Free(rules) => self.text(rules),
+            Pattern::Until(rules, end) => {
                 let text = self.text(rules);
                 self.rule("until", &format!("[suffix={}]", quoted(end)), &text)
             }
-            Piece::OneOf(alternatives) => {
+            Pattern::OneOf(alternatives) => {
                 let alternatives = alternatives.iter();
                 let alternatives: Vec<_> = alternatives.map(|one| self.sequence(one)).collect();
                 self.rule("one_of", "", &alternatives.join(" | "))
             }
-            Piece::Many(pieces) => {
-                let body = self.sequence(pieces);
+            Pattern::Many(patterns) => {
+                let body = self.sequence(patterns);
                 self.rule("many", "", &body) + "*"
             }
         }

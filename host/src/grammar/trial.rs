@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use toktrie::TokTrie;
 use tracing::error;
 
-use super::{GrammarError, compile::invalid};
+use super::{GrammarError, messages::invalid};
 
 /// This program, even if its file has been renamed or replaced since.
 const EXECUTABLE: &str = "/proc/self/exe";

@@ -1,4 +1,5 @@
-//! API keys, and the identity of clients. Without configured keys, every request is let in.
+//! API keys and admin keys, and the identity of clients. Without configured keys, every request is let in, but administration is
+//! for this machine only.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -14,12 +15,34 @@ use axum::{
 };
 use constant_time_eq::constant_time_eq;
 
-use crate::{app::App, engine::ClientId, error::ApiError};
+use super::local::is_local;
+use crate::{app::App, config::Server, engine::ClientId, error::ApiError};
 
 /// The header in which clients of Anthropic's API send their key.
 const API_KEY: &str = "x-api-key";
 
-/// Middleware that lets in requests with a known key, and requests for what holds no secret: the health and the
+/// The path that changes a model's level. It belongs to administration if the operator wants it.
+const REQUANTIZE: &str = "/re_isq";
+
+/// What a request needs to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    /// Any key, if there are API keys.
+    Key,
+    AdminKey,
+    /// That it comes from this machine, and any key if there are API keys.
+    Locality,
+}
+
+/// A configured key that a request has.
+#[derive(Clone, Copy)]
+struct KnownKey<'a> {
+    text: &'a str,
+    is_admin: bool,
+}
+
+/// Middleware that lets in requests with the key that their path needs, and requests for what holds no secret: the health and the
 /// documentation. Each request that is let in gets the [`ClientId`] that it is served under.
 ///
 /// The documentation is open because a browser that opens it has no key yet.
@@ -28,21 +51,45 @@ pub async fn require_key(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let keys = &app.server.api_keys;
-    let key = known_key(request.headers(), keys);
-    if !keys.is_empty() && key.is_none() && !is_open(request.uri().path()) {
-        return Err(ApiError::unauthorized());
-    }
+    let key = known_key(request.headers(), &app.server);
+    check(&request, key, &app.server)?;
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let client = client(key, peer.map(|ConnectInfo(address)| address.ip()));
+    let client = client(
+        key.map(|key| key.text),
+        peer.map(|ConnectInfo(address)| address.ip()),
+    );
     request.extensions_mut().insert(client);
     Ok(next.run(request).await)
 }
 
 /// Whether a request has a known key, or no keys are configured.
 pub fn is_trusted(app: &App, headers: &HeaderMap) -> bool {
-    let keys = &app.server.api_keys;
-    keys.is_empty() || known_key(headers, keys).is_some()
+    app.server.api_keys.is_empty() || known_key(headers, &app.server).is_some()
+}
+
+fn check(request: &Request, key: Option<KnownKey>, server: &Server) -> Result<(), ApiError> {
+    let need = need(request.uri().path(), server);
+    let lacks_key = match need {
+        Need::Nothing => false,
+        Need::AdminKey => key.is_none(),
+        Need::Key | Need::Locality => key.is_none() && !server.api_keys.is_empty(),
+    };
+    match need {
+        _ if lacks_key => Err(ApiError::unauthorized()),
+        Need::AdminKey if key.is_some_and(|key| !key.is_admin) => Err(ApiError::not_admin()),
+        Need::Locality if !is_local(request) => Err(ApiError::not_local()),
+        _ => Ok(()),
+    }
+}
+
+fn need(path: &str, server: &Server) -> Need {
+    match path {
+        _ if is_open(path) => Need::Nothing,
+        REQUANTIZE if server.requantize_needs_admin_key => Need::AdminKey,
+        _ if !path.starts_with("/admin/") => Need::Key,
+        _ if server.admin_keys.is_empty() => Need::Locality,
+        _ => Need::AdminKey,
+    }
 }
 
 fn is_open(path: &str) -> bool {
@@ -52,7 +99,7 @@ fn is_open(path: &str) -> bool {
 
 /// The configured key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`. If both headers have a known
 /// key, the bearer counts.
-fn known_key<'a>(headers: &HeaderMap, keys: &'a [String]) -> Option<&'a str> {
+fn known_key<'a>(headers: &HeaderMap, server: &'a Server) -> Option<KnownKey<'a>> {
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = value(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
@@ -60,7 +107,11 @@ fn known_key<'a>(headers: &HeaderMap, keys: &'a [String]) -> Option<&'a str> {
     let known = |given: &str| {
         // Takes the same time wherever the first difference is, so that nobody can guess a key byte by byte.
         let is_it = |known: &&String| constant_time_eq(known.as_bytes(), given.trim().as_bytes());
-        keys.iter().find(is_it).map(String::as_str)
+        let among = |keys: &'a [String], is_admin| {
+            let text = keys.iter().find(is_it)?;
+            Some(KnownKey { text, is_admin })
+        };
+        among(&server.admin_keys, true).or_else(|| among(&server.api_keys, false))
     };
     given.into_iter().flatten().find_map(known)
 }

@@ -18,7 +18,7 @@ use axum::{
 
 use crate::{app::App, error::ApiError, text::quoted};
 
-const METHODS: &str = "GET, POST, OPTIONS";
+const METHODS: &str = "GET, POST, DELETE, OPTIONS";
 const EXPOSED: &str = "x-request-id, retry-after";
 /// Seconds for which a browser remembers the answer to a preflight request.
 const MAX_AGE: &str = "3600";

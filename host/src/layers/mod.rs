@@ -1,8 +1,10 @@
 //! The layers around all routes: what happens to every request before its route has it, and to every answer after.
 
+mod anthropic;
 pub mod arrival;
 pub mod auth;
 mod cors;
+mod local;
 
 use std::{any::Any, sync::Arc};
 
@@ -23,6 +25,7 @@ use tower_http::{
 use tracing::{Level, Span, info_span};
 
 use self::{
+    anthropic::anthropic_form,
     auth::require_key,
     cors::{check_host, cors},
 };
@@ -46,6 +49,7 @@ pub fn surround(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
         )
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn_with_state(app.clone(), count))
+        .layer(from_fn(anthropic_form))
         .layer(from_fn_with_state(app.clone(), check_host))
         .layer(from_fn_with_state(app.clone(), cors))
         .layer(CatchPanicLayer::custom(panicked))

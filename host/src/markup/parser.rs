@@ -32,7 +32,7 @@ pub struct CallParser {
 enum State {
     /// Outside of calls.
     Text,
-    /// At the beginning of a block of calls, which is still held back. The first call begins after so many bytes.
+    /// At the beginning of a block of calls, which is still held back. Has the number of bytes before the first call.
     Opening(usize),
     /// Within the arguments of a call.
     Arguments(ArgumentReader),

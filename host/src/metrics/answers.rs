@@ -109,7 +109,7 @@ impl Outcome {
 pub struct Meter {
     metrics: AnswerMetrics,
     model: String,
-    /// The model's own metrics of each token.
+    /// The tokens of all answers of the model.
     all_tokens: IntCounter,
     inter_token_seconds: Histogram,
     started: Instant,

@@ -77,7 +77,7 @@ pub fn families(own: &[MetricFamily]) -> Vec<MetricFamily> {
     families
 }
 
-/// The gauge of the KV pool's usage, and the one whose labels are the pool's size.
+/// Two gauges: the part of the KV pool that is used, and one whose labels tell the pool's size.
 fn kv_pool(own: &[MetricFamily]) -> Option<[MetricFamily; 2]> {
     let running = "tenon_engine_kv_running_tokens";
     let mut usage = renamed(own, running, "vllm:kv_cache_usage_perc")?;
@@ -108,7 +108,7 @@ fn kv_pool(own: &[MetricFamily]) -> Option<[MetricFamily; 2]> {
     Some([usage, config])
 }
 
-/// A copy of one of Tenon's families with vLLM's name and labels. Of answers with an outcome it has the finished ones.
+/// A copy of one of Tenon's families with vLLM's name and labels. A family with the label `outcome` keeps only `finished`.
 fn renamed(own: &[MetricFamily], ours: &str, theirs: &str) -> Option<MetricFamily> {
     let mut family = own.iter().find(|family| family.name() == ours)?.clone();
     family.set_name(theirs.to_owned());

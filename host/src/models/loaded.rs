@@ -22,6 +22,7 @@ use crate::{
         Special, TemplateCapabilities, TemplateError, encode_chat, encode_text, encode_texts,
     },
     runner::Runner,
+    system::memory,
     tools::Marks,
 };
 
@@ -118,6 +119,11 @@ impl LoadedModel {
     /// The id of the plugin that runs the model, for example `org.tenon.echo`.
     pub fn backend(&self) -> &str {
         &self.spec.backend
+    }
+
+    /// Bytes of memory that the model's worker uses now. None if it has none, or has just ended.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        self.runner.process_id().and_then(memory::resident_bytes)
     }
 
     /// Why the model cannot chat. None if it can.

@@ -1,76 +1,185 @@
-//! Loads the configured models while the server already runs.
+//! Makes the configured models from their parts of the configuration.
 
 use std::{
     fs,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tenon_plugin_api::{LoadArgs, SessionArgs};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use super::{ChatOptions, LoadedModel, ModelSpec, ModelState, ServedModel, weight_warnings};
+use super::{ChatOptions, ModelSpec, Source};
 use crate::{
-    config::{self, Config, Threads},
+    config::{self, Config, Isolation, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
-    metrics::Metrics,
-    plugin::{Backend, Registry, RegistryOptions},
-    runner::{Recipe, Workshop},
+    metrics::{Figures, Metrics, WorkerMetrics},
+    plugin::{CurrentPlugins, EXECUTABLE, InstalledPlugin, Registry, RegistryOptions},
+    runner::{Recipe, Spawner, Workshop, process::Start},
     system::cores,
 };
 
-/// Loads every model, one after the other. `/health` shows those that fail. An error only if all of them fail.
-pub fn load_all(
-    config: &Config,
-    models: &[Arc<ServedModel>],
-    metrics: &Metrics,
-    draining: &CancellationToken,
-) -> anyhow::Result<()> {
-    let loading = Loading {
-        config,
-        metrics,
-        draining,
-        registry: registry(config)?,
-        threads: Arc::new(GrammarThreads::start(&config.grammar)?),
-    };
-    let mut failures = Vec::new();
-    for (model, served) in config.models.iter().zip(models) {
-        warn_of_threads(model);
-        match loading.load(model) {
-            Ok(loaded) => {
-                let backend = loaded.backend().to_owned();
-                let why_no_chat = loaded.why_no_chat().map(str::to_owned);
-                let warnings = weight_warnings(&loaded.facts().info);
-                metrics.loaded(&served.id, &loaded.facts().info);
-                served.set_state(ModelState::Ready(Arc::new(loaded)));
-                info!(model = served.id, backend, "model ready");
-                if let Some(why) = why_no_chat {
-                    warn!(model = served.id, "no chat with this model: {why}");
-                }
-                for warning in warnings {
-                    warn!(model = served.id, "{warning}");
-                }
-            }
-            Err(why) => {
-                let why = format!("{why:#}");
-                served.set_state(ModelState::Failed(why.clone()));
-                failures.push((&served.id, why));
-            }
-        }
-    }
-    if failures.len() == config.models.len() {
-        let why: Vec<_> = failures.into_iter().map(|(_, why)| why).collect();
-        bail!("no model can be served: {}", why.join("; "));
-    }
-    for (model, why) in failures {
-        error!(model, "model failed: {why}");
-    }
-    Ok(())
+/// What loading needs besides a model's own part of the configuration.
+pub struct Loading {
+    pub config: Config,
+    pub metrics: Metrics,
+    pub draining: CancellationToken,
+    /// Each load uses those that are current when it begins.
+    pub plugins: CurrentPlugins,
+    threads: OnceLock<Arc<GrammarThreads>>,
 }
 
-fn registry(config: &Config) -> anyhow::Result<Registry> {
+/// A model of the configuration.
+pub struct ConfiguredModel {
+    loading: Arc<Loading>,
+    model: config::Model,
+    /// What makes the model in this process, and the plugins that it was chosen from. All loads use the same, because its
+    /// metrics are registered once, and this process keeps the library.
+    in_process: OnceLock<(Arc<Registry>, Arc<Workshop>)>,
+}
+
+impl Source for ConfiguredModel {
+    fn spec(&self) -> anyhow::Result<ModelSpec> {
+        let Self { loading, model, .. } = self;
+        let template = model.chat_template.as_ref();
+        let template = template
+            .map(|path| {
+                fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the chat template {}", path.display()))
+            })
+            .transpose()?;
+        let plugins = self.plugins();
+        let plugin = plugins.plugin_for(&model.path, model.backend.as_deref())?;
+        let is_isolated = model.engine.isolation == Isolation::Process;
+        Ok(ModelSpec {
+            id: model.id.clone(),
+            backend: plugin.facts.id.clone(),
+            plugin_version: plugin.facts.version.clone(),
+            plugin_path: plugin.path.clone(),
+            level: model.quantize.clone(),
+            maker: match is_isolated {
+                true => Box::new(loading.spawner(model, &plugins, plugin)),
+                false => Box::new(self.workshop(&plugins)?),
+            },
+            max_restarts: is_isolated.then_some(model.engine.max_restarts),
+            bounds: model.engine.requests,
+            max_queue: model.engine.max_queue,
+            chat: ChatOptions {
+                template,
+                tool_format: model.tool_format,
+                reasoning_tags: model.reasoning_tags.clone(),
+                volatile_lines: loading.config.prompts.volatile_lines.clone(),
+            },
+            memory_limit_bytes: model.memory_limit_bytes,
+            in_place: model.requantize == config::Requantize::InPlace,
+            draining: loading.draining.clone(),
+        })
+    }
+}
+
+impl ConfiguredModel {
+    /// A model of `loading`'s configuration. Shows its metrics if it computes in workers.
+    ///
+    /// # Errors
+    /// The metrics cannot be registered.
+    pub fn new(loading: &Arc<Loading>, model: &config::Model) -> anyhow::Result<Self> {
+        warn_of_threads(model);
+        if model.engine.isolation == Isolation::Process {
+            announce(&loading.metrics.workers, &model.id)?;
+        }
+        Ok(Self {
+            loading: loading.clone(),
+            model: model.clone(),
+            in_process: OnceLock::new(),
+        })
+    }
+
+    /// The plugins that the model's plugin is chosen from.
+    fn plugins(&self) -> Arc<Registry> {
+        match self.in_process.get() {
+            Some((plugins, _)) => plugins.clone(),
+            None => self.loading.plugins.get(),
+        }
+    }
+
+    fn workshop(&self, plugins: &Arc<Registry>) -> anyhow::Result<Arc<Workshop>> {
+        if let Some((_, workshop)) = self.in_process.get() {
+            return Ok(workshop.clone());
+        }
+        let workshop = Arc::new(self.loading.workshop(&self.model, plugins)?);
+        let in_process = || (plugins.clone(), workshop);
+        Ok(self.in_process.get_or_init(in_process).1.clone())
+    }
+}
+
+impl Loading {
+    /// What loads the models of this configuration with these plugins.
+    pub fn new(
+        config: Config,
+        metrics: &Metrics,
+        draining: &CancellationToken,
+        plugins: &CurrentPlugins,
+    ) -> Self {
+        Self {
+            config,
+            metrics: metrics.clone(),
+            draining: draining.clone(),
+            plugins: plugins.clone(),
+            threads: OnceLock::new(),
+        }
+    }
+
+    fn spawner(
+        &self,
+        model: &config::Model,
+        plugins: &Registry,
+        plugin: &InstalledPlugin,
+    ) -> Spawner {
+        Spawner {
+            executable: EXECUTABLE.into(),
+            plugins: self.plugins.clone(),
+            start: Start {
+                recipe: recipe(model, &self.config),
+                plugin: plugin.path.clone(),
+                plugin_id: plugin.facts.id.clone(),
+                options: plugins.options_of(&plugin.facts.id),
+                cache: plugins.cache().to_owned(),
+                log_format: self.config.server.log_format,
+                sandbox: model.engine.sandbox,
+                stuck_timeout: model.engine.stuck_timeout,
+            },
+            metrics: self.metrics.workers.clone(),
+        }
+    }
+
+    fn workshop(&self, model: &config::Model, plugins: &Registry) -> anyhow::Result<Workshop> {
+        let registered = &self.metrics.registry;
+        let backend = plugins.choose(&model.path, model.backend.as_deref())?;
+        Ok(Workshop {
+            recipe: recipe(model, &self.config),
+            backend,
+            grammar_threads: self.threads()?,
+            metrics: EngineMetrics::register(registered, &model.id)?,
+            grammar_metrics: GrammarMetrics::register(registered, &model.id)?,
+            stop: self.draining.clone(),
+            grammars: Mutex::default(),
+        })
+    }
+
+    /// The threads for grammars of this process. They are started when they are first needed.
+    fn threads(&self) -> anyhow::Result<Arc<GrammarThreads>> {
+        if let Some(threads) = self.threads.get() {
+            return Ok(threads.clone());
+        }
+        let started = Arc::new(GrammarThreads::start(&self.config.grammar)?);
+        Ok(self.threads.get_or_init(|| started).clone())
+    }
+}
+
+/// Settings for the search of plugins.
+pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     let mut options = RegistryOptions::new(config.plugins.directories.clone())?;
     options.options = config.plugins.options.clone();
     options.try_timeout = config.plugins.try_timeout;
@@ -85,74 +194,28 @@ fn registry(config: &Config) -> anyhow::Result<Registry> {
     if let Some(cache) = &config.plugins.cache_directory {
         options.cache = cache.clone();
     }
-    Ok(Registry::load(&options))
+    Ok(options)
 }
 
-/// What loading needs besides a model's own part of the configuration.
-struct Loading<'a> {
-    config: &'a Config,
-    metrics: &'a Metrics,
-    draining: &'a CancellationToken,
-    registry: Registry,
-    threads: Arc<GrammarThreads>,
-}
-
-impl Loading<'_> {
-    fn load(&self, model: &config::Model) -> anyhow::Result<LoadedModel> {
-        let spec = Arc::new(self.spec(model)?);
-        let level = model.quantize.as_deref();
-        Ok(spec.load(level, spec.progress())?)
-    }
-
-    fn spec(&self, model: &config::Model) -> anyhow::Result<ModelSpec> {
-        let template = model.chat_template.as_ref();
-        let template = template
-            .map(|path| {
-                fs::read_to_string(path)
-                    .with_context(|| format!("cannot read the chat template {}", path.display()))
-            })
-            .transpose()?;
-        let backend = self.registry.choose(&model.path, model.backend.as_deref())?;
-        Ok(ModelSpec {
-            id: model.id.clone(),
-            backend: backend.descriptor().id.clone(),
-            maker: Box::new(Arc::new(self.workshop(model, backend)?)),
-            bounds: model.engine.requests,
-            max_queue: model.engine.max_queue,
-            chat: ChatOptions {
-                template,
-                tool_format: model.tool_format,
-                reasoning_tags: model.reasoning_tags.clone(),
-                volatile_lines: self.config.prompts.volatile_lines.clone(),
-            },
-            memory_limit_bytes: model.memory_limit_bytes,
-            in_place: model.requantize == config::Requantize::InPlace,
-            draining: self.draining.clone(),
-        })
-    }
-
-    fn workshop(&self, model: &config::Model, backend: Arc<Backend>) -> anyhow::Result<Workshop> {
-        let registered = &self.metrics.registry;
-        Ok(Workshop {
-            recipe: recipe(model, self.config),
-            backend,
-            metrics: EngineMetrics::register(registered, &model.id)?,
-            grammar_threads: self.threads.clone(),
-            grammar_metrics: GrammarMetrics::register(registered, &model.id)?,
-            stop: self.draining.clone(),
-            grammars: Mutex::default(),
-        })
-    }
+/// Shows the metrics of a model before its first worker tells any.
+fn announce(workers: &WorkerMetrics, model: &str) -> anyhow::Result<()> {
+    let registry = prometheus::Registry::new();
+    EngineMetrics::register(&registry, model)?;
+    GrammarMetrics::register(&registry, model)?;
+    workers.part().update(Figures::of(&registry));
+    Ok(())
 }
 
 fn recipe(model: &config::Model, config: &Config) -> Recipe {
     Recipe {
+        model: model.id.clone(),
         args: LoadArgs {
             path: model.path.clone(),
             devices: model.devices.clone(),
             quantize: None,
             threads: thread_count(model.engine.threads),
             options: model.options.to_string(),
+            ..LoadArgs::default()
         },
         sampling: model.sampling,
         engine: engine_options(model, &config.server),
@@ -173,6 +236,7 @@ fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptio
         max_queue,
         requests,
         threads,
+        ..
     } = model.engine;
     EngineOptions {
         name: format!("model {}", model.id),
@@ -185,6 +249,11 @@ fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptio
             ..SessionArgs::default()
         },
         max_queue,
+        max_reloads: match model.engine.isolation {
+            // Its worker is started again.
+            Isolation::Process => 0,
+            Isolation::None => 1,
+        },
         limits: EngineLimits {
             max_running: max_sequences,
             max_draft_tokens,

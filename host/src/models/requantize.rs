@@ -14,7 +14,7 @@ use tenon_plugin_api::{Code, Error, levels};
 use tokio::{runtime::Handle, time::timeout};
 use tracing::{error, info};
 
-use super::{LoadedModel, ModelState, RightToChange, ServedModel, weight_warnings};
+use super::{LoadedModel, ModelState, RightToChange, ServedModel, restart::serve, weight_warnings};
 use crate::{metrics::Metrics, plugin::ReportProgress};
 
 /// A change that was found possible and that holds the permission to happen.
@@ -46,7 +46,7 @@ pub struct Requantized {
 #[derive(Debug, thiserror::Error)]
 pub enum RequantizeError {
     /// Another change is under way.
-    #[error("the level of the model '{0}' is being changed already: wait for that to end")]
+    #[error("the model '{0}' is being changed already: wait for that to end")]
     Busy(String),
     /// The model does not have that level.
     #[error("{0}")]
@@ -196,28 +196,31 @@ fn way(
 /// Memory that the model takes at a level: only that of its weights if the backend gives no estimates.
 fn memory_bytes(model: &LoadedModel, level: Option<&str>) -> Result<u64, RequantizeError> {
     let facts = model.facts();
-    model.runner.memory_bytes(level).or_else(|error| match level.and_then(levels::find) {
-        _ if error.code != Code::UNSUPPORTED => Err(RequantizeError::Failed(error)),
-        Some(level) => {
-            let bits = f64::from(level.tensor.bits_per_weight());
-            Ok((facts.info.parameters as f64 * bits / 8.0) as u64)
-        }
-        None => Ok(facts.info.weight_bytes),
-    })
+    model
+        .runner
+        .memory_bytes(level)
+        .or_else(|error| match level.and_then(levels::find) {
+            _ if error.code != Code::UNSUPPORTED => Err(RequantizeError::Failed(error)),
+            Some(level) => {
+                let bits = f64::from(level.tensor.bits_per_weight());
+                Ok((facts.info.parameters as f64 * bits / 8.0) as u64)
+            }
+            None => Ok(facts.info.weight_bytes),
+        })
 }
 
 fn beside(
-    served: &ServedModel,
+    served: &Arc<ServedModel>,
     current: &LoadedModel,
     level: &str,
     progress: ReportProgress,
 ) -> Result<Arc<LoadedModel>, Error> {
     let new = current.spec.beside(current, level, progress)?;
-    Ok(ready(served, new))
+    Ok(serve(served, new))
 }
 
 fn in_place(
-    served: &ServedModel,
+    served: &Arc<ServedModel>,
     current: Arc<LoadedModel>,
     level: &str,
     right: &mut RightToChange,
@@ -229,12 +232,12 @@ fn in_place(
     drop(current);
     Handle::current().block_on(right.ended());
     let error = match spec.load(Some(level), progress) {
-        Ok(new) => return Ok(ready(served, new)),
+        Ok(new) => return Ok(serve(served, new)),
         Err(error) => error,
     };
     match spec.load(old_level.as_deref(), spec.progress()) {
         Ok(old) => {
-            ready(served, old);
+            serve(served, old);
             Err(error)
         }
         Err(again) => {
@@ -243,10 +246,4 @@ fn in_place(
             Err(Error::new(error.code, why))
         }
     }
-}
-
-fn ready(served: &ServedModel, model: LoadedModel) -> Arc<LoadedModel> {
-    let model = Arc::new(model);
-    served.set_state(ModelState::Ready(model.clone()));
-    model
 }

@@ -1,25 +1,47 @@
 //! A model's names and state.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::{
+    sync::{OwnedMutexGuard, SetOnce, watch},
+    time::timeout,
+};
 
-use super::LoadedModel;
-use crate::engine::End;
+use super::{LoadedModel, source::Source};
+use crate::{config, engine::End};
 
 /// A model as it is served: its names, and its state, whatever that is.
 pub struct ServedModel {
     /// The name that requests use.
     pub id: String,
-    /// Other names that requests may use.
+    /// Other names that requests may use. One that ends with `*` stands for all names with the beginning before it.
     pub aliases: Vec<String>,
+    /// When the server began to serve it, loaded or not.
+    pub since: SystemTime,
+    /// Whether a request loads the model if it is not loaded.
+    pub loads_on_request: bool,
+    /// How it is made. Known once the plugins were tried out.
+    source: SetOnce<Arc<dyn Source>>,
+    /// When a request last asked for it.
+    last_use: Mutex<Instant>,
+    /// Number of times that it was started again after its worker ended.
+    restarts: AtomicU32,
     /// Changes while the server runs. Locked only for a clone.
-    state: RwLock<ModelState>,
-    /// Locked while the level is changed.
+    state: watch::Sender<ModelState>,
+    /// Locked while the model is changed.
     former: Arc<tokio::sync::Mutex<FormerModels>>,
 }
 
-/// Permission to requantize a model. Tracks the previous models until their last request ends.
+/// A change that is done is seen a moment before its permission is free.
+const LETTING_GO: Duration = Duration::from_millis(100);
+
+/// Permission to change a model: its level, or whether it is loaded. Tracks the previous models until their last request ends.
 pub type RightToChange = OwnedMutexGuard<FormerModels>;
 
 /// Previous models that are about to end.
@@ -54,24 +76,104 @@ pub enum ModelState {
     Loading,
     /// The model answers.
     Ready(Arc<LoadedModel>),
+    /// The model is not loaded. Why it could not be loaded last time, if a request tried that.
+    Unloaded(Option<String>),
+    /// The model's worker ended, for this reason, and is started again.
+    Restarting(String),
     /// The model does not answer, for this reason.
     Failed(String),
 }
 
 impl ServedModel {
+    /// A model of the configuration.
+    pub fn of(model: &config::Model) -> Self {
+        let served = Self {
+            loads_on_request: model.engine.loads_on_request(),
+            ..Self::new(model.id.clone(), model.aliases.clone())
+        };
+        if model.engine.load == config::Load::OnDemand {
+            served.set_state(ModelState::Unloaded(None));
+        }
+        served
+    }
+
     /// A model that is about to be loaded.
     pub fn new(id: String, aliases: Vec<String>) -> Self {
         Self {
             id,
             aliases,
-            state: RwLock::new(ModelState::Loading),
+            since: SystemTime::now(),
+            loads_on_request: false,
+            source: SetOnce::new(),
+            last_use: Mutex::new(Instant::now()),
+            restarts: AtomicU32::new(0),
+            state: watch::Sender::new(ModelState::Loading),
             former: Arc::default(),
         }
     }
 
-    /// The permission to change the level, held until it is dropped. None if someone else holds it.
-    pub fn begin_change(&self) -> Option<RightToChange> {
-        self.former.clone().try_lock_owned().ok()
+    /// Sets how the model is made. Only the first call counts.
+    pub fn set_source(&self, source: Arc<dyn Source>) {
+        // An error means that it was set before.
+        let _ = self.source.set(source);
+    }
+
+    /// How the model is made. Waits until that is known.
+    pub async fn source(&self) -> Arc<dyn Source> {
+        self.source.wait().await.clone()
+    }
+
+    /// The permission to change the model, held until it is dropped. None if someone else holds it.
+    pub async fn begin_change(&self) -> Option<RightToChange> {
+        timeout(LETTING_GO, self.change()).await.ok()
+    }
+
+    /// The permission to change the model, as soon as nobody else holds it.
+    pub async fn change(&self) -> RightToChange {
+        self.former.clone().lock_owned().await
+    }
+
+    /// Marks a model as being loaded that is not loaded, if a request does that. Returns whether the caller has to load it.
+    pub fn begin_load(&self) -> bool {
+        let begin = |state: &mut ModelState| {
+            let begins = self.loads_on_request && matches!(state, ModelState::Unloaded(_));
+            if begins {
+                *state = ModelState::Loading;
+            }
+            begins
+        };
+        self.state.send_if_modified(begin)
+    }
+
+    /// Notes that a request asks for the model.
+    pub fn note_use(&self) {
+        let mut last = self.last_use.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Instant::now();
+    }
+
+    /// When a request last used the model: now if one does. None if the model does not answer.
+    pub fn last_use(&self) -> Option<Instant> {
+        let is_used = match &*self.state.borrow() {
+            // Requests hold the model until their sequences are submitted.
+            ModelState::Ready(model) => {
+                Arc::strong_count(model) > 1 || model.runner.sequences() > 0
+            }
+            _ => return None,
+        };
+        if is_used {
+            self.note_use();
+        }
+        Some(*self.last_use.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts that the model was started again after its worker ended.
+    pub fn count_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Number of times that the model was started again after its worker ended.
+    pub fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Relaxed)
     }
 
     /// Whether this is one of the model's names.
@@ -79,24 +181,85 @@ impl ServedModel {
         self.id == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// The state now. A model whose engine broke counts as failed.
+    /// Whether one of the model's aliases stands for this name among others.
+    pub fn may_be_called(&self, name: &str) -> bool {
+        let aliases = self.aliases.iter();
+        let mut beginnings = aliases.filter_map(|alias| alias.strip_suffix('*'));
+        beginnings.any(|beginning| name.starts_with(beginning))
+    }
+
+    /// The state now. A model that broke no longer counts as ready, even if nothing was done about it so far.
     pub fn state(&self) -> ModelState {
-        let state = self
-            .state
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        match &state {
-            ModelState::Ready(model) => match model.runner.failure() {
-                Some(error) => ModelState::Failed(error.message),
-                None => state,
-            },
-            _ => state,
+        self.state.borrow().seen_now()
+    }
+
+    /// The state once the model is not being started again any more, nor loaded for requests.
+    pub async fn settled(&self) -> ModelState {
+        let is_settled = |state: &ModelState| match state.seen_now() {
+            ModelState::Restarting(_) => false,
+            ModelState::Loading => !self.loads_on_request,
+            _ => true,
+        };
+        self.wait_for(is_settled).await
+    }
+
+    /// Waits until the model answers.
+    pub async fn ready(&self) {
+        self.wait_for(|state| matches!(state, ModelState::Ready(_)))
+            .await;
+    }
+
+    async fn wait_for(&self, is_awaited: impl FnMut(&ModelState) -> bool) -> ModelState {
+        let mut changes = self.state.subscribe();
+        match changes.wait_for(is_awaited).await {
+            Ok(state) => state.seen_now(),
+            // The sender is in `self`.
+            Err(_) => self.state(),
         }
+    }
+
+    /// Whether new requests get this model, or would if it had not broken.
+    pub fn answers_with(&self, model: &Arc<LoadedModel>) -> bool {
+        matches!(&*self.state.borrow(), ModelState::Ready(current) if Arc::ptr_eq(current, model))
     }
 
     /// Sets the state. Running requests keep the model that they began with.
     pub fn set_state(&self, state: ModelState) {
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.state.send_replace(state);
+    }
+}
+
+impl ModelState {
+    fn seen_now(&self) -> Self {
+        match self {
+            Self::Ready(model) => match model.runner.failure() {
+                Some(error) if model.spec.max_restarts.is_some() => Self::Restarting(error.message),
+                Some(error) => Self::Failed(error.message),
+                None => self.clone(),
+            },
+            other => other.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_may_stand_for_all_names_with_its_beginning() {
+        let aliases = ["gpt", "claude-*"].map(str::to_owned);
+        let model = ServedModel::new("small".to_owned(), aliases.to_vec());
+        for (name, is_called, may_be_called) in [
+            ("small", true, false),
+            ("gpt", true, false),
+            ("gpt-4", false, false),
+            ("claude-opus", false, true),
+            ("claude-", false, true),
+            ("claude", false, false),
+        ] {
+            assert_eq!(model.is_called(name), is_called, "{name}");
+            assert_eq!(model.may_be_called(name), may_be_called, "{name}");
+        }
     }
 }

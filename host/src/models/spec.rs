@@ -1,11 +1,11 @@
 //! How a served model is made, kept so that it can be made again: after the plugin broke, or at another level.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use tenon_plugin_api::{Error, ModelInfo, levels};
+use tenon_plugin_api::{ModelInfo, levels};
 use tokio_util::sync::CancellationToken;
 
-use super::{ChatOptions, LoadedModel, progress::progress};
+use super::{ChatOptions, progress::progress};
 use crate::{config, plugin::ReportProgress, runner::Maker};
 
 /// How a model is made.
@@ -14,10 +14,18 @@ pub struct ModelSpec {
     pub id: String,
     /// The id of the plugin that loads it.
     pub backend: String,
+    /// The version of that plugin.
+    pub plugin_version: String,
+    /// The file of that plugin.
+    pub plugin_path: PathBuf,
+    /// The level of the configuration. None: that of the model's file.
+    pub level: Option<String>,
     /// Makes what computes.
     pub maker: Box<dyn Maker>,
     /// Limits of what one request may ask for.
     pub bounds: config::RequestBounds,
+    /// How many times within ten minutes the model is started again after its worker ended. None: it has no worker.
+    pub max_restarts: Option<u32>,
     /// Most sequences that may wait.
     pub max_queue: usize,
     /// Settings that replace what the model says about its chats.
@@ -31,33 +39,6 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
-    /// Loads the model at a level. None: at that of its file. Blocks.
-    ///
-    /// # Errors
-    /// The model cannot be loaded, or would take more memory than it may.
-    pub fn load(
-        self: &Arc<Self>,
-        level: Option<&str>,
-        progress: ReportProgress,
-    ) -> Result<LoadedModel, Error> {
-        let runner = self.maker.load(level, progress)?;
-        Ok(LoadedModel::new(self.clone(), runner, level.map(str::to_owned)))
-    }
-
-    /// Makes the model at another level while `current` goes on answering. Blocks.
-    ///
-    /// # Errors
-    /// The plugin cannot make it.
-    pub fn beside(
-        self: &Arc<Self>,
-        current: &LoadedModel,
-        level: &str,
-        progress: ReportProgress,
-    ) -> Result<LoadedModel, Error> {
-        let runner = current.runner.beside(level, progress)?;
-        Ok(LoadedModel::new(self.clone(), runner, Some(level.to_owned())))
-    }
-
     /// Shows progress on a terminal, and cancels the load when the server stops.
     pub fn progress(&self) -> ReportProgress {
         progress(&self.id, self.draining.clone())

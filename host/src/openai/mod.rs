@@ -6,6 +6,7 @@
 //! A field with `flatten` and `skip_deserializing` shares its fields with other types. It is documented as part of its
 //! struct, and `routes` reads it by itself.
 
+mod admin;
 mod chat;
 mod completion;
 mod embedding;
@@ -16,11 +17,15 @@ mod model;
 mod parameters;
 mod requantize;
 mod response;
+pub mod responses;
 mod tokens;
 mod tools;
 
 use std::time::SystemTime;
 
+pub use admin::{
+    AdminChange, AdminLoadedModel, AdminModel, AdminModelList, AdminOutcome, AdminPlugin,
+};
 pub use chat::{
     ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Content,
     ContentPart, Message, ReasoningEffort, Role,
@@ -36,13 +41,13 @@ pub use grammar::{
     TaggedGrammar,
 };
 pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob, TopLogprobs};
-pub use model::{ModelEmbeddings, ModelList, ModelObject, ModelSampling};
+pub use model::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, ModelStatus};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use requantize::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest};
 pub use response::{Completion, CompletionTokensDetails, FinishReason, PromptTokensDetails, Usage};
 pub use tokens::{
-    AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, Piece, TextToTokenize, Token,
-    TokenPiece, TokenizeRequest, Tokenized,
+    AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, TextToTokenize, Token,
+    TokenContent, TokenPiece, TokenizeRequest, Tokenized,
 };
 pub use tools::{
     Function, FunctionCall, FunctionCallChunk, FunctionName, NamedTool, PastFunctionCall,

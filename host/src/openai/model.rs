@@ -10,36 +10,61 @@ pub struct ModelList {
     pub data: Vec<ModelObject>,
 }
 
-/// A model that is being served.
+/// A model that is being served. What is known only of a loaded model is left out if it is not loaded.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ModelObject {
     /// Name of the model, for a request's `model`.
     pub id: String,
     /// Always `model`.
     pub object: &'static str,
-    /// When this server began to serve the model, in Unix seconds.
+    /// When this server loaded the model, in Unix seconds; when it was started, if the model is not loaded.
     pub created: u64,
     /// Always `tenon`.
     pub owned_by: &'static str,
     /// Other names that requests may use.
     pub aliases: Vec<String>,
+    /// Whether the model answers. A model that is loaded on demand answers in any state but `failed`.
+    pub state: ModelStatus,
     /// Id of the plugin that runs the model, for example `org.tenon.echo`.
-    pub backend: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
     /// Architecture of the model, for example `llama`.
-    pub architecture: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
     /// Number of parameters.
-    pub parameters: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<u64>,
     /// Current level of the weights, for example `Q4_1`.
-    pub quantization: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<String>,
     /// Levels that `POST /re_isq` can change the weights to, the most faithful first.
-    pub requantize_levels: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requantize_levels: Option<Vec<String>>,
     /// Most tokens of a prompt and its answer together.
-    pub context_length: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u32>,
     /// Sampling parameters of requests that do not state them.
-    pub sampling: ModelSampling,
-    /// The embeddings that `/v1/embeddings` makes with this model; null if it makes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<ModelSampling>,
+    /// The embeddings that `/v1/embeddings` makes with this model; null if it makes none, or is not loaded.
     #[schema(required)]
     pub embeddings: Option<ModelEmbeddings>,
+}
+
+/// The state of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelStatus {
+    /// It is being loaded.
+    Loading,
+    /// It answers.
+    Ready,
+    /// It is not loaded.
+    Unloaded,
+    /// Its worker ended, and it is started again.
+    Restarting,
+    /// It could not be loaded, or its worker ended too often.
+    Failed,
 }
 
 /// The properties of a model's embeddings.

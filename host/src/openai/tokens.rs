@@ -63,13 +63,13 @@ pub struct TokenPiece {
     /// The token's id.
     pub id: u32,
     /// The token's text.
-    pub piece: Piece,
+    pub piece: TokenContent,
 }
 
 /// The text of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum Piece {
+pub enum TokenContent {
     /// Whole characters.
     Text(String),
     /// Bytes, if the token has only a part of a character. The tokens around it have the rest.

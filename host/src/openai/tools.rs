@@ -51,7 +51,7 @@ pub enum ToolChoice {
 }
 
 /// Whether the model may, must or must not call tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolMode {
     /// The model does not get to know the tools.

@@ -55,15 +55,10 @@ impl Backend {
 
     /// How well the backend fits a file or directory, 0 to 100.
     pub fn supports(&self, path: &Path) -> Result<Support> {
-        let support: Support = self
-            .object
-            .supports(utf8(path)?.into())
-            .into_result()?
-            .into();
-        Ok(Support {
-            score: support.score.min(100),
-            ..support
-        })
+        let support = self.object.supports(utf8(path)?.into()).into_result()?;
+        let mut support = Support::from(support);
+        support.score = support.score.min(100);
+        Ok(support)
     }
 
     /// Memory that loading and serving would take, per device.

@@ -137,10 +137,8 @@ mod tests {
 
     #[cfg(target_arch = "x86_64")]
     fn library(levels: &[Option<Level>]) -> Library {
-        let variant = |level: &Option<Level>| Variant {
-            path: level.map_or("plain", Level::name).into(),
-            level: *level,
-        };
+        let variant =
+            |level: &Option<Level>| Variant::new(level.map_or("plain", Level::name).into(), *level);
         Library(levels.iter().map(variant).collect())
     }
 

@@ -3,8 +3,9 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs::DirEntry,
+    fs::{self, DirEntry},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -20,7 +21,7 @@ pub struct Discovered {
 }
 
 /// The files of one name in one plugin directory: builds of one plugin for different CPUs, the lowest level first.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Library(pub Vec<Variant>);
 
 /// One build of a plugin.
@@ -29,6 +30,18 @@ pub struct Variant {
     pub path: PathBuf,
     /// The CPU level of the file's folder. None: the file is in the plugin directory itself and is for every CPU.
     pub level: Option<Level>,
+    /// The state of the file. None: it cannot be looked at.
+    pub state: Option<FileState>,
+}
+
+/// What differs once a file was written to, or another file has taken its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileState {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    /// Seconds and nanoseconds.
+    changed: (i64, i64),
 }
 
 /// Why a directory gave no plugins.
@@ -51,6 +64,26 @@ pub fn discover(directories: &[PathBuf]) -> Discovered {
         discovered.add(directory);
     }
     discovered
+}
+
+impl Variant {
+    /// The file with this path, as it is now.
+    pub fn new(path: PathBuf, level: Option<Level>) -> Self {
+        let state = FileState::of(&path);
+        Self { path, level, state }
+    }
+}
+
+impl FileState {
+    fn of(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        Some(Self {
+            device: file.dev(),
+            inode: file.ino(),
+            bytes: file.len(),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
+    }
 }
 
 impl Discovered {
@@ -119,7 +152,7 @@ fn add_files(
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "so") {
             let library = by_name.entry(entry.file_name()).or_default();
-            library.0.push(Variant { path, level });
+            library.0.push(Variant::new(path, level));
         }
     }
 }
@@ -165,10 +198,8 @@ mod tests {
     }
 
     fn library(root: &TempDir, files: &[(&str, Option<Level>)]) -> Library {
-        let variant = |(path, level): &(&str, Option<Level>)| Variant {
-            path: root.path().join(path),
-            level: *level,
-        };
+        let variant =
+            |(path, level): &(&str, Option<Level>)| Variant::new(root.path().join(path), *level);
         Library(files.iter().map(variant).collect())
     }
 
@@ -205,6 +236,21 @@ mod tests {
         );
         let warnings = ["empty has no plugins", "missing cannot be read"];
         check_warnings(&discovered, &warnings);
+    }
+
+    #[test]
+    fn a_library_differs_once_its_file_is_replaced_or_written_to() {
+        let root = directory(&["a.so"]);
+        let (path, new) = (root.path().join("a.so"), root.path().join("new"));
+        let look = || discover(&[root.path().into()]).libraries;
+        let first = look();
+        assert_eq!(look(), first);
+        fs::write(&new, "").unwrap();
+        fs::rename(&new, &path).unwrap();
+        let second = look();
+        assert_ne!(second, first);
+        fs::write(&path, "longer").unwrap();
+        assert_ne!(look(), second);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use object::{
     elf::{self, FileHeader64, ProgramHeader64},
     read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym, SymbolTable},
 };
-use tenon_plugin_api::abi::{CPU_FEATURES_SYMBOL, LOADER_SYMBOL};
+use tenon_plugin_api::abi::{CPU_FEATURES_SYMBOL, LOADER_SYMBOL, UNWINDS_SYMBOL};
 
 use super::cpu::Cpu;
 
@@ -40,6 +40,11 @@ pub enum ElfError {
          level (such as x86-64-v4)"
     )]
     OtherCpu { lacks: String },
+    #[error(
+        "is built with `panic = \"abort\"`, with which a single panic in it would end the server: build the plugin with \
+         `panic = \"unwind\"`"
+    )]
+    Aborts,
 }
 
 /// Checks that the file is complete, is for this machine and CPU, and is a Tenon plugin.
@@ -80,11 +85,13 @@ fn check_data<'data, R: ReadRef<'data>>(data: R, cpu: &Cpu) -> Result<(), ElfErr
     }
     let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
     address(&symbols, endian, LOADER_SYMBOL).ok_or(ElfError::NoPlugin)?;
-    let features = address(&symbols, endian, CPU_FEATURES_SYMBOL);
-    let features = features.and_then(|address| number_at(segments, endian, data, address));
-    match features.and_then(|features| cpu.lacks(features)) {
-        Some(lacks) => Err(ElfError::OtherCpu { lacks }),
-        None => Ok(()),
+    let note = |name| number_at(segments, endian, data, address(&symbols, endian, name)?);
+    if let Some(lacks) = note(CPU_FEATURES_SYMBOL).and_then(|features| cpu.lacks(features)) {
+        return Err(ElfError::OtherCpu { lacks });
+    }
+    match note(UNWINDS_SYMBOL) {
+        Some(0) => Err(ElfError::Aborts),
+        _ => Ok(()),
     }
 }
 

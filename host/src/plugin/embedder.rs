@@ -17,6 +17,7 @@ pub struct Embedder {
 impl Embedder {
     pub(super) fn new(object: EmbedderBox) -> Result<Self> {
         let info = EmbedderInfo::from(object.info().into_result()?);
+        info.meta.check()?;
         if info.dimensions == 0 || info.max_tokens == 0 {
             return Err(plugin_fault("embeds texts into nothing"));
         }

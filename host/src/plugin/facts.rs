@@ -2,11 +2,13 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{EmbedderInfo, ModelInfo, SessionInfo, Vocabulary};
 
 use super::{Current, Tokenizer};
 
 /// Facts about a loaded model. They never change: a model that is loaded again gets facts of its own.
+#[derive(Serialize, Deserialize)]
 pub struct ModelFacts {
     /// What the plugin reports about the model.
     pub info: ModelInfo,
@@ -24,9 +26,14 @@ impl ModelFacts {
         self.granted.context_length.min(self.granted.kv_tokens)
     }
 
+    /// Most tokens of a text to embed. The configured context length limits memory, so it applies here too.
+    pub fn longest_embedded(&self, embedder: &EmbedderInfo) -> u32 {
+        embedder.max_tokens.min(self.context_length())
+    }
+
     /// Whether only whole sequences can be forked, not their beginnings.
     pub fn forks_whole_only(&self) -> bool {
-        self.granted.fork_any_len == 0
+        !self.granted.fork_any_len
     }
 
     /// Number of 32-bit words in a mask of tokens: `ceil(logits_width / 32)`.

@@ -7,3 +7,11 @@ pub fn plugin_fault(what: &str) -> Error {
         format!("the plugin {what}: tell its author"),
     )
 }
+
+/// An error of a plugin that says something that a later host knows.
+pub fn newer_plugin(what: &str) -> Error {
+    Error::new(
+        Code::UNSUPPORTED,
+        format!("the plugin {what} in a way that this host does not know: update Tenon"),
+    )
+}

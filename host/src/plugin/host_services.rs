@@ -1,6 +1,9 @@
 //! What the host offers to a plugin: the other direction of the ABI.
 
-use std::path::{Path, PathBuf};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
 
 use abi_stable::{
     sabi_trait::TD_Opaque,
@@ -47,15 +50,8 @@ struct HostServices {
 
 impl HostObject for HostServices {
     fn log(&self, level: LogLevel, target: RStr<'_>, message: RStr<'_>) {
-        let (plugin, part) = (self.plugin_id.as_str(), target.as_str());
-        let message = shortened(message.as_str(), MAX_MESSAGE);
-        match level {
-            LogLevel::ERROR => tracing::error!(target: "plugin", plugin, part, "{message}"),
-            LogLevel::WARN => tracing::warn!(target: "plugin", plugin, part, "{message}"),
-            LogLevel::INFO => tracing::info!(target: "plugin", plugin, part, "{message}"),
-            LogLevel::TRACE => tracing::trace!(target: "plugin", plugin, part, "{message}"),
-            _ => tracing::debug!(target: "plugin", plugin, part, "{message}"),
-        }
+        // If the log fails, its line is lost.
+        let _ = guarded(|| self.write(level, target.as_str(), message.as_str()));
     }
 
     fn threads(&self) -> u32 {
@@ -72,7 +68,27 @@ impl HostObject for HostServices {
     }
 }
 
+impl HostServices {
+    fn write(&self, level: LogLevel, part: &str, message: &str) {
+        let plugin = self.plugin_id.as_str();
+        let message = shortened(message, MAX_MESSAGE);
+        match level {
+            LogLevel::ERROR => tracing::error!(target: "plugin", plugin, part, "{message}"),
+            LogLevel::WARN => tracing::warn!(target: "plugin", plugin, part, "{message}"),
+            LogLevel::INFO => tracing::info!(target: "plugin", plugin, part, "{message}"),
+            LogLevel::TRACE => tracing::trace!(target: "plugin", plugin, part, "{message}"),
+            _ => tracing::debug!(target: "plugin", plugin, part, "{message}"),
+        }
+    }
+}
+
+/// Runs a service. None: it panicked. A panic must not reach the plugin, because it would end the process there.
+fn guarded<T>(service: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(service)).ok()
+}
+
 /// `tenon` in the user's cache directory. As the XDG base directory specification says, a relative path is ignored.
+/// The crate `etcetera` finds no cache directory for a user without a home, even if `XDG_CACHE_HOME` is set.
 pub fn default_cache() -> PathBuf {
     let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     set.filter(|path| path.is_absolute())
@@ -86,6 +102,22 @@ struct ProgressReporter(ReportProgress);
 impl ProgressObject for ProgressReporter {
     fn report(&self, fraction: f32, message: RStr<'_>) -> bool {
         let known = (fraction >= 0.0).then(|| fraction.min(1.0));
-        (self.0)(known, message.as_str())
+        // Without a host to report to, the call stops.
+        guarded(|| (self.0)(known, message.as_str())).unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_stops_if_its_host_panics() {
+        let progress = progress_box(Box::new(|fraction: Option<f32>, message: &str| {
+            assert_eq!((fraction, message), (Some(0.5), "half-way"));
+            true
+        }));
+        assert!(progress.report(0.5, "half-way".into()));
+        assert!(!progress.report(-1.0, "half-way".into()));
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -72,16 +73,38 @@ impl InstalledPlugin {
     }
 
     fn start(&self, request: &Request) -> Result<Arc<Backend>, String> {
-        let library = self.library.try_clone();
+        let library = self.library();
         let library = library.map_err(|error| format!("cannot be opened ({error})"))?;
-        let plugin = Plugin::open(library).map_err(|error| error.to_string())?;
-        let id = &plugin.descriptor().id;
+        let id = &self.facts.id;
         let (options, cache) = (request.options_of(id), Path::new(&request.cache));
-        let backend = Backend::start(&plugin, request.threads, cache, &options)
-            .map_err(|error| format!("did not start: {error}"))?;
+        let backend = start_plugin(library, request.threads, cache, &options)?;
         tracing::info!(id, path = %self.path.display(), "plugin loaded");
-        Ok(Arc::new(backend))
+        Ok(backend)
     }
+
+    /// The open library that was tried out.
+    ///
+    /// # Errors
+    /// Too many files are open.
+    pub fn library(&self) -> io::Result<File> {
+        self.library.try_clone()
+    }
+}
+
+/// Starts the backend of an open library in this process. Call it once per library and process.
+///
+/// # Errors
+/// Why it cannot be started; this ends a sentence that begins with the file's path.
+pub fn start_plugin(
+    library: File,
+    threads: u32,
+    cache: &Path,
+    options: &str,
+) -> Result<Arc<Backend>, String> {
+    let plugin = Plugin::open(library).map_err(|error| error.to_string())?;
+    let backend = Backend::start(&plugin, threads, cache, options);
+    let backend = backend.map_err(|error| format!("did not start: {error}"))?;
+    Ok(Arc::new(backend))
 }
 
 impl UnusedFile {

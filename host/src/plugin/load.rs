@@ -1,19 +1,18 @@
 //! Opens a plugin's library in this process, and checks that both sides agree on the ABI.
 
-use std::{fs::File, mem, os::fd::AsRawFd};
+use std::fs::File;
 
 use abi_stable::{
     StableAbi,
-    library::{AbiHeaderRef, LibHeader, RootModule},
+    library::{LibHeader, RootModule},
+    sabi_types::VersionStrings,
 };
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tenon_plugin_api::{
     Descriptor, Result as CallResult,
-    abi::{
-        AbiVersion, BackendBox, HostBox, LOADER_SYMBOL, LayoutMismatch, PluginModule_Ref,
-        layouts_agree,
-    },
+    abi::{AbiVersion, BackendBox, HostBox, LayoutMismatch, PluginModule_Ref, layouts_agree},
 };
+
+use super::library::Library;
 
 /// Why a library cannot be used. The text ends a sentence that begins with the file's name.
 #[derive(Debug, thiserror::Error)]
@@ -21,27 +20,24 @@ pub enum LoadError {
     #[error("cannot be linked ({0}): install what it needs, or build the plugin for this system")]
     Link(String),
     #[error(
-        "was built with another version of abi_stable: build the plugin with this host's tenon-plugin-api {}",
-        PluginModule_Ref::VERSION_STRINGS
+        "{built_from}was built with another version of abi_stable than this host, which takes plugins of ABI {major}.x: \
+         build the plugin with tenon-plugin-api {major}",
+        major = AbiVersion::CURRENT.major
     )]
-    Header,
+    Header { built_from: String },
     #[error("is a library for `{0}`, not a Tenon plugin: move it elsewhere")]
     Foreign(String),
     #[error(
-        "was built with tenon-plugin-api {built}, but this host takes plugins of ABI {}, and they differ at {}: \
-         build the plugin with this host's tenon-plugin-api",
-        AbiVersion::CURRENT,
-        mismatch.first_difference
+        "{built_from}was built against plugin ABI {abi}, this host takes ABI {major}.0 to {major}.x, and they differ at \
+         {first}: build the plugin with tenon-plugin-api {major}",
+        major = AbiVersion::CURRENT.major,
+        first = mismatch.first_difference
     )]
     Layout {
-        built: String,
+        built_from: String,
+        abi: String,
         mismatch: LayoutMismatch,
     },
-    #[error(
-        "speaks plugin ABI {0}, but this host {current}: build the plugin with this host's tenon-plugin-api",
-        current = AbiVersion::CURRENT
-    )]
-    Version(AbiVersion),
     #[error("could not set up its root module ({0}): tell the plugin's author")]
     RootModule(String),
     #[error(
@@ -70,21 +66,18 @@ pub struct Plugin {
 impl Plugin {
     /// Opens a library, which runs its constructors: a bad file ends the process here. A library is never closed.
     pub fn open(file: File) -> Result<Self, LoadError> {
-        let header = check_layout(upgrade(open_library(file)?)?)?;
+        let library = Library::open(file).map_err(LoadError::Link)?;
+        let header = check_header(&library)?;
         // SAFETY: the layout was checked just now.
         let module = unsafe { header.init_root_module_with_unchecked_layout::<PluginModule_Ref>() };
         let module = module.map_err(|error| LoadError::RootModule(one_line(&error.to_string())))?;
-        let abi = module.abi()();
-        if abi.major != AbiVersion::CURRENT.major {
-            return Err(LoadError::Version(abi));
-        }
         let descriptor = Descriptor::from(module.descriptor()());
         if !is_id(&descriptor.id) {
             return Err(LoadError::Id(descriptor.id));
         }
         Ok(Self {
             module,
-            abi,
+            abi: module.abi()(),
             descriptor,
         })
     }
@@ -106,56 +99,35 @@ impl Plugin {
     }
 }
 
-/// `dlopen` takes only names. For a name that it knows it returns the library that it knows, even if another file has taken
-/// that name. So it gets the name of the open file. The file stays open, so that no other gets this name.
-fn open_library(file: File) -> Result<AbiHeaderRef, LoadError> {
-    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // Symbols stay separate from other plugins', all are resolved now, and no code is unloaded under running threads.
-    let flags = RTLD_NOW | RTLD_LOCAL | libc::RTLD_NODELETE;
-    // SAFETY: this runs the library's constructors. The probe in a child process found that they run.
-    let library = unsafe { Library::open(Some(&name), flags) }
-        .map_err(|error| LoadError::Link(link_error(error, &name)))?;
-    mem::forget(file);
-    // SAFETY: `export_plugin!` puts a static LibHeader under this name. It begins with an AbiHeader, whose magic `upgrade`
-    // checks.
-    let header = unsafe { library.get::<AbiHeaderRef>(LOADER_SYMBOL) };
-    let header = header.map(|symbol| *symbol);
-    let header = header.map_err(|error| LoadError::Link(link_error(error, &name)));
-    mem::forget(library);
-    header
-}
-
-fn upgrade(header: AbiHeaderRef) -> Result<&'static LibHeader, LoadError> {
-    let header = header.upgrade().map_err(|_| LoadError::Header)?;
+/// Checks that the library is a plugin whose types are those of this host.
+fn check_header(library: &Library) -> Result<&'static LibHeader, LoadError> {
+    let built_from = match library.built_from.as_str() {
+        "" => String::new(),
+        name => format!("({name}) "),
+    };
+    let Ok(header) = library.header.upgrade() else {
+        return Err(LoadError::Header { built_from });
+    };
     let name = header.root_mod_consts().base_name();
     if name.as_str() != PluginModule_Ref::BASE_NAME {
         return Err(LoadError::Foreign(name.to_string()));
     }
+    let Some(theirs) = header.layout() else {
+        return Err(LoadError::Header { built_from });
+    };
+    layouts_agree(PluginModule_Ref::LAYOUT, theirs).map_err(|mismatch| LoadError::Layout {
+        built_from,
+        abi: abi(header.version_strings()),
+        mismatch,
+    })?;
     Ok(header)
 }
 
-fn check_layout(header: &'static LibHeader) -> Result<&'static LibHeader, LoadError> {
-    let theirs = header.layout().ok_or(LoadError::Header)?;
-    match layouts_agree(PluginModule_Ref::LAYOUT, theirs) {
-        Ok(()) => Ok(header),
-        Err(mismatch) => Err(LoadError::Layout {
-            built: header.version_strings().to_string(),
-            mismatch,
-        }),
-    }
-}
-
-/// The linker's message, without the name that we used for the file.
-fn link_error(error: libloading::Error, name: &str) -> String {
-    let text = match error {
-        libloading::Error::DlOpen { source } | libloading::Error::DlSym { source } => {
-            source.to_string()
-        }
-        other => other.to_string(),
-    };
-    text.trim_start_matches(name)
-        .trim_start_matches(": ")
-        .to_string()
+/// The ABI of the crate with this version: its major and minor number.
+fn abi(version: VersionStrings) -> String {
+    let version = version.version.as_str();
+    let patch = version.rfind('.');
+    version[..patch.unwrap_or(version.len())].to_owned()
 }
 
 fn one_line(text: &str) -> String {

@@ -7,8 +7,11 @@
 //!    are tried at the same time.
 //! 3. The [`Registry`] has an [`InstalledPlugin`] for each library that can be used, and an [`UnusedFile`] with the reason
 //!    for each other file.
-//! 4. When a model is loaded with the plugin, `load` opens the library in this process and checks that both sides agree on
-//!    the ABI's types. The result is a [`Backend`].
+//! 4. When a model is loaded with the plugin, `library` opens its file in this process, and `load` checks that both sides agree
+//!    on the ABI's types. The result is a [`Backend`].
+//!
+//! [`Changes`] tells when files have changed meanwhile. A new registry then takes the place of the old one, in which those who
+//! are reading it go on reading.
 //!
 //! All steps use the same open file, so the file that was tried is the one that is loaded. Libraries are never unloaded.
 //!
@@ -16,6 +19,7 @@
 
 mod backend;
 mod candidate;
+mod changes;
 mod cpu;
 mod current;
 mod discover;
@@ -25,19 +29,25 @@ mod facts;
 mod fault;
 mod host_services;
 mod installed;
+mod library;
 mod load;
 mod model;
+mod options;
 pub mod probe;
 mod registry;
 mod session;
+#[cfg(test)]
+pub mod tests;
 
 pub use backend::Backend;
+pub use changes::Changes;
 pub use current::Current;
 pub use discover::DirectoryError;
 pub use embedder::Embedder;
 pub use facts::{CurrentFacts, ModelFacts, Tokenized};
 pub use host_services::ReportProgress;
-pub use installed::{InstalledPlugin, UnusedFile};
+pub use installed::{InstalledPlugin, UnusedFile, start_plugin};
 pub use model::{CurrentModel, Model, Tokenizer};
-pub use registry::{ChooseError, Registry, RegistryOptions};
+pub use options::{EXECUTABLE, RegistryOptions};
+pub use registry::{ChooseError, CurrentPlugins, Registry};
 pub use session::Session;

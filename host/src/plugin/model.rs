@@ -88,6 +88,7 @@ impl Tokenizer {
     /// Bytes and kind of every token, `vocab_size` of them.
     pub fn vocabulary(&self) -> Result<Vocabulary> {
         let vocabulary = Vocabulary::try_from(self.object.vocabulary().into_result()?)?;
+        vocabulary.meta().check()?;
         if vocabulary.len() != self.vocab_size as usize {
             let (len, vocab_size) = (vocabulary.len(), self.vocab_size);
             return Err(plugin_fault(&format!(
@@ -102,6 +103,7 @@ impl Tokenizer {
 const MAX_LOGITS: u32 = 16 << 20;
 
 fn check_info(info: &ModelInfo) -> Result<()> {
+    info.meta.check()?;
     let wrong = |what: String| Err(plugin_fault(&format!("said of the model that {what}")));
     // u32::MAX is reserved for a token that is still on the device.
     if info.vocab_size == 0 || info.vocab_size == u32::MAX {
@@ -133,14 +135,10 @@ mod tests {
     use super::*;
 
     fn check(change: impl FnOnce(&mut ModelInfo), expected: &str) {
-        let mut info = ModelInfo {
-            context_length: 64,
-            vocab_size: 260,
-            logits_width: 288,
-            bos: Some(256),
-            eos: vec![257, 258],
-            ..ModelInfo::default()
-        };
+        let mut info = ModelInfo::new("test", 64, 260);
+        info.logits_width = 288;
+        info.bos = Some(256);
+        info.eos = vec![257, 258];
         assert_eq!(check_info(&info), Ok(()));
         change(&mut info);
         let error = check_info(&info).unwrap_err();

@@ -1,90 +1,43 @@
 //! All backends of the process, and the files that are not used.
 
 use std::{
-    collections::BTreeMap,
-    io,
-    num::NonZero,
     panic::resume_unwind,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::{self, available_parallelism},
-    time::Duration,
+    thread,
 };
 
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use super::{
-    Backend, InstalledPlugin, UnusedFile,
+    Backend, Current, InstalledPlugin, RegistryOptions, UnusedFile,
     candidate::try_out,
     cpu::Cpu,
     discover::{Discovered, Library, discover},
-    host_services::default_cache,
     probe::{Probe, Request},
 };
-use crate::{config::DEFAULT_TRY_TIMEOUT_SECS, system::installation};
-
-/// Settings of the registry.
-pub struct RegistryOptions {
-    /// Plugin directories, the preferred one first.
-    pub directories: Vec<PathBuf>,
-    /// This program, which is started again to try out each plugin.
-    pub executable: PathBuf,
-    /// Threads that a plugin may use for computing.
-    pub threads: u32,
-    /// Directory for files that plugins can make again.
-    pub cache: PathBuf,
-    /// Options of plugins by their ids.
-    pub options: BTreeMap<String, Map<String, Value>>,
-    /// Models for which a backend may be chosen by how well it fits.
-    pub models: Vec<PathBuf>,
-    /// Longest time for each step of a plugin: being loaded, starting, and looking at a model.
-    pub try_timeout: Duration,
-}
 
 /// Number of libraries that are tried out at the same time.
 const TRIED_AT_ONCE: usize = 32;
 
-impl RegistryOptions {
-    /// Options for these directories, or for the one that came with this program if there are none: all cores, the user's
-    /// cache, no plugin options, no models.
-    pub fn new(mut directories: Vec<PathBuf>) -> io::Result<Self> {
-        if directories.is_empty() {
-            directories.push(installation::plugin_directory()?);
-        }
-        let threads = available_parallelism().map_or(1, NonZero::get);
-        Ok(Self {
-            directories,
-            // Not the program's path, because a newer version may be there by now.
-            executable: "/proc/self/exe".into(),
-            threads: u32::try_from(threads).unwrap_or(u32::MAX),
-            cache: default_cache(),
-            options: BTreeMap::new(),
-            models: Vec::new(),
-            try_timeout: Duration::from_secs(DEFAULT_TRY_TIMEOUT_SECS.get().into()),
-        })
-    }
-
-    fn request(&self) -> Request {
-        let models = self.models.iter();
-        Request {
-            threads: self.threads,
-            cache: self.cache.to_string_lossy().into_owned(),
-            options: self.options.clone(),
-            files: models
-                .filter_map(|path| path.to_str().map(str::to_owned))
-                .collect(),
-        }
-    }
-}
-
-/// The plugins, ordered by directory and name.
-#[derive(Default)]
+/// The plugins, ordered by directory and name. A registry never changes: when the directories do, another one is made.
+#[derive(Default, Serialize)]
 pub struct Registry {
-    plugins: Vec<InstalledPlugin>,
-    request: Request,
+    #[serde(rename = "backends")]
+    plugins: Vec<Arc<InstalledPlugin>>,
     refused: Vec<UnusedFile>,
     warnings: Vec<String>,
+    #[serde(skip)]
+    request: Request,
+    #[serde(skip)]
+    trials: Vec<(Library, Trial)>,
 }
+
+/// The registry that new loads use.
+pub type CurrentPlugins = Current<Arc<Registry>>;
+
+/// The result for a library. Err: no variant can be used.
+type Trial = Result<Arc<InstalledPlugin>, Vec<UnusedFile>>;
 
 /// Why no backend was chosen for a model.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,37 +54,58 @@ pub enum ChooseError {
     DoesNotStart(String),
 }
 
+impl ChooseError {
+    /// Whether only a plugin is missing: there is none at all, or not the named one.
+    pub fn is_lack_of_plugin(&self) -> bool {
+        matches!(self, Self::NoBackends { .. } | Self::Unknown { .. })
+    }
+}
+
 impl Registry {
     /// Tries every plugin file in child processes. Takes a moment, and as long as `try_timeout` if a plugin hangs.
     pub fn load(options: &RegistryOptions) -> Self {
+        Self::default().renewed(options)
+    }
+
+    /// A registry of what the directories contain now. Files that are as they were are not tried again. Logs what differs.
+    pub fn renewed(&self, options: &RegistryOptions) -> Self {
         let Discovered {
             libraries,
             warnings,
         } = discover(&options.directories);
         let mut registry = Self {
             request: options.request(),
+            warnings: warnings.iter().map(ToString::to_string).collect(),
             ..Self::default()
         };
-        for warning in warnings {
-            tracing::warn!("{warning}");
-            registry.warnings.push(warning.to_string());
-        }
         let probe = Probe {
             executable: options.executable.clone(),
             request: registry.request.clone(),
             timeout: options.try_timeout,
         };
         for libraries in libraries.chunks(TRIED_AT_ONCE) {
-            for tried in try_all(libraries, &probe) {
-                registry.add(tried);
+            for (library, trial) in libraries.iter().zip(self.try_all(libraries, &probe)) {
+                registry.add(library.clone(), trial);
             }
         }
+        registry.log_changes(self);
         registry
     }
 
     /// Plugins that can be used.
-    pub fn plugins(&self) -> &[InstalledPlugin] {
+    pub fn plugins(&self) -> &[Arc<InstalledPlugin>] {
         &self.plugins
+    }
+
+    /// The plugin with this id.
+    pub fn plugin(&self, id: &str) -> Option<&Arc<InstalledPlugin>> {
+        self.plugins.iter().find(|plugin| plugin.facts.id == id)
+    }
+
+    /// The plugins that an earlier registry does not have, or has from another file.
+    pub fn new_since(&self, before: &Self) -> impl Iterator<Item = &Arc<InstalledPlugin>> {
+        let is_old = |plugin: &Arc<_>| before.plugins.iter().any(|old| Arc::ptr_eq(old, plugin));
+        self.plugins.iter().filter(move |plugin| !is_old(plugin))
     }
 
     /// Files that cannot be used.
@@ -144,9 +118,20 @@ impl Registry {
         &self.warnings
     }
 
-    /// The backend for a model: the named one, by its id or the last part of the id, or the one that fits the file best. It is
-    /// started in this process if it was not yet. `path` must be one of the options' models.
+    /// The backend for a model, as [`plugin_for`](Self::plugin_for) chooses its plugin. It is started in this process if it was
+    /// not yet.
     pub fn choose(&self, path: &Path, name: Option<&str>) -> Result<Arc<Backend>, ChooseError> {
+        let backend = self.plugin_for(path, name)?.backend(&self.request);
+        backend.map_err(ChooseError::DoesNotStart)
+    }
+
+    /// The plugin for a model: the named one, by its id or the last part of the id, or the one that fits the file best. `path`
+    /// must be one of the options' models.
+    pub fn plugin_for(
+        &self,
+        path: &Path,
+        name: Option<&str>,
+    ) -> Result<&InstalledPlugin, ChooseError> {
         if self.plugins.is_empty() {
             let refused = self.refused.iter().map(|refused| refused.reason.clone());
             return Err(ChooseError::NoBackends {
@@ -154,49 +139,97 @@ impl Registry {
                 why: self.warnings.iter().cloned().chain(refused).collect(),
             });
         }
-        let plugin = match name {
+        match name {
             Some(name) => self
                 .named(name)
                 .and_then(|plugin| not_broken_by(path, plugin)),
             None => self.best_for(path),
-        }?;
-        let backend = plugin.backend(&self.request);
-        backend.map_err(ChooseError::DoesNotStart)
-    }
-
-    fn add(&mut self, tried: Result<InstalledPlugin, Vec<UnusedFile>>) {
-        match tried {
-            Ok(plugin) => match self.by_id(&plugin.facts.id) {
-                Some(first) => {
-                    let refused = same_id(&plugin, first);
-                    tracing::warn!("{}", refused.reason);
-                    self.refused.push(refused);
-                }
-                None => {
-                    let InstalledPlugin { facts, path, .. } = &plugin;
-                    tracing::info!(id = facts.id, path = %path.display(), "plugin found");
-                    self.plugins.push(plugin);
-                }
-            },
-            Err(refused) => self.refused.extend(refused),
         }
     }
 
-    fn by_id(&self, id: &str) -> Option<&InstalledPlugin> {
-        self.plugins.iter().find(|plugin| plugin.facts.id == id)
+    /// Directory for files that plugins can make again.
+    pub fn cache(&self) -> &Path {
+        Path::new(&self.request.cache)
+    }
+
+    /// The options of the plugin with this id, as a JSON object. `{}` if there are none.
+    pub fn options_of(&self, id: &str) -> String {
+        self.request.options_of(id)
+    }
+
+    /// The results for libraries. Those that are new are tried at the same time, so that several that hang take no longer than
+    /// one.
+    fn try_all(&self, libraries: &[Library], probe: &Probe) -> Vec<Trial> {
+        let cpu = Cpu::detect();
+        let trial = |library| match self.trial_of(library, &probe.request) {
+            Some(trial) => trial.clone(),
+            None => try_out(library, &cpu, probe).map(Arc::new),
+        };
+        thread::scope(|scope| {
+            let trials = libraries.iter();
+            let trials: Vec<_> = trials
+                .map(|library| scope.spawn(move || trial(library)))
+                .collect();
+            let trials = trials.into_iter().map(|trial| trial.join());
+            // A panic continues in this thread.
+            trials
+                .map(|trial| trial.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        })
+    }
+
+    /// The result for a library that is as it was, and was asked the same.
+    fn trial_of(&self, library: &Library, request: &Request) -> Option<&Trial> {
+        let mut trials = self.trials.iter().filter(|_| self.request == *request);
+        let trial = trials.find(|(tried, _)| tried == library);
+        trial.map(|(_, trial)| trial)
+    }
+
+    fn add(&mut self, library: Library, trial: Trial) {
+        match &trial {
+            Ok(plugin) => match self.plugin(&plugin.facts.id) {
+                Some(first) => self.refused.push(same_id(plugin, first)),
+                None => self.plugins.push(plugin.clone()),
+            },
+            Err(refused) => self.refused.extend(refused.iter().cloned()),
+        }
+        self.trials.push((library, trial));
+    }
+
+    /// Logs how this registry differs from an earlier one. Trials log by themselves which files cannot be used.
+    fn log_changes(&self, before: &Self) {
+        for warning in &self.warnings {
+            if !before.warnings.contains(warning) {
+                tracing::warn!("{warning}");
+            }
+        }
+        for plugin in self.new_since(before) {
+            let InstalledPlugin { facts, path, .. } = &**plugin;
+            let what = match before.plugin(&facts.id) {
+                Some(_) => "plugin replaced",
+                None => "plugin found",
+            };
+            tracing::info!(id = facts.id, path = %path.display(), "{what}");
+        }
+        for InstalledPlugin { facts, path, .. } in before.plugins.iter().map(Arc::as_ref) {
+            if self.plugin(&facts.id).is_none() {
+                tracing::info!(id = facts.id, path = %path.display(), "plugin removed");
+            }
+        }
     }
 
     fn named(&self, name: &str) -> Result<&InstalledPlugin, ChooseError> {
-        if let Some(plugin) = self.by_id(name) {
+        if let Some(plugin) = self.plugin(name) {
             return Ok(plugin);
         }
         let is_short = |plugin: &&InstalledPlugin| plugin.facts.id.rsplit('.').next() == Some(name);
-        let candidates: Vec<_> = self.plugins.iter().filter(is_short).collect();
+        let plugins = self.plugins.iter().map(Arc::as_ref);
+        let candidates: Vec<_> = plugins.filter(is_short).collect();
         match candidates[..] {
             [plugin] => Ok(plugin),
             [] => Err(ChooseError::Unknown {
                 name: name.into(),
-                known: ids(&self.plugins),
+                known: ids(self.plugins.iter().map(Arc::as_ref)),
             }),
             _ => Err(ChooseError::Ambiguous {
                 name: name.into(),
@@ -217,25 +250,9 @@ impl Registry {
             why.push(format!("{}: {reason}", plugin.facts.id));
         }
         let path = path.into();
-        best.map(|(_, plugin)| plugin)
+        best.map(|(_, plugin)| plugin.as_ref())
             .ok_or(ChooseError::Unsupported { path, why })
     }
-}
-
-/// Tries all libraries at the same time, so that several that hang take no longer than one.
-fn try_all(libraries: &[Library], probe: &Probe) -> Vec<Result<InstalledPlugin, Vec<UnusedFile>>> {
-    let cpu = Cpu::detect();
-    thread::scope(|scope| {
-        let tries = libraries
-            .iter()
-            .map(|library| scope.spawn(|| try_out(library, &cpu, probe)));
-        let tries: Vec<_> = tries.collect();
-        let tried = tries.into_iter().map(|tried| tried.join());
-        // A panic continues in this thread.
-        tried
-            .map(|tried| tried.unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
-    })
 }
 
 /// Refuses a plugin that crashed while it looked at the file: it would crash again if it had to load it.

@@ -1,11 +1,13 @@
 //! A session, wrapped as ordinary Rust. Calls that are made for every token do not allocate. Their results are checked.
 
+use std::ops::Range;
+
 use tenon_plugin_api::{
     Batch, Code, KvStats, ModelInfo, Result, SampleRequest, Sampled, SessionInfo, SpanOut,
-    ThreadPlan, abi::SessionBox,
+    ThreadPlan, TokenLogprob, abi::SessionBox,
 };
 
-use super::fault::plugin_fault;
+use super::fault::{newer_plugin, plugin_fault};
 use crate::config::{MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES};
 
 /// One KV pool with many sequences. It stays on the thread that made it.
@@ -13,16 +15,23 @@ pub struct Session {
     object: SessionBox,
     info: SessionInfo,
     vocab_size: u32,
+    /// Scratch: the buffers of a call of `sample`.
+    lent: Vec<Range<*const TokenLogprob>>,
 }
 
 impl Session {
     pub(super) fn new(object: SessionBox, model: &ModelInfo) -> Result<Self> {
-        let info = bounded(object.info());
+        let granted = object.info();
+        if !granted.is_understood() {
+            return Err(newer_plugin("granted a session"));
+        }
+        let info = bounded(granted.into());
         check_info(&info)?;
         Ok(Self {
             object,
             info,
             vocab_size: model.vocab_size,
+            lent: Vec::new(),
         })
     }
 
@@ -38,20 +47,25 @@ impl Session {
         self.object
             .forward(*batch, (&mut *out).into())
             .into_result()?;
-        check_rows(batch, out);
+        check_spans(batch, out);
         Ok(())
     }
 
-    /// Picks one token for each request. `out` is as long as `requests`. An error of one request is in its status.
+    /// Picks one token for each request. `out` is as long as `requests`. An error of one request is in its status. Each answer
+    /// has written to its own buffer.
     pub fn sample(
         &mut self,
         requests: &[SampleRequest<'_>],
         out: &mut [Sampled<'_>],
     ) -> Result<()> {
-        self.object
-            .sample(requests.into(), (&mut *out).into())
-            .into_result()?;
-        check_tokens(out, self.vocab_size);
+        self.lent.clear();
+        self.lent.extend(out.iter_mut().map(buffer));
+        let result = self.object.sample(requests.into(), (&mut *out).into());
+        result.into_result()?;
+        if !out.iter_mut().map(buffer).eq(self.lent.iter().cloned()) {
+            return Err(plugin_fault("exchanged the answers to two requests"));
+        }
+        check_answers(out, self.vocab_size);
         Ok(())
     }
 
@@ -88,15 +102,14 @@ impl Session {
 
 /// Limits what was granted: the host keeps a ledger of every token and sequence, and a plugin may grant any number.
 fn bounded(granted: SessionInfo) -> SessionInfo {
-    SessionInfo {
-        // Running sequences and cached prefixes.
-        max_sequences: granted.max_sequences.min(2 * MAX_SEQUENCES),
-        kv_tokens: granted.kv_tokens.min(MAX_KV_TOKENS),
-        context_length: granted.context_length.min(MAX_KV_TOKENS),
-        max_batch_tokens: granted.max_batch_tokens.min(MAX_BATCH_TOKENS),
-        max_rows: granted.max_rows.min(MAX_BATCH_TOKENS),
-        ..granted
-    }
+    let mut used = granted;
+    // Running sequences and cached prefixes.
+    used.max_sequences = granted.max_sequences.min(2 * MAX_SEQUENCES);
+    used.kv_tokens = granted.kv_tokens.min(MAX_KV_TOKENS);
+    used.context_length = granted.context_length.min(MAX_KV_TOKENS);
+    used.max_batch_tokens = granted.max_batch_tokens.min(MAX_BATCH_TOKENS);
+    used.max_rows = granted.max_rows.min(MAX_BATCH_TOKENS);
+    used
 }
 
 fn check_info(info: &SessionInfo) -> Result<()> {
@@ -113,77 +126,35 @@ fn check_info(info: &SessionInfo) -> Result<()> {
     }
 }
 
-/// Fails spans with rows that are not in the batch.
-fn check_rows(batch: &Batch<'_>, out: &mut [SpanOut]) {
-    let rows: u64 = batch.spans().iter().map(|span| u64::from(span.rows)).sum();
-    for (span, out) in batch.spans().iter().zip(out) {
-        let end = u64::from(out.first_row) + u64::from(span.rows);
-        if out.status == Code::OK && end > rows {
+/// Fails spans whose rows are not where they belong, or whose outcome this host does not know. Rows are numbered in batch
+/// order, and only computed spans have rows.
+fn check_spans(batch: &Batch<'_>, out: &mut [SpanOut]) {
+    let mut next_row = 0;
+    let computed = batch.spans().iter().zip(out);
+    for (span, out) in computed.filter(|(_, out)| out.status == Code::OK) {
+        let misplaced = span.rows > 0 && out.first_row != next_row;
+        if misplaced || !out.is_understood() {
             out.status = Code::INTERNAL;
         }
+        next_row += span.rows;
     }
 }
 
-/// Fails requests that were answered with a token that does not exist.
-fn check_tokens(out: &mut [Sampled<'_>], vocab_size: u32) {
+/// The memory that an answer's most likely tokens are written to.
+fn buffer(sampled: &mut Sampled<'_>) -> Range<*const TokenLogprob> {
+    sampled.top_mut().as_ptr_range()
+}
+
+/// Fails requests whose answer has a token that does not exist, or says something that this host does not know.
+fn check_answers(out: &mut [Sampled<'_>], vocab_size: u32) {
     for out in out {
         let exists = |token: u32| token < vocab_size;
         let all = exists(out.token) && out.top().iter().all(|top| exists(top.token));
-        if out.status == Code::OK && !all {
+        if out.status == Code::OK && !(all && out.is_understood()) {
             out.status = Code::INTERNAL;
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tenon_plugin_api::{Span, TokenLogprob};
-
-    use super::*;
-
-    #[test]
-    fn rows_outside_of_the_batch_fail_their_span_only() {
-        let spans = [1, 3, 0].map(|rows| Span {
-            rows,
-            ..Span::default()
-        });
-        let mut out = [0, 2, 4].map(|first_row| SpanOut {
-            first_row,
-            ..SpanOut::default()
-        });
-        check_rows(&Batch::new(&[], &spans), &mut out);
-        let status = out.map(|out| out.status);
-        assert_eq!(status, [Code::OK, Code::INTERNAL, Code::OK]);
-    }
-
-    #[test]
-    fn unknown_tokens_fail_their_request_only() {
-        let known = TokenLogprob::default();
-        let unknown = TokenLogprob {
-            token: 260,
-            ..known
-        };
-        let mut tops = [[known], [known], [unknown], [unknown]];
-        let mut out = tops.each_mut().map(|top| Sampled::new(top));
-        out[1].token = 260;
-        out[2].top_len = 1;
-        out[3].status = Code::BAD_LOGITS;
-        check_tokens(&mut out, 260);
-        let status = out.map(|out| out.status);
-        let expected = [Code::OK, Code::INTERNAL, Code::INTERNAL, Code::BAD_LOGITS];
-        assert_eq!(status, expected);
-    }
-
-    #[test]
-    fn a_session_without_room_is_refused() {
-        let info = SessionInfo {
-            max_sequences: 1,
-            kv_tokens: 64,
-            context_length: 64,
-            max_batch_tokens: 64,
-            ..SessionInfo::default()
-        };
-        let error = check_info(&info).unwrap_err();
-        assert!(error.message.contains("no rows of logits"), "{error}");
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::capabilities::TemplateCapabilities;
-use super::generic_tools::put_tools_into_words;
+use super::generic_tools::{compact, put_tools_into_words};
 use super::render_request::RenderRequest;
 use super::turns::Note;
 
@@ -58,7 +58,7 @@ impl TemplateCapabilities {
             _ => {}
         }
         if !self.wants_parsed_arguments && !arguments.is_string() {
-            *arguments = arguments.to_string().into();
+            *arguments = compact(arguments).into();
         }
         if self.tool_format.has_short_ids
             && let Some(id) = call.get_mut("id")

@@ -19,10 +19,7 @@ pub trait Encoder {
     ///
     /// # Errors
     /// If the tokenizer refuses a text.
-    fn encode_all(
-        &self,
-        texts: Vec<(String, EncodeFlags)>,
-    ) -> Result<Vec<Vec<u32>>, Self::Error> {
+    fn encode_all(&self, texts: Vec<(String, EncodeFlags)>) -> Result<Vec<Vec<u32>>, Self::Error> {
         let encode = |(text, flags): &(String, _)| self.encode(text, *flags);
         texts.iter().map(encode).collect()
     }

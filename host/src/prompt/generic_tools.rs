@@ -115,7 +115,8 @@ fn text_of(message: &Json) -> &str {
     message["content"].as_str().unwrap_or_default()
 }
 
-fn compact(value: &Json) -> String {
+/// JSON on one line, as models write it. A text is JSON already.
+pub(super) fn compact(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),
         // The value is JSON, so only its length could be an error.

@@ -6,6 +6,7 @@ pub struct StopMatcher {
     stops: Vec<PartialMatch>,
     /// Text that may be the beginning of a stop string.
     held: String,
+    found: Option<usize>,
 }
 
 /// The result of a piece of text.
@@ -20,11 +21,20 @@ pub enum Matched {
 impl StopMatcher {
     /// A matcher for these stop strings. Empty ones are ignored.
     pub fn new(stops: Vec<String>) -> Self {
-        let stops = stops.into_iter().filter(|stop| !stop.is_empty());
+        let stops = stops.into_iter().enumerate();
+        let stops = stops.filter(|(_, stop)| !stop.is_empty());
         Self {
-            stops: stops.map(PartialMatch::new).collect(),
+            stops: stops
+                .map(|(index, stop)| PartialMatch::new(index, stop))
+                .collect(),
             held: String::new(),
+            found: None,
         }
+    }
+
+    /// Index of the stop string that is complete. None as long as none is.
+    pub fn found(&self) -> Option<usize> {
+        self.found
     }
 
     /// Takes the next piece. If it completes a stop string, the text behind the stop string is dropped.
@@ -32,7 +42,8 @@ impl StopMatcher {
         self.held.push_str(piece);
         let before = self.held.len() - piece.len();
         for (at, byte) in piece.bytes().enumerate() {
-            if let Some(length) = self.complete_with(byte) {
+            if let Some((length, index)) = self.complete_with(byte) {
+                self.found = Some(index);
                 let mut text = std::mem::take(&mut self.held);
                 text.truncate(before + at + 1 - length);
                 return Matched::Stopped(text);
@@ -60,15 +71,20 @@ impl StopMatcher {
         self.held.len()
     }
 
-    /// Takes a byte. Returns the length of the longest stop string that it completes.
-    fn complete_with(&mut self, byte: u8) -> Option<usize> {
-        let complete = self.stops.iter_mut().filter_map(|stop| stop.advance(byte));
+    /// Takes a byte. Returns the length and the index of the longest stop string that it completes.
+    fn complete_with(&mut self, byte: u8) -> Option<(usize, usize)> {
+        let complete = self.stops.iter_mut().filter_map(|stop| {
+            let length = stop.advance(byte)?;
+            Some((length, stop.index))
+        });
         complete.max()
     }
 }
 
 /// How much of one stop string is matched at the end of the text (Knuth, Morris and Pratt).
 struct PartialMatch {
+    /// Index of the stop string among those of the request.
+    index: usize,
     stop: Vec<u8>,
     /// `[len]`: for each byte of the stop string, how much remains matched if the match ends with this byte and the
     /// next one differs.
@@ -77,8 +93,9 @@ struct PartialMatch {
 }
 
 impl PartialMatch {
-    fn new(stop: String) -> Self {
+    fn new(index: usize, stop: String) -> Self {
         let mut partial = Self {
+            index,
             fallback: vec![0; stop.len()],
             stop: stop.into_bytes(),
             matched: 0,
@@ -167,6 +184,15 @@ mod tests {
     fn the_first_complete_wins_and_then_the_longest() {
         check(&["abc", "b"], &[("xabc", stopped("xa"))], "");
         check(&["c", "abc"], &[("xabc", stopped("x"))], "");
+    }
+
+    #[test]
+    fn the_one_that_was_found_is_known() {
+        let mut matcher = matcher(&["", "never", "c", "abc"]);
+        assert_eq!(matcher.push("xab"), text("x"));
+        assert_eq!(matcher.found(), None);
+        assert_eq!(matcher.push("c"), stopped(""));
+        assert_eq!(matcher.found(), Some(3));
     }
 
     /// The expected result by definition, from the whole text.

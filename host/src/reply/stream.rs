@@ -51,6 +51,8 @@ pub enum Delta {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct End {
     pub reason: FinishReason,
+    /// Index of the stop string that ended the answer. None if none did.
+    pub stop: Option<usize>,
     /// Number of tokens generated. Tokens of a stop string count, the model's end token does not.
     pub completion_tokens: u32,
     /// Number of the prompt's tokens that came from the cached prefix.
@@ -311,6 +313,7 @@ impl TextAssembler {
         let thinks = self.interpreter.is_reasoning().is_some();
         self.ready.push_back(Delta::End(End {
             reason,
+            stop: self.stop.found(),
             completion_tokens: self.tokens,
             cached_tokens: self.cached_tokens,
             reasoning_tokens: thinks.then_some(self.reasoning_tokens),
@@ -347,15 +350,20 @@ mod tests {
         TextAssembler::new(Arc::new(vocabulary), options)
     }
 
-    fn end(reason: FinishReason, completion_tokens: u32) -> Delta {
-        Delta::End(End {
+    fn ended(reason: FinishReason, completion_tokens: u32) -> End {
+        End {
             reason,
+            stop: None,
             completion_tokens,
             cached_tokens: 0,
             reasoning_tokens: None,
             ends_with_calls: false,
             mean_logprob: 0.0,
-        })
+        }
+    }
+
+    fn end(reason: FinishReason, completion_tokens: u32) -> Delta {
+        Delta::End(ended(reason, completion_tokens))
     }
 
     fn text(text: &str) -> Delta {
@@ -385,8 +393,14 @@ mod tests {
 
     #[test]
     fn a_stop_string_ends_the_answer_and_counts_its_tokens() {
-        check(&["END"], "a END b", &["a", " "], end(FinishReason::Stop, 5));
-        check(&["a"], "a", &[], end(FinishReason::Stop, 1));
+        let stopped = |stop, completion_tokens| {
+            Delta::End(End {
+                stop: Some(stop),
+                ..ended(FinishReason::Stop, completion_tokens)
+            })
+        };
+        check(&["END"], "a END b", &["a", " "], stopped(0, 5));
+        check(&["b", "a"], "a", &[], stopped(1, 1));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub async fn apply_template(
     State(app): State<Arc<App>>,
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Json<AppliedTemplate>, ApiError> {
-    let (_, model) = loaded(&app, request.parameters.model.as_deref())?;
+    let (_, model) = loaded(&app, request.parameters.model.as_deref()).await?;
     let (chat, _) = messages::chat(request)?;
     let rendered = blocking(move || model.render_chat(&chat)).await?;
     Ok(Json(AppliedTemplate {

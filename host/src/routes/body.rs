@@ -81,8 +81,18 @@ async fn receive(request: Request, app: &Arc<App>) -> Result<Bytes, ApiError> {
 
 /// Reads a value of a type, or says which field is wrong.
 pub fn read<T: DeserializeOwned>(fields: &Value) -> Result<T, ApiError> {
+    read_at(".", fields)
+}
+
+/// Reads a value of a type that is at a place of the body, such as `input[0]`, or says which field is wrong.
+pub fn read_at<T: DeserializeOwned>(place: &str, fields: &Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(fields).map_err(|error| {
         let (path, error) = (error.path().to_string(), error.inner().to_string());
+        let path = match (place, path.as_str()) {
+            (".", _) => path,
+            (place, ".") => place.to_owned(),
+            (place, path) => format!("{place}.{path}"),
+        };
         match missing_field(&error) {
             Some(field) => {
                 let param = match path.as_str() {
@@ -98,6 +108,8 @@ pub fn read<T: DeserializeOwned>(fields: &Value) -> Result<T, ApiError> {
 
 /// Whether the body is declared to be JSON. Requiring this also keeps foreign web pages from sending requests: a browser
 /// asks the server before it sends JSON.
+///
+/// The crate `mime` is not used: it refuses a space before a semicolon, which HTTP allows.
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers
         .get(CONTENT_TYPE)

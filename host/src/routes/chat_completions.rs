@@ -3,12 +3,13 @@ use std::sync::Arc;
 use axum::{Extension, extract::State, response::Response};
 
 use super::{
-    blocking::blocking,
     body::Body,
-    chat::{calls, grammar::grammar, messages},
+    chat::{
+        calls, messages,
+        prompt::{encode, prompt},
+    },
     generation::{
-        Format, Prompt, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs,
-        settings,
+        Format, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs, settings,
     },
     lookup::loaded,
 };
@@ -17,12 +18,11 @@ use crate::{
     engine::ClientId,
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::arrival::Arrival,
-    markup::Reasoning,
     openai::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         Role,
     },
-    reply::{AnswerPiece, End, Reading},
+    reply::{AnswerPiece, End},
 };
 
 /// Answers a conversation.
@@ -239,7 +239,7 @@ pub async fn chat_completions(
     Extension(client): Extension<ClientId>,
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
+    let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
     let own = RouteParameters {
         client,
         deadline: arrival.deadline(app.server.request_timeout),
@@ -255,25 +255,10 @@ pub async fn chat_completions(
     )?;
     let wanted = WantedGrammar::of(&request.parameters)?;
     let (chat, calling) = messages::chat(request)?;
-    let (encoder, is_cached) = (model.clone(), settings.request.cache_prompt);
-    let prompt = blocking(move || encoder.encode_chat(&chat, is_cached)).await?;
-    let reasoning = model.reasoning_tags().map(|tags| Reasoning {
-        tags: tags.clone(),
-        are_open: prompt.opens_reasoning,
-    });
-    let grammar = grammar(&model, calling.as_ref(), reasoning.clone(), wanted).await?;
-    let capabilities = model.capabilities()?;
-    let prompts = vec![Prompt {
-        input: prompt.input,
-        echo: None,
-        goes_on: is_cached,
-        reading: Reading {
-            reasoning,
-            calls: calling.map(|calling| calling.rules(capabilities)),
-            marks: model.marks().clone(),
-        },
-    }];
-    answer::<Chat>(&app, served, &model, prompts, settings, grammar).await
+    let is_cached = settings.request.cache_prompt;
+    let encoded = encode(&model, chat, is_cached).await?;
+    let (prompt, grammar) = prompt(&model, encoded, calling, wanted, is_cached).await?;
+    answer::<Chat>(&app, served, &model, vec![prompt], settings, grammar).await
 }
 
 /// The format of answers to chats.

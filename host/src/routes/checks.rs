@@ -2,7 +2,25 @@
 
 use std::{fmt::Display, ops::RangeInclusive};
 
+use serde_json::Value;
+
 use crate::error::ApiError;
+
+/// A known parameter that this server does not implement: its name, the values that request nothing, as compact JSON, and
+/// what to do instead. null never requests anything.
+pub type Unsupported = (&'static str, &'static [&'static str], &'static str);
+
+/// Refuses the parameters of a table that this server does not implement.
+pub fn supported(fields: &Value, table: &[Unsupported]) -> Result<(), ApiError> {
+    for (name, harmless, instead) in table {
+        let value = &fields[name];
+        if !value.is_null() && !harmless.contains(&value.to_string().as_str()) {
+            let message = format!("'{name}' is not supported by this server: {instead}");
+            return Err(ApiError::unsupported(*name, message));
+        }
+    }
+    Ok(())
+}
 
 /// Checks that all tokens are in the model's vocabulary. `param` is their place in the request.
 pub fn tokens(param: &str, tokens: &[u32], vocab_size: u32) -> Result<(), ApiError> {

@@ -134,7 +134,7 @@ pub async fn completions(
     Extension(client): Extension<ClientId>,
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let (served, model) = loaded(&app, request.parameters.model.as_deref())?;
+    let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
     let is_echoed = request.echo.unwrap_or(false);
     let sources = sources(request.prompt);
     let own = RouteParameters {

@@ -44,7 +44,7 @@ pub async fn detokenize(
     State(app): State<Arc<App>>,
     Body(request): Body<DetokenizeRequest>,
 ) -> Result<Json<Detokenized>, ApiError> {
-    let (_, model) = loaded(&app, request.model.as_deref())?;
+    let (_, model) = loaded(&app, request.model.as_deref()).await?;
     let facts = model.facts();
     let (count, context) = (request.tokens.len(), facts.context_length());
     if count > context as usize {

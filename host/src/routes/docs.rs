@@ -18,6 +18,7 @@ use utoipa::{
 use utoipa_swagger_ui::{Config, serve};
 
 use crate::{
+    anthropic,
     error::ApiError,
     openai::{ErrorEnvelope, GenerationParameters},
 };
@@ -28,18 +29,19 @@ use crate::{
     info(
         title = "Tenon",
         description = "An OpenAI-compatible LLM server. OpenAI's clients work with it: their base URL is this server's with `/v1`.\n\n\
-            Every error has the same envelope, at unknown paths (404) and for methods that a path does not take (405) as well. \
-            There is no `/v1/responses`: it answers 404 and names `/v1/chat/completions`.",
+            Anthropic's clients work as well: their base URL is this server's. Every error has the same envelope, at unknown paths \
+            (404) and for methods that a path does not take (405) as well. Below `/v1/messages` it is Anthropic's.",
     ),
     servers((url = "/")),
     tags(
         (name = "Generation", description = "What a model answers, whole or in pieces"),
         (name = "Prompts", description = "What a model makes of a text before it answers"),
         (name = "Models", description = "What is being served"),
+        (name = "Administration", description = "Loading and unloading. It needs an admin key, or that the request comes from the server's own machine"),
         (name = "Server", description = "How the server is doing, and this documentation"),
     ),
     security((), ("key" = [])),
-    components(schemas(ErrorEnvelope, GenerationParameters)),
+    components(schemas(anthropic::ErrorEnvelope, ErrorEnvelope, GenerationParameters)),
     modifiers(&Key),
 )]
 pub struct Api;

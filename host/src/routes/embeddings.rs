@@ -3,7 +3,6 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
-use tenon_plugin_api::EmbedderInfo;
 
 use super::{
     blocking::blocking,
@@ -21,7 +20,6 @@ use crate::{
         EmbeddingList, EmbeddingObject, EmbeddingRequest, EmbeddingUsage, EmbeddingVector,
         EncodingFormat, Prompt,
     },
-    plugin::ModelFacts,
 };
 
 /// Most texts in a request, as in OpenAI's API.
@@ -80,7 +78,7 @@ pub async fn embeddings(
     Extension(client): Extension<ClientId>,
     Body(request): Body<EmbeddingRequest>,
 ) -> Result<Json<EmbeddingList>, ApiError> {
-    let (served, model) = loaded(&app, request.model.as_deref())?;
+    let (served, model) = loaded(&app, request.model.as_deref()).await?;
     let facts = model.facts();
     let embedder = facts.embedder.as_ref().ok_or_else(|| {
         let message = format!("the model '{}' makes no embeddings", served.id);
@@ -88,7 +86,7 @@ pub async fn embeddings(
     })?;
     let dimensions = dimensions(request.dimensions, embedder.dimensions)?;
     let texts = texts(&model, request.input).await?;
-    check_lengths(&texts, max_tokens(&facts, embedder))?;
+    check_lengths(&texts, facts.longest_embedded(embedder))?;
     let tokens = texts.iter().map(Vec::len).sum();
     let vectors = tokio::select! {
         biased;
@@ -160,11 +158,6 @@ fn count<T>(texts: Vec<T>) -> Result<Vec<T>, ApiError> {
         return Err(ApiError::invalid_parameter("input", message));
     }
     Ok(texts)
-}
-
-/// Most tokens of a text. The configured context length limits memory, so it applies here too.
-pub fn max_tokens(facts: &ModelFacts, embedder: &EmbedderInfo) -> u32 {
-    embedder.max_tokens.min(facts.context_length())
 }
 
 fn check_lengths(texts: &[Vec<u32>], max_tokens: u32) -> Result<(), ApiError> {

@@ -106,7 +106,7 @@ struct Health {
 }
 
 impl Health {
-    /// The health now. `end` is the token that, once cancelled, makes the server count as draining.
+    /// The health now. The server counts as draining once `end` is cancelled.
     fn new(app: &App, end: &CancellationToken, is_trusted: bool) -> Self {
         let models = app.models().iter();
         let models: Vec<_> = models
@@ -141,6 +141,8 @@ enum Status {
     Degraded,
     /// Models are still loading.
     Loading,
+    /// No model is loaded, and no request loads one.
+    Unloaded,
     /// The server is shutting down.
     Draining,
     /// No model answers.
@@ -156,6 +158,9 @@ const WITHOUT_KEY: &str =
 struct ModelHealth {
     id: String,
     status: Status,
+    /// Whether a request loads the model if it is not loaded.
+    #[serde(skip)]
+    loads_on_request: bool,
     /// Why the model failed. If keys are configured, only a request with a key is told more than that it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -165,24 +170,42 @@ impl ModelHealth {
     fn new(served: &ServedModel, is_trusted: bool) -> Self {
         let (status, error) = match served.state() {
             ModelState::Ready(_) => (Status::Ok, None),
-            ModelState::Loading => (Status::Loading, None),
-            ModelState::Failed(why) if is_trusted => (Status::Failed, Some(why)),
-            ModelState::Failed(_) => (Status::Failed, Some(WITHOUT_KEY.to_owned())),
+            ModelState::Loading | ModelState::Restarting(_) => (Status::Loading, None),
+            ModelState::Unloaded(why) => (Status::Unloaded, why),
+            ModelState::Failed(why) => (Status::Failed, Some(why)),
+        };
+        let told = |why| match is_trusted {
+            true => why,
+            false => WITHOUT_KEY.to_owned(),
         };
         Self {
             id: served.id.clone(),
             status,
-            error,
+            loads_on_request: served.loads_on_request,
+            error: error.map(told),
+        }
+    }
+}
+
+impl ModelHealth {
+    /// What the model's status means for the whole: one that requests load answers them.
+    fn counted(&self) -> Status {
+        match self.status {
+            Status::Unloaded | Status::Loading if self.loads_on_request => Status::Ok,
+            status => status,
         }
     }
 }
 
 fn overall(draining: bool, models: &[ModelHealth]) -> Status {
-    let any = |status| models.iter().any(|model| model.status == status);
+    let statuses = || models.iter().map(ModelHealth::counted);
+    let any = |status| statuses().any(|other| other == status);
     if draining {
         Status::Draining
     } else if any(Status::Loading) {
         Status::Loading
+    } else if !any(Status::Ok) && any(Status::Unloaded) {
+        Status::Unloaded
     } else if !any(Status::Ok) {
         Status::Failed
     } else if any(Status::Failed) {
@@ -201,9 +224,23 @@ mod tests {
         let models = models.iter().map(|&status| ModelHealth {
             id: String::new(),
             status,
+            loads_on_request: false,
             error: None,
         });
         assert_eq!(overall(draining, &models.collect::<Vec<_>>()), expected);
+    }
+
+    #[test]
+    fn a_model_that_requests_load_counts_as_one_that_answers() {
+        for status in [Status::Unloaded, Status::Loading] {
+            let model = ModelHealth {
+                id: String::new(),
+                status,
+                loads_on_request: true,
+                error: None,
+            };
+            assert_eq!(overall(false, &[model]), Status::Ok);
+        }
     }
 
     #[test]
@@ -216,6 +253,8 @@ mod tests {
             Status::Loading,
         );
         check(false, &[Status::Failed], Status::Failed);
+        check(false, &[Status::Ok, Status::Unloaded], Status::Ok);
+        check(false, &[Status::Failed, Status::Unloaded], Status::Unloaded);
         check(false, &[], Status::Failed);
         check(true, &[Status::Ok], Status::Draining);
     }

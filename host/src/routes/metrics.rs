@@ -8,11 +8,13 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use futures_util::future::join_all;
 
 use crate::{
     app::App,
     error::{AnyError, ApiError},
     metrics::Format,
+    models::ModelState,
 };
 
 /// Shows the server's metrics, in Prometheus' text format or in that of OpenMetrics, if `Accept` names it.
@@ -34,6 +36,13 @@ pub async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let format = format(&headers);
+    let states = app.models().iter().map(|served| served.state());
+    join_all(states.map(async |state| {
+        if let ModelState::Ready(model) = state {
+            model.runner.refresh_metrics().await;
+        }
+    }))
+    .await;
     let text = app
         .metrics
         .render(format)

@@ -1,6 +1,10 @@
 //! All routes on one screen, with one file for each. All of them may use `body` and `checks` (reading a request), `lookup` (its
-//! model), `blocking`, and `sse` (streams). Those that take a chat share `chat`, and those that generate `generation`.
+//! model), `blocking`, and `sse` (streams). Those that take a chat share `chat`, those that generate `generation`, and those of
+//! Anthropic's API `anthropic`. The routes of the Responses API are in `responses`.
 
+mod admin;
+mod admin_plugins;
+mod anthropic;
 mod apply_template;
 mod blocking;
 mod body;
@@ -8,15 +12,18 @@ mod chat;
 mod chat_completions;
 mod checks;
 mod completions;
+mod count_tokens;
 mod detokenize;
 mod docs;
 mod embeddings;
 mod generation;
 mod health;
 mod lookup;
+mod messages;
 mod metrics;
 mod models;
 mod requantize;
+mod responses;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -46,6 +53,15 @@ fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(docs::Api::openapi())
         .routes(routes!(chat_completions::chat_completions))
         .routes(routes!(completions::completions))
+        .routes(routes!(responses::create::create_response))
+        .routes(routes!(
+            responses::kept::retrieve_response,
+            responses::kept::delete_response
+        ))
+        .routes(routes!(responses::kept::input_items))
+        .routes(routes!(responses::kept::cancel_response))
+        .routes(routes!(messages::messages))
+        .routes(routes!(count_tokens::count_tokens))
         .routes(routes!(embeddings::embeddings))
         .routes(routes!(tokenize::tokenize))
         .routes(routes!(detokenize::detokenize))
@@ -53,6 +69,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))
         .routes(routes!(requantize::requantize))
+        .routes(routes!(admin::list_models))
+        .routes(routes!(admin::load_model))
+        .routes(routes!(admin::unload_model))
+        .routes(routes!(admin::reload_model))
+        .routes(routes!(admin_plugins::list_plugins))
         .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
         .routes(routes!(health::root))

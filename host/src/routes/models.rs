@@ -1,19 +1,19 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
 };
 
-use super::{embeddings::max_tokens, lookup::loaded};
+use super::lookup::{loaded, served};
 use crate::{
     app::App,
     error::{AnyError, ApiError, ModelError},
     models::{LoadedModel, ModelState, ServedModel},
-    openai::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, unix_seconds},
+    openai::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, ModelStatus, unix_seconds},
 };
 
-/// Lists the models that are being served.
+/// Lists the models that are being served: those that answer, and those that are loaded on demand.
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -21,20 +21,14 @@ use crate::{
     responses((status = 200, description = "The models.", body = ModelList), AnyError),
 )]
 pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let data = app
-        .models()
-        .iter()
-        .filter_map(|served| match served.state() {
-            ModelState::Ready(model) => Some(object(served, &model)),
-            ModelState::Loading | ModelState::Failed(_) => None,
-        });
+    let data = app.models().iter().filter_map(|served| listed(served));
     Json(ModelList {
         object: "list",
         data: data.collect(),
     })
 }
 
-/// Describes the model with a name or alias.
+/// Describes the model with a name or alias. One that is loaded on demand is not loaded for this.
 #[utoipa::path(
     get,
     // A model's name may have slashes in it.
@@ -52,36 +46,77 @@ pub async fn retrieve_model(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelObject>, ApiError> {
     let Path(name) = name?;
-    let (served, model) = loaded(&app, Some(&name))?;
-    Ok(Json(object(served, &model)))
+    if let Some(object) = listed(served(&app, Some(&name))?) {
+        return Ok(Json(object));
+    }
+    let (served, model) = loaded(&app, Some(&name)).await?;
+    Ok(Json(of_loaded(served, &model)))
 }
 
-fn object(served: &ServedModel, model: &LoadedModel) -> ModelObject {
-    let facts = model.facts();
-    let info = &facts.info;
+/// The state of a model in words of the API.
+pub fn status(state: &ModelState) -> ModelStatus {
+    match state {
+        ModelState::Loading => ModelStatus::Loading,
+        ModelState::Ready(_) => ModelStatus::Ready,
+        ModelState::Unloaded(_) => ModelStatus::Unloaded,
+        ModelState::Restarting(_) => ModelStatus::Restarting,
+        ModelState::Failed(_) => ModelStatus::Failed,
+    }
+}
+
+/// What is told of a model that requests can be sent to. None for another one.
+fn listed(served: &ServedModel) -> Option<ModelObject> {
+    match served.state() {
+        ModelState::Ready(model) => Some(of_loaded(served, &model)),
+        ModelState::Failed(_) => None,
+        state => served
+            .loads_on_request
+            .then(|| object(served, status(&state), served.since)),
+    }
+}
+
+/// What is known of every model.
+fn object(served: &ServedModel, state: ModelStatus, created: SystemTime) -> ModelObject {
     ModelObject {
         id: served.id.clone(),
         object: "model",
-        created: unix_seconds(model.created),
+        created: unix_seconds(created),
         owned_by: "tenon",
         aliases: served.aliases.clone(),
-        backend: model.backend().to_owned(),
-        architecture: info.architecture.clone(),
-        parameters: info.parameters,
-        quantization: info.quantization.clone(),
-        requantize_levels: info.requantize_levels.clone(),
-        context_length: facts.context_length(),
-        sampling: ModelSampling {
+        state,
+        backend: None,
+        architecture: None,
+        parameters: None,
+        quantization: None,
+        requantize_levels: None,
+        context_length: None,
+        sampling: None,
+        embeddings: None,
+    }
+}
+
+fn of_loaded(served: &ServedModel, model: &LoadedModel) -> ModelObject {
+    let facts = model.facts();
+    let info = &facts.info;
+    ModelObject {
+        backend: Some(model.backend().to_owned()),
+        architecture: Some(info.architecture.clone()),
+        parameters: Some(info.parameters),
+        quantization: Some(info.quantization.clone()),
+        requantize_levels: Some(info.requantize_levels.clone()),
+        context_length: Some(facts.context_length()),
+        sampling: Some(ModelSampling {
             temperature: info.sampling.temperature().unwrap_or(1.0),
             top_p: info.sampling.top_p().unwrap_or(1.0),
             top_k: info.sampling.top_k().unwrap_or(0),
             min_p: info.sampling.min_p().unwrap_or(0.0),
             repetition_penalty: info.sampling.repetition_penalty().unwrap_or(1.0),
-        },
+        }),
         embeddings: facts.embedder.as_ref().map(|embedder| ModelEmbeddings {
             dimensions: embedder.dimensions,
-            max_tokens: max_tokens(&facts, embedder),
+            max_tokens: facts.longest_embedded(embedder),
             pooling: embedder.pooling.clone(),
         }),
+        ..object(served, ModelStatus::Ready, model.created)
     }
 }

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     app::App,
-    error::{AnyError, ApiError, BodyError, ModelError, RequantizeFailure},
-    models::{Requantize, RequantizeError, Requantized},
+    error::{AdminError, AnyError, ApiError, BodyError, ModelError, RequantizeFailure},
+    models::{ModelState, Requantize, RequantizeError, Requantized, ServedModel},
     openai::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest},
     plugin::ReportProgress,
 };
@@ -76,6 +76,7 @@ type Changed = Result<Requantized, RequantizeError>;
             ),
         ),
         AnyError,
+        AdminError,
         ModelError,
         BodyError,
         RequantizeFailure,
@@ -89,8 +90,7 @@ pub async fn requantize(
     let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
     let served = served(&app, request.model.as_deref())?.clone();
     let id = served.id.clone();
-    let right = served.begin_change();
-    let right = right.ok_or_else(|| RequantizeError::Busy(id.clone()))?;
+    let right = served.begin_change().await.ok_or_else(|| busy(&served))?;
     // Only now: before, this might be the model from before a change that has just ended.
     let current = answering(&served)?;
     let keep_alive = app.server.keep_alive_interval;
@@ -104,6 +104,14 @@ pub async fn requantize(
     match query.stream {
         true => Ok(sse(events(id, progress, change), keep_alive, end)),
         false => Ok(Json(report(&id, change.await)?).into_response()),
+    }
+}
+
+/// Why a model that somebody else changes cannot be changed.
+fn busy(served: &ServedModel) -> ApiError {
+    match (served.state(), answering(served)) {
+        (ModelState::Restarting(_), Err(error)) => error,
+        _ => RequantizeError::Busy(served.id.clone()).into(),
     }
 }
 

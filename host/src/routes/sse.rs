@@ -14,36 +14,51 @@ use crate::error::ApiError;
 /// An event to be sent.
 pub type SseResult = Result<Event, axum::Error>;
 
-/// Sends events as they come, until the server ends. In between, it sends comments.
+/// Sends events as they come, until the server ends: then an error in place of the rest. In between, it sends comments.
 pub fn sse(
     events: impl Stream<Item = SseResult> + Send + 'static,
     keep_alive: Duration,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> Response {
-    let keep_alive = KeepAlive::new().interval(keep_alive).text("ping");
-    let sse = Sse::new(until(end, events)).keep_alive(keep_alive);
+    let error = event(ApiError::cut_off().into_envelope());
+    send(until(end, events, [error, done()]), keep_alive)
+}
+
+/// Sends events as they come, and comments in between.
+pub fn send(
+    events: impl Stream<Item = SseResult> + Send + 'static,
+    keep_alive: Duration,
+) -> Response {
+    send_with(events, KeepAlive::new().interval(keep_alive).text("ping"))
+}
+
+/// Sends events as they come, and in between what keeps the stream alive.
+pub fn send_with(
+    events: impl Stream<Item = SseResult> + Send + 'static,
+    keep_alive: KeepAlive,
+) -> Response {
+    let sse = Sse::new(events).keep_alive(keep_alive);
     // Without this header nginx would collect the stream before passing it on.
     ([("x-accel-buffering", "no")], sse).into_response()
 }
 
-/// Passes events on. If the server ends, sends an error in place of the rest.
-fn until(
+/// Passes items on. If the server ends, sends the last words in place of the rest.
+pub fn until<T: Send + 'static>(
     end: impl Future<Output = ()> + Send + 'static,
-    events: impl Stream<Item = SseResult> + Send + 'static,
-) -> impl Stream<Item = SseResult> + Send + 'static {
-    let (mut end, mut events) = (Box::pin(end), Box::pin(events));
-    let mut last_words = None;
+    items: impl Stream<Item = T> + Send + 'static,
+    last_words: impl IntoIterator<Item = T, IntoIter: Send + 'static>,
+) -> impl Stream<Item = T> + Send + 'static {
+    let (mut end, mut items) = (Box::pin(end), Box::pin(items));
+    let mut last_words = last_words.into_iter();
+    let mut is_cut_off = false;
     stream::poll_fn(move |context| {
-        if last_words.is_none() {
-            let next = events.as_mut().poll_next(context);
+        if !is_cut_off {
+            let next = items.as_mut().poll_next(context);
             if next.is_ready() || end.as_mut().poll(context).is_pending() {
                 return next;
             }
+            is_cut_off = true;
         }
-        let last_words = last_words.get_or_insert_with(|| {
-            let error = event(ApiError::cut_off().into_envelope());
-            [error, done()].into_iter()
-        });
         Poll::Ready(last_words.next())
     })
 }
@@ -51,6 +66,11 @@ fn until(
 /// An event with a JSON value.
 pub fn event(data: impl Serialize) -> SseResult {
     Event::default().json_data(data)
+}
+
+/// An event with a name and a JSON value.
+pub fn named_event(name: &str, data: impl Serialize) -> SseResult {
+    Event::default().event(name).json_data(data)
 }
 
 /// The event that ends every stream.

@@ -14,7 +14,7 @@ use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError},
     openai::{
-        ChatToTokenize, Piece, TextToTokenize, Token, TokenPiece, TokenizeRequest, Tokenized,
+        ChatToTokenize, TextToTokenize, Token, TokenContent, TokenPiece, TokenizeRequest, Tokenized,
     },
 };
 
@@ -66,7 +66,7 @@ pub async fn tokenize(
     State(app): State<Arc<App>>,
     Body(request): Body<TokenizeRequest>,
 ) -> Result<Json<Tokenized>, ApiError> {
-    let (_, model) = loaded(&app, request.model())?;
+    let (_, model) = loaded(&app, request.model()).await?;
     let with_pieces = request.with_pieces();
     let encoder = model.clone();
     let tokens = match request {
@@ -134,8 +134,8 @@ fn flags(text: &TextToTokenize) -> EncodeFlags {
 fn piece(id: u32, vocabulary: &Vocabulary) -> TokenPiece {
     let bytes = vocabulary.bytes(id);
     let piece = match str::from_utf8(bytes) {
-        Ok(text) => Piece::Text(text.to_owned()),
-        Err(_) => Piece::Bytes(bytes.to_vec()),
+        Ok(text) => TokenContent::Text(text.to_owned()),
+        Err(_) => TokenContent::Bytes(bytes.to_vec()),
     };
     TokenPiece { id, piece }
 }

@@ -1,6 +1,11 @@
 //! Models that compute in this process.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    future::ready,
+    iter::repeat_n,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tenon_plugin_api::{Code, EncodeFlags, Error};
@@ -43,6 +48,7 @@ pub struct Workshop {
 struct LocalRunner {
     workshop: Arc<Workshop>,
     engine: Engine,
+    metrics: EngineMetrics,
     facts: CurrentFacts,
     grammars: Arc<Grammars>,
 }
@@ -81,8 +87,10 @@ impl Workshop {
             Ok(model)
         });
         let metrics = self.metrics.of_another_engine();
-        let (engine, facts) = Engine::start(self.recipe.engine.clone(), loader, metrics)?;
+        let options = self.recipe.engine.clone();
+        let (engine, facts) = Engine::start(options, loader, metrics.clone())?;
         Ok(Arc::new(LocalRunner {
+            metrics,
             workshop: self.clone(),
             grammars: self.grammars_of(&facts)?,
             engine,
@@ -129,6 +137,7 @@ impl Runner for LocalRunner {
         request: Arc<Request>,
         steering: Steering,
         prompts: Vec<PromptTokens>,
+        copies: u32,
     ) -> BoxFuture<'_, Result<Vec<Generation>, SubmitError>> {
         let steering = engine::Steering {
             dry: steering.dry,
@@ -136,6 +145,8 @@ impl Runner for LocalRunner {
                 .grammar
                 .and_then(|form| form.of::<CompiledGrammar>()),
         };
+        let copies_of = |prompt| repeat_n(prompt, copies as usize);
+        let prompts = prompts.into_iter().flat_map(copies_of).collect();
         async move { self.engine.submit(&request, &steering, prompts) }.boxed()
     }
 
@@ -179,7 +190,29 @@ impl Runner for LocalRunner {
     }
 
     fn failure(&self) -> Option<Error> {
-        self.engine.failure().cloned()
+        self.engine.failure()
+    }
+
+    fn failed(&self) -> BoxFuture<'static, Error> {
+        self.engine.failed().boxed()
+    }
+
+    fn refresh_metrics(&self) -> BoxFuture<'_, ()> {
+        // They are updated as things happen.
+        ready(()).boxed()
+    }
+
+    fn process_id(&self) -> Option<u32> {
+        None
+    }
+
+    fn sequences(&self) -> usize {
+        let count = self.metrics.running.get() + self.metrics.waiting.get();
+        usize::try_from(count).unwrap_or_default()
+    }
+
+    fn step_age(&self) -> Duration {
+        self.engine.step_age()
     }
 }
 

@@ -1,14 +1,16 @@
 //! Where models compute. Everything else uses them through the trait [`Runner`], and cannot tell where that is.
 //!
 //! 1. A [`Recipe`] says what a model is made from, as plain data.
-//! 2. A [`Maker`] makes runners from it. A [`Workshop`] makes them in this process (`local.rs`).
+//! 2. A [`Maker`] makes runners from it. A [`Workshop`] makes them in this process (`local.rs`), a [`Spawner`] each in a worker, a
+//!    process of its own (`process/`).
 //!
 //! Invariant: nothing here knows HTTP, text of answers or templates.
 
 mod local;
+pub mod process;
 mod recipe;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tenon_plugin_api::{EncodeFlags, Error};
@@ -20,6 +22,7 @@ use crate::{
 };
 
 pub use local::Workshop;
+pub use process::Spawner;
 pub use recipe::Recipe;
 
 /// Makes runners of one model.
@@ -50,7 +53,8 @@ pub trait Runner: Send + Sync {
     /// The grammar cannot be used.
     fn compile(&self, grammar: Grammar) -> BoxFuture<'_, Result<CompiledForm, GrammarError>>;
 
-    /// Queues a sequence for each of a request's prompts, or none of them. Prompts that begin alike share the common prefix.
+    /// Queues `copies` sequences for each of a request's prompts, or none of them. The copies of a prompt come one after the
+    /// other. Prompts that begin alike share the common prefix.
     ///
     /// # Errors
     /// The queue is full, or a prompt does not fit.
@@ -59,6 +63,7 @@ pub trait Runner: Send + Sync {
         request: Arc<Request>,
         steering: Steering,
         prompts: Vec<PromptTokens>,
+        copies: u32,
     ) -> BoxFuture<'_, Result<Vec<Generation>, SubmitError>>;
 
     /// Embeds texts, each of 1 to `max_tokens` known tokens: `[texts, dimensions]`, each vector normalized to length 1.
@@ -89,6 +94,21 @@ pub trait Runner: Send + Sync {
 
     /// Why the model no longer serves. None while it does.
     fn failure(&self) -> Option<Error>;
+
+    /// Waits until the model no longer serves. Never ready if it ends as intended.
+    fn failed(&self) -> BoxFuture<'static, Error>;
+
+    /// Brings the metrics of the model that `/metrics` shows up to date.
+    fn refresh_metrics(&self) -> BoxFuture<'_, ()>;
+
+    /// The id of the worker's process. None if the model computes in this one.
+    fn process_id(&self) -> Option<u32>;
+
+    /// Number of sequences that wait or are computed.
+    fn sequences(&self) -> usize;
+
+    /// How long the running forward has taken so far. Zero if none runs, or if that is not known here.
+    fn step_age(&self) -> Duration;
 }
 
 /// What makes tokens of an answer possible or less likely.

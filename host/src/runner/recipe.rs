@@ -1,12 +1,15 @@
 //! What a model is made from.
 
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{Code, Error, Estimate, LoadArgs, Result, SamplingDefaults};
 
 use crate::{config, engine::EngineOptions, plugin::Backend, system::memory};
 
 /// What a model is made from.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Recipe {
+    /// The name that requests use.
+    pub model: String,
     /// What to load. The level is set for each load.
     pub args: LoadArgs,
     /// Sampling parameters that replace the model's recommended ones.

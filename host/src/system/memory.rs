@@ -7,18 +7,22 @@ pub fn of_machine() -> Option<u64> {
     let container = fs::read_to_string(CONTAINER_LIMIT).ok();
     let container = container.and_then(|text| text.trim().parse().ok());
     let machine = fs::read_to_string("/proc/meminfo").ok();
-    let machine = machine.and_then(|text| total(&text));
+    let machine = machine.and_then(|text| bytes_of("MemTotal:", &text));
     container.into_iter().chain(machine).min()
 }
 
 /// The memory limit of the container's control group (cgroup v2).
 const CONTAINER_LIMIT: &str = "/sys/fs/cgroup/memory.max";
 
+/// Bytes of memory in which a process has something now. None if it is gone.
+pub fn resident_bytes(process_id: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process_id}/status")).ok()?;
+    bytes_of("VmRSS:", &status)
+}
+
 /// Reads the bytes from a line such as `MemTotal:       24689832 kB`.
-fn total(meminfo: &str) -> Option<u64> {
-    let rest = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+fn bytes_of(name: &str, text: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -96,8 +100,15 @@ mod tests {
     #[test]
     fn the_size_of_the_machine_is_read() {
         let text = "MemTotal:       24689832 kB\nMemFree:        21000000 kB\n";
-        assert_eq!(total(text), Some(24_689_832 * 1024));
-        assert_eq!(total("MemFree: 1 kB"), None);
+        assert_eq!(bytes_of("MemTotal:", text), Some(24_689_832 * 1024));
+        assert_eq!(bytes_of("MemTotal:", "MemFree: 1 kB"), None);
         assert!(of_machine().is_some_and(|bytes| bytes > 1 << 28));
+    }
+
+    #[test]
+    fn the_memory_of_a_process_is_read() {
+        let own = resident_bytes(std::process::id());
+        assert!(own.is_some_and(|bytes| bytes > 1 << 18));
+        assert_eq!(resident_bytes(u32::MAX), None);
     }
 }

@@ -1,6 +1,8 @@
-//! What the machine offers this process: cores, memory, priorities, and the files installed beside the program.
+//! What the machine offers this process: cores, memory, priorities, the files installed beside the program, and a
+//! sandbox.
 
 pub mod cores;
 pub(crate) mod installation;
 pub(crate) mod memory;
 pub(crate) mod niceness;
+pub mod sandbox;

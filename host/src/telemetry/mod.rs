@@ -8,7 +8,7 @@ mod queue;
 mod stderr;
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     panic,
     sync::OnceLock,
     thread,
@@ -34,33 +34,90 @@ struct Log {
 /// Starts the log. The environment variable `TENON_LOG` filters it, in the syntax of `tracing`: `debug`,
 /// `tenon=debug,plugin=warn`.
 pub fn start(format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
-        .with_env_var("TENON_LOG")
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env()?;
     let is_terminal = io::stderr().is_terminal();
     let output = stderr::duplicate()?;
     let queue = Queue::start(output.try_clone()?)?;
     let writer = queue.clone();
-    let log = fmt()
-        .with_env_filter(filter)
-        .with_writer(move || writer.clone())
-        .log_internal_errors(false);
-    match format {
-        LogFormat::Json => log.json().init(),
-        LogFormat::Text => log.with_ansi(is_terminal).with_target(false).init(),
-    }
+    subscribe(format, is_terminal, move || writer.clone())?;
     // At a terminal, output is not relayed: a person there wants to see progress, and a crash as it happens.
     let relay = match is_terminal {
         true => None,
         false => Some(Relay::start(output)?),
     };
-    panic::set_hook(Box::new(|panic| {
-        tracing::error!("thread {}", described(panic))
-    }));
+    log_panics();
     // The log is started only once.
     let _ = LOG.set(Log { queue, relay });
     Ok(())
+}
+
+fn subscribe<W: Write + 'static>(
+    format: LogFormat,
+    is_terminal: bool,
+    writer: impl Fn() -> W + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder()
+        .with_env_var("TENON_LOG")
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env()?;
+    let log = fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_ansi(is_terminal).with_target(false).init(),
+    }
+    Ok(())
+}
+
+fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        tracing::error!("thread {}", described(panic))
+    }));
+}
+
+/// Starts the log of a worker, whose standard error output is read by the server ([`relay_marked`]). Its lines are marked, so that
+/// the server can tell them from what libraries print.
+pub fn start_in_worker(format: LogFormat) -> anyhow::Result<()> {
+    let queue = Queue::start(stderr::duplicate()?)?;
+    let writer = Marked(queue.clone());
+    subscribe(format, false, move || writer.clone())?;
+    log_panics();
+    // The log is started only once.
+    let _ = LOG.set(Log { queue, relay: None });
+    Ok(())
+}
+
+/// Writes a line to the log as it is, if it is marked as a line of a worker's log. Else returns false.
+pub fn relay_marked(line: &[u8]) -> bool {
+    let Some(line) = line.strip_prefix(&[MARK]) else {
+        return false;
+    };
+    if let Some(log) = LOG.get() {
+        // The queue takes lines without waiting, and counts those that it loses.
+        let _ = log.queue.clone().write(line);
+    }
+    true
+}
+
+/// The first byte of each line of a worker's log: the record separator, which no text begins with.
+const MARK: u8 = 0x1e;
+
+/// A queue whose lines are marked.
+#[derive(Clone)]
+struct Marked(Queue);
+
+impl Write for Marked {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            self.0.write_all(&[&[MARK], line].concat())?;
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Waits until all log lines are written, at most half a second.

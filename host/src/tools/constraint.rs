@@ -8,7 +8,7 @@ use serde_json::Value;
 pub use self::marks::Marks;
 use self::values::Values;
 use crate::{
-    grammar::{Grammar, Piece, TextRules, regex_escaped},
+    grammar::{Grammar, Pattern, TextRules, regex_escaped},
     markup::{Arguments, Call, CallRules, Callable, Reasoning},
 };
 
@@ -26,29 +26,29 @@ pub struct AnswerRules {
 impl AnswerRules {
     /// The grammar of the answer. `marks` are the model's control tokens in calls and reasoning.
     pub fn grammar(&self, marks: &Marks) -> Grammar {
-        Grammar::Pieces(Writer { rules: self, marks }.whole())
+        Grammar::Patterns(Writer { rules: self, marks }.whole())
     }
 }
 
 /// What may come before an answer in JSON: reasoning, and the text that opens the answer.
-pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Piece> {
+pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     let opening = marks.split(reasoning.tags.frame.answer);
     [before_forced(reasoning, marks), opening].concat()
 }
 
 /// Reasoning that may come before calls or JSON.
-fn before_forced(reasoning: &Reasoning, marks: &Marks) -> Vec<Piece> {
+fn before_forced(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     let turn = marks.split(reasoning.tags.frame.turn);
-    let rest = [closing(reasoning, marks), vec![Piece::Space], turn].concat();
+    let rest = [closing(reasoning, marks), vec![Pattern::Space], turn].concat();
     if reasoning.are_open {
         return rest;
     }
     let all = [marks.split(&reasoning.tags.open), rest].concat();
-    vec![Piece::OneOf(vec![all, Vec::new()])]
+    vec![Pattern::OneOf(vec![all, Vec::new()])]
 }
 
 /// The rest of reasoning that was opened.
-fn closing(reasoning: &Reasoning, marks: &Marks) -> Vec<Piece> {
+fn closing(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     marks.until(TextRules::default(), &reasoning.tags.close)
 }
 
@@ -58,7 +58,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn whole(&self) -> Vec<Piece> {
+    fn whole(&self) -> Vec<Pattern> {
         let is_forced = self.rules.calls.are_forced() || self.rules.answer.is_some();
         match &self.rules.reasoning {
             None => self.answer(&TextRules::default()),
@@ -72,7 +72,7 @@ impl Writer<'_> {
 
     /// Optional reasoning, then text and calls. How the answer begins tells whether it begins with reasoning, so that a
     /// mark of a call within reasoning begins no call.
-    fn reasoning_and_text(&self, reasoning: &Reasoning) -> Vec<Piece> {
+    fn reasoning_and_text(&self, reasoning: &Reasoning) -> Vec<Pattern> {
         let behind = self.answer(&TextRules::default());
         let rest = [closing(reasoning, self.marks), behind].concat();
         if reasoning.are_open {
@@ -80,28 +80,28 @@ impl Writer<'_> {
         }
         let open = &reasoning.tags.open;
         let (open, text) = match &self.marks.split(open)[..] {
-            [Piece::Text(_)] => {
+            [Pattern::Text(_)] => {
                 let open = regex_escaped(open);
                 let text = TextRules::default().but_not(format!(r"\s*{open}(?s:.*)"));
                 let opening = TextRules::matching(format!("{SPACE}{open}"));
-                (vec![Piece::Free(opening)], text)
+                (vec![Pattern::Free(opening)], text)
             }
             marks => (marks.to_vec(), TextRules::default()),
         };
-        let with_thoughts = [open, rest].concat();
-        vec![Piece::OneOf(vec![with_thoughts, self.answer(&text)])]
+        let with_reasoning = [open, rest].concat();
+        vec![Pattern::OneOf(vec![with_reasoning, self.answer(&text)])]
     }
 
     /// The answer behind any reasoning. `first` are the rules of the text that the answer begins with.
-    fn answer(&self, first: &TextRules) -> Vec<Piece> {
+    fn answer(&self, first: &TextRules) -> Vec<Pattern> {
         match (self.rules.calls.are_forced(), &self.rules.answer) {
             (true, _) => self.calls(),
             (false, Some(schema)) => {
                 let frame = self.rules.reasoning.as_ref();
                 let opening = frame.map_or("", |reasoning| reasoning.tags.frame.answer);
                 let mut answer = self.marks.split(opening);
-                answer.push(Piece::Json(schema.clone()));
-                vec![Piece::OneOf(vec![self.calls(), answer])]
+                answer.push(Pattern::Json(schema.clone()));
+                vec![Pattern::OneOf(vec![self.calls(), answer])]
             }
             (false, None) if self.rules.calls.format.may_be_bare => self.text_or_bare_calls(first),
             (false, None) => self.text_and_calls(first),
@@ -109,43 +109,46 @@ impl Writer<'_> {
     }
 
     /// Calls, or text that does not begin like a call.
-    fn text_or_bare_calls(&self, first: &TextRules) -> Vec<Piece> {
+    fn text_or_bare_calls(&self, first: &TextRules) -> Vec<Pattern> {
         let text = self.text_marks().fold(first.clone(), TextRules::without);
         let text = text.but_not(self.begun_bare_call());
-        vec![Piece::OneOf(vec![self.calls(), vec![Piece::Free(text)]])]
+        vec![Pattern::OneOf(vec![
+            self.calls(),
+            vec![Pattern::Free(text)],
+        ])]
     }
 
     /// Any text, in which a call follows each mark of a call.
-    fn text_and_calls(&self, first: &TextRules) -> Vec<Piece> {
+    fn text_and_calls(&self, first: &TextRules) -> Vec<Pattern> {
         let text = |rules: &TextRules| {
             let rules = self.text_marks().fold(rules.clone(), TextRules::without);
             self.text(rules)
         };
         let plain = TextRules::default();
-        let more = vec![Piece::Many(self.text_and_call(&plain))];
+        let more = vec![Pattern::Many(self.text_and_call(&plain))];
         if *first == plain {
             return [more, text(&plain)].concat();
         }
         let with_calls = [self.text_and_call(first), more, text(&plain)].concat();
-        vec![Piece::OneOf(vec![text(first), with_calls])]
+        vec![Pattern::OneOf(vec![text(first), with_calls])]
     }
 
-    fn text_and_call(&self, rules: &TextRules) -> Vec<Piece> {
+    fn text_and_call(&self, rules: &TextRules) -> Vec<Pattern> {
         let alternatives = self.rules.calls.format.begin.iter().map(|mark| {
             let until = match &self.marks.split(mark)[..] {
-                [Piece::Token(_), ..] => {
+                [Pattern::Token(_), ..] => {
                     [self.text(rules.clone()), self.marks.split(mark)].concat()
                 }
                 _ => self.marks.until(rules.clone(), mark),
             };
             [until, self.behind(mark)].concat()
         });
-        vec![Piece::OneOf(alternatives.collect())]
+        vec![Pattern::OneOf(alternatives.collect())]
     }
 
     /// Text with the control tokens that may stand in it. The text behind such a token must not complete the mark of a
     /// call.
-    fn text(&self, rules: TextRules) -> Vec<Piece> {
+    fn text(&self, rules: TextRules) -> Vec<Pattern> {
         let reasoning = self.rules.reasoning.as_ref();
         let frame = reasoning
             .map(|reasoning| reasoning.tags.frame)
@@ -153,26 +156,26 @@ impl Writer<'_> {
         let tokens = self.marks.within(frame.texts()).into_iter().map(|token| {
             let rests = self.rules.calls.format.begin.iter().filter_map(|mark| {
                 match &self.marks.split(mark)[..] {
-                    [Piece::Token(first), Piece::Text(rest)] if *first == token => {
+                    [Pattern::Token(first), Pattern::Text(rest)] if *first == token => {
                         Some(format!("{}(?s:.*)", regex_escaped(rest)))
                     }
                     _ => None,
                 }
             });
             let behind = rests.fold(rules.clone(), TextRules::but_not);
-            vec![Piece::Token(token), Piece::Free(behind)]
+            vec![Pattern::Token(token), Pattern::Free(behind)]
         });
         let tokens: Vec<_> = tokens.collect();
-        let text = vec![Piece::Free(rules.clone())];
+        let text = vec![Pattern::Free(rules.clone())];
         match tokens.is_empty() {
             true => text,
-            false => [text, vec![Piece::Many(vec![Piece::OneOf(tokens)])]].concat(),
+            false => [text, vec![Pattern::Many(vec![Pattern::OneOf(tokens)])]].concat(),
         }
     }
 
     /// Marks of calls that consist of text only, without control tokens.
     fn text_marks(&self) -> impl Iterator<Item = &'static str> {
-        let is_text = |mark: &&str| matches!(self.marks.split(mark)[..], [Piece::Text(_)]);
+        let is_text = |mark: &&str| matches!(self.marks.split(mark)[..], [Pattern::Text(_)]);
         self.rules
             .calls
             .format
@@ -183,60 +186,60 @@ impl Writer<'_> {
     }
 
     /// One call, or several if that is allowed.
-    fn calls(&self) -> Vec<Piece> {
+    fn calls(&self) -> Vec<Pattern> {
         let format = self.rules.calls.format;
         let mark = format.begin.first().copied().unwrap_or_default();
         let mut block = self.marks.split(mark);
         if format.may_be_bare {
-            block = vec![Piece::OneOf(vec![block, Vec::new()])];
+            block = vec![Pattern::OneOf(vec![block, Vec::new()])];
         }
         block.extend(self.behind(mark));
         if !self.rules.calls.is_parallel || format.separator.is_some() {
             return block;
         }
         let more = [self.marks.split(format.between), block.clone()].concat();
-        [block, vec![Piece::Many(more)]].concat()
+        [block, vec![Pattern::Many(more)]].concat()
     }
 
     /// The rest of a block of calls, from behind the mark that begins it.
-    fn behind(&self, mark: &str) -> Vec<Piece> {
+    fn behind(&self, mark: &str) -> Vec<Pattern> {
         let format = self.rules.calls.format;
         let is_begun = matches!(format.call, Call::Named { before, .. } if before == mark);
-        let mut pieces = match is_begun {
+        let mut patterns = match is_begun {
             true => Vec::new(),
             false => self.marks.split(format.open),
         };
-        pieces.push(self.one_call(is_begun));
+        patterns.push(self.one_call(is_begun));
         if let Some(separator) = format.separator
             && self.rules.calls.is_parallel
         {
             let mut more = self.marks.split(separator);
             more.push(self.one_call(false));
-            pieces.push(Piece::Many(more));
+            patterns.push(Pattern::Many(more));
         }
-        pieces.extend(self.marks.split(format.end));
-        pieces
+        patterns.extend(self.marks.split(format.end));
+        patterns
     }
 
     /// A call of any of the functions. `is_begun`: the text before the name was written already.
-    fn one_call(&self, is_begun: bool) -> Piece {
+    fn one_call(&self, is_begun: bool) -> Pattern {
         let functions = self.rules.calls.functions.iter();
-        Piece::OneOf(
+        Pattern::OneOf(
             functions
                 .map(|function| self.call(function, is_begun))
                 .collect(),
         )
     }
 
-    fn call(&self, function: &Callable, is_begun: bool) -> Vec<Piece> {
+    fn call(&self, function: &Callable, is_begun: bool) -> Vec<Pattern> {
         let Callable { name, parameters } = function;
-        let json = || vec![Piece::Json(parameters.clone())];
-        let text = |text: &str| Piece::Text(text.to_owned());
+        let json = || vec![Pattern::Json(parameters.clone())];
+        let text = |text: &str| Pattern::Text(text.to_owned());
         match self.rules.calls.format.call {
             Call::Object { .. } if self.rules.calls.format.may_be_bare => {
                 let head = TextRules::matching(bare_head(name));
                 let tail = TextRules::matching(format!(r"{SPACE}\}}"));
-                [vec![Piece::Free(head)], json(), vec![Piece::Free(tail)]].concat()
+                [vec![Pattern::Free(head)], json(), vec![Pattern::Free(tail)]].concat()
             }
             Call::Object { arguments } => {
                 let head = format!(r#"{{"name": "{name}", "{arguments}": "#);

@@ -59,11 +59,10 @@ struct PluginOptions {}
 
 impl<F: FileFormat> Backend for Candle<F> {
     fn descriptor() -> Descriptor {
-        Descriptor {
-            vendor: "Tenon".into(),
-            license: env!("CARGO_PKG_LICENSE").into(),
-            ..Descriptor::new(F::ID, F::NAME, env!("CARGO_PKG_VERSION"))
-        }
+        let mut descriptor = Descriptor::new(F::ID, F::NAME, env!("CARGO_PKG_VERSION"));
+        descriptor.vendor = "Tenon".into();
+        descriptor.license = env!("CARGO_PKG_LICENSE").into();
+        descriptor
     }
 
     fn init(host: Host, options: &str) -> Result<Self> {

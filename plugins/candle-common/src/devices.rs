@@ -17,11 +17,7 @@ pub enum Place {
 /// The GPUs that the plugin was built for, and the CPU.
 pub fn list() -> Vec<Device> {
     let describe = |place: Place| match place {
-        Place::Cpu => Device {
-            id: place.id(),
-            name: "CPU".into(),
-            ..Device::default()
-        },
+        Place::Cpu => Device::new(place.id(), "CPU"),
         #[cfg(feature = "cuda")]
         Place::Cuda(number) => cuda::describe(number, place.id()),
     };

@@ -81,11 +81,11 @@ impl<C: Compute> DecoderEmbedder<C> {
 impl<C: Compute> Embedder for DecoderEmbedder<C> {
     fn info(&self) -> EmbedderInfo {
         let config = self.decoder.config();
-        EmbedderInfo {
-            dimensions: config.hidden as u32,
-            max_tokens: config.context_length,
-            pooling: self.pooling.name().into(),
-        }
+        EmbedderInfo::new(
+            config.hidden as u32,
+            config.context_length,
+            self.pooling.name(),
+        )
     }
 
     fn embed(&mut self, texts: &[&[u32]], interrupt: &Interrupt, out: &mut [f32]) -> Result<()> {

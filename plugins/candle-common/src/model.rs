@@ -159,14 +159,12 @@ pub fn estimate(
     };
     // Hidden state, queries, keys and values, and the widest layer. The widest layer is about four times the hidden state.
     let activations = (config.hidden * 12 + 2 * config.heads * config.head) as u64;
-    Ok(vec![Estimate {
-        device,
-        weight_bytes,
-        kv_bytes_per_token: config.kv_numbers_per_token() * origin.kv_type.bytes(),
-        compute_bytes: u64::from(session.max_batch_tokens)
-            .saturating_mul(activations * size_of::<f32>() as u64),
-        ..Estimate::default()
-    }])
+    let mut estimate = Estimate::new(device);
+    estimate.weight_bytes = weight_bytes;
+    estimate.kv_bytes_per_token = config.kv_numbers_per_token() * origin.kv_type.bytes();
+    estimate.compute_bytes =
+        u64::from(session.max_batch_tokens).saturating_mul(activations * size_of::<f32>() as u64);
+    Ok(vec![estimate])
 }
 
 /// None if the weights stay at their level.
@@ -185,30 +183,26 @@ fn levels_from(source: &str) -> Vec<&'static str> {
 impl<C: Compute> Model for DecoderModel<C> {
     fn info(&self) -> ModelInfo {
         let config = self.decoder.config();
-        ModelInfo {
-            architecture: config.architecture.clone(),
-            parameters: self.decoder.parameters(),
-            weight_bytes: self.decoder.weight_bytes(),
-            context_length: config.context_length,
-            vocab_size: self.prompting.tokenizer.vocab_size(),
-            logits_width: self.decoder.vocabulary() as u32,
-            bos: self.prompting.bos,
-            eos: self.prompting.eos.clone(),
-            chat_template: self.prompting.chat_template.clone(),
-            tool_chat_template: self.prompting.tool_chat_template.clone(),
-            quantization: self.level.clone(),
-            source_quantization: self.source_level.clone(),
-            fallback_tensors: self.fallback_tensors,
-            requantize_levels: levels_from(&self.source_level)
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
-            sampling: self.prompting.sampling,
-            capabilities: match self.prompting.tokenizer.is_canonical() {
-                true => Capabilities::CANONICAL_TOKENIZER,
-                false => Capabilities::default(),
-            },
+        let (prompting, architecture) = (&self.prompting, config.architecture.as_str());
+        let vocab_size = prompting.tokenizer.vocab_size();
+        let mut info = ModelInfo::new(architecture, config.context_length, vocab_size);
+        info.parameters = self.decoder.parameters();
+        info.weight_bytes = self.decoder.weight_bytes();
+        info.logits_width = self.decoder.vocabulary() as u32;
+        info.bos = prompting.bos;
+        info.eos = prompting.eos.clone();
+        info.chat_template = prompting.chat_template.clone();
+        info.tool_chat_template = prompting.tool_chat_template.clone();
+        info.quantization = self.level.clone();
+        info.source_quantization = self.source_level.clone();
+        info.fallback_tensors = self.fallback_tensors;
+        let levels = levels_from(&self.source_level).into_iter();
+        info.requantize_levels = levels.map(str::to_owned).collect();
+        info.sampling = prompting.sampling;
+        if prompting.tokenizer.is_canonical() {
+            info.capabilities = Capabilities::CANONICAL_TOKENIZER;
         }
+        info
     }
 
     fn tokenizer(&self) -> Result<Box<dyn Tokenizer>> {

@@ -105,7 +105,7 @@ impl<C: Compute> Sequences<C> {
     /// Removes the spans that were admitted last from the ledger.
     pub fn take_back(&mut self) {
         for span in &self.admitted.spans {
-            self.ledger.truncate(span.seq, span.position);
+            self.ledger.truncate(span.seq, span.start);
         }
     }
 
@@ -123,7 +123,7 @@ impl<C: Compute> Sequences<C> {
         let valid = span.check(tokens, vocabulary, self.context_length);
         match valid.and_then(|()| self.ledger.append(span)) {
             Ok(()) => {
-                let cells = &self.ledger.cells(span.seq)[span.position as usize..];
+                let cells = &self.ledger.cells(span.seq)[span.start as usize..];
                 self.admitted.push(span, tokens, cells);
                 Code::OK
             }
@@ -158,8 +158,7 @@ impl Admitted {
     fn push(&mut self, span: &Span, tokens: &[u32], cells: &[u32]) {
         self.spans.push(*span);
         self.tokens.extend_from_slice(tokens);
-        self.positions
-            .extend(span.position..span.position + span.len);
+        self.positions.extend(span.start..span.start + span.len);
         self.cells.extend_from_slice(cells);
         let end = self.tokens.len() as u32;
         self.rows.extend(end - span.rows..end);

@@ -69,17 +69,13 @@ impl Backend for Echo {
 
 impl Model for EchoModel {
     fn info(&self) -> ModelInfo {
-        ModelInfo {
-            architecture: "echo".into(),
-            context_length: 8192,
-            vocab_size: VOCAB_SIZE,
-            logits_width: LOGITS_WIDTH as u32,
-            bos: Some(BEGIN),
-            eos: vec![BEGIN + 1],
-            chat_template: Some(include_str!("chat_template.jinja").into()),
-            capabilities: Capabilities::CANONICAL_TOKENIZER,
-            ..ModelInfo::default()
-        }
+        let mut info = ModelInfo::new("echo", 8192, VOCAB_SIZE);
+        info.logits_width = LOGITS_WIDTH as u32;
+        info.bos = Some(BEGIN);
+        info.eos = vec![BEGIN + 1];
+        info.chat_template = Some(include_str!("chat_template.jinja").into());
+        info.capabilities = Capabilities::CANONICAL_TOKENIZER;
+        info
     }
 
     fn tokenizer(&self) -> Result<Box<dyn Tokenizer>> {
@@ -147,7 +143,7 @@ impl EchoSession {
 
     fn run(&mut self, span: &Span, tokens: &[u32]) {
         let cells = self.ledger.cells(span.seq);
-        for (&cell, &token) in cells[span.position as usize..].iter().zip(tokens) {
+        for (&cell, &token) in cells[span.start as usize..].iter().zip(tokens) {
             self.kv[cell as usize] = token;
         }
         self.past.clear();

@@ -11,11 +11,7 @@ use tenon_plugin_api::{
     SpanOut, TokenLogprob,
     abi::{
         Extension, HostObject, HostObject_TO, PluginModule_Ref, ProgressObject, ProgressObject_TO,
-        SessionBox,
-        abi_stable::{
-            sabi_trait::TD_Opaque,
-            std_types::{ROption, RStr, RString},
-        },
+        ROption, RStr, RString, SessionBox, TD_Opaque,
     },
 };
 
@@ -68,7 +64,7 @@ fn decode(session: &mut SessionBox) {
     for position in 0..STEPS {
         let spans: [_; SEQUENCES as usize] = std::array::from_fn(|seq| Span {
             seq: seq as u32,
-            position,
+            start: position,
             len: 1,
             rows: 1,
             ..Span::default()

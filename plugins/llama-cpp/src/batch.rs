@@ -49,7 +49,7 @@ impl BatchArrays {
                 self.rows.push(self.tokens.len() as i32);
             }
             self.tokens.push(token as i32);
-            self.positions.push((span.position as usize + at) as i32);
+            self.positions.push((span.start as usize + at) as i32);
             self.sequences.push(id);
             self.wants_logits.push((at >= first_row).into());
         }

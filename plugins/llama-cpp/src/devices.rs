@@ -5,13 +5,14 @@ use tenon_plugin_api::{Device, Error, Result};
 
 /// The CPU, and the GPUs of the compiled-in backends.
 pub fn list() -> Vec<Device> {
-    let device = |device: LlamaBackendDevice| Device {
-        id: id(&device),
-        memory_bytes: device.memory_total as u64,
-        free_bytes: device.memory_free as u64,
-        name: device.description,
-    };
-    usable().map(device).collect()
+    usable().map(describe).collect()
+}
+
+fn describe(found: LlamaBackendDevice) -> Device {
+    let mut device = Device::new(id(&found), found.description);
+    device.memory_bytes = found.memory_total as u64;
+    device.free_bytes = found.memory_free as u64;
+    device
 }
 
 /// Whether there is any device besides the CPU.

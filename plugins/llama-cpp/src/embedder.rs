@@ -62,11 +62,11 @@ impl LlamaEmbedder {
 
 impl Embedder for LlamaEmbedder {
     fn info(&self) -> EmbedderInfo {
-        EmbedderInfo {
-            dimensions: self.weights.embedding_dimensions(),
-            max_tokens: self.weights.0.n_ctx_train(),
-            pooling: self.pooling.name().into(),
-        }
+        EmbedderInfo::new(
+            self.weights.embedding_dimensions(),
+            self.weights.0.n_ctx_train(),
+            self.pooling.name(),
+        )
     }
 
     fn embed(&mut self, texts: &[&[u32]], interrupt: &Interrupt, out: &mut [f32]) -> Result<()> {

@@ -19,13 +19,12 @@ pub fn estimate(load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>>
     let shape = Shape::read(Gguf::open(&load.path)?.metadata())
         .ok_or_else(|| Error::unsupported("estimates for this architecture"))?;
     let batch = u64::from(session.max_batch_tokens.clamp(1, MICRO_BATCH_TOKENS));
-    Ok(vec![Estimate {
-        device: load.devices.first().cloned().unwrap_or("cpu".into()),
-        weight_bytes,
-        kv_bytes_per_token: options.kv_type.bytes(shape.kv_numbers),
-        compute_bytes: batch * shape.activations * size_of::<f32>() as u64,
-        ..Estimate::default()
-    }])
+    let device = load.devices.first().cloned();
+    let mut estimate = Estimate::new(device.unwrap_or("cpu".into()));
+    estimate.weight_bytes = weight_bytes;
+    estimate.kv_bytes_per_token = options.kv_type.bytes(shape.kv_numbers);
+    estimate.compute_bytes = batch * shape.activations * size_of::<f32>() as u64;
+    Ok(vec![estimate])
 }
 
 fn weight_bytes(load: &LoadArgs) -> Result<u64> {

@@ -147,13 +147,12 @@ pub fn write(args: &LoadArgs, output: &Path, threads: u32, report: Report) -> Re
     let part = PartFile::claim(output, wait)?;
     quantize::write(&args.path, &part.path, level, threads, report)?;
     part.finish(output)?;
-    Ok(ModelInfo {
-        quantization: level.to_owned(),
-        source_quantization: source_level,
-        weight_bytes: gguf::read_model(output)?.tensor_bytes,
-        fallback_tensors: expected.fallback_tensors,
-        ..ModelInfo::default()
-    })
+    let mut written = ModelInfo::default();
+    written.quantization = level.to_owned();
+    written.source_quantization = source_level;
+    written.weight_bytes = gguf::read_model(output)?.tensor_bytes;
+    written.fallback_tensors = expected.fallback_tensors;
+    Ok(written)
 }
 
 /// Bytes of a model's files besides the tensors.

@@ -61,20 +61,13 @@ impl Backend for LlamaCpp {
                 CStr::from_ptr(llama_cpp_sys_2::ggml_version()),
             )
         };
-        Descriptor {
-            vendor: "Tenon".into(),
-            license: env!("CARGO_PKG_LICENSE").into(),
-            build: format!(
-                "llama.cpp {}, ggml {}",
-                llama.to_string_lossy(),
-                ggml.to_string_lossy()
-            ),
-            ..Descriptor::new(
-                "org.tenon.llama-cpp",
-                "llama.cpp",
-                env!("CARGO_PKG_VERSION"),
-            )
-        }
+        let (llama, ggml) = (llama.to_string_lossy(), ggml.to_string_lossy());
+        let (id, version) = ("org.tenon.llama-cpp", env!("CARGO_PKG_VERSION"));
+        let mut descriptor = Descriptor::new(id, "llama.cpp", version);
+        descriptor.vendor = "Tenon".into();
+        descriptor.license = env!("CARGO_PKG_LICENSE").into();
+        descriptor.build = format!("llama.cpp {llama}, ggml {ggml}");
+        descriptor
     }
 
     fn init(host: Host, options: &str) -> Result<Self> {

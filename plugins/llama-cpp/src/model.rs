@@ -121,34 +121,24 @@ fn read(
 
 impl Model for GgufModel {
     fn info(&self) -> ModelInfo {
-        let model = &self.weights.0;
-        ModelInfo {
-            architecture: self
-                .weights
-                .text("general.architecture")
-                .unwrap_or_default(),
-            parameters: model.n_params(),
-            weight_bytes: model.size(),
-            context_length: model.n_ctx_train(),
-            vocab_size: self.weights.vocab_size(),
-            logits_width: self.weights.vocab_size(),
-            bos: u32::try_from(model.vocab().bos().0).ok(),
-            eos: self.weights.ends_of_generation(),
-            chat_template: model
-                .chat_template(None)
-                .ok()
-                .and_then(|t| t.to_string().ok()),
-            tool_chat_template: self.weights.text("tokenizer.chat_template.tool_use"),
-            quantization: self.weights.quantization(),
-            source_quantization: self.file.source_level.clone(),
-            fallback_tensors: self.file.fallback_tensors,
-            requantize_levels: file_types::levels_from(&self.file.source_level)
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
-            capabilities: self.weights.capabilities(),
-            sampling: self.weights.sampling(),
-        }
+        let (weights, model) = (&self.weights, &self.weights.0);
+        let architecture = weights.text("general.architecture").unwrap_or_default();
+        let mut info = ModelInfo::new(architecture, model.n_ctx_train(), weights.vocab_size());
+        info.parameters = model.n_params();
+        info.weight_bytes = model.size();
+        info.bos = u32::try_from(model.vocab().bos().0).ok();
+        info.eos = weights.ends_of_generation();
+        let template = model.chat_template(None).ok();
+        info.chat_template = template.and_then(|template| template.to_string().ok());
+        info.tool_chat_template = weights.text("tokenizer.chat_template.tool_use");
+        info.quantization = weights.quantization();
+        info.source_quantization = self.file.source_level.clone();
+        info.fallback_tensors = self.file.fallback_tensors;
+        let levels = file_types::levels_from(&self.file.source_level);
+        info.requantize_levels = levels.into_iter().map(str::to_owned).collect();
+        info.capabilities = weights.capabilities();
+        info.sampling = weights.sampling();
+        info
     }
 
     fn tokenizer(&self) -> Result<Box<dyn Tokenizer>> {

@@ -59,7 +59,7 @@ impl LlamaSession {
         info.costly_idle_tokens = costly_idle_tokens;
         if recurrent {
             info.max_rollback = 0;
-            info.fork_any_len = 0;
+            info.fork_any_len = false;
         }
         Ok(Self {
             context,
@@ -106,9 +106,9 @@ impl LlamaSession {
             .zip(out)
             .filter(|(_, out)| out.status == Code::OK);
         for (span, out) in computed {
-            self.ledger.truncate(span.seq, span.position);
+            self.ledger.truncate(span.seq, span.start);
             out.status = error.code;
-            if !self.context.remove(span.seq, span.position) {
+            if !self.context.remove(span.seq, span.start) {
                 out.status = Code::SEQUENCE_LOST;
                 lost = true;
             }
@@ -151,7 +151,7 @@ impl Session for LlamaSession {
     }
 
     fn fork(&mut self, src: u32, dst: u32, len: u32) -> Result<()> {
-        if self.info.fork_any_len == 0 && len != self.ledger.len(src) {
+        if !self.info.fork_any_len && len != self.ledger.len(src) {
             return Err(Error::unsupported(
                 "forking a part of a sequence of this model",
             ));

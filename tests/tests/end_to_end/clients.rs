@@ -24,6 +24,11 @@ fn smollm2_answers_the_official_python_client() {
 }
 
 #[test]
+fn smollm2_answers_anthropic_s_python_client() {
+    python("anthropic_client.py", &mut smollm2_server());
+}
+
+#[test]
 fn smollm2_answers_langchain() {
     python("langchain_client.py", &mut smollm2_server());
 }

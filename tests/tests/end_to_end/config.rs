@@ -53,7 +53,13 @@ fn the_schema_names_every_section() {
     assert_eq!(
         sections,
         [
-            "server", "plugins", "engine", "grammar", "prompts", "models"
+            "server",
+            "plugins",
+            "engine",
+            "grammar",
+            "prompts",
+            "responses",
+            "models"
         ]
     );
 }

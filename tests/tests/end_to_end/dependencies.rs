@@ -9,9 +9,21 @@ use std::{
 
 use serde::Deserialize;
 
-/// The dependencies that every backend author has to build. Anything heavier belongs behind a feature that is off by
+/// The dependencies that every backend author has to build, by crate. Anything heavier belongs behind a feature that is off by
 /// default.
-const PLUGIN_API_NEEDS: &[&str] = &["abi_stable", "fearless_simd"];
+const NEEDS: &[(&str, &[&str])] = &[
+    ("tenon-plugin-abi", &["abi_stable"]),
+    ("tenon-plugin-api", &["fearless_simd", "tenon-plugin-abi"]),
+];
+
+/// The sources that may name `abi_stable`: everybody else uses what the ABI is made of by its own names. The fixture is a plugin of
+/// another ABI.
+const MAY_NAME_ABI_STABLE: &[&str] = &[
+    "plugin-api/abi/",
+    "host/src/plugin/",
+    "tests/fixtures/plugins/other-abi/",
+    "tests/tests/end_to_end/dependencies.rs",
+];
 
 #[test]
 fn crates_depend_on_those_they_may() {
@@ -32,26 +44,55 @@ fn crates_depend_on_those_they_may() {
 #[test]
 fn the_plugin_api_is_light() {
     let members = members();
-    let plugin_api = &named(&members, "tenon-plugin-api");
-    let needs = plugin_api.dependencies.iter().filter(|dependency| {
-        let of_users = dependency.kind.as_deref() != Some("dev");
-        of_users && !dependency.optional
-    });
-    for dependency in needs {
-        let name = &dependency.name;
-        assert!(PLUGIN_API_NEEDS.contains(&name.as_str()), "{name}");
+    for (member, allowed) in NEEDS {
+        let member = named(&members, member);
+        let needs = member.dependencies.iter().filter(|dependency| {
+            let of_users = dependency.kind.as_deref() != Some("dev");
+            of_users && !dependency.optional
+        });
+        for dependency in needs {
+            let name = &dependency.name;
+            assert!(allowed.contains(&name.as_str()), "{name}");
+        }
+        let default = member.features.get("default");
+        assert!(default.is_none_or(Vec::is_empty), "{default:?}");
     }
-    let default = plugin_api.features.get("default");
-    assert!(default.is_none_or(Vec::is_empty), "{default:?}");
 }
 
 #[test]
-fn the_host_takes_the_plugin_api_as_it_is() {
+fn the_abi_hides_what_it_is_made_of() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders: Vec<PathBuf> = ["host", "plugin-api", "plugins", "tests"]
+        .map(|folder| root.join(folder))
+        .into();
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
+                let names_it = fs::read_to_string(&path).unwrap().contains("abi_stable");
+                let may = MAY_NAME_ABI_STABLE
+                    .iter()
+                    .any(|begin| name.starts_with(begin));
+                assert!(may || !names_it, "{name} names abi_stable");
+                seen += u32::from(names_it);
+            }
+        }
+    }
+    assert!(seen > 3, "only {seen} files were found");
+}
+
+#[test]
+fn the_host_takes_the_plugin_api_as_it_is_but_for_serde() {
     let members = members();
     for name in ["tenon", "tenon-bench", "tenon-cli"] {
         let mut dependencies = named(&members, name).dependencies.iter();
         let plugin_api = dependencies.find(|dependency| dependency.name == "tenon-plugin-api");
-        assert_eq!(plugin_api.unwrap().features, Vec::<String>::new());
+        let features = &plugin_api.unwrap().features;
+        assert!(features.iter().all(|feature| feature == "serde"), "{name}");
     }
 }
 
@@ -71,6 +112,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("system", &[]),
     ("text", &[]),
     ("openai", &[]),
+    ("anthropic", &[]),
     ("markup", &[]),
     ("prompt", &["markup"]),
     ("config", &["markup", "prompt", "system"]),
@@ -87,7 +129,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("reply", &["engine", "markup", "metrics", "prompt"]),
     (
         "runner",
-        &["config", "engine", "grammar", "plugin", "system"],
+        &[
+            "config",
+            "engine",
+            "grammar",
+            "metrics",
+            "plugin",
+            "shutdown",
+            "system",
+            "telemetry",
+            "text",
+        ],
     ),
     (
         "models",
@@ -96,15 +148,38 @@ const ROOMS: &[(&str, &[&str])] = &[
             "system", "tools",
         ],
     ),
-    ("error", &["engine", "models", "openai", "prompt", "text"]),
+    (
+        "error",
+        &["anthropic", "engine", "models", "openai", "prompt", "text"],
+    ),
     ("connections", &["config", "error", "metrics"]),
-    ("app", &["config", "metrics", "models"]),
-    ("layers", &["app", "engine", "error", "text"]),
+    ("kept_responses", &["config", "engine"]),
+    (
+        "app",
+        &["config", "kept_responses", "metrics", "models", "plugin"],
+    ),
+    ("layers", &["app", "config", "engine", "error", "text"]),
     (
         "routes",
         &[
-            "app", "config", "engine", "error", "grammar", "layers", "markup", "metrics", "models",
-            "openai", "plugin", "prompt", "reply", "runner", "text", "tools",
+            "anthropic",
+            "app",
+            "config",
+            "engine",
+            "error",
+            "grammar",
+            "kept_responses",
+            "layers",
+            "markup",
+            "metrics",
+            "models",
+            "openai",
+            "plugin",
+            "prompt",
+            "reply",
+            "runner",
+            "text",
+            "tools",
         ],
     ),
     (
@@ -137,6 +212,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "grammar",
             "models",
             "plugin",
+            "runner",
             "serve",
             "shutdown",
             "system",
@@ -332,7 +408,8 @@ impl Member {
 fn may_use(user: &Member, used: &Member) -> bool {
     let is_for_plugins = used.folder().contains("/plugins/");
     match user.name.as_str() {
-        "tenon-plugin-api" => false,
+        "tenon-plugin-abi" => false,
+        "tenon-plugin-api" => used.name == "tenon-plugin-abi",
         "tenon" => used.name == "tenon-plugin-api",
         "tenon-bench" | "tenon-tests" => {
             ["tenon", "tenon-plugin-api"].contains(&used.name.as_str())

@@ -1,5 +1,6 @@
 //! End-to-end tests, one module for each subject. They are one binary, so that the host is linked once.
 
+mod admin;
 mod answer_lengths;
 mod answers;
 mod backpressure;
@@ -27,11 +28,13 @@ mod lifecycle;
 mod log_output;
 mod logprobs;
 mod loose_schemas;
+mod messages;
 mod metrics;
 mod openapi;
 mod perplexity;
 mod plugin_calls;
 mod plugin_crashes;
+mod plugin_drop_in;
 mod plugin_loading;
 mod plugin_mutations;
 mod plugin_panics;
@@ -42,6 +45,7 @@ mod refusals;
 mod requantize;
 mod requantize_smollm2;
 mod requantize_streams;
+mod responses;
 mod same_answers;
 mod same_embeddings;
 mod same_tokens;
@@ -55,3 +59,5 @@ mod tokens;
 mod tools;
 mod waiting;
 mod wire;
+mod worker_faults;
+mod worker_sandbox;

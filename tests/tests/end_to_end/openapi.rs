@@ -33,6 +33,8 @@ async fn what_can_be_read_is_as_documented() {
         ("/v1/models", "/v1/models", 200),
         ("/v1/models/echo", "/v1/models/{name}", 200),
         ("/v1/models/nope", "/v1/models/{name}", 404),
+        ("/admin/models", "/admin/models", 200),
+        ("/admin/plugins", "/admin/plugins", 200),
         ("/openapi.json", "/openapi.json", 200),
         ("/docs/nope.js", "/docs/{file}", 404),
     ] {
@@ -80,11 +82,12 @@ async fn check_examples(client: &Client, unable: &[&str]) {
     let paths = document.0["paths"].as_object().unwrap();
     let operations = paths
         .iter()
-        .filter_map(|(path, operations)| Some((path, operations.get("post")?)));
+        .filter_map(|(path, operations)| Some((path, operations.get("post")?)))
+        .filter(|(_, operation)| operation.get("requestBody").is_some());
     for (path, operation) in operations {
         let request = &operation["requestBody"]["content"]["application/json"];
         let response = &operation["responses"]["200"]["content"];
-        for example in request["examples"].as_object().unwrap().values() {
+        for (_, example) in request["examples"].as_object().into_iter().flatten() {
             let body = &example["value"];
             document.check(request, body);
             if unable.contains(&path.as_str()) {

@@ -134,7 +134,7 @@ fn session(model: &Model) -> Result<Session, Error> {
 /// Appends tokens to sequence 0 and picks the most likely next token.
 fn next_token(session: &mut Session, tokens: &[u32], position: u32) -> Result<u32, Error> {
     let spans = [Span {
-        position,
+        start: position,
         len: tokens.len() as u32,
         rows: 1,
         ..Span::default()

@@ -1,10 +1,10 @@
 //! Plugins that crash, hang or never end do not affect the server.
 
-use std::{fs, os::unix::net::UnixListener, path::Path, process::Command, thread, time::Instant};
+use std::{fs, os::unix::net::UnixListener, path::Path, process::Command};
 
 use serde_json::json;
 use tenon::plugin::Registry;
-use tenon_tests::{PATIENCE, PluginFolder, ServerOptions, artifacts};
+use tenon_tests::{PATIENCE, PluginFolder, ServerOptions, artifacts, ends_within};
 
 const CRASHES: &str = "tenon_fixture_crashes";
 const ECHO: &str = "tenon_plugin_echo";
@@ -194,14 +194,7 @@ fn folder(names: &[&str]) -> PluginFolder {
 /// Checks that the process whose id is in a file ends. It has been killed, but not by this process.
 #[track_caller]
 fn check_ended(file: &Path) {
-    let id = fs::read_to_string(file).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        // The process may be a zombie: its parent may not have asked for its exit status yet.
-        match fs::read_to_string(format!("/proc/{id}/stat")) {
-            Ok(state) if !state.contains(") Z ") => thread::yield_now(),
-            _ => return,
-        }
-    }
-    panic!("the process {id} of {file:?} runs on");
+    let id = fs::read_to_string(file).unwrap().parse().unwrap();
+    let ended = ends_within(id, PATIENCE);
+    assert!(ended, "the process {id} of {file:?} runs on");
 }

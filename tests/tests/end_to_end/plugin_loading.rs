@@ -37,7 +37,7 @@ fn each_bad_file_is_refused_with_its_reason_and_the_good_one_is_used() {
         (
             "other.so",
             library("tenon_fixture_other_abi"),
-            "they differ at `PrefixRef.0` (PluginModule): expected tenon-plugin-api, found tenon-fixture-other-abi",
+            "they differ at `PrefixRef.0` (PluginModule): expected tenon-plugin-abi, found tenon-fixture-other-abi",
         ),
     ];
     for (name, bytes, _) in &cases {
@@ -60,10 +60,14 @@ fn another_abi_is_told_in_one_sentence_and_in_full_for_authors() {
     let refused = &listed.0["refused"][0];
     let reason = refused["reason"].as_str().unwrap();
     assert!(
-        reason.contains("was built with tenon-plugin-api 0.1.0"),
+        reason.contains("(tenon-fixture-other-abi 0.1.0) was built against plugin ABI 0.1"),
         "{reason}"
     );
-    assert!(reason.contains("takes plugins of ABI 1."), "{reason}");
+    assert!(reason.contains("takes ABI 1.0 to 1.x"), "{reason}");
+    assert!(
+        reason.ends_with("build the plugin with tenon-plugin-api 1"),
+        "{reason}"
+    );
     assert!(
         reason.lines().count() == 1 && reason.len() < 500,
         "{reason}"
@@ -109,6 +113,36 @@ fn a_file_that_took_the_place_of_a_loaded_one_is_what_is_loaded() {
     assert_eq!(panics.descriptor().id, "org.tenon.fixture.panics");
     // The old backend still works for those who use it.
     assert_eq!(echo.devices().unwrap()[0].id, "cpu");
+}
+
+#[test]
+fn only_what_has_changed_is_tried_again() {
+    let folder = PluginFolder::with(ECHO);
+    let options = folder.options();
+    let first = Registry::load(&options);
+    folder.install(PANICS, "other.so");
+    let second = first.renewed(&options);
+    assert_eq!(new_ids(&second, &first), ["org.tenon.fixture.panics"]);
+    folder.install(ECHO, "plugin.so");
+    let third = second.renewed(&options);
+    assert_eq!(new_ids(&third, &second), ["org.tenon.echo"]);
+    fs::remove_file(folder.path("other.so")).unwrap();
+    let fourth = third.renewed(&options);
+    assert_eq!(new_ids(&fourth, &third), Vec::<&str>::new());
+    assert_eq!(registry_ids(&fourth), ["org.tenon.echo"]);
+    // Whoever reads an earlier one still finds what it had.
+    assert_eq!(registry_ids(&third).len(), 2);
+}
+
+#[test]
+fn other_models_are_asked_about_again() {
+    let folder = PluginFolder::with(ECHO);
+    let mut options = folder.options();
+    let first = Registry::load(&options);
+    options.models = vec!["a.echo".into()];
+    let second = first.renewed(&options);
+    assert_eq!(new_ids(&second, &first), ["org.tenon.echo"]);
+    assert!(second.plugin_for(Path::new("a.echo"), None).is_ok());
 }
 
 #[test]
@@ -178,6 +212,11 @@ fn without_any_backend_the_error_says_where_it_looked_and_what_it_found() {
         message.contains("plugin.so is no Tenon plugin"),
         "{message}"
     );
+}
+
+fn new_ids<'a>(registry: &'a Registry, before: &Registry) -> Vec<&'a str> {
+    let plugins = registry.new_since(before);
+    plugins.map(|plugin| plugin.facts.id.as_str()).collect()
 }
 
 fn registry_ids(registry: &Registry) -> Vec<&str> {

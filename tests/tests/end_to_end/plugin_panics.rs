@@ -1,15 +1,18 @@
-//! A plugin that panics while it serves: its requests fail, its model is loaded once more, and the server lives.
+//! A plugin that panics while it serves: its requests fail, its model is loaded again, and the server lives.
+
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tenon_tests::{Client, Server, ServerOptions};
+use tokio::time::sleep;
 
 const PLAIN: &str = "/v1/completions";
 const WHY: &str = "the plugin panicked: told to panic in forward";
 
 #[tokio::test]
-async fn a_model_is_loaded_anew_once_and_then_has_failed() {
-    let (mut server, client) = start();
+async fn without_a_worker_a_model_is_loaded_anew_once_and_then_has_failed() {
+    let (mut server, client) = start("isolation = 'none'");
     check_failed(&client, "model_unavailable", WHY, true).await;
     server.wait_for_log("loading the model anew");
     // Nothing keeps the model that broke in memory.
@@ -34,8 +37,25 @@ async fn a_model_is_loaded_anew_once_and_then_has_failed() {
 }
 
 #[tokio::test]
+async fn with_a_worker_a_model_is_loaded_again_up_to_a_limit() {
+    let (mut server, client) = start("max_restarts = 2");
+    for _ in 0..2 {
+        check_failed(&client, "model_unavailable", WHY, true).await;
+        while client.get("/health").await.1["status"] != "ok" {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+    check_failed(&client, "model_unavailable", WHY, true).await;
+    server.wait_for_log("model failed");
+    let why = format!("it ended 3 times within ten minutes, the last time because {WHY}");
+    let message = format!("the model 'forward' failed: {why}");
+    check_failed(&client, "model_failed", &message, false).await;
+    assert_eq!(client.chat("Hi", json!({"temperature": 0})).await, "Hi");
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_the_error() {
-    let (_server, client) = start();
+    let (_server, client) = start("");
     let stream = client.stream(PLAIN, &request()).await;
     let error = json!({"error": {
         "message": WHY, "type": "server_error", "param": null, "code": "model_unavailable",
@@ -62,16 +82,14 @@ async fn a_session_that_has_no_end_is_used_as_far_as_there_is_memory() {
     assert_eq!(status, StatusCode::OK, "{answer}");
 }
 
-fn start() -> (Server, Client) {
-    let config = r#"
-        [[models]]
-        path = "echo.echo"
-        [[models]]
-        path = "forward.panics"
-    "#;
+/// A server of an echo model and a model that panics. `keys` are those of `[engine]`.
+fn start(keys: &str) -> (Server, Client) {
+    let config = format!(
+        "[engine]\n{keys}\n[[models]]\npath = 'echo.echo'\n[[models]]\npath = 'forward.panics'\n"
+    );
     let options = ServerOptions::new(&["tenon_plugin_echo", "tenon_fixture_panics"]);
     let options = options.file("echo.echo", "").file("forward.panics", "");
-    let mut server = options.config(config).spawn();
+    let mut server = options.config(&config).spawn();
     server.wait_for_log(r#"model ready model="forward""#);
     let client = server.client();
     (server, client)

@@ -5,7 +5,9 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use object::{Object, ObjectSegment, ObjectSymbol};
 use serde_json::json;
-use tenon_plugin_api::abi::{COMPILED_FOR, CPU_FEATURES, CPU_FEATURES_SYMBOL, cpu_features};
+use tenon_plugin_api::abi::{
+    COMPILED_FOR, CPU_FEATURES, CPU_FEATURES_SYMBOL, UNWINDS_SYMBOL, cpu_features,
+};
 use tenon_tests::{PluginFolder, ServerOptions, artifacts};
 
 const ECHO: &str = "tenon_plugin_echo";
@@ -101,7 +103,8 @@ fn a_build_for_another_cpu_is_refused_before_it_runs() {
         if cpu_features() >> bit.unwrap_or(63) & 1 == 1 {
             continue;
         }
-        compile_for(&folder.path(V2), COMPILED_FOR | 1 << bit.unwrap_or(63));
+        let features = COMPILED_FOR | 1 << bit.unwrap_or(63);
+        set_note(&folder.path(V2), CPU_FEATURES_SYMBOL, features);
         let listed = folder.list();
         listed.check_variant(
             &folder.path(PLAIN),
@@ -110,18 +113,27 @@ fn a_build_for_another_cpu_is_refused_before_it_runs() {
     }
 }
 
-/// Changes the note on CPU features in a library.
-fn compile_for(library: &Path, features: u64) {
+/// A library like one that was compiled with `panic = "abort"`.
+#[test]
+fn a_build_that_aborts_is_refused_before_it_runs() {
+    let folder = PluginFolder::with(ECHO);
+    set_note(&folder.path(PLAIN), UNWINDS_SYMBOL, 0);
+    let expected = "is built with `panic = \"abort\"`";
+    folder.list().check_refused(&folder.path(PLAIN), expected);
+}
+
+/// Changes a note in a library.
+fn set_note(library: &Path, name: &str, note: u64) {
     let mut bytes = fs::read(library).unwrap();
-    let at = offset_of_features(&bytes);
-    bytes[at..at + 8].copy_from_slice(&features.to_le_bytes());
+    let at = offset_of(&bytes, name);
+    bytes[at..at + 8].copy_from_slice(&note.to_le_bytes());
     fs::write(library, bytes).unwrap();
 }
 
-fn offset_of_features(library: &[u8]) -> usize {
+fn offset_of(library: &[u8], name: &str) -> usize {
     let file = object::File::parse(library).unwrap();
     let mut symbols = file.dynamic_symbols();
-    let symbol = symbols.find(|symbol| symbol.name() == Ok(CPU_FEATURES_SYMBOL));
+    let symbol = symbols.find(|symbol| symbol.name() == Ok(name));
     let address = symbol.unwrap().address();
     let offset = file.segments().find_map(|segment| {
         let (offset, len) = segment.file_range();

@@ -58,7 +58,7 @@ async fn smollm2_a_level_that_comes_back_is_the_same_to_the_byte() {
 async fn smollm2_a_full_disk_is_told_and_changes_nothing() {
     let cache = TempDir::new().unwrap();
     let (server, client) = start(cache.path(), "");
-    limit_files(server.pid(), "50000000");
+    limit_files(server.worker(), "50000000");
     let (status, answer) = client.post(CHANGE, &json!({"ggml_type": "Q8_0"})).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     let message = answer["error"]["message"].as_str().unwrap();
@@ -68,7 +68,7 @@ async fn smollm2_a_full_disk_is_told_and_changes_nothing() {
     );
     assert_eq!(files(cache.path()), Vec::<PathBuf>::new());
     assert_eq!(write(&client).await, StatusCode::OK);
-    limit_files(server.pid(), "unlimited");
+    limit_files(server.worker(), "unlimited");
     let (status, report) = client.post(CHANGE, &json!({"ggml_type": "Q8_0"})).await;
     assert_eq!(status, StatusCode::OK, "{report}");
 }

@@ -40,11 +40,11 @@ async fn check(backend: Backend, levels: [&str; 2]) {
     let cache = TempDir::new().unwrap();
     let (server, client) = start(backend, cache.path(), high);
     fill_pool(&client).await;
-    let first = memory_bytes(server.pid());
+    let first = memory_bytes(server.worker());
     let down = texts_during(&client, "Q4K", low).await;
     let up = texts_during(&client, "q8_0", high).await;
     fill_pool(&client).await;
-    wait_for_memory(server.pid(), first).await;
+    wait_for_memory(server.worker(), first).await;
     drop(server);
 
     let original = backend.load(&backend.smollm2(), &json!({}));

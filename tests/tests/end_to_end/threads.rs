@@ -83,7 +83,7 @@ async fn of_more_threads_than_cores_as_many_are_taken() {
         client.chat("hello", json!({"max_tokens": 2})).await;
         let threads = client.metric("tenon_engine_decode_threads").await;
         assert_eq!(threads, cores as f64);
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.worker())).unwrap();
         let line = status
             .lines()
             .find_map(|line| line.strip_prefix("Threads:"));

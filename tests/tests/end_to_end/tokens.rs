@@ -129,13 +129,3 @@ async fn check_chat(client: &Client) {
     assert!(text.as_str().unwrap().ends_with(prompt), "{text}");
     assert!(prompt.contains("Say <|im_end|> or <|end|>!"), "{prompt}");
 }
-
-#[tokio::test]
-async fn a_client_of_the_responses_api_learns_where_to_go() {
-    let mut server = ServerOptions::echo(0).start();
-    let body = json!({"model": "echo", "input": "Hi"});
-    let (status, answer) = server.client().post("/v1/responses", &body).await;
-    assert_eq!(status, StatusCode::NOT_FOUND);
-    let message = answer["error"]["message"].as_str().unwrap();
-    assert!(message.contains("/v1/chat/completions"), "{message}");
-}

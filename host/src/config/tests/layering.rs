@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use super::{environment, load, load_toml};
 use crate::{
     config::{
-        Config, Engine, Flags, Hosts, LogFormat, Origins, RequestBounds, Server, Threads, load_from,
+        Config, Engine, Flags, Hosts, Isolation, Load, LogFormat, Origins, RequestBounds, Sandbox,
+        Server, Threads, load_from,
     },
     markup::ReasoningTags,
 };
@@ -30,6 +31,8 @@ fn without_anything_there_are_defaults() {
         max_connections: 1024,
         max_body_bytes: 32 << 20,
         api_keys: Vec::new(),
+        admin_keys: Vec::new(),
+        requantize_needs_admin_key: false,
         origins: Origins::Local,
         hosts: Hosts::These(Vec::new()),
         log_format: LogFormat::Text,
@@ -37,6 +40,7 @@ fn without_anything_there_are_defaults() {
     assert_eq!(config.server, expected);
     let beside = env::current_exe().unwrap().with_file_name("plugins");
     assert_eq!(config.plugins.directories, [beside]);
+    assert!(config.plugins.watch && !config.plugins.reload_on_replace);
     assert!(config.models.is_empty());
 }
 
@@ -69,6 +73,12 @@ fn a_bare_model_path_is_enough() {
             min_priority: 0,
         },
         threads: Threads::Auto,
+        isolation: Isolation::Process,
+        sandbox: Sandbox::Strict,
+        stuck_timeout: Duration::from_secs(300),
+        max_restarts: 5,
+        load: Load::Startup,
+        idle_unload: None,
     };
     assert_eq!(model.engine, expected);
 }

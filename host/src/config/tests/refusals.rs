@@ -12,20 +12,20 @@ fn unknown_keys() {
         &[
             "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, \
              keep_alive_interval_ms, drain_delay_secs, drain_timeout_secs, request_timeout_secs, header_timeout_secs, body_timeout_secs, \
-             idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, cors_origins, allowed_hosts, log_format",
+             idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, admin_keys, requantize_keys, cors_origins, allowed_hosts, log_format",
         ],
     );
     check(
         "[[models]]\npath = 'a'\n[[models]]\npath = 'b'\nxyz = 1",
         &[
             "tenon.toml: \"models[1].xyz\" is no known key; allowed: id, aliases, path, backend, devices, options, \
-             chat_template, tool_format, reasoning_tags, quantize, requantize, memory_limit_bytes, sampling, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, max_answers, max_output_tokens, min_priority, threads",
+             chat_template, tool_format, reasoning_tags, quantize, requantize, memory_limit_bytes, sampling, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, max_answers, max_output_tokens, min_priority, threads, isolation, sandbox, stuck_timeout_secs, max_restarts, load, idle_unload_secs",
         ],
     );
     check(
         "[sever]\nport = 1",
         &[
-            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, grammar, prompts, models",
+            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, grammar, prompts, responses, models",
         ],
     );
 }
@@ -46,10 +46,13 @@ fn wrong_values() {
         [server]; idle_timeout_secs = 0 → "server.idle_timeout_secs" must be a whole number from 1 to 4294967295, not 0
         [server]; cors_origins = ['https://a.example/'] → "server.cors_origins" has "https://a.example/", but must hold origins such as "https://chat.example.com" or "http://localhost:3000", without a path, or "*"
         [server]; allowed_hosts = ['a.example:80'] → "server.allowed_hosts" has "a.example:80", but must hold names such as "llm.example.com", without a port, or "*"
+        [server]; requantize_keys = 'none' → "server.requantize_keys" cannot be "none"; allowed: admin, all
         [server]; log_format = 'xml' → "server.log_format" cannot be "xml"; allowed: text, json
         [server]; log_format = 1 → "server.log_format" must be text in quotes, not 1
         [engine]; max_sequences = 0 → "engine.max_sequences" must be a whole number from 1 to 4096, not 0
+        [engine]; load = 'late' → "engine.load" cannot be "late"; allowed: startup, on-demand
         [plugins]; directories = 'x' → "plugins.directories" must be a list, not "x"
+        [plugins]; watch = 1 → "plugins.watch" must be true or false, not 1
         [plugins]; directories = [''] → "plugins.directories" must not be empty
         [plugins.options]; "org.tenon.echo" = true → "plugins.options."org.tenon.echo"" must be a table, not true
         server = 1 → "server" must be a table, not 1
@@ -119,15 +122,16 @@ fn models() {
 
 #[test]
 fn keys_stay_secret() {
-    check_each(
-        "[server]\napi_keys = ",
-        r#"
-        's3cret' → "server.api_keys" must be a list
-        [123456] → "server.api_keys[0]" must be text in quotes
-        ['s3 cret'] → "server.api_keys" must hold keys of printable ASCII characters without spaces, none of them empty
-        [''] → "server.api_keys" must hold keys of printable ASCII characters without spaces, none of them empty
-        "#,
-    );
+    for keys in ["api_keys", "admin_keys"] {
+        let table = r#"
+        's3cret' → "server.KEYS" must be a list
+        [123456] → "server.KEYS[0]" must be text in quotes
+        ['s3 cret'] → "server.KEYS" must hold keys of printable ASCII characters without spaces, none of them empty
+        [''] → "server.KEYS" must hold keys of printable ASCII characters without spaces, none of them empty
+        "#;
+        let begin = format!("[server]\n{keys} = ");
+        check_each(&begin, &table.replace("KEYS", keys));
+    }
 }
 
 #[test]

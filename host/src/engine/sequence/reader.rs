@@ -52,7 +52,7 @@ impl Reader {
         self.full_since = None;
     }
 
-    /// Makes the reader one of those who wait for a batch.
+    /// Records that the reader waits for this batch.
     pub fn wait_for(&self, batch: u32) {
         self.seat.wait_for(batch);
     }

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{Batch, Code, Error, Span, SpanOut, ThreadPlan};
 use tracing::{info, warn};
 
@@ -34,8 +35,11 @@ pub struct Threads {
 
 /// Measurements of a model's first engine. Engines at other levels start with the same values: measuring again would take
 /// long while the first engine computes, and would delay its requests.
-#[derive(Default)]
-pub struct Calibration(OnceLock<Measured>);
+#[derive(Default, Serialize, Deserialize)]
+pub struct Calibration {
+    #[serde(skip)]
+    measured: OnceLock<Measured>,
+}
 
 /// Seconds of each choice. None if it was not measured.
 struct Measured {
@@ -78,11 +82,11 @@ impl Threads {
         metrics: &EngineMetrics,
     ) -> Result<Self, Error> {
         let (started, choices) = (Instant::now(), choices(most));
-        let measured = match calibration.0.get() {
+        let measured = match calibration.measured.get() {
             Some(measured) => measured,
             None => {
                 let measured = Measured::of(session, &choices)?;
-                calibration.0.get_or_init(|| measured)
+                calibration.measured.get_or_init(|| measured)
             }
         };
         let mut threads = Self {

@@ -67,7 +67,7 @@ impl Analysis {
         &self.follow[rule]
     }
 
-    /// Whether a part may be matched as one piece of the greatest possible length. This holds if no character can both
+    /// Whether a part may be matched as one lexeme of the greatest possible length. This holds if no character can both
     /// continue the part and follow it: then the match never runs beyond the part's end.
     pub fn is_lexeme(&self, part: &RulePart, follow: &CharSet) -> bool {
         let facts = self.facts(part);

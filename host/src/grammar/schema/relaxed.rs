@@ -62,22 +62,3 @@ fn is_irregular(pattern: &str) -> bool {
     let parse = || RegexBuilder::new().mk_regex_for_serach(&regex_to_lark(pattern, "dw"));
     pattern.len() <= MAX_BYTES && parse().is_err()
 }
-
-/// The keywords that llguidance left out, according to its warning. Formats that it does not know do not count: they
-/// are annotations, which ask for nothing.
-pub fn left_out(warning: &str) -> Vec<String> {
-    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-    match warning {
-        _ if warning.starts_with("Unknown format") => Vec::new(),
-        _ if warning.starts_with("oneOf") => names(&["oneOf"]),
-        _ if warning.starts_with("min/maxProperties") => names(&["minProperties", "maxProperties"]),
-        _ => match warning.split_once("Unimplemented keys: ") {
-            // The keywords are printed as a Rust list of strings, which is also valid JSON.
-            Some((_, keys)) => {
-                let keys = keys.rfind(']').map_or(keys, |end| &keys[..=end]);
-                serde_json::from_str(keys).unwrap_or_else(|_| vec![keys.to_owned()])
-            }
-            None => vec![warning.to_owned()],
-        },
-    }
-}

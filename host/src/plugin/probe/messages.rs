@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::plugin::load::LoadError;
 
 /// The host's request to a child: what to find out about a library.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// Threads that the plugin may use for computing.
     pub threads: u32,

@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::{
     super::generation::{AnswerGrammar, WantedGrammar, refused},
-    tools::{Calling, any_arguments, is_strict},
+    tools::{Calling, any_arguments},
 };
 use crate::{
     error::ApiError,
-    grammar::{Grammar, GrammarError, Piece},
+    grammar::{Grammar, GrammarError, Pattern},
     markup::{CallRules, Callable, Demand, Reasoning},
     models::LoadedModel,
     tools::{self, AnswerRules, Marks},
@@ -52,13 +52,13 @@ async fn with_calls(
     let refuse = |error| Err(refused("tools", "'tools'", error));
     match model.runner.compile(rules.grammar(&marks)).await {
         Ok(compiled) => return bound(compiled),
-        Err(error @ GrammarError::Busy) => return refuse(&error),
+        Err(error) if error.is_passing() => return refuse(&error),
         Err(_) => {}
     }
     loosen(calling, &mut rules.calls, model, &marks).await?;
     match model.runner.compile(rules.grammar(&marks)).await {
         Ok(compiled) => bound(compiled),
-        Err(why) if why != GrammarError::Busy && is_free => {
+        Err(why) if !why.is_passing() && is_free => {
             tracing::warn!(%why, "calls are not bound to the schemas of their functions");
             Ok(None)
         }
@@ -79,8 +79,8 @@ async fn loosen(
 ) -> Result<(), ApiError> {
     let mut slow = 0;
     let mut functions = rules.functions.to_vec();
-    for (index, tool) in calling.tools.iter().enumerate() {
-        let name = &tool.function.name;
+    for offered in &calling.tools {
+        let name = &offered.tool.function.name;
         let Some(function) = functions.iter_mut().find(|known| known.name == *name) else {
             continue;
         };
@@ -90,8 +90,8 @@ async fn loosen(
         slow += u32::from(matches!(why, GrammarError::Timeout(_)));
         // Each slow schema holds up other grammars for as long as compiling may take.
         let is_too_slow = slow > 1;
-        if is_strict(tool) || why == GrammarError::Busy || is_too_slow {
-            let param = format!("tools[{index}].function.parameters");
+        if offered.is_strict() || why.is_passing() || is_too_slow {
+            let param = format!("{}.{}", offered.place, offered.schema);
             let subject = format!("'{param}', the schema of '{name}',");
             return Err(refused(&param, &subject, &why));
         }
@@ -138,7 +138,7 @@ fn schema_of_answers(wanted: WantedGrammar) -> Result<Value, ApiError> {
     }
 }
 
-/// Lets reasoning come before JSON. Any other grammar is that of the whole text.
+/// Lets reasoning come before JSON. Any other grammar describes the whole text.
 fn behind(
     reasoning: Option<Reasoning>,
     wanted: WantedGrammar,
@@ -146,9 +146,9 @@ fn behind(
 ) -> WantedGrammar {
     let grammar = match (reasoning, wanted.grammar) {
         (Some(reasoning), Grammar::JsonSchema(schema)) => {
-            let mut pieces = tools::before_answer(&reasoning, &model.written_marks());
-            pieces.push(Piece::Json(schema));
-            Grammar::Pieces(pieces)
+            let mut patterns = tools::before_answer(&reasoning, &model.written_marks());
+            patterns.push(Pattern::Json(schema));
+            Grammar::Patterns(patterns)
         }
         (_, grammar) => grammar,
     };

@@ -31,7 +31,11 @@ pub fn chat(
     let calling = Calling::of(tools, request.tool_choice.as_ref(), is_parallel)?;
     let chat = RenderRequest {
         ending: ending(&request)?,
-        variables: variables(&request)?,
+        variables: variables(
+            request.reasoning_effort,
+            request.enable_thinking,
+            request.chat_template_kwargs.as_ref(),
+        )?,
         tools: match &calling {
             Some(calling) => calling.for_template()?,
             None => Vec::new(),
@@ -58,17 +62,20 @@ fn ending(request: &ChatCompletionRequest) -> Result<Ending, ApiError> {
 }
 
 /// The variables for the chat template. `chat_template_kwargs` override the request's own parameters.
-fn variables(request: &ChatCompletionRequest) -> Result<Map<String, Value>, ApiError> {
-    let effort = request.reasoning_effort;
+pub fn variables(
+    effort: Option<ReasoningEffort>,
+    enable_thinking: Option<bool>,
+    chat_template_kwargs: Option<&Map<String, Value>>,
+) -> Result<Map<String, Value>, ApiError> {
     let thinks = effort.is_some_and(|effort| effort != ReasoningEffort::None);
     let mut variables = Map::new();
-    let enable_thinking = request.enable_thinking.unwrap_or(thinks);
+    let enable_thinking = enable_thinking.unwrap_or(thinks);
     variables.insert("enable_thinking".to_owned(), enable_thinking.into());
     if let Some(effort) = effort {
         let effort = serde_json::to_value(effort).map_err(unwritable)?;
         variables.insert("reasoning_effort".to_owned(), effort);
     }
-    for (name, value) in request.chat_template_kwargs.iter().flatten() {
+    for (name, value) in chat_template_kwargs.into_iter().flatten() {
         if RESERVED_VARIABLES.contains(&name.as_str()) {
             let param = format!("chat_template_kwargs.{name}");
             let message = format!("'{param}' cannot be set: the server gives it to the template");
@@ -101,7 +108,7 @@ fn convert(index: usize, mut message: Message) -> Result<Value, ApiError> {
     serde_json::to_value(message).map_err(unwritable)
 }
 
-fn unwritable(error: serde_json::Error) -> ApiError {
+pub fn unwritable(error: serde_json::Error) -> ApiError {
     ApiError::internal(format!("a message cannot be written: {error}"))
 }
 

@@ -4,5 +4,6 @@
 pub mod calls;
 pub mod grammar;
 pub mod messages;
-mod tools;
+pub mod prompt;
+pub mod tools;
 mod unsupported;

@@ -19,24 +19,59 @@ const MAX_NAME: usize = 64;
 /// The tools of a request, checked, and how an answer may call them.
 #[derive(Clone, Debug)]
 pub struct Calling {
-    pub tools: Vec<Tool>,
-    /// The functions that may be called. If the request names one, only that.
+    pub tools: Vec<OfferedTool>,
+    /// The functions that may be called. If the request names some, only these.
     functions: Arc<[Callable]>,
     is_parallel: bool,
     demand: Demand,
 }
 
+/// A tool, and where its function is in the request.
+#[derive(Clone, Debug)]
+pub struct OfferedTool {
+    pub tool: Tool,
+    /// The function's place, for error messages: `tools[0].function`.
+    pub place: String,
+    /// The field there that has the schema.
+    pub schema: &'static str,
+}
+
+/// Which of a request's tools an answer may or must call.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Whether it must call some. None: the model does not get to know the tools.
+    pub demand: Option<Demand>,
+    /// Names of the functions that may be called. None: all.
+    pub names: Option<Vec<String>>,
+}
+
 impl Calling {
-    /// Reads the tools of a request. None if the model does not get to know any.
+    /// Reads the tools of a chat. None if the model does not get to know any.
     pub fn of(
         tools: Vec<Tool>,
         choice: Option<&ToolChoice>,
         is_parallel: bool,
     ) -> Result<Option<Self>, ApiError> {
+        let tools = tools.into_iter().enumerate();
+        let tools = tools.map(|(index, tool)| OfferedTool {
+            tool,
+            place: format!("tools[{index}].function"),
+            schema: "parameters",
+        });
+        Self::new(tools.collect(), Choice::of(choice), is_parallel)
+    }
+
+    /// Checks the tools of a request and the choice between them. None if the model does not get to know any.
+    pub fn new(
+        tools: Vec<OfferedTool>,
+        choice: Choice,
+        is_parallel: bool,
+    ) -> Result<Option<Self>, ApiError> {
         check_tools(&tools)?;
-        let demand = demand(choice, &tools)?;
-        Ok(demand.filter(|_| !tools.is_empty()).map(|demand| Self {
-            functions: functions(&tools, choice),
+        choice.check(&tools)?;
+        let demand = choice.demand.filter(|_| !tools.is_empty());
+        Ok(demand.map(|demand| Self {
+            functions: functions(&tools, &choice),
             is_parallel: is_parallel && demand != Demand::Named,
             demand,
             tools,
@@ -45,13 +80,16 @@ impl Calling {
 
     /// The tools as the chat template gets them.
     pub fn for_template(&self) -> Result<Vec<Value>, ApiError> {
-        let tools = self.tools.iter().map(serde_json::to_value);
+        let tools = self
+            .tools
+            .iter()
+            .map(|offered| serde_json::to_value(&offered.tool));
         tools
             .collect::<Result<_, _>>()
             .map_err(|error| ApiError::internal(format!("a tool cannot be written: {error}")))
     }
 
-    /// The rules of calls by a model with this capabilities.
+    /// The rules of calls by a model whose template has these capabilities.
     pub fn rules(&self, capabilities: &TemplateCapabilities) -> CallRules {
         CallRules {
             format: capabilities.tool_format,
@@ -63,27 +101,68 @@ impl Calling {
 
     /// Whether answers may do without the grammar: none has to call a tool, and no function is strict.
     pub fn is_free(&self) -> bool {
-        self.demand == Demand::Nothing && !self.tools.iter().any(is_strict)
+        self.demand == Demand::Nothing && !self.tools.iter().any(OfferedTool::is_strict)
+    }
+}
+
+impl OfferedTool {
+    /// Whether the function's schema has to be followed exactly.
+    pub fn is_strict(&self) -> bool {
+        self.tool.function.strict == Some(true)
+    }
+
+    fn name(&self) -> &str {
+        &self.tool.function.name
+    }
+}
+
+impl Choice {
+    /// Reads the `tool_choice` of a chat.
+    fn of(choice: Option<&ToolChoice>) -> Self {
+        let of_any = |demand| Self {
+            demand,
+            names: None,
+        };
+        match choice {
+            None | Some(ToolChoice::Mode(ToolMode::Auto)) => of_any(Some(Demand::Nothing)),
+            Some(ToolChoice::Mode(ToolMode::None)) => of_any(None),
+            Some(ToolChoice::Mode(ToolMode::Required)) => of_any(Some(Demand::Any)),
+            Some(ToolChoice::Named(named)) => Self {
+                demand: Some(Demand::Named),
+                names: Some(vec![named.function.name.clone()]),
+            },
+        }
+    }
+
+    fn allows(&self, name: &str) -> bool {
+        let names = self.names.as_ref();
+        names.is_none_or(|names| names.iter().any(|known| known == name))
+    }
+
+    /// Checks that the tools to choose from exist.
+    fn check(&self, tools: &[OfferedTool]) -> Result<(), ApiError> {
+        let refuse = |message: String| Err(ApiError::invalid_parameter("tool_choice", message));
+        if self.demand == Some(Demand::Any) && tools.is_empty() {
+            return refuse("'tool_choice' is 'required', but there are no 'tools'".to_owned());
+        }
+        let is_unknown = |name: &&String| !tools.iter().any(|tool| tool.name() == *name);
+        match self.names.iter().flatten().find(is_unknown) {
+            Some(name) => refuse(format!(
+                "'tool_choice' names '{name}', which is none of the 'tools'"
+            )),
+            None => Ok(()),
+        }
     }
 }
 
 /// The functions that the model may call.
-fn functions(tools: &[Tool], choice: Option<&ToolChoice>) -> Arc<[Callable]> {
-    let may_be_called = |tool: &&Tool| match choice {
-        Some(ToolChoice::Named(named)) => tool.function.name == named.function.name,
-        _ => true,
+fn functions(tools: &[OfferedTool], choice: &Choice) -> Arc<[Callable]> {
+    let tools = tools.iter().filter(|tool| choice.allows(tool.name()));
+    let callable = |offered: &OfferedTool| Callable {
+        name: offered.name().to_owned(),
+        parameters: schema(&offered.tool.function),
     };
-    let callable = |tool: &Tool| Callable {
-        name: tool.function.name.clone(),
-        parameters: schema(&tool.function),
-    };
-    let tools = tools.iter().filter(may_be_called);
     tools.map(callable).collect()
-}
-
-/// Whether a tool's schema has to be followed exactly.
-pub fn is_strict(tool: &Tool) -> bool {
-    tool.function.strict == Some(true)
 }
 
 /// The schema of a function's arguments. As in OpenAI's API, a function without a schema takes none.
@@ -119,11 +198,16 @@ fn with_options(schema: &Value, is_strict: bool) -> Value {
     schema
 }
 
-fn check_tools(tools: &[Tool]) -> Result<(), ApiError> {
+fn check_tools(tools: &[OfferedTool]) -> Result<(), ApiError> {
     let mut names = HashSet::new();
-    for (index, tool) in tools.iter().enumerate() {
+    for OfferedTool {
+        tool,
+        place,
+        schema,
+    } in tools
+    {
         let name = &tool.function.name;
-        let param = format!("tools[{index}].function.name");
+        let param = format!("{place}.name");
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_allowed) {
             let message = format!(
@@ -131,13 +215,10 @@ fn check_tools(tools: &[Tool]) -> Result<(), ApiError> {
             );
             return Err(ApiError::invalid_parameter(param, message));
         }
-        let kind = tool
-            .function
-            .parameters
-            .as_ref()
-            .and_then(|schema| schema.get("type"));
+        let parameters = tool.function.parameters.as_ref();
+        let kind = parameters.and_then(|schema| schema.get("type"));
         if kind.is_some_and(|kind| kind != "object") {
-            let param = format!("tools[{index}].function.parameters");
+            let param = format!("{place}.{schema}");
             let message = format!("'{param}', the schema of '{name}', must have the type 'object'");
             return Err(ApiError::invalid_parameter(param, message));
         }
@@ -148,28 +229,6 @@ fn check_tools(tools: &[Tool]) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-/// Reads `tool_choice`. None if the model does not get to know the tools.
-fn demand(choice: Option<&ToolChoice>, tools: &[Tool]) -> Result<Option<Demand>, ApiError> {
-    let refuse = |message: String| Err(ApiError::invalid_parameter("tool_choice", message));
-    match choice {
-        None | Some(ToolChoice::Mode(ToolMode::Auto)) => Ok(Some(Demand::Nothing)),
-        Some(ToolChoice::Mode(ToolMode::None)) => Ok(None),
-        Some(ToolChoice::Mode(ToolMode::Required)) if tools.is_empty() => {
-            refuse("'tool_choice' is 'required', but there are no 'tools'".to_owned())
-        }
-        Some(ToolChoice::Mode(ToolMode::Required)) => Ok(Some(Demand::Any)),
-        Some(ToolChoice::Named(named)) => {
-            let name = &named.function.name;
-            match tools.iter().any(|tool| tool.function.name == *name) {
-                true => Ok(Some(Demand::Named)),
-                false => refuse(format!(
-                    "'tool_choice' names '{name}', which is none of the 'tools'"
-                )),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 use serde_json::Value;
 
+use super::super::checks::{self, Unsupported};
 use crate::error::ApiError;
 
-/// The known parameters that this server does not implement, each with the values that request nothing, as compact JSON, and
-/// with what to do instead. (null never requests anything.)
+/// The known parameters of chats that this server does not implement.
 ///
 /// Whoever implements a parameter deletes its line. Parameters that may be ignored by their definition are not listed:
 /// `safety_identifier`, `prompt_cache_key`, `prediction` …
-const UNSUPPORTED: &[(&str, &[&str], &str)] = &[
+const UNSUPPORTED: &[Unsupported] = &[
     ("functions", &["[]"], "send 'tools'"),
     (
         "function_call",
@@ -22,14 +22,7 @@ const UNSUPPORTED: &[(&str, &[&str], &str)] = &[
 
 /// Refuses parameters of chats that this server does not implement.
 pub fn check_chat(fields: &Value) -> Result<(), ApiError> {
-    for (name, harmless, instead) in UNSUPPORTED {
-        let value = &fields[name];
-        if !value.is_null() && !harmless.contains(&value.to_string().as_str()) {
-            let message = format!("'{name}' is not supported by this server: {instead}");
-            return Err(ApiError::unsupported(*name, message));
-        }
-    }
-    Ok(())
+    checks::supported(fields, UNSUPPORTED)
 }
 
 #[cfg(test)]

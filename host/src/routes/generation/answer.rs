@@ -37,6 +37,14 @@ pub struct Prompt {
     pub reading: Reading,
 }
 
+/// The answers to a request while the engine generates them, with what their end needs.
+pub struct Answers {
+    /// Each answer, in order.
+    pub replies: Vec<Reply>,
+    pub tally: Tally,
+    pub warnings: Warnings,
+}
+
 /// Generates the answers to these prompts, and sends them as a whole or as a stream.
 pub async fn answer<F: Format>(
     app: &App,
@@ -47,16 +55,12 @@ pub async fn answer<F: Format>(
     grammar: Option<AnswerGrammar>,
 ) -> Result<Response, ApiError> {
     let head = Head::new::<F>(served, model);
-    let prompt_tokens = prompts
-        .iter()
-        .map(|prompt| prompt.input.tokens.len() as u32);
-    let mut tally = Tally::new(prompt_tokens.sum(), settings.best_of);
-    let warnings = Warnings::new(settings.warnings.clone(), grammar.as_ref()).await?;
-    let steering = Steering {
-        dry: dry(model, settings.dry.clone()).await?,
-        grammar: grammar.map(|grammar| grammar.compiled),
-    };
-    let replies = replies(app, served, model, prompts, &settings, steering).await?;
+    let answers = begin(app, served, model, prompts, &settings, grammar).await?;
+    let Answers {
+        replies,
+        mut tally,
+        warnings,
+    } = answers;
     if settings.stream {
         let choices = replies.len() as u32;
         let chunks = ChunkWriter::new(head, tally, warnings, choices, settings.include_usage);
@@ -70,6 +74,31 @@ pub async fn answer<F: Format>(
     }
     let best = best(answers, &settings);
     Ok(Json(head.whole::<F>(best, tally.usage(), &warnings)).into_response())
+}
+
+/// Begins to generate the answers to these prompts.
+pub async fn begin(
+    app: &App,
+    served: &ServedModel,
+    model: &LoadedModel,
+    prompts: Vec<Prompt>,
+    settings: &Settings,
+    grammar: Option<AnswerGrammar>,
+) -> Result<Answers, ApiError> {
+    let prompt_tokens = prompts
+        .iter()
+        .map(|prompt| prompt.input.tokens.len() as u32);
+    let tally = Tally::new(prompt_tokens.sum(), settings.best_of);
+    let warnings = Warnings::new(settings.warnings.clone(), grammar.as_ref()).await?;
+    let steering = Steering {
+        dry: dry(model, settings.dry.clone()).await?,
+        grammar: grammar.map(|grammar| grammar.compiled),
+    };
+    Ok(Answers {
+        replies: replies(app, served, model, prompts, settings, steering).await?,
+        tally,
+        warnings,
+    })
 }
 
 async fn dry(
@@ -100,9 +129,9 @@ async fn replies(
         );
         return Err(ApiError::invalid(message));
     }
-    let submitted = (0..wanted).map(|index| prompts[index / best_of].input.clone());
+    let inputs = prompts.iter().map(|prompt| prompt.input.clone()).collect();
     let (runner, request) = (&model.runner, settings.request.clone());
-    let generations = runner.submit(request, steering, submitted.collect());
+    let generations = runner.submit(request, steering, inputs, settings.best_of);
     let generations = generations.await?;
     let replies = generations
         .into_iter()

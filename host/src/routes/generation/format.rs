@@ -171,6 +171,7 @@ pub mod tests {
         };
         let end = End {
             reason: FinishReason::Stop,
+            stop: None,
             completion_tokens: 3,
             cached_tokens: 1,
             reasoning_tokens: None,

@@ -64,7 +64,8 @@ impl WantedGrammar {
         }
     }
 
-    fn of_schema(schema: Value, strict: Option<bool>, param: &'static str) -> Self {
+    /// The grammar of a schema that `param` asks for. A `strict` one is followed exactly.
+    pub fn of_schema(schema: Value, strict: Option<bool>, param: &'static str) -> Self {
         if strict == Some(true) {
             return Self::exact(Grammar::JsonSchema(schema), param);
         }
@@ -95,6 +96,7 @@ impl WantedGrammar {
 pub fn refused(param: &str, subject: &str, error: &GrammarError) -> ApiError {
     match error {
         GrammarError::Busy => ApiError::try_later("grammar_busy", error.to_string()),
+        GrammarError::Gone(why) => ApiError::try_later("model_unavailable", why),
         _ => ApiError::invalid_parameter(param, format!("{subject} cannot be used: {error}")),
     }
 }

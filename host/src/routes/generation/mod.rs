@@ -2,6 +2,7 @@
 //!
 //! 1. [`Settings`] are the parameters, checked and with their defaults.
 //! 2. [`answer`] submits a route's prompts to the engine. It sends the answers whole or as a stream, in the route's [`Format`].
+//!    A route whose answers have another form [`begin`]s them and writes them itself.
 
 mod answer;
 mod dry;
@@ -13,8 +14,9 @@ mod stream;
 mod warnings;
 
 pub use self::{
-    answer::{Prompt, answer},
-    format::{Format, finish_reason},
+    answer::{Answers, Prompt, answer, begin},
+    format::{Format, Tally, finish_reason},
     grammar::{AnswerGrammar, WantedGrammar, any_object, refused},
     settings::{RouteParameters, Settings},
+    warnings::Warnings,
 };

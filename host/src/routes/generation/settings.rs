@@ -24,7 +24,7 @@ const MAX_TOP_LOGPROBS: u32 = 20;
 /// The settings of a request: its parameters, checked and with their defaults.
 #[derive(Debug, PartialEq)]
 pub struct Settings {
-    /// What the engine is asked for.
+    /// The parameters that the engine needs.
     pub request: Arc<Request>,
     /// DRY, which keeps the answer from repeating itself. None if it is off.
     pub dry: Option<DrySettings>,
@@ -55,12 +55,12 @@ pub struct RouteParameters {
     pub prompts: usize,
     /// Most tokens of an answer, if the request does not say. None: up to the end of the context.
     pub max_tokens: Option<u32>,
-    /// How many of the most likely tokens to return the log-probabilities of, besides the token itself. None: no
-    /// log-probabilities.
+    /// At each place, how many of the most likely tokens are returned with their log-probabilities, besides the token
+    /// itself. None: no log-probabilities.
     pub logprobs: Option<u32>,
     /// Whether to repeat the prompts before the answers.
     pub echo: bool,
-    /// How many answers to generate for each prompt. None: as many as to give.
+    /// How many answers to generate for each prompt. None: `n`.
     pub best_of: Option<u32>,
 }
 
@@ -217,7 +217,7 @@ fn sample_params(
     let frequency_penalty = within("frequency_penalty", asked.frequency_penalty, -2.0..=2.0)?;
     let presence_penalty = within("presence_penalty", asked.presence_penalty, -2.0..=2.0)?;
     let repetition_penalty = within("repetition_penalty", asked.repetition_penalty, 0.01..=100.0)?;
-    // By their definition, values of these two that make no sense are ignored, not refused.
+    // Values of `top_k` and `min_p` outside of their range mean that the parameter is off.
     let top_k = asked.top_k.map(|k| k.clamp(0, u32::MAX.into()) as u32);
     let sensible = |p| if (0.0..=1.0).contains(&p) { p } else { 0.0 };
     let min_p = asked.min_p.map(sensible);
@@ -275,11 +275,8 @@ pub mod tests {
             best_of: fields["best_of"].as_u64().map(|best_of| best_of as u32),
             ..RouteParameters::default()
         };
-        let info = ModelInfo {
-            sampling: SamplingDefaults::default().with_top_p(0.5).with_top_k(7),
-            vocab_size: 10,
-            ..ModelInfo::default()
-        };
+        let mut info = ModelInfo::new("test", 64, 10);
+        info.sampling = SamplingDefaults::default().with_top_p(0.5).with_top_k(7);
         Settings::new(&serde_json::from_value(fields).unwrap(), own, &info, bounds)
     }
 

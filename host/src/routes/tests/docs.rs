@@ -56,6 +56,7 @@ async fn operations() -> Vec<(String, String, Value)> {
         for (method, operation) in operations.as_object().unwrap() {
             let path = path.replace("{name}", "alias");
             let path = path.replace("{file}", "swagger-ui.css");
+            let path = path.replace("{response_id}", "resp_1");
             all.push((method.to_ascii_uppercase(), path, operation.clone()));
         }
     }
@@ -73,7 +74,10 @@ async fn every_operation_of_the_document_exists() {
             "{method} {path}: {}",
             answer.status
         );
-        assert_ne!(answer.status, StatusCode::NOT_FOUND, "{method} {path}");
+        // There may be no such response, but there is such a path.
+        if answer.status == StatusCode::NOT_FOUND {
+            assert_eq!(answer.error()["code"], "response_not_found", "{path}");
+        }
     }
 }
 
@@ -105,13 +109,17 @@ async fn every_example_is_a_request_that_can_be_read() {
         let content = &operation["requestBody"]["content"]["application/json"];
         for (name, example) in content["examples"].as_object().into_iter().flatten() {
             let answer = post_body(&path, example["value"].to_string()).await;
+            count += 1;
             // The request is valid if only the state of the test's models keeps it from being answered.
+            if path.starts_with("/v1/messages") {
+                assert_eq!(answer.json()["error"]["type"], "overloaded_error");
+                continue;
+            }
             let expected = match example["value"]["model"].as_str() {
                 None | Some("") => "model_loading",
                 Some(_) => "model_not_found",
             };
             assert_eq!(answer.error()["code"], expected, "{path}: {name}");
-            count += 1;
         }
     }
     assert!(count >= 4, "only {count} examples");

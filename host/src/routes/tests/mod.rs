@@ -34,11 +34,24 @@ fn app() -> Arc<App> {
 }
 
 fn app_with_keys(keys: &[&str]) -> Arc<App> {
+    Arc::new(app_of(server_with_keys(keys)))
+}
+
+/// A server of these models with other settings.
+fn app_of(server: config::Server) -> App {
     let loading = ServedModel::new("org/loading".to_owned(), vec!["alias".to_owned()]);
     let failed = ServedModel::new("failed".to_owned(), vec![]);
     failed.set_state(ModelState::Failed("no such file".to_owned()));
     let metrics = Metrics::new().unwrap();
-    let server = config::Server {
+    let responses = config::Responses {
+        max_kept_bytes: 1 << 20,
+        max_kept_time: Duration::from_secs(60),
+    };
+    App::new(vec![loading, failed], metrics, &server, responses)
+}
+
+fn server_with_keys(keys: &[&str]) -> config::Server {
+    config::Server {
         host: "127.0.0.1".to_owned(),
         port: 0,
         keep_alive_interval: Duration::from_secs(10),
@@ -52,11 +65,12 @@ fn app_with_keys(keys: &[&str]) -> Arc<App> {
         max_connections: 10,
         max_body_bytes: MAX_BODY_BYTES,
         api_keys: keys.iter().map(|&key| key.to_owned()).collect(),
+        admin_keys: Vec::new(),
+        requantize_needs_admin_key: false,
         origins: config::Origins::These(vec!["https://chat.example.com".to_owned()]),
         hosts: config::Hosts::These(vec!["llm.example.com".to_owned()]),
         log_format: config::LogFormat::Text,
-    };
-    Arc::new(App::new(vec![loading, failed], metrics, &server))
+    }
 }
 
 struct Answer {
@@ -145,9 +159,11 @@ async fn only_json_is_taken() {
         assert_eq!(answer.status, expected, "{content_type}");
         answer.error();
     }
-    let request = Request::post(CHAT).header("content-type", "Application/JSON; charset=utf-8");
-    let answer = send(router(app()), request, "{}").await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    for content_type in ["Application/JSON; charset=utf-8", "application/a+json ;a=b"] {
+        let request = Request::post(CHAT).header("content-type", content_type);
+        let answer = send(router(app()), request, "{}").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{content_type}");
+    }
 }
 
 #[tokio::test]
@@ -464,5 +480,7 @@ async fn a_handler_ends_with_its_client() {
     server.abort();
 }
 
+mod admin;
+mod anthropic;
 mod browsers;
 mod docs;

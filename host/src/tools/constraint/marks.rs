@@ -1,4 +1,4 @@
-use crate::grammar::{Piece, TextRules};
+use crate::grammar::{Pattern, TextRules};
 
 /// The control tokens that a model writes in calls and reasoning, by their texts.
 #[derive(Clone, Debug, Default)]
@@ -17,24 +17,24 @@ impl FromIterator<(String, u32)> for Marks {
 
 impl Marks {
     /// Splits a text as the model writes it: the texts of control tokens become tokens.
-    pub fn split(&self, text: &str) -> Vec<Piece> {
-        let mut pieces = Vec::new();
+    pub fn split(&self, text: &str) -> Vec<Pattern> {
+        let mut patterns = Vec::new();
         let mut rest = text;
         while let Some((at, (mark, token))) = self.first_in(rest) {
-            push_text(&mut pieces, &rest[..at]);
-            pieces.push(Piece::Token(*token));
+            push_text(&mut patterns, &rest[..at]);
+            patterns.push(Pattern::Token(*token));
             rest = &rest[at + mark.len()..];
         }
-        push_text(&mut pieces, rest);
-        pieces
+        push_text(&mut patterns, rest);
+        patterns
     }
 
     /// Text that obeys these rules, followed by this end.
-    pub fn until(&self, text: TextRules, end: &str) -> Vec<Piece> {
+    pub fn until(&self, text: TextRules, end: &str) -> Vec<Pattern> {
         let mut end = self.split(end).into_iter();
         let first = match end.next() {
-            Some(Piece::Text(end)) => vec![Piece::Until(text, end)],
-            token => [Some(Piece::Free(text)), token]
+            Some(Pattern::Text(end)) => vec![Pattern::Until(text, end)],
+            token => [Some(Pattern::Free(text)), token]
                 .into_iter()
                 .flatten()
                 .collect(),
@@ -58,9 +58,9 @@ impl Marks {
     }
 }
 
-fn push_text(pieces: &mut Vec<Piece>, text: &str) {
+fn push_text(patterns: &mut Vec<Pattern>, text: &str) {
     if !text.is_empty() {
-        pieces.push(Piece::Text(text.to_owned()));
+        patterns.push(Pattern::Text(text.to_owned()));
     }
 }
 
@@ -71,20 +71,20 @@ mod tests {
     #[test]
     fn texts_are_split_at_control_tokens() {
         let marks = Marks::from_iter([("<a>".to_owned(), 1), ("<a>>".to_owned(), 2)]);
-        let text = |text: &str| Piece::Text(text.to_owned());
+        let text = |text: &str| Pattern::Text(text.to_owned());
         assert_eq!(
             marks.split("x<a>y<a>>"),
-            [text("x"), Piece::Token(1), text("y"), Piece::Token(2)]
+            [text("x"), Pattern::Token(1), text("y"), Pattern::Token(2)]
         );
         assert_eq!(marks.split(""), []);
         let free = TextRules::default();
         assert_eq!(
             marks.until(free.clone(), "<a>\n"),
-            [Piece::Free(free.clone()), Piece::Token(1), text("\n")]
+            [Pattern::Free(free.clone()), Pattern::Token(1), text("\n")]
         );
         assert_eq!(
             marks.until(free.clone(), "</b>"),
-            [Piece::Until(free, "</b>".to_owned())]
+            [Pattern::Until(free, "</b>".to_owned())]
         );
     }
 }

@@ -148,11 +148,11 @@ fn a_mark_within_thoughts_begins_no_call() {
 fn marks_that_are_control_tokens_are_written_as_such() {
     let marks = Marks::from_iter([("[TOOL_CALLS]".to_owned(), 256)]);
     let grammar = rules("mistral", Demand::Any).grammar(&marks);
-    let Grammar::Pieces(pieces) = grammar else {
+    let Grammar::Patterns(patterns) = grammar else {
         panic!("{grammar:?}")
     };
-    let begin = [Piece::Token(256), Piece::Text("[".to_owned())];
-    assert_eq!(pieces[..2], begin);
+    let begin = [Pattern::Token(256), Pattern::Text("[".to_owned())];
+    assert_eq!(patterns[..2], begin);
 }
 
 /// Control tokens of gpt-oss.
@@ -205,8 +205,8 @@ fn channels_of_control_tokens_are_followed() {
 #[test]
 fn an_answer_in_json_has_its_channel() {
     let (rules, _) = harmony(Demand::Nothing);
-    let mut pieces = before_answer(&rules.reasoning.unwrap(), &channel_marks());
-    pieces.push(Piece::Json(json!({"type": "boolean"})));
+    let mut patterns = before_answer(&rules.reasoning.unwrap(), &channel_marks());
+    patterns.push(Pattern::Json(json!({"type": "boolean"})));
     let final_channel = "<|channel|>final<|message|>";
     let thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
     let good = [
@@ -218,5 +218,5 @@ fn an_answer_in_json_has_its_channel() {
         &format!("{final_channel}Hm"),
         &format!("{thought}true"),
     ];
-    check_tokens_fit(&Grammar::Pieces(pieces), &CHANNELS, &good, &bad);
+    check_tokens_fit(&Grammar::Patterns(patterns), &CHANNELS, &good, &bad);
 }

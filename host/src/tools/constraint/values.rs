@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::marks::Marks;
 use crate::{
-    grammar::{Piece, TextRules},
+    grammar::{Pattern, TextRules},
     markup::{Pairs, Tagged, Types, resolved},
 };
 
@@ -37,7 +37,7 @@ impl<'a> Values<'a> {
     }
 
     /// Arguments between tags, in the order of the schema.
-    pub fn tagged(&self, tags: Tagged) -> Vec<Piece> {
+    pub fn tagged(&self, tags: Tagged) -> Vec<Pattern> {
         let members = members(self.root).into_iter();
         let members = members.map(|(key, schema, is_required)| {
             let head = format!("{}{key}{}", tags.before_key, tags.after_key);
@@ -48,29 +48,37 @@ impl<'a> Values<'a> {
     }
 
     /// Arguments that the schema does not name. None if it allows no others.
-    fn more_tagged(&self, tags: Tagged) -> Option<Piece> {
+    fn more_tagged(&self, tags: Tagged) -> Option<Pattern> {
         let schema = open_schema(self.root)?;
         let mut argument = self.marks.split(tags.before_key);
-        argument.push(Piece::Free(TextRules::matching(KEY)));
+        argument.push(Pattern::Free(TextRules::matching(KEY)));
         argument.extend(self.marks.split(tags.after_key));
         argument.extend(self.tagged_value(schema, tags));
-        Some(Piece::Many(argument))
+        Some(Pattern::Many(argument))
     }
 
     /// A value, and the tag behind it.
-    fn tagged_value(&self, schema: &Value, tags: Tagged) -> Vec<Piece> {
+    fn tagged_value(&self, schema: &Value, tags: Tagged) -> Vec<Pattern> {
         let schema = self.resolved(schema);
         let end = tags.after_value;
         if !Types::of(schema, self.root).has(Types::STRING) {
-            return [vec![Piece::Json(self.part(schema))], self.marks.split(end)].concat();
+            return [
+                vec![Pattern::Json(self.part(schema))],
+                self.marks.split(end),
+            ]
+            .concat();
         }
         if let Some(values) = constants(schema) {
             let written = values.iter().map(|value| match value {
-                Value::String(text) => vec![Piece::Text(text.clone())],
-                value => vec![Piece::Text(value.to_string())],
+                Value::String(text) => vec![Pattern::Text(text.clone())],
+                value => vec![Pattern::Text(value.to_string())],
             });
-            let written = written.filter(|text| *text != [Piece::Text(String::new())]);
-            return [vec![Piece::OneOf(written.collect())], self.marks.split(end)].concat();
+            let written = written.filter(|text| *text != [Pattern::Text(String::new())]);
+            return [
+                vec![Pattern::OneOf(written.collect())],
+                self.marks.split(end),
+            ]
+            .concat();
         }
         let (close, line_feed) = (end.trim(), end.starts_with('\n'));
         let rules = text_rules(schema, line_feed).without(close);
@@ -81,69 +89,69 @@ impl<'a> Values<'a> {
     }
 
     /// Arguments with separators between them, in the order of the schema.
-    pub fn pairs(&self, notation: Pairs) -> Vec<Piece> {
+    pub fn pairs(&self, notation: Pairs) -> Vec<Pattern> {
         self.members(self.root, notation, ["", notation.assign])
     }
 
-    fn members(&self, schema: &Value, notation: Pairs, around: [&str; 2]) -> Vec<Piece> {
+    fn members(&self, schema: &Value, notation: Pairs, around: [&str; 2]) -> Vec<Pattern> {
         let [before, after] = around;
         let members = members(schema).into_iter();
         let mut members: Vec<_> = members
             .map(|(key, schema, is_required)| {
                 let mut pair = self.marks.split(&format!("{before}{key}{after}"));
                 pair.push(self.value(schema, notation));
-                (Piece::OneOf(vec![pair]), is_required)
+                (Pattern::OneOf(vec![pair]), is_required)
             })
             .collect();
         if let Some(schema) = open_schema(schema) {
-            let mut pair = vec![Piece::Free(TextRules::matching(format!("{before}{KEY}")))];
+            let mut pair = vec![Pattern::Free(TextRules::matching(format!("{before}{KEY}")))];
             pair.extend(self.marks.split(after));
-            pair.push(Piece::Json(self.part(schema)));
-            let pair = Piece::OneOf(vec![pair]);
-            let separated = vec![Piece::Text(notation.separator.to_owned()), pair.clone()];
-            let pairs = Piece::OneOf(vec![vec![pair, Piece::Many(separated)]]);
+            pair.push(Pattern::Json(self.part(schema)));
+            let pair = Pattern::OneOf(vec![pair]);
+            let separated = vec![Pattern::Text(notation.separator.to_owned()), pair.clone()];
+            let pairs = Pattern::OneOf(vec![vec![pair, Pattern::Many(separated)]]);
             members.push((pairs, false));
         }
         separated(&members, notation.separator)
     }
 
     /// A value in a model's notation. A value for which there is no simple rule is JSON, which the parser reads too.
-    fn value(&self, schema: &Value, notation: Pairs) -> Piece {
+    fn value(&self, schema: &Value, notation: Pairs) -> Pattern {
         let schema = self.resolved(schema);
-        let text = |text: &str| Piece::Text(text.to_owned());
+        let text = |text: &str| Pattern::Text(text.to_owned());
         let [yes, no, null] = notation.words;
         if let Some(values) = constants(schema) {
             let values = values
                 .iter()
                 .map(|value| vec![self.constant(value, notation)]);
-            return Piece::OneOf(values.collect());
+            return Pattern::OneOf(values.collect());
         }
         let kind = schema.get("type").and_then(Value::as_str);
         match (kind, &keywords(schema)[..]) {
             (Some("string"), ["type"]) => self.string(notation),
-            (Some("boolean"), ["type"]) => Piece::OneOf(vec![vec![text(yes)], vec![text(no)]]),
+            (Some("boolean"), ["type"]) => Pattern::OneOf(vec![vec![text(yes)], vec![text(no)]]),
             (Some("null"), ["type"]) => text(null),
             (Some("array"), ["items", "type"]) if schema["items"].is_object() => {
                 let item = self.value(&schema["items"], notation);
-                let more = Piece::Many(vec![text(notation.separator), item.clone()]);
+                let more = Pattern::Many(vec![text(notation.separator), item.clone()]);
                 let items = vec![text("["), item, more, text("]")];
-                Piece::OneOf(vec![items, vec![text("[]")]])
+                Pattern::OneOf(vec![items, vec![text("[]")]])
             }
             (Some("object"), keywords) if is_simple_object(keywords) => {
                 let members = self.members(schema, notation, notation.inner_key);
                 let all = [vec![text("{")], members, vec![text("}")]].concat();
-                Piece::OneOf(vec![all])
+                Pattern::OneOf(vec![all])
             }
-            _ => Piece::Json(self.part(schema)),
+            _ => Pattern::Json(self.part(schema)),
         }
     }
 
-    fn string(&self, notation: Pairs) -> Piece {
+    fn string(&self, notation: Pairs) -> Pattern {
         let quotes = notation.quotes.iter().map(|quote| match *quote {
             // Text between quotation marks of one character may have escapes.
             quote if quote.len() == 1 => {
                 let inner = format!(r#"([^{quote}\\\n]|\\[^\n])*"#);
-                vec![Piece::Free(TextRules::matching(format!(
+                vec![Pattern::Free(TextRules::matching(format!(
                     "{quote}{inner}{quote}"
                 )))]
             }
@@ -152,18 +160,18 @@ impl<'a> Values<'a> {
                 [self.marks.split(quote), text].concat()
             }
         });
-        Piece::OneOf(quotes.collect())
+        Pattern::OneOf(quotes.collect())
     }
 
-    fn constant(&self, value: &Value, notation: Pairs) -> Piece {
+    fn constant(&self, value: &Value, notation: Pairs) -> Pattern {
         let written = notation.write_value(value);
         let mut alternatives = vec![self.marks.split(&written)];
         if let Value::String(text) = value {
             let has_escapes = text.contains(['\\', '\'', '"', '\n']);
             let quotes = notation.quotes.iter().skip(1).filter(|_| !has_escapes);
-            alternatives.extend(quotes.map(|q| vec![Piece::Text(format!("{q}{text}{q}"))]));
+            alternatives.extend(quotes.map(|q| vec![Pattern::Text(format!("{q}{text}{q}"))]));
         }
-        Piece::OneOf(alternatives)
+        Pattern::OneOf(alternatives)
     }
 
     /// The schema that a chain of references leads to.
@@ -215,22 +223,22 @@ fn open_schema(schema: &Value) -> Option<&Value> {
     }
 }
 
-fn optional(pieces: Vec<Piece>, is_required: bool) -> Piece {
+fn optional(patterns: Vec<Pattern>, is_required: bool) -> Pattern {
     match is_required {
-        true => Piece::OneOf(vec![pieces]),
-        false => Piece::OneOf(vec![pieces, Vec::new()]),
+        true => Pattern::OneOf(vec![patterns]),
+        false => Pattern::OneOf(vec![patterns, Vec::new()]),
     }
 }
 
 /// Members in order, with separators between those that are present.
-fn separated(members: &[(Piece, bool)], separator: &str) -> Vec<Piece> {
-    let separator = Piece::Text(separator.to_owned());
-    let more = |(member, is_required): &(Piece, bool)| {
+fn separated(members: &[(Pattern, bool)], separator: &str) -> Vec<Pattern> {
+    let separator = Pattern::Text(separator.to_owned());
+    let more = |(member, is_required): &(Pattern, bool)| {
         optional(vec![separator.clone(), member.clone()], *is_required)
     };
     let last_first = members.iter().position(|(_, is_required)| *is_required);
     let firsts = &members[..last_first.map_or(members.len(), |at| at + 1)];
-    let mut alternatives: Vec<Vec<Piece>> = (0..firsts.len())
+    let mut alternatives: Vec<Vec<Pattern>> = (0..firsts.len())
         .map(|first| {
             let rest = members[first + 1..].iter().map(more);
             [members[first].0.clone()].into_iter().chain(rest).collect()
@@ -239,7 +247,7 @@ fn separated(members: &[(Piece, bool)], separator: &str) -> Vec<Piece> {
     if last_first.is_none() {
         alternatives.push(Vec::new());
     }
-    vec![Piece::OneOf(alternatives)]
+    vec![Pattern::OneOf(alternatives)]
 }
 
 /// The only values that a schema allows, if it lists them.

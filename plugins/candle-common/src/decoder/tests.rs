@@ -211,9 +211,9 @@ fn try_forward(
     let tokens: Vec<_> = spans.iter().flat_map(|span| span.2).copied().collect();
     let spans: Vec<_> = spans
         .iter()
-        .map(|&(seq, position, tokens, rows)| Span {
+        .map(|&(seq, start, tokens, rows)| Span {
             seq,
-            position,
+            start,
             len: tokens.len() as u32,
             rows,
             ..Span::default()

@@ -15,10 +15,9 @@ pub fn describe(number: usize, id: String) -> Device {
     let name = context.as_ref().and_then(|context| context.name().ok());
     let memory = context.and_then(|context| context.mem_get_info().ok());
     let (free, total) = memory.unwrap_or_default();
-    Device {
-        id,
-        name: name.unwrap_or_else(|| "a GPU that does not answer".into()),
-        memory_bytes: total as u64,
-        free_bytes: free as u64,
-    }
+    let name = name.unwrap_or_else(|| "a GPU that does not answer".into());
+    let mut device = Device::new(id, name);
+    device.memory_bytes = total as u64;
+    device.free_bytes = free as u64;
+    device
 }

@@ -253,10 +253,10 @@ fn tokens(text: &str) -> Vec<u32> {
 }
 
 /// A span that wants the logits of its last token, and its tokens.
-fn span(seq: u32, position: usize, tokens: &[u32]) -> (Span, Vec<u32>) {
+fn span(seq: u32, start: usize, tokens: &[u32]) -> (Span, Vec<u32>) {
     let span = Span {
         seq,
-        position: position as u32,
+        start: start as u32,
         len: tokens.len() as u32,
         rows: 1,
         ..Span::default()

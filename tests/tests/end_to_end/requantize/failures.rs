@@ -86,7 +86,7 @@ async fn a_plugin_that_breaks_comes_back_at_the_current_level() {
     client.post(CHANGE, &json!({"ggml_type": "Q8_0"})).await;
     let (status, _) = client.post(PLAIN, &json!({"prompt": "Break!"})).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    server.wait_for_log("loading the model anew");
+    server.wait_for_log("model ready again");
     assert_eq!(write(&client).await, "8".repeat(16));
     let (status, _) = client.post(CHANGE, &json!({"ggml_type": "Q4_K"})).await;
     assert_eq!(status, StatusCode::OK);

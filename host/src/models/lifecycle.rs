@@ -1,0 +1,299 @@
+//! Loads, unloads and reloads models while they are served. Only one change of a model happens at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    spawn,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use super::{LoadedModel, ModelState, RightToChange, ServedModel, restart::serve, weight_warnings};
+use crate::{metrics::Metrics, system::memory};
+
+/// Longer than a model takes to end after its last request.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time between two looks at a model that may be idle.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a change has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The model was loaded.
+    Loaded,
+    /// It was loaded already.
+    AlreadyLoaded,
+    /// The model was unloaded. It ends with its last request.
+    Unloaded,
+    /// It was not loaded.
+    AlreadyUnloaded,
+    /// Another model was loaded beside it, and gets the requests now. The old one ends with its last request.
+    Reloaded,
+}
+
+/// Why a model was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Another change is under way.
+    #[error("the model '{0}' is being changed or started again already: wait for that to end")]
+    Busy(String),
+    /// There is nothing to reload.
+    #[error("the model '{0}' does not answer, so it cannot be reloaded: load it")]
+    NotLoaded(String),
+    /// The model cannot be loaded.
+    #[error("the model '{id}' cannot be loaded: {why}")]
+    Failed {
+        /// Name of the model.
+        id: String,
+        /// What the plugin or the host says.
+        why: String,
+    },
+}
+
+/// The state in which a request finds the model. Loads the model first if requests do that, once for all that wait.
+pub async fn state_for_request(served: &Arc<ServedModel>, metrics: &Metrics) -> ModelState {
+    served.note_use();
+    if served.begin_load() {
+        let (served, metrics) = (served.clone(), metrics.clone());
+        spawn(async move {
+            if let Err(why) = load_begun(&served, &metrics).await {
+                error!(model = served.id, "model failed: {why:#}");
+            }
+        });
+    }
+    served.settled().await
+}
+
+/// Loads a model that counts as being loaded. Does nothing if it does not, because somebody has changed it.
+///
+/// # Errors
+/// Why the model cannot be loaded.
+pub async fn load_begun(served: &Arc<ServedModel>, metrics: &Metrics) -> anyhow::Result<()> {
+    let _right = served.change().await;
+    match served.state() {
+        ModelState::Loading => finish_load(served, metrics).await,
+        _ => Ok(()),
+    }
+}
+
+/// Loads a model that is not loaded.
+///
+/// # Errors
+/// Another change is under way, or the model cannot be loaded.
+pub async fn load(served: &Arc<ServedModel>, metrics: &Metrics) -> Result<Change, ChangeError> {
+    load_with(begin(served).await?, served, metrics).await
+}
+
+/// The same with the permission to change the model.
+///
+/// # Errors
+/// The model cannot be loaded.
+pub async fn load_with(
+    _right: RightToChange,
+    served: &Arc<ServedModel>,
+    metrics: &Metrics,
+) -> Result<Change, ChangeError> {
+    if let ModelState::Ready(_) = served.state() {
+        return Ok(Change::AlreadyLoaded);
+    }
+    served.set_state(ModelState::Loading);
+    let loaded = finish_load(served, metrics).await;
+    loaded.map_err(|why| failed(served, &why, "the model cannot be loaded"))?;
+    Ok(Change::Loaded)
+}
+
+/// Unloads a model. Its running requests finish on it, and its memory is free once they have.
+///
+/// # Errors
+/// Another change is under way.
+pub async fn unload(served: &Arc<ServedModel>, metrics: &Metrics) -> Result<Change, ChangeError> {
+    let mut right = begin(served).await?;
+    let state = served.state();
+    if let ModelState::Unloaded(None) = state {
+        return Ok(Change::AlreadyUnloaded);
+    }
+    served.set_state(ModelState::Unloaded(None));
+    info!(model = served.id, "model unloaded");
+    if let ModelState::Ready(model) = state {
+        metrics.unloaded(&served.id, &model.facts().info);
+        right.push(model.runner.end(), 0);
+        drop(model);
+        // It takes longer only if requests still run.
+        let _ = timeout(END_TIMEOUT, right.ended()).await;
+        memory::give_back_soon();
+    }
+    Ok(Change::Unloaded)
+}
+
+/// Loads a model again, at the level that it has, while it goes on answering. New requests go to the new one as soon as it is
+/// loaded. If it cannot be loaded, the old one stays.
+///
+/// # Errors
+/// Another change is under way, or the model does not answer or cannot be loaded.
+pub async fn reload(served: &Arc<ServedModel>, metrics: &Metrics) -> Result<Change, ChangeError> {
+    reload_with(begin(served).await?, served, metrics).await
+}
+
+/// The same with the permission to change the model.
+///
+/// # Errors
+/// The model does not answer or cannot be loaded.
+pub async fn reload_with(
+    mut right: RightToChange,
+    served: &Arc<ServedModel>,
+    metrics: &Metrics,
+) -> Result<Change, ChangeError> {
+    let ModelState::Ready(current) = served.state() else {
+        return Err(ChangeError::NotLoaded(served.id.clone()));
+    };
+    let new = make(served, Some(current.clone())).await;
+    let what = "the model cannot be loaded again and goes on as before";
+    let new = new.map_err(|why| failed(served, &why, what))?;
+    let info = &current.facts().info;
+    metrics.unloaded(&served.id, info);
+    right.push(current.runner.end(), info.weight_bytes);
+    answer_with(served, metrics, new);
+    Ok(Change::Reloaded)
+}
+
+/// Unloads a model each time that it has had no request for so long. Never returns.
+pub async fn unload_when_idle(served: Arc<ServedModel>, metrics: Metrics, after: Duration) {
+    loop {
+        served.ready().await;
+        served.note_use();
+        while let Some(last_use) = served.last_use() {
+            if last_use.elapsed() >= after {
+                // If another change is under way, the model is not idle.
+                let _ = unload(&served, &metrics).await;
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+}
+
+async fn begin(served: &ServedModel) -> Result<RightToChange, ChangeError> {
+    let right = served.begin_change().await;
+    right.ok_or_else(|| ChangeError::Busy(served.id.clone()))
+}
+
+async fn finish_load(served: &Arc<ServedModel>, metrics: &Metrics) -> anyhow::Result<()> {
+    match make(served, None).await {
+        Ok(model) => {
+            answer_with(served, metrics, model);
+            Ok(())
+        }
+        Err(why) => {
+            let told = format!("{why:#}");
+            served.set_state(match served.loads_on_request {
+                true => ModelState::Unloaded(Some(told)),
+                false => ModelState::Failed(told),
+            });
+            Err(why)
+        }
+    }
+}
+
+async fn make(served: &ServedModel, like: Option<Arc<LoadedModel>>) -> anyhow::Result<LoadedModel> {
+    let source = served.source().await;
+    spawn_blocking(move || source.load(like.as_deref())).await?
+}
+
+fn answer_with(served: &Arc<ServedModel>, metrics: &Metrics, model: LoadedModel) {
+    let backend = model.backend().to_owned();
+    let why_no_chat = model.why_no_chat().map(str::to_owned);
+    let info = model.facts().info.clone();
+    metrics.loaded(&served.id, &info);
+    serve(served, model);
+    info!(model = served.id, backend, "model ready");
+    if let Some(why) = why_no_chat {
+        warn!(model = served.id, "no chat with this model: {why}");
+    }
+    for warning in weight_warnings(&info) {
+        warn!(model = served.id, "{warning}");
+    }
+}
+
+fn failed(served: &ServedModel, why: &anyhow::Error, what: &str) -> ChangeError {
+    error!(model = served.id, "{what}: {why:#}");
+    ChangeError::Failed {
+        id: served.id.clone(),
+        why: format!("{why:#}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use anyhow::bail;
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::models::{ModelSpec, Source};
+
+    /// A model that cannot be made. Counts the tries.
+    #[derive(Default)]
+    struct Broken(AtomicU32);
+
+    impl Source for Broken {
+        fn spec(&self) -> anyhow::Result<ModelSpec> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            bail!("no such file")
+        }
+    }
+
+    fn unloaded(loads_on_request: bool) -> Arc<ServedModel> {
+        let mut served = ServedModel::new("m".to_owned(), Vec::new());
+        served.loads_on_request = loads_on_request;
+        served.set_state(ModelState::Unloaded(None));
+        Arc::new(served)
+    }
+
+    #[tokio::test]
+    async fn one_load_serves_all_requests_that_wait_and_the_next_request_tries_again() {
+        let (served, metrics) = (unloaded(true), Metrics::new().unwrap());
+        let broken = Arc::new(Broken::default());
+        for tries in 1..3 {
+            let asked = (0..5).map(|_| state_for_request(&served, &metrics));
+            let known = async { served.set_source(broken.clone()) };
+            let (states, ()) = tokio::join!(join_all(asked), known);
+            for state in states {
+                let ModelState::Unloaded(Some(why)) = state else {
+                    panic!("a model was made");
+                };
+                assert_eq!(why, "no such file");
+            }
+            assert_eq!(broken.0.load(Ordering::Relaxed), tries);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_does_not_load_what_an_administrator_has_to_load() {
+        let (served, metrics) = (unloaded(false), Metrics::new().unwrap());
+        let state = state_for_request(&served, &metrics).await;
+        assert!(matches!(state, ModelState::Unloaded(None)));
+        served.set_source(Arc::new(Broken::default()));
+        let failed = load(&served, &metrics).await;
+        assert!(matches!(failed, Err(ChangeError::Failed { .. })));
+        assert!(matches!(served.state(), ModelState::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn only_one_change_happens_at_a_time() {
+        let (served, metrics) = (unloaded(false), Metrics::new().unwrap());
+        let right = served.begin_change().await;
+        for changed in [
+            load(&served, &metrics).await,
+            unload(&served, &metrics).await,
+            reload(&served, &metrics).await,
+        ] {
+            assert!(matches!(changed, Err(ChangeError::Busy(_))));
+        }
+        drop(right);
+        let unloaded = unload(&served, &metrics).await;
+        assert_eq!(unloaded.unwrap(), Change::AlreadyUnloaded);
+        let reloaded = reload(&served, &metrics).await;
+        assert!(matches!(reloaded, Err(ChangeError::NotLoaded(_))));
+    }
+}

@@ -1,0 +1,93 @@
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::ModelStatus;
+
+/// The answer of `GET /admin/models`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminModelList {
+    /// Always `list`.
+    pub object: &'static str,
+    /// All configured models; the default model comes first.
+    pub data: Vec<AdminModel>,
+}
+
+/// A configured model, loaded or not.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminModel {
+    /// Name of the model.
+    pub id: String,
+    /// Other names that requests may use.
+    pub aliases: Vec<String>,
+    /// State of the model.
+    pub state: ModelStatus,
+    /// Why the model does not answer, or why it could not be loaded last time; null if nothing failed.
+    #[schema(required)]
+    pub error: Option<String>,
+    /// Whether a request loads the model if it is not loaded.
+    pub loads_on_request: bool,
+    /// Number of times that the model was started again after its worker ended.
+    pub restarts: u32,
+    /// What is known of it while it is loaded; null if it is not.
+    #[schema(required)]
+    pub loaded: Option<AdminLoadedModel>,
+}
+
+/// A loaded model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminLoadedModel {
+    /// When it was loaded, in Unix seconds.
+    pub since: u64,
+    /// Id of the worker's process; null if the model computes in the server's process.
+    #[schema(required)]
+    pub process_id: Option<u32>,
+    /// Bytes of memory that the worker uses now; null if unknown.
+    #[schema(required)]
+    pub memory_bytes: Option<u64>,
+    /// The plugin that runs it.
+    pub plugin: AdminPlugin,
+    /// Level of the weights, for example `Q4_1`.
+    pub quantization: String,
+    /// Number of sequences that wait or are computed.
+    pub sequences: usize,
+}
+
+/// The plugin that runs a model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminPlugin {
+    /// Its id, for example `org.tenon.echo`.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// Its file.
+    pub path: String,
+}
+
+/// The result of a change of a model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminChange {
+    /// Always `admin.change`.
+    pub object: &'static str,
+    /// What the change has done.
+    pub outcome: AdminOutcome,
+    /// Seconds that the change took.
+    pub seconds: f64,
+    /// The model after the change.
+    pub model: AdminModel,
+}
+
+/// What a change of a model has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminOutcome {
+    /// The model was loaded.
+    Loaded,
+    /// It was loaded already.
+    AlreadyLoaded,
+    /// The model was unloaded. Running requests finish on it.
+    Unloaded,
+    /// It was not loaded.
+    AlreadyUnloaded,
+    /// The model was loaded again, and gets the requests now. Running requests finish on the old one.
+    Reloaded,
+}

@@ -1,0 +1,65 @@
+//! Settings of the registry.
+
+use std::{
+    collections::BTreeMap, io, num::NonZero, path::PathBuf, thread::available_parallelism,
+    time::Duration,
+};
+
+use serde_json::{Map, Value};
+
+use super::{host_services::default_cache, probe::Request};
+use crate::{config::DEFAULT_TRY_TIMEOUT_SECS, system::installation};
+
+/// This program. It is not the program's path, because a newer version may be there by now.
+pub const EXECUTABLE: &str = "/proc/self/exe";
+
+/// Settings of the registry.
+pub struct RegistryOptions {
+    /// Plugin directories, the preferred one first.
+    pub directories: Vec<PathBuf>,
+    /// This program, which is started again to try out each plugin.
+    pub executable: PathBuf,
+    /// Threads that a plugin may use for computing.
+    pub threads: u32,
+    /// Directory for files that plugins can make again.
+    pub cache: PathBuf,
+    /// Options of plugins by their ids.
+    pub options: BTreeMap<String, Map<String, Value>>,
+    /// Models for which a backend may be chosen by how well it fits.
+    pub models: Vec<PathBuf>,
+    /// Longest time for each step of a plugin: being loaded, starting, and looking at a model.
+    pub try_timeout: Duration,
+}
+
+impl RegistryOptions {
+    /// Options for these directories, or for the one that came with this program if there are none: all cores, the user's
+    /// cache, no plugin options, no models.
+    pub fn new(mut directories: Vec<PathBuf>) -> io::Result<Self> {
+        if directories.is_empty() {
+            directories.push(installation::plugin_directory()?);
+        }
+        let threads = available_parallelism().map_or(1, NonZero::get);
+        Ok(Self {
+            directories,
+            executable: EXECUTABLE.into(),
+            threads: u32::try_from(threads).unwrap_or(u32::MAX),
+            cache: default_cache(),
+            options: BTreeMap::new(),
+            models: Vec::new(),
+            try_timeout: Duration::from_secs(DEFAULT_TRY_TIMEOUT_SECS.get().into()),
+        })
+    }
+
+    /// What each plugin is asked.
+    pub(super) fn request(&self) -> Request {
+        let models = self.models.iter();
+        Request {
+            threads: self.threads,
+            cache: self.cache.to_string_lossy().into_owned(),
+            options: self.options.clone(),
+            files: models
+                .filter_map(|path| path.to_str().map(str::to_owned))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Administration of the models.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+};
+use tokio::spawn;
+
+use super::{lookup::served, models::status};
+use crate::{
+    app::App,
+    error::{AdminError, AnyError, ApiError, ChangeFailure, ModelError},
+    metrics::Metrics,
+    models::{self, Change, ChangeError, LoadedModel, ModelState, ServedModel},
+    openai::{
+        AdminChange, AdminLoadedModel, AdminModel, AdminModelList, AdminOutcome, AdminPlugin,
+        ModelStatus, unix_seconds,
+    },
+};
+
+/// Lists all configured models, loaded or not.
+#[utoipa::path(
+    get,
+    path = "/admin/models",
+    tag = "Administration",
+    responses((status = 200, description = "The models.", body = AdminModelList), AnyError, AdminError),
+)]
+pub async fn list_models(State(app): State<Arc<App>>) -> Json<AdminModelList> {
+    let data = app.models().iter().map(|served| described(served));
+    Json(AdminModelList {
+        object: "list",
+        data: data.collect(),
+    })
+}
+
+/// Loads a model that is not loaded.
+///
+/// The answer comes when it is loaded. A client that goes away does not stop that.
+#[utoipa::path(
+    post,
+    // Slashes in a model's name are written %2F.
+    path = "/admin/models/{name}/load",
+    tag = "Administration",
+    params(("name" = String, Path, description = "Name or alias of a model, with `%2F` for slashes.")),
+    responses(
+        (status = 200, description = "The model is loaded.", body = AdminChange, example = json!(example(AdminOutcome::Loaded))),
+        AnyError,
+        AdminError,
+        ModelError,
+        ChangeFailure,
+    ),
+)]
+pub async fn load_model(
+    State(app): State<Arc<App>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<AdminChange>, ApiError> {
+    change(app, name, async |served, metrics| {
+        models::load(&served, &metrics).await
+    })
+    .await
+}
+
+/// Unloads a model.
+///
+/// Running requests finish on it, and its memory is free once they have. A request for a model that is loaded on demand loads it
+/// again.
+#[utoipa::path(
+    post,
+    path = "/admin/models/{name}/unload",
+    tag = "Administration",
+    params(("name" = String, Path, description = "Name or alias of a model, with `%2F` for slashes.")),
+    responses(
+        (status = 200, description = "The model is not loaded.", body = AdminChange, example = json!(example(AdminOutcome::Unloaded))),
+        AnyError,
+        AdminError,
+        ModelError,
+        ChangeFailure,
+    ),
+)]
+pub async fn unload_model(
+    State(app): State<Arc<App>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<AdminChange>, ApiError> {
+    change(app, name, async |served, metrics| {
+        models::unload(&served, &metrics).await
+    })
+    .await
+}
+
+/// Loads a model again while it goes on answering.
+///
+/// The new one is loaded beside the old one, at the same level. Once it is loaded, new requests go to it; running requests finish
+/// on the old one. If it cannot be loaded, the old one stays.
+#[utoipa::path(
+    post,
+    path = "/admin/models/{name}/reload",
+    tag = "Administration",
+    params(("name" = String, Path, description = "Name or alias of a model, with `%2F` for slashes.")),
+    responses(
+        (status = 200, description = "The new one is loaded.", body = AdminChange, example = json!(example(AdminOutcome::Reloaded))),
+        AnyError,
+        AdminError,
+        ModelError,
+        ChangeFailure,
+    ),
+)]
+pub async fn reload_model(
+    State(app): State<Arc<App>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<AdminChange>, ApiError> {
+    change(app, name, async |served, metrics| {
+        models::reload(&served, &metrics).await
+    })
+    .await
+}
+
+/// Makes a change in a task of its own, so that it is finished even without the client.
+async fn change<Changing: Future<Output = Result<Change, ChangeError>> + Send + 'static>(
+    app: Arc<App>,
+    name: Result<Path<String>, PathRejection>,
+    make: impl FnOnce(Arc<ServedModel>, Metrics) -> Changing,
+) -> Result<Json<AdminChange>, ApiError> {
+    let Path(name) = name?;
+    let (served, started) = (served(&app, Some(&name))?.clone(), Instant::now());
+    let made = spawn(make(served.clone(), app.metrics.clone())).await;
+    let made = made.map_err(|error| {
+        ApiError::internal(format!("the change of a model ended unexpectedly: {error}"))
+    });
+    Ok(Json(AdminChange {
+        object: "admin.change",
+        outcome: outcome(made??),
+        seconds: started.elapsed().as_secs_f64(),
+        model: described(&served),
+    }))
+}
+
+fn outcome(change: Change) -> AdminOutcome {
+    match change {
+        Change::Loaded => AdminOutcome::Loaded,
+        Change::AlreadyLoaded => AdminOutcome::AlreadyLoaded,
+        Change::Unloaded => AdminOutcome::Unloaded,
+        Change::AlreadyUnloaded => AdminOutcome::AlreadyUnloaded,
+        Change::Reloaded => AdminOutcome::Reloaded,
+    }
+}
+
+fn described(served: &ServedModel) -> AdminModel {
+    let state = served.state();
+    let (error, loaded) = match &state {
+        ModelState::Ready(model) => (None, Some(loaded(model))),
+        ModelState::Restarting(why) | ModelState::Failed(why) => (Some(why.clone()), None),
+        ModelState::Unloaded(why) => (why.clone(), None),
+        ModelState::Loading => (None, None),
+    };
+    AdminModel {
+        id: served.id.clone(),
+        aliases: served.aliases.clone(),
+        state: status(&state),
+        error,
+        loads_on_request: served.loads_on_request,
+        restarts: served.restarts(),
+        loaded,
+    }
+}
+
+fn loaded(model: &LoadedModel) -> AdminLoadedModel {
+    let spec = &model.spec;
+    AdminLoadedModel {
+        since: unix_seconds(model.created),
+        process_id: model.runner.process_id(),
+        memory_bytes: model.resident_bytes(),
+        plugin: AdminPlugin {
+            id: spec.backend.clone(),
+            version: spec.plugin_version.clone(),
+            path: spec.plugin_path.display().to_string(),
+        },
+        quantization: model.facts().info.quantization.clone(),
+        sequences: model.runner.sequences(),
+    }
+}
+
+/// The example of a change in the API's documentation.
+fn example(outcome: AdminOutcome) -> AdminChange {
+    let is_loaded = outcome != AdminOutcome::Unloaded;
+    let loaded = AdminLoadedModel {
+        since: 1_764_000_000,
+        process_id: Some(4711),
+        memory_bytes: Some(214_958_080),
+        plugin: AdminPlugin {
+            id: "org.tenon.llama-cpp".to_owned(),
+            version: "1.0.0".to_owned(),
+            path: "/usr/lib/tenon/plugins/libtenon_plugin_llama_cpp.so".to_owned(),
+        },
+        quantization: "Q4_1".to_owned(),
+        sequences: 0,
+    };
+    AdminChange {
+        object: "admin.change",
+        outcome,
+        seconds: 0.4,
+        model: AdminModel {
+            id: "SmolLM2-135M-Instruct".to_owned(),
+            aliases: Vec::new(),
+            state: match is_loaded {
+                true => ModelStatus::Ready,
+                false => ModelStatus::Unloaded,
+            },
+            error: None,
+            loads_on_request: false,
+            restarts: 0,
+            loaded: is_loaded.then_some(loaded),
+        },
+    }
+}

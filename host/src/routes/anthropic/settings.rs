@@ -1,0 +1,100 @@
+use serde_json::Value;
+
+use super::super::{checks::no_empty, generation::WantedGrammar};
+use crate::{
+    anthropic::{Conversation, MessagesRequest, OutputFormat, Thinking, ThinkingDisplay},
+    error::ApiError,
+    openai::GenerationParameters,
+};
+
+/// Most stop sequences in a request.
+const MAX_STOPS: usize = 64;
+
+/// The parameters of a request as chats have them, without the stop sequences: errors would call these by another name. Of
+/// more tokens than `most` only so many are wanted, because clients ask for as many as Anthropic's models can give.
+pub fn parameters(request: &MessagesRequest, most: Option<u32>) -> GenerationParameters {
+    let max_tokens = request.max_tokens.min(most.unwrap_or(u32::MAX));
+    GenerationParameters {
+        max_tokens: Some(max_tokens.into()),
+        temperature: request.temperature,
+        top_p: request.top_p,
+        top_k: request.top_k,
+        stream: request.stream,
+        ..GenerationParameters::default()
+    }
+}
+
+/// The texts that end an answer.
+pub fn stop_sequences(request: &MessagesRequest) -> Result<Vec<String>, ApiError> {
+    let stops = request.stop_sequences.clone().unwrap_or_default();
+    if stops.len() > MAX_STOPS {
+        let count = stops.len();
+        let message = format!("'stop_sequences' may have up to {MAX_STOPS} texts, not {count}");
+        return Err(ApiError::invalid_parameter("stop_sequences", message));
+    }
+    no_empty("stop_sequences", &stops)?;
+    Ok(stops)
+}
+
+/// Whether an answer shows its reasoning.
+pub fn shows_thinking(conversation: &Conversation) -> bool {
+    match conversation.thinking {
+        Some(Thinking::Enabled { display, .. } | Thinking::Adaptive { display }) => {
+            display != Some(ThinkingDisplay::Omitted)
+        }
+        Some(Thinking::Disabled) | None => true,
+    }
+}
+
+/// The grammar of an answer's text. None if any text is allowed.
+pub fn wanted(conversation: &Conversation) -> Option<WantedGrammar> {
+    let OutputFormat::JsonSchema { schema } =
+        conversation.output_config.as_ref()?.format.as_ref()?;
+    let schema = Value::Object(schema.clone());
+    let param = "output_config.format";
+    Some(WantedGrammar::of_schema(schema, Some(true), param))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn request(fields: Value) -> MessagesRequest {
+        let mut fields = fields;
+        fields["max_tokens"] = json!(64000);
+        serde_json::from_value(fields).unwrap()
+    }
+
+    #[test]
+    fn more_tokens_than_the_operator_allows_stand_for_as_many() {
+        let request = request(json!({"temperature": 0.5, "top_k": 3, "stream": true}));
+        assert_eq!(parameters(&request, None).max_tokens, Some(64000));
+        let parameters = parameters(&request, Some(100));
+        assert_eq!(parameters.max_tokens, Some(100));
+        assert_eq!(parameters.temperature, Some(0.5));
+        assert_eq!(parameters.top_k, Some(3));
+        assert_eq!(parameters.stream, Some(true));
+    }
+
+    #[test]
+    fn wrong_stop_sequences_are_refused_by_their_name() {
+        for stops in [vec![""], vec!["x"; 65]] {
+            let error = stop_sequences(&request(json!({"stop_sequences": stops}))).unwrap_err();
+            let message = error.into_envelope().error.message;
+            assert!(message.starts_with("'stop_sequences'"), "{message}");
+        }
+        let five = json!({"stop_sequences": ["a", "b", "c", "d", "e"]});
+        assert_eq!(stop_sequences(&request(five)).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn a_schema_is_followed_exactly() {
+        let format = json!({"type": "json_schema", "schema": {"type": "integer"}});
+        let conversation = json!({"messages": [], "output_config": {"format": format}});
+        let wanted = wanted(&serde_json::from_value(conversation).unwrap()).unwrap();
+        assert_eq!(wanted.schema, None);
+        assert_eq!(wanted.param, "output_config.format");
+    }
+}

@@ -1,0 +1,57 @@
+//! The prompt of a chat, and how the answers to it are constrained and read.
+
+use std::sync::Arc;
+
+use super::{
+    super::{
+        blocking::blocking,
+        generation::{AnswerGrammar, Prompt, WantedGrammar},
+    },
+    grammar::grammar,
+    tools::Calling,
+};
+use crate::{
+    error::ApiError,
+    markup::Reasoning,
+    models::{ChatPrompt, LoadedModel},
+    prompt::RenderRequest,
+    reply::Reading,
+};
+
+/// Renders and encodes a chat. If it `recalls`, earlier answers get the tokens that the model wrote them with.
+pub async fn encode(
+    model: &Arc<LoadedModel>,
+    chat: RenderRequest,
+    recalls: bool,
+) -> Result<ChatPrompt, ApiError> {
+    let encoder = model.clone();
+    blocking(move || encoder.encode_chat(&chat, recalls)).await
+}
+
+/// Completes an encoded chat with the reading of its answers, and compiles their grammar. `goes_on`: later prompts may continue
+/// the answers.
+pub async fn prompt(
+    model: &LoadedModel,
+    encoded: ChatPrompt,
+    calling: Option<Calling>,
+    wanted: Option<WantedGrammar>,
+    goes_on: bool,
+) -> Result<(Prompt, Option<AnswerGrammar>), ApiError> {
+    let reasoning = model.reasoning_tags().map(|tags| Reasoning {
+        tags: tags.clone(),
+        are_open: encoded.opens_reasoning,
+    });
+    let grammar = grammar(model, calling.as_ref(), reasoning.clone(), wanted).await?;
+    let capabilities = model.capabilities()?;
+    let prompt = Prompt {
+        input: encoded.input,
+        echo: None,
+        goes_on,
+        reading: Reading {
+            reasoning,
+            calls: calling.map(|calling| calling.rules(capabilities)),
+            marks: model.marks().clone(),
+        },
+    };
+    Ok((prompt, grammar))
+}

@@ -1,0 +1,194 @@
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde_json::Value;
+
+use super::{
+    anthropic::{self, AnswerHead, streamed},
+    body::{Body, RequestBody, read},
+    chat::prompt::{encode, prompt},
+    generation::{RouteParameters, Settings, begin},
+    lookup::loaded,
+};
+use crate::{
+    anthropic::{Message, MessagesRequest, StreamEvent},
+    app::App,
+    engine::ClientId,
+    error::{AnthropicError, ApiError},
+    layers::arrival::Arrival,
+};
+
+/// Answers a conversation, as Anthropic's API does.
+///
+/// With `"stream": true` the answer comes as a stream of server-sent events: `message_start`, then for each block
+/// `content_block_start`, deltas and `content_block_stop`, then `message_delta` and `message_stop`. An error in the middle of
+/// a stream is an event `error` with the error envelope.
+///
+/// The key may come as `x-api-key`. `anthropic-version` and `anthropic-beta` are accepted, without effect.
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    tag = "Generation",
+    request_body(
+        content = MessagesRequest,
+        examples(
+            ("Basic" = (
+                summary = "A question",
+                value = json!({
+                    "model": "",
+                    "max_tokens": 32,
+                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                    "temperature": 0,
+                }),
+            )),
+            ("Conversation" = (
+                summary = "A conversation with instructions",
+                value = json!({
+                    "model": "",
+                    "max_tokens": 32,
+                    "system": [{"type": "text", "text": "You answer in one sentence.", "cache_control": {"type": "ephemeral"}}],
+                    "messages": [
+                        {"role": "user", "content": "Why is the sky blue?"},
+                        {"role": "assistant", "content": "Air scatters blue light more than red light."},
+                        {"role": "user", "content": [{"type": "text", "text": "And the sunset?"}]},
+                    ],
+                    "stop_sequences": ["\n\n"],
+                }),
+            )),
+            ("Tools" = (
+                summary = "A tool that the model has to call",
+                value = json!({
+                    "model": "",
+                    "max_tokens": 64,
+                    "messages": [{"role": "user", "content": "Is it dark in Bonn?"}],
+                    "tools": [{
+                        "name": "light",
+                        "input_schema": {
+                            "type": "object",
+                            "properties": {"city": {"enum": ["Bonn", "Berlin"]}, "on": {"type": "boolean"}},
+                            "required": ["city", "on"],
+                            "additionalProperties": false,
+                        },
+                    }],
+                    "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
+                }),
+            )),
+            ("Tool result" = (
+                summary = "The result of a call, for the model to answer with",
+                value = json!({
+                    "model": "",
+                    "max_tokens": 32,
+                    "messages": [
+                        {"role": "user", "content": "Do I need an umbrella in Bonn?"},
+                        {"role": "assistant", "content": [
+                            {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Bonn"}},
+                        ]},
+                        {"role": "user", "content": [
+                            {"type": "tool_result", "tool_use_id": "toolu_1", "content": "Dry until the evening."},
+                        ]},
+                    ],
+                }),
+            )),
+            ("Schema" = (
+                summary = "An answer that follows a JSON Schema",
+                value = json!({
+                    "model": "",
+                    "max_tokens": 64,
+                    "messages": [{"role": "user", "content": "Which city is the capital of France?"}],
+                    "output_config": {"format": {"type": "json_schema", "schema": {
+                        "type": "object",
+                        "properties": {"city": {"type": "string", "maxLength": 20}},
+                        "required": ["city"],
+                        "additionalProperties": false,
+                    }}},
+                }),
+            )),
+            ("Stream" = (
+                summary = "A stream",
+                value = json!({
+                    "model": "",
+                    "max_tokens": 16,
+                    "messages": [{"role": "user", "content": "Count to five."}],
+                    "stream": true,
+                }),
+            )),
+        ),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The answer; in pieces if `stream` is true.",
+            content(
+                (Message = "application/json", example = json!({
+                    "id": "msg_4aec860564224a67873b0a0e3837a4bf",
+                    "type": "message",
+                    "role": "assistant",
+                    "model": "SmolLM2-135M-Instruct",
+                    "content": [{"type": "text", "text": "The capital of France is Paris."}],
+                    "stop_reason": "end_turn",
+                    "stop_sequence": null,
+                    "usage": {
+                        "input_tokens": 37, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
+                        "output_tokens": 7,
+                    },
+                })),
+                (StreamEvent = "text/event-stream", example = json!({
+                    "type": "content_block_delta",
+                    "index": 0,
+                    "delta": {"type": "text_delta", "text": "The"},
+                })),
+            ),
+        ),
+        AnthropicError,
+    ),
+)]
+pub async fn messages(
+    State(app): State<Arc<App>>,
+    arrival: Arrival,
+    Extension(client): Extension<ClientId>,
+    Body(request): Body<MessagesRequest>,
+) -> Result<Response, ApiError> {
+    let (served, model) = loaded(&app, request.conversation.model.as_deref()).await?;
+    let own = RouteParameters {
+        client,
+        deadline: arrival.deadline(app.server.request_timeout),
+        prompts: 1,
+        ..RouteParameters::default()
+    };
+    let bounds = model.spec.bounds;
+    let parameters = anthropic::parameters(&request, bounds.max_output_tokens);
+    let settings = Settings {
+        stop: anthropic::stop_sequences(&request)?,
+        ..Settings::new(&parameters, own, &model.facts().info, bounds)?
+    };
+    let shows_thinking = anthropic::shows_thinking(&request.conversation);
+    let wanted = anthropic::wanted(&request.conversation);
+    let (chat, calling) = anthropic::chat(request.conversation)?;
+    let encoded = encode(&model, chat, true).await?;
+    let length = encoded.input.tokens.len();
+    let head = AnswerHead::new(&served.id, length, settings.stop.clone(), shows_thinking);
+    let (prompt, grammar) = prompt(&model, encoded, calling, wanted, true).await?;
+    let answers = begin(&app, served, &model, vec![prompt], &settings, grammar).await?;
+    let reply = answers.replies.into_iter().next();
+    let reply = reply.ok_or_else(|| ApiError::internal("a request has no answer"))?;
+    if settings.stream {
+        let keep_alive = app.server.keep_alive_interval;
+        let end = app.cut_off.clone().cancelled_owned();
+        return Ok(streamed(reply.into_stream(), head, keep_alive, end));
+    }
+    let (answer, end) = reply.collect().await?;
+    Ok(Json(head.whole(answer, &end)).into_response())
+}
+
+impl RequestBody for MessagesRequest {
+    fn read(fields: &Value) -> Result<Self, ApiError> {
+        Ok(Self {
+            conversation: RequestBody::read(fields)?,
+            ..read(fields)?
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! The routes that read and delete kept responses.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::header::CONTENT_TYPE,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{super::checks::within, keep::list};
+use crate::{
+    app::App,
+    engine::ClientId,
+    error::{AnyError, ApiError},
+    kept_responses::KeptResponse,
+    openai::{
+        ErrorEnvelope,
+        responses::{DeletedResponse, InputItemList, InputItemsQuery, ItemOrder, ResponseObject},
+    },
+};
+
+const DEFAULT_LIMIT: usize = 20;
+const MAX_LIMIT: usize = 100;
+
+/// Returns a kept response.
+#[utoipa::path(
+    get,
+    path = "/v1/responses/{response_id}",
+    tag = "Generation",
+    params(("response_id" = String, Path, description = "The id of the response.")),
+    responses(
+        (status = 200, description = "The response.", body = ResponseObject),
+        (status = 400, description = "The path is wrong.", body = ErrorEnvelope),
+        (status = 404, description = "There is no such response.", body = ErrorEnvelope),
+        AnyError,
+    ),
+)]
+pub async fn retrieve_response(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<ClientId>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Path(id) = id?;
+    let kept = kept(&app, &id, client)?;
+    let headers = [(CONTENT_TYPE, "application/json")];
+    Ok((headers, kept.response.to_string()).into_response())
+}
+
+/// Deletes a kept response.
+#[utoipa::path(
+    delete,
+    path = "/v1/responses/{response_id}",
+    tag = "Generation",
+    params(("response_id" = String, Path, description = "The id of the response.")),
+    responses(
+        (status = 200, description = "It is deleted.", body = DeletedResponse),
+        (status = 400, description = "The path is wrong.", body = ErrorEnvelope),
+        (status = 404, description = "There is no such response.", body = ErrorEnvelope),
+        AnyError,
+    ),
+)]
+pub async fn delete_response(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<ClientId>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<DeletedResponse>, ApiError> {
+    let Path(id) = id?;
+    match app.responses.remove(&id, client) {
+        true => Ok(Json(DeletedResponse {
+            id,
+            object: "response",
+            deleted: true,
+        })),
+        false => Err(ApiError::response_not_found("response_id", &id)),
+    }
+}
+
+/// Refuses to cancel a response: none is made in the background. Closing the connection cancels a response that is being made.
+#[utoipa::path(
+    post,
+    path = "/v1/responses/{response_id}/cancel",
+    tag = "Generation",
+    params(("response_id" = String, Path, description = "The id of the response.")),
+    responses(
+        (status = 400, description = "The response is complete.", body = ErrorEnvelope),
+        (status = 404, description = "There is no such response.", body = ErrorEnvelope),
+        AnyError,
+    ),
+)]
+pub async fn cancel_response(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<ClientId>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<(), ApiError> {
+    let Path(id) = id?;
+    kept(&app, &id, client)?;
+    let message = "only a response in the background can be cancelled, and this one is over";
+    Err(ApiError::invalid_parameter("response_id", message))
+}
+
+/// Lists the input of a kept response: all items before it.
+#[utoipa::path(
+    get,
+    path = "/v1/responses/{response_id}/input_items",
+    tag = "Generation",
+    params(
+        ("response_id" = String, Path, description = "The id of the response."),
+        InputItemsQuery,
+    ),
+    responses(
+        (status = 200, description = "The items.", body = InputItemList),
+        (status = 400, description = "A parameter is wrong.", body = ErrorEnvelope),
+        (status = 404, description = "There is no such response.", body = ErrorEnvelope),
+        AnyError,
+    ),
+)]
+pub async fn input_items(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<ClientId>,
+    id: Result<Path<String>, PathRejection>,
+    query: Result<Query<InputItemsQuery>, QueryRejection>,
+) -> Result<Json<InputItemList>, ApiError> {
+    let Path(id) = id?;
+    let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
+    within("limit", query.limit, 1..=MAX_LIMIT)?;
+    let kept = kept(&app, &id, client)?;
+    let items = list(&kept.input)?.into_iter().enumerate();
+    let items = items.map(|(index, item)| listed(&id, index, item));
+    page(items.collect(), &query).map(Json)
+}
+
+fn kept(app: &App, id: &str, client: ClientId) -> Result<KeptResponse, ApiError> {
+    let kept = app.responses.get(id, client);
+    kept.ok_or_else(|| ApiError::response_not_found("response_id", id))
+}
+
+/// An item with an id, and with its text in parts.
+fn listed(response_id: &str, index: usize, mut item: Value) -> Value {
+    let id = response_id.strip_prefix("resp_").unwrap_or(response_id);
+    item["id"] = format!("item_{id}_{index}").into();
+    if let Value::String(text) = &item["content"] {
+        let kind = match item["role"] == "assistant" {
+            true => "output_text",
+            false => "input_text",
+        };
+        item["content"] = json!([{"type": kind, "text": text}]);
+    }
+    item
+}
+
+fn page(mut items: Vec<Value>, query: &InputItemsQuery) -> Result<InputItemList, ApiError> {
+    if query.order != Some(ItemOrder::Asc) {
+        items.reverse();
+    }
+    if let Some(after) = &query.after {
+        let at = items.iter().position(|item| item["id"] == *after);
+        let at = at.ok_or_else(|| {
+            ApiError::invalid_parameter("after", "'after' is the id of no item of this response")
+        })?;
+        items.drain(..=at);
+    }
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let id = |item: Option<&Value>| Some(item?["id"].as_str()?.to_owned());
+    Ok(InputItemList {
+        object: "list",
+        first_id: id(items.first()),
+        last_id: id(items.last()),
+        has_more,
+        data: items,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_listed_in_pages() {
+        let items = || -> Vec<Value> {
+            let items = (0..5).map(
+                |number| json!({"type": "message", "role": "user", "content": number.to_string()}),
+            );
+            items
+                .enumerate()
+                .map(|(index, item)| listed("resp_x", index, item))
+                .collect()
+        };
+        let page = |query: Value| {
+            let list = page(items(), &serde_json::from_value(query).unwrap()).unwrap();
+            let texts = list
+                .data
+                .iter()
+                .map(|item| item["content"][0]["text"].as_str().unwrap());
+            (
+                texts.collect::<String>(),
+                list.last_id.unwrap(),
+                list.has_more,
+            )
+        };
+        assert_eq!(
+            page(json!({})),
+            ("43210".to_owned(), "item_x_0".to_owned(), false)
+        );
+        let first = page(json!({"order": "asc", "limit": 2}));
+        assert_eq!(first, ("01".to_owned(), "item_x_1".to_owned(), true));
+        let second = page(json!({"order": "asc", "limit": 3, "after": "item_x_1"}));
+        assert_eq!(second, ("234".to_owned(), "item_x_4".to_owned(), false));
+        let unknown = InputItemsQuery {
+            after: Some("item_y_1".to_owned()),
+            ..InputItemsQuery::default()
+        };
+        assert!(super::page(items(), &unknown).is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! Makes the response, and the events of its stream, from the pieces of an answer. A whole response is made in the same way, so
+//! that both are the same.
+
+use std::time::{Duration, SystemTime};
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use futures_util::{StreamExt, future::ready, stream};
+
+use super::{
+    super::{
+        generation::{Answers, Tally, Warnings},
+        sse::{self, done, named_event, until},
+    },
+    events::Events,
+    items::Items,
+    keep::Keeper,
+};
+use crate::{
+    app::App,
+    engine::FinishReason,
+    error::ApiError,
+    openai::{
+        Usage,
+        responses::{
+            IncompleteDetails, InputTokensDetails, OutputTokensDetails, ResponseErrorEvent,
+            ResponseEvent, ResponseFailure, ResponseObject, ResponseStatus,
+            ResponseStreamEvent as Event, ResponseUsage,
+        },
+        unix_seconds,
+    },
+    reply::{AnswerPiece, Delta, End, Reply},
+};
+
+/// A response before there is any output.
+pub struct Draft {
+    pub response: ResponseObject,
+    pub items: Items,
+    /// Keeps the response when it is over. None if it is not to be kept.
+    pub keeper: Option<Keeper>,
+}
+
+/// Makes a response.
+pub struct Writer {
+    response: ResponseObject,
+    items: Items,
+    keeper: Option<Keeper>,
+    tally: Tally,
+    warnings: Warnings,
+    /// Text and calls so far. Empty unless the warnings need it.
+    answer: AnswerPiece,
+    events: Events,
+}
+
+/// Sends the response, as a stream or as a whole.
+pub async fn send(
+    app: &App,
+    draft: Draft,
+    answers: Answers,
+    is_streamed: bool,
+) -> Result<Response, ApiError> {
+    if !is_streamed {
+        return whole(draft, answers).await;
+    }
+    let keep_alive = app.server.keep_alive_interval;
+    let end = app.cut_off.clone().cancelled_owned();
+    Ok(streamed(draft, answers, keep_alive, end))
+}
+
+async fn whole(draft: Draft, answers: Answers) -> Result<Response, ApiError> {
+    let (mut writer, replies) = Writer::new(draft, answers);
+    for mut reply in replies {
+        while let Some(delta) = reply.next().await {
+            writer.write(Ok(delta?));
+        }
+    }
+    Ok(Json(writer.response).into_response())
+}
+
+/// If the server `end`s, the response fails.
+fn streamed(
+    draft: Draft,
+    answers: Answers,
+    keep_alive: Duration,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> Response {
+    let (mut writer, replies) = Writer::new(draft, answers);
+    let deltas = stream::iter(replies).flat_map(|reply| reply.into_stream().boxed());
+    let deltas = deltas.map(|delta| delta.map_err(ApiError::from));
+    let deltas = until(end, deltas, [Err(ApiError::cut_off())]);
+    let begin = stream::iter(writer.begin());
+    let events = begin.chain(deltas.flat_map(move |delta| stream::iter(writer.write(delta))));
+    let events = events.map(|event| named_event(event.name(), &event));
+    sse::send(events.chain(stream::once(ready(done()))), keep_alive)
+}
+
+impl Writer {
+    /// Makes a writer and takes the replies that it will get. There is one, because a response has one answer.
+    fn new(draft: Draft, answers: Answers) -> (Self, Vec<Reply>) {
+        let writer = Self {
+            response: ResponseObject {
+                store: draft.keeper.is_some(),
+                ..draft.response
+            },
+            items: draft.items,
+            keeper: draft.keeper,
+            tally: answers.tally,
+            warnings: answers.warnings,
+            answer: AnswerPiece::default(),
+            events: Events::default(),
+        };
+        (writer, answers.replies)
+    }
+
+    /// The events before the first piece.
+    fn begin(&mut self) -> Vec<Event> {
+        self.tell(Event::Created);
+        self.tell(Event::InProgress);
+        self.events.take()
+    }
+
+    /// Takes the next piece. Returns the events that tell of it.
+    fn write(&mut self, delta: Result<Delta, ApiError>) -> Vec<Event> {
+        match delta {
+            Ok(Delta::Text(piece)) => {
+                self.remember(&piece);
+                self.items.write(piece, &mut self.events);
+            }
+            Ok(Delta::End(end)) => self.end(&end),
+            Err(error) => self.fail(error),
+        }
+        self.events.take()
+    }
+
+    fn remember(&mut self, piece: &AnswerPiece) {
+        if self.warnings.want_text() {
+            self.answer.append(AnswerPiece {
+                text: piece.text.clone(),
+                calls: piece.calls.clone(),
+                ..AnswerPiece::default()
+            });
+        }
+    }
+
+    fn end(&mut self, end: &End) {
+        let is_cut_off = end.reason == FinishReason::Length;
+        self.items.finish(is_cut_off, &mut self.events);
+        self.response.output = self.items.take();
+        self.tally.add(0, end);
+        self.response.usage = Some(usage(self.tally.usage()));
+        self.response.warnings = self.warnings.of(0, &self.answer, end);
+        match is_cut_off {
+            true => {
+                let reason = "max_output_tokens";
+                self.response.incomplete_details = Some(IncompleteDetails { reason });
+                self.over(ResponseStatus::Incomplete, Event::Incomplete);
+            }
+            false => {
+                self.response.completed_at = Some(unix_seconds(SystemTime::now()));
+                self.over(ResponseStatus::Completed, Event::Completed);
+            }
+        }
+    }
+
+    fn fail(&mut self, error: ApiError) {
+        let error = error.into_envelope().error;
+        self.response.output = self.items.take();
+        self.response.error = Some(ResponseFailure {
+            code: match error.kind {
+                "server_error" => "server_error",
+                "rate_limit_error" => "rate_limit_exceeded",
+                _ => "invalid_prompt",
+            },
+            message: error.message.clone(),
+        });
+        self.events.add(|sequence_number| {
+            Event::Error(ResponseErrorEvent {
+                sequence_number,
+                code: error.code,
+                message: error.message.clone(),
+                param: error.param.clone(),
+                error,
+            })
+        });
+        self.over(ResponseStatus::Failed, Event::Failed);
+    }
+
+    /// Ends the response.
+    fn over(&mut self, status: ResponseStatus, event: fn(ResponseEvent) -> Event) {
+        self.response.status = status;
+        if let Some(keeper) = self.keeper.take() {
+            keeper.keep(&self.response);
+        }
+        self.tell(event);
+    }
+
+    /// Tells how the response is now.
+    fn tell(&mut self, event: fn(ResponseEvent) -> Event) {
+        let response = Box::new(self.response.clone());
+        self.events.add(|sequence_number| {
+            event(ResponseEvent {
+                sequence_number,
+                response,
+            })
+        });
+    }
+}
+
+fn usage(usage: Usage) -> ResponseUsage {
+    let details = usage.completion_tokens_details.unwrap_or_default();
+    ResponseUsage {
+        input_tokens: usage.prompt_tokens,
+        input_tokens_details: InputTokensDetails {
+            cached_tokens: usage.prompt_tokens_details.cached_tokens,
+            cache_write_tokens: 0,
+        },
+        output_tokens: usage.completion_tokens,
+        output_tokens_details: OutputTokensDetails {
+            reasoning_tokens: details.reasoning_tokens,
+        },
+        total_tokens: usage.total_tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests;

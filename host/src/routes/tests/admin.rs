@@ -1,0 +1,89 @@
+//! Which requests may administer.
+
+use std::net::SocketAddr;
+
+use axum::extract::ConnectInfo;
+
+use super::*;
+
+const MODELS: &str = "/admin/models";
+const PLUGINS: &str = "/admin/plugins";
+const REQUANTIZE: &str = "/re_isq";
+
+/// A server with an API key `api` and an admin key `admin`.
+fn server() -> config::Server {
+    config::Server {
+        admin_keys: vec!["admin".to_owned()],
+        requantize_needs_admin_key: true,
+        ..server_with_keys(&["api"])
+    }
+}
+
+/// The answer to a request with a key, from an address.
+async fn ask(server: &config::Server, path: &str, key: Option<&str>, peer: &str) -> Answer {
+    let request = match path {
+        REQUANTIZE => post_json(path),
+        _ => Request::get(path),
+    };
+    let request = match key {
+        Some(key) => request.header("x-api-key", key),
+        None => request,
+    };
+    let peer: SocketAddr = peer.parse().unwrap();
+    let request = request.extension(ConnectInfo(peer));
+    send(router(Arc::new(app_of(server.clone()))), request, "{}").await
+}
+
+#[tokio::test]
+async fn administration_needs_an_admin_key_where_there_are_any() {
+    let server = server();
+    for peer in ["127.0.0.1:9", "192.0.2.1:9"] {
+        for path in [MODELS, PLUGINS, REQUANTIZE] {
+            for key in [None, Some("wrong")] {
+                let answer = ask(&server, path, key, peer).await;
+                assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
+                assert_eq!(answer.error()["code"], "invalid_api_key");
+            }
+            let answer = ask(&server, path, Some("api"), peer).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+            assert_eq!(answer.error()["code"], "admin_key_needed");
+        }
+        for path in [MODELS, PLUGINS] {
+            let answer = ask(&server, path, Some("admin"), peer).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}");
+        }
+        // The body has no level.
+        let answer = ask(&server, REQUANTIZE, Some("admin"), peer).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    }
+}
+
+#[tokio::test]
+async fn an_admin_key_opens_everything() {
+    let answer = ask(&server(), "/v1/models", Some("admin"), "192.0.2.1:9").await;
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn requantizing_can_stay_open_to_clients() {
+    let mut server = server();
+    server.requantize_needs_admin_key = false;
+    let answer = ask(&server, REQUANTIZE, Some("api"), "192.0.2.1:9").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn without_admin_keys_only_this_machine_may_administer() {
+    for (keys, key) in [(&[][..], None), (&["api"][..], Some("api"))] {
+        let server = server_with_keys(keys);
+        for path in [MODELS, PLUGINS] {
+            let answer = ask(&server, path, key, "127.0.0.1:9").await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}");
+            let answer = ask(&server, path, key, "192.0.2.1:9").await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+            assert_eq!(answer.error()["code"], "admin_is_local");
+        }
+    }
+    let answer = ask(&server_with_keys(&["api"]), MODELS, None, "127.0.0.1:9").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+}

@@ -1,0 +1,134 @@
+//! Starts workers, and finds out how they end.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tenon_plugin_api::{Code, Error, Result};
+use tokio::{
+    net::UnixStream,
+    process::{Child, Command},
+    spawn,
+    time::timeout,
+};
+
+use super::{
+    COMMAND,
+    connection::Connection,
+    end::description,
+    frames,
+    line::Line,
+    messages::{News, Start},
+    output::{LastLine, relay},
+};
+use crate::{
+    metrics::WorkerMetrics,
+    plugin::{CurrentPlugins, InstalledPlugin},
+};
+
+/// Starts workers of one model.
+pub struct Spawner {
+    /// This program.
+    pub executable: PathBuf,
+    /// The plugins. Each worker gets the file that the model's plugin has when it starts.
+    pub plugins: CurrentPlugins,
+    /// What each worker is told first. The path of the plugin's file is replaced by the current one.
+    pub start: Start,
+    /// Shows the metrics of the workers.
+    pub metrics: WorkerMetrics,
+}
+
+/// The time that a worker gets to end after it has closed its socket, and the kernel to end a killed one.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Spawner {
+    /// Starts a worker. To be called within a runtime.
+    pub fn start(&self) -> Result<Arc<Connection>> {
+        let (plugins, id) = (self.plugins.get(), &self.start.plugin_id);
+        let plugin = plugins.plugin(id).ok_or_else(|| {
+            let why = format!(
+                "its plugin {id} can no longer be used: put it into a plugin directory again"
+            );
+            Error::new(Code::UNSUPPORTED, why)
+        })?;
+        self.spawn(plugin).map_err(|error| {
+            let program = self.executable.display();
+            let why = format!(
+                "no worker can be started ({error}): check that {program} may be executed, and the limits of processes and open files"
+            );
+            Error::new(Code::INTERNAL, why)
+        })
+    }
+
+    fn spawn(&self, plugin: &InstalledPlugin) -> io::Result<Arc<Connection>> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (input, output) = UnixStream::from_std(ours)?.into_split();
+        let mut process = self.command(plugin.library()?, theirs).spawn()?;
+        let line = Line::new(output);
+        line.send(&frames::frame(&Start {
+            plugin: plugin.path.clone(),
+            ..self.start.clone()
+        })?);
+        let (connection, open) = Connection::new(process.id(), line, self.metrics.part());
+        let last_line = LastLine::default();
+        let printed = process.stderr.take();
+        let printed = spawn(relay(
+            printed,
+            self.start.recipe.model.clone(),
+            last_line.clone(),
+        ));
+        spawn(async move {
+            open.listen(frames::messages::<News>(input)).await;
+            let status = end(process).await;
+            // What a worker printed last may arrive after its end.
+            let _ = timeout(PATIENCE, printed).await;
+            let why = description(status, last_line.recent());
+            open.end(&Error::new(Code::DEVICE_LOST, why));
+        });
+        Ok(connection)
+    }
+
+    fn command(&self, library: File, socket: StdStream) -> Command {
+        let mut command = Command::new(&self.executable);
+        command
+            .arg0("tenon")
+            .arg(COMMAND)
+            // The worker gets the open file, not its name: another file may have that name by then.
+            .stdin(library)
+            .stdout(OwnedFd::from(socket))
+            .stderr(Stdio::piped())
+            .env_clear()
+            .envs(environment())
+            // Ctrl-C must not end a worker: its requests may finish.
+            .process_group(0);
+        command
+    }
+}
+
+/// The variables of a worker: all but those of the server's configuration, among which keys may be.
+fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"TENON__"))
+}
+
+/// Waits for the end of a worker that has closed its socket, and ends it if it does not end by itself. None: it still exists, in a
+/// system call that does not return.
+async fn end(mut process: Child) -> Option<ExitStatus> {
+    if let Ok(Ok(status)) = timeout(PATIENCE, process.wait()).await {
+        return Some(status);
+    }
+    let group = process.id().and_then(|id| Pid::from_raw(id as i32));
+    // An error means that the group has no process left.
+    let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+    let status = timeout(PATIENCE, process.wait()).await;
+    status.ok()?.ok()
+}

@@ -1,0 +1,353 @@
+//! The worker's part: carries out the server's orders with runners of its own process.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use prometheus::Registry;
+use tenon_plugin_api::{Code, Error, Result};
+use tokio::{
+    io::AsyncRead,
+    net::UnixStream,
+    select, spawn,
+    task::{AbortHandle, spawn_blocking},
+    time::interval,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    frames::messages,
+    messages::{Answer, Id, News, Order, Question, Submission},
+    outbox::Outbox,
+    window::Window,
+};
+use crate::{
+    engine::{ClientId, EmbeddingError, Generation, SubmitError},
+    grammar::{Grammar, GrammarError},
+    metrics::Figures,
+    plugin::{ModelFacts, ReportProgress},
+    runner::{CompiledForm, Maker, Runner, Steering},
+};
+
+/// How often the ages of running calls of the plugin are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What a worker has to carry out orders with.
+pub struct Worker {
+    /// What the server is told first.
+    pub news: Vec<News>,
+    /// Makes runners, or says why it cannot.
+    pub maker: Result<Arc<dyn Maker>>,
+    /// The metrics of its runners.
+    pub registry: Registry,
+    /// How long the plugin may take for a forward, or to tokenize texts.
+    pub stuck_timeout: Duration,
+}
+
+/// Why a worker ends.
+#[derive(Debug)]
+pub enum End {
+    /// The server is gone, or needs the worker no longer.
+    Dismissed,
+    /// A call of the plugin takes this long already.
+    Stuck(Duration),
+}
+
+impl Worker {
+    /// Carries out the orders that arrive on the socket, until there is a reason to end.
+    pub async fn serve(mut self, socket: UnixStream) -> End {
+        let (input, output) = socket.into_split();
+        let outbox = Outbox::default();
+        self.news.drain(..).for_each(|news| outbox.tell(news));
+        let session = Arc::new(Session {
+            worker: self,
+            numbered: Mutex::default(),
+            outbox,
+        });
+        select! {
+            () = session.receive(input) => End::Dismissed,
+            _ = session.outbox.clone().deliver(output) => End::Dismissed,
+            age = session.stuck() => End::Stuck(age),
+        }
+    }
+}
+
+/// A worker with what the server's numbers stand for.
+struct Session {
+    worker: Worker,
+    numbered: Mutex<Numbered>,
+    outbox: Outbox,
+}
+
+#[derive(Default)]
+struct Numbered {
+    runners: HashMap<Id, Arc<dyn Runner>>,
+    grammars: HashMap<Id, CompiledForm>,
+    sequences: HashMap<Id, (Window, AbortHandle)>,
+    /// Calls that can be cancelled.
+    calls: HashMap<Id, CancellationToken>,
+    /// When the running calls of the tokenizer began.
+    tokenizing: HashMap<Id, Instant>,
+}
+
+impl Numbered {
+    /// How long the plugin has taken so far for the call that began first. Zero if none runs.
+    fn oldest_call(&self) -> Duration {
+        let forwards = self.runners.values().map(|runner| runner.step_age());
+        let texts = self.tokenizing.values().map(Instant::elapsed);
+        forwards.chain(texts).max().unwrap_or_default()
+    }
+}
+
+impl Session {
+    /// Carries out orders until the server closes the socket.
+    async fn receive(self: &Arc<Self>, input: impl AsyncRead + Unpin) {
+        let mut orders = messages(input);
+        while let Some(Ok(order)) = orders.next().await {
+            self.carry_out(order).await;
+        }
+    }
+
+    /// Waits until the plugin has taken too long for a forward or a text.
+    async fn stuck(&self) -> Duration {
+        let mut looks = interval(LOOK);
+        loop {
+            looks.tick().await;
+            let age = self.numbered().oldest_call();
+            if age > self.worker.stuck_timeout {
+                return age;
+            }
+        }
+    }
+
+    async fn carry_out(self: &Arc<Self>, order: Order) {
+        match order {
+            Order::Ask {
+                call,
+                runner,
+                question,
+            } => self.answer(call, runner, question).await,
+            Order::Cancel { call } => {
+                if let Some(call) = self.numbered().calls.remove(&call) {
+                    call.cancel();
+                }
+            }
+            Order::Took { sequence, events } => {
+                if let Some((window, _)) = self.numbered().sequences.get(&sequence) {
+                    window.widen(events);
+                }
+            }
+            Order::Left { sequence } => {
+                if let Some((_, task)) = self.numbered().sequences.remove(&sequence) {
+                    task.abort();
+                }
+            }
+            Order::ForgetGrammar { grammar } => drop(self.numbered().grammars.remove(&grammar)),
+            Order::Release { runner } => {
+                let released = self.numbered().runners.remove(&runner);
+                drop(released);
+            }
+        }
+    }
+
+    /// Answers a question, at once or later.
+    async fn answer(self: &Arc<Self>, call: Id, runner: Id, question: Question) {
+        let named = self.runner(runner);
+        match question {
+            Question::Load { level } => {
+                let maker = self.worker.maker.clone();
+                self.make(call, runner, move |progress| {
+                    maker?.load(level.as_deref(), progress)
+                });
+            }
+            Question::Beside { of, level } => {
+                let of = self.runner(of);
+                self.make(call, runner, move |progress| of?.beside(&level, progress));
+            }
+            Question::Tokenize(texts) => {
+                self.numbered().tokenizing.insert(call, Instant::now());
+                self.blocking(call, move || named?.tokenize(texts), Answer::Tokens);
+            }
+            Question::Estimate { level } => {
+                let estimate = move || named?.memory_bytes(level.as_deref());
+                self.blocking(call, estimate, Answer::Bytes);
+            }
+            Question::Compile { grammar, source } => {
+                let compiled = self.clone().compile(named, grammar, source);
+                self.cancellable(call, async { Answer::Compiled(compiled.await) });
+            }
+            Question::Embed { client, texts } => {
+                self.cancellable(call, async move {
+                    Answer::Vectors(embed(named, client, texts).await)
+                });
+            }
+            Question::Submit(submission) => {
+                let submitted = self.submit(named, submission).await;
+                self.outbox.answer(call, Answer::Submitted(submitted));
+            }
+            Question::Figures => {
+                self.outbox
+                    .tell(News::Figures(Figures::of(&self.worker.registry)));
+                self.outbox.answer(call, Answer::Told);
+            }
+        }
+    }
+
+    /// Queues sequences, and begins to send their events.
+    async fn submit(
+        self: &Arc<Self>,
+        runner: Result<Arc<dyn Runner>>,
+        submission: Submission,
+    ) -> std::result::Result<(), SubmitError> {
+        let Submission {
+            first,
+            request,
+            dry,
+            grammar,
+            prompts,
+            copies,
+        } = submission;
+        let runner = runner.map_err(SubmitError::Stopped)?;
+        let grammar = grammar.and_then(|id| self.numbered().grammars.get(&id).cloned());
+        let steering = Steering { dry, grammar };
+        let generations = runner.submit(request, steering, prompts, copies).await?;
+        for (sequence, generation) in (first..).zip(generations) {
+            self.relay(sequence, generation);
+        }
+        Ok(())
+    }
+
+    async fn compile(
+        self: Arc<Self>,
+        runner: Result<Arc<dyn Runner>>,
+        grammar: Id,
+        source: Grammar,
+    ) -> std::result::Result<Vec<String>, GrammarError> {
+        let runner = runner.map_err(|error| GrammarError::Gone(error.message))?;
+        let compiled = runner.compile(source).await?;
+        let unenforced = compiled.unenforced.to_vec();
+        self.numbered().grammars.insert(grammar, compiled);
+        Ok(unenforced)
+    }
+
+    /// Makes a runner on another thread, and reports how far that is.
+    fn make(
+        self: &Arc<Self>,
+        call: Id,
+        id: Id,
+        make: impl FnOnce(ReportProgress) -> Result<Arc<dyn Runner>> + Send + 'static,
+    ) {
+        let (cancelled, session) = (self.begin(call), self.clone());
+        let progress: ReportProgress = Box::new(move |fraction, what| {
+            let what = what.to_owned();
+            session.outbox.tell(News::Progress {
+                call,
+                fraction,
+                what,
+            });
+            !cancelled.is_cancelled()
+        });
+        let session = self.clone();
+        let make = move || make(progress).map(|made| session.admit(id, made));
+        self.blocking(call, make, Answer::Made);
+    }
+
+    /// Gives a new runner its number, and reports when it fails or ends.
+    fn admit(self: &Arc<Self>, id: Id, runner: Arc<dyn Runner>) -> Arc<ModelFacts> {
+        let (facts, failed, end) = (runner.facts(), runner.failed(), runner.end());
+        self.numbered().runners.insert(id, runner);
+        let outbox = self.outbox.clone();
+        spawn(async move {
+            select! {
+                biased;
+                error = failed => outbox.tell(News::Failed { runner: id, error }),
+                () = end.clone().wait() => {}
+            }
+            end.wait().await;
+            outbox.tell(News::Ended { runner: id });
+        });
+        facts
+    }
+
+    /// Sends the events of a sequence, as far as the server has room for them.
+    fn relay(self: &Arc<Self>, sequence: Id, mut generation: Generation) {
+        let (window, session) = (Window::new(), self.clone());
+        let room = window.clone();
+        let task = spawn(async move {
+            room.take_one().await;
+            while let Some(event) = generation.next().await {
+                session.outbox.event(sequence, event);
+                room.take_one().await;
+            }
+            session.numbered().sequences.remove(&sequence);
+        });
+        let entry = (window, task.abort_handle());
+        self.numbered().sequences.insert(sequence, entry);
+    }
+
+    /// Answers a call with what another thread finds.
+    fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        call: Id,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+        answer: fn(Result<T>) -> Answer,
+    ) {
+        let session = self.clone();
+        spawn(async move {
+            let found = spawn_blocking(work).await;
+            let found = found.unwrap_or_else(|panic| Err(internal(&panic.to_string())));
+            session.finish(call, answer(found));
+        });
+    }
+
+    /// Answers a call with what a future finds, unless the server cancels the call.
+    fn cancellable(
+        self: &Arc<Self>,
+        call: Id,
+        work: impl Future<Output = Answer> + Send + 'static,
+    ) {
+        let (cancelled, session) = (self.begin(call), self.clone());
+        spawn(async move {
+            if let Some(answer) = cancelled.run_until_cancelled(work).await {
+                session.finish(call, answer);
+            }
+        });
+    }
+
+    fn begin(&self, call: Id) -> CancellationToken {
+        self.numbered().calls.entry(call).or_default().clone()
+    }
+
+    fn finish(&self, call: Id, answer: Answer) {
+        let mut numbered = self.numbered();
+        numbered.calls.remove(&call);
+        numbered.tokenizing.remove(&call);
+        drop(numbered);
+        self.outbox.answer(call, answer);
+    }
+
+    fn runner(&self, id: Id) -> Result<Arc<dyn Runner>> {
+        let runner = self.numbered().runners.get(&id).cloned();
+        runner.ok_or_else(|| internal("the worker does not have this model"))
+    }
+
+    fn numbered(&self) -> MutexGuard<'_, Numbered> {
+        self.numbered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn embed(
+    runner: Result<Arc<dyn Runner>>,
+    client: ClientId,
+    texts: Vec<Vec<u32>>,
+) -> std::result::Result<Vec<f32>, EmbeddingError> {
+    let stopped = |error| EmbeddingError::Submit(SubmitError::Stopped(error));
+    runner.map_err(stopped)?.embed(client, texts).await
+}
+
+fn internal(what: &str) -> Error {
+    Error::new(Code::INTERNAL, what)
+}

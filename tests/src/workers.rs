@@ -1,0 +1,85 @@
+//! The processes in which a server's models run, found through `/proc`.
+
+use std::{fs, path::Path, process::Command, thread, time::Duration, time::Instant};
+
+use crate::{PATIENCE, Server};
+
+impl Server {
+    /// The ids of the worker processes that run now.
+    pub fn workers(&self) -> Vec<u32> {
+        let all = fs::read_dir("/proc").expect("/proc").flatten();
+        let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.filter(|&id| parent(id) == Some(self.pid()) && is_worker(id))
+            .collect()
+    }
+
+    /// The id of the only worker.
+    pub fn worker(&self) -> u32 {
+        match self.workers()[..] {
+            [worker] => worker,
+            ref workers => panic!("{} workers", workers.len()),
+        }
+    }
+
+    /// The ids of the server and its workers.
+    pub fn processes(&self) -> Vec<u32> {
+        [vec![self.pid()], self.workers()].concat()
+    }
+
+    /// The id of the worker that has loaded a plugin's library, such as `tenon_plugin_echo`. Waits until there is one.
+    pub fn worker_of(&self, library: &str) -> u32 {
+        let file = format!("/lib{library}.so");
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let mut workers = self.workers().into_iter();
+            if let Some(worker) = workers.find(|&id| of_process(id, "maps").contains(&file)) {
+                return worker;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("no worker has loaded {library}");
+    }
+}
+
+/// Kills a process.
+pub fn kill(id: u32) {
+    let mut command = Command::new("kill");
+    let status = command.args(["-KILL", &id.to_string()]).status();
+    assert!(status.expect("kill starts").success());
+}
+
+/// Waits until a process has ended, and returns whether it did so in time. It may be a zombie whose parent has not asked for
+/// its exit status.
+pub fn ends_within(id: u32, time: Duration) -> bool {
+    let deadline = Instant::now() + time;
+    loop {
+        let state = of_process(id, "stat");
+        if state.is_empty() || state.contains(") Z ") {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The id of the parent of a process: the second field after the command's name in brackets.
+fn parent(id: u32) -> Option<u32> {
+    let stat = of_process(id, "stat");
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.split(' ').nth(1)?.parse().ok()
+}
+
+/// Whether the command of a process is `tenon worker`.
+fn is_worker(id: u32) -> bool {
+    let arguments = of_process(id, "cmdline");
+    arguments.split('\0').nth(1) == Some("worker")
+}
+
+/// A file about a process. Empty if the process is gone.
+fn of_process(id: u32, file: &str) -> String {
+    let path = Path::new("/proc").join(id.to_string()).join(file);
+    let content = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&content).into_owned()
+}

@@ -1,0 +1,310 @@
+//! Each model runs in a worker, a process of its own. A worker that dies or hangs fails its own requests and nothing else.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tenon_tests::{Client, PATIENCE, Server, ServerOptions, ends_within, kill};
+use tokio::{task::JoinHandle, time::sleep};
+
+const PLAIN: &str = "/v1/completions";
+const ECHO: &str = "tenon_plugin_echo";
+const CRASHES: &str = "tenon_fixture_crashes";
+/// How long a worker may live after its server was killed.
+const ORPHAN: Duration = Duration::from_secs(2);
+/// Number of streams while a worker is killed.
+const STREAMS: usize = 16;
+/// Number of times that a worker is killed: fewer than the default of `max_restarts`.
+const KILLS: usize = 2;
+
+#[tokio::test]
+async fn a_request_of_a_worker_that_dies_is_told_how_and_the_model_is_back_soon() {
+    let asserted = "SIGABRT, crashes.c:12: GGML_ASSERT(told_to_abort) failed";
+    let faults = [
+        ("forward-assert", asserted),
+        ("encode-assert", asserted),
+        ("forward-segfault", "SIGSEGV"),
+        ("sample-trap", "SIGILL"),
+        ("forward-exit", "it exited with 3"),
+    ];
+    let names = faults.map(|(name, _)| (name, ""));
+    let (_server, client) = start(&names, "").await;
+    for (model, how) in faults {
+        let failed = client.post(PLAIN, &ask(model, "Go!")).await;
+        check_died(&failed, how);
+        check_echo(&client).await;
+        wait_for_answer(&client, model).await;
+    }
+}
+
+#[tokio::test]
+async fn an_embedding_of_a_worker_that_dies_is_told_how() {
+    let (_server, client) = start(&[("embed-segfault", "")], "").await;
+    let body = json!({"model": "embed-segfault", "input": "Go!"});
+    let failed = client.post("/v1/embeddings", &body).await;
+    check_died(&failed, "SIGSEGV");
+    check_echo(&client).await;
+    wait_for_answer(&client, "embed-segfault").await;
+}
+
+#[tokio::test]
+async fn a_stream_of_a_worker_that_dies_ends_with_the_error() {
+    let (_server, client) = start(&[("forward-assert", "5")], "").await;
+    let stream = client.stream(PLAIN, &ask("forward-assert", "Go!")).await;
+    assert!(stream.text().starts_with('x'), "{stream:?}");
+    let error = &stream.chunks.last().unwrap()["error"];
+    assert_eq!(error["code"], "model_unavailable");
+    let message = error["message"].as_str().unwrap();
+    let expected = "the model's worker ended: SIGABRT, crashes.c:12: GGML_ASSERT(told_to_abort)";
+    assert!(message.contains(expected), "{message}");
+    assert!(stream.done);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_under_streams_disturbs_no_other_model() {
+    let (server, client) = start(&[("calm", "")], "").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let others = keep_asking_echo(&client, &stop);
+    let asked = ask("calm", "Go");
+    for _ in 0..KILLS {
+        let streams = (0..STREAMS).map(|_| client.open(PLAIN, &asked));
+        let mut streams = join_all(streams).await;
+        join_all(streams.iter_mut().map(|stream| stream.next_text())).await;
+        kill(server.worker_of(CRASHES));
+        let ends = streams.into_iter().map(|stream| stream.all_text());
+        let ended = tokio::time::timeout(PATIENCE, join_all(ends)).await;
+        assert!(ended.is_ok(), "a stream hangs");
+        wait_for_answer(&client, "calm").await;
+    }
+    stop.store(true, Relaxed);
+    for other in others {
+        assert!(other.await.unwrap() > 0, "the other model was not asked");
+    }
+}
+
+#[tokio::test]
+async fn a_killed_worker_is_named_in_the_error() {
+    let (server, client) = start(&[("calm", "")], "").await;
+    let asked = ask("calm", "Go");
+    let mut stream = client.open(PLAIN, &asked).await;
+    stream.next_text().await;
+    let waiting = client.post(PLAIN, &asked);
+    let kill_soon = async {
+        client
+            .wait_for_metric("tenon_engine_running_sequences", 2.0)
+            .await;
+        kill(server.worker_of(CRASHES));
+    };
+    let (failed, ()) = tokio::join!(waiting, kill_soon);
+    check_died(&failed, "SIGKILL");
+}
+
+#[tokio::test]
+async fn a_model_whose_worker_dies_again_and_again_stays_down() {
+    let model = "forward-assert";
+    let (_server, client) = start(&[(model, "")], "max_restarts = 1").await;
+    let deadline = Instant::now() + PATIENCE;
+    let why = loop {
+        let (status, answer) = client.post(PLAIN, &ask(model, "Go!")).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+        let health = health_of(&client, model).await;
+        if health["status"] == "failed" {
+            break health["error"].as_str().unwrap().to_owned();
+        }
+        assert!(Instant::now() < deadline, "{health}");
+        sleep(Duration::from_millis(10)).await;
+    };
+    assert!(why.contains("SIGABRT"), "{why}");
+    let response = client.send(PLAIN, &ask(model, "Go")).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!response.headers().contains_key("retry-after"));
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(answer["error"]["code"], "model_failed");
+    check_echo(&client).await;
+}
+
+#[tokio::test]
+async fn a_model_whose_worker_dies_while_it_loads_fails_alone() {
+    let models = [("load-assert", ""), ("session-segfault", "")];
+    let (mut server, client) = spawn(&models, "");
+    server.wait_for_log(r#"model ready model="echo""#);
+    for (model, how) in [("load-assert", "SIGABRT"), ("session-segfault", "SIGSEGV")] {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let health = health_of(&client, model).await;
+            if health["status"] == "failed" {
+                assert!(health["error"].as_str().unwrap().contains(how), "{health}");
+                break;
+            }
+            assert!(Instant::now() < deadline, "{health}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    check_echo(&client).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_stuck_is_ended() {
+    let models = [
+        ("forward-spin", ""),
+        ("forward-hang", ""),
+        ("forward-doze", ""),
+    ];
+    let (_server, client) = start(&models, "stuck_timeout_secs = 2").await;
+    for model in ["forward-spin", "forward-hang"] {
+        let begun = Instant::now();
+        let (status, answer) = client.post(PLAIN, &ask(model, "Go!")).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains("stuck"), "{message}");
+        assert!(begun.elapsed() >= Duration::from_secs(2));
+        check_echo(&client).await;
+        wait_for_answer(&client, model).await;
+    }
+    // Each step takes a second, which is long but not too long.
+    let mut slow = ask("forward-doze", "Go!");
+    slow["max_tokens"] = json!(4);
+    let (status, answer) = client.post(PLAIN, &slow).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+#[tokio::test]
+async fn a_worker_that_takes_too_much_memory_dies_alone() {
+    let model = "forward-allocate";
+    let (_server, client) = start(&[(model, "")], "memory_limit_bytes = 1_073_741_824").await;
+    let (status, answer) = client.post(PLAIN, &ask(model, "Go!")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("the model's worker ended"), "{message}");
+    check_echo(&client).await;
+    wait_for_answer(&client, model).await;
+}
+
+#[tokio::test]
+async fn no_worker_outlives_its_server() {
+    let (mut server, client) = start(&[("calm", ""), ("forward-hang", "3")], "").await;
+    let workers = server.workers();
+    assert_eq!(workers.len(), 3);
+    // One of the workers computes, and another hangs after three steps.
+    let mut calm = client.open(PLAIN, &ask("calm", "Go")).await;
+    let mut stuck = client.open(PLAIN, &ask("forward-hang", "Go!")).await;
+    calm.next_text().await;
+    stuck.next_text().await;
+    server.signal("KILL");
+    server.wait();
+    let killed = Instant::now();
+    for worker in workers {
+        let left = ORPHAN.saturating_sub(killed.elapsed());
+        assert!(ends_within(worker, left), "worker {worker} runs on");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_when_its_model_is_dropped_does_not_change_how_the_server_ends() {
+    let (mut server, client) = start(&[("drop-abort", "")], "").await;
+    wait_for_answer(&client, "drop-abort").await;
+    let workers = server.workers();
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    for worker in workers {
+        assert!(ends_within(worker, ORPHAN), "worker {worker} runs on");
+    }
+}
+
+#[tokio::test]
+async fn without_isolation_there_is_no_worker() {
+    let mut server = ServerOptions::echo(0)
+        .config("[engine]\nisolation = 'none'\n")
+        .start();
+    check_echo(&server.client()).await;
+    assert_eq!(server.workers(), Vec::<u32>::new());
+}
+
+/// A server of an echo model and of these models of the fixture, each with its file's content. `keys` are those of each of
+/// their `[[models]]`. Waits until all can be used.
+async fn start(models: &[(&str, &str)], keys: &str) -> (Server, Client) {
+    let (mut server, client) = spawn(models, keys);
+    for model in ["echo"].iter().chain(models.iter().map(|(model, _)| model)) {
+        server.wait_for_log(&format!(r#"model ready model="{model}""#));
+    }
+    (server, client)
+}
+
+fn spawn(models: &[(&str, &str)], keys: &str) -> (Server, Client) {
+    let mut config = "[[models]]\npath = 'echo.echo'\n".to_owned();
+    let mut options = ServerOptions::new(&[ECHO, CRASHES]).file("echo.echo", "");
+    for (model, content) in models {
+        options = options.file(&format!("{model}.crashes"), content);
+        config += &format!("[[models]]\npath = '{model}.crashes'\n{keys}\n");
+    }
+    let mut server = options.config(&config).spawn();
+    let client = server.client();
+    (server, client)
+}
+
+/// A request with a long answer. A `!` in the prompt sets the model's fault off.
+fn ask(model: &str, prompt: &str) -> Value {
+    json!({"model": model, "prompt": prompt, "max_tokens": 2000})
+}
+
+#[track_caller]
+fn check_died((status, answer): &(StatusCode, Value), how: &str) {
+    assert_eq!(*status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    let error = &answer["error"];
+    assert_eq!(error["code"], "model_unavailable", "{answer}");
+    let message = error["message"].as_str().unwrap();
+    let expected = format!("the model's worker ended: {how}");
+    assert!(message.contains(&expected), "{message} is not: {expected}");
+}
+
+/// Asks a model until it answers. Until then it may only say that it will be back.
+async fn wait_for_answer(client: &Client, model: &str) {
+    let mut body = ask(model, "Go");
+    body["max_tokens"] = json!(2);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let response = client.send(PLAIN, &body).await;
+        if response.status() == StatusCode::OK {
+            return;
+        }
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key("retry-after"));
+        assert!(Instant::now() < deadline, "{model} stays away");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn check_echo(client: &Client) {
+    let parameters = json!({"model": "echo", "temperature": 0});
+    assert_eq!(client.chat("Hi", parameters).await, "Hi");
+}
+
+/// Asks the echo model from several clients until told to stop. Each returns its number of answers; all must be right.
+fn keep_asking_echo(client: &Client, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<usize>> {
+    let ask = |_| {
+        let (client, stop) = (client.clone(), Arc::clone(stop));
+        tokio::spawn(async move {
+            let mut answers = 0;
+            while !stop.load(Relaxed) {
+                check_echo(&client).await;
+                answers += 1;
+            }
+            answers
+        })
+    };
+    (0..4).map(ask).collect()
+}
+
+async fn health_of(client: &Client, model: &str) -> Value {
+    let (_, health) = client.get("/health").await;
+    let models = health["models"].as_array().unwrap();
+    let found = models.iter().find(|other| other["id"] == model);
+    found.cloned().unwrap_or_default()
+}

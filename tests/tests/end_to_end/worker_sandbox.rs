@@ -1,0 +1,67 @@
+//! A plugin in a worker has no network, and neither the user's files nor the system's secrets.
+
+use std::net::TcpListener;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tenon_tests::{Client, Server, ServerOptions};
+
+const PLAIN: &str = "/v1/completions";
+/// The calls in which the fixture tries what it should not be able to do.
+const CALLS: [&str; 3] = ["load", "encode", "forward"];
+
+#[tokio::test]
+async fn a_plugin_reaches_neither_the_network_nor_the_users_files() {
+    let listener = listener();
+    let (mut server, client) = spawn(&listener, "");
+    for call in CALLS {
+        server.wait_for_log(&format!(r#"model ready model="{call}-probe""#));
+        let (status, answer) = ask(&client, call).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    assert!(!server.home().join("written").exists());
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "a plugin has connected");
+}
+
+/// The same attempts work without a sandbox, so it is the sandbox that refuses them.
+#[tokio::test]
+async fn without_a_sandbox_a_plugin_reaches_both() {
+    let listener = listener();
+    let (mut server, client) = spawn(&listener, "sandbox = 'off'");
+    server.wait_for_log(r#"model ready model="encode-probe""#);
+    let (status, answer) = ask(&client, "encode").await;
+    assert_ne!(status, StatusCode::OK, "{answer}");
+    let message = answer.to_string();
+    for attempt in ["connecting", "reading the home", "writing the home"] {
+        assert!(message.contains(attempt), "{message}");
+    }
+    assert!(server.home().join("written").exists());
+    listener.accept().unwrap();
+}
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// A server of a probing model for each call, with these keys in their `[[models]]`. The home of its user has a file that
+/// is not beside the models.
+fn spawn(listener: &TcpListener, keys: &str) -> (Server, Client) {
+    let address = listener.local_addr().unwrap().to_string();
+    let mut options = ServerOptions::new(&["tenon_fixture_crashes"]).file("secret", "secret");
+    let mut config = String::new();
+    for call in CALLS {
+        let path = format!("models/{call}-probe.crashes");
+        options = options.file(&path, &address);
+        config += &format!("[[models]]\npath = '{path}'\n{keys}\n");
+    }
+    let mut server = options.config(&config).spawn();
+    let client = server.client();
+    (server, client)
+}
+
+async fn ask(client: &Client, call: &str) -> (StatusCode, Value) {
+    let model = format!("{call}-probe");
+    let body = json!({"model": model, "prompt": "Go!", "max_tokens": 2});
+    client.post(PLAIN, &body).await
+}
