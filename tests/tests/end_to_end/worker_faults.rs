@@ -17,6 +17,8 @@ use tokio::{task::JoinHandle, time::sleep};
 const PLAIN: &str = "/v1/completions";
 const ECHO: &str = "tenon_plugin_echo";
 const CRASHES: &str = "tenon_fixture_crashes";
+/// A key with which each step writes one token, so that an answer takes a while although it repeats itself.
+const UNHURRIED: &str = "max_draft_tokens = 0";
 /// How long a worker may live after its server was killed.
 const ORPHAN: Duration = Duration::from_secs(2);
 /// Number of streams while a worker is killed.
@@ -69,7 +71,7 @@ async fn a_stream_of_a_worker_that_dies_ends_with_the_error() {
 
 #[tokio::test]
 async fn a_worker_that_is_killed_under_streams_disturbs_no_other_model() {
-    let (server, client) = start(&[("calm", "")], "").await;
+    let (server, client) = start(&[("calm", "")], UNHURRIED).await;
     let stop = Arc::new(AtomicBool::new(false));
     let others = keep_asking_echo(&client, &stop);
     let asked = ask("calm", "Go");
@@ -91,7 +93,7 @@ async fn a_worker_that_is_killed_under_streams_disturbs_no_other_model() {
 
 #[tokio::test]
 async fn a_killed_worker_is_named_in_the_error() {
-    let (server, client) = start(&[("calm", "")], "").await;
+    let (server, client) = start(&[("calm", "")], UNHURRIED).await;
     let asked = ask("calm", "Go");
     let mut stream = client.open(PLAIN, &asked).await;
     stream.next_text().await;
@@ -189,7 +191,7 @@ async fn a_worker_that_takes_too_much_memory_dies_alone() {
 
 #[tokio::test]
 async fn no_worker_outlives_its_server() {
-    let (mut server, client) = start(&[("calm", ""), ("forward-hang", "3")], "").await;
+    let (mut server, client) = start(&[("calm", ""), ("forward-hang", "3")], UNHURRIED).await;
     let workers = server.workers();
     assert_eq!(workers.len(), 3);
     // One of the workers computes, and another hangs after three steps.
