@@ -49,7 +49,7 @@ test("responses, whole and as streams", async () => {
   let deltas = "";
   stream.on("response.output_text.delta", (event) => (deltas += event.delta));
   const final = await stream.finalResponse();
-  assert.equal(final.output_text, answer.output_text);
+  assert.equal(final.output[0].content[0].text, answer.output_text);
   assert.equal(deltas, answer.output_text);
 });
 
