@@ -17,7 +17,7 @@ ALWAYS = {
 OWN = {
     "Model": {
         "aliases", "backend", "architecture", "parameters", "quantization", "requantize_levels", "context_length",
-        "embeddings", "sampling",
+        "embeddings", "sampling", "state",
     },
     "ChatCompletionMessage": {"reasoning_content"},
     "ChoiceDelta": {"reasoning_content"},
