@@ -70,7 +70,6 @@ async fn a_stream_of_a_worker_that_dies_ends_with_the_error() {
 }
 
 #[tokio::test]
-#[ignore = "fails on some runs, and the cause is not known yet"]
 async fn a_worker_that_is_killed_under_streams_disturbs_no_other_model() {
     let (server, client) = start(&[("calm", "")], UNHURRIED).await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -93,7 +92,6 @@ async fn a_worker_that_is_killed_under_streams_disturbs_no_other_model() {
 }
 
 #[tokio::test]
-#[ignore = "fails on some runs, and the cause is not known yet"]
 async fn a_killed_worker_is_named_in_the_error() {
     let (server, client) = start(&[("calm", "")], UNHURRIED).await;
     let asked = ask("calm", "Go");
