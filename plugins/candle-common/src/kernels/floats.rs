@@ -1,15 +1,16 @@
 //! Products with float weights, which are read as they lie in memory. Reordering both sides first, as [`gemm`](super::gemm)
 //! does, was measured to be slower for up to 512 rows of input.
 
-use std::array::from_fn;
+use std::{array::from_fn, iter::zip};
 
 use fearless_simd::{Level, Simd, dispatch, f32x16, prelude::*};
-use tenon_plugin_api::vectors::{self, LANES};
+use tenon_plugin_api::vectors::LANES;
 
 use super::{
     element::Element,
     gemm::{MatrixView, Target},
     prefetch::prefetch,
+    sums,
 };
 
 /// Rows of input and rows of weights that are multiplied with each other at once: as many as let all sums stay in registers.
@@ -45,15 +46,11 @@ unsafe fn products<S: Simd, E: Element>(
     weights: &[E],
     target: &Target,
 ) {
-    // With one row the product waits for memory. Reading the weights from one end to the other with prefetches is fastest
-    // then.
-    let rows = match input.count() {
-        1 => 1,
-        _ => const { tile_of::<S>().1 },
-    };
-    let tile = rows * input.width;
-    for (at, weights) in weights.chunks(tile).enumerate() {
-        if rows > 1 {
+    let rows = const { tile_of::<S>().1 };
+    for (at, weights) in weights.chunks(rows * input.width).enumerate() {
+        // With one row the product waits for memory. Reading the weights from one end to the other with prefetches is fastest
+        // then.
+        if input.count() > 1 {
             let soon = weights.as_ptr().wrapping_byte_add(AHEAD);
             prefetch(soon, size_of_val(weights));
         }
@@ -86,7 +83,10 @@ unsafe fn multiply<S: Simd, E: Element, const W: usize>(
                 4 => store(tile::<S, E, 4, W>(simd, input, weights), &target),
                 3 => store(tile::<S, E, 3, W>(simd, input, weights), &target),
                 2 => store(tile::<S, E, 2, W>(simd, input, weights), &target),
-                _ => store(tile::<S, E, 1, W>(simd, input, weights), &target),
+                _ => store(
+                    [tile_of_one::<S, E, W>(simd, input.row(0), weights)],
+                    &target,
+                ),
             }
         }
     }
@@ -107,11 +107,7 @@ fn tile<S: Simd, E: Element, const I: usize, const W: usize>(
     for at in 0..width / LANES {
         let mut numbers = [f32x16::splat(simd, 0.0); W];
         for w in 0..W {
-            let weights = &weights[w].0[at];
-            if I == 1 && (at * size_of_val(weights)).is_multiple_of(STEP) {
-                prefetch(weights.as_ptr().wrapping_byte_add(AHEAD_OF_ONE), STEP);
-            }
-            numbers[w] = E::lanes(simd, weights);
+            numbers[w] = E::lanes(simd, &weights[w].0[at]);
         }
         for i in 0..I {
             let input = f32x16::load_array_ref(simd, &inputs[i].0[at]);
@@ -122,23 +118,71 @@ fn tile<S: Simd, E: Element, const I: usize, const W: usize>(
     }
     let mut products = [[0.0; W]; I];
     for i in 0..I {
+        products[i] = sums::sums(simd, sums[i]);
         for w in 0..W {
-            products[i][w] = vectors::sum(sums[i][w]);
-        }
-    }
-    if width.is_multiple_of(LANES) {
-        return products;
-    }
-    for w in 0..W {
-        let mut rest = [0.0; LANES];
-        let rest = &mut rest[..weights[w].1.len()];
-        E::widen_with(simd, weights[w].1, rest);
-        for i in 0..I {
-            let rest: f32 = inputs[i].1.iter().zip(&*rest).map(|(a, b)| a * b).sum();
-            products[i][w] += rest;
+            products[i][w] += product_of_rests(simd, inputs[i].1, weights[w].1);
         }
     }
     products
+}
+
+/// The products of one row of input and `W` rows of weights, which are read one after the other.
+#[allow(clippy::needless_range_loop)] // As above.
+#[inline(always)]
+fn tile_of_one<S: Simd, E: Element, const W: usize>(
+    simd: S,
+    input: &[f32],
+    weights: &[E],
+) -> [f32; W] {
+    let width = input.len();
+    let (input, input_rest) = input.as_chunks::<LANES>();
+    let weights: [_; W] = from_fn(|row| weights[row * width..][..width].as_chunks::<LANES>());
+    let mut sums = [f32x16::splat(simd, 0.0); W];
+    for w in 0..W {
+        sums[w] = product(simd, input, weights[w].0);
+    }
+    let mut products = sums::sums(simd, sums);
+    for w in 0..W {
+        products[w] += product_of_rests(simd, input_rest, weights[w].1);
+    }
+    products
+}
+
+/// The sums of the products in each lane. The loop has few instructions, so that the CPU has many loads of weights under way.
+#[inline(always)]
+fn product<S: Simd, E: Element>(
+    simd: S,
+    input: &[[f32; LANES]],
+    weights: &[[E; LANES]],
+) -> f32x16<S> {
+    let mut sum = f32x16::splat(simd, 0.0);
+    let step = const { STEP / size_of::<[E; LANES]>() };
+    let weights = &weights[..input.len()];
+    let whole = input.len() / step * step;
+    for first in (0..whole).step_by(step) {
+        let soon = weights[first].as_ptr().wrapping_byte_add(AHEAD_OF_ONE);
+        prefetch(soon, STEP);
+        for at in first..first + step {
+            sum =
+                f32x16::load_array_ref(simd, &input[at]).mul_add(E::lanes(simd, &weights[at]), sum);
+        }
+    }
+    for at in whole..input.len() {
+        sum = f32x16::load_array_ref(simd, &input[at]).mul_add(E::lanes(simd, &weights[at]), sum);
+    }
+    sum
+}
+
+/// The product of the numbers behind the last whole vectors.
+#[inline(always)]
+fn product_of_rests<S: Simd, E: Element>(simd: S, input: &[f32], weights: &[E]) -> f32 {
+    if input.is_empty() {
+        return 0.0;
+    }
+    let mut numbers = [0.0; LANES];
+    let numbers = &mut numbers[..weights.len()];
+    E::widen_with(simd, weights, numbers);
+    zip(input, numbers).map(|(a, b)| a * *b).sum()
 }
 
 /// # Safety

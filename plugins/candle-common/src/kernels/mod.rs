@@ -9,3 +9,4 @@ pub mod math;
 pub mod memory;
 pub mod prefetch;
 pub mod quantized;
+pub mod sums;
