@@ -21,7 +21,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenon_tests::{
-    Backend, Client, Mutants, Server, ServerOptions, chat, examples,
+    Backend, Client, Held, Mutants, Server, ServerOptions, chat, examples,
     models::{Family, TestModel},
     smollm2,
 };
@@ -129,55 +129,6 @@ impl fmt::Display for Counts {
 
 fn add(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
-}
-
-/// The resources that the server and its workers hold.
-struct Held {
-    resident_mb: u64,
-    descriptors: usize,
-    threads: usize,
-}
-
-impl Held {
-    fn by(server: &Server) -> Self {
-        let processes = server.processes().into_iter().map(Self::by_process);
-        let none = Self {
-            resident_mb: 0,
-            descriptors: 0,
-            threads: 0,
-        };
-        processes.fold(none, |sum, held| Self {
-            resident_mb: sum.resident_mb + held.resident_mb,
-            descriptors: sum.descriptors + held.descriptors,
-            threads: sum.threads + held.threads,
-        })
-    }
-
-    fn by_process(process: u32) -> Self {
-        let process = format!("/proc/{process}");
-        let status = fs::read_to_string(format!("{process}/status")).expect("a process");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-        let count = |folder| {
-            let entries = fs::read_dir(format!("{process}/{folder}"));
-            entries.expect("a process").count()
-        };
-        Self {
-            resident_mb: kib.expect("a number") * 1024 / 1_000_000,
-            descriptors: count("fd"),
-            threads: count("task"),
-        }
-    }
-}
-
-impl fmt::Display for Held {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            f,
-            "{} | {} | {}",
-            self.resident_mb, self.descriptors, self.threads
-        )
-    }
 }
 
 impl Soak {
