@@ -21,18 +21,20 @@ import threading
 import time
 from pathlib import Path
 
+from servers import PATIENCE, Server, free_port, get, quantile, wait
+
 DEPLOY = Path(__file__).resolve().parents[2] / "config/deploy"
-# Seconds that anything may take.
-PATIENCE = 120
 # HAProxy asks each second whether a server is ready; nginx does not ask at all.
 DRAIN_DELAY_SECS = {"haproxy": 3, "nginx": 0}
 
 
 def main():
     options = arguments()
-    with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as cleanup:
-        servers = [Server(options, Path(home) / name) for name in ("first", "second")]
-        proxy = PROXIES[options.proxy](Path(home), servers)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as cleanup:
+        delay = f"drain_delay_secs = {DRAIN_DELAY_SECS[options.proxy]}"
+        homes = [Path(folder) / name for name in ("first", "second")]
+        servers = [Server(options.tenon, options.plugins, home, 2, server=delay) for home in homes]
+        proxy = PROXIES[options.proxy](Path(folder), servers)
         for part in (*servers, proxy):
             cleanup.callback(part.kill)
             part.start()
@@ -65,39 +67,6 @@ def restart_in_turn(servers, proxy, restarts, load):
         server.start()
         proxy.wait_for(server)
         print(f"restart {number + 1} of {restarts}: {load.report()}", file=sys.stderr)
-
-
-class Server:
-    """A server of one echo model, at a port that stays the same."""
-
-    def __init__(self, options, home):
-        home.mkdir()
-        self.home, self.port, self.process = home, free_port(), None
-        (home / "echo.echo").write_text("2")
-        config = f"[server]\nport = {self.port}\ndrain_delay_secs = {DRAIN_DELAY_SECS[options.proxy]}\n[[models]]\npath = 'echo.echo'\n"
-        (home / "tenon.toml").write_text(config)
-        plugins = options.plugins or options.tenon.parent / "plugins"
-        self.command = [options.tenon.resolve(), "serve", "--config", "tenon.toml", "--plugins", plugins.resolve()]
-
-    def start(self):
-        with open(self.home / "log", "a") as log:
-            self.process = subprocess.Popen(self.command, cwd=self.home, stderr=log)
-        wait(self.is_ready, f"the server in {self.home}")
-
-    def is_ready(self):
-        try:
-            return get(self.port, "/health/ready")[0] == 200
-        except OSError:
-            return False
-
-    def stop(self):
-        self.process.terminate()
-        if (code := self.process.wait(PATIENCE)) != 0:
-            sys.exit(f"a server ended with {code}:\n{(self.home / 'log').read_text()}")
-
-    def kill(self):
-        if self.process:
-            self.process.kill()
 
 
 class Proxy:
@@ -218,8 +187,7 @@ class Load:
 
     def report(self):
         with self.lock:
-            ordered = sorted(self.seconds) or [0]
-            at = lambda part: f"{ordered[int(part * (len(ordered) - 1))] * 1000:.0f} ms"
+            at = lambda part: f"{quantile(self.seconds or [0], part) * 1000:.0f} ms"
             return f"{len(self.failures)} of {len(self.seconds)} requests failed; p50 {at(0.5)}, p99 {at(0.99)}, longest {at(1)}"
 
 
@@ -234,28 +202,6 @@ def streamed_text(answer):
         return None
     choices = [choice for event in events[:-1] for choice in json.loads(event).get("choices", [])]
     return "".join(choice["delta"].get("content") or "" for choice in choices)
-
-
-def get(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
-
-
-def wait(condition, what):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            sys.exit(f"{what} is not ready after {PATIENCE} seconds")
-        time.sleep(0.05)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 main()
