@@ -1,16 +1,11 @@
 //! The files in `config/deploy`, and the files of a release that the program writes itself.
 
-use std::{
-    collections::BTreeSet,
-    env, fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{collections::BTreeSet, env, fs, path::Path, process::Command};
 
 use regex::Regex;
 use serde_json::{Value, json};
 use tempfile::tempdir;
-use tenon_tests::{Server, ServerOptions, artifacts, chat, metric_in};
+use tenon_tests::{ServerOptions, artifacts, chat, metric_in};
 
 use super::clients::{check, packages};
 
@@ -48,7 +43,8 @@ async fn the_dashboard_shows_metrics_that_the_server_has() {
         };
         page.lines().any(is_it)
     };
-    let queries = queries(&serde_json::from_str(DASHBOARD).unwrap());
+    let dashboard = serde_json::from_str(DASHBOARD).unwrap();
+    let queries = queries(&dashboard);
     assert!(queries.len() > 30, "{}", queries.len());
     for query in &queries {
         let metrics = metrics_of(query);
@@ -146,7 +142,7 @@ fn restarts(proxy: &str) {
         return;
     }
     // It has a directory with the echo plugin.
-    let server: Server = ServerOptions::echo(0).start();
+    let server = ServerOptions::echo(0).start();
     let output = Command::new("python3")
         .arg(Path::new(TESTS).join("examples/restarts.py"))
         .arg(&artifacts().tenon)
@@ -161,8 +157,7 @@ fn restarts(proxy: &str) {
 fn the_program_writes_its_man_pages_and_completions() {
     let folder = tempdir().unwrap();
     let mut tenon = Command::new(&artifacts().tenon);
-    let output: Output = tenon.arg("generate").arg(folder.path()).output().unwrap();
-    check(output);
+    check(tenon.arg("generate").arg(folder.path()).output().unwrap());
     for name in [
         "man/man1/tenon.1",
         "man/man1/tenon-serve.1",
