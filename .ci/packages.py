@@ -42,7 +42,7 @@ def write_archive(release, folder):
 
 
 def write_wheel(release, folder):
-    """Writes the wheel. The program goes into the environment's `bin`, its plugins into the directory where it looks for them."""
+    """Writes the wheel. The program goes into the environment's `bin`, its plugins into the directory where it looks for them, and man pages into `share`."""
     tag = f"py3-none-manylinux_{release.glibc[0]}_{release.glibc[1]}_{release.arch}"
     base = f"{PYTHON_NAME}-{release.version}"
     files = {place_in_wheel(base, name): content for name, content in release.files.items()}
@@ -67,6 +67,8 @@ def place_in_wheel(base, name):
         return f"{base}.data/scripts/tenon"
     if top == "plugins":
         return f"{base}.data/data/lib/tenon/{name}"
+    if top == "share":
+        return f"{base}.data/data/{name}"
     if top in ("licences", "LICENSE"):
         return f"{base}.dist-info/licenses/{name}"
     return f"{base}.data/data/share/tenon/{name}"

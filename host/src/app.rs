@@ -21,7 +21,8 @@ pub struct App {
     pub server: config::Server,
     /// Earlier responses of `/v1/responses`.
     pub responses: KeptResponses,
-    /// Cancelled when the server is told to stop. From then on it is not ready, but still takes new work.
+    /// Cancelled when the server is told to stop, by a signal or an administrator. From then on it is not ready, but still takes
+    /// new work.
     pub stopping: CancellationToken,
     /// Cancelled when the drain delay is over. From then on the server takes no new work.
     pub draining: CancellationToken,

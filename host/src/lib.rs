@@ -58,8 +58,8 @@ use crate::{
 /// The time that clients get to read the end of an answer that was cut off.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Serves until `stop` is ready and the drain delay is over, and then until the running requests have finished or the drain
-/// timeout is over.
+/// Serves until `stop` is ready or an administrator drains the server, then until the drain delay is over, and then until the
+/// running requests have finished or the drain timeout is over.
 ///
 /// # Errors
 /// No model can be loaded.
@@ -78,16 +78,23 @@ async fn run(
     tokio::select! {
         () = connections::accept(listener, router(app.clone()), register.clone()) => Ok(()),
         () = register.watch() => Ok(()),
-        () = ended(stop, &app, &register) => Ok(()),
+        () = watch(stop, &app) => Ok(()),
+        () = ended(&app, &register) => Ok(()),
         failure = loading_failure(config, app.clone()) => Err(failure),
     }
 }
 
-/// Waits for `stop`, then for the drain delay, and then for the running requests. Requests that outlast the drain timeout are
-/// cut off.
-async fn ended(stop: impl Future<Output = ()>, app: &App, register: &Register) {
+/// Begins to stop the server at `stop`. Never returns.
+async fn watch(stop: impl Future<Output = ()>, app: &App) {
     stop.await;
     app.stopping.cancel();
+    std::future::pending().await
+}
+
+/// Waits until the server is told to stop, then for the drain delay, and then for the running requests. Requests that outlast the
+/// drain timeout are cut off.
+async fn ended(app: &App, register: &Register) {
+    app.stopping.cancelled().await;
     let (drain_delay, drain_timeout) = (app.server.drain_delay, app.server.drain_timeout);
     if !drain_delay.is_zero() {
         info!("not ready: requests are still taken for {drain_delay:?}");

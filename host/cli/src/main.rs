@@ -1,13 +1,14 @@
 //! The program `tenon`, with one file for each command. The command `bench` is the crate `tenon-bench`.
 
 mod config;
+mod generate;
 mod plugins;
 mod quantize;
 mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tenon::{grammar, runner::process, telemetry};
 use tenon_bench::Bench;
 
@@ -29,6 +30,8 @@ enum Command {
     Config(config::Config),
     #[command(subcommand)]
     Bench(Bench),
+    #[command(hide = true)]
+    Generate(generate::Generate),
     /// Try out grammars. The server starts this as a child process.
     #[command(name = grammar::TRIAL_COMMAND, hide = true)]
     TryGrammars,
@@ -57,6 +60,7 @@ impl Command {
             Self::Quantize(quantize) => quantize.run(),
             Self::Config(config) => config.run(),
             Self::Bench(bench) => bench.run(),
+            Self::Generate(generate) => generate.run(Cli::command()),
             Self::Plugins(plugins) => plugins.run(),
             Self::TryGrammars => Ok(grammar::run_trials()?),
             Self::Worker => process::run(),

@@ -73,6 +73,7 @@ pub fn families(own: &[MetricFamily]) -> Vec<MetricFamily> {
         .filter_map(|&(ours, theirs)| renamed(own, ours, theirs))
         .collect();
     families.extend(kv_pool(own).into_iter().flatten());
+    families.extend(lora_adapters(own));
     families.retain(|family| !family.get_metric().is_empty());
     families
 }
@@ -106,6 +107,26 @@ fn kv_pool(own: &[MetricFamily]) -> Option<[MetricFamily; 2]> {
             .to_owned(),
     );
     Some([usage, config])
+}
+
+/// A gauge whose labels tell which LoRA adapters run and wait. There are none, but some schedulers do not use a server that lacks the
+/// gauge.
+fn lora_adapters(own: &[MetricFamily]) -> Option<MetricFamily> {
+    let running = "tenon_engine_running_sequences";
+    let mut adapters = renamed(own, running, "vllm:lora_requests_info")?;
+    for model in adapters.mut_metric() {
+        let mut labels = model.take_label();
+        labels.push(label("max_lora", "0"));
+        labels.push(label("running_lora_adapters", ""));
+        labels.push(label("waiting_lora_adapters", ""));
+        model.set_label(labels);
+        set(model, 0.0);
+    }
+    adapters.set_help(
+        "0; the labels name the LoRA adapters that run and wait, of which there are none"
+            .to_owned(),
+    );
+    Some(adapters)
 }
 
 /// A copy of one of Tenon's families with vLLM's name and labels. A family with the label `outcome` keeps only `finished`.

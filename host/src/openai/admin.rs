@@ -91,3 +91,16 @@ pub enum AdminOutcome {
     /// The model was loaded again, and gets the requests now. Running requests finish on the old one.
     Reloaded,
 }
+
+/// The answer of `POST /admin/drain`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminDrain {
+    /// Always `admin.drain`.
+    pub object: &'static str,
+    /// Whether this request began the drain; false if the server was told to stop before.
+    pub begun: bool,
+    /// Seconds from the beginning of the drain in which requests are still taken.
+    pub drain_delay_secs: u64,
+    /// Seconds after that in which running requests may finish.
+    pub drain_timeout_secs: u64,
+}

@@ -85,7 +85,7 @@ fn python(script: &str, server: &mut Server) {
 }
 
 /// Where the packages of a language are installed.
-fn packages(language: &str) -> PathBuf {
+pub fn packages(language: &str) -> PathBuf {
     let setup = Path::new(TESTS).join(language).join("setup");
     let output = check(Command::new(setup).output().expect("the setup starts"));
     String::from_utf8(output.stdout)
@@ -94,7 +94,8 @@ fn packages(language: &str) -> PathBuf {
         .into()
 }
 
-fn check(output: Output) -> Output {
+/// Panics with what a program printed if it failed.
+pub fn check(output: Output) -> Output {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),

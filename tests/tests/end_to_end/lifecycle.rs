@@ -89,6 +89,32 @@ async fn until_the_drain_delay_is_over_all_requests_are_answered() {
     assert_eq!(server.wait().code(), Some(130));
 }
 
+/// A hook drains the server, and what started the server then sends SIGTERM, as Kubernetes does.
+#[tokio::test]
+async fn a_drain_by_an_administrator_is_a_stop_that_the_first_signal_does_not_hasten() {
+    let mut server = ServerOptions::echo(0)
+        .environment(DRAIN_DELAY, "1000")
+        .start();
+    let client = server.client();
+    for begun in [true, false] {
+        let (status, answer) = client.post("/admin/drain", &json!({})).await;
+        assert_eq!((status.as_u16(), &answer["begun"]), (202, &json!(begun)));
+        assert_eq!(answer["drain_delay_secs"], 1000);
+    }
+    server.wait_for_log("requests are still taken");
+    server.signal("TERM");
+    server.wait_for_log("stop again to end at once");
+    check_probes(&client, 503, "draining").await;
+    assert_eq!(client.chat("Hi", json!({"temperature": 0})).await, "Hi");
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(130));
+
+    let mut server = ServerOptions::echo(0).start();
+    let client = server.client();
+    client.post("/admin/drain", &json!({})).await;
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_drain_has_an_end() {
     let mut server = ServerOptions::echo(50)

@@ -13,6 +13,7 @@ mod clients;
 mod config;
 mod connections;
 mod dependencies;
+mod deploy;
 mod docs_browser;
 mod drafts;
 mod echo_exact;

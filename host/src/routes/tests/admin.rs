@@ -1,6 +1,6 @@
 //! Which requests may administer.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::extract::ConnectInfo;
 
@@ -86,4 +86,28 @@ async fn without_admin_keys_only_this_machine_may_administer() {
     }
     let answer = ask(&server_with_keys(&["api"]), MODELS, None, "127.0.0.1:9").await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_drain_begins_once_and_takes_work_until_its_delay_is_over() {
+    let app = Arc::new(app_of(config::Server {
+        drain_delay: Duration::from_secs(7),
+        drain_timeout: Duration::from_secs(9),
+        ..server()
+    }));
+    let ask = async |key: &'static str| {
+        let request = Request::post("/admin/drain").header("x-api-key", key);
+        send(router(app.clone()), request, "").await
+    };
+    assert_eq!(ask("api").await.status, StatusCode::FORBIDDEN);
+    assert!(!app.stopping.is_cancelled());
+    for begun in [true, false] {
+        let answer = ask("admin").await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED);
+        assert_eq!(
+            answer.json(),
+            json!({"object": "admin.drain", "begun": begun, "drain_delay_secs": 7, "drain_timeout_secs": 9})
+        );
+        assert!(app.stopping.is_cancelled() && !app.draining.is_cancelled());
+    }
 }
