@@ -27,7 +27,8 @@ export class Prose {
 }
 
 const BLOCKS = {
-  heading: (token) => h(`h${Math.min(token.depth + 2, 6)}`, {}, inlines(token.tokens)),
+  // Each answer has a heading of the second level.
+  heading: (token) => h(`h${Math.min(Math.max(token.depth + 1, 3), 6)}`, {}, inlines(token.tokens)),
   paragraph: (token) => h("p", {}, inlines(token.tokens)),
   text: (token) => h("span", {}, token.tokens ? inlines(token.tokens) : decoded(token.text)),
   code: (token) => code(token.text, token.lang),
@@ -35,6 +36,7 @@ const BLOCKS = {
   hr: () => h("hr"),
   list,
   table,
+  checkbox,
   space: () => "",
 };
 
@@ -49,17 +51,18 @@ const INLINES = {
   link: (token) => link(token.href, inlines(token.tokens)),
   // An image would be a request to another host.
   image: (token) => link(token.href, [token.text || token.href]),
-  checkbox: (token) => checkbox(token),
+  checkbox,
 };
 
-const block = (token) => (BLOCKS[token.type] ?? verbatim)(token);
-const inlines = (tokens) => tokens.map((token) => (INLINES[token.type] ?? BLOCKS[token.type] ?? verbatim)(token));
-const verbatim = (token) => document.createTextNode(token.raw);
-const checkbox = (item) => h("input", { type: "checkbox", disabled: true, checked: Boolean(item.checked), "aria-label": "Done" });
+const block = (token) => BLOCKS[token.type]?.(token) ?? h("p", {}, token.raw);
+const inlines = (tokens) => tokens.map((token) => INLINES[token.type]?.(token) ?? token.raw);
+
+function checkbox({ checked }) {
+  return h("input", { type: "checkbox", disabled: true, checked: Boolean(checked), "aria-label": "Done" });
+}
 
 function list(token) {
-  const hasBox = (item) => item.task && !item.tokens.some((inner) => inner.type === "checkbox" || inner.tokens?.[0]?.type === "checkbox");
-  const items = token.items.map((item) => h("li", { class: item.task ? "task" : null }, hasBox(item) && checkbox(item), item.tokens.map(block)));
+  const items = token.items.map((item) => h("li", { class: item.task ? "task" : null }, item.tokens.map(block)));
   return h(token.ordered ? "ol" : "ul", { start: token.ordered && token.start !== 1 ? token.start : null }, items);
 }
 

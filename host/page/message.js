@@ -8,8 +8,9 @@ export function userView(message, { edit }) {
   const text = h("div", { class: "bubble" }, message.content);
   const files = (message.files ?? []).map(({ name, text }) => h("details", { class: "file" }, h("summary", {}, icon("file"), name), h("pre", { tabindex: "0" }, text)));
   const actions = h("div", { class: "actions" }, copyButton(() => message.content), iconButton("edit", "Edit", () => openEditor()));
-  const element = h("article", { class: "message user", "aria-label": "You" }, files, message.content && text, actions);
-  const openEditor = () => element.replaceChildren(editor(message.content, edit, () => element.replaceChildren(...files, text, actions)));
+  const heading = h("h2", { class: "hidden" }, "You");
+  const element = h("article", { class: "message user", "aria-label": "You" }, heading, files, message.content && text, actions);
+  const openEditor = () => element.replaceChildren(editor(message.content, edit, () => element.replaceChildren(heading, ...files, text, actions)));
   return { element, openEditor };
 }
 
@@ -40,7 +41,7 @@ export class AnswerView {
     this.label = h("span");
     this.folded = h("details", { class: "thoughts", hidden: true }, h("summary", {}, this.label), this.thoughts.element);
     this.rest = h("div", { class: "rest" });
-    this.element = h("article", { class: "message answer", "aria-label": "Answer" }, this.folded, this.text.element, this.rest);
+    this.element = h("article", { class: "message answer", "aria-label": "Answer" }, h("h2", { class: "hidden" }, "Answer"), this.folded, this.text.element, this.rest);
   }
 
   /** Shows the answer as it is now. `state` says whether it is `running`, and whether it is the `last` message. */
@@ -109,7 +110,7 @@ function figuresOf({ stats, finish }) {
   const parts = [];
   if (stats?.perSecond) parts.push(`${number(stats.perSecond)} tokens/s`);
   if (stats) parts.push(`${stats.tokens} tokens`, `${stats.cached} of ${stats.prompt} prompt tokens cached`);
-  if (finish === "length") parts.push("cut at the longest length");
+  if (finish === "length") parts.push("length limit");
   if (finish === "stopped") parts.push("stopped");
   return parts.join(" · ");
 }

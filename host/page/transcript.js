@@ -6,7 +6,7 @@ import { AnswerView, resultView, userView } from "./message.js";
 /** Questions that a very small model answers rightly. */
 const EXAMPLES = [
   { title: "Ask for a fact", prompt: "What is the capital of Japan?" },
-  { title: "Look something up", prompt: "What is the largest ocean on Earth?" },
+  { title: "Explore the Earth", prompt: "What is the largest ocean on Earth?" },
   { title: "Write some code", prompt: "Write a Python function that adds two numbers." },
 ];
 
