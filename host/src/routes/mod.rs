@@ -22,6 +22,7 @@ mod lookup;
 mod messages;
 mod metrics;
 mod models;
+mod page;
 mod requantize;
 mod responses;
 mod sse;
@@ -76,7 +77,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(admin_plugins::list_plugins))
         .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
-        .routes(routes!(health::root))
+        .routes(routes!(page::root))
+        .routes(routes!(page::asset).layer(compression()))
         .routes(routes!(health::ready))
         .routes(routes!(health::live))
         .routes(routes!(docs::openapi))
