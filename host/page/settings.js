@@ -35,17 +35,17 @@ export class Settings {
     );
   }
 
-  box(name, label, placeholder, rows, problem = () => "") {
+  box(name, label, placeholder, rows, problem = null) {
     const error = h("small", { class: "error", id: `${name}-error`, role: "status" });
-    const area = h("textarea", { name, rows, placeholder, spellcheck: name === "system" ? "true" : "false", class: name === "system" ? null : "mono", "aria-describedby": error.id });
+    const area = h("textarea", { name, rows, placeholder, spellcheck: name === "system" ? "true" : "false", class: name === "system" ? null : "mono", "aria-describedby": problem && error.id });
     area.value = this.settings[name] ?? "";
-    const check = () => (error.textContent = area.value.trim() ? problem(area.value) : "");
+    const check = () => (error.textContent = area.value.trim() && problem ? problem(area.value) : "");
     area.addEventListener("input", () => {
       this.set(name, area.value);
       check();
     });
     check();
-    return h("label", {}, h("span", {}, label), area, error);
+    return h("label", {}, h("span", {}, label), area, problem && error);
   }
 
   number({ name, label, hint, ...limits }) {

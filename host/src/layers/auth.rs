@@ -94,7 +94,10 @@ fn need(path: &str, server: &Server) -> Need {
 
 fn is_open(path: &str) -> bool {
     let open = ["/", "/health", "/docs", "/openapi.json"];
-    open.contains(&path) || ["/health/", "/docs/", "/page/"].iter().any(|start| path.starts_with(start))
+    open.contains(&path)
+        || ["/health/", "/docs/", "/page/"]
+            .iter()
+            .any(|start| path.starts_with(start))
 }
 
 /// The configured key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`. If both headers have a known

@@ -34,10 +34,20 @@ mod tests {
     #[test]
     fn only_browsers_prefer_html() {
         let chrome = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
-        for browser in [chrome, "text/html", "Text/HTML, */*", "application/json;q=0.5, text/html"] {
+        for browser in [
+            chrome,
+            "text/html",
+            "Text/HTML, */*",
+            "application/json;q=0.5, text/html",
+        ] {
             check(browser, true);
         }
-        let programs = ["*/*", "", "application/json", "application/json, text/plain, */*"];
+        let programs = [
+            "*/*",
+            "",
+            "application/json",
+            "application/json, text/plain, */*",
+        ];
         for program in programs {
             check(program, false);
         }

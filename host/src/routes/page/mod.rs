@@ -19,11 +19,7 @@ use axum::{
 
 use self::files::{File, INDEX, file};
 use super::health::{Health, health};
-use crate::{
-    app::App,
-    error::ApiError,
-    openai::ErrorEnvelope,
-};
+use crate::{app::App, error::ApiError, openai::ErrorEnvelope};
 
 /// With this policy the browser itself makes sure that the page loads nothing from other hosts and runs no text of a model.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \

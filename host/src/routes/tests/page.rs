@@ -7,9 +7,11 @@ const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,ima
 const MAX_BYTES: usize = 300_000;
 
 async fn ask(path: &str, headers: &[(&str, &str)]) -> Answer {
-    let request = headers.iter().fold(Request::get(path), |request, (name, value)| {
-        request.header(*name, *value)
-    });
+    let request = headers
+        .iter()
+        .fold(Request::get(path), |request, (name, value)| {
+            request.header(*name, *value)
+        });
     send(router(app_with_keys(&["k"])), request, Body::empty()).await
 }
 
@@ -44,7 +46,9 @@ async fn all_files() -> Vec<(String, String)> {
 fn named(content: &str) -> Vec<String> {
     let links = content.split("=\"page/").skip(1);
     let imports = content.split(" from \"./").skip(1);
-    let names = links.chain(imports).filter_map(|rest| rest.split('"').next());
+    let names = links
+        .chain(imports)
+        .filter_map(|rest| rest.split('"').next());
     names.map(str::to_owned).collect()
 }
 
@@ -57,7 +61,11 @@ async fn browsers_get_the_page_and_programs_the_health() {
     let policy = page.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'; "), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
-    for headers in [&[][..], &[("accept", "*/*")], &[("accept", "application/json")]] {
+    for headers in [
+        &[][..],
+        &[("accept", "*/*")],
+        &[("accept", "application/json")],
+    ] {
         let root = ask("/", headers).await;
         let health = ask("/health", headers).await;
         assert_eq!(root.status, health.status);
@@ -98,7 +106,9 @@ async fn the_page_is_small_and_complete() {
 #[tokio::test]
 async fn nothing_is_loaded_from_elsewhere_and_nothing_is_inline() {
     for (path, content) in all_files().await {
-        for start in ["src=", "href=", "from ", "import ", "import(", "fetch(", "url(", "action="] {
+        for start in [
+            "src=", "href=", "from ", "import ", "import(", "fetch(", "url(", "action=",
+        ] {
             for quote in ["", "\"", "'", "`"] {
                 for scheme in ["http:", "https:", "//"] {
                     let load = format!("{start}{quote}{scheme}");
