@@ -12,6 +12,9 @@ NAMES = re.compile(r"(licen[cs]e|copying|copyright|notice|unlicense)", re.IGNORE
 # Licences of the C and C++ libraries that Zig links statically, as paths in its folder.
 ZIG = ["LICENSE", "lib/libcxx/LICENSE.TXT", "lib/libcxxabi/LICENSE.TXT", "lib/libunwind/LICENSE.TXT", "lib/libc/glibc/LICENSES"]
 
+# Libraries of other languages that are part of the program, as the paths of their licences.
+BUNDLED = {"marked": "host/page/LICENSE.marked"}
+
 
 def texts(crates, target, zig):
     """The files of the folder `licences`, by their names."""
@@ -49,6 +52,8 @@ def third_party(linked, zig):
             without.append(f"{package['name']} {package['version']}: {package['license']}, {package['repository']}")
     for name in ZIG:
         users[(zig / name).read_text(errors="replace").strip()].append(f"Zig, {name}")
+    for name, licence in BUNDLED.items():
+        users[(workspace.ROOT / licence).read_text().strip()].append(name)
     parts = ["What Tenon's program and plugins are linked from, with the licence texts that come with it."]
     parts += ["These name their licences and bring no text of their own:\n" + "\n".join(without)] if without else []
     parts += [f"{', '.join(dict.fromkeys(names))}\n\n{text}" for text, names in users.items()]

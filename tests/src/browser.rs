@@ -74,6 +74,24 @@ impl Browser {
         text.as_str().expect("a text").to_owned()
     }
 
+    /// Clears an element as soon as it exists.
+    pub async fn clear(&self, css: &str) {
+        let element = self.find(css).await;
+        self.post(&format!("{element}/clear"), json!({})).await;
+    }
+
+    /// Runs a script on the page, and returns what it returns. A promise is waited for.
+    pub async fn run(&self, script: &str) -> Value {
+        let script = json!({"script": script, "args": []});
+        self.post("/execute/sync", script).await
+    }
+
+    /// Sets the size of the window, in pixels. Chromium refuses to be narrower than 500.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height});
+        self.post("/window/rect", size).await;
+    }
+
     /// The addresses of all requests since the last call.
     pub async fn requests(&self) -> Vec<String> {
         let entries = self.post("/se/log", json!({"type": "performance"})).await;

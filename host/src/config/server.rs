@@ -95,8 +95,8 @@ pub struct RawServer {
     /// Largest request body in bytes. A larger one is answered with 413.
     max_body_bytes: NonZeroU32,
     /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`. Without any key, every request is
-    /// accepted. With keys, only the health and the documentation (`/`, `/health`, `/health/ready`, `/health/live`, `/docs`,
-    /// `/openapi.json`) stay open to all.
+    /// accepted. With keys, only the health, the documentation and the chat page (`/`, `/page`, `/health`, `/health/ready`,
+    /// `/health/live`, `/docs`, `/openapi.json`) stay open to all.
     api_keys: Vec<String>,
     /// Keys for administration: the routes under `/admin/`, and `/re_isq`. They are also accepted wherever one of `api_keys` is.
     /// Without any, the routes under `/admin/` answer only to requests from this machine that came through no proxy.

@@ -42,10 +42,10 @@ struct KnownKey<'a> {
     is_admin: bool,
 }
 
-/// Middleware that lets in requests with the key that their path needs, and requests for what holds no secret: the health and the
-/// documentation. Each request that is let in gets the [`ClientId`] that it is served under.
+/// Middleware that lets in requests with the key that their path needs, and requests for what holds no secret: the health, the
+/// documentation and the chat page. Each request that is let in gets the [`ClientId`] that it is served under.
 ///
-/// The documentation is open because a browser that opens it has no key yet.
+/// The last two are open because a browser that opens them has no key yet.
 pub async fn require_key(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -94,7 +94,10 @@ fn need(path: &str, server: &Server) -> Need {
 
 fn is_open(path: &str) -> bool {
     let open = ["/", "/health", "/docs", "/openapi.json"];
-    open.contains(&path) || path.starts_with("/health/") || path.starts_with("/docs/")
+    open.contains(&path)
+        || ["/health/", "/docs/", "/page/"]
+            .iter()
+            .any(|start| path.starts_with(start))
 }
 
 /// The configured key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`. If both headers have a known

@@ -37,21 +37,6 @@ pub async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response
     answer(health.status, health)
 }
 
-/// The same as /health.
-#[utoipa::path(
-    get,
-    path = "/",
-    tag = "Server",
-    security(()),
-    responses(
-        (status = 200, description = "The server answers requests.", body = Health),
-        (status = 503, description = "It does not.", body = Health),
-    ),
-)]
-pub async fn root(app: State<Arc<App>>, headers: HeaderMap) -> Response {
-    health(app, headers).await
-}
-
 /// Says whether the server wants new requests: 200 if it does, else 503. For load balancers.
 ///
 /// A server that was told to stop does not want any, but answers them until `drain_delay_secs` are over.
@@ -98,7 +83,7 @@ fn answer(status: Status, body: impl Serialize) -> Response {
 
 /// The server's health.
 #[derive(Debug, Serialize, ToSchema)]
-struct Health {
+pub struct Health {
     /// Status of the whole server.
     status: Status,
     /// Status of each model.

@@ -23,6 +23,7 @@ mod lookup;
 mod messages;
 mod metrics;
 mod models;
+mod page;
 mod requantize;
 mod responses;
 mod sse;
@@ -78,7 +79,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(admin_drain::drain))
         .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
-        .routes(routes!(health::root))
+        .routes(routes!(page::root))
+        .routes(routes!(page::asset).layer(compression()))
         .routes(routes!(health::ready))
         .routes(routes!(health::live))
         .routes(routes!(docs::openapi))

@@ -1,15 +1,14 @@
 //! Popular clients and schemathesis, unchanged, each against the real server.
 
 use std::{
-    env,
     fs::copy,
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
 use tempfile::tempdir;
-use tenon_tests::{Server, ServerOptions, smollm2};
+use tenon_tests::{Server, ServerOptions, has_node, packages, smollm2};
 
 const TESTS: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -45,9 +44,7 @@ fn schemathesis_finds_no_request_that_the_document_does_not_cover() {
 
 #[test]
 fn smollm2_answers_the_official_node_client() {
-    if Command::new("node").arg("--version").output().is_err() {
-        assert!(env::var_os("CI").is_none(), "node is not installed");
-        eprintln!("skipped: node is not installed (.ci/setup --ci installs it)");
+    if !has_node() {
         return;
     }
     // Node looks for packages beside the script.
@@ -84,18 +81,8 @@ fn python(script: &str, server: &mut Server) {
     check(output.expect("python3 starts"));
 }
 
-/// Where the packages of a language are installed.
-pub fn packages(language: &str) -> PathBuf {
-    let setup = Path::new(TESTS).join(language).join("setup");
-    let output = check(Command::new(setup).output().expect("the setup starts"));
-    String::from_utf8(output.stdout)
-        .expect("a path")
-        .trim_end()
-        .into()
-}
-
 /// Panics with what a program printed if it failed.
-pub fn check(output: Output) -> Output {
+pub fn check(output: Output) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
@@ -104,5 +91,4 @@ pub fn check(output: Output) -> Output {
         text(&output.stdout),
         text(&output.stderr)
     );
-    output
 }

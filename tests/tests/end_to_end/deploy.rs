@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, env, fs, path::Path, process::Command};
 use regex::Regex;
 use serde_json::{Value, json};
 use tempfile::tempdir;
-use tenon_tests::{ServerOptions, artifacts, chat, metric_in};
+use tenon_tests::{ServerOptions, artifacts, chat, metric_in, packages};
 
-use super::clients::{check, packages};
+use super::clients::check;
 
 const TESTS: &str = env!("CARGO_MANIFEST_DIR");
 const DASHBOARD: &str = include_str!("../../../config/deploy/grafana.json");

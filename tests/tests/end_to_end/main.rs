@@ -8,6 +8,7 @@ mod bench;
 mod broken_files;
 mod browsers;
 mod cancellation;
+mod chat_page;
 mod choices;
 mod clients;
 mod config;

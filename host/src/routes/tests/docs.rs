@@ -56,6 +56,7 @@ async fn operations() -> Vec<(String, String, Value)> {
         for (method, operation) in operations.as_object().unwrap() {
             let path = path.replace("{name}", "alias");
             let path = path.replace("{file}", "swagger-ui.css");
+            let path = path.replace("{asset}", "app.js");
             let path = path.replace("{response_id}", "resp_1");
             all.push((method.to_ascii_uppercase(), path, operation.clone()));
         }

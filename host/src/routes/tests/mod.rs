@@ -484,3 +484,4 @@ mod admin;
 mod anthropic;
 mod browsers;
 mod docs;
+mod page;

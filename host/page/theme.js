@@ -1,0 +1,5 @@
+// Sets the chosen colours before anything is drawn. This is a classic script, because modules run after the first paint.
+(() => {
+  const theme = localStorage.getItem("tenon.theme");
+  if (theme) document.documentElement.dataset.theme = theme;
+})();
