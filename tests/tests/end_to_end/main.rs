@@ -41,6 +41,7 @@ mod plugin_panics;
 mod plugin_variants;
 mod prefix_cache;
 mod reasoning;
+mod recurrent;
 mod refusals;
 mod requantize;
 mod requantize_smollm2;
