@@ -135,8 +135,13 @@ impl KvPool {
         }
         self.cache.insert(CachedPrefix { seq, tokens });
         self.idle_tokens = None;
-        while self.cache.len() > self.max_cached || self.is_costly(others) {
+        while self.cache.len() > self.max_cached {
             self.drop_oldest(session, None);
+        }
+        while self.is_costly(others)
+            && let Some(costly) = self.cache.take_oldest_apart()
+        {
+            self.release(session, costly.seq);
         }
     }
 
@@ -255,10 +260,10 @@ impl KvPool {
         Some((seq, if forked.is_ok() { len } else { 0 }))
     }
 
-    /// Whether cached prefixes slow down the running sequences. The last one stays: its conversation may go on.
+    /// Whether cached prefixes slow down the running sequences.
     fn is_costly(&self, running: &[Sequence]) -> bool {
         let costly = |most: NonZeroU32| self.count_idle_tokens(running) > most.get();
-        self.cache.len() > 1 && self.max_idle_tokens.is_some_and(costly)
+        self.max_idle_tokens.is_some_and(costly)
     }
 
     /// KV positions that only cached prefixes use.

@@ -1,5 +1,6 @@
 //! End-to-end tests, one module for each subject. They are one binary, so that the host is linked once.
 
+mod abi_growth;
 mod admin;
 mod answer_lengths;
 mod answers;
@@ -42,6 +43,7 @@ mod plugin_variants;
 mod prefix_cache;
 mod reasoning;
 mod recurrent;
+mod recurrent_gguf;
 mod refusals;
 mod requantize;
 mod requantize_smollm2;
