@@ -260,10 +260,10 @@ impl KvPool {
         Some((seq, if forked.is_ok() { len } else { 0 }))
     }
 
-    /// Whether cached prefixes slow down the running sequences.
+    /// Whether cached prefixes slow down the running sequences. The last one stays: its conversation may go on.
     fn is_costly(&self, running: &[Sequence]) -> bool {
         let costly = |most: NonZeroU32| self.count_idle_tokens(running) > most.get();
-        self.max_idle_tokens.is_some_and(costly)
+        self.cache.len() > 1 && self.max_idle_tokens.is_some_and(costly)
     }
 
     /// KV positions that only cached prefixes use.
