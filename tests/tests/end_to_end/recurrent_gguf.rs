@@ -71,7 +71,8 @@ async fn lfm2_s_next_turn_computes_only_its_message() {
 
 async fn check_turns(model: Recurrent) {
     let folder = TempDir::new().unwrap();
-    let (_server, client) = start(model, &folder);
+    let (_server, client) = start(model, &folder, "");
+    let (_exact, exact) = start(model, &folder, "max_cached_sequences = 0\n");
     let mut talk = vec![message("system", "You answer with letters.")];
     let mut stored = 0;
     for turn in 0..4 {
@@ -79,35 +80,26 @@ async fn check_turns(model: Recurrent) {
             "user",
             &format!("Question number {turn}: what follows?"),
         ));
-        let answer = ask(&client, &talk, true).await;
-        let from_scratch = ask(&client, &talk, false).await;
-        assert_eq!(text(&answer), text(&from_scratch), "turn {turn}");
-        let cached = tokens(&answer["usage"]["prompt_tokens_details"]["cached_tokens"]);
+        let answer = check_answer(&client, &exact, &talk).await;
+        let (prompt, cached) = prompt_tokens(&answer);
         assert!(cached >= stored, "turn {turn}: {answer}");
-        let usage = &answer["usage"];
         // The last token of an answer need not be stored.
-        stored = tokens(&usage["prompt_tokens"]) + tokens(&usage["completion_tokens"]) - 1;
+        stored = prompt + tokens(&answer["usage"]["completion_tokens"]) - 1;
         talk.push(message("assistant", text(&answer)));
     }
     // Another last message after the same ones.
     talk.truncate(talk.len() - 2);
     talk.push(message("user", "Something else"));
-    let (answer, from_scratch) = (
-        ask(&client, &talk, true).await,
-        ask(&client, &talk, false).await,
-    );
-    assert_eq!(text(&answer), text(&from_scratch));
-    let usage = &answer["usage"];
-    let computed =
-        tokens(&usage["prompt_tokens"]) - tokens(&usage["prompt_tokens_details"]["cached_tokens"]);
-    assert!(computed < 60, "{answer}");
+    let answer = check_answer(&client, &exact, &talk).await;
+    let (prompt, cached) = prompt_tokens(&answer);
+    assert!(prompt - cached < 60, "{answer}");
 }
 
-fn start(model: Recurrent, folder: &TempDir) -> (Server, Client) {
+fn start(model: Recurrent, folder: &TempDir, engine: &str) -> (Server, Client) {
     let path = folder.path().join("model.gguf");
     model.write_gguf(&path);
     let config = format!(
-        "[engine]\nthreads = 1\n[[models]]\npath = {path:?}\nchat_template = 'chat.jinja'\n\
+        "[engine]\nthreads = 1\n{engine}[[models]]\npath = {path:?}\nchat_template = 'chat.jinja'\n\
          options = {{ kv_type = 'f32', flash_attention = 'off' }}\n"
     );
     let mut server = ServerOptions::new(&[Backend::LlamaCpp.library()])
@@ -118,13 +110,25 @@ fn start(model: Recurrent, folder: &TempDir) -> (Server, Client) {
     (server, client)
 }
 
-/// Random weights answer with half characters, so a grammar allows letters only.
-async fn ask(client: &Client, talk: &[Value], cache_prompt: bool) -> Value {
+/// The answer, which must be the one that a server without cached prefixes gives.
+async fn check_answer(client: &Client, exact: &Client, talk: &[Value]) -> Value {
+    // Random weights answer with half characters, so a grammar allows letters only.
     let body = json!({
-        "messages": talk, "temperature": 1, "seed": 3, "max_tokens": 100, "cache_prompt": cache_prompt,
+        "messages": talk, "temperature": 1, "seed": 3, "max_tokens": 100,
         "grammar": {"type": "regex", "value": "[a-z ]{40}"},
     });
-    client.post(CHAT, &body).await.1
+    let (_, answer) = client.post(CHAT, &body).await;
+    let (_, expected) = exact.post(CHAT, &body).await;
+    assert_eq!(text(&answer), text(&expected));
+    assert_eq!(prompt_tokens(&expected).1, 0);
+    answer
+}
+
+/// Number of the prompt's tokens, and how many of them were cached.
+fn prompt_tokens(answer: &Value) -> (u64, u64) {
+    let usage = &answer["usage"];
+    let cached = &usage["prompt_tokens_details"]["cached_tokens"];
+    (tokens(&usage["prompt_tokens"]), tokens(cached))
 }
 
 fn message(role: &str, content: &str) -> Value {
