@@ -1,6 +1,8 @@
 //! llama.cpp with a purely recurrent model and with a hybrid of recurrent layers and attention. Both have random weights and
 //! compute in f32, so that rounding changes no text.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenon_plugin_api::{Code, EncodeFlags};
@@ -71,8 +73,10 @@ async fn lfm2_s_next_turn_computes_only_its_message() {
 
 async fn check_turns(model: Recurrent) {
     let folder = TempDir::new().unwrap();
-    let (_server, client) = start(model, &folder, "");
-    let (_exact, exact) = start(model, &folder, "max_cached_sequences = 0\n");
+    let path = folder.path().join("model.gguf");
+    model.write_gguf(&path);
+    let (_server, client) = start(&path, "");
+    let (_exact, exact) = start(&path, "max_cached_sequences = 0\n");
     let mut talk = vec![message("system", "You answer with letters.")];
     let mut stored = 0;
     for turn in 0..4 {
@@ -95,9 +99,7 @@ async fn check_turns(model: Recurrent) {
     assert!(prompt - cached < 60, "{answer}");
 }
 
-fn start(model: Recurrent, folder: &TempDir, engine: &str) -> (Server, Client) {
-    let path = folder.path().join("model.gguf");
-    model.write_gguf(&path);
+fn start(path: &Path, engine: &str) -> (Server, Client) {
     let config = format!(
         "[engine]\nthreads = 1\n{engine}[[models]]\npath = {path:?}\nchat_template = 'chat.jinja'\n\
          options = {{ kv_type = 'f32', flash_attention = 'off' }}\n"
