@@ -28,9 +28,13 @@ pub fn passing_end(prompt: &[u32], later: &[u32]) -> u32 {
 }
 
 /// Lengths of the beginnings before these ends, shorter ones first. Ends are counted from the prompt's end, because earlier
-/// answers in the prompt may have got other tokens since.
+/// answers in the prompt may have got other tokens since. Without any, the beginning is all but the last token.
 pub fn beginnings(prompt: &[u32], ends: &[u32]) -> Vec<u32> {
     let len = prompt.len() as u32;
+    let ends: &[u32] = match ends {
+        [] => &[1],
+        ends => ends,
+    };
     let before = |&end| len.checked_sub(end);
     let mut beginnings: Vec<_> = ends.iter().filter_map(before).collect();
     beginnings.sort_unstable();
@@ -55,6 +59,7 @@ mod tests {
         assert_eq!(beginnings(&[0; 10], &[3, 1]), [7, 9]);
         assert_eq!(beginnings(&[0; 10], &[4, 4]), [6]);
         assert_eq!(beginnings(&[0; 2], &[3, 1]), [1]);
+        assert_eq!(beginnings(&[0; 10], &[]), [9]);
     }
 
     #[test]

@@ -136,16 +136,19 @@ impl Recurrent {
             matrix("output.weight", &[vocab_size, HIDDEN]),
         ];
         for layer in 0..layers {
-            let of_layer = match self {
-                Self::Mamba => mamba_layer(),
-                Self::Lfm2 => lfm2_layer(KV_HEADS[layer]),
-            };
-            weights.extend(of_layer.into_iter().map(|weight| Weight {
+            weights.extend(self.layer(layer).into_iter().map(|weight| Weight {
                 name: format!("blk.{layer}.{}", weight.name),
                 ..weight
             }));
         }
         weights
+    }
+
+    fn layer(self, layer: usize) -> Vec<Weight> {
+        match self {
+            Self::Mamba => mamba_layer(),
+            Self::Lfm2 => lfm2_layer(KV_HEADS[layer]),
+        }
     }
 }
 
