@@ -199,6 +199,10 @@ pub trait Session {
     /// [`Estimate::sequence_bytes`]. The host forks once for each prompt that it finds a stored beginning of, and to keep a
     /// beginning; never in each step.
     ///
+    /// Where [`SessionInfo::fork_any_len`] is false, `len` is the length of `src`. The host ends a span at each position that it
+    /// wants to return to, and forks the whole there. Such a checkpoint has no positions to take back, and takes an id and a
+    /// state until the host frees it.
+    ///
     /// # Errors
     /// `UNSUPPORTED` without a ledger, or if `len` is not the whole of `src` where [`SessionInfo::fork_any_len`] is false;
     /// `INVALID` for a `dst` that is not empty, a `src` shorter than `len`, or ids that do not exist. An error changes
@@ -210,10 +214,12 @@ pub trait Session {
         }
     }
 
-    /// Drops the positions of `seq` from `len` on. Does nothing if `seq` is not longer.
+    /// Drops the positions of `seq` from `len` on. Does nothing if `seq` is not longer. The host calls this after a `forward`
+    /// whose draft was wrong, and to shorten a sequence of which only the beginning is still wanted.
     ///
     /// # Errors
-    /// `UNSUPPORTED` without a ledger, or beyond [`SessionInfo::max_rollback`]. An error changes nothing.
+    /// `UNSUPPORTED` without a ledger, or beyond [`SessionInfo::max_rollback`]: the host then frees the sequence and computes it
+    /// again. An error changes nothing.
     fn truncate(&mut self, seq: u32, len: u32) -> Result<()> {
         match self.ledger() {
             Some(ledger) => ledger.truncate(seq, len),

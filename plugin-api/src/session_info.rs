@@ -20,9 +20,11 @@ pub struct SessionInfo {
     pub max_batch_tokens: u32,
     /// Most rows of logits that one batch may ask for.
     pub max_rows: u32,
-    /// How many positions `truncate` can take back: 0 for none, [`UNLIMITED`] for any number.
+    /// How many positions `truncate` can take back, counted from the end that a sequence's last `forward` left: 0 for none,
+    /// [`UNLIMITED`] for any number. The host drafts no more tokens than this.
     pub max_rollback: u32,
-    /// Whether `fork` takes any length. False: only whole sequences can be forked.
+    /// Whether `fork` takes any length. False: only whole sequences can be forked, as those of recurrent models. The host then
+    /// forks a sequence where its prefill has reached a beginning that later prompts may share: a checkpoint.
     pub fork_any_len: bool,
     /// Number of cached but idle tokens that slow down the decoding of one sequence by a twentieth. 0: idle tokens cost
     /// nothing. The host keeps no more idle tokens than this, except those of the sequence that ended last.

@@ -36,6 +36,11 @@ impl RowReader {
         }
     }
 
+    /// The session, for other calls.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
     /// Appends tokens to sequences in one batch, and reads the rows of all positions. The rows of each part are returned
     /// separately.
     pub fn append(&mut self, parts: &[(u32, &[u32])]) -> Vec<Vec<Row>> {

@@ -63,6 +63,12 @@ impl ServerOptions {
         ])
     }
 
+    /// Adds a plugin that is no crate of the workspace.
+    pub fn plugin(mut self, library: PathBuf) -> Self {
+        self.plugins.push(library);
+        self
+    }
+
     /// Adds arguments of `tenon serve`.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(ToString::to_string);

@@ -187,7 +187,9 @@ impl Scheduler {
     /// Starts a waiting sequence. False if the KV pool has no room.
     fn begin(&mut self, session: &mut Session, at: usize, prefix: Prefix) -> bool {
         let needed = self.promised() + self.waiting[at].pending();
-        let Some((seq, stored)) = self.pool.claim(session, prefix, needed) else {
+        // What a suspended sequence had stored is of no use to others.
+        let stays = self.waiting[at].is_new();
+        let Some((seq, stored)) = self.pool.claim(session, prefix, needed, stays) else {
             return false;
         };
         let mut sequence = self.waiting.remove(at);
@@ -237,7 +239,13 @@ impl Scheduler {
         let tokens = waiting.reusable_tokens();
         let prompts = self.running.iter().filter(|s| !s.is_decoding());
         prompts
-            .map(|prompt| common_len(&prompt.tokens, tokens))
+            .map(|prompt| {
+                let common = common_len(&prompt.tokens, tokens);
+                match self.pool.forks_any_len() {
+                    true => common,
+                    false => prompt.next_checkpoint_within(common),
+                }
+            })
             .any(|len| len >= stored.len + WORTH_WAITING_TOKENS)
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{mem, num::NonZeroU32};
 
-use tenon_plugin_api::{Error, KvLedger, SessionInfo, Span};
+use tenon_plugin_api::{Code, Error, KvLedger, SessionInfo, Span};
 
 use super::{
     prefix_cache::{CachedPrefix, PrefixCache, common_len},
@@ -19,6 +19,8 @@ pub struct KvPool {
     free_seqs: Vec<u32>,
     cache: PrefixCache,
     fork_any_len: bool,
+    /// Whether the backend refused a fork as unsupported. It is not asked again.
+    refuses_forks: bool,
     max_rollback: u32,
     /// Most cached tokens: each slows every step of a backend that reads its whole pool. None: no limit.
     max_idle_tokens: Option<NonZeroU32>,
@@ -45,11 +47,17 @@ impl KvPool {
             free_seqs: (0..granted.max_sequences).rev().collect(),
             cache: PrefixCache::default(),
             fork_any_len: granted.fork_any_len,
+            refuses_forks: false,
             max_rollback: granted.max_rollback,
             max_idle_tokens: NonZeroU32::new(granted.costly_idle_tokens),
             max_cached: granted.max_sequences.saturating_sub(max_running) as usize,
             idle_tokens: None,
         }
+    }
+
+    /// Whether any beginning of a stored sequence can be shared. False: only whole sequences.
+    pub fn forks_any_len(&self) -> bool {
+        self.fork_any_len
     }
 
     /// The pool's size in tokens.
@@ -127,14 +135,19 @@ impl KvPool {
         }
         self.cache.insert(CachedPrefix { seq, tokens });
         self.idle_tokens = None;
-        while self.cache.len() > self.max_cached || self.is_costly(others) {
+        while self.cache.len() > self.max_cached {
             self.drop_oldest(session, None);
+        }
+        while self.is_costly(others)
+            && let Some(costly) = self.cache.take_oldest_apart()
+        {
+            self.release(session, costly.seq);
         }
     }
 
     /// Caches what a running sequence has stored now, as a prefix of its own.
     pub fn cache_stored(&mut self, session: &mut Session, source: u32, stored: &[u32]) {
-        if self.max_cached == 0 || self.is_cached(stored) {
+        if self.max_cached == 0 || self.refuses_forks || self.is_cached(stored) {
             return;
         }
         while self.cache.len() >= self.max_cached && self.drop_oldest(session, None) {}
@@ -186,17 +199,22 @@ impl KvPool {
     }
 
     /// Claims an id for a sequence that begins with a stored prefix. Returns the id and how many tokens it has stored. Room
-    /// for the rest of `needed` tokens is free then. None if there is no room.
+    /// for the rest of `needed` tokens is free then. None if there is no room. If the prefix `stays`, it is not used up where
+    /// only whole sequences can be forked: nothing of the new sequence would serve the next prompt that begins so.
     pub fn claim(
         &mut self,
         session: &mut Session,
         prefix: Prefix,
         needed: u32,
+        stays: bool,
     ) -> Option<(u32, u32)> {
         let free = needed - prefix.len;
         while self.free_tokens() < free && self.drop_oldest(session, prefix.seq) {}
         let source = prefix.seq.and_then(|seq| self.cache.get(seq));
-        let used_up = source.is_some_and(|cached| cached.tokens.len() == prefix.len as usize);
+        let stays =
+            stays && !self.fork_any_len && !self.refuses_forks && !self.free_seqs.is_empty();
+        let is_whole = source.is_some_and(|cached| cached.tokens.len() == prefix.len as usize);
+        let used_up = is_whole && !stays;
         let (seq, len) = match prefix.seq {
             // Takes the cached prefix itself if all of it is shared, or if the tokens after the prefix take needed room.
             Some(seq) if source.is_some() && (used_up || self.free_tokens() < free) => {
@@ -234,6 +252,9 @@ impl KvPool {
         let seq = self.free_seqs.pop()?;
         self.cache.touch(source);
         let forked = session.fork(source, seq, len);
+        self.refuses_forks |= forked
+            .as_ref()
+            .is_err_and(|why| why.code == Code::UNSUPPORTED);
         // A backend may refuse to fork. Then the prompt is computed.
         let forked = forked.and_then(|()| self.ledger.fork(source, seq, len));
         Some((seq, if forked.is_ok() { len } else { 0 }))

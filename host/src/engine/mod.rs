@@ -145,6 +145,7 @@ impl Engine {
             common: Common {
                 context_length: facts.context_length(),
                 max_draft_tokens,
+                forks_whole_only: facts.forks_whole_only(),
                 endless: all_but(&facts.info.eos, facts.info.logits_width),
             },
             embeddings: started.embeddings,

@@ -62,6 +62,18 @@ impl PrefixCache {
         Some(self.0.remove(at))
     }
 
+    /// Removes and returns the least recently used prefix, except the last one, whose conversation may go on, and beginnings of
+    /// others: all of their tokens stay in use.
+    pub fn take_oldest_apart(&mut self) -> Option<CachedPrefix> {
+        let (_, older) = self.0.split_last()?;
+        let is_apart = |prefix: &CachedPrefix| {
+            let mut others = self.0.iter().filter(|other| other.seq != prefix.seq);
+            !others.any(|other| other.tokens.starts_with(&prefix.tokens))
+        };
+        let at = older.iter().position(is_apart)?;
+        Some(self.0.remove(at))
+    }
+
     /// Removes and returns a cached prefix of these tokens.
     pub fn take_beginning_of(&mut self, tokens: &[u32]) -> Option<CachedPrefix> {
         let at = self
@@ -114,6 +126,15 @@ mod tests {
         assert_eq!(seq(cache.take_oldest(None)), Some(1));
         assert_eq!(seq(cache.take_oldest(Some(0))), None);
         assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn beginnings_of_others_and_the_last_one_stay() {
+        let mut cache = cache(&[&[1], &[2], &[1, 3], &[4], &[1, 3, 5]]);
+        assert_eq!(seq(cache.take_oldest_apart()), Some(1));
+        assert_eq!(seq(cache.take_oldest_apart()), Some(3));
+        assert_eq!(seq(cache.take_oldest_apart()), None);
+        assert_eq!(cache.len(), 3);
     }
 
     #[test]

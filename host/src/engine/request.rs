@@ -59,9 +59,9 @@ impl<G> Default for Steering<G> {
 pub struct PromptTokens {
     /// At least one token, and fewer than the context has.
     pub tokens: Vec<u32>,
-    /// Length of the beginning that later prompts are expected to share. If the session forks only whole sequences, that
-    /// beginning becomes a cached prefix of its own.
-    pub cache_at: Option<u32>,
+    /// Lengths of beginnings that later prompts are expected to share, shorter ones first. If the session forks only whole
+    /// sequences, each becomes a cached prefix of its own: a checkpoint.
+    pub checkpoints: Vec<u32>,
 }
 
 /// Which log-probabilities to return.
@@ -74,10 +74,14 @@ pub struct Scoring {
 }
 
 impl PromptTokens {
-    /// A prompt of which no beginning is cached by itself.
+    /// A prompt of which only the whole is expected to come again. One of its tokens is always left to compute.
     pub fn new(tokens: Vec<u32>) -> Self {
-        let cache_at = None;
-        Self { tokens, cache_at }
+        let all_but_one = tokens.len().saturating_sub(1) as u32;
+        let checkpoints = vec![all_but_one];
+        Self {
+            tokens,
+            checkpoints,
+        }
     }
 }
 

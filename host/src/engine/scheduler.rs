@@ -96,7 +96,7 @@ impl Scheduler {
     pub fn schedule(&mut self, session: &mut Session, plan: &mut Plan, cost: &StepCost) {
         self.drop_ended(session);
         self.follow_grammars(session);
-        self.cache_beginnings(session);
+        self.cache_checkpoints(session);
         self.make_room(session);
         self.plan_all(session, plan, cost, true);
         // That plan still has the sequences that were suspended.
@@ -283,10 +283,10 @@ impl Scheduler {
     }
 
     /// Caches the beginnings that later prompts are expected to share, as soon as they are computed.
-    fn cache_beginnings(&mut self, session: &mut Session) {
+    fn cache_checkpoints(&mut self, session: &mut Session) {
         for sequence in &mut self.running {
             let seq = sequence.seq;
-            if let Some(stored) = sequence.take_beginning() {
+            if let Some(stored) = sequence.take_checkpoint() {
                 self.pool.cache_stored(session, seq, stored);
             }
         }

@@ -41,8 +41,8 @@ pub struct Sequence {
     pub reader: Reader,
     /// Length from which on the sequence decodes. The tokens known at its start are prefilled like a prompt.
     prefill_len: usize,
-    /// Length of the beginning that is to be cached by itself. None once that is done.
-    cache_at: Option<u32>,
+    /// Lengths of the beginnings that are still to be cached by themselves, longer ones first.
+    checkpoints: Vec<u32>,
     /// Positions whose logits must still score the token that follows, which is a prompt token or a fast-forward token. Empty
     /// unless scores were asked for.
     unscored: Range<u32>,
@@ -61,12 +61,17 @@ struct Lengths {
 pub struct Common {
     pub context_length: u32,
     pub max_draft_tokens: u32,
+    /// Whether the session forks only whole sequences, so that beginnings are cached by themselves.
+    pub forks_whole_only: bool,
     /// Mask of all tokens except those that end a text.
     pub endless: Arc<[u32]>,
 }
 
 /// Most events that wait for their reader.
 pub const MAX_EVENTS: usize = 128;
+
+/// Least number of tokens between a checkpoint and what is stored before it. A prompt's last checkpoint may be nearer.
+const CHECKPOINT_TOKENS: u32 = 32;
 
 /// Tokens of an answer for which memory is reserved at the start.
 const RESERVED_TOKENS: usize = 4096;
@@ -114,7 +119,10 @@ impl Sequence {
             output,
             reader,
             prefill_len: lengths.prompt,
-            cache_at: prompt.cache_at.filter(|_| request.cache_prompt),
+            checkpoints: match common.forks_whole_only && request.cache_prompt {
+                true => prompt.checkpoints.into_iter().rev().collect(),
+                false => Vec::new(),
+            },
             // The logits at a token's position predict the next token.
             unscored: match request.scoring {
                 Some(Scoring { prompt: true, .. }) => 0..lengths.prompt as u32 - 1,
@@ -130,6 +138,9 @@ impl Sequence {
         self.seq = seq;
         self.computed = stored;
         self.prefill_len = self.tokens.len();
+        let last = self.checkpoints.first().copied();
+        self.checkpoints
+            .retain(|&len| len >= stored + CHECKPOINT_TOKENS || Some(len) == last);
         if let Some(grammar) = self.output.grammar.take() {
             self.output.constraint = Some(Constraint::new(grammar));
         }
@@ -164,9 +175,9 @@ impl Sequence {
         let waits = constraint.is_some_and(|c| !c.fast_forward().is_empty());
         match self.is_held() || self.end_by_grammar().is_some() {
             true => 0,
-            // A step ends at the position up to which KV is to be cached.
-            false => match self.cache_at {
-                Some(end) if end > self.computed => end - self.computed,
+            // A step ends at the next checkpoint.
+            false => match self.checkpoints.last() {
+                Some(&end) if end > self.computed => end - self.computed,
                 _ => self.pending() - u32::from(waits),
             },
         }
@@ -178,10 +189,20 @@ impl Sequence {
         constraint.is_some_and(Constraint::is_held)
     }
 
-    /// The stored tokens, if they are exactly the beginning that is to be cached by itself. Returns them only once.
-    pub fn take_beginning(&mut self) -> Option<&[u32]> {
-        let end = self.cache_at.take_if(|end| *end <= self.computed)?;
-        (end == self.computed).then(|| self.stored())
+    /// The stored tokens, if they are exactly a beginning that is to be cached by itself. Returns each only once.
+    pub fn take_checkpoint(&mut self) -> Option<&[u32]> {
+        let computed = self.computed;
+        let mut reached = None;
+        while let Some(end) = self.checkpoints.pop_if(|end| *end <= computed) {
+            reached = Some(end);
+        }
+        (computed > 0 && reached == Some(computed)).then(|| self.stored())
+    }
+
+    /// Length of the longest beginning of at most `len` tokens that is still to be cached by itself; 0 if there is none.
+    pub fn next_checkpoint_within(&self, len: u32) -> u32 {
+        let within = self.checkpoints.iter().find(|&&end| end <= len);
+        within.copied().unwrap_or(0)
     }
 
     /// How many of the next `len` pending tokens need logits. They are the last ones.

@@ -46,7 +46,7 @@ fn requests_cross() {
     check(&PromptTokens::new(vec![1, u32::MAX]));
     check(&PromptTokens {
         tokens: (0..1000).collect(),
-        cache_at: Some(900),
+        checkpoints: vec![20, 900],
     });
     check(&DryOptions {
         multiplier: 0.8,

@@ -6,12 +6,12 @@ use std::{
     time::SystemTime,
 };
 
-use serde_json::json;
 use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, Vocabulary};
 
 use super::{
     ModelSpec,
     chat::{chat_templates, marks},
+    checkpoints,
 };
 use crate::{
     engine::PromptTokens,
@@ -170,9 +170,9 @@ impl LoadedModel {
         self.check_length(chat.pieces().iter().map(String::len).sum())?;
         let facts = self.facts();
         let encoded = encode_chat(&chat, &*self.runner)?;
-        let passing_end = match facts.forks_whole_only() {
-            true => self.passing_end(request, &encoded),
-            false => None,
+        let ends = match facts.forks_whole_only() {
+            true => self.passing_ends(request, &encoded),
+            false => Vec::new(),
         };
         let tokens = match recalls {
             true => self.as_written(encoded),
@@ -180,23 +180,23 @@ impl LoadedModel {
         };
         Ok(ChatPrompt {
             input: PromptTokens {
-                cache_at: passing_end.and_then(|end| (tokens.len() as u32).checked_sub(end)),
+                checkpoints: checkpoints::beginnings(&tokens, &ends),
                 tokens,
             },
             opens_reasoning: self.opens_reasoning(request, &chat),
         })
     }
 
-    /// How many tokens at the prompt's end the chat's next prompt will not have. Renders a next turn to see where it differs from
-    /// these tokens. At least one token is left to compute.
-    fn passing_end(&self, request: &RenderRequest, tokens: &[u32]) -> Option<u32> {
-        let mut next = request.clone();
-        next.messages
-            .push(json!({"role": "assistant", "content": "?"}));
-        next.ending = Ending::LastMessage;
-        let next = encode_chat(&self.render_chat(&next).ok()?, &*self.runner).ok()?;
-        let common = tokens.iter().zip(&next).take_while(|(a, b)| a == b).count();
-        Some(tokens.len().saturating_sub(common).max(1) as u32)
+    /// How many tokens at the prompt's end later prompts are expected not to have. Renders them to find out.
+    fn passing_ends(&self, request: &RenderRequest, tokens: &[u32]) -> Vec<u32> {
+        let later = checkpoints::later_requests(request).into_iter();
+        let later = later.filter_map(|request| {
+            let rendered = self.render_chat(&request).ok()?;
+            encode_chat(&rendered, &*self.runner).ok()
+        });
+        later
+            .map(|later| checkpoints::passing_end(tokens, &later))
+            .collect()
     }
 
     /// Gives earlier answers in a prompt the tokens that the model wrote them with.

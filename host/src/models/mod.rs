@@ -13,6 +13,7 @@
 //! Invariant: nothing here knows HTTP or wire types.
 
 mod chat;
+mod checkpoints;
 mod lifecycle;
 mod loaded;
 mod loading;

@@ -122,9 +122,9 @@ pub trait SessionObject {
     /// `[model thread]` Copies a row of logits; `out` is `[logits_width]`.
     fn read_logits(&mut self, row: u32, out: RSliceMut<'_, f32>) -> RResult<(), ErrorRecord>;
     /// `[model thread]` Shares the first `len` positions of `src` with the empty sequence `dst`. Takes no room in the KV pool,
-    /// but may copy the state of a recurrent model.
+    /// but may copy the state of a recurrent model. `len` is the length of `src` unless `fork_any_len` was granted.
     fn fork(&mut self, src: u32, dst: u32, len: u32) -> RResult<(), ErrorRecord>;
-    /// `[model thread]` Drops the positions of `seq` from `len` on.
+    /// `[model thread]` Drops the positions of `seq` from `len` on. At most `max_rollback` positions are dropped.
     fn truncate(&mut self, seq: u32, len: u32) -> RResult<(), ErrorRecord>;
     /// `[model thread]` Drops the sequence.
     fn free(&mut self, seq: u32);

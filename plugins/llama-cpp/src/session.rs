@@ -58,6 +58,7 @@ impl LlamaSession {
         info.max_rows = info.max_batch_tokens;
         info.costly_idle_tokens = costly_idle_tokens;
         if recurrent {
+            // llama.cpp can keep the states of the last tokens, but only for some architectures, and marks that as experimental.
             info.max_rollback = 0;
             info.fork_any_len = false;
         }

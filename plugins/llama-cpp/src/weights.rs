@@ -33,7 +33,7 @@ impl Weights {
         self.0.n_vocab().unsigned_abs()
     }
 
-    /// Whether a sequence's state is a recurrent one of fixed size, which cannot be truncated.
+    /// Whether some or all layers keep a recurrent state of fixed size for each sequence, which cannot be truncated.
     pub fn is_recurrent(&self) -> bool {
         self.0.is_recurrent() || self.0.is_hybrid()
     }
@@ -72,8 +72,11 @@ impl Weights {
     }
 
     /// The number of idle cells that slow down decode by a twentieth. Every head of every layer passes over each of these
-    /// cells. The rest of a step takes as long as reading the weights.
+    /// cells. The rest of a step takes as long as reading the weights. 0 without attention: idle cells then cost nothing.
     pub fn costly_idle_tokens(&self) -> u32 {
+        if self.0.is_recurrent() {
+            return 0;
+        }
         let heads = self.0.n_layer() * self.0.n_head();
         let cells = self.0.size() as f64 * IDLE_HEADS_PER_WEIGHT_BYTE / f64::from(heads.max(1));
         (cells as u32).max(1)

@@ -3,6 +3,7 @@
 
 mod family;
 mod random;
+mod recurrent;
 mod smollm2;
 mod split;
 mod texts;
@@ -10,6 +11,7 @@ mod vocabulary;
 mod write;
 
 pub use family::{Family, Shape};
+pub use recurrent::Recurrent;
 pub use smollm2::{smollm2_f32_dir, smollm2_f32_gguf};
 pub use split::split_gguf;
 pub use texts::{CODE, LANGUAGES, TEXTS};

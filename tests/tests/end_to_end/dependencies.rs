@@ -16,11 +16,12 @@ const NEEDS: &[(&str, &[&str])] = &[
     ("tenon-plugin-api", &["fearless_simd", "tenon-plugin-abi"]),
 ];
 
-/// The sources that may name `abi_stable`: everybody else uses what the ABI is made of by its own names. The fixture is a plugin of
-/// another ABI.
+/// The sources that may name `abi_stable`: everybody else uses what the ABI is made of by its own names. The fixtures are versions of
+/// the ABI, and a plugin of another ABI.
 const MAY_NAME_ABI_STABLE: &[&str] = &[
     "plugin-api/abi/",
     "host/src/plugin/",
+    "tests/fixtures/abi/",
     "tests/fixtures/plugins/other-abi/",
     "tests/tests/end_to_end/dependencies.rs",
 ];

@@ -1,5 +1,6 @@
 //! End-to-end tests, one module for each subject. They are one binary, so that the host is linked once.
 
+mod abi_growth;
 mod admin;
 mod answer_lengths;
 mod answers;
@@ -43,6 +44,8 @@ mod plugin_panics;
 mod plugin_variants;
 mod prefix_cache;
 mod reasoning;
+mod recurrent;
+mod recurrent_gguf;
 mod refusals;
 mod requantize;
 mod requantize_smollm2;

@@ -130,10 +130,10 @@ async fn without_thoughts_all_but_the_last_answer_stays_cached() {
     // First a backend that can truncate sequences anywhere, then one that can only reuse them as a whole.
     let (_server, client) = start(template, "");
     check_turns(&client, BLOCK.len()).await;
-    let mut server = ServerOptions::new(&["tenon_fixture_whole_forks"])
-        .file("model.whole", "")
+    let mut server = ServerOptions::new(&["tenon_fixture_recurrent"])
+        .file("model.recurrent", "")
         .file("chat.jinja", template)
-        .config("[[models]]\npath = 'model.whole'\nchat_template = 'chat.jinja'\n")
+        .config("[[models]]\npath = 'model.recurrent'\nchat_template = 'chat.jinja'\n")
         .start();
     check_turns(&server.client(), BLOCK.len()).await;
 }

@@ -1,0 +1,298 @@
+//! The layouts that plugins were built against. They may only grow, at the end of tables: a plugin of every earlier version
+//! must still load.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    env, fs,
+};
+
+use tenon_plugin_abi::{
+    Capabilities, Code, EmbedderBox, EncodeFlags, LogLevel, PluginModule_Ref, TokenKind,
+    abi_stable::{
+        StableAbi,
+        std_types::utypeid::UTypeId,
+        type_layout::{TLData, TLField, TypeLayout},
+    },
+};
+
+/// The layouts as they were recorded last.
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/layouts.txt");
+/// Set to any value, it makes the test record the layouts if they have only grown.
+const RECORD: &str = "TENON_RECORD_LAYOUTS";
+
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn layouts_only_grow() {
+    let (recorded, found) = (fs::read_to_string(RECORDED), dump());
+    let recorded = recorded.expect("the recorded layouts");
+    if let Some(change) = first_change(&recorded, &found) {
+        panic!(
+            "The plugin ABI has changed: {change}. Plugins of earlier versions would not load any more, so undo this. Methods and fields of tables are appended at their ends; other structs grow by accessors of their `reserved` and `hints`, and by keys of `meta`."
+        );
+    }
+    if env::var_os(RECORD).is_some() {
+        fs::write(RECORDED, found).expect("the file can be written");
+        return;
+    }
+    assert!(
+        found == recorded,
+        "The plugin ABI has grown, as it may. Raise the minor version of tenon-plugin-abi, and record the new layouts: {RECORD}=1 cargo test --release -p tenon-plugin-abi --test layouts"
+    );
+}
+
+#[test]
+fn only_appending_to_tables_is_growth() {
+    let recorded = "table A\n    0 a: u32\n\nstruct B, 4 bytes\n    0 b: u32\n";
+    let check = |found: &str, change: Option<&str>| {
+        assert_eq!(first_change(recorded, found).as_deref(), change, "{found}");
+    };
+    check(recorded, None);
+    check(
+        &format!("{recorded}\nstruct C, 4 bytes\n    0 c: u32\n"),
+        None,
+    );
+    check(
+        &recorded.replace("a: u32\n", "a: u32\n    1 new: u32\n"),
+        None,
+    );
+    check(
+        &recorded.replace("b: u32\n", "b: u32\n    4 new: u32\n"),
+        Some("`struct B, 4 bytes` has a new line `4 new: u32`"),
+    );
+    check(
+        &recorded.replace("a: u32", "a: u64"),
+        Some("in `table A`, `0 a: u32` has become `0 a: u64`"),
+    );
+    check(
+        &recorded.replace("    0 a: u32\n", ""),
+        Some("in `table A`, `0 a: u32` is gone"),
+    );
+    check(
+        &recorded.replace("B, 4", "B, 8"),
+        Some("`struct B, 4 bytes` is gone, or has another size"),
+    );
+}
+
+/// The first difference that is no growth.
+fn first_change(recorded: &str, found: &str) -> Option<String> {
+    let found = blocks(found);
+    blocks(recorded).into_iter().find_map(|(head, before)| {
+        let Some(now) = found.get(head) else {
+            return Some(format!("`{head}` is gone, or has another size"));
+        };
+        for (at, line) in before.iter().enumerate() {
+            match now.get(at) {
+                Some(same) if same == line => {}
+                Some(other) => {
+                    return Some(format!("in `{head}`, `{line}` has become `{other}`"));
+                }
+                None => return Some(format!("in `{head}`, `{line}` is gone")),
+            }
+        }
+        let grows = head.starts_with("table ") || head.starts_with("values ");
+        let new = now.get(before.len()).filter(|_| !grows)?;
+        Some(format!("`{head}` has a new line `{new}`"))
+    })
+}
+
+/// The blocks of a dump: the lines under each head.
+fn blocks(dump: &str) -> BTreeMap<&str, Vec<&str>> {
+    let blocks = dump.split("\n\n").filter_map(|block| {
+        let mut lines = block.lines();
+        Some((lines.next()?, lines.map(str::trim).collect()))
+    });
+    blocks.collect()
+}
+
+/// All layouts that a plugin can meet, and the numbers that have names.
+fn dump() -> String {
+    let mut walk = Walk::default();
+    walk.visit(PluginModule_Ref::LAYOUT);
+    walk.visit(EmbedderBox::LAYOUT);
+    let mut dump: Vec<_> = walk.found.into_values().collect();
+    dump.extend(values());
+    dump.join("\n")
+}
+
+/// Describes the types of the ABI, each with its fields, wherever they are found.
+#[derive(Default)]
+struct Walk {
+    seen: HashSet<UTypeId>,
+    /// By name.
+    found: BTreeMap<String, String>,
+}
+
+impl Walk {
+    fn visit(&mut self, layout: &'static TypeLayout) {
+        if is_description(layout) || !self.seen.insert(layout.get_utypeid()) {
+            return;
+        }
+        if is_ours(layout) {
+            self.found.insert(name(layout), describe(layout));
+        }
+        for field in fields(layout)
+            .iter()
+            .chain(&layout.phantom_fields().to_vec())
+        {
+            self.visit(field.layout());
+            for function in field.function_range().iter() {
+                let returned = function.return_type_layout().into_iter();
+                let types = function.param_type_layouts.iter().chain(returned);
+                types.for_each(|layout| self.visit(layout()));
+            }
+        }
+        for parameter in layout.generics().type_params() {
+            self.visit(parameter());
+        }
+    }
+}
+
+fn is_ours(layout: &TypeLayout) -> bool {
+    layout.package() == env!("CARGO_PKG_NAME")
+}
+
+/// Whether the type describes layouts itself. It is that of `abi_stable`, whose version is pinned.
+fn is_description(layout: &TypeLayout) -> bool {
+    layout.name() == "TypeLayout"
+}
+
+fn fields(layout: &TypeLayout) -> Vec<TLField> {
+    let fields = layout.get_fields().into_iter();
+    fields.flat_map(|fields| fields.to_vec()).collect()
+}
+
+/// A head line and one line for each field, with its place: an offset in bytes, or a number in a table.
+fn describe(layout: &TypeLayout) -> String {
+    let (name, fields) = (name(layout), fields(layout));
+    if let TLData::PrefixType(table) = layout.data() {
+        let least = table.first_suffix_field;
+        let lines = fields.iter().enumerate();
+        let lines =
+            lines.map(|(at, field)| format!("    {at} {}: {}\n", field.name(), type_of(field)));
+        return format!(
+            "table {name}, {least} fields at least\n{}",
+            lines.collect::<String>()
+        );
+    }
+    let (size, alignment) = (layout.size(), layout.alignment());
+    let mut text = format!("struct {name}, {size} bytes, aligned to {alignment}\n");
+    let mut end = 0_usize;
+    for field in &fields {
+        let start = end.next_multiple_of(field.layout().alignment());
+        end = start + field.layout().size();
+        let line = format!(
+            "    {start} {}: {}, {} bytes\n",
+            field.name(),
+            type_of(field),
+            end - start
+        );
+        text.push_str(&line);
+    }
+    assert_eq!(
+        end.next_multiple_of(alignment),
+        size,
+        "the offsets of {name}"
+    );
+    text
+}
+
+/// A field's type; for a function, its parameters and its result.
+fn type_of(field: &TLField) -> String {
+    let functions = field.function_range();
+    if functions.is_empty() {
+        return name(field.layout());
+    }
+    let functions = functions.iter().map(|function| {
+        let parameters = function.param_type_layouts.iter();
+        let parameters: Vec<_> = parameters.map(|layout| name(layout())).collect();
+        let result = function.return_type_layout();
+        let result = result.map_or("()".to_owned(), |layout| name(layout()));
+        format!("fn({}) -> {result}", parameters.join(", "))
+    });
+    functions.collect::<Vec<_>>().join(", ")
+}
+
+/// The type's name: with its module if the ABI defines it, otherwise with the types that it is made for.
+fn name(layout: &TypeLayout) -> String {
+    name_within(layout, DEPTH)
+}
+
+fn name_within(layout: &TypeLayout, depth: usize) -> String {
+    if is_ours(layout) {
+        let path = layout.mod_path().to_string();
+        let path = path.trim_start_matches("tenon_plugin_abi::");
+        let constants = layout.generics().const_params();
+        let constants: Vec<_> = constants.iter().map(|value| format!("{value:?}")).collect();
+        return match constants.is_empty() {
+            true => format!("{path}::{}", layout.name()),
+            false => format!("{path}::{}<{}>", layout.name(), constants.join(", ")),
+        };
+    }
+    if is_simple(layout) {
+        return layout.name().to_owned();
+    }
+    let made_for = match layout.data() {
+        TLData::Enum(_) if depth > 0 => fields(layout)
+            .iter()
+            .map(|field| name_within(field.layout(), depth - 1))
+            .collect(),
+        _ => made_for(layout, depth),
+    };
+    match made_for.is_empty() {
+        true => layout.name().to_owned(),
+        false if layout.name() == "&" => format!("&{}", made_for.join(", ")),
+        false => format!("{}<{}>", layout.name(), made_for.join(", ")),
+    }
+}
+
+/// How far the types in a container of `abi_stable` are followed.
+const DEPTH: usize = 5;
+
+/// Names of the types in a container: those of the ABI, texts and numbers.
+fn made_for(layout: &TypeLayout, depth: usize) -> Vec<String> {
+    if is_ours(layout) || is_simple(layout) {
+        return vec![name_within(layout, depth)];
+    }
+    if depth == 0 || layout.is_prefix_kind() || is_description(layout) {
+        return Vec::new();
+    }
+    let fields = fields(layout);
+    let inner = fields.iter().map(TLField::layout);
+    let parameters = layout.generics().type_params().iter();
+    let inner = inner.chain(parameters.map(|layout| layout()));
+    let mut names = Vec::new();
+    for name in inner.flat_map(|layout| made_for(layout, depth - 1)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Whether the type is a text, or a number that is not a length or an address.
+fn is_simple(layout: &TypeLayout) -> bool {
+    const SIMPLE: [&str; 11] = [
+        "u8", "u16", "u32", "u64", "i32", "i64", "f32", "f64", "bool", "RStr", "RString",
+    ];
+    SIMPLE.contains(&layout.name())
+}
+
+/// Named numbers of open enumerations.
+fn values() -> Vec<String> {
+    macro_rules! values {
+        ($type:ident: $($name:ident)*) => {
+            [concat!("values ", stringify!($type), "\n").to_owned()]
+                .into_iter()
+                .chain([$(format!("    {} = {}\n", stringify!($name), $type::$name.0)),*])
+                .collect::<String>()
+        };
+    }
+    vec![
+        values!(Code: OK INVALID UNSUPPORTED NO_KV_SPACE NO_MEMORY BAD_POSITION SEQUENCE_LOST NO_ALLOWED_TOKEN
+            BAD_LOGITS CANCELLED DEVICE_LOST PANICKED IO INTERNAL),
+        values!(TokenKind: NORMAL CONTROL BYTE UNUSED UNKNOWN USER_DEFINED),
+        values!(EncodeFlags: PARSE_CONTROL ADD_SPECIAL CONTINUATION),
+        values!(LogLevel: ERROR WARN INFO DEBUG TRACE),
+        values!(Capabilities: CANONICAL_TOKENIZER),
+    ]
+}

@@ -1,0 +1,156 @@
+//! A plugin that is built against another version of the ABI than the workspace has. Its sources are in `tests/fixtures/abi`,
+//! with a copy of the ABI crate as it was at 1.0. It is built outside of the workspace.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::NamedTempFile;
+
+use crate::artifacts;
+
+/// The version of the ABI that the plugin is built against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrozenAbi {
+    /// The copy of 1.0.
+    First,
+    /// What 1.1 might be: the copy with one more method in every table, and a use for reserved words.
+    Later,
+}
+
+impl FrozenAbi {
+    /// Its version.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::First => "1.0",
+            Self::Later => "1.1",
+        }
+    }
+
+    /// Builds the plugin, which takes a moment if nothing has changed. Processes that ask at the same time wait for each other
+    /// at cargo's own lock.
+    pub fn plugin(self) -> PathBuf {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let (fixtures, frozen) = (repository.join("tests/fixtures/abi"), frozen());
+        let root = frozen.join(self.version());
+        self.copy(&fixtures.join("1.0"), &root.join("abi"));
+        self.copy(&fixtures.join("plugin"), &root.join("plugin"));
+        // All that it names was downloaded for the workspace. Cargo removes the rest from it.
+        let lock = root.join("plugin/Cargo.lock");
+        if !lock.exists() {
+            fs::copy(repository.join("Cargo.lock"), &lock).expect("a lock file");
+        }
+        self.build(&root.join("plugin"), &frozen.join("target"))
+    }
+
+    fn build(self, folder: &Path, target: &Path) -> PathBuf {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo
+            .args(["build", "--release", "--quiet", "--offline"])
+            .arg("--target-dir")
+            .arg(target)
+            .current_dir(folder);
+        if self == Self::Later {
+            cargo.args(["--features", "newer"]);
+        }
+        let status = cargo.status().expect("cargo starts");
+        assert!(status.success(), "cargo build: {status}");
+        let name = self.version().replace('.', "_");
+        target.join(format!("release/libtenon_frozen_plugin_{name}.so"))
+    }
+
+    /// Copies a folder of sources as they are in this version.
+    fn copy(self, from: &Path, to: &Path) {
+        fs::create_dir_all(to).expect("a folder");
+        for entry in fs::read_dir(from).expect("a folder") {
+            let entry = entry.expect("an entry").path();
+            let copy = to.join(entry.file_name().expect("a name"));
+            match entry.is_dir() {
+                true => self.copy(&entry, &copy),
+                false => {
+                    let text = fs::read_to_string(&entry).expect("a text");
+                    let text = self.edited(&entry, text);
+                    write_if_changed(&copy, &text).expect("a copy");
+                }
+            }
+        }
+    }
+
+    /// A source file as it is in this version.
+    fn edited(self, path: &Path, text: String) -> String {
+        let name = path.file_name().and_then(|name| name.to_str());
+        match (self, name.expect("a name")) {
+            // Both plugins are built in one folder, so their names differ.
+            (_, "Cargo.toml") if text.contains("\"tenon-frozen-plugin\"") => {
+                let name = format!(
+                    "\"tenon-frozen-plugin-{}\"",
+                    self.version().replace('.', "-")
+                );
+                replace(&text, "\"tenon-frozen-plugin\"", &name)
+            }
+            (Self::First, _) => text,
+            (Self::Later, "Cargo.toml") => {
+                replace(&text, "version = \"1.0.0\"", "version = \"1.1.0\"")
+            }
+            (Self::Later, "module.rs") => replace(&text, LAST_FIELD, &[LAST_FIELD, FIELD].concat()),
+            (Self::Later, "reserved.rs") => text + WORD,
+            (Self::Later, _) => with_methods(&text),
+        }
+    }
+}
+
+/// The last field of the root module in 1.0.
+const LAST_FIELD: &str =
+    "    pub init: extern \"C\" fn(HostBox, RStr<'_>) -> RResult<BackendBox, ErrorRecord>,\n";
+const FIELD: &str = "    /// A function of 1.1.\n    pub later: extern \"C\" fn() -> u32,\n";
+const METHOD: &str = "    /// A method of 1.1.\n    fn later(&self) -> u32 {\n        0\n    }\n";
+const WORD: &str = "
+impl<const N: usize> Reserved<N> {
+    /// Words of which 1.1 knows the first.
+    pub fn first(word: u64) -> Self {
+        let mut words = [0; N];
+        words[0] = word;
+        Self(words)
+    }
+}
+";
+
+/// Appends a method to every object of a source file.
+fn with_methods(text: &str) -> String {
+    let mut parts = text.split("#[sabi_trait]\n");
+    let mut edited = parts.next().unwrap_or_default().to_owned();
+    for object in parts {
+        let end = object.find("\n}\n").expect("the end of the trait") + 1;
+        let (methods, rest) = object.split_at(end);
+        edited.push_str("#[sabi_trait]\n");
+        edited.extend([methods, METHOD, rest]);
+    }
+    edited
+}
+
+#[track_caller]
+fn replace(text: &str, old: &str, new: &str) -> String {
+    assert!(text.contains(old), "{old:?} is not in:\n{text}");
+    text.replacen(old, new, 1)
+}
+
+/// Writes a file whole and at once. A file that is the same already stays, so that it is not compiled again.
+fn write_if_changed(path: &Path, text: &str) -> io::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let new = NamedTempFile::new_in(folder)?;
+    fs::write(new.path(), text)?;
+    new.persist(path)?;
+    Ok(())
+}
+
+/// The folder for sources and builds, in the workspace's build directory.
+fn frozen() -> PathBuf {
+    let release = artifacts().tenon.parent();
+    let target = release.and_then(Path::parent).expect("a build directory");
+    target.join("frozen")
+}
