@@ -175,6 +175,23 @@ pub fn resolve(raw: Vec<RawModel>, engine: &RawEngine, refusals: &mut Refusals) 
     models
 }
 
+impl Model {
+    /// Whether a model that was loaded by another entry can stay as it is. Names, the time of loading, and limits of requests that
+    /// the server checks itself may differ.
+    pub fn loads_like(&self, other: &Self) -> bool {
+        let loaded = |model: &Self| {
+            let mut loaded = model.clone();
+            loaded.aliases = Vec::new();
+            loaded.engine.load = Load::default();
+            loaded.engine.idle_unload = None;
+            loaded.engine.requests.max_answers = None;
+            loaded.engine.requests.max_output_tokens = None;
+            loaded
+        };
+        loaded(self) == loaded(other)
+    }
+}
+
 impl RawModel {
     fn resolve(self, index: usize, engine: &RawEngine, refusals: &mut Refusals) -> Model {
         let index = index.to_string();

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     Flags,
@@ -25,6 +26,8 @@ pub struct Config {
     pub responses: Responses,
     /// The models to serve; may be empty. `[engine]` is merged into each.
     pub models: Vec<Model>,
+    /// The values of all other sections, defaults included, as they are written in TOML.
+    pub written: Value,
 }
 
 /// Configuration of a Tenon server.
@@ -46,6 +49,7 @@ impl RawConfig {
     pub fn resolve(mut self, flags: &Flags, refusals: &mut Refusals) -> Config {
         models::apply_flags(&mut self.models, flags, refusals);
         Config {
+            written: self.written(),
             server: self.server.resolve(refusals),
             plugins: self.plugins.resolve(refusals),
             grammar: self.grammar.resolve(),
@@ -53,5 +57,14 @@ impl RawConfig {
             responses: self.responses.resolve(),
             models: models::resolve(self.models, &self.engine, refusals),
         }
+    }
+
+    fn written(&self) -> Value {
+        // Keys and values of these types are always JSON.
+        let mut written = serde_json::to_value(self).unwrap_or_default();
+        if let Some(sections) = written.as_object_mut() {
+            sections.remove("models");
+        }
+        written
     }
 }

@@ -36,6 +36,8 @@ pub struct Server {
     pub requantize_needs_admin_key: bool,
     pub origins: Origins,
     pub hosts: Hosts,
+    /// Whether the configuration is read again when its file changes.
+    pub watch_config: bool,
     pub log_format: LogFormat,
 }
 
@@ -111,6 +113,9 @@ pub struct RawServer {
     /// public DNS has are always allowed. Default: every name, but no further name if the server listens at a loopback
     /// address. Otherwise a web page could reach the server by making a name of its own point here.
     allowed_hosts: Option<Vec<String>>,
+    /// Whether a change of this file counts at once. Without it, the file is read again at SIGHUP and
+    /// `POST /admin/config/reload`. A file with mistakes changes nothing; the log says what is wrong.
+    watch_config: bool,
     /// Format of log lines.
     #[serde(deserialize_with = "by_name")]
     log_format: LogFormat,
@@ -144,6 +149,7 @@ impl Default for RawServer {
             requantize_keys: RequantizeKeys::default(),
             cors_origins: None,
             allowed_hosts: None,
+            watch_config: true,
             log_format: LogFormat::default(),
         }
     }
@@ -172,6 +178,7 @@ impl RawServer {
             admin_keys: self.admin_keys,
             origins: Origins::resolve(self.cors_origins, refusals),
             hosts: Hosts::resolve(self.allowed_hosts, &self.host, refusals),
+            watch_config: self.watch_config,
             host: self.host,
             port: self.port,
             log_format: self.log_format,

@@ -25,7 +25,8 @@ use crate::{
 
 pub use anthropic::into_anthropic_form;
 pub use documented::{
-    AdminError, AnthropicError, AnyError, BodyError, ChangeFailure, GenerationError, ModelError,
+    AdminError, AnthropicError, AnyError, BodyError, ChangeFailure, ConfigFailure,
+    GenerationError, ModelError,
     RequantizeFailure,
 };
 
@@ -179,6 +180,11 @@ impl ApiError {
         );
         let code = Some("unsupported_media_type");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, message)
+    }
+
+    /// 400: the server's configuration, read again, has mistakes.
+    pub fn invalid_config(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Some("invalid_config"), message)
     }
 
     /// 409: the current state of the server does not allow the request.

@@ -242,7 +242,7 @@ pub async fn chat_completions(
     let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
     let own = RouteParameters {
         client,
-        deadline: arrival.deadline(app.server.request_timeout),
+        deadline: arrival.deadline(app.now().config.server.request_timeout),
         prompts: 1,
         logprobs: wanted_logprobs(&request)?,
         ..RouteParameters::default()
@@ -251,14 +251,14 @@ pub async fn chat_completions(
         &request.parameters,
         own,
         &model.facts().info,
-        model.spec.bounds,
+        served.bounds,
     )?;
     let wanted = WantedGrammar::of(&request.parameters)?;
     let (chat, calling) = messages::chat(request)?;
     let is_cached = settings.request.cache_prompt;
     let encoded = encode(&model, chat, is_cached).await?;
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, is_cached).await?;
-    answer::<Chat>(&app, served, &model, vec![prompt], settings, grammar).await
+    answer::<Chat>(&app, &served, &model, vec![prompt], settings, grammar).await
 }
 
 /// The format of answers to chats.

@@ -139,7 +139,7 @@ pub async fn completions(
     let sources = sources(request.prompt);
     let own = RouteParameters {
         client,
-        deadline: arrival.deadline(app.server.request_timeout),
+        deadline: arrival.deadline(app.now().config.server.request_timeout),
         prompts: sources.len(),
         max_tokens: Some(DEFAULT_MAX_TOKENS),
         logprobs: settings::top_logprobs("logprobs", request.logprobs)?,
@@ -150,7 +150,7 @@ pub async fn completions(
         &request.parameters,
         own,
         &model.facts().info,
-        model.spec.bounds,
+        served.bounds,
     )?;
     let wanted = WantedGrammar::of(&request.parameters)?;
     let suffix = request.suffix.filter(|suffix| !suffix.is_empty());
@@ -175,7 +175,7 @@ pub async fn completions(
         Some(wanted) => Some(wanted.compile(&model).await?),
         None => None,
     };
-    answer::<Text>(&app, served, &model, prompts, settings, grammar).await
+    answer::<Text>(&app, &served, &model, prompts, settings, grammar).await
 }
 
 impl RequestBody for CompletionRequest {

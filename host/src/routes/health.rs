@@ -108,7 +108,8 @@ struct Health {
 impl Health {
     /// The health now. The server counts as draining once `end` is cancelled.
     fn new(app: &App, end: &CancellationToken, is_trusted: bool) -> Self {
-        let models = app.models().iter();
+        let now = app.now();
+        let models = now.models.iter();
         let models: Vec<_> = models
             .map(|model| ModelHealth::new(model, is_trusted))
             .collect();

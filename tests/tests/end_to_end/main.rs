@@ -11,6 +11,7 @@ mod cancellation;
 mod choices;
 mod clients;
 mod config;
+mod config_reload;
 mod connections;
 mod dependencies;
 mod docs_browser;

@@ -27,6 +27,11 @@ fn load(toml: &str, variables: &[(&str, &str)], flags: &Flags) -> Result<Config,
         })
 }
 
+/// The configuration of an empty file.
+pub fn defaults() -> Config {
+    load_toml("")
+}
+
 fn load_toml(toml: &str) -> Config {
     load(toml, &[], &Flags::default()).unwrap()
 }

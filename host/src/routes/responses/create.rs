@@ -200,8 +200,8 @@ pub async fn create_response(
     }): Body<ReadRequest>,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.model.as_deref()).await?;
-    let deadline = arrival.deadline(app.server.request_timeout);
-    let (mut settings, wanted) = settings::read(&request, &model, Asker { client, deadline })?;
+    let deadline = arrival.deadline(app.now().config.server.request_timeout);
+    let (mut settings, wanted) = settings::read(&request, (&served, &model), Asker { client, deadline })?;
     let (calling, names) = calling(
         request.tools.as_deref().unwrap_or_default(),
         request.tool_choice.as_ref(),
@@ -216,7 +216,7 @@ pub async fn create_response(
     let (encoded, dropped) = encode(&model, chat, encoding(&request, recalls)).await?;
     settings.warnings.extend(warnings(&left_out, dropped));
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, recalls).await?;
-    let answers = begin(&app, served, &model, vec![prompt], &settings, grammar).await?;
+    let answers = begin(&app, &served, &model, vec![prompt], &settings, grammar).await?;
     let items = Items::new(names, includes(&request, "reasoning.encrypted_content"));
     let response = settings::response(request, &settings, &served.id, &model.fingerprint);
     let draft = Draft {

@@ -64,7 +64,7 @@ pub async fn send(
     if !is_streamed {
         return whole(draft, answers).await;
     }
-    let keep_alive = app.server.keep_alive_interval;
+    let keep_alive = app.now().config.server.keep_alive_interval;
     let end = app.cut_off.clone().cancelled_owned();
     Ok(streamed(draft, answers, keep_alive, end))
 }
