@@ -49,7 +49,7 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
-    models::{Model, Requantize},
+    models::{Model, ModelFolder, Requantize},
     origins::{Hosts, Origins},
     plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},
     prompts::Prompts,

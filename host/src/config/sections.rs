@@ -8,7 +8,7 @@ use super::{
     Flags,
     engine::RawEngine,
     grammar::{Grammar, RawGrammar},
-    models::{self, Model, RawModel},
+    models::{self, Model, ModelFolder, RawModel},
     plugins::{Plugins, RawPlugins},
     prompts::{Prompts, RawPrompts},
     refusals::Refusals,
@@ -26,6 +26,8 @@ pub struct Config {
     pub responses: Responses,
     /// The models to serve; may be empty. `[engine]` is merged into each.
     pub models: Vec<Model>,
+    /// Directories of models to serve.
+    pub folders: Vec<ModelFolder>,
     /// The values of all other sections, defaults included, as they are written in TOML.
     pub written: Value,
 }
@@ -48,14 +50,17 @@ pub struct RawConfig {
 impl RawConfig {
     pub fn resolve(mut self, flags: &Flags, refusals: &mut Refusals) -> Config {
         models::apply_flags(&mut self.models, flags, refusals);
+        let written = self.written();
+        let (models, folders) = models::resolve(self.models, &self.engine, refusals);
         Config {
-            written: self.written(),
+            written,
             server: self.server.resolve(refusals),
             plugins: self.plugins.resolve(refusals),
             grammar: self.grammar.resolve(),
             prompts: self.prompts.resolve(refusals),
             responses: self.responses.resolve(),
-            models: models::resolve(self.models, &self.engine, refusals),
+            models,
+            folders,
         }
     }
 

@@ -1,6 +1,9 @@
 //! `[server]`: the address, the limits of connections, keys and the log.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +41,10 @@ pub struct Server {
     pub hosts: Hosts,
     /// Whether the configuration is read again when its file changes.
     pub watch_config: bool,
+    /// None: no limit.
+    pub memory_budget_bytes: Option<u64>,
+    /// Whether models with running requests make room for others too.
+    pub unload_busy_models: bool,
     pub log_format: LogFormat,
 }
 
@@ -116,6 +123,12 @@ pub struct RawServer {
     /// Whether a change of this file counts at once. Without it, the file is read again at SIGHUP and
     /// `POST /admin/config/reload`. A file with mistakes changes nothing; the log says what is wrong.
     watch_config: bool,
+    /// Most memory in bytes that all models may take together: what their plugins estimate, or what their workers use. Before a model
+    /// is loaded, the least recently used idle ones are unloaded. If it still does not fit, the requests for it get 503. Default: no
+    /// limit.
+    memory_budget_bytes: Option<NonZeroU64>,
+    /// Whether models with running requests are unloaded too to make room for another one. Their requests finish first.
+    unload_busy_models: bool,
     /// Format of log lines.
     #[serde(deserialize_with = "by_name")]
     log_format: LogFormat,
@@ -150,6 +163,8 @@ impl Default for RawServer {
             cors_origins: None,
             allowed_hosts: None,
             watch_config: true,
+            memory_budget_bytes: None,
+            unload_busy_models: false,
             log_format: LogFormat::default(),
         }
     }
@@ -179,6 +194,8 @@ impl RawServer {
             origins: Origins::resolve(self.cors_origins, refusals),
             hosts: Hosts::resolve(self.allowed_hosts, &self.host, refusals),
             watch_config: self.watch_config,
+            memory_budget_bytes: self.memory_budget_bytes.map(NonZeroU64::get),
+            unload_busy_models: self.unload_busy_models,
             host: self.host,
             port: self.port,
             log_format: self.log_format,

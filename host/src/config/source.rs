@@ -36,7 +36,8 @@ impl Source {
     /// Everything that is wrong with it. A configuration without models is wrong too.
     pub fn load(&self) -> Result<Config, ConfigError> {
         let config = load_from(self.file(), &self.environment, &self.flags)?;
-        let problems = config.models.is_empty().then(|| NO_MODEL.to_owned());
+        let is_empty = config.models.is_empty() && config.folders.is_empty();
+        let problems = is_empty.then(|| NO_MODEL.to_owned());
         ConfigError::unless_empty(problems.into_iter().collect())?;
         Ok(config)
     }

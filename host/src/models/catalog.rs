@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use super::ServedModel;
 use crate::{config::Config, metrics::Metrics, plugin::Current};
 
@@ -46,13 +48,19 @@ pub struct Catalog {
     current: Current<Arc<Snapshot>>,
     /// Counts what happens to the models.
     pub metrics: Metrics,
+    /// Held while models make room for another one.
+    pub(super) room: Arc<Mutex<()>>,
 }
 
 impl Catalog {
     /// The catalog that begins with this snapshot.
     pub fn new(snapshot: Snapshot, metrics: Metrics) -> Self {
         let current = Current::new(Arc::new(snapshot));
-        Self { current, metrics }
+        Self {
+            current,
+            metrics,
+            room: Arc::default(),
+        }
     }
 
     /// What is served now.

@@ -5,17 +5,18 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     spawn,
     task::spawn_blocking,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tracing::{error, info, warn};
 
 use super::{
-    Catalog, LoadedModel, ModelState, RightToChange, ServedModel, restart::serve, weight_warnings,
+    Catalog, LoadedModel, ModelState, RightToChange, ServedModel,
+    put_away::put_away,
+    restart::serve,
+    room::{make_room, settle},
+    weight_warnings,
 };
-use crate::system::memory;
 
-/// Longer than a model takes to end after its last request.
-const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between two looks at a model that may be idle.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -135,25 +136,6 @@ pub async fn retire(served: &Arc<ServedModel>, catalog: &Catalog) {
     put_away(right, served, catalog, state).await;
 }
 
-/// Sets the state of a model that answers no more requests.
-async fn put_away(
-    mut right: RightToChange,
-    served: &ServedModel,
-    catalog: &Catalog,
-    state: ModelState,
-) {
-    let before = served.state();
-    served.set_state(state);
-    if let ModelState::Ready(model) = before {
-        catalog.metrics.unloaded(&served.id, &model.facts().info);
-        right.push(model.runner.end(), 0);
-        drop(model);
-        // It takes longer only if requests still run.
-        let _ = timeout(END_TIMEOUT, right.ended()).await;
-        memory::give_back_soon();
-    }
-}
-
 /// Loads a model again, at the level that it has, while it goes on answering. New requests go to the new one as soon as it is
 /// loaded. If it cannot be loaded, the old one stays.
 ///
@@ -177,7 +159,7 @@ pub async fn reload_at(
         return Err(ChangeError::NotLoaded(served.id.clone()));
     };
     let like = (level == Level::AsBefore).then(|| current.clone());
-    let new = make(served, like).await;
+    let new = make(served, like, catalog).await;
     let what = "the model cannot be loaded again and goes on as before";
     let new = new.map_err(|why| failed(served, &why, what))?;
     let info = &current.facts().info;
@@ -208,9 +190,10 @@ async fn begin(served: &ServedModel) -> Result<RightToChange, ChangeError> {
 }
 
 async fn finish_load(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Result<()> {
-    match make(served, None).await {
+    match make(served, None, catalog).await {
         Ok(model) => {
             answer_with(served, catalog, model);
+            settle(served, catalog).await;
             Ok(())
         }
         Err(why) => {
@@ -224,7 +207,12 @@ async fn finish_load(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Re
     }
 }
 
-async fn make(served: &ServedModel, like: Option<Arc<LoadedModel>>) -> anyhow::Result<LoadedModel> {
+async fn make(
+    served: &ServedModel,
+    like: Option<Arc<LoadedModel>>,
+    catalog: &Catalog,
+) -> anyhow::Result<LoadedModel> {
+    make_room(served, catalog).await?;
     let source = served.source().await;
     spawn_blocking(move || source.load(like.as_deref())).await?
 }

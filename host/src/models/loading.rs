@@ -162,6 +162,8 @@ impl Loading {
                 log_format: self.config.server.log_format,
                 sandbox: model.engine.sandbox,
                 stuck_timeout: model.engine.stuck_timeout,
+                // Each worker's is set when it starts.
+                own_limit_bytes: None,
             },
             metrics: self.metrics.workers.clone(),
         }

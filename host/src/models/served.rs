@@ -1,9 +1,10 @@
 //! A model's names and state.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -29,6 +30,8 @@ pub struct ServedModel {
     pub loads_on_request: bool,
     /// The time without a request after which it is unloaded. None: never.
     pub idle_unload: Option<Duration>,
+    /// Its file or directory.
+    pub path: PathBuf,
     /// Limits of what one request may ask for.
     pub bounds: config::RequestBounds,
     /// How it is made. Known once the plugins were tried out.
@@ -37,6 +40,8 @@ pub struct ServedModel {
     last_use: Arc<Mutex<Instant>>,
     /// Number of times that it was started again after its worker ended.
     restarts: Arc<AtomicU32>,
+    /// Bytes of memory that it took when it was last loaded. 0: unknown.
+    last_bytes: Arc<AtomicU64>,
     /// Changes while the server runs. Locked only for a clone.
     state: watch::Sender<ModelState>,
     /// Locked while the model is changed.
@@ -105,6 +110,7 @@ impl ServedModel {
             aliases: model.aliases.clone(),
             loads_on_request: model.engine.loads_on_request(),
             idle_unload: model.engine.idle_unload,
+            path: model.path.clone(),
             bounds: model.engine.requests,
             ..self.clone()
         }
@@ -118,10 +124,12 @@ impl ServedModel {
             since: SystemTime::now(),
             loads_on_request: false,
             idle_unload: None,
+            path: PathBuf::new(),
             bounds: config::RequestBounds::default(),
             source: Current::default(),
             last_use: Arc::new(Mutex::new(Instant::now())),
             restarts: Arc::default(),
+            last_bytes: Arc::default(),
             state: watch::Sender::new(ModelState::Loading),
             former: Arc::default(),
         }
@@ -165,16 +173,30 @@ impl ServedModel {
         *last = Instant::now();
     }
 
-    /// When a request last used the model: now if one does. None if the model does not answer.
-    pub fn last_use(&self) -> Option<Instant> {
-        let is_used = match &*self.state.borrow() {
+    /// Whether requests use the model. None if it does not answer.
+    pub fn is_busy(&self) -> Option<bool> {
+        match &*self.state.borrow() {
             // Requests hold the model until their sequences are submitted.
             ModelState::Ready(model) => {
-                Arc::strong_count(model) > 1 || model.runner.sequences() > 0
+                Some(Arc::strong_count(model) > 1 || model.runner.sequences() > 0)
             }
-            _ => return None,
-        };
-        if is_used {
+            _ => None,
+        }
+    }
+
+    /// Notes how many bytes of memory the model takes.
+    pub fn note_bytes(&self, bytes: u64) {
+        self.last_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of memory that the model took when it was last loaded. 0: unknown.
+    pub fn last_bytes(&self) -> u64 {
+        self.last_bytes.load(Ordering::Relaxed)
+    }
+
+    /// When a request last used the model: now if one does. None if the model does not answer.
+    pub fn last_use(&self) -> Option<Instant> {
+        if self.is_busy()? {
             self.note_use();
         }
         Some(*self.last_use.lock().unwrap_or_else(PoisonError::into_inner))

@@ -1,12 +1,14 @@
 //! Serves the models of a catalog: loads them while the server already runs, and again when their plugins or their
 //! configuration change.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use tokio::{
     runtime::Handle,
     sync::{Mutex, SetOnce},
+    task::spawn_blocking,
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -14,6 +16,7 @@ use tracing::{error, info, warn};
 use super::{
     Catalog, LoadedModel, ModelState, ModelWork, ServedModel,
     configure::configure,
+    folders::{Contents, contents, with_models_of_folders},
     lifecycle::{Level, load_begun, load_with, reload_at, unload_idle},
     loading::{ConfiguredModel, Loading, registry_options},
 };
@@ -29,20 +32,23 @@ pub struct Serving {
     loading: Arc<Loading>,
     /// Set once the plugins are known and each model of the first configuration has its source.
     prepared: SetOnce<()>,
-    /// Held while the configuration changes.
-    configuring: Mutex<()>,
+    /// The configuration in force, without the models of its directories. Held while it changes.
+    written: Mutex<Config>,
 }
+
+/// The time between two looks at the directories of models. A file in them counts once two looks see it in the same state.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Serving {
     /// Makes what serves these models. Loads are cancelled when the server drains.
     pub fn new(catalog: Catalog, plugins: &CurrentPlugins, draining: &CancellationToken) -> Self {
         let config = catalog.now().config.clone();
-        let loading = Loading::new(config, &catalog.metrics, draining, plugins);
+        let loading = Loading::new(config.clone(), &catalog.metrics, draining, plugins);
         Self {
             catalog,
             loading: Arc::new(loading),
             prepared: SetOnce::new(),
-            configuring: Mutex::default(),
+            written: Mutex::new(config),
         }
     }
 
@@ -51,7 +57,7 @@ impl Serving {
     ///
     /// # Errors
     /// All models are to be loaded and failed, and not only for lack of a plugin that may still appear.
-    pub fn run(&self) -> anyhow::Result<()> {
+    pub fn run(self: &Arc<Self>) -> anyhow::Result<()> {
         let options = registry_options(&self.loading.config)?;
         // Begins before the first look, so that no change is missed.
         let watch = self.loading.config.plugins.watch;
@@ -59,7 +65,10 @@ impl Serving {
         let plugins = Arc::new(Registry::load(&options));
         self.loading.plugins.set(plugins);
         self.prepare()?;
-        Handle::current().spawn(unload_idle(self.catalog.clone()));
+        let runtime = Handle::current();
+        runtime.spawn(unload_idle(self.catalog.clone()));
+        let seen = runtime.block_on(self.look_into_folders());
+        runtime.spawn(self.clone().follow_folders(seen));
         self.begin(changes.is_some())?;
         if let Some(changes) = changes {
             self.follow(changes, &options);
@@ -73,8 +82,45 @@ impl Serving {
     /// Metrics of a new model cannot be registered. Nothing has changed then.
     pub async fn configure(&self, config: Config) -> anyhow::Result<ModelWork> {
         self.prepared.wait().await;
-        let _alone = self.configuring.lock().await;
+        let mut written = self.written.lock().await;
+        let work = self.serve_all(config.clone()).await?;
+        *written = config;
+        Ok(work)
+    }
+
+    /// Serves the models that a configuration names, and those of its directories.
+    async fn serve_all(&self, config: Config) -> anyhow::Result<ModelWork> {
+        let (plugins, now) = (self.loading.plugins.get(), self.catalog.now());
+        let expand = move || with_models_of_folders(config, &plugins, &now.config.models);
+        let config = spawn_blocking(expand).await?;
         configure(&self.catalog, Arc::new(self.loading.of(config)))
+    }
+
+    /// Serves the models that are in the directories now. Returns what they contain.
+    async fn look_into_folders(&self) -> Contents {
+        let written = self.written.lock().await;
+        let seen = contents_of(&written).await;
+        if !written.folders.is_empty() {
+            match self.serve_all(written.clone()).await {
+                Ok(work) => drop(work.finish(&self.catalog).await),
+                Err(error) => error!("the directories of models are not looked into: {error:#}"),
+            }
+        }
+        seen
+    }
+
+    /// Looks into the directories of models each time that they have changed. Never returns. Unlike what the kernel tells, looking
+    /// finds changes on network file systems too.
+    async fn follow_folders(self: Arc<Self>, mut served: Contents) {
+        let mut before = served.clone();
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            let now = contents_of(&*self.written.lock().await).await;
+            if now == before && now != served {
+                served = self.look_into_folders().await;
+            }
+            before = now;
+        }
     }
 
     /// Tells each model of the first configuration how it is made.
@@ -94,7 +140,7 @@ impl Serving {
         let models = &self.catalog.now().models;
         let failures = self.load_at_start(models);
         let waits = plugins_may_appear && failures.iter().any(|(_, why)| lacks_plugin(why));
-        let none = failures.len() == models.len();
+        let none = !models.is_empty() && failures.len() == models.len();
         if none && !waits {
             let why: Vec<_> = failures.iter().map(|(_, why)| format!("{why:#}")).collect();
             bail!("no model can be served: {}", why.join("; "));
@@ -130,6 +176,7 @@ impl Serving {
             let before = plugins.get();
             let now = Arc::new(before.renewed(options));
             plugins.set(now.clone());
+            Handle::current().block_on(self.look_into_folders());
             let new = now.new_since(&before);
             let new: Vec<&str> = new.map(|plugin| plugin.facts.id.as_str()).collect();
             for served in &self.catalog.now().models {
@@ -160,6 +207,14 @@ impl Serving {
         let reloads = self.catalog.now().config.plugins.reload_on_replace;
         reloads && is_isolated && new.contains(&current.backend())
     }
+}
+
+/// What the directories of a configuration contain now.
+async fn contents_of(config: &Config) -> Contents {
+    let folders = config.folders.clone();
+    let looked = spawn_blocking(move || contents(&folders)).await;
+    // A panic of the look is as good as an empty directory.
+    looked.unwrap_or_default()
 }
 
 /// Whether a load of a failed model may succeed with the new plugins, or fails for another reason than before.

@@ -12,6 +12,7 @@ use super::{
         Format, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs, settings,
     },
     lookup::loaded,
+    waiting::{Asked, answered, failure},
 };
 use crate::{
     app::App,
@@ -238,6 +239,21 @@ pub async fn chat_completions(
     arrival: Arrival,
     Extension(client): Extension<ClientId>,
     Body(request): Body<ChatCompletionRequest>,
+) -> Result<Response, ApiError> {
+    let model = request.parameters.model.clone();
+    let asked = Asked {
+        model: model.as_deref(),
+        is_streamed: request.parameters.stream.unwrap_or(false),
+        failure,
+    };
+    answered(&app, asked, chat(app.clone(), arrival, client, request)).await
+}
+
+async fn chat(
+    app: Arc<App>,
+    arrival: Arrival,
+    client: ClientId,
+    request: ChatCompletionRequest,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
     let own = RouteParameters {

@@ -12,6 +12,7 @@ use super::{
         settings,
     },
     lookup::loaded,
+    waiting::{Asked, answered, failure},
 };
 use crate::{
     app::App,
@@ -133,6 +134,21 @@ pub async fn completions(
     arrival: Arrival,
     Extension(client): Extension<ClientId>,
     Body(request): Body<CompletionRequest>,
+) -> Result<Response, ApiError> {
+    let model = request.parameters.model.clone();
+    let asked = Asked {
+        model: model.as_deref(),
+        is_streamed: request.parameters.stream.unwrap_or(false),
+        failure,
+    };
+    answered(&app, asked, complete(app.clone(), arrival, client, request)).await
+}
+
+async fn complete(
+    app: Arc<App>,
+    arrival: Arrival,
+    client: ClientId,
+    request: CompletionRequest,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
     let is_echoed = request.echo.unwrap_or(false);

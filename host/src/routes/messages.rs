@@ -13,6 +13,7 @@ use super::{
     chat::prompt::{encode, prompt},
     generation::{RouteParameters, Settings, begin},
     lookup::loaded,
+    waiting::{Asked, answered},
 };
 use crate::{
     anthropic::{Message, MessagesRequest, StreamEvent},
@@ -151,6 +152,21 @@ pub async fn messages(
     arrival: Arrival,
     Extension(client): Extension<ClientId>,
     Body(request): Body<MessagesRequest>,
+) -> Result<Response, ApiError> {
+    let model = request.conversation.model.clone();
+    let asked = Asked {
+        model: model.as_deref(),
+        is_streamed: request.stream.unwrap_or(false),
+        failure: |error| vec![anthropic::error(error)],
+    };
+    answered(&app, asked, answer(app.clone(), arrival, client, request)).await
+}
+
+async fn answer(
+    app: Arc<App>,
+    arrival: Arrival,
+    client: ClientId,
+    request: MessagesRequest,
 ) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.conversation.model.as_deref()).await?;
     let own = RouteParameters {

@@ -29,6 +29,7 @@ mod sse;
 #[cfg(test)]
 mod tests;
 mod tokenize;
+mod waiting;
 
 use std::sync::Arc;
 

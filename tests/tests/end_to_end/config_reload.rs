@@ -92,9 +92,9 @@ async fn a_reloaded_model_keeps_its_level_unless_that_was_changed() {
     let other = format!("{keys}max_sequences = 3\n");
     change(&server, &client, BY_REQUEST, &[&other]).await;
     assert_eq!(level().await, "Q8_0");
-    let other = format!("{keys}quantize = 'Q4_0'\n");
+    let other = format!("{keys}quantize = 'Q4_K'\n");
     change(&server, &client, BY_REQUEST, &[&other]).await;
-    assert_eq!(level().await, "Q4_0");
+    assert_eq!(level().await, "Q4_K");
 }
 
 #[tokio::test]

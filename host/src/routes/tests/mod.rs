@@ -78,6 +78,8 @@ fn server_with_keys(keys: &[&str]) -> config::Server {
         origins: config::Origins::These(vec!["https://chat.example.com".to_owned()]),
         hosts: config::Hosts::These(vec!["llm.example.com".to_owned()]),
         watch_config: false,
+        memory_budget_bytes: None,
+        unload_busy_models: false,
         log_format: config::LogFormat::Text,
     }
 }
