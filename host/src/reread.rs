@@ -118,30 +118,38 @@ fn log(reread: &Reread) {
     }
 }
 
-/// Orders a reading each time that the content of the file has changed.
+/// Has the configuration read each time that its file has changed. The log says if the file cannot be watched.
 fn follow(file: &Path, rereading: &Rereading) {
     let (file, rereading) = (file.to_owned(), rereading.clone());
+    let seen = fs::read(&file).ok();
     let of_file = file.clone();
-    let mut seen = fs::read(&file).ok();
-    let watched = Watched::new(move || folders(&of_file)).and_then(|mut watched| {
-        let wait = move || {
-            loop {
-                let now = watched.wait(|| fs::read(&file).ok());
-                // Between the removal of a file and the arrival of the next one there is nothing to read.
-                if now.is_some() && now != seen {
-                    seen = now;
-                    drop(rereading.order());
-                }
-            }
-        };
+    let watched = Watched::new(move || folders(&of_file)).and_then(|watched| {
         let thread = thread::Builder::new().name("configuration".to_owned());
-        Ok(thread.spawn(wait).map(drop)?)
+        thread.spawn(move || follow_with(watched, &file, seen, &rereading))?;
+        Ok(())
     });
     if let Err(error) = watched {
         warn!(
             "the configuration file is not watched ({error}): send SIGHUP after a change, or raise \
              fs.inotify.max_user_instances and max_user_watches"
         );
+    }
+}
+
+/// Orders a reading each time that the content of the file has changed. Never returns.
+fn follow_with(
+    mut watched: Watched<impl Fn() -> Vec<PathBuf>>,
+    file: &Path,
+    mut seen: Option<Vec<u8>>,
+    rereading: &Rereading,
+) {
+    loop {
+        let now = watched.wait(|| fs::read(file).ok());
+        // Between the removal of a file and the arrival of the next one there is nothing to read.
+        if now.is_some() && now != seen {
+            seen = now;
+            drop(rereading.order());
+        }
     }
 }
 

@@ -236,7 +236,7 @@ impl RawModel {
             ("path", self.path.is_some()),
             ("aliases", !self.aliases.is_empty()),
         ];
-        for (name, _) in of_one.iter().filter(|(_, is_set)| *is_set) {
+        for (name, _) in of_one.into_iter().filter(|(_, is_set)| *is_set) {
             let why = "is for one model, but \"directory\" is for several: leave one of the two out";
             refusals.refuse(&key(name), why);
         }

@@ -51,13 +51,16 @@ impl RawConfig {
     pub fn resolve(mut self, flags: &Flags, refusals: &mut Refusals) -> Config {
         models::apply_flags(&mut self.models, flags, refusals);
         let written = self.written();
+        let server = self.server.resolve(refusals);
+        let plugins = self.plugins.resolve(refusals);
+        let prompts = self.prompts.resolve(refusals);
         let (models, folders) = models::resolve(self.models, &self.engine, refusals);
         Config {
             written,
-            server: self.server.resolve(refusals),
-            plugins: self.plugins.resolve(refusals),
+            server,
+            plugins,
             grammar: self.grammar.resolve(),
-            prompts: self.prompts.resolve(refusals),
+            prompts,
             responses: self.responses.resolve(),
             models,
             folders,

@@ -93,10 +93,11 @@ impl ModelWork {
             return Ok(served.clone());
         }
         let served = Arc::new(served.with_settings_of(model));
-        served.set_source(Arc::new(ConfiguredModel::new(loading, model)));
-        match is_alike {
-            true => self.changes.changed.push(model.id.clone()),
-            false => self.reloads.push((served.clone(), level(old, model))),
+        if is_alike {
+            self.changes.changed.push(model.id.clone());
+        } else {
+            served.set_source(Arc::new(ConfiguredModel::new(loading, model)));
+            self.reloads.push((served.clone(), level(old, model)));
         }
         Ok(served)
     }

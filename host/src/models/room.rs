@@ -53,7 +53,7 @@ pub async fn make_room(served: &ServedModel, catalog: &Catalog) -> Result<(), No
         return Err(NoRoom::Alone { needed, budget });
     }
     let left = unload_for(needed, budget, served, catalog).await;
-    let used = left.iter().map(|taker| taker.bytes).sum();
+    let used: u64 = left.iter().map(|taker| taker.bytes).sum();
     match needed + used <= budget {
         true => Ok(()),
         false => Err(NoRoom::InUse {

@@ -171,9 +171,10 @@ impl Registry {
     /// Asks all plugins at the same time about the models that they do not know yet.
     fn ask(&self, paths: &[&Path]) {
         let paths: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
+        let (paths, probe) = (&paths, &self.probe);
         thread::scope(|scope| {
             for plugin in &self.plugins {
-                scope.spawn(|| plugin.ask(&paths, &self.probe));
+                scope.spawn(move || plugin.ask(paths, probe));
             }
         });
     }

@@ -22,7 +22,7 @@ use crate::{app::App, error::ApiError, models::ModelState};
 /// The time that a request waits for its model before its stream begins. Until then an error still has its own status.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What a stream gets while its model is being loaded. Clients skip comments.
-const COMMENT: Bytes = Bytes::from_static(b": loading\n\n");
+const COMMENT: &[u8] = b": loading\n\n";
 
 /// A request for an answer.
 pub struct Asked<'a> {
@@ -98,7 +98,9 @@ async fn next(phase: Phase) -> Option<(Piece, Phase)> {
             biased;
             answer = &mut waiting.answer => waiting.body(answer),
             () = waiting.end.cancelled() => waiting.body(Err(ApiError::cut_off())),
-            _ = waiting.comments.tick() => return Some((Ok(COMMENT), Phase::Waiting(waiting))),
+            _ = waiting.comments.tick() => {
+                return Some((Ok(Bytes::from_static(COMMENT)), Phase::Waiting(waiting)));
+            }
         },
     };
     let piece = body.next().await?;

@@ -116,7 +116,7 @@ async fn keys_and_limits_count_at_once() {
     let (server, client) = start(BY_REQUEST, &[ONE]);
     let keys = format!("{BY_REQUEST}\napi_keys = ['user-1f']\nmax_body_bytes = 100\nport = 1");
     let changes = change(&server, &client, &keys, &[ONE]).await;
-    let changed = json!(["server.api_keys", "server.max_body_bytes"]);
+    let changed = json!(["server.max_body_bytes", "server.api_keys"]);
     assert_eq!(changes["changed"], changed);
     assert_eq!(changes["needs_restart"], json!([]), "--port says otherwise");
     assert_eq!(changes["models"], models(&[], &[], &[], &[]));
