@@ -29,13 +29,6 @@ pub struct ModelChanges {
     pub failed: Vec<(String, String)>,
 }
 
-impl ModelChanges {
-    /// Whether everything is as before.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// What is left to do once a new configuration is in force.
 #[derive(Default)]
 pub struct ModelWork {
@@ -60,6 +53,9 @@ pub fn configure(catalog: &Catalog, loading: Arc<Loading>) -> anyhow::Result<Mod
     let is_left = |model: &&Arc<ServedModel>| config.models.iter().all(|new| new.id != model.id);
     let removed: Vec<_> = before.models.iter().filter(is_left).cloned().collect();
     catalog.set(Snapshot { config, models });
+    for model in &work.changes.added {
+        info!(model, "model added");
+    }
     for served in removed {
         info!(model = served.id, "model removed");
         work.changes.removed.push(served.id.clone());
@@ -106,7 +102,6 @@ impl ModelWork {
         let served = Arc::new(ServedModel::of(model));
         loading.announce(model)?;
         served.set_source(Arc::new(ConfiguredModel::new(loading, model)));
-        info!(model = served.id, "model added");
         self.changes.added.push(served.id.clone());
         if model.engine.load != Load::OnDemand {
             self.added.push(served.clone());

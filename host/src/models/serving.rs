@@ -115,7 +115,7 @@ impl Serving {
         let mut before = served.clone();
         loop {
             sleep(LOOK_INTERVAL).await;
-            let now = contents_of(&*self.written.lock().await).await;
+            let now = contents_of(&self.written.lock().await).await;
             if now == before && now != served {
                 served = self.look_into_folders().await;
             }

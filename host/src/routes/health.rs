@@ -205,6 +205,9 @@ fn overall(draining: bool, models: &[ModelHealth]) -> Status {
         Status::Draining
     } else if any(Status::Loading) {
         Status::Loading
+    } else if models.is_empty() {
+        // A directory of models may be empty.
+        Status::Ok
     } else if !any(Status::Ok) && any(Status::Unloaded) {
         Status::Unloaded
     } else if !any(Status::Ok) {

@@ -1,3 +1,4 @@
+mod changes;
 mod files;
 mod layering;
 mod refusals;
