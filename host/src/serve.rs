@@ -4,7 +4,11 @@ use anyhow::Context;
 use tokio::{net::TcpListener, runtime};
 
 use crate::{
-    config::{Config, Source}, connections, run, shutdown, system::memory, telemetry};
+    config::{Config, Source},
+    connections, run, shutdown,
+    system::memory,
+    telemetry,
+};
 
 /// Threads of the HTTP side. They only pass on what models compute, and the models need the cores.
 const HTTP_THREADS: usize = 2;

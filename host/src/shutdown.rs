@@ -45,10 +45,7 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
 }
 
 /// Signals that would end the process without draining, though their senders mean something else, such as rotated logs.
-const IGNORED: [(libc::c_int, &str); 2] = [
-    (libc::SIGUSR1, "SIGUSR1"),
-    (libc::SIGUSR2, "SIGUSR2"),
-];
+const IGNORED: [(libc::c_int, &str); 2] = [(libc::SIGUSR1, "SIGUSR1"), (libc::SIGUSR2, "SIGUSR2")];
 
 /// Keeps SIGHUP and the `IGNORED` signals from ending the process.
 pub fn ignore_other_signals() -> io::Result<()> {

@@ -36,14 +36,14 @@ pub struct Serve {
 impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let flags = Flags {
-                model_path: self.model_path,
-                host: self.host,
-                port: self.port,
-                plugin_directories: self.plugins,
-                backend: self.backend,
-                model_id: self.model_id,
-                threads: self.threads,
-            };
+            model_path: self.model_path,
+            host: self.host,
+            port: self.port,
+            plugin_directories: self.plugins,
+            backend: self.backend,
+            model_id: self.model_id,
+            threads: self.threads,
+        };
         tenon::serve(Source::new(self.config, flags))
     }
 }

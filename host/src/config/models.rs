@@ -195,12 +195,17 @@ pub fn resolve(
     let (mut models, mut folders) = (Vec::new(), Vec::new());
     for (index, mut raw) in raw.into_iter().enumerate() {
         match raw.directory.take() {
-            Some(directory) => folders.push(raw.resolve_folder(index, &directory, engine, refusals)),
+            Some(directory) => {
+                folders.push(raw.resolve_folder(index, &directory, engine, refusals))
+            }
             None => models.push((index, raw.resolve(index, engine, refusals))),
         }
     }
     check_names(&models, refusals);
-    (models.into_iter().map(|(_, model)| model).collect(), folders)
+    (
+        models.into_iter().map(|(_, model)| model).collect(),
+        folders,
+    )
 }
 
 impl Model {
@@ -237,7 +242,8 @@ impl RawModel {
             ("aliases", !self.aliases.is_empty()),
         ];
         for (name, _) in of_one.into_iter().filter(|(_, is_set)| *is_set) {
-            let why = "is for one model, but \"directory\" is for several: leave one of the two out";
+            let why =
+                "is for one model, but \"directory\" is for several: leave one of the two out";
             refusals.refuse(&key(name), why);
         }
         let path = refusals.whole_path(&key("directory"), directory);

@@ -180,7 +180,9 @@ impl IntoResponses for ConfigFailure {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         documented([(
             "The configuration has mistakes. Nothing has changed.",
-            ApiError::invalid_config("/etc/tenon.toml: \"server.prot\" is no known key; did you mean \"port\"?"),
+            ApiError::invalid_config(
+                "/etc/tenon.toml: \"server.prot\" is no known key; did you mean \"port\"?",
+            ),
         )])
     }
 }

@@ -25,9 +25,8 @@ use crate::{
 
 pub use anthropic::into_anthropic_form;
 pub use documented::{
-    AdminError, AnthropicError, AnyError, BodyError, ChangeFailure, ConfigFailure,
-    GenerationError, ModelError,
-    RequantizeFailure,
+    AdminError, AnthropicError, AnyError, BodyError, ChangeFailure, ConfigFailure, GenerationError,
+    ModelError, RequantizeFailure,
 };
 
 /// Seconds after which a client should try again a request that the server cannot take at the moment.

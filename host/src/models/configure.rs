@@ -131,15 +131,14 @@ impl ModelWork {
 }
 
 /// Loads a model by its new settings if it was loaded, or failed, by its former ones. Returns whether it did.
-async fn renew(
-    served: &Arc<ServedModel>,
-    catalog: &Catalog,
-    level: Level,
-) -> Result<bool, String> {
+async fn renew(served: &Arc<ServedModel>, catalog: &Catalog, level: Level) -> Result<bool, String> {
     let right = served.change().await;
     let made = match served.state() {
         ModelState::Ready(_) => {
-            info!(model = served.id, "reloading: its configuration has changed");
+            info!(
+                model = served.id,
+                "reloading: its configuration has changed"
+            );
             reload_at(level, right, served, catalog).await
         }
         ModelState::Failed(_) => load_with(right, served, catalog).await,

@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    spawn,
-    task::spawn_blocking,
-    time::sleep,
-};
+use tokio::{spawn, task::spawn_blocking, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{

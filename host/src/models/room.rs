@@ -12,7 +12,9 @@ use super::{Catalog, ModelState, ServedModel, put_away::put_away};
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     /// It would not fit alone.
-    #[error("it takes about {needed} bytes, more than the memory_budget_bytes of {budget}: raise that, or choose a smaller level (quantize)")]
+    #[error(
+        "it takes about {needed} bytes, more than the memory_budget_bytes of {budget}: raise that, or choose a smaller level (quantize)"
+    )]
     Alone {
         /// Bytes that the model takes.
         needed: u64,

@@ -82,7 +82,8 @@ impl InstalledPlugin {
                 Err(refusal) => Some(Err(refusal.reason.clone())),
             };
             let answer = answer.map(|answer| (state, answer));
-            self.later().extend(answer.map(|answer| (path.to_string(), answer)));
+            self.later()
+                .extend(answer.map(|answer| (path.to_string(), answer)));
         }
     }
 
@@ -92,7 +93,9 @@ impl InstalledPlugin {
     }
 
     fn later(&self) -> MutexGuard<'_, BTreeMap<String, (Option<FileState>, Answer)>> {
-        self.later_answers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.later_answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The plugin's backend in this process. The first call starts it.

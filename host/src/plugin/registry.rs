@@ -202,7 +202,10 @@ impl Registry {
 
     /// The result for a library that is as it was, and was asked the same.
     fn trial_of(&self, library: &Library, request: &Request) -> Option<&Trial> {
-        let mut trials = self.trials.iter().filter(|_| self.probe.request == *request);
+        let mut trials = self
+            .trials
+            .iter()
+            .filter(|_| self.probe.request == *request);
         let trial = trials.find(|(tried, _)| tried == library);
         trial.map(|(_, trial)| trial)
     }

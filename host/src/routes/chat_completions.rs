@@ -263,12 +263,7 @@ async fn chat(
         logprobs: wanted_logprobs(&request)?,
         ..RouteParameters::default()
     };
-    let settings = Settings::new(
-        &request.parameters,
-        own,
-        &model.facts().info,
-        served.bounds,
-    )?;
+    let settings = Settings::new(&request.parameters, own, &model.facts().info, served.bounds)?;
     let wanted = WantedGrammar::of(&request.parameters)?;
     let (chat, calling) = messages::chat(request)?;
     let is_cached = settings.request.cache_prompt;

@@ -162,12 +162,7 @@ async fn complete(
         echo: is_echoed,
         best_of: request.best_of,
     };
-    let settings = Settings::new(
-        &request.parameters,
-        own,
-        &model.facts().info,
-        served.bounds,
-    )?;
+    let settings = Settings::new(&request.parameters, own, &model.facts().info, served.bounds)?;
     let wanted = WantedGrammar::of(&request.parameters)?;
     let suffix = request.suffix.filter(|suffix| !suffix.is_empty());
     if is_echoed && suffix.is_some() {

@@ -259,7 +259,7 @@ mod tests {
         check(false, &[Status::Failed], Status::Failed);
         check(false, &[Status::Ok, Status::Unloaded], Status::Ok);
         check(false, &[Status::Failed, Status::Unloaded], Status::Unloaded);
-        check(false, &[], Status::Failed);
+        check(false, &[], Status::Ok);
         check(true, &[Status::Ok], Status::Draining);
     }
 }

@@ -14,10 +14,26 @@ fn routes() -> [(&'static str, Value, &'static str); 4] {
     let openai = "data: {\"error\":{";
     let named = "event: error\ndata: {";
     [
-        ("/v1/chat/completions", json!({"messages": messages, "max_tokens": 3}), openai),
-        ("/v1/completions", json!({"prompt": "Hi", "max_tokens": 3}), openai),
-        ("/v1/responses", json!({"input": "Hi", "max_output_tokens": 3}), named),
-        ("/v1/messages", json!({"messages": messages, "max_tokens": 3}), named),
+        (
+            "/v1/chat/completions",
+            json!({"messages": messages, "max_tokens": 3}),
+            openai,
+        ),
+        (
+            "/v1/completions",
+            json!({"prompt": "Hi", "max_tokens": 3}),
+            openai,
+        ),
+        (
+            "/v1/responses",
+            json!({"input": "Hi", "max_output_tokens": 3}),
+            named,
+        ),
+        (
+            "/v1/messages",
+            json!({"messages": messages, "max_tokens": 3}),
+            named,
+        ),
     ]
 }
 
@@ -58,7 +74,11 @@ async fn an_error_after_the_head_is_an_event() {
         let answer = text.trim_start_matches(": loading\n\n");
         assert!(answer.starts_with(error), "{path}: {answer}");
         assert!(answer.contains("context"), "{path}: {answer}");
-        assert_eq!(answer.ends_with("data: [DONE]\n\n"), path != "/v1/messages", "{answer}");
+        assert_eq!(
+            answer.ends_with("data: [DONE]\n\n"),
+            path != "/v1/messages",
+            "{answer}"
+        );
     }
 }
 
@@ -77,7 +97,8 @@ async fn an_error_before_the_head_has_its_own_status() {
 fn start(name: &str) -> (Server, Client) {
     let file = format!("{name}.levels");
     let keys = "load = 'on-demand'\nchat_template = 'chat.jinja'";
-    let config = format!("[server]\nkeep_alive_interval_ms = 100\n[[models]]\npath = '{file}'\n{keys}\n");
+    let config =
+        format!("[server]\nkeep_alive_interval_ms = 100\n[[models]]\npath = '{file}'\n{keys}\n");
     let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
     let mut server = ServerOptions::new(&[LEVELS])
         .file(&file, "")

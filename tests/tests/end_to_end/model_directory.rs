@@ -79,12 +79,19 @@ async fn the_least_recently_used_idle_model_makes_room() {
     check_echo(&client, "b").await;
     check_echo(&client, "a").await;
     check_echo(&client, "c").await;
-    check_states(&client, &[("a", "ready"), ("b", "unloaded"), ("c", "ready")]).await;
+    check_states(
+        &client,
+        &[("a", "ready"), ("b", "unloaded"), ("c", "ready")],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_model_in_use_makes_no_room_and_the_figures_are_told() {
-    let (server, client) = start("memory_budget_bytes = 1000", &["models/a.echo", "models/b.echo"]);
+    let (server, client) = start(
+        "memory_budget_bytes = 1000",
+        &["models/a.echo", "models/b.echo"],
+    );
     fs::write(server.home().join("models/a.echo"), "20").unwrap();
     let text = "The quick brown fox jumps over the lazy dog.";
     let parameters = json!({"model": "a", "temperature": 0});
@@ -93,7 +100,11 @@ async fn a_model_in_use_makes_no_room_and_the_figures_are_told() {
     let (status, answer) = client.post(CHAT, &chat("Hi", json!({"model": "b"}))).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     let message = answer["error"]["message"].as_str().unwrap();
-    for part in ["models in use (a) take ", "memory_budget_bytes of 1000", "about 1 bytes"] {
+    for part in [
+        "models in use (a) take ",
+        "memory_budget_bytes of 1000",
+        "about 1 bytes",
+    ] {
         assert!(message.contains(part), "{message}");
     }
     assert_eq!(first + &stream.all_text().await, text);
@@ -108,7 +119,10 @@ async fn a_model_larger_than_the_budget_is_refused() {
     let (status, answer) = client.post(CHAT, &chat("Hi", json!({"model": "a"}))).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     let message = answer["error"]["message"].as_str().unwrap();
-    assert!(message.contains("21 bytes, more than the memory_budget_bytes of 10"), "{message}");
+    assert!(
+        message.contains("21 bytes, more than the memory_budget_bytes of 10"),
+        "{message}"
+    );
 }
 
 /// A server of a directory of models, with these keys in its `[server]`.
@@ -135,7 +149,12 @@ async fn check_states(client: &Client, expected: &[(&str, &str)]) {
     let models = list(client).await;
     let states: Vec<_> = models
         .iter()
-        .map(|model| (model["id"].as_str().unwrap(), model["state"].as_str().unwrap()))
+        .map(|model| {
+            (
+                model["id"].as_str().unwrap(),
+                model["state"].as_str().unwrap(),
+            )
+        })
         .collect();
     assert_eq!(states, expected);
 }
@@ -143,7 +162,10 @@ async fn check_states(client: &Client, expected: &[(&str, &str)]) {
 async fn wait_for(client: &Client, expected: &[&str]) {
     loop {
         let models = list(client).await;
-        let ids: Vec<_> = models.iter().filter_map(|model| model["id"].as_str()).collect();
+        let ids: Vec<_> = models
+            .iter()
+            .filter_map(|model| model["id"].as_str())
+            .collect();
         if ids == expected {
             return;
         }

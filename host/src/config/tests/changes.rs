@@ -20,10 +20,14 @@ fn check(running: &str, new: &str, changed: &[&str], needs_restart: &[&str]) -> 
 #[test]
 fn keys_change_at_once_but_for_those_that_need_a_restart() {
     check("", "", &[], &[]);
-    let new = "[server]\nport = 1\nmax_connections = 7\nhost = '127.0.0.2'\n[engine]\nmax_queue = 3";
+    let new =
+        "[server]\nport = 1\nmax_connections = 7\nhost = '127.0.0.2'\n[engine]\nmax_queue = 3";
     let changed = ["server.max_connections", "engine.max_queue"];
     let config = check("", new, &changed, &["server.host", "server.port"]);
-    assert_eq!((config.server.port, config.server.max_connections), (8080, 7));
+    assert_eq!(
+        (config.server.port, config.server.max_connections),
+        (8080, 7)
+    );
     assert_eq!(config.server.host, "127.0.0.1");
 
     let new = "[plugins]\nwatch = false\nreload_on_replace = true";

@@ -218,7 +218,8 @@ async fn respond(
     } = read;
     let (served, model) = loaded(&app, request.model.as_deref()).await?;
     let deadline = arrival.deadline(app.now().config.server.request_timeout);
-    let (mut settings, wanted) = settings::read(&request, (&served, &model), Asker { client, deadline })?;
+    let (mut settings, wanted) =
+        settings::read(&request, (&served, &model), Asker { client, deadline })?;
     let (calling, names) = calling(
         request.tools.as_deref().unwrap_or_default(),
         request.tool_choice.as_ref(),

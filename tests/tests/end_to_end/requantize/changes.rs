@@ -44,7 +44,10 @@ async fn a_plugin_that_cannot_change_levels_loads_the_model_again_beside() {
     let stream = begin(&client, 300).await;
     let (status, report) = client.post(CHANGE, &json!({"ggml_type": "Q4K"})).await;
     assert_eq!(status, StatusCode::OK, "{report}");
-    assert_eq!((&report["from"], &report["to"]), (&json!("F16"), &json!("Q4_K")));
+    assert_eq!(
+        (&report["from"], &report["to"]),
+        (&json!("F16"), &json!("Q4_K"))
+    );
     assert_eq!(write(&client).await, "4".repeat(16));
     assert_eq!(rest(stream).await, "1".repeat(299));
     assert!(ends_within(worker, PATIENCE), "the old worker runs on");
