@@ -7,85 +7,53 @@ use serde_json::{Value, json};
 use tenon_tests::{Client, Server, ServerOptions};
 
 const LEVELS: &str = "tenon_fixture_levels";
+const COMMENT: &str = ": loading\n\n";
 
-/// The streaming routes, each with the rest of a request and the beginning of the event of an error.
-fn routes() -> [(&'static str, Value, &'static str); 4] {
-    let messages = json!([{"role": "user", "content": "Hi"}]);
-    let openai = "data: {\"error\":{";
-    let named = "event: error\ndata: {";
+/// The beginning of the event of an error, in OpenAI's form and in those with named events.
+const PLAIN_ERROR: &str = "data: {\"error\":{";
+const NAMED_ERROR: &str = "event: error\ndata: {";
+
+/// The streaming routes, each with a request with this text and the beginning of the event of an error.
+fn routes(text: &str) -> [(&'static str, Value, &'static str); 4] {
+    let messages = json!([{"role": "user", "content": text}]);
+    let chat = json!({"messages": messages, "max_tokens": 3});
+    let prompt = json!({"prompt": text, "max_tokens": 3});
+    let input = json!({"input": text, "max_output_tokens": 3});
     [
-        (
-            "/v1/chat/completions",
-            json!({"messages": messages, "max_tokens": 3}),
-            openai,
-        ),
-        (
-            "/v1/completions",
-            json!({"prompt": "Hi", "max_tokens": 3}),
-            openai,
-        ),
-        (
-            "/v1/responses",
-            json!({"input": "Hi", "max_output_tokens": 3}),
-            named,
-        ),
-        (
-            "/v1/messages",
-            json!({"messages": messages, "max_tokens": 3}),
-            named,
-        ),
+        ("/v1/chat/completions", chat.clone(), PLAIN_ERROR),
+        ("/v1/completions", prompt, PLAIN_ERROR),
+        ("/v1/responses", input, NAMED_ERROR),
+        ("/v1/messages", chat, NAMED_ERROR),
     ]
 }
 
 #[tokio::test]
 async fn comments_come_until_the_model_is_loaded_and_then_the_answer() {
-    for (path, body, _) in routes() {
-        let (server, client) = start("late");
-        let mut response = open(&client, path, body).await;
-        let mut text = read_comments(&mut response).await;
-        fs::write(server.home().join("go"), "").unwrap();
-        while let Some(piece) = response.chunk().await.unwrap() {
-            text += std::str::from_utf8(&piece).unwrap();
-        }
-        let answer = text.trim_start_matches(": loading\n\n");
-        assert!(answer.contains("data: {"), "{path}: {text}");
-        assert!(!answer.contains("error\":{"), "{path}: {text}");
-        assert!(!answer.contains(": loading"), "{path}: {text}");
+    for (path, body, _) in routes("Hi") {
+        let answer = loaded_late(path, body).await;
+        assert!(answer.contains("data: {"), "{path}: {answer}");
+        assert!(!answer.contains("error\":{"), "{path}: {answer}");
+        assert!(!answer.contains(": loading"), "{path}: {answer}");
     }
 }
 
 #[tokio::test]
 async fn an_error_after_the_head_is_an_event() {
-    for (path, mut body, error) in routes() {
-        let (server, client) = start("late");
-        // Only the model can tell that this is longer than its context.
-        let long = "x".repeat(10_000);
-        match body.get_mut("messages") {
-            Some(messages) => messages[0]["content"] = json!(long),
-            None if body.get("input").is_some() => body["input"] = json!(long),
-            None => body["prompt"] = json!(long),
-        }
-        let mut response = open(&client, path, body).await;
-        let mut text = read_comments(&mut response).await;
-        fs::write(server.home().join("go"), "").unwrap();
-        while let Some(piece) = response.chunk().await.unwrap() {
-            text += std::str::from_utf8(&piece).unwrap();
-        }
-        let answer = text.trim_start_matches(": loading\n\n");
+    // Only the model can tell that this is longer than its context.
+    let long = "x".repeat(10_000);
+    for (path, body, error) in routes(&long) {
+        let answer = loaded_late(path, body).await;
         assert!(answer.starts_with(error), "{path}: {answer}");
         assert!(answer.contains("context"), "{path}: {answer}");
-        assert_eq!(
-            answer.ends_with("data: [DONE]\n\n"),
-            path != "/v1/messages",
-            "{answer}"
-        );
+        let ends = answer.ends_with("data: [DONE]\n\n");
+        assert_eq!(ends, path != "/v1/messages", "{answer}");
     }
 }
 
 #[tokio::test]
 async fn an_error_before_the_head_has_its_own_status() {
-    let (_server, client) = start("late");
-    for (path, mut body, _) in routes() {
+    let (_server, client) = start();
+    for (path, mut body, _) in routes("Hi") {
         body["stream"] = json!(true);
         body["model"] = json!("unknown");
         let (status, answer) = client.post(path, &body).await;
@@ -93,15 +61,31 @@ async fn an_error_before_the_head_has_its_own_status() {
     }
 }
 
-/// A server of a model of the fixture, which is loaded on demand.
-fn start(name: &str) -> (Server, Client) {
-    let file = format!("{name}.levels");
+/// What a stream sends after the comments, if its model is loaded after several of them.
+async fn loaded_late(path: &str, body: Value) -> String {
+    let (server, client) = start();
+    let mut response = open(&client, path, body).await;
+    let mut text = String::new();
+    while text.matches(COMMENT).count() < 3 {
+        let piece = response.chunk().await.unwrap().expect("a comment");
+        text += std::str::from_utf8(&piece).unwrap();
+    }
+    assert_eq!(text.replace(COMMENT, ""), "");
+    fs::write(server.home().join("go"), "").unwrap();
+    while let Some(piece) = response.chunk().await.unwrap() {
+        text += std::str::from_utf8(&piece).unwrap();
+    }
+    text.trim_start_matches(COMMENT).to_owned()
+}
+
+/// A server of a model that waits to be loaded until there is a file `go`.
+fn start() -> (Server, Client) {
     let keys = "load = 'on-demand'\nchat_template = 'chat.jinja'";
-    let config =
-        format!("[server]\nkeep_alive_interval_ms = 100\n[[models]]\npath = '{file}'\n{keys}\n");
+    let server = "[server]\nkeep_alive_interval_ms = 100";
+    let config = format!("{server}\n[[models]]\npath = 'late.levels'\n{keys}\n");
     let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
     let mut server = ServerOptions::new(&[LEVELS])
-        .file(&file, "")
+        .file("late.levels", "")
         .file("chat.jinja", template)
         .config(&config)
         .spawn();
@@ -117,14 +101,4 @@ async fn open(client: &Client, path: &str, mut body: Value) -> Response {
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     assert_eq!(response.headers()["x-accel-buffering"], "no");
     response
-}
-
-/// Reads until several comments have come.
-async fn read_comments(response: &mut Response) -> String {
-    let mut text = String::new();
-    while text.matches(": loading\n\n").count() < 3 {
-        let piece = response.chunk().await.unwrap().expect("a comment");
-        text += std::str::from_utf8(&piece).unwrap();
-    }
-    text
 }
