@@ -30,11 +30,12 @@ pub async fn drain(State(app): State<Arc<App>>) -> (StatusCode, Json<AdminDrain>
         info!("stopping: an administrator drains the server");
         app.stopping.cancel();
     }
+    let server = &app.now().config.server;
     let answer = AdminDrain {
         object: "admin.drain",
         begun,
-        drain_delay_secs: app.server.drain_delay.as_secs(),
-        drain_timeout_secs: app.server.drain_timeout.as_secs(),
+        drain_delay_secs: server.drain_delay.as_secs(),
+        drain_timeout_secs: server.drain_timeout.as_secs(),
     };
     (StatusCode::ACCEPTED, Json(answer))
 }

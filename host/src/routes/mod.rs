@@ -3,6 +3,7 @@
 //! Anthropic's API `anthropic`. The routes of the Responses API are in `responses`.
 
 mod admin;
+mod admin_config;
 mod admin_drain;
 mod admin_plugins;
 mod anthropic;
@@ -30,6 +31,7 @@ mod sse;
 #[cfg(test)]
 mod tests;
 mod tokenize;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -77,6 +79,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(admin::reload_model))
         .routes(routes!(admin_plugins::list_plugins))
         .routes(routes!(admin_drain::drain))
+        .routes(routes!(admin_config::reload_config))
         .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
         .routes(routes!(page::root))
