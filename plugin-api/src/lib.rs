@@ -14,7 +14,8 @@
 //! Every method says on which thread it is called: `[any thread]` or `[model thread]`, the one thread that owns the session.
 //! The feature `serde`, which is off by default, makes the plain data types serializable: the facts ([`ModelInfo`], [`Vocabulary`]),
 //! the arguments ([`LoadArgs`], [`SessionArgs`] without its [`Interrupt`]), [`SampleParams`] and [`Error`]. The host uses it to send
-//! them to another process, and backends do not need it. It changes no layout.
+//! them to another process, and backends do not need it. It changes no layout. The feature `testing`, also off by default, is for
+//! the unit tests of a backend: a host, and a driver that calls a session as the server does.
 //!
 //! A panic anywhere in a plugin becomes an error; the host lives on.
 
@@ -23,6 +24,8 @@
 pub mod gguf;
 pub mod levels;
 pub mod sampler;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[doc(hidden)]
 pub mod vectors;
 

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use tenon::plugin::{InstalledPlugin, Registry, RegistryOptions, UnusedFile, probe};
+use tenon_check::Check;
 
-/// List plugins.
+/// List and check plugins.
 #[derive(Subcommand)]
 pub enum Plugins {
     List(List),
+    Check(Check),
     /// Try out the library on the standard input. The host runs this in a child process.
     #[command(hide = true)]
     Probe,
@@ -32,6 +34,10 @@ impl Plugins {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List(list) => list.run(),
+            Self::Check(check) => match check.run()? {
+                true => Ok(()),
+                false => std::process::exit(1),
+            },
             Self::Probe => Ok(probe::run()?),
         }
     }

@@ -41,12 +41,15 @@ pub mod tests;
 
 pub use backend::Backend;
 pub use changes::Changes;
+pub use cpu::Cpu;
 pub use current::Current;
 pub use discover::DirectoryError;
+pub use elf::{ElfError, check as check_file};
 pub use embedder::Embedder;
 pub use facts::{CurrentFacts, ModelFacts, Tokenized};
 pub use host_services::ReportProgress;
 pub use installed::{InstalledPlugin, UnusedFile, start_plugin};
+pub use load::{LoadError, Plugin};
 pub use model::{CurrentModel, Model, Tokenizer};
 pub use options::{EXECUTABLE, RegistryOptions};
 pub use registry::{ChooseError, CurrentPlugins, Registry};

@@ -60,6 +60,9 @@ impl Backend for Echo {
     }
 
     fn load(&self, args: &LoadArgs, _progress: &Progress) -> Result<Box<dyn Model>> {
+        if let Some(device) = args.devices.iter().find(|device| *device != "cpu") {
+            return Err(Error::no_device(device, &["cpu".to_owned()]));
+        }
         let text = fs::read_to_string(&args.path).map_err(|e| Error::io(&args.path, &e))?;
         let step_ms = format!("0{}", text.trim()).parse();
         let step_ms = step_ms.map_err(|_| Error::invalid("an echo model holds one number"))?;

@@ -89,11 +89,14 @@ fn the_abi_hides_what_it_is_made_of() {
 #[test]
 fn the_host_takes_the_plugin_api_as_it_is_but_for_serde() {
     let members = members();
-    for name in ["tenon", "tenon-bench", "tenon-cli"] {
+    for name in ["tenon", "tenon-bench", "tenon-check", "tenon-cli"] {
         let mut dependencies = named(&members, name).dependencies.iter();
         let plugin_api = dependencies.find(|dependency| dependency.name == "tenon-plugin-api");
         let features = &plugin_api.unwrap().features;
-        assert!(features.iter().all(|feature| feature == "serde"), "{name}");
+        // The checker drives sessions as the unit tests of backends do.
+        let may =
+            |feature: &String| feature == "serde" || feature == "testing" && name == "tenon-check";
+        assert!(features.iter().all(may), "{name}");
     }
 }
 
@@ -108,7 +111,7 @@ fn the_server_has_no_http_client() {
 }
 
 /// The rooms of the host, each with the rooms that it uses. These stand above it, so there is no circle. A room is a folder or file
-/// of `host/src`, or one of the crates `host/bench` and `host/cli`. `lib` is what `lib.rs` itself has.
+/// of `host/src`, or one of the crates `host/bench`, `host/check` and `host/cli`. `lib` is what `lib.rs` itself has.
 const ROOMS: &[(&str, &[&str])] = &[
     ("system", &[]),
     ("text", &[]),
@@ -222,6 +225,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("bench", &["config", "plugin", "system"]),
+    ("check", &["plugin"]),
     (
         "cli",
         &[
@@ -249,7 +253,7 @@ fn rooms_of_the_host_use_those_above_them() {
     let table = ROOMS.iter();
     let table = table.map(|&(room, used)| (room.to_owned(), owned(used)));
     let mut found = uses_within(&host_source(), "crate::");
-    for room in ["bench", "cli"] {
+    for room in ["bench", "check", "cli"] {
         found.insert(room.to_owned(), rooms_used_by(room));
     }
     assert_eq!(found, table.collect());
@@ -428,10 +432,11 @@ fn may_use(user: &Member, used: &Member) -> bool {
         "tenon-plugin-abi" => false,
         "tenon-plugin-api" => used.name == "tenon-plugin-abi",
         "tenon" => used.name == "tenon-plugin-api",
-        "tenon-bench" | "tenon-tests" => {
+        "tenon-bench" | "tenon-check" | "tenon-tests" => {
             ["tenon", "tenon-plugin-api"].contains(&used.name.as_str())
         }
-        "tenon-cli" => ["tenon", "tenon-bench", "tenon-plugin-api"].contains(&used.name.as_str()),
+        "tenon-cli" => ["tenon", "tenon-bench", "tenon-check", "tenon-plugin-api"]
+            .contains(&used.name.as_str()),
         // Plugins, and crates that several plugins share.
         _ => used.name == "tenon-plugin-api" || is_for_plugins && !used.is_plugin(),
     }

@@ -45,6 +45,7 @@ mod plugin_loading;
 mod plugin_mutations;
 mod plugin_panics;
 mod plugin_variants;
+mod plugins_check;
 mod prefix_cache;
 mod reasoning;
 mod recurrent;

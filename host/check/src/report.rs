@@ -1,0 +1,138 @@
+//! The outcomes of a check, for people and for programs.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Formatter},
+    path::PathBuf,
+};
+
+use serde::Serialize;
+
+use crate::{finding::Status, subject::Subject, table::Case};
+
+/// The outcomes of all cases that were run. As JSON it is a stable document: later versions add keys.
+#[derive(Serialize)]
+pub struct Report {
+    file: PathBuf,
+    model: Option<PathBuf>,
+    seed: u64,
+    /// Number of cases by status.
+    counts: BTreeMap<String, usize>,
+    cases: Vec<Outcome>,
+}
+
+/// How a case ended.
+#[derive(Serialize)]
+pub struct Outcome {
+    name: &'static str,
+    /// What a success of the case proves.
+    proves: &'static str,
+    status: Status,
+    sentence: String,
+    /// The end of what the plugin printed meanwhile.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    output: String,
+}
+
+impl Outcome {
+    pub fn new(case: &'static Case, (status, sentence): (Status, String), output: String) -> Self {
+        Self {
+            name: case.name,
+            proves: case.proves,
+            status,
+            sentence,
+            output,
+        }
+    }
+
+    fn is_bad(&self) -> bool {
+        matches!(self.status, Status::Failed | Status::Crashed)
+    }
+}
+
+impl Report {
+    pub fn new(subject: &Subject, cases: Vec<Outcome>) -> Self {
+        let mut counts = BTreeMap::new();
+        for case in &cases {
+            *counts.entry(word(case.status).to_owned()).or_default() += 1;
+        }
+        Self {
+            file: subject.file.clone(),
+            model: subject.model.clone(),
+            seed: subject.seed,
+            counts,
+            cases,
+        }
+    }
+
+    /// Whether no case failed or crashed.
+    pub fn passed(&self) -> bool {
+        !self.cases.iter().any(Outcome::is_bad)
+    }
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Success => "success",
+        Status::Warning => "warning",
+        Status::Failed => "failed",
+        Status::Skipped => "skipped",
+        Status::Crashed => "crashed",
+    }
+}
+
+/// A line for each case. Cases that failed or crashed come with what they prove, and with the end of the plugin's output.
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let width = self.cases.iter().map(|case| case.name.len()).max();
+        let width = width.unwrap_or_default();
+        for case in &self.cases {
+            let (status, name) = (word(case.status), case.name);
+            writeln!(f, "{status:<7}  {name:<width$}  {}", case.sentence)?;
+            if case.is_bad() {
+                writeln!(f, "{:9}promised: {}", "", case.proves)?;
+                for line in case.output.lines() {
+                    writeln!(f, "{:9}| {line}", "")?;
+                }
+            }
+        }
+        let counts = self.counts.iter();
+        let counts: Vec<_> = counts
+            .map(|(word, count)| format!("{count} {word}"))
+            .collect();
+        writeln!(f, "{} (seed {})", counts.join(", "), self.seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::CASES;
+
+    #[test]
+    fn a_failed_case_says_what_was_promised_and_the_others_are_one_line() {
+        let subject = Subject {
+            file: "a.so".into(),
+            model: None,
+            seed: 7,
+        };
+        let outcome = |at: usize, status, sentence: &str, output: &str| {
+            Outcome::new(&CASES[at], (status, sentence.to_owned()), output.to_owned())
+        };
+        let good = outcome(0, Status::Success, "it is complete", "noise");
+        let passed = Report::new(&subject, vec![good]);
+        assert!(passed.passed());
+        assert_eq!(passed.to_string().lines().count(), 2);
+
+        let bad = outcome(1, Status::Crashed, "the process ended", "last words");
+        let failed = Report::new(&subject, vec![bad]);
+        assert!(!failed.passed());
+        let text = failed.to_string();
+        assert!(
+            text.contains(&format!("promised: {}", CASES[1].proves)),
+            "{text}"
+        );
+        assert!(text.contains("| last words"), "{text}");
+        assert!(text.ends_with("1 crashed (seed 7)\n"), "{text}");
+    }
+}
