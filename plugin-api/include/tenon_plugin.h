@@ -748,7 +748,8 @@ typedef struct tenon_backend_vtable {
        that reason. */
     void (*supports)(void *self, tenon_str path, tenon_support_sink out);
     /* [any thread] Puts the memory that loading with `load` and serving with `session` would take into `out`, once for each
-       device. May be NULL: TENON_UNSUPPORTED. `session->interrupt` is NULL here. */
+       device. May be NULL: TENON_UNSUPPORTED.
+       Errors: TENON_INVALID or TENON_IO for a file that cannot be read. */
     tenon_code (*estimate)(void *self, const tenon_load_args *load, const tenon_session_args *session,
                            tenon_estimate_sink out, tenon_error_sink error);
     /* [any thread] Loads a model. May take long: report to `progress`. Called once for each model that the server has, and
@@ -773,6 +774,7 @@ typedef struct tenon_backend {
 
 /* What a plugin's library exports. Texts are valid until the process ends. */
 typedef struct tenon_plugin {
+    /* `size` and the version stay where they are in every version. */
     size_t size;
     /* The ABI that the plugin was built against: TENON_ABI_MAJOR and TENON_ABI_MINOR. */
     uint32_t abi_major;

@@ -239,6 +239,12 @@ impl<'a> Sampled<'a> {
         self.reserved.is_zero()
     }
 
+    /// Addresses of the buffer `top`. They are not followed, so the other side may have written anything there.
+    pub fn buffer(&self) -> std::ops::Range<*const TokenLogprob> {
+        let first = self.top.as_ptr();
+        first..first.wrapping_add(self.top.len())
+    }
+
     /// The most likely tokens, the most likely first. A `top_len` beyond the buffer is cut.
     pub fn top(&self) -> &[TokenLogprob] {
         let top = self.top.as_slice();
