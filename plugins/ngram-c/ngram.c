@@ -51,12 +51,12 @@ static void count(ngram_model *model, FILE *file) {
 
 /* The row of logits for the token after `past`: [VOCAB_SIZE]. */
 static void predict(const ngram_model *model, const uint32_t *past, uint32_t len, float *row) {
-    uint32_t last = past[len - 1] & 255, before = len > 1 ? past[len - 2] & 255 : ' ';
+    uint32_t last = past[len - 1] < 256 ? past[len - 1] : '\n', before = len > 1 && past[len - 2] < 256 ? past[len - 2] : ' ';
     for (uint32_t id = 0; id < VOCAB_SIZE; id++) {
         float seen = id < BEGIN ? 1000.0f * model->trigrams[before << 8 | last][id] + (float)model->bigrams[last][id] : 0.0f;
         row[id] = logf(seen + (id < BEGIN ? 0.01f : 1e-9f));
     }
-    if (last == '\n' && before == '\n')
+    if (past[len - 1] == '\n' && before == '\n')
         row[END] = 30.0f;
 }
 

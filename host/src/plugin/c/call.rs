@@ -110,6 +110,7 @@ fn failed(name: &str, code: Code, told: Option<Told>) -> Error {
     let mut error = match told {
         Some(Ok(told)) => told,
         Some(Err(what)) => return gave(name, &what),
+        None if code.0 > Code::INTERNAL.0 => gave(name, &format!("the unknown code {}", code.0)),
         None => Error::from(code),
     };
     // Codes of a later version are treated as this one.
