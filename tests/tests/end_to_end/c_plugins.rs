@@ -1,5 +1,7 @@
 //! A backend in C serves requests like any other.
 
+use std::process::Command;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tenon_tests::{Client, PluginFolder, Server, ServerOptions, c_library, chat, text};
@@ -15,6 +17,31 @@ fn start(config: &str) -> (Server, Client) {
     let mut server = ServerOptions::ngram(TEXT).config(config).start();
     let client = server.client();
     (server, client)
+}
+
+#[test]
+fn the_header_compiles_without_a_warning_as_c_and_as_cpp() {
+    let include = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-api/include");
+    let header = format!("{include}/tenon_plugin.h");
+    for (language, standard) in [
+        ("c", "c99"),
+        ("c", "c11"),
+        ("c++", "c++11"),
+        ("c++", "c++20"),
+    ] {
+        let flags = "-fsyntax-only -Wall -Wextra -Werror -pedantic -x";
+        let status = Command::new("cc")
+            .args(flags.split(' '))
+            .args([
+                language,
+                &format!("-std={standard}"),
+                "-include",
+                &header,
+                "/dev/null",
+            ])
+            .status();
+        assert!(status.unwrap().success(), "{standard}");
+    }
 }
 
 #[test]
