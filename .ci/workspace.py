@@ -28,6 +28,20 @@ def build(*arguments, target_dir=TARGET_DIR, command=("cargo", "build"), environ
     return programs + [Path(file) for a in artifacts if is_plugin(a) for file in a["filenames"] if file.endswith(".so")]
 
 
+def build_c():
+    """Compiles the plugin in C. Returns its library."""
+    folder = ROOT / "plugins/ngram-c"
+    library = TARGET_DIR / "c/libtenon_plugin_ngram_c.so"
+    library.parent.mkdir(parents=True, exist_ok=True)
+    include = ROOT / "plugin-api/include"
+    # The tests compile with the same flags: tests/src/c_library.rs.
+    flags = "-shared -fPIC -O2 -std=c99 -Wall -Wextra -Werror -pedantic".split()
+    cc = subprocess.run(["cc", *flags, "-I", include, folder / "ngram.c", "-lm", "-o", library])
+    if cc.returncode != 0:
+        sys.exit(cc.returncode)
+    return library
+
+
 def is_plugin(artifact):
     return "cdylib" in artifact["target"]["kind"] and ROOT / "plugins" in Path(artifact["manifest_path"]).parents
 

@@ -48,7 +48,7 @@ pub use byte_tokenizer::ByteTokenizer;
 pub use embedder::{Embedder, EmbedderInfo};
 pub use error::{Error, Result};
 #[doc(hidden)]
-pub use export::module;
+pub use export::{model_box, module};
 pub use host::{Host, Progress};
 pub use info::{
     Descriptor, Device, Estimate, LoadArgs, ModelInfo, SessionArgs, Support, Vocabulary,

@@ -41,7 +41,7 @@ impl PluginFolder {
         install(self.0.path(), library, name);
     }
 
-    /// Installs a library by rename that is no crate of the workspace.
+    /// Installs any library by rename.
     pub fn install_file(&self, library: &Path, name: &str) {
         install_file(self.0.path(), library, name);
     }

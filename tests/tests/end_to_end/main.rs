@@ -8,6 +8,8 @@ mod backpressure;
 mod bench;
 mod broken_files;
 mod browsers;
+mod c_plugins;
+mod c_plugins_refused;
 mod cancellation;
 mod chat_page;
 mod choices;
