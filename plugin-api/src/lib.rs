@@ -16,12 +16,16 @@
 //! the arguments ([`LoadArgs`], [`SessionArgs`] without its [`Interrupt`]), [`SampleParams`] and [`Error`]. The host uses it to send
 //! them to another process, and backends do not need it. It changes no layout.
 //!
+//! The feature `options`, which is off by default too, has options as ordinary structs: their schema, and the way to read them.
+//!
 //! A panic anywhere in a plugin becomes an error; the host lives on.
 
 #![deny(missing_docs)]
 
 pub mod gguf;
 pub mod levels;
+#[cfg(feature = "options")]
+pub mod options;
 pub mod sampler;
 #[doc(hidden)]
 pub mod vectors;
@@ -29,6 +33,7 @@ pub mod vectors;
 mod backend;
 mod byte_tokenizer;
 mod convert;
+mod descriptor;
 mod embedder;
 mod error;
 mod export;
@@ -42,14 +47,13 @@ mod unwinding;
 
 pub use backend::{Backend, Model, Session, Tokenizer};
 pub use byte_tokenizer::ByteTokenizer;
+pub use descriptor::Descriptor;
 pub use embedder::{Embedder, EmbedderInfo};
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use export::module;
 pub use host::{Host, Progress};
-pub use info::{
-    Descriptor, Device, Estimate, LoadArgs, ModelInfo, SessionArgs, Support, Vocabulary,
-};
+pub use info::{Device, Estimate, LoadArgs, ModelInfo, SessionArgs, Support, Vocabulary};
 pub use kv_ledger::KvLedger;
 pub use meta::Meta;
 pub use pooling::{Pooling, TextBatch};

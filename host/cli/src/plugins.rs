@@ -1,14 +1,18 @@
 //! `tenon plugins …`
 
-use std::path::PathBuf;
+mod search;
+mod show;
 
 use clap::{Args, Subcommand};
-use tenon::plugin::{InstalledPlugin, Registry, RegistryOptions, UnusedFile, probe};
+use tenon::plugin::{InstalledPlugin, Registry, UnusedFile, probe};
 
-/// List plugins.
+use self::{search::Search, show::Show};
+
+/// List plugins, and show what they are.
 #[derive(Subcommand)]
 pub enum Plugins {
     List(List),
+    Show(Show),
     /// Try out the library on the standard input. The host runs this in a child process.
     #[command(hide = true)]
     Probe,
@@ -17,9 +21,8 @@ pub enum Plugins {
 /// List the plugins that can be used, and why other files in the plugin directories cannot.
 #[derive(Args)]
 pub struct List {
-    /// A directory with plugins; may be given more than once [default: `plugins` beside this program].
-    #[arg(long = "plugins", value_name = "DIR")]
-    directories: Vec<PathBuf>,
+    #[command(flatten)]
+    search: Search,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -32,6 +35,7 @@ impl Plugins {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List(list) => list.run(),
+            Self::Show(show) => show.run(),
             Self::Probe => Ok(probe::run()?),
         }
     }
@@ -39,7 +43,7 @@ impl Plugins {
 
 impl List {
     fn run(self) -> anyhow::Result<()> {
-        let registry = Registry::load(&RegistryOptions::new(self.directories)?);
+        let registry = Registry::load(&self.search.options()?);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&registry)?);
         } else {

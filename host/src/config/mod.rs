@@ -52,6 +52,7 @@ pub use self::{
     responses::Responses,
     schema::{schema, schema_text},
     sections::Config,
+    sentences::instead_of,
     server::{LogFormat, Server},
     threads::Threads,
 };

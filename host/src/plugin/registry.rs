@@ -81,6 +81,7 @@ impl Registry {
         let probe = Probe {
             executable: options.executable.clone(),
             request: registry.request.clone(),
+            trusted: options.trusted_keys.clone(),
             timeout: options.try_timeout,
         };
         for libraries in libraries.chunks(TRIED_AT_ONCE) {
@@ -218,7 +219,11 @@ impl Registry {
         }
     }
 
-    fn named(&self, name: &str) -> Result<&InstalledPlugin, ChooseError> {
+    /// The plugin with this id, or with an id that ends so.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub fn named(&self, name: &str) -> Result<&InstalledPlugin, ChooseError> {
         if let Some(plugin) = self.plugin(name) {
             return Ok(plugin);
         }
