@@ -8,8 +8,7 @@
 //! 2. `export_plugin!(MyBackend);` in a crate with `crate-type = ["cdylib"]`.
 //! 3. `cargo build --release`, and drop the `.so` into the plugin directory.
 //!
-//! [The guide](guide) builds a whole backend and says what the host expects of it. `plugins/echo` is a backend to start
-//! from.
+//! `tenon plugins new NAME` writes a whole project. [The guide](guide) goes through it, and says what the host expects of a backend.
 //!
 //! Every method says on which thread it is called: `[any thread]` or `[model thread]`, the one thread that owns the session.
 //! The feature `serde`, which is off by default, makes the plain data types serializable: the facts ([`ModelInfo`], [`Vocabulary`]),

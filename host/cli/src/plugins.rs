@@ -1,18 +1,21 @@
 //! `tenon plugins …`
 
+mod new;
 mod search;
 mod show;
+mod template;
 
 use clap::{Args, Subcommand};
 use tenon::plugin::{InstalledPlugin, Registry, UnusedFile, probe};
 
-use self::{search::Search, show::Show};
+use self::{new::New, search::Search, show::Show};
 
-/// List plugins, and show what they are.
+/// List plugins, show what they are, and begin new ones.
 #[derive(Subcommand)]
 pub enum Plugins {
     List(List),
     Show(Show),
+    New(New),
     /// Try out the library on the standard input. The host runs this in a child process.
     #[command(hide = true)]
     Probe,
@@ -36,6 +39,7 @@ impl Plugins {
         match self {
             Self::List(list) => list.run(),
             Self::Show(show) => show.run(),
+            Self::New(new) => new.run(),
             Self::Probe => Ok(probe::run()?),
         }
     }

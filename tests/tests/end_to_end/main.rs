@@ -41,6 +41,7 @@ mod plugin_options;
 mod plugin_panics;
 mod plugin_signatures;
 mod plugin_variants;
+mod plugins_new;
 mod prefix_cache;
 mod reasoning;
 mod refusals;
