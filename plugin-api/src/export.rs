@@ -292,7 +292,9 @@ fn embeddings(embedder: Box<dyn Embedder>) -> Extension {
     ))
 }
 
-fn model_box(model: Box<dyn Model>) -> ModelBox {
+/// The object of a model, for hosts that have a model of their own.
+#[doc(hidden)]
+pub fn model_box(model: Box<dyn Model>) -> ModelBox {
     ModelObject_TO::from_value(Exported::new(model), TD_Opaque)
 }
 

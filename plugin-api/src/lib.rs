@@ -50,7 +50,7 @@ pub use descriptor::Descriptor;
 pub use embedder::{Embedder, EmbedderInfo};
 pub use error::{Error, Result};
 #[doc(hidden)]
-pub use export::module;
+pub use export::{model_box, module};
 pub use host::{Host, Progress};
 pub use info::{Device, Estimate, LoadArgs, ModelInfo, SessionArgs, Support, Vocabulary};
 pub use kv_ledger::KvLedger;

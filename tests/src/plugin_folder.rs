@@ -41,6 +41,11 @@ impl PluginFolder {
         install(self.0.path(), library, name);
     }
 
+    /// Installs any library by rename.
+    pub fn install_file(&self, library: &Path, name: &str) {
+        install_file(self.0.path(), library, name);
+    }
+
     /// Lists the plugins in the directory.
     pub fn list(&self) -> Listed {
         list(&[self.0.path()])
@@ -57,8 +62,12 @@ impl PluginFolder {
 
 /// Installs the library of a crate in a directory by rename.
 pub fn install(directory: &Path, library: &str, name: &str) {
+    install_file(directory, artifacts().library(library), name);
+}
+
+fn install_file(directory: &Path, library: &Path, name: &str) {
     let (new, path) = (directory.join("new"), directory.join(name));
-    fs::copy(artifacts().library(library), &new).expect("a copy");
+    fs::copy(library, &new).expect("a copy");
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     fs::rename(new, path).expect("a new name");
 }

@@ -15,7 +15,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Client, artifacts};
+use crate::{Client, artifacts, c_library};
 
 /// How long a test waits for anything before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,6 +51,15 @@ impl ServerOptions {
         Self::new(&["tenon_plugin_echo"])
             .file("echo.echo", &step_ms.to_string())
             .arguments(&["echo.echo"])
+    }
+
+    /// A server of one model of the plugin in C, called `model`, that has counted this text.
+    pub fn ngram(text: &str) -> Self {
+        let mut options = Self::new(&[])
+            .file("model.ngram", text)
+            .arguments(&["model.ngram"]);
+        options.plugins.push(c_library("ngram"));
+        options
     }
 
     /// A server of SmolLM2 through llama.cpp, on one thread.

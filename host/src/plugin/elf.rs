@@ -7,7 +7,7 @@ use object::{
     elf::{self, FileHeader64, ProgramHeader64},
     read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym, SymbolTable},
 };
-use tenon_plugin_api::abi::{CPU_FEATURES_SYMBOL, LOADER_SYMBOL, UNWINDS_SYMBOL};
+use tenon_plugin_api::abi::{CPU_FEATURES_SYMBOL, LOADER_SYMBOL, UNWINDS_SYMBOL, c::C_SYMBOL};
 
 use super::cpu::Cpu;
 
@@ -32,7 +32,8 @@ pub enum ElfError {
     )]
     SharedBackendLibrary { library: String },
     #[error(
-        "is no Tenon plugin (it exports no `{LOADER_SYMBOL}`): call `export_plugin!` in it, or move it elsewhere"
+        "is no Tenon plugin (it exports neither `{LOADER_SYMBOL}` nor `{C_SYMBOL}`): call `export_plugin!` in it, or define \
+         the function of tenon_plugin.h, or move it elsewhere"
     )]
     NoPlugin,
     #[error(
@@ -84,7 +85,10 @@ fn check_data<'data, R: ReadRef<'data>>(data: R, cpu: &Cpu) -> Result<(), ElfErr
         return Err(ElfError::SharedBackendLibrary { library });
     }
     let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
-    address(&symbols, endian, LOADER_SYMBOL).ok_or(ElfError::NoPlugin)?;
+    let exports = |name| address(&symbols, endian, name).is_some();
+    if !exports(LOADER_SYMBOL) && !exports(C_SYMBOL) {
+        return Err(ElfError::NoPlugin);
+    }
     let note = |name| number_at(segments, endian, data, address(&symbols, endian, name)?);
     if let Some(lacks) = note(CPU_FEATURES_SYMBOL).and_then(|features| cpu.lacks(features)) {
         return Err(ElfError::OtherCpu { lacks });

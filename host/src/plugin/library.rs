@@ -13,13 +13,22 @@ use std::{
 
 use abi_stable::library::AbiHeaderRef;
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
-use tenon_plugin_api::abi::{CRATE_SYMBOL, LOADER_SYMBOL};
+use tenon_plugin_api::abi::{
+    CRATE_SYMBOL, LOADER_SYMBOL,
+    c::{C_SYMBOL, PluginFn},
+};
 
 /// An open library. It is never closed.
 pub struct Library {
-    pub header: AbiHeaderRef,
+    pub entry: Entry,
     /// Name and version of the crate that it was built from. Empty if it does not say.
     pub built_from: String,
+}
+
+/// What a library exports as a plugin.
+pub enum Entry {
+    Rust(AbiHeaderRef),
+    C(PluginFn),
 }
 
 impl Library {
@@ -32,15 +41,11 @@ impl Library {
         let handle = load(&path)?;
         // The path stays valid for the library, which may ask where it is.
         mem::forget(keeps_path);
-        // SAFETY: `export_plugin!` puts a static LibHeader under this name. It begins with an AbiHeader, whose magic
-        // `upgrade` checks.
-        let header = unsafe { handle.get::<AbiHeaderRef>(LOADER_SYMBOL) };
-        let header = header.map(|symbol| *symbol);
-        let header = header.map_err(|error| message(error, &path));
+        let entry = entry(&handle).map_err(|error| message(error, &path));
         let built_from = built_from(&handle);
         mem::forget(handle);
         Ok(Self {
-            header: header?,
+            entry: entry?,
             built_from,
         })
     }
@@ -79,6 +84,18 @@ fn load(path: &Path) -> Result<Handle, String> {
     let flags = RTLD_NOW | RTLD_LOCAL | libc::RTLD_NODELETE;
     // SAFETY: this runs the library's constructors. The probe in a child process found that they run.
     unsafe { Handle::open(Some(path), flags) }.map_err(|error| message(error, path))
+}
+
+/// A library that exports both is a plugin in Rust.
+fn entry(handle: &Handle) -> Result<Entry, libloading::Error> {
+    // SAFETY: `export_plugin!` puts a static LibHeader under this name. It begins with an AbiHeader, whose magic `upgrade`
+    // checks.
+    if let Ok(header) = unsafe { handle.get::<AbiHeaderRef>(LOADER_SYMBOL) } {
+        return Ok(Entry::Rust(*header));
+    }
+    // SAFETY: `tenon_plugin.h` declares a function with this name and type.
+    let exported = unsafe { handle.get::<PluginFn>(C_SYMBOL) };
+    exported.map(|exported| Entry::C(*exported))
 }
 
 fn built_from(handle: &Handle) -> String {

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use abi_stable::{
     StableAbi,
-    library::{LibHeader, RootModule},
+    library::{AbiHeaderRef, LibHeader, RootModule},
     sabi_types::VersionStrings,
 };
 use tenon_plugin_api::{
@@ -12,7 +12,10 @@ use tenon_plugin_api::{
     abi::{AbiVersion, BackendBox, HostBox, LayoutMismatch, PluginModule_Ref, layouts_agree},
 };
 
-use super::library::Library;
+use super::{
+    c::CPlugin,
+    library::{Entry, Library},
+};
 
 /// Why a library cannot be used. The text ends a sentence that begins with the file's name.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,8 @@ pub enum LoadError {
         abi: String,
         mismatch: LayoutMismatch,
     },
+    #[error("{0}")]
+    Table(String),
     #[error("could not set up its root module ({0}): tell the plugin's author")]
     RootModule(String),
     #[error(
@@ -59,28 +64,49 @@ impl LoadError {
 
 /// An open library that speaks this host's ABI. Its backend is not started yet.
 pub struct Plugin {
-    module: PluginModule_Ref,
+    root: Root,
     abi: AbiVersion,
     descriptor: Descriptor,
+}
+
+/// What starts the backend.
+enum Root {
+    Rust(PluginModule_Ref),
+    C(CPlugin),
 }
 
 impl Plugin {
     /// Opens a library, which runs its constructors: a bad file ends the process here. A library is never closed.
     pub fn open(file: File) -> Result<Self, LoadError> {
         let library = Library::open(file).map_err(LoadError::Link)?;
-        let header = check_header(&library)?;
+        let plugin = match library.entry {
+            Entry::Rust(header) => Self::in_rust(header, &library.built_from)?,
+            Entry::C(exported) => Self::in_c(CPlugin::read(exported).map_err(LoadError::Table)?),
+        };
+        match is_id(&plugin.descriptor.id) {
+            true => Ok(plugin),
+            false => Err(LoadError::Id(plugin.descriptor.id)),
+        }
+    }
+
+    fn in_rust(header: AbiHeaderRef, built_from: &str) -> Result<Self, LoadError> {
+        let header = check_header(header, built_from)?;
         // SAFETY: the layout was checked just now.
         let module = unsafe { header.init_root_module_with_unchecked_layout::<PluginModule_Ref>() };
         let module = module.map_err(|error| LoadError::RootModule(one_line(&error.to_string())))?;
-        let descriptor = Descriptor::from(module.descriptor()());
-        if !is_id(&descriptor.id) {
-            return Err(LoadError::Id(descriptor.id));
-        }
         Ok(Self {
-            module,
+            root: Root::Rust(module),
             abi: module.abi()(),
-            descriptor,
+            descriptor: Descriptor::from(module.descriptor()()),
         })
+    }
+
+    fn in_c(plugin: CPlugin) -> Self {
+        Self {
+            abi: plugin.abi(),
+            descriptor: plugin.descriptor().clone(),
+            root: Root::C(plugin),
+        }
     }
 
     /// The ABI that the plugin was built against.
@@ -95,18 +121,20 @@ impl Plugin {
 
     /// Starts the backend. Call it once per process.
     pub fn init(&self, host: HostBox, options: &str) -> CallResult<BackendBox> {
-        let backend = self.module.init()(host, options.into()).into_result();
-        backend.map_err(Into::into)
+        match &self.root {
+            Root::Rust(module) => Ok(module.init()(host, options.into()).into_result()?),
+            Root::C(plugin) => plugin.init(host, options),
+        }
     }
 }
 
 /// Checks that the library is a plugin whose types are those of this host.
-fn check_header(library: &Library) -> Result<&'static LibHeader, LoadError> {
-    let built_from = match library.built_from.as_str() {
+fn check_header(header: AbiHeaderRef, built_from: &str) -> Result<&'static LibHeader, LoadError> {
+    let built_from = match built_from {
         "" => String::new(),
         name => format!("({name}) "),
     };
-    let Ok(header) = library.header.upgrade() else {
+    let Ok(header) = header.upgrade() else {
         return Err(LoadError::Header { built_from });
     };
     let name = header.root_mod_consts().base_name();

@@ -9,7 +9,7 @@
 //! 3. The [`Registry`] has an [`InstalledPlugin`] for each library that can be used, and an [`UnusedFile`] with the reason
 //!    for each other file.
 //! 4. When a model is loaded with the plugin, `library` opens its file in this process, and `load` checks that both sides agree
-//!    on the ABI's types. The result is a [`Backend`].
+//!    on the ABI's types. The result is a [`Backend`]. `c` gives plugins in C the objects that plugins in Rust have.
 //!
 //! [`Changes`] tells when files have changed meanwhile. A new registry then takes the place of the old one, in which those who
 //! are reading it go on reading.
@@ -20,6 +20,7 @@
 
 mod allowed_values;
 mod backend;
+mod c;
 mod candidate;
 mod changes;
 mod cpu;

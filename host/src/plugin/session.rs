@@ -59,10 +59,14 @@ impl Session {
         out: &mut [Sampled<'_>],
     ) -> Result<()> {
         self.lent.clear();
-        self.lent.extend(out.iter_mut().map(buffer));
+        self.lent.extend(out.iter().map(Sampled::buffer));
         let result = self.object.sample(requests.into(), (&mut *out).into());
         result.into_result()?;
-        if !out.iter_mut().map(buffer).eq(self.lent.iter().cloned()) {
+        if !out
+            .iter()
+            .map(Sampled::buffer)
+            .eq(self.lent.iter().cloned())
+        {
             return Err(plugin_fault("exchanged the answers to two requests"));
         }
         check_answers(out, self.vocab_size);
@@ -138,11 +142,6 @@ fn check_spans(batch: &Batch<'_>, out: &mut [SpanOut]) {
         }
         next_row += span.rows;
     }
-}
-
-/// The memory that an answer's most likely tokens are written to.
-fn buffer(sampled: &mut Sampled<'_>) -> Range<*const TokenLogprob> {
-    sampled.top_mut().as_ptr_range()
 }
 
 /// Fails requests whose answer has a token that does not exist, or says something that this host does not know.

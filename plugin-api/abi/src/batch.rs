@@ -8,10 +8,10 @@ use crate::{Code, Hints, Reserved};
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct Batch<'a> {
-    tokens: RSlice<'a, u32>,
-    spans: RSlice<'a, Span>,
-    reserved: Reserved<4>,
-    hints: Hints<2>,
+    pub(crate) tokens: RSlice<'a, u32>,
+    pub(crate) spans: RSlice<'a, Span>,
+    pub(crate) reserved: Reserved<4>,
+    pub(crate) hints: Hints<2>,
 }
 
 impl<'a> Batch<'a> {

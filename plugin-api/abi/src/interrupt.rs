@@ -35,6 +35,11 @@ impl Interrupt {
         }
     }
 
+    /// `[any thread]` The flag itself, for code that is not Rust. It lives as long as any clone of this.
+    pub fn flag(&self) -> &AtomicU32 {
+        &self.0
+    }
+
     /// `[any thread]` For the host: asks the call to stop, or takes that back.
     pub fn set(&self, stop: bool) {
         self.0.store(stop.into(), Ordering::Relaxed);

@@ -24,6 +24,7 @@
 #![deny(missing_docs)]
 
 mod batch;
+pub mod c;
 mod code;
 mod cpu;
 mod embeddings;

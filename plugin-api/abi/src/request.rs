@@ -99,16 +99,16 @@ pub struct SampleRequest<'a> {
     pub draw: u64,
     /// How to choose.
     pub params: SampleParams,
-    mask: RSlice<'a, u32>,
-    bias: RSlice<'a, TokenBias>,
-    counts: RSlice<'a, TokenCount>,
-    appended: RSlice<'a, u32>,
+    pub(crate) mask: RSlice<'a, u32>,
+    pub(crate) bias: RSlice<'a, TokenBias>,
+    pub(crate) counts: RSlice<'a, TokenCount>,
+    pub(crate) appended: RSlice<'a, u32>,
     /// 1 if [`Sampled::logprob`] is wanted.
     pub logprob: u32,
     /// How many of the most likely tokens to report; at most the length of [`Sampled::top`].
     pub top_logprobs: u32,
-    reserved: Reserved<4>,
-    hints: Hints<2>,
+    pub(crate) reserved: Reserved<4>,
+    pub(crate) hints: Hints<2>,
 }
 
 impl<'a> SampleRequest<'a> {
@@ -209,7 +209,7 @@ pub struct Sampled<'a> {
     pub token: u32,
     /// The token's log-probability (natural, in the model's own distribution), if [`SampleRequest::logprob`] asked for it.
     pub logprob: f32,
-    top: RSliceMut<'a, TokenLogprob>,
+    pub(crate) top: RSliceMut<'a, TokenLogprob>,
     /// How many entries of `top` were written.
     pub top_len: u32,
     /// [`Code::OK`], or why this request failed. The others are not affected.
@@ -237,6 +237,12 @@ impl<'a> Sampled<'a> {
     /// Whether this version knows all that the answer says.
     pub fn is_understood(&self) -> bool {
         self.reserved.is_zero()
+    }
+
+    /// Addresses of the buffer `top`. They are not followed, so the other side may have written anything there.
+    pub fn buffer(&self) -> std::ops::Range<*const TokenLogprob> {
+        let first = self.top.as_ptr();
+        first..first.wrapping_add(self.top.len())
     }
 
     /// The most likely tokens, the most likely first. A `top_len` beyond the buffer is cut.

@@ -7,6 +7,8 @@ mod backpressure;
 mod bench;
 mod broken_files;
 mod browsers;
+mod c_plugins;
+mod c_plugins_refused;
 mod cancellation;
 mod choices;
 mod clients;

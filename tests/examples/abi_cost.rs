@@ -1,0 +1,118 @@
+//! Measures what a call into a plugin costs: through the door of Rust with echo, and through that of C with the example in C.
+//!
+//! `cargo run --release -p tenon-tests --example abi_cost -- [PLUGIN MODEL]...` prints nanoseconds per call. Calls without work show
+//! the door alone; `forward+sample` of 8 spans is a step, in which the two models do different work. Without arguments the
+//! workspace is built first.
+
+use std::{
+    env, fs,
+    fs::File,
+    hint::black_box,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use tenon::plugin::{Session, start_plugin};
+use tenon_plugin_api::{Batch, LoadArgs, SampleRequest, Sampled, SessionArgs, Span, SpanOut};
+use tenon_tests::{artifacts, c_library};
+
+const SPANS: u32 = 8;
+/// Calls of a measurement. The fastest of several measurements counts: the others were disturbed.
+const CALLS: u32 = 20_000;
+const MEASUREMENTS: u32 = 15;
+
+fn main() {
+    let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let plugins = match arguments.is_empty() {
+        true => built(folder.path()),
+        false => arguments,
+    };
+    println!(
+        "{:40} {:>9} {:>9} {:>9} {:>15}",
+        "ns per call of", "kv_stats", "forward", "sample", "forward+sample"
+    );
+    for pair in plugins.chunks_exact(2) {
+        let mut session = session(&pair[0], &pair[1]);
+        let name = pair[0].file_name().expect("a file").to_string_lossy();
+        let stats = fastest(|| drop(black_box(session.kv_stats())));
+        let empty = Batch::new(&[], &[]);
+        let forward = fastest(|| session.forward(&empty, &mut []).expect("a forward"));
+        let sample = fastest(|| session.sample(&[], &mut []).expect("a sample"));
+        let step = step(&mut session);
+        println!("{name:40} {stats:9.1} {forward:9.1} {sample:9.1} {step:15.1}");
+    }
+}
+
+/// The plugins of the workspace, each with a model for it.
+fn built(folder: &Path) -> Vec<PathBuf> {
+    let model = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).expect("a file");
+        path
+    };
+    vec![
+        artifacts().library("tenon_plugin_echo").to_path_buf(),
+        model("a.echo", ""),
+        c_library("ngram"),
+        model("a.ngram", "some text"),
+    ]
+}
+
+fn session(plugin: &Path, model: &Path) -> Session {
+    let library = File::open(plugin).expect("a plugin");
+    let backend = start_plugin(library, 1, Path::new("/nowhere"), "{}").expect("a backend");
+    let args = LoadArgs {
+        path: model.into(),
+        options: "{}".into(),
+        ..LoadArgs::default()
+    };
+    let model = backend.load(&args, Box::new(|_, _| true)).expect("a model");
+    let args = SessionArgs {
+        max_sequences: SPANS,
+        kv_tokens: SPANS * 16,
+        max_batch_tokens: SPANS,
+        ..SessionArgs::default()
+    };
+    model.session(&args).expect("a session")
+}
+
+/// Nanoseconds of a step that decodes one token of each sequence. `truncate` takes the tokens back.
+fn step(session: &mut Session) -> f64 {
+    let tokens = [97; SPANS as usize];
+    let spans: Vec<Span> = (0..SPANS)
+        .map(|seq| Span {
+            seq,
+            len: 1,
+            rows: 1,
+            ..Span::default()
+        })
+        .collect();
+    let requests: Vec<SampleRequest<'_>> = (0..SPANS).map(SampleRequest::new).collect();
+    let mut out = vec![SpanOut::default(); SPANS as usize];
+    fastest(|| {
+        session
+            .forward(&Batch::new(&tokens, &spans), &mut out)
+            .expect("a forward");
+        let mut sampled: [Sampled<'_>; SPANS as usize] =
+            std::array::from_fn(|_| Sampled::new(&mut []));
+        session.sample(&requests, &mut sampled).expect("a sample");
+        for seq in 0..SPANS {
+            session.truncate(seq, 0).expect("a truncated sequence");
+        }
+    })
+}
+
+/// Nanoseconds per call in the fastest measurement.
+fn fastest(mut call: impl FnMut()) -> f64 {
+    let mut measure = || {
+        let begun = Instant::now();
+        for _ in 0..CALLS {
+            call();
+        }
+        begun.elapsed().as_nanos() as f64 / f64::from(CALLS)
+    };
+    (0..MEASUREMENTS)
+        .map(|_| measure())
+        .fold(f64::MAX, f64::min)
+}

@@ -1,0 +1,138 @@
+//! A backend in C serves requests like any other.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tenon_tests::{Client, PluginFolder, Server, ServerOptions, c_library, chat, text};
+
+const CHAT: &str = "/v1/chat/completions";
+const PLAIN: &str = "/v1/completions";
+const COMPUTED: &str = "tenon_engine_computed_tokens_total";
+
+/// The plugin always goes on with what followed most often here: the text is its own continuation.
+const TEXT: &str = "one and two and three.\n\none and two and three.\n\n";
+
+fn start(config: &str) -> (Server, Client) {
+    let mut server = ServerOptions::ngram(TEXT).config(config).start();
+    let client = server.client();
+    (server, client)
+}
+
+#[test]
+fn it_is_listed_like_a_plugin_in_rust() {
+    let folder = PluginFolder::empty();
+    folder.install_file(&c_library("ngram"), "plugin.so");
+    let listed = folder.list();
+    assert_eq!(listed.ids(), ["org.tenon.ngram-c"]);
+    let backend = &listed.0["backends"][0];
+    assert_eq!(backend["name"], "N-grams in C");
+    assert_eq!(backend["license"], "Apache-2.0");
+    assert!(backend["abi"].as_str().unwrap().starts_with("1.0"));
+    assert_eq!(backend["devices"], json!(["cpu"]));
+}
+
+#[tokio::test]
+async fn it_answers_whole_and_as_a_stream() {
+    let (_server, client) = start("");
+    let body = json!({"prompt": "one and t", "temperature": 0, "max_tokens": 2});
+    let (_, whole) = client.post(PLAIN, &body).await;
+    // After ` t` comes `w` or `h`, each once in a line: the smaller id.
+    assert_eq!(text(&whole), "hr");
+    assert_eq!(whole["usage"]["prompt_tokens"], 9);
+    assert_eq!(client.stream(PLAIN, &body).await.text(), "hr");
+
+    let body = chat("\n", json!({"temperature": 0, "max_tokens": 40}));
+    let (_, answer) = client.post(CHAT, &body).await;
+    let told = text(&answer).to_owned();
+    assert!(!told.is_empty(), "{answer}");
+    assert_eq!(client.stream(CHAT, &body).await.text(), told);
+}
+
+#[tokio::test]
+async fn log_probabilities_are_those_of_its_logits() {
+    let (_server, client) = start("");
+    let parameters =
+        json!({"temperature": 0, "max_tokens": 1, "logprobs": true, "top_logprobs": 3});
+    let (_, answer) = client.post(CHAT, &chat("x", parameters)).await;
+    let token = &answer["choices"][0]["logprobs"]["content"][0];
+    let top = token["top_logprobs"].as_array().unwrap();
+    assert_eq!(top.len(), 3);
+    assert_eq!(top[0]["token"], token["token"]);
+    assert_eq!(top[0]["logprob"], token["logprob"]);
+    let logprobs: Vec<f64> = top
+        .iter()
+        .map(|top| top["logprob"].as_f64().unwrap())
+        .collect();
+    assert!(logprobs.is_sorted_by(|a, b| a >= b), "{logprobs:?}");
+    let mass: f64 = logprobs.iter().map(|logprob| logprob.exp()).sum();
+    assert!(mass > 0.0 && mass <= 1.0 + 1e-6, "{mass}");
+}
+
+#[tokio::test]
+async fn an_answer_obeys_a_schema() {
+    let (_server, client) = start("");
+    let schema = json!({
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "green"]}, "count": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "required": ["colour", "count"],
+        "additionalProperties": false,
+    });
+    let format = json!({"type": "json_schema", "json_schema": {"name": "a", "strict": true, "schema": schema}});
+    for temperature in [0, 1] {
+        let parameters = json!({"temperature": temperature, "seed": 7, "max_tokens": 200, "response_format": format});
+        let answer = client.chat("A colour, please", parameters).await;
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert!(
+            ["red", "green"]
+                .map(Value::from)
+                .contains(&answer["colour"]),
+            "{answer}"
+        );
+        assert!(answer["count"].as_u64().unwrap() < 100, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_is_forked_and_not_computed_again() {
+    let (_server, client) = start("");
+    let common = "All begin with these words. ".repeat(20);
+    let ask = async |end: &str| {
+        let prompt = format!("{common}{end}");
+        let body = json!({"prompt": prompt, "temperature": 0, "max_tokens": 8});
+        let before = client.metric(COMPUTED).await;
+        let (_, answer) = client.post(PLAIN, &body).await;
+        (
+            text(&answer).to_owned(),
+            client.metric(COMPUTED).await - before,
+        )
+    };
+    let (_, first) = ask("One").await;
+    let (cached, second) = ask("Two").await;
+    assert!(first > common.len() as f64, "{first}");
+    assert!(second < 40.0, "{second}");
+    let (_fresh_server, fresh) = start("");
+    let body = json!({"prompt": format!("{common}Two"), "temperature": 0, "max_tokens": 8});
+    let (_, alone) = fresh.post(PLAIN, &body).await;
+    assert_eq!(text(&alone), cached);
+}
+
+#[tokio::test]
+async fn a_crowd_gets_what_each_gets_alone() {
+    let (_server, client) = start("[engine]\nmax_batch_tokens = 16\n");
+    let ask = |number: u32| {
+        let client = client.clone();
+        async move {
+            let prompt = format!("{number} and one and two");
+            let parameters =
+                json!({"prompt": prompt, "temperature": 1, "seed": number, "max_tokens": 40});
+            let (_, answer) = client.post(PLAIN, &parameters).await;
+            text(&answer).to_owned()
+        }
+    };
+    let mut alone = Vec::new();
+    for number in 0..12 {
+        alone.push(ask(number).await);
+    }
+    assert_eq!(join_all((0..12).map(ask)).await, alone);
+    // Seeds give different answers, so equal ones would show that requests were mixed up.
+    assert!(alone.iter().any(|answer| *answer != alone[0]));
+}
