@@ -8,13 +8,16 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::template::{self, Names};
+use super::template::{self, Language, Names};
 
-/// Write a project for a plugin of your own: a whole backend with its tests, and the SDK.
+/// Write a project for a plugin of your own: a whole backend, and the SDK.
 #[derive(Args)]
 pub struct New {
     /// The folder to write. Its name is the name of the plugin: lower-case letters, digits and `-`, such as my-backend.
     path: PathBuf,
+    /// The language to write it in.
+    #[arg(long, value_enum, value_name = "LANGUAGE", default_value_t = Language::Rust)]
+    lang: Language,
 }
 
 impl New {
@@ -32,11 +35,11 @@ impl New {
                 self.path.display()
             );
         }
-        for (path, content) in template::files(&names) {
+        for (path, content) in template::files(&names, self.lang) {
             let path = self.path.join(path);
             write(&path, &content).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        print!("{}", next_steps(&self.path, &names));
+        print!("{}", next_steps(&self.path, &names, self.lang));
         Ok(())
     }
 }
@@ -48,11 +51,16 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::write(path, content)
 }
 
-fn next_steps(path: &Path, names: &Names) -> String {
+/// What to do with the project: the build, and a chat.
+fn next_steps(path: &Path, names: &Names, language: Language) -> String {
     let (path, library) = (path.display(), &names.library);
+    let (build, built, model) = match language {
+        Language::Rust => ("cargo build --release", "target/release/", "rhyme.imitate"),
+        Language::C => ("make", "", "rhyme.ngram"),
+    };
     format!(
-        "{path} is a whole backend. Build it, and chat with its model:\n\n    cd {path}\n    cargo build --release\n    mkdir -p plugins && cp \
-         target/release/lib{library}.so plugins/\n    tenon serve models/rhyme.imitate --plugins plugins\n\nREADME.md there says what is \
-         in which file, and vendor/plugin-api/GUIDE.md is the guide.\n"
+        "{path} is a whole backend. Build it, and serve its model:\n\n    cd {path}\n    {build}\n    mkdir -p plugins && cp \
+         {built}lib{library}.so plugins/\n    tenon serve models/{model} --plugins plugins\n\nREADME.md there says what is in which \
+         file.\n"
     )
 }
