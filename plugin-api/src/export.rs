@@ -44,7 +44,7 @@ use crate::{
 /// export_plugin!(MyBackend);
 /// ```
 ///
-/// [The guide](crate::guide) has a whole backend.
+/// [The guide](crate::guide) goes through a whole backend.
 #[macro_export]
 macro_rules! export_plugin {
     ($backend:ty) => {

@@ -7,39 +7,6 @@ use std::path::PathBuf;
 
 use crate::{Capabilities, Error, Interrupt, Meta, Result, SamplingDefaults, TokenKind};
 
-/// Who a plugin is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Descriptor {
-    /// A reverse URI that never changes, for example `org.tenon.echo`: ASCII letters, digits, `-` and `_`, with at least one
-    /// dot. The configuration names the backend by this id. A process has only one plugin of the same id.
-    pub id: String,
-    /// The name for people.
-    pub name: String,
-    /// Version of the plugin.
-    pub version: String,
-    /// Who makes it.
-    pub vendor: String,
-    /// SPDX expression.
-    pub license: String,
-    /// What the plugin was built from and for, for bug reports. May be empty.
-    pub build: String,
-    /// More facts.
-    pub meta: Meta,
-}
-
-impl Descriptor {
-    /// A descriptor with the fields that every plugin has.
-    pub fn new(id: impl Into<String>, name: impl Into<String>, version: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            name: name.into(),
-            version: version.into(),
-            ..Self::default()
-        }
-    }
-}
-
 /// A device that a model can be loaded to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -8,8 +8,7 @@
 //! 2. `export_plugin!(MyBackend);` in a crate with `crate-type = ["cdylib"]`.
 //! 3. `cargo build --release`, and drop the `.so` into the plugin directory.
 //!
-//! [The guide](guide) builds a whole backend and says what the host expects of it. `plugins/echo` is a backend to start
-//! from.
+//! `tenon plugins new NAME` writes a whole project. [The guide](guide) goes through it, and says what the host expects of a backend.
 //!
 //! Every method says on which thread it is called: `[any thread]` or `[model thread]`, the one thread that owns the session.
 //! The feature `serde`, which is off by default, makes the plain data types serializable: the facts ([`ModelInfo`], [`Vocabulary`]),
@@ -17,12 +16,16 @@
 //! them to another process, and backends do not need it. It changes no layout. The feature `testing`, also off by default, is for
 //! the unit tests of a backend: a host, and a driver that calls a session as the server does.
 //!
+//! The feature `options`, which is off by default too, has options as ordinary structs: their schema, and the way to read them.
+//!
 //! A panic anywhere in a plugin becomes an error; the host lives on.
 
 #![deny(missing_docs)]
 
 pub mod gguf;
 pub mod levels;
+#[cfg(feature = "options")]
+pub mod options;
 pub mod sampler;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -32,6 +35,7 @@ pub mod vectors;
 mod backend;
 mod byte_tokenizer;
 mod convert;
+mod descriptor;
 mod embedder;
 mod error;
 mod export;
@@ -45,14 +49,13 @@ mod unwinding;
 
 pub use backend::{Backend, Model, Session, Tokenizer};
 pub use byte_tokenizer::ByteTokenizer;
+pub use descriptor::Descriptor;
 pub use embedder::{Embedder, EmbedderInfo};
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use export::{model_box, module};
 pub use host::{Host, Progress};
-pub use info::{
-    Descriptor, Device, Estimate, LoadArgs, ModelInfo, SessionArgs, Support, Vocabulary,
-};
+pub use info::{Device, Estimate, LoadArgs, ModelInfo, SessionArgs, Support, Vocabulary};
 pub use kv_ledger::KvLedger;
 pub use meta::Meta;
 pub use pooling::{Pooling, TextBatch};

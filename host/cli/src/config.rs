@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tenon::config::{self, ConfigError};
+use tenon::{
+    config::{self, ConfigError},
+    models::wrong_options,
+};
 
 /// Check configuration files, and print their JSON Schema for editors.
 #[derive(Subcommand)]
@@ -13,7 +16,7 @@ pub enum Config {
     Schema,
 }
 
-/// Check a configuration file, and print everything that is wrong with it.
+/// Check a configuration file, and print everything that is wrong with it. Options are checked with the plugins that are installed.
 #[derive(Args)]
 pub struct Check {
     /// The configuration file. Environment variables and other files do not count.
@@ -23,7 +26,7 @@ pub struct Check {
 impl Config {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Check(check) => Ok(check.run()?),
+            Self::Check(check) => check.run(),
             Self::Schema => {
                 println!("{}", config::schema_text());
                 Ok(())
@@ -33,8 +36,18 @@ impl Config {
 }
 
 impl Check {
-    fn run(self) -> Result<(), ConfigError> {
-        let models = config::check(&self.file)?.models.len();
+    fn run(self) -> anyhow::Result<()> {
+        let config = config::check(&self.file)?;
+        let problems = wrong_options(&config)?;
+        if !problems.is_empty() {
+            let file = self.file.display();
+            let problems = problems.iter().map(|problem| format!("{file}: {problem}"));
+            return Err(ConfigError {
+                problems: problems.collect(),
+            }
+            .into());
+        }
+        let models = config.models.len();
         let plural = if models == 1 { "" } else { "s" };
         println!("{}: ok ({models} model{plural})", self.file.display());
         Ok(())

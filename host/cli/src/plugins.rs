@@ -1,16 +1,23 @@
 //! `tenon plugins …`
 
-use std::path::PathBuf;
+mod new;
+mod search;
+mod show;
+mod template;
 
 use clap::{Args, Subcommand};
-use tenon::plugin::{InstalledPlugin, Registry, RegistryOptions, UnusedFile, probe};
+use tenon::plugin::{InstalledPlugin, Registry, UnusedFile, probe};
 use tenon_check::Check;
 
-/// List and check plugins.
+use self::{new::New, search::Search, show::Show};
+
+/// List and check plugins, show what they are, and begin new ones.
 #[derive(Subcommand)]
 pub enum Plugins {
     List(List),
+    Show(Show),
     Check(Check),
+    New(New),
     /// Try out the library on the standard input. The host runs this in a child process.
     #[command(hide = true)]
     Probe,
@@ -19,9 +26,8 @@ pub enum Plugins {
 /// List the plugins that can be used, and why other files in the plugin directories cannot.
 #[derive(Args)]
 pub struct List {
-    /// A directory with plugins; may be given more than once [default: `plugins` beside this program].
-    #[arg(long = "plugins", value_name = "DIR")]
-    directories: Vec<PathBuf>,
+    #[command(flatten)]
+    search: Search,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -34,10 +40,12 @@ impl Plugins {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List(list) => list.run(),
+            Self::Show(show) => show.run(),
             Self::Check(check) => match check.run()? {
                 true => Ok(()),
                 false => std::process::exit(1),
             },
+            Self::New(new) => new.run(),
             Self::Probe => Ok(probe::run()?),
         }
     }
@@ -45,7 +53,7 @@ impl Plugins {
 
 impl List {
     fn run(self) -> anyhow::Result<()> {
-        let registry = Registry::load(&RegistryOptions::new(self.directories)?);
+        let registry = Registry::load(&self.search.options()?);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&registry)?);
         } else {

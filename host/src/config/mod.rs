@@ -56,6 +56,7 @@ pub use self::{
     responses::Responses,
     schema::{schema, schema_text},
     sections::Config,
+    sentences::instead_of,
     server::{LogFormat, Server},
     source::Source,
     threads::Threads,

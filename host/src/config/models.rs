@@ -104,7 +104,7 @@ pub struct RawModel {
     /// Devices to use, as the plugin calls them (`tenon plugins list` shows them). Default: the plugin decides.
     #[serde(default)]
     devices: Vec<String>,
-    /// Options for the plugin. Its documentation says what it understands.
+    /// Options for the plugin. `tenon plugins show ID` lists them.
     #[serde(default)]
     options: Map<String, Value>,
     /// File with a chat template (Jinja) to use instead of the model's own, relative to this file.

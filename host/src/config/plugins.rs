@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
+use minisign_verify::PublicKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -24,6 +25,8 @@ pub struct Plugins {
     pub watch: bool,
     /// Whether running models are loaded again when their plugin is replaced.
     pub reload_on_replace: bool,
+    /// Keys that plugins must be signed with. Empty: every plugin may be used.
+    pub trusted_keys: Vec<PublicKey>,
     /// By plugin id.
     pub options: BTreeMap<String, Map<String, Value>>,
 }
@@ -48,8 +51,11 @@ pub struct RawPlugins {
     /// takes new requests once it is ready; the first one ends with its last request. Without it, the next load uses the new
     /// file. Needs `watch`, and models in workers.
     reload_on_replace: bool,
-    /// A table for each plugin id, for example `[plugins.options."org.tenon.llama-cpp"]`, passed on to that plugin. The
-    /// plugin's documentation lists the options.
+    /// Public keys of minisign: the second line of a `.pub` file. If there are any, a plugin is used only if one of them signed it
+    /// and its signature is beside it (`libmine.so.minisig`). It is then loaded from memory, and finds no libraries beside it.
+    trusted_keys: Vec<String>,
+    /// A table for each plugin id, for example `[plugins.options."org.tenon.llama-cpp"]`, passed on to that plugin.
+    /// `tenon plugins show ID` lists them.
     options: BTreeMap<String, Map<String, Value>>,
 }
 
@@ -61,6 +67,7 @@ impl Default for RawPlugins {
             try_timeout_secs: DEFAULT_TRY_TIMEOUT_SECS,
             watch: true,
             reload_on_replace: false,
+            trusted_keys: Vec::new(),
             options: BTreeMap::new(),
         }
     }
@@ -83,9 +90,21 @@ impl RawPlugins {
             try_timeout: Duration::from_secs(self.try_timeout_secs.get().into()),
             watch: self.watch,
             reload_on_replace: self.reload_on_replace,
+            trusted_keys: keys(&self.trusted_keys, refusals),
             options: self.options,
         }
     }
+}
+
+fn keys(written: &[String], refusals: &mut Refusals) -> Vec<PublicKey> {
+    let keys = written.iter().filter_map(|key| {
+        let refuse = |_: &_| {
+            let why = format!("has \"{key}\", but must hold public keys of minisign: the second line of a .pub file");
+            refusals.refuse(&["plugins", "trusted_keys"], &why);
+        };
+        PublicKey::from_base64(key).inspect_err(refuse).ok()
+    });
+    keys.collect()
 }
 
 fn default_directory(refusals: &mut Refusals) -> Option<PathBuf> {

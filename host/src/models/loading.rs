@@ -16,7 +16,7 @@ use crate::{
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
     metrics::{Figures, Metrics, WorkerMetrics},
-    plugin::{CurrentPlugins, EXECUTABLE, InstalledPlugin, Registry, RegistryOptions},
+    plugin::{CurrentPlugins, EXECUTABLE, InstalledPlugin, Registry, RegistryOptions, TrustedKeys},
     runner::{Recipe, Spawner, Workshop, process::Start},
     system::cores,
 };
@@ -53,6 +53,9 @@ impl Source for ConfiguredModel {
             .transpose()?;
         let plugins = self.plugins();
         let plugin = plugins.plugin_for(&model.path, model.backend.as_deref())?;
+        let options = &plugin.facts.options;
+        let checked = options.check_model(&model.id, &model.options);
+        checked.map_err(anyhow::Error::msg)?;
         let is_isolated = model.engine.isolation == Isolation::Process;
         Ok(ModelSpec {
             id: model.id.clone(),
@@ -198,6 +201,7 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     let mut options = RegistryOptions::new(config.plugins.directories.clone())?;
     options.options = config.plugins.options.clone();
     options.try_timeout = config.plugins.try_timeout;
+    options.trusted_keys = TrustedKeys(config.plugins.trusted_keys.clone());
     let models = config.models.iter();
     options.models = models.map(|model| model.path.clone()).collect();
     // A plugin with one pool of threads for all its models makes the pool now.

@@ -8,7 +8,7 @@ use tenon_plugin_api::{
 };
 
 use super::{
-    Model,
+    DeclaredOptions, Model,
     host_services::{ReportProgress, host_box, progress_box},
     load::Plugin,
 };
@@ -18,10 +18,11 @@ pub struct Backend {
     object: BackendBox,
     descriptor: Descriptor,
     abi: AbiVersion,
+    options: DeclaredOptions,
 }
 
 impl Backend {
-    /// Starts the plugin. Call it once per process.
+    /// Starts the plugin. Call it once per process. Options that it does not declare are refused.
     pub(super) fn start(
         plugin: &Plugin,
         threads: u32,
@@ -29,11 +30,16 @@ impl Backend {
         options: &str,
     ) -> Result<Self> {
         let descriptor = plugin.descriptor().clone();
+        let declared = DeclaredOptions::new(&descriptor)?;
+        let written = serde_json::from_str(options).map_err(|e| Error::invalid(e.to_string()))?;
+        let checked = declared.check_plugin(&descriptor.id, &written);
+        checked.map_err(Error::invalid)?;
         let object = plugin.init(host_box(&descriptor.id, threads, cache), options)?;
         Ok(Self {
             object,
             descriptor,
             abi: plugin.abi(),
+            options: declared,
         })
     }
 
@@ -45,6 +51,11 @@ impl Backend {
     /// The ABI that the plugin was built against.
     pub fn abi(&self) -> AbiVersion {
         self.abi
+    }
+
+    /// The options that the plugin declares.
+    pub fn options(&self) -> &DeclaredOptions {
+        &self.options
     }
 
     /// Devices that models can be loaded to.

@@ -97,7 +97,8 @@ fn lower_than(used: &Variant, lower: &Variant) -> UnusedFile {
 }
 
 fn try_variant(path: &Path, cpu: &Cpu, probe: &Probe) -> Result<(File, Probed), Refusal> {
-    let library = open(path)?;
+    let library = probe.trusted.verified(path, open(path)?);
+    let library = library.map_err(|error| Refusal::new(error.to_string()))?;
     elf::check(&library, cpu).map_err(|error| Refusal::new(error.to_string()))?;
     let probed = probe.run(&library)?;
     Ok((library, probed))

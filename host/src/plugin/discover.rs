@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::cpu::Level;
+use super::{cpu::Level, signature::signature_path};
 use crate::system::file_state::FileState;
 
 /// What the plugin directories contain.
@@ -32,6 +32,8 @@ pub struct Variant {
     pub level: Option<Level>,
     /// The state of the file. None: it cannot be looked at.
     pub state: Option<FileState>,
+    /// The state of its signature's file. None: there is none.
+    pub signature: Option<FileState>,
 }
 
 /// Why a directory gave no plugins.
@@ -59,8 +61,12 @@ pub fn discover(directories: &[PathBuf]) -> Discovered {
 impl Variant {
     /// The file with this path, as it is now.
     pub fn new(path: PathBuf, level: Option<Level>) -> Self {
-        let state = FileState::of(&path);
-        Self { path, level, state }
+        Self {
+            state: FileState::of(&path),
+            signature: FileState::of(&signature_path(&path)),
+            path,
+            level,
+        }
     }
 }
 
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_differs_once_its_file_is_replaced_or_written_to() {
+    fn a_library_differs_once_its_file_is_replaced_written_to_or_signed() {
         let root = directory(&["a.so"]);
         let (path, new) = (root.path().join("a.so"), root.path().join("new"));
         let look = || discover(&[root.path().into()]).libraries;
@@ -228,7 +234,10 @@ mod tests {
         let second = look();
         assert_ne!(second, first);
         fs::write(&path, "longer").unwrap();
-        assert_ne!(look(), second);
+        let third = look();
+        assert_ne!(third, second);
+        fs::write(root.path().join("a.so.minisig"), "").unwrap();
+        assert_ne!(look(), third);
     }
 
     #[test]

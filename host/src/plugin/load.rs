@@ -32,9 +32,10 @@ pub enum LoadError {
     Foreign(String),
     #[error(
         "{built_from}was built against plugin ABI {abi}, this host takes ABI {major}.0 to {major}.x, and they differ at \
-         {first}: build the plugin with tenon-plugin-api {major}",
+         {first}: {advice}",
         major = AbiVersion::CURRENT.major,
-        first = mismatch.first_difference
+        first = mismatch.first_difference,
+        advice = advice(abi)
     )]
     Layout {
         built_from: String,
@@ -158,6 +159,18 @@ fn abi(version: VersionStrings) -> String {
     version[..patch.unwrap_or(version.len())].to_owned()
 }
 
+/// What to do about a plugin that was built against another ABI, such as `2.1`.
+fn advice(abi: &str) -> String {
+    let AbiVersion { major, minor } = AbiVersion::CURRENT;
+    let mut numbers = abi.split('.').map(|number| number.parse().unwrap_or(0));
+    let theirs = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let update = match theirs > (major, minor) {
+        true => "update Tenon, or ",
+        false => "",
+    };
+    format!("{update}build the plugin with tenon-plugin-api {major}")
+}
+
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -176,6 +189,16 @@ fn is_id(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_newer_plugin_needs_a_newer_host() {
+        let build = "build the plugin with tenon-plugin-api 1";
+        assert_eq!(advice("0.1"), build);
+        assert_eq!(advice("1.0"), build);
+        assert_eq!(advice("2.0"), format!("update Tenon, or {build}"));
+        assert_eq!(advice("1.7"), format!("update Tenon, or {build}"));
+        assert_eq!(advice("?"), build);
+    }
 
     #[test]
     fn ids_are_reverse_uris_and_harmless_as_names_of_directories() {

@@ -2,7 +2,8 @@
 //!
 //! 1. `discover` lists the libraries in the plugin directories. A library has one or more variants, for levels of CPUs
 //!    (`cpu`).
-//! 2. `candidate` chooses each library's best variant that this CPU can run. `elf` checks that the file is complete and for
+//! 2. `candidate` chooses each library's best variant that this CPU can run. `signature` checks that a trusted key signed the file,
+//!    if the operator wants that. `elf` checks that the file is complete and for
 //!    this machine. `probe` tries it in a child process, with every call that comes before a model is loaded. All libraries
 //!    are tried at the same time.
 //! 3. The [`Registry`] has an [`InstalledPlugin`] for each library that can be used, and an [`UnusedFile`] with the reason
@@ -17,12 +18,14 @@
 //!
 //! Invariant: outside this module nothing names `abi_stable` or `tenon_plugin_api::abi`.
 
+mod allowed_values;
 mod backend;
 mod c;
 mod candidate;
 mod changes;
 mod cpu;
 mod current;
+mod declared_options;
 mod discover;
 mod elf;
 mod embedder;
@@ -34,9 +37,11 @@ mod library;
 mod load;
 mod model;
 mod options;
+mod options_schema;
 pub mod probe;
 mod registry;
 mod session;
+mod signature;
 #[cfg(test)]
 pub mod tests;
 
@@ -44,6 +49,7 @@ pub use backend::Backend;
 pub use changes::Changes;
 pub use cpu::Cpu;
 pub use current::Current;
+pub use declared_options::DeclaredOptions;
 pub use discover::DirectoryError;
 pub use elf::{ElfError, check as check_file};
 pub use embedder::Embedder;
@@ -53,5 +59,7 @@ pub use installed::{InstalledPlugin, UnusedFile, start_plugin};
 pub use load::{LoadError, Plugin};
 pub use model::{CurrentModel, Model, Tokenizer};
 pub use options::{EXECUTABLE, RegistryOptions};
+pub use options_schema::{DeclaredOption, OptionsSchema};
 pub use registry::{ChooseError, CurrentPlugins, Registry};
 pub use session::Session;
+pub use signature::TrustedKeys;

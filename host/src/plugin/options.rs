@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{host_services::default_cache, probe::Request};
+use super::{TrustedKeys, host_services::default_cache, probe::Request};
 use crate::{config::DEFAULT_TRY_TIMEOUT_SECS, system::installation};
 
 /// This program. It is not the program's path, because a newer version may be there by now.
@@ -25,6 +25,8 @@ pub struct RegistryOptions {
     pub cache: PathBuf,
     /// Options of plugins by their ids.
     pub options: BTreeMap<String, Map<String, Value>>,
+    /// Keys that plugins must be signed with.
+    pub trusted_keys: TrustedKeys,
     /// Models for which a backend may be chosen by how well it fits.
     pub models: Vec<PathBuf>,
     /// Longest time for each step of a plugin: being loaded, starting, and looking at a model.
@@ -33,7 +35,7 @@ pub struct RegistryOptions {
 
 impl RegistryOptions {
     /// Options for these directories, or for the one that came with this program if there are none: all cores, the user's
-    /// cache, no plugin options, no models.
+    /// cache, no plugin options, no keys, no models.
     pub fn new(mut directories: Vec<PathBuf>) -> io::Result<Self> {
         if directories.is_empty() {
             directories.push(installation::plugin_directory()?);
@@ -45,6 +47,7 @@ impl RegistryOptions {
             threads: u32::try_from(threads).unwrap_or(u32::MAX),
             cache: default_cache(),
             options: BTreeMap::new(),
+            trusted_keys: TrustedKeys::default(),
             models: Vec::new(),
             try_timeout: Duration::from_secs(DEFAULT_TRY_TIMEOUT_SECS.get().into()),
         })

@@ -76,6 +76,7 @@ impl Registry {
         let probe = Probe {
             executable: options.executable.clone(),
             request: options.request(),
+            trusted: options.trusted_keys.clone(),
             timeout: options.try_timeout,
         };
         let mut registry = Self {
@@ -243,7 +244,11 @@ impl Registry {
         }
     }
 
-    fn named(&self, name: &str) -> Result<&InstalledPlugin, ChooseError> {
+    /// The plugin with this id, or with an id that ends so.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub fn named(&self, name: &str) -> Result<&InstalledPlugin, ChooseError> {
         if let Some(plugin) = self.plugin(name) {
             return Ok(plugin);
         }

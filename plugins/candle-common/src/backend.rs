@@ -2,10 +2,11 @@
 
 use std::{marker::PhantomData, path::Path, sync::Arc};
 
-use serde::{Deserialize, de::DeserializeOwned};
+use schemars::JsonSchema;
 use tenon_plugin_api::{
-    Backend, Descriptor, Device, Error, Estimate, Host, LoadArgs, LogLevel, Model, Progress,
-    Result, SessionArgs, Support,
+    Backend, Descriptor, Device, Estimate, Host, LoadArgs, LogLevel, Model, Progress, Result,
+    SessionArgs, Support,
+    options::{self, NoOptions},
 };
 
 #[cfg(feature = "cuda")]
@@ -17,6 +18,7 @@ use crate::{
     kv::KvType,
     model::{self, DecoderModel, Open, Origin},
     pool,
+    weights::quantize,
 };
 
 /// A format of model files. Only this differs from one candle plugin to another.
@@ -25,6 +27,8 @@ pub trait FileFormat: Send + Sync + 'static {
     const ID: &'static str;
     /// The plugin's [`Descriptor::name`].
     const NAME: &'static str;
+    /// The options of a model.
+    type Options: JsonSchema;
 
     /// See [`Backend::supports`].
     ///
@@ -52,21 +56,19 @@ pub struct Wanted {
     level: Option<String>,
 }
 
-/// Options of the plugin as a whole. There are none.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PluginOptions {}
-
 impl<F: FileFormat> Backend for Candle<F> {
     fn descriptor() -> Descriptor {
-        let mut descriptor = Descriptor::new(F::ID, F::NAME, env!("CARGO_PKG_VERSION"));
+        let mut descriptor = Descriptor::new(F::ID, F::NAME, env!("CARGO_PKG_VERSION"))
+            .with_options::<NoOptions>()
+            .with_model_options::<F::Options>()
+            .with_levels(quantize::offered());
         descriptor.vendor = "Tenon".into();
         descriptor.license = env!("CARGO_PKG_LICENSE").into();
         descriptor
     }
 
     fn init(host: Host, options: &str) -> Result<Self> {
-        let PluginOptions {} = parse_options(options, &format!("the options of {}", F::ID))?;
+        let NoOptions {} = options::read(options)?;
         pool::start(host.threads());
         Ok(Self {
             host,
@@ -151,18 +153,4 @@ impl Wanted {
         let (origin, level) = (Arc::new(self.origin), self.level.as_deref());
         model::load(compute, origin, level, LargePages::AtOnce, &report)
     }
-}
-
-/// Reads the options of a model.
-///
-/// # Errors
-/// `INVALID` for unknown keys and values; the message names them and lists what is allowed.
-pub fn model_options<T: DeserializeOwned>(args: &LoadArgs) -> Result<T> {
-    parse_options(&args.options, "the model's options")
-}
-
-/// Reads a JSON object of options. Errors name it by `what`.
-fn parse_options<T: DeserializeOwned>(json: &str, what: &str) -> Result<T> {
-    let json = if json.is_empty() { "{}" } else { json };
-    serde_json::from_str(json).map_err(|error| Error::invalid(format!("{what}: {error}")))
 }

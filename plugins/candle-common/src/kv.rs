@@ -2,7 +2,8 @@
 //! share cells by sharing their numbers; nothing is ever moved.
 
 use half::{bf16, f16};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{Code, Error, Result};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// Number format of the KV cache.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvType {
     F32,

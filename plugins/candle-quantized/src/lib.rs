@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tenon_candle_common::{
-    backend::{Candle, FileFormat, Wanted, model_options},
+    backend::{Candle, FileFormat, Wanted},
     kv::KvType,
     model::Files,
     weights::gguf::GgufFile,
@@ -16,17 +17,20 @@ use tenon_plugin_api::{LoadArgs, Result, Support, export_plugin};
 struct GgufFormat;
 
 /// Options of a model. Every key may be left out.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     /// Level to quantize the weights to while loading.
     quantize: Option<String>,
+    /// Number format of the KV cache.
     kv_type: KvType,
 }
 
 export_plugin!(Candle<GgufFormat>);
 
 impl FileFormat for GgufFormat {
+    type Options = Options;
+
     const ID: &'static str = "org.tenon.candle-quantized";
     const NAME: &'static str = "candle (GGUF)";
 
@@ -41,7 +45,7 @@ impl FileFormat for GgufFormat {
     }
 
     fn wanted(args: &LoadArgs) -> Result<Wanted> {
-        let options: Options = model_options(args)?;
+        let options: Options = args.read_options()?;
         let path = args.path.clone();
         let open = move || Ok(Box::new(GgufFile::open(&path)?) as Box<dyn Files>);
         Wanted::new(args, Box::new(open), options.kv_type, options.quantize)

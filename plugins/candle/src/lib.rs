@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tenon_candle_common::{
-    backend::{Candle, FileFormat, Wanted, model_options},
+    backend::{Candle, FileFormat, Wanted},
     config,
     kv::KvType,
     model::Files,
@@ -17,19 +18,22 @@ use tenon_plugin_api::{Error, LoadArgs, Result, Support, export_plugin};
 struct HfFormat;
 
 /// Options of a model. Every key may be left out.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     /// Number format of the weights. Left out: that of the files.
     dtype: Option<FloatType>,
     /// Level to quantize the weights of linear layers to while loading.
     quantize: Option<String>,
+    /// Number format of the KV cache.
     kv_type: KvType,
 }
 
 export_plugin!(Candle<HfFormat>);
 
 impl FileFormat for HfFormat {
+    type Options = Options;
+
     const ID: &'static str = "org.tenon.candle";
     const NAME: &'static str = "candle";
 
@@ -47,7 +51,7 @@ impl FileFormat for HfFormat {
     }
 
     fn wanted(args: &LoadArgs) -> Result<Wanted> {
-        let options: Options = model_options(args)?;
+        let options: Options = args.read_options()?;
         let (path, kind) = (args.path.clone(), options.dtype);
         let open = move || Ok(Box::new(HfDirectory::open(&path, kind)?) as Box<dyn Files>);
         Wanted::new(args, Box::new(open), options.kv_type, options.quantize)

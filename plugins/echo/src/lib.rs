@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tenon_plugin_api::*;
+use tenon_plugin_api::{options::NoOptions, *};
 
 const CONTROL: [&str; 4] = ["<|begin|>", "<|end|>", "<|user|>", "<|assistant|>"];
 const BEGIN: u32 = 256;
@@ -45,7 +45,12 @@ export_plugin!(Echo);
 
 impl Backend for Echo {
     fn descriptor() -> Descriptor {
-        Descriptor::new("org.tenon.echo", "Echo", env!("CARGO_PKG_VERSION"))
+        let mut descriptor = Descriptor::new("org.tenon.echo", "Echo", env!("CARGO_PKG_VERSION"))
+            .with_options::<NoOptions>()
+            .with_model_options::<NoOptions>();
+        descriptor.vendor = "Tenon".into();
+        descriptor.license = env!("CARGO_PKG_LICENSE").into();
+        descriptor
     }
 
     fn init(_host: Host, _options: &str) -> Result<Self> {

@@ -13,7 +13,7 @@ use crate::{context::MICRO_BATCH_TOKENS, file_types, gguf, options::Options, qua
 /// # Errors
 /// The errors of loading, as far as the header shows them.
 pub fn estimate(load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
-    let options = Options::parse(&load.options)?;
+    let options = Options::of(load)?;
     // This also refuses sizes that no model has.
     let weight_bytes = weight_bytes(load)?;
     let shape = Shape::read(Gguf::open(&load.path)?.metadata())

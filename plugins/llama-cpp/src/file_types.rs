@@ -65,6 +65,11 @@ pub fn file_type(level: &str) -> Option<llama_ftype> {
         .map(|(file_type, ..)| *file_type)
 }
 
+/// Every level that can be made, from the most to the least faithful.
+pub fn made() -> Vec<&'static str> {
+    levels_from("")
+}
+
 /// The levels that a model whose file is at the level `source` can have.
 pub fn levels_from(source: &str) -> Vec<&'static str> {
     levels::offered(source, |level| file_type(level).is_some())

@@ -45,7 +45,12 @@ use tenon_plugin_api::{
     Result, SessionArgs, Support, export_plugin,
 };
 
-use crate::{cache::Cache, level_file::LevelFiles, model::ModelLoader, options::PluginOptions};
+use crate::{
+    cache::Cache,
+    level_file::LevelFiles,
+    model::ModelLoader,
+    options::{Options, PluginOptions},
+};
 
 /// The plugin, with llama.cpp initialized.
 struct LlamaCpp(Arc<ModelLoader>);
@@ -63,7 +68,10 @@ impl Backend for LlamaCpp {
         };
         let (llama, ggml) = (llama.to_string_lossy(), ggml.to_string_lossy());
         let (id, version) = ("org.tenon.llama-cpp", env!("CARGO_PKG_VERSION"));
-        let mut descriptor = Descriptor::new(id, "llama.cpp", version);
+        let mut descriptor = Descriptor::new(id, "llama.cpp", version)
+            .with_options::<PluginOptions>()
+            .with_model_options::<Options>()
+            .with_levels(file_types::made());
         descriptor.vendor = "Tenon".into();
         descriptor.license = env!("CARGO_PKG_LICENSE").into();
         descriptor.build = format!("llama.cpp {llama}, ggml {ggml}");
@@ -72,7 +80,7 @@ impl Backend for LlamaCpp {
 
     fn init(host: Host, options: &str) -> Result<Self> {
         cpu::check()?;
-        let options = PluginOptions::parse(options)?;
+        let options = tenon_plugin_api::options::read::<PluginOptions>(options)?;
         log::install(host.clone());
         let (backend, _) = log::with_reason(LlamaBackend::init);
         let backend = backend.map_err(|error| {

@@ -49,7 +49,7 @@ impl ModelLoader {
     /// # Errors
     /// See [`Backend::load`](tenon_plugin_api::Backend::load).
     pub fn load(self: &Arc<Self>, args: &LoadArgs, report: Report) -> Result<GgufModel> {
-        let options = Options::parse(&args.options)?;
+        let options = Options::of(args)?;
         let params = params(args, &options)?;
         gguf::check_model(&args.path)?;
         let threads = self.threads(args.threads);

@@ -5,39 +5,39 @@ use llama_cpp_sys_2::{
     LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED, ggml_type,
     llama_flash_attn_type,
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use tenon_plugin_api::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tenon_plugin_api::{Error, LoadArgs, Result};
 
 /// Options of a model. Every key may be left out.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// How many layers are computed on GPUs. Left out: all.
     pub gpu_layers: Option<u32>,
     /// Map the file into memory instead of reading it.
     pub mmap: bool,
+    /// Flash attention. `auto`: on if the device is good at it.
     pub flash_attention: FlashAttention,
-    /// Number format of the KV cache.
+    /// Number format of the KV cache. `q8_0` takes half the memory of `f16`, and needs flash attention.
     pub kv_type: KvType,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FlashAttention {
-    /// On if the device is good at it.
     #[default]
     Auto,
     On,
     Off,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvType {
     F32,
     #[default]
     F16,
-    /// Half the memory of `f16`. Needs flash attention.
     Q8_0,
 }
 
@@ -55,8 +55,8 @@ impl Default for Options {
 impl Options {
     /// # Errors
     /// `INVALID` for unknown keys and values; the message names them and lists what is allowed.
-    pub fn parse(json: &str) -> Result<Self> {
-        let options: Self = parse(json, "the model's options")?;
+    pub fn of(args: &LoadArgs) -> Result<Self> {
+        let options: Self = args.read_options()?;
         if options.kv_type == KvType::Q8_0 && options.flash_attention == FlashAttention::Off {
             return Err(Error::invalid(
                 "the model's options: kv_type \"q8_0\" needs flash_attention \"auto\" or \"on\"",
@@ -67,7 +67,7 @@ impl Options {
 }
 
 /// The options of the plugin as a whole. Every key may be left out.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PluginOptions {
     /// Most bytes that quantized files may take in the cache directory. The least recently used files are removed first. The
@@ -80,14 +80,6 @@ impl Default for PluginOptions {
         Self {
             max_cache_bytes: 64 << 30,
         }
-    }
-}
-
-impl PluginOptions {
-    /// # Errors
-    /// `INVALID` for unknown keys and values; the message names them and lists what is allowed.
-    pub fn parse(json: &str) -> Result<Self> {
-        parse(json, "the options of org.tenon.llama-cpp")
     }
 }
 
@@ -121,20 +113,21 @@ impl KvType {
     }
 }
 
-/// Reads a JSON object of options. Errors name it by `what`.
-fn parse<T: DeserializeOwned>(json: &str, what: &str) -> Result<T> {
-    let json = if json.is_empty() { "{}" } else { json };
-    serde_json::from_str(json).map_err(|error| Error::invalid(format!("{what}: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(json: &str) -> Result<Options> {
+        Options::of(&LoadArgs {
+            options: json.into(),
+            ..LoadArgs::default()
+        })
+    }
+
     #[test]
     fn what_is_left_out_has_its_default() {
-        assert_eq!(Options::parse("{}"), Ok(Options::default()));
-        let options = Options::parse(r#"{"mmap": false, "kv_type": "q8_0"}"#).unwrap();
+        assert_eq!(parse("{}"), Ok(Options::default()));
+        let options = parse(r#"{"mmap": false, "kv_type": "q8_0"}"#).unwrap();
         assert!(!options.mmap);
         assert_eq!(options.kv_type, KvType::Q8_0);
         assert_eq!(options.flash_attention, FlashAttention::Auto);
@@ -142,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_named_with_what_is_allowed() {
-        let message = |json| Options::parse(json).unwrap_err().message;
+        let message = |json| parse(json).unwrap_err().message;
         let unknown = message(r#"{"n_gpu_layers": 3}"#);
         assert!(
             unknown.contains("`n_gpu_layers`") && unknown.contains("`gpu_layers`"),

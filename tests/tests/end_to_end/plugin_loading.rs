@@ -64,6 +64,8 @@ fn another_abi_is_told_in_one_sentence_and_in_full_for_authors() {
         "{reason}"
     );
     assert!(reason.contains("takes ABI 1.0 to 1.x"), "{reason}");
+    assert!(reason.contains("plugin.so (tenon-"), "{reason}");
+    assert!(reason.contains("they differ at `PrefixRef.0`"), "{reason}");
     assert!(
         reason.ends_with("build the plugin with tenon-plugin-api 1"),
         "{reason}"

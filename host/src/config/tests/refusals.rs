@@ -53,6 +53,7 @@ fn wrong_values() {
         [engine]; load = 'late' → "engine.load" cannot be "late"; allowed: startup, on-demand
         [plugins]; directories = 'x' → "plugins.directories" must be a list, not "x"
         [plugins]; watch = 1 → "plugins.watch" must be true or false, not 1
+        [plugins]; trusted_keys = ['a key'] → "plugins.trusted_keys" has "a key", but must hold public keys of minisign: the second line of a .pub file
         [plugins]; directories = [''] → "plugins.directories" must not be empty
         [plugins.options]; "org.tenon.echo" = true → "plugins.options."org.tenon.echo"" must be a table, not true
         server = 1 → "server" must be a table, not 1

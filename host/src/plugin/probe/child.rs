@@ -112,6 +112,8 @@ fn facts(backend: &Backend) -> Facts {
     let descriptor = backend.descriptor().clone();
     let devices = backend.devices().unwrap_or_default().into_iter();
     Facts {
+        levels: descriptor.levels().map(str::to_owned).collect(),
+        options: backend.options().clone(),
         id: descriptor.id,
         name: descriptor.name,
         version: descriptor.version,

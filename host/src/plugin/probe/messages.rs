@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::plugin::load::LoadError;
+use crate::plugin::{DeclaredOptions, load::LoadError};
 
 /// The host's request to a child: what to find out about a library.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Facts about a plugin: who it is and which devices it has.
+/// Facts about a plugin: who it is, which devices it has, and what its users may choose.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Facts {
     pub id: String,
@@ -72,6 +72,10 @@ pub struct Facts {
     pub build: String,
     pub abi: String,
     pub devices: Vec<String>,
+    /// Levels that it can quantize weights to.
+    pub levels: Vec<String>,
+    #[serde(flatten)]
+    pub options: DeclaredOptions,
 }
 
 /// Why a file is not used. `reason` ends a sentence that begins with the file's name. `details` are for the author.

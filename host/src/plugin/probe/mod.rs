@@ -20,6 +20,7 @@ use std::{collections::BTreeMap, fs::File, io, path::PathBuf, time::Duration};
 pub use child::run;
 pub(super) use messages::{Answer, Facts, Refusal, Request};
 
+use super::TrustedKeys;
 use messages::{Message, Step};
 use process::{Child, End};
 
@@ -29,6 +30,8 @@ pub(super) struct Probe {
     /// The path of this program.
     pub executable: PathBuf,
     pub request: Request,
+    /// Keys that a library must be signed with before any of its code runs.
+    pub trusted: TrustedKeys,
     /// Longest time for each step.
     pub timeout: Duration,
 }

@@ -89,11 +89,14 @@ fn confine(start: &Start, library: &File) -> anyhow::Result<Vec<String>> {
     let cache = start.cache.join(&start.plugin_id);
     // Only what exists can be allowed. A cache that cannot be made cannot be used either.
     let _ = fs::create_dir_all(&cache);
-    let library = format!("/proc/self/fd/{}", library.as_raw_fd());
     let folder = start.plugin.parent().map(Path::to_owned);
     let model = readable_of(&start.recipe.args.path);
     let sandbox = Sandbox {
-        readable: [model, library.into()].into_iter().chain(folder).collect(),
+        readable: [model]
+            .into_iter()
+            .chain(of_library(library))
+            .chain(folder)
+            .collect(),
         writable: vec![cache],
     };
     Ok(sandbox.enter()?)
@@ -116,6 +119,14 @@ fn readable_of(model: &Path) -> PathBuf {
         Some(folder) if model.is_file() && !home.starts_with(folder) => folder.to_owned(),
         _ => model.to_owned(),
     }
+}
+
+/// The path of the open library. None for a copy in memory, as signed ones are: it stays readable, and Landlock refuses rules for it.
+fn of_library(library: &File) -> Option<PathBuf> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", library.as_raw_fd()));
+    let name = fs::read_link(&path).unwrap_or_default();
+    let in_memory = name.as_os_str().as_encoded_bytes().starts_with(b"/memfd:");
+    (!in_memory).then_some(path)
 }
 
 fn connected(socket: StdStream) -> io::Result<UnixStream> {

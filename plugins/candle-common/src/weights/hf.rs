@@ -11,7 +11,8 @@ use candle_core::{
     quantized::{GgmlDType, QStorage, QTensor},
     safetensors::MmapedSafetensors,
 };
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenon_plugin_api::{Code, Error, Result, levels};
 
@@ -30,7 +31,7 @@ const PREFIX: &str = "model.";
 const MAX_FILES: usize = 4096;
 
 /// Number formats of weights that are not quantized.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FloatType {
     F32,
