@@ -6,8 +6,8 @@ import { AnswerView, resultView, userView } from "./message.js";
 /** Questions that a very small model answers rightly. */
 const EXAMPLES = [
   { title: "Ask for a fact", prompt: "What is the capital of Japan?" },
-  { title: "Understand something", prompt: "What is photosynthesis, in one sentence?" },
-  { title: "Write some code", prompt: "Write a Python function that returns the square of a number." },
+  { title: "Recall chemistry", prompt: "What is the chemical symbol for gold?" },
+  { title: "Write some code", prompt: "Write a Python function that checks whether a number is even." },
 ];
 
 /** How near to the end, in pixels, counts as being there. */
