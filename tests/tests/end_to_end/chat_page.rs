@@ -118,7 +118,9 @@ async fn smollm2_answers_the_examples_rightly() {
     open_page(&browser, &mut server).await;
     let expected = ["Tokyo", "Au.", "num % 2 == 0"];
     for (index, expected) in expected.into_iter().enumerate() {
-        browser.click(&format!(".card:nth-child({})", index + 1)).await;
+        browser
+            .click(&format!(".card:nth-child({})", index + 1))
+            .await;
         browser.text(FIGURES).await;
         let answer = browser.text(ANSWER).await;
         assert!(answer.contains(expected), "{answer}");

@@ -61,11 +61,9 @@ async fn browsers_get_the_page_and_programs_the_health() {
     let policy = page.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'; "), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
-    for headers in [
-        &[][..],
-        &[("accept", "*/*")],
-        &[("accept", "application/json")],
-    ] {
+    let programs: [&[(&str, &str)]; 3] =
+        [&[], &[("accept", "*/*")], &[("accept", "application/json")]];
+    for headers in programs {
         let root = ask("/", headers).await;
         let health = ask("/health", headers).await;
         assert_eq!(root.status, health.status);
