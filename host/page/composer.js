@@ -18,12 +18,13 @@ export class Composer {
     this.input.addEventListener("input", () => this.fit());
     byId("attach").addEventListener("click", () => byId("files").click());
     byId("files").addEventListener("change", ({ target }) => this.attach(target.files).then(() => (target.value = "")));
-    document.addEventListener("dragover", (event) => event.preventDefault());
+    document.addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
     document.addEventListener("drop", (event) => this.dropped(event));
   }
 
+  /** Puts the cursor into the box, except on phones, where the keyboard would cover the page. */
   focus() {
-    this.input.focus();
+    if (matchMedia("(pointer: fine)").matches) this.input.focus();
   }
 
   /** Shows whether the open conversation is being answered. */
@@ -56,6 +57,7 @@ export class Composer {
   }
 
   dropped(event) {
+    if (!hasFiles(event)) return;
     event.preventDefault();
     this.attach(event.dataTransfer.files);
   }
@@ -80,3 +82,5 @@ export class Composer {
     byId("attachments").replaceChildren(...this.files.map(item));
   }
 }
+
+const hasFiles = ({ dataTransfer }) => dataTransfer.types.includes("Files");

@@ -6,8 +6,8 @@ import { AnswerView, resultView, userView } from "./message.js";
 /** Questions that a very small model answers rightly. */
 const EXAMPLES = [
   { title: "Ask for a fact", prompt: "What is the capital of Japan?" },
-  { title: "Explore the Earth", prompt: "What is the largest ocean on Earth?" },
-  { title: "Write some code", prompt: "Write a Python function that adds two numbers." },
+  { title: "Recall chemistry", prompt: "What is the chemical symbol for gold?" },
+  { title: "Write some code", prompt: "Write a Python function that checks whether a number is even." },
 ];
 
 /** How near to the end, in pixels, counts as being there. */

@@ -189,7 +189,7 @@ impl Driver {
         ];
         json!({
             "browserName": "chrome",
-            "timeouts": {"implicit": PATIENCE.as_millis()},
+            "timeouts": {"implicit": PATIENCE.as_millis(), "script": PATIENCE.as_millis()},
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"performance": "ALL"},
         })

@@ -110,6 +110,25 @@ async fn an_answer_is_streamed_stopped_and_given_again() {
 }
 
 #[tokio::test]
+async fn smollm2_answers_the_examples_rightly() {
+    let Some(browser) = Browser::start().await else {
+        return;
+    };
+    let mut server = ServerOptions::smollm2().config(&allowed("")).start();
+    open_page(&browser, &mut server).await;
+    let expected = ["Tokyo", "Au.", "num % 2 == 0"];
+    for (index, expected) in expected.into_iter().enumerate() {
+        browser
+            .click(&format!(".card:nth-child({})", index + 1))
+            .await;
+        browser.text(FIGURES).await;
+        let answer = browser.text(ANSWER).await;
+        assert!(answer.contains(expected), "{answer}");
+        browser.click("#new-chat").await;
+    }
+}
+
+#[tokio::test]
 async fn a_message_can_be_edited() {
     let Some(browser) = Browser::start().await else {
         return;

@@ -61,11 +61,9 @@ async fn browsers_get_the_page_and_programs_the_health() {
     let policy = page.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'; "), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
-    for headers in [
-        &[][..],
-        &[("accept", "*/*")],
-        &[("accept", "application/json")],
-    ] {
+    let programs: [&[(&str, &str)]; 3] =
+        [&[], &[("accept", "*/*")], &[("accept", "application/json")]];
+    for headers in programs {
         let root = ask("/", headers).await;
         let health = ask("/health", headers).await;
         assert_eq!(root.status, health.status);
@@ -83,7 +81,7 @@ async fn what_a_browser_has_already_is_not_sent_again() {
         let etag = first.headers["etag"].to_str().unwrap();
         assert_eq!(first.headers["cache-control"], "no-cache");
         let tags = format!("\"other\", {etag}");
-        let again = ask(path, &[accept, ("if-none-match", &tags)]).await;
+        let again = ask(path, &[accept, ("if-none-match", tags.as_str())]).await;
         assert_eq!(again.status, StatusCode::NOT_MODIFIED, "{path}");
         assert!(again.body.is_empty());
         assert_eq!(again.headers["etag"], etag);
