@@ -115,7 +115,10 @@ impl Serving {
         let mut before = served.clone();
         loop {
             sleep(LOOK_INTERVAL).await;
-            let now = contents_of(&self.written.lock().await).await;
+            let now = {
+                let written = self.written.lock().await;
+                contents_of(&written).await
+            };
             if now == before && now != served {
                 served = self.look_into_folders().await;
             }
