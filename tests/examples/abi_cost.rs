@@ -35,7 +35,9 @@ fn main() {
     for pair in plugins.chunks_exact(2) {
         let mut session = session(&pair[0], &pair[1]);
         let name = pair[0].file_name().expect("a file").to_string_lossy();
-        let stats = fastest(|| drop(black_box(session.kv_stats())));
+        let stats = fastest(|| {
+            black_box(session.kv_stats());
+        });
         let empty = Batch::new(&[], &[]);
         let forward = fastest(|| session.forward(&empty, &mut []).expect("a forward"));
         let sample = fastest(|| session.sample(&[], &mut []).expect("a sample"));

@@ -49,7 +49,7 @@ impl BackendObject for CBackend {
     fn devices(&self) -> RResult<RVec<DeviceRecord>, ErrorRecord> {
         let Some(devices) = self.object.table.devices else {
             let cpu = Device::new("cpu", "CPU");
-            return RResult::ROk(vec![cpu.into()].into());
+            return RResult::ROk(RVec::from(vec![DeviceRecord::from(cpu)]));
         };
         // SAFETY: the backend is started, and the sinks live for the call.
         let all = collect("tenon_backend_vtable.devices", |out, error| unsafe {

@@ -10,6 +10,9 @@ use tenon_plugin_api::{
 use super::read;
 use crate::plugin::fault::plugin_fault;
 
+/// What was read, or what is wrong with it.
+type Read<T> = std::result::Result<T, String>;
+
 /// A struct that a plugin puts into a sink.
 pub trait Record: Growing {
     /// What it says, as an ordinary Rust type.
@@ -19,7 +22,7 @@ pub trait Record: Growing {
     ///
     /// # Safety
     /// All pointers in it are NULL or valid.
-    unsafe fn plain(&self) -> Result<Self::Plain, String>;
+    unsafe fn plain(&self) -> Read<Self::Plain>;
 }
 
 /// An error that is the plugin's fault: what `function` gave.
@@ -90,13 +93,11 @@ unsafe extern "C" fn put<T, F: FnMut(*const T)>(this: *mut c_void, record: *cons
     take(record);
 }
 
-type Told = Result<Error, String>;
-
 /// The sentence and the details of an error, with any code.
 ///
 /// # Safety
 /// All pointers in it are NULL or valid.
-unsafe fn message(error: &c::Error) -> Told {
+unsafe fn message(error: &c::Error) -> Read<Error> {
     // SAFETY: the caller says so.
     unsafe {
         let mut told = Error::new(Code::INTERNAL, read::words(error.message));
@@ -106,7 +107,7 @@ unsafe fn message(error: &c::Error) -> Told {
 }
 
 #[cold]
-fn failed(name: &str, code: Code, told: Option<Told>) -> Error {
+fn failed(name: &str, code: Code, told: Option<Read<Error>>) -> Error {
     let mut error = match told {
         Some(Ok(told)) => told,
         Some(Err(what)) => return gave(name, &what),

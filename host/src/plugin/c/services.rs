@@ -48,7 +48,7 @@ unsafe extern "C" fn log(this: *mut c_void, level: u32, target: Str, message: St
     // SAFETY: the plugin passes its host back, and valid texts.
     let (host, target, message) =
         unsafe { (services(this), read::words(target), read::words(message)) };
-    let (target, message) = ((*target).into(), (*message).into());
+    let (target, message) = ((&*target).into(), (&*message).into());
     host.services.log(LogLevel(level), target, message);
 }
 

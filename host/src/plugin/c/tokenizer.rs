@@ -32,9 +32,11 @@ impl Tokenizer for CTokenizer {
     fn encode(&self, text: &str, flags: EncodeFlags) -> Result<Vec<u32>> {
         const NAME: &str = "tenon_tokenizer_vtable.encode";
         let encode = there(self.object.table.encode, NAME)?;
-        let mut all: Result<Vec<u32>, String> = Ok(Vec::new());
+        let mut all = Ok(Vec::new());
         let mut take = |tokens: *const Tokens| {
-            let Ok(all_so_far) = &mut all else { return };
+            let Ok(all_so_far) = &mut all else {
+                return;
+            };
             // SAFETY: the plugin puts valid tokens.
             let more = unsafe { tokens.as_ref() }.ok_or_else(|| "no `tenon_tokens`".to_owned());
             // SAFETY: as above.
@@ -48,7 +50,7 @@ impl Tokenizer for CTokenizer {
         call(NAME, |error| unsafe {
             encode(self.object.this, lend::text(text), flags.0, out, error)
         })?;
-        all.map_err(|what| gave(NAME, &what))
+        all.map_err(|what: String| gave(NAME, &what))
     }
 
     fn vocabulary(&self) -> Result<Vocabulary> {
