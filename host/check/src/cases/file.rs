@@ -1,9 +1,6 @@
 //! What the file says before any of its code runs.
 
-use object::{
-    Endianness, Object, ObjectSymbol, elf,
-    read::elf::{ElfFile64, FileHeader},
-};
+use object::{Endianness, Object, ObjectSymbol, elf, read::elf::ElfFile64};
 use tenon_plugin_api::abi::LOADER_SYMBOL;
 
 use crate::{
@@ -43,11 +40,9 @@ pub fn no_static_tls(subject: &Subject) -> Checked {
     subject.sound()?;
     let data = read(subject)?;
     let file = parsed(&data)?;
-    let (endian, header) = (file.endian(), file.elf_header());
-    let sections = header.sections(endian, &*data).map_err(damaged)?;
-    let dynamic = sections.dynamic_table(endian, &*data).map_err(damaged)?;
+    let dynamic = file.elf_dynamic_table().map_err(damaged)?;
     let mut flags = dynamic.iter().filter(|entry| entry.tag == elf::DT_FLAGS);
-    let is_static = flags.any(|entry| entry.val & u64::from(elf::DF_STATIC_TLS.0) != 0);
+    let is_static = flags.any(|entry| entry.val & elf::DF_STATIC_TLS.0 != 0);
     ensure(!is_static, || {
         "it has thread-locals in static room, of which a process has little: compile it with -fPIC and without \
          -ftls-model=initial-exec".to_owned()
