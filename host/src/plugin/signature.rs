@@ -102,12 +102,12 @@ fn sealed_copy(mut file: File, name: &OsStr, mut see: impl FnMut(&[u8])) -> io::
     let mut copy = File::from(memfd_create(name, flags)?);
     let mut chunk = vec![0; CHUNK];
     loop {
-        let bytes = &chunk[..file.read(&mut chunk)?];
-        if bytes.is_empty() {
+        let len = file.read(&mut chunk)?;
+        if len == 0 {
             break;
         }
-        copy.write_all(bytes)?;
-        see(bytes);
+        copy.write_all(&chunk[..len])?;
+        see(&chunk[..len]);
     }
     let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     fcntl_add_seals(&copy, all)?;
