@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(names(&["free"], &[]), free);
         assert_eq!(names(&["free"], &["free/idempotent"]), free[1..]);
         assert!(!names(&[], &["free"]).contains(&free[0]));
-        let wrong = chosen(&["fre".to_owned()], &[]).unwrap_err();
+        let wrong = chosen(&["fre".to_owned()], &[]).err().unwrap();
         assert!(
             wrong.to_string().contains("no case or group `fre`"),
             "{wrong}"
