@@ -71,7 +71,7 @@ pub struct Plugin {
 /// What starts the backend.
 enum Root {
     Rust(PluginModule_Ref),
-    C(CPlugin),
+    C(Box<CPlugin>),
 }
 
 impl Plugin {
@@ -104,7 +104,7 @@ impl Plugin {
         Self {
             abi: plugin.abi(),
             descriptor: plugin.descriptor().clone(),
-            root: Root::C(plugin),
+            root: Root::C(Box::new(plugin)),
         }
     }
 
