@@ -7,7 +7,6 @@
 use std::{
     env, fs,
     fs::File,
-    hint::black_box,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -30,19 +29,17 @@ fn main() {
     };
     println!(
         "{:40} {:>9} {:>9} {:>9} {:>15}",
-        "ns per call of", "kv_stats", "forward", "sample", "forward+sample"
+        "ns per call of", "truncate", "forward", "sample", "forward+sample"
     );
     for pair in plugins.chunks_exact(2) {
         let mut session = session(&pair[0], &pair[1]);
         let name = pair[0].file_name().expect("a file").to_string_lossy();
-        let stats = fastest(|| {
-            black_box(session.kv_stats());
-        });
+        let truncate = fastest(|| session.truncate(0, 5).expect("nothing to truncate"));
         let empty = Batch::new(&[], &[]);
         let forward = fastest(|| session.forward(&empty, &mut []).expect("a forward"));
         let sample = fastest(|| session.sample(&[], &mut []).expect("a sample"));
         let step = step(&mut session);
-        println!("{name:40} {stats:9.1} {forward:9.1} {sample:9.1} {step:15.1}");
+        println!("{name:40} {truncate:9.1} {forward:9.1} {sample:9.1} {step:15.1}");
     }
 }
 

@@ -72,7 +72,7 @@ pub struct Plugin {
 /// What starts the backend.
 enum Root {
     Rust(PluginModule_Ref),
-    C(CPlugin),
+    C(Box<CPlugin>),
 }
 
 impl Plugin {
@@ -105,7 +105,7 @@ impl Plugin {
         Self {
             abi: plugin.abi(),
             descriptor: plugin.descriptor().clone(),
-            root: Root::C(plugin),
+            root: Root::C(Box::new(plugin)),
         }
     }
 
