@@ -1,9 +1,6 @@
 //! The options that a plugin declares.
 
-use jsonschema::{
-    ValidationError, Validator,
-    error::ValidationErrorKind::{AdditionalProperties, Required},
-};
+use jsonschema::{ValidationError, Validator, error::ValidationErrorKind::Required};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -57,6 +54,9 @@ impl OptionsSchema {
         let Some(schema) = &self.0 else {
             return Ok(());
         };
+        if let Some(unknown) = unknown(schema, options, place) {
+            return Err(unknown);
+        }
         match validator(schema)?.iter_errors(options).next() {
             Some(error) => Err(sentence(schema, &error, place)),
             None => Ok(()),
@@ -93,34 +93,37 @@ fn default(option: &Value) -> Option<String> {
     default.map(Value::to_string)
 }
 
+/// A sentence about the first option that the schema does not have, if it allows no others.
+fn unknown(schema: &Value, options: &Value, place: &str) -> Option<String> {
+    if schema["additionalProperties"] != Value::Bool(false) {
+        return None;
+    }
+    let names: Vec<&String> = properties(schema).into_iter().flat_map(Map::keys).collect();
+    let key = options
+        .as_object()?
+        .keys()
+        .find(|key| !names.contains(key))?;
+    let instead = match names.is_empty() {
+        true => ": remove it, there are none".to_owned(),
+        false => instead_of(key, &names),
+    };
+    Some(format!("\"{key}\" in {place} is no known option{instead}"))
+}
+
 fn sentence(schema: &Value, error: &ValidationError<'_>, place: &str) -> String {
-    let path = error.instance_path().as_str();
-    let key = path.trim_start_matches('/');
-    let properties = properties(schema);
-    let option = properties.and_then(|properties| properties.get(key));
+    let key = error.instance_path().as_str().trim_start_matches('/');
+    let option = properties(schema).and_then(|properties| properties.get(key));
     match (error.kind(), option) {
-        (AdditionalProperties { unexpected }, _) if path.is_empty() => {
-            let names: Vec<&String> = properties.into_iter().flat_map(Map::keys).collect();
-            unknown(unexpected, &names, place)
-        }
-        (Required { property }, _) if path.is_empty() => {
-            format!("{property} is missing in {place}")
-        }
         (_, Some(option)) => {
             let (allowed, found) = (allowed(schema, option), error.instance());
             format!("\"{key}\" in {place} must be {allowed}, not {found}")
         }
+        (Required { property }, None) if key.is_empty() => {
+            format!("{property} is missing in {place}")
+        }
+        (_, None) if key.is_empty() => format!("{place} is refused: {error}"),
         (_, None) => format!("\"{key}\" in {place} is refused: {error}"),
     }
-}
-
-fn unknown(unexpected: &[String], names: &[&String], place: &str) -> String {
-    let key = unexpected.first().map_or("", String::as_str);
-    let instead = match names.is_empty() {
-        true => ": remove it, there are none".to_owned(),
-        false => instead_of(key, names),
-    };
-    format!("\"{key}\" in {place} is no known option{instead}")
 }
 
 #[cfg(test)]
@@ -207,6 +210,14 @@ mod tests {
             refused,
             "\"a\" in the options is no known option: remove it, there are none"
         );
+    }
+
+    #[test]
+    fn a_missing_option_is_named() {
+        let schema = r#"{"properties": {"a": {}}, "required": ["a"]}"#;
+        let schema = OptionsSchema::parse(Some(schema), "options").unwrap();
+        let missing = schema.check(&json!({}), "the options");
+        assert_eq!(missing, Err("\"a\" is missing in the options".into()));
     }
 
     #[test]
