@@ -5,20 +5,23 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config, kept_responses::KeptResponses, metrics::Metrics, models::ServedModel,
+    kept_responses::KeptResponses,
+    metrics::Metrics,
+    models::{Catalog, Snapshot},
     plugin::CurrentPlugins,
+    rereading::Rereading,
 };
 
 /// The server's state. A request only reads it, or holds a lock for as long as a clone takes, never across an await.
 pub struct App {
-    /// The models, in the order of the configuration. The first one is the default.
-    models: Vec<Arc<ServedModel>>,
+    /// The models, and the configuration that they are served by.
+    pub catalog: Catalog,
     /// The plugins. None until they are found.
     pub plugins: CurrentPlugins,
     /// The counters that `/metrics` shows.
     pub metrics: Metrics,
-    /// The `[server]` section of the configuration.
-    pub server: config::Server,
+    /// Has the configuration read again.
+    pub rereading: Rereading,
     /// Earlier responses of `/v1/responses`.
     pub responses: KeptResponses,
     /// Cancelled when the server is told to stop. From then on it is not ready, but still takes new work.
@@ -30,40 +33,22 @@ pub struct App {
 }
 
 impl App {
-    /// Makes the state of a server for these models, which may still be loading.
-    pub fn new(
-        models: Vec<ServedModel>,
-        metrics: Metrics,
-        server: &config::Server,
-        responses: config::Responses,
-    ) -> Self {
+    /// Makes the state of a server of these models, which may still be loading.
+    pub fn new(snapshot: Snapshot, metrics: Metrics, rereading: Rereading) -> Self {
         Self {
-            models: models.into_iter().map(Arc::new).collect(),
+            responses: KeptResponses::new(snapshot.config.responses),
+            catalog: Catalog::new(snapshot, metrics.clone()),
             plugins: CurrentPlugins::default(),
             metrics,
-            server: server.clone(),
-            responses: KeptResponses::new(responses),
+            rereading,
             stopping: CancellationToken::new(),
             draining: CancellationToken::new(),
             cut_off: CancellationToken::new(),
         }
     }
 
-    /// All models, the default first.
-    pub fn models(&self) -> &[Arc<ServedModel>] {
-        &self.models
-    }
-
-    /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model. A name
-    /// that is written out comes before one that an alias with `*` stands for.
-    pub fn model(&self, name: Option<&str>) -> Option<&Arc<ServedModel>> {
-        match name {
-            None | Some("") => self.models.first(),
-            Some(name) => {
-                let models = || self.models.iter();
-                let exact = models().find(|model| model.is_called(name));
-                exact.or_else(|| models().find(|model| model.may_be_called(name)))
-            }
-        }
+    /// The models and the configuration at this moment.
+    pub fn now(&self) -> Arc<Snapshot> {
+        self.catalog.now()
     }
 }

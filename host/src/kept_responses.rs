@@ -1,7 +1,7 @@
 //! The responses that are kept in memory, so that later requests can continue or read them.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -27,12 +27,10 @@ impl KeptResponse {
 }
 
 /// The kept responses by their ids, bounded by bytes and time.
-pub struct KeptResponses {
-    limits: config::Responses,
-    kept: Mutex<Kept>,
-}
+pub struct KeptResponses(Mutex<Kept>);
 
 struct Kept {
+    limits: config::Responses,
     responses: LruCache<String, (KeptResponse, Instant)>,
     bytes: usize,
 }
@@ -40,19 +38,22 @@ struct Kept {
 impl KeptResponses {
     /// Nothing is kept yet.
     pub fn new(limits: config::Responses) -> Self {
-        let kept = Kept {
+        Self(Mutex::new(Kept {
+            limits,
             responses: LruCache::unbounded(),
             bytes: 0,
-        };
-        Self {
-            limits,
-            kept: Mutex::new(kept),
-        }
+        }))
+    }
+
+    /// Sets other limits.
+    pub fn set_limits(&self, limits: config::Responses) {
+        self.lock().limits = limits;
+        self.with(Instant::now(), Kept::shrink);
     }
 
     /// Whether responses are kept at all.
     pub fn is_on(&self) -> bool {
-        self.limits.max_kept_bytes > 0
+        self.lock().limits.max_kept_bytes > 0
     }
 
     /// Keeps a response, unless it is too large by itself.
@@ -61,7 +62,7 @@ impl KeptResponses {
         self.with(now, |kept| {
             kept.bytes += response.bytes();
             kept.responses.put(id, (response, now));
-            while kept.bytes > self.limits.max_kept_bytes && kept.drop_oldest() {}
+            kept.shrink();
         });
     }
 
@@ -89,9 +90,9 @@ impl KeptResponses {
 
     /// Works on the responses that are not too old.
     fn with<T>(&self, now: Instant, work: impl FnOnce(&mut Kept) -> T) -> T {
-        // A panic while the lock was held cannot have left a response half written.
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_old = |since: &Instant| now.duration_since(*since) > self.limits.max_kept_time;
+        let mut kept = self.lock();
+        let most = kept.limits.max_kept_time;
+        let is_old = |since: &Instant| now.duration_since(*since) > most;
         let old = kept
             .responses
             .iter()
@@ -104,9 +105,19 @@ impl KeptResponses {
         }
         work(&mut kept)
     }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // A panic while the lock was held cannot have left a response half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Kept {
+    /// Drops the responses that were not used for longest, until the others fit into the limit.
+    fn shrink(&mut self) {
+        while self.bytes > self.limits.max_kept_bytes && self.drop_oldest() {}
+    }
+
     /// Drops the response that was not used for longest. Returns whether there was one.
     fn drop_oldest(&mut self) -> bool {
         match self.responses.pop_lru() {
@@ -177,6 +188,6 @@ mod tests {
         kept.keep("a".to_owned(), response(1));
         sleep(Duration::from_millis(2));
         assert!(kept.get("a", ClientId(1)).is_none());
-        assert_eq!(kept.kept.lock().unwrap().bytes, 0);
+        assert_eq!(kept.lock().bytes, 0);
     }
 }

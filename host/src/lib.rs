@@ -7,8 +7,7 @@
 //! The rest of the host: [`config`] (what the operator decides), [`plugin`] (from a file to a backend), [`models`] (the
 //! served models: loading and requantizing), [`shutdown`], [`telemetry`], [`metrics`].
 //!
-//! 1. [`config::load`] reads the configuration.
-//! 2. [`serve()`] serves the models of the configuration until the process is told to stop.
+//! [`serve()`] serves the models of a configuration until the process is told to stop.
 
 pub mod anthropic;
 pub mod app;
@@ -26,6 +25,8 @@ pub mod openai;
 pub mod plugin;
 pub mod prompt;
 pub mod reply;
+mod reread;
+pub mod rereading;
 pub mod routes;
 pub mod runner;
 mod serve;
@@ -48,10 +49,12 @@ use tracing::{info, warn};
 pub use self::serve::serve;
 use crate::{
     app::App,
-    config::Config,
+    config::{Config, Source},
     connections::{Patience, Register},
     metrics::Metrics,
-    models::ServedModel,
+    models::{Serving, Snapshot},
+    reread::Reader,
+    rereading::Rereading,
     routes::router,
 };
 
@@ -64,22 +67,32 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// # Errors
 /// No model can be loaded.
 async fn run(
+    source: Source,
     config: Config,
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let models = config.models.iter();
-    let (models, metrics) = (models.map(ServedModel::of).collect(), Metrics::new()?);
-    let app = Arc::new(App::new(models, metrics, &config.server, config.responses));
     let most = connections::bounded(config.server.max_connections);
     let patience = Patience::new(&config.server);
+    let (rereading, orders) = Rereading::channel();
+    let app = App::new(Snapshot::new(config), Metrics::new()?, rereading);
+    let app = Arc::new(app);
     let counters = connections::Metrics::register(&app.metrics.registry)?;
     let register = Arc::new(Register::new(most, patience, counters));
+    let serving = Serving::new(app.catalog.clone(), &app.plugins, &app.draining);
+    let serving = Arc::new(serving);
+    let reader = Reader {
+        source,
+        app: app.clone(),
+        serving: serving.clone(),
+        register: register.clone(),
+    };
     tokio::select! {
         () = connections::accept(listener, router(app.clone()), register.clone()) => Ok(()),
         () = register.watch() => Ok(()),
         () = ended(stop, &app, &register) => Ok(()),
-        failure = loading_failure(config, app.clone()) => Err(failure),
+        () = reader.run(orders) => Ok(()),
+        failure = loading_failure(serving) => Err(failure),
     }
 }
 
@@ -88,7 +101,8 @@ async fn run(
 async fn ended(stop: impl Future<Output = ()>, app: &App, register: &Register) {
     stop.await;
     app.stopping.cancel();
-    let (drain_delay, drain_timeout) = (app.server.drain_delay, app.server.drain_timeout);
+    let server = &app.now().config.server;
+    let (drain_delay, drain_timeout) = (server.drain_delay, server.drain_timeout);
     if !drain_delay.is_zero() {
         info!("not ready: requests are still taken for {drain_delay:?}");
         sleep(drain_delay).await;
@@ -106,17 +120,8 @@ async fn ended(stop: impl Future<Output = ()>, app: &App, register: &Register) {
 }
 
 /// Loads the models, and loads them again when their plugins change. The future becomes ready only if no model can be served.
-async fn loading_failure(config: Config, app: Arc<App>) -> anyhow::Error {
-    let load = move || {
-        let App {
-            plugins,
-            metrics,
-            draining,
-            ..
-        } = &*app;
-        models::load_all(config, app.models(), plugins, metrics, draining)
-    };
-    let loaded = task::spawn_blocking(load);
+async fn loading_failure(serving: Arc<Serving>) -> anyhow::Error {
+    let loaded = task::spawn_blocking(move || serving.run());
     match loaded.await.context("the loading of models panicked") {
         Ok(Ok(())) => std::future::pending().await,
         Ok(Err(failure)) | Err(failure) => failure,

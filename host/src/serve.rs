@@ -3,7 +3,12 @@
 use anyhow::Context;
 use tokio::{net::TcpListener, runtime};
 
-use crate::{config::Config, connections, run, shutdown, system::memory, telemetry};
+use crate::{
+    config::{Config, Source},
+    connections, run, shutdown,
+    system::memory,
+    telemetry,
+};
 
 /// Threads of the HTTP side. They only pass on what models compute, and the models need the cores.
 const HTTP_THREADS: usize = 2;
@@ -14,8 +19,9 @@ const BLOCKING_THREADS: usize = 128;
 /// Serves over HTTP until a signal tells the process to stop, and then ends the process.
 ///
 /// # Errors
-/// The server cannot start, or no model can be loaded.
-pub fn serve(config: Config) -> anyhow::Result<()> {
+/// The configuration is wrong, the server cannot start, or no model can be loaded.
+pub fn serve(source: Source) -> anyhow::Result<()> {
+    let config = source.load()?;
     memory::do_not_keep_large_pieces();
     shutdown::too_large_files_are_errors()?;
     shutdown::ignore_other_signals()?;
@@ -26,11 +32,11 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()?;
-    runtime.block_on(listen(config))?;
+    runtime.block_on(listen(source, config))?;
     shutdown::exit_now(0)
 }
 
-async fn listen(config: Config) -> anyhow::Result<()> {
+async fn listen(source: Source, config: Config) -> anyhow::Result<()> {
     let (host, port) = (config.server.host.clone(), config.server.port);
     let listener = TcpListener::bind((host.as_str(), port))
         .await
@@ -41,5 +47,5 @@ async fn listen(config: Config) -> anyhow::Result<()> {
         })?;
     tokio::spawn(shutdown::log_ignored_signals());
     tracing::info!("listening at http://{}", listener.local_addr()?);
-    run(config, listener, shutdown::requested()).await
+    run(source, config, listener, shutdown::requested()).await
 }

@@ -44,16 +44,12 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// Signals that would end the process without draining, though their senders mean something else: a closed terminal,
-/// rotated logs.
-const IGNORED: [(libc::c_int, &str); 3] = [
-    (libc::SIGHUP, "SIGHUP"),
-    (libc::SIGUSR1, "SIGUSR1"),
-    (libc::SIGUSR2, "SIGUSR2"),
-];
+/// Signals that would end the process without draining, though their senders mean something else, such as rotated logs.
+const IGNORED: [(libc::c_int, &str); 2] = [(libc::SIGUSR1, "SIGUSR1"), (libc::SIGUSR2, "SIGUSR2")];
 
-/// Keeps the `IGNORED` signals from ending the process.
+/// Keeps SIGHUP and the `IGNORED` signals from ending the process.
 pub fn ignore_other_signals() -> io::Result<()> {
+    ignore(libc::SIGHUP)?;
     IGNORED
         .into_iter()
         .try_for_each(|(signal, _)| ignore(signal))
@@ -74,8 +70,8 @@ fn ignore(signal: libc::c_int) -> io::Result<()> {
 
 /// Logs each `IGNORED` signal that arrives. Never returns.
 pub async fn log_ignored_signals() {
-    let [hup, usr1, usr2] = IGNORED.map(|(number, name)| log_ignored(number, name));
-    tokio::join!(hup, usr1, usr2);
+    let [usr1, usr2] = IGNORED.map(|(number, name)| log_ignored(number, name));
+    tokio::join!(usr1, usr2);
 }
 
 async fn log_ignored(number: libc::c_int, name: &str) {
@@ -84,9 +80,19 @@ async fn log_ignored(number: libc::c_int, name: &str) {
     };
     while signals.recv().await.is_some() {
         info!(
-            "{name} is ignored: SIGTERM stops the server, and the configuration is read at the start only"
+            "{name} is ignored: SIGTERM stops the server, and SIGHUP reads the configuration again"
         );
     }
+}
+
+/// Acts at each SIGHUP. Never returns.
+pub async fn at_each_hangup(act: impl Fn()) {
+    if let Some(mut signals) = signals(SignalKind::hangup()) {
+        while signals.recv().await.is_some() {
+            act();
+        }
+    }
+    std::future::pending().await
 }
 
 /// Ends the process without running destructors of libraries, because a model thread may still be computing in one.

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use clap::Args;
-use tenon::config::{self, Flags, Threads};
+use tenon::config::{Flags, Source, Threads};
 
 /// Serve models over HTTP.
 #[derive(Args)]
@@ -36,23 +35,15 @@ pub struct Serve {
 
 impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
-        let config = config::load(
-            self.config.as_deref(),
-            Flags {
-                model_path: self.model_path,
-                host: self.host,
-                port: self.port,
-                plugin_directories: self.plugins,
-                backend: self.backend,
-                model_id: self.model_id,
-                threads: self.threads,
-            },
-        )?;
-        if config.models.is_empty() {
-            bail!(
-                "there is no model to serve: give one (tenon serve MODEL_PATH), or a configuration with [[models]] (--config FILE)"
-            );
-        }
-        tenon::serve(config)
+        let flags = Flags {
+            model_path: self.model_path,
+            host: self.host,
+            port: self.port,
+            plugin_directories: self.plugins,
+            backend: self.backend,
+            model_id: self.model_id,
+            threads: self.threads,
+        };
+        tenon::serve(Source::new(self.config, flags))
     }
 }

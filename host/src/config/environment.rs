@@ -90,6 +90,7 @@ struct Setting {
     /// Section and name, with a dot between them.
     key: String,
     is_number: bool,
+    is_switch: bool,
 }
 
 impl Setting {
@@ -97,13 +98,16 @@ impl Setting {
         Self {
             key: "server.keep_alive_interval_ms".into(),
             is_number: true,
+            is_switch: false,
         }
     }
 
-    /// Makes the layer. Text in the place of a number stays text, and its section refuses it.
+    /// Makes the layer. Text in the place of a number or of true and false stays text, and its section refuses it.
     fn layer(&self, variable: &str, text: &str) -> Layer {
         let number: Option<i64> = text.parse().ok().filter(|_| self.is_number);
-        let value = number.map_or_else(|| Value::from(text), Value::from);
+        let switch: Option<bool> = text.parse().ok().filter(|_| self.is_switch);
+        let value = number.map(Value::from).or(switch.map(Value::from));
+        let value = value.unwrap_or_else(|| Value::from(text));
         Layer::of_value(
             format!("the environment variable {variable}"),
             &self.key,
@@ -125,6 +129,7 @@ fn settings() -> BTreeMap<String, Setting> {
             let setting = Setting {
                 key: format!("{section}.{key}"),
                 is_number: is_number(&kind["type"]),
+                is_switch: kind["type"] == "boolean",
             };
             (format!("{PREFIX}{section}__{key}").to_uppercase(), setting)
         };

@@ -113,7 +113,7 @@ fn take_out(value: &mut Value, key: &[String]) -> bool {
 }
 
 /// Writes a key as TOML does: `models[0].path`, `plugins.options."org.tenon.echo"`.
-fn toml_key(key: &[&str]) -> String {
+pub fn toml_key(key: &[&str]) -> String {
     let mut written = String::new();
     for part in key {
         let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';

@@ -2,13 +2,15 @@
 //!
 //! A section has two types. The raw type is what may be written: its doc comments become the JSON Schema, its types are the
 //! ranges, and serde refuses everything else. The resolved type is what the program uses: defaults merged, paths made
-//! whole. [`load`] turns one into the other, or reports everything that is wrong.
+//! whole. A [`Source`] turns one into the other, or reports everything that is wrong. A [`ConfigChange`] says what of another
+//! configuration a running server takes.
 //!
 //! `layers` merges values and knows where each came from. `environment` knows which variables set what. `sentences` puts
 //! what serde refuses into words. `refusals` collects what sections refuse while they resolve themselves.
 
 mod bounded;
 mod by_name;
+mod change;
 mod engine;
 mod environment;
 mod error;
@@ -27,8 +29,9 @@ mod schema;
 mod sections;
 mod sentences;
 mod server;
+mod source;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod threads;
 
 use std::path::Path;
@@ -38,6 +41,7 @@ use self::{
 };
 
 pub use self::{
+    change::ConfigChange,
     engine::{
         Engine, Isolation, Load, MAX_BATCH_TOKENS, MAX_KV_TOKENS, MAX_SEQUENCES, RequestBounds,
         Sandbox,
@@ -45,7 +49,7 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
-    models::{Model, Requantize},
+    models::{Model, ModelFolder, Requantize},
     origins::{Hosts, Origins},
     plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},
     prompts::Prompts,
@@ -53,16 +57,9 @@ pub use self::{
     schema::{schema, schema_text},
     sections::Config,
     server::{LogFormat, Server},
+    source::Source,
     threads::Threads,
 };
-
-/// Loads the configuration to serve. Without `file` it is `./tenon.toml`, else `$XDG_CONFIG_HOME/tenon/tenon.toml`, else
-/// none.
-pub fn load(file: Option<&Path>, flags: Flags) -> Result<Config, ConfigError> {
-    let environment = Environment::of_process();
-    let found = environment.find_file(Path::new("."));
-    load_from(file.or(found.as_deref()), &environment, &flags)
-}
 
 /// Loads `file` by itself, without environment and flags.
 pub fn check(file: &Path) -> Result<Config, ConfigError> {

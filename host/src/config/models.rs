@@ -53,6 +53,25 @@ pub struct Model {
     pub engine: Engine,
 }
 
+/// A directory of models, which are loaded on demand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelFolder {
+    pub path: PathBuf,
+    /// The settings of each model in it. Its id and path are empty.
+    pub model: Model,
+}
+
+impl ModelFolder {
+    /// The model with this file or directory.
+    pub fn model_at(&self, path: &Path) -> Model {
+        Model {
+            id: name_of(path),
+            path: path.to_owned(),
+            ..self.model.clone()
+        }
+    }
+}
+
 /// How a model's level is changed while it is being served.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -76,8 +95,10 @@ pub struct RawModel {
     #[serde(default)]
     aliases: Vec<String>,
     /// The model's file or directory, relative to this file. `~/` is the home directory.
-    #[schemars(required)]
     path: Option<PathBuf>,
+    /// Instead of `path`: a directory of models. Each file in it that a plugin can load, and each directory in it with safetensors, is
+    /// served under its own name, and loaded on demand. Files that appear or go count while the server runs.
+    directory: Option<PathBuf>,
     /// Id of the plugin that runs the model. Default: the one that fits the file best.
     backend: Option<String>,
     /// Devices to use, as the plugin calls them (`tenon plugins list` shows them). Default: the plugin decides.
@@ -165,18 +186,96 @@ pub fn apply_flags(models: &mut [RawModel], flags: &Flags, refusals: &mut Refusa
     }
 }
 
-/// Resolves all models, and checks that no two share a name.
-pub fn resolve(raw: Vec<RawModel>, engine: &RawEngine, refusals: &mut Refusals) -> Vec<Model> {
-    let models = raw.into_iter().enumerate();
-    let models: Vec<_> = models
-        .map(|(index, model)| model.resolve(index, engine, refusals))
-        .collect();
+/// Resolves all models and directories of models, and checks that no two share a name.
+pub fn resolve(
+    raw: Vec<RawModel>,
+    engine: &RawEngine,
+    refusals: &mut Refusals,
+) -> (Vec<Model>, Vec<ModelFolder>) {
+    let (mut models, mut folders) = (Vec::new(), Vec::new());
+    for (index, mut raw) in raw.into_iter().enumerate() {
+        match raw.directory.take() {
+            Some(directory) => {
+                folders.push(raw.resolve_folder(index, &directory, engine, refusals))
+            }
+            None => models.push((index, raw.resolve(index, engine, refusals))),
+        }
+    }
     check_names(&models, refusals);
-    models
+    (
+        models.into_iter().map(|(_, model)| model).collect(),
+        folders,
+    )
+}
+
+impl Model {
+    /// Whether a model that was loaded by another entry can stay as it is. Names, the time of loading, and limits of requests that
+    /// the server checks itself may differ.
+    pub fn loads_like(&self, other: &Self) -> bool {
+        let loaded = |model: &Self| {
+            let mut loaded = model.clone();
+            loaded.aliases = Vec::new();
+            loaded.engine.load = Load::default();
+            loaded.engine.idle_unload = None;
+            loaded.engine.requests.max_answers = None;
+            loaded.engine.requests.max_output_tokens = None;
+            loaded
+        };
+        loaded(self) == loaded(other)
+    }
 }
 
 impl RawModel {
+    /// Resolves an entry with a directory of models.
+    fn resolve_folder(
+        self,
+        index: usize,
+        directory: &Path,
+        engine: &RawEngine,
+        refusals: &mut Refusals,
+    ) -> ModelFolder {
+        let place = index.to_string();
+        let key = |name| ["models", &place, name];
+        let of_one = [
+            ("id", self.id.is_some()),
+            ("path", self.path.is_some()),
+            ("aliases", !self.aliases.is_empty()),
+        ];
+        for (name, _) in of_one.into_iter().filter(|(_, is_set)| *is_set) {
+            let why =
+                "is for one model, but \"directory\" is for several: leave one of the two out";
+            refusals.refuse(&key(name), why);
+        }
+        let path = refusals.whole_path(&key("directory"), directory);
+        let mut model = self.resolve_at(PathBuf::new(), index, engine, refusals);
+        model.engine.load = Load::OnDemand;
+        if model.engine.isolation == Isolation::None {
+            let why = "must be \"process\" for a directory of models, because they come and go";
+            refusals.refuse(&key("isolation"), why);
+        }
+        ModelFolder { path, model }
+    }
+
     fn resolve(self, index: usize, engine: &RawEngine, refusals: &mut Refusals) -> Model {
+        let place = index.to_string();
+        let key = ["models", &place, "path"];
+        let path = match &self.path {
+            Some(path) => refusals.whole_path(&key, path),
+            None => {
+                refusals.refuse(&key, "is missing: it says where the model is");
+                PathBuf::new()
+            }
+        };
+        self.resolve_at(path, index, engine, refusals)
+    }
+
+    fn resolve_at(
+        self,
+        path: PathBuf,
+        index: usize,
+        engine: &RawEngine,
+        refusals: &mut Refusals,
+    ) -> Model {
         let index = index.to_string();
         let key = |name| ["models", &index, name];
         if let Some(backend) = &self.backend {
@@ -192,13 +291,6 @@ impl RawModel {
             let why = "can only be \"in-place\" where memory_limit_bytes says how much there is: set it too";
             refusals.refuse(&key("requantize"), why);
         }
-        let path = match &self.path {
-            Some(path) => refusals.whole_path(&key("path"), path),
-            None => {
-                refusals.refuse(&key("path"), "is missing: it says where the model is");
-                PathBuf::new()
-            }
-        };
         let tool_format = self.tool_format.as_deref();
         let reasoning_tags = self.reasoning_tags.as_deref();
         Model {
@@ -307,9 +399,9 @@ fn name_of(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-fn check_names(models: &[Model], refusals: &mut Refusals) {
+fn check_names(models: &[(usize, Model)], refusals: &mut Refusals) {
     let mut owners = HashMap::new();
-    for (owner, model) in models.iter().enumerate() {
+    for (owner, model) in models {
         let index = owner.to_string();
         let id = ("id", &model.id);
         let aliases = model.aliases.iter().map(|alias| ("aliases", alias));

@@ -2,12 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     Flags,
     engine::RawEngine,
     grammar::{Grammar, RawGrammar},
-    models::{self, Model, RawModel},
+    models::{self, Model, ModelFolder, RawModel},
     plugins::{Plugins, RawPlugins},
     prompts::{Prompts, RawPrompts},
     refusals::Refusals,
@@ -25,6 +26,10 @@ pub struct Config {
     pub responses: Responses,
     /// The models to serve; may be empty. `[engine]` is merged into each.
     pub models: Vec<Model>,
+    /// Directories of models to serve.
+    pub folders: Vec<ModelFolder>,
+    /// The values of all other sections, defaults included, as they are written in TOML.
+    pub written: Value,
 }
 
 /// Configuration of a Tenon server.
@@ -45,13 +50,29 @@ pub struct RawConfig {
 impl RawConfig {
     pub fn resolve(mut self, flags: &Flags, refusals: &mut Refusals) -> Config {
         models::apply_flags(&mut self.models, flags, refusals);
+        let written = self.written();
+        let server = self.server.resolve(refusals);
+        let plugins = self.plugins.resolve(refusals);
+        let prompts = self.prompts.resolve(refusals);
+        let (models, folders) = models::resolve(self.models, &self.engine, refusals);
         Config {
-            server: self.server.resolve(refusals),
-            plugins: self.plugins.resolve(refusals),
+            written,
+            server,
+            plugins,
             grammar: self.grammar.resolve(),
-            prompts: self.prompts.resolve(refusals),
+            prompts,
             responses: self.responses.resolve(),
-            models: models::resolve(self.models, &self.engine, refusals),
+            models,
+            folders,
         }
+    }
+
+    fn written(&self) -> Value {
+        // Keys and values of these types are always JSON.
+        let mut written = serde_json::to_value(self).unwrap_or_default();
+        if let Some(sections) = written.as_object_mut() {
+            sections.remove("models");
+        }
+        written
     }
 }

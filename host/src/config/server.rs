@@ -1,6 +1,9 @@
 //! `[server]`: the address, the limits of connections, keys and the log.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,12 @@ pub struct Server {
     pub requantize_needs_admin_key: bool,
     pub origins: Origins,
     pub hosts: Hosts,
+    /// Whether the configuration is read again when its file changes.
+    pub watch_config: bool,
+    /// None: no limit.
+    pub memory_budget_bytes: Option<u64>,
+    /// Whether models with running requests make room for others too.
+    pub unload_busy_models: bool,
     pub log_format: LogFormat,
 }
 
@@ -111,6 +120,15 @@ pub struct RawServer {
     /// public DNS has are always allowed. Default: every name, but no further name if the server listens at a loopback
     /// address. Otherwise a web page could reach the server by making a name of its own point here.
     allowed_hosts: Option<Vec<String>>,
+    /// Whether a change of this file counts at once. Without it, the file is read again at SIGHUP and
+    /// `POST /admin/config/reload`. A file with mistakes changes nothing; the log says what is wrong.
+    watch_config: bool,
+    /// Most memory in bytes that all models may take together: what their plugins estimate, or what their workers use. Before a model
+    /// is loaded, the least recently used idle ones are unloaded. If it still does not fit, the requests for it get 503. Default: no
+    /// limit.
+    memory_budget_bytes: Option<NonZeroU64>,
+    /// Whether models with running requests are unloaded too to make room for another one. Their requests finish first.
+    unload_busy_models: bool,
     /// Format of log lines.
     #[serde(deserialize_with = "by_name")]
     log_format: LogFormat,
@@ -144,6 +162,9 @@ impl Default for RawServer {
             requantize_keys: RequantizeKeys::default(),
             cors_origins: None,
             allowed_hosts: None,
+            watch_config: true,
+            memory_budget_bytes: None,
+            unload_busy_models: false,
             log_format: LogFormat::default(),
         }
     }
@@ -172,6 +193,9 @@ impl RawServer {
             admin_keys: self.admin_keys,
             origins: Origins::resolve(self.cors_origins, refusals),
             hosts: Hosts::resolve(self.allowed_hosts, &self.host, refusals),
+            watch_config: self.watch_config,
+            memory_budget_bytes: self.memory_budget_bytes.map(NonZeroU64::get),
+            unload_busy_models: self.unload_busy_models,
             host: self.host,
             port: self.port,
             log_format: self.log_format,

@@ -17,8 +17,6 @@ const ROUND: Duration = Duration::from_millis(250);
 /// All open connections.
 pub struct Register {
     open: Mutex<Open>,
-    most: usize,
-    patience: Patience,
     left: Notify,
     metrics: Metrics,
 }
@@ -30,9 +28,10 @@ pub struct Metrics {
     pub refused: IntCounter,
 }
 
-#[derive(Default)]
 struct Open {
     connections: Vec<Arc<Activity>>,
+    most: usize,
+    patience: Patience,
     is_stopping: bool,
 }
 
@@ -54,19 +53,28 @@ impl Metrics {
 impl Register {
     pub fn new(most: usize, patience: Patience, metrics: Metrics) -> Self {
         Self {
-            open: Mutex::default(),
-            most,
-            patience,
+            open: Mutex::new(Open {
+                connections: Vec::new(),
+                most,
+                patience,
+                is_stopping: false,
+            }),
             left: Notify::new(),
             metrics,
         }
+    }
+
+    /// Sets other limits. If there are more connections already, all of them stay.
+    pub fn set_limits(&self, most: usize, patience: Patience) {
+        let mut open = self.open();
+        (open.most, open.patience) = (most, patience);
     }
 
     /// Takes a place for a new connection. If all are taken, closes the connection that has been idle for longest. None if
     /// every connection is busy.
     pub fn enter(&self) -> Option<Arc<Activity>> {
         let mut open = self.open();
-        if open.connections.len() >= self.most && !open.give_way() {
+        if open.connections.len() >= open.most && !open.give_way() {
             self.metrics.refused.inc();
             return None;
         }
@@ -95,8 +103,9 @@ impl Register {
         loop {
             rounds.tick().await;
             let now = Instant::now();
-            for activity in &self.open().connections {
-                if let Some(why) = activity.overdue(now, &self.patience) {
+            let open = self.open();
+            for activity in &open.connections {
+                if let Some(why) = activity.overdue(now, &open.patience) {
                     activity.close(why);
                 }
             }

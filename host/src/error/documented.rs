@@ -173,6 +173,20 @@ impl IntoResponses for ChangeFailure {
     }
 }
 
+/// The further errors of reading the configuration again.
+pub struct ConfigFailure;
+
+impl IntoResponses for ConfigFailure {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        documented([(
+            "The configuration has mistakes. Nothing has changed.",
+            ApiError::invalid_config(
+                "/etc/tenon.toml: \"server.prot\" is no known key; did you mean \"port\"?",
+            ),
+        )])
+    }
+}
+
 /// The API's documentation of these errors by status, each with its own body as the example.
 fn documented(errors: impl IntoIterator<Item = Case>) -> BTreeMap<String, RefOr<Response>> {
     let responses = errors.into_iter().map(|(description, error)| {

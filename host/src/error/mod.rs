@@ -25,8 +25,8 @@ use crate::{
 
 pub use anthropic::into_anthropic_form;
 pub use documented::{
-    AdminError, AnthropicError, AnyError, BodyError, ChangeFailure, GenerationError, ModelError,
-    RequantizeFailure,
+    AdminError, AnthropicError, AnyError, BodyError, ChangeFailure, ConfigFailure, GenerationError,
+    ModelError, RequantizeFailure,
 };
 
 /// Seconds after which a client should try again a request that the server cannot take at the moment.
@@ -179,6 +179,11 @@ impl ApiError {
         );
         let code = Some("unsupported_media_type");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, message)
+    }
+
+    /// 400: the server's configuration, read again, has mistakes.
+    pub fn invalid_config(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Some("invalid_config"), message)
     }
 
     /// 409: the current state of the server does not allow the request.

@@ -51,8 +51,10 @@ pub async fn require_key(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let key = known_key(request.headers(), &app.server);
-    check(&request, key, &app.server)?;
+    let now = app.now();
+    let server = &now.config.server;
+    let key = known_key(request.headers(), server);
+    check(&request, key, server)?;
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let client = client(
         key.map(|key| key.text),
@@ -64,7 +66,8 @@ pub async fn require_key(
 
 /// Whether a request has a known key, or no keys are configured.
 pub fn is_trusted(app: &App, headers: &HeaderMap) -> bool {
-    app.server.api_keys.is_empty() || known_key(headers, &app.server).is_some()
+    let server = &app.now().config.server;
+    server.api_keys.is_empty() || known_key(headers, server).is_some()
 }
 
 fn check(request: &Request, key: Option<KnownKey>, server: &Server) -> Result<(), ApiError> {

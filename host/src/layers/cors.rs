@@ -36,7 +36,7 @@ pub async fn check_host(
     next: Next,
 ) -> Result<Response, ApiError> {
     let name = called(request.uri(), request.headers());
-    let foreign = name.filter(|name| !app.server.hosts.allow(name));
+    let foreign = name.filter(|name| !app.now().config.server.hosts.allow(name));
     let Some(foreign) = foreign.map(|name| quoted(name).into_owned()) else {
         return Ok(next.run(request).await);
     };
@@ -53,7 +53,7 @@ pub async fn cors(State(app): State<Arc<App>>, request: Request, next: Next) -> 
     let origin = headers.get(ORIGIN).cloned();
     let origin = origin.filter(|origin| {
         let origin = origin.to_str();
-        origin.is_ok_and(|origin| app.server.origins.allow(origin))
+        origin.is_ok_and(|origin| app.now().config.server.origins.allow(origin))
     });
     let Some(origin) = origin else {
         return next.run(request).await;

@@ -56,12 +56,18 @@ pub fn surround(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
         .layer(from_fn_with_state(app.clone(), until_cut_off))
         .layer(from_fn_with_state(app.clone(), require_key))
         // The limit applies to the decoded body.
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        .layer(DefaultBodyLimit::max(app.server.max_body_bytes));
+        .layer(from_fn_with_state(app.clone(), limit_body))
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
     routes
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(layers)
+}
+
+/// Limits the body to what the configuration allows at the moment.
+async fn limit_body(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    DefaultBodyLimit::max(app.now().config.server.max_body_bytes).apply(&mut request);
+    next.run(request).await
 }
 
 async fn unknown_route(uri: Uri) -> ApiError {

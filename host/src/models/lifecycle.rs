@@ -2,18 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    spawn,
-    task::spawn_blocking,
-    time::{sleep, timeout},
-};
+use tokio::{spawn, task::spawn_blocking, time::sleep};
 use tracing::{error, info, warn};
 
-use super::{LoadedModel, ModelState, RightToChange, ServedModel, restart::serve, weight_warnings};
-use crate::{metrics::Metrics, system::memory};
+use super::{
+    Catalog, LoadedModel, ModelState, RightToChange, ServedModel,
+    put_away::put_away,
+    restart::serve,
+    room::{make_room, settle},
+    weight_warnings,
+};
 
-/// Longer than a model takes to end after its last request.
-const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between two looks at a model that may be idle.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -30,6 +29,15 @@ pub enum Change {
     AlreadyUnloaded,
     /// Another model was loaded beside it, and gets the requests now. The old one ends with its last request.
     Reloaded,
+}
+
+/// The level at which a model is loaded again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The one that it has.
+    AsBefore,
+    /// The one of its configuration.
+    Configured,
 }
 
 /// Why a model was not changed.
@@ -52,12 +60,12 @@ pub enum ChangeError {
 }
 
 /// The state in which a request finds the model. Loads the model first if requests do that, once for all that wait.
-pub async fn state_for_request(served: &Arc<ServedModel>, metrics: &Metrics) -> ModelState {
+pub async fn state_for_request(served: &Arc<ServedModel>, catalog: &Catalog) -> ModelState {
     served.note_use();
     if served.begin_load() {
-        let (served, metrics) = (served.clone(), metrics.clone());
+        let (served, catalog) = (served.clone(), catalog.clone());
         spawn(async move {
-            if let Err(why) = load_begun(&served, &metrics).await {
+            if let Err(why) = load_begun(&served, &catalog).await {
                 error!(model = served.id, "model failed: {why:#}");
             }
         });
@@ -69,10 +77,10 @@ pub async fn state_for_request(served: &Arc<ServedModel>, metrics: &Metrics) -> 
 ///
 /// # Errors
 /// Why the model cannot be loaded.
-pub async fn load_begun(served: &Arc<ServedModel>, metrics: &Metrics) -> anyhow::Result<()> {
+pub async fn load_begun(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Result<()> {
     let _right = served.change().await;
     match served.state() {
-        ModelState::Loading => finish_load(served, metrics).await,
+        ModelState::Loading => finish_load(served, catalog).await,
         _ => Ok(()),
     }
 }
@@ -81,8 +89,8 @@ pub async fn load_begun(served: &Arc<ServedModel>, metrics: &Metrics) -> anyhow:
 ///
 /// # Errors
 /// Another change is under way, or the model cannot be loaded.
-pub async fn load(served: &Arc<ServedModel>, metrics: &Metrics) -> Result<Change, ChangeError> {
-    load_with(begin(served).await?, served, metrics).await
+pub async fn load(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Change, ChangeError> {
+    load_with(begin(served).await?, served, catalog).await
 }
 
 /// The same with the permission to change the model.
@@ -92,13 +100,13 @@ pub async fn load(served: &Arc<ServedModel>, metrics: &Metrics) -> Result<Change
 pub async fn load_with(
     _right: RightToChange,
     served: &Arc<ServedModel>,
-    metrics: &Metrics,
+    catalog: &Catalog,
 ) -> Result<Change, ChangeError> {
     if let ModelState::Ready(_) = served.state() {
         return Ok(Change::AlreadyLoaded);
     }
     served.set_state(ModelState::Loading);
-    let loaded = finish_load(served, metrics).await;
+    let loaded = finish_load(served, catalog).await;
     loaded.map_err(|why| failed(served, &why, "the model cannot be loaded"))?;
     Ok(Change::Loaded)
 }
@@ -107,23 +115,21 @@ pub async fn load_with(
 ///
 /// # Errors
 /// Another change is under way.
-pub async fn unload(served: &Arc<ServedModel>, metrics: &Metrics) -> Result<Change, ChangeError> {
-    let mut right = begin(served).await?;
-    let state = served.state();
-    if let ModelState::Unloaded(None) = state {
+pub async fn unload(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Change, ChangeError> {
+    let right = begin(served).await?;
+    if let ModelState::Unloaded(None) = served.state() {
         return Ok(Change::AlreadyUnloaded);
     }
-    served.set_state(ModelState::Unloaded(None));
+    put_away(right, served, catalog, ModelState::Unloaded(None)).await;
     info!(model = served.id, "model unloaded");
-    if let ModelState::Ready(model) = state {
-        metrics.unloaded(&served.id, &model.facts().info);
-        right.push(model.runner.end(), 0);
-        drop(model);
-        // It takes longer only if requests still run.
-        let _ = timeout(END_TIMEOUT, right.ended()).await;
-        memory::give_back_soon();
-    }
     Ok(Change::Unloaded)
+}
+
+/// Unloads a model that is no longer served, as soon as nobody else changes it. No request loads it again.
+pub async fn retire(served: &Arc<ServedModel>, catalog: &Catalog) {
+    let right = served.change().await;
+    let state = ModelState::Failed("it was removed from the configuration".to_owned());
+    put_away(right, served, catalog, state).await;
 }
 
 /// Loads a model again, at the level that it has, while it goes on answering. New requests go to the new one as soon as it is
@@ -131,44 +137,46 @@ pub async fn unload(served: &Arc<ServedModel>, metrics: &Metrics) -> Result<Chan
 ///
 /// # Errors
 /// Another change is under way, or the model does not answer or cannot be loaded.
-pub async fn reload(served: &Arc<ServedModel>, metrics: &Metrics) -> Result<Change, ChangeError> {
-    reload_with(begin(served).await?, served, metrics).await
+pub async fn reload(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Change, ChangeError> {
+    reload_at(Level::AsBefore, begin(served).await?, served, catalog).await
 }
 
-/// The same with the permission to change the model.
+/// The same at a level, with the permission to change the model.
 ///
 /// # Errors
 /// The model does not answer or cannot be loaded.
-pub async fn reload_with(
+pub async fn reload_at(
+    level: Level,
     mut right: RightToChange,
     served: &Arc<ServedModel>,
-    metrics: &Metrics,
+    catalog: &Catalog,
 ) -> Result<Change, ChangeError> {
     let ModelState::Ready(current) = served.state() else {
         return Err(ChangeError::NotLoaded(served.id.clone()));
     };
-    let new = make(served, Some(current.clone())).await;
+    let like = (level == Level::AsBefore).then(|| current.clone());
+    let new = make(served, like, catalog).await;
     let what = "the model cannot be loaded again and goes on as before";
     let new = new.map_err(|why| failed(served, &why, what))?;
     let info = &current.facts().info;
-    metrics.unloaded(&served.id, info);
+    catalog.metrics.unloaded(&served.id, info);
     right.push(current.runner.end(), info.weight_bytes);
-    answer_with(served, metrics, new);
+    answer_with(served, catalog, new);
     Ok(Change::Reloaded)
 }
 
-/// Unloads a model each time that it has had no request for so long. Never returns.
-pub async fn unload_when_idle(served: Arc<ServedModel>, metrics: Metrics, after: Duration) {
+/// Unloads models that have had no request for as long as their settings say. Never returns.
+pub async fn unload_idle(catalog: Catalog) {
     loop {
-        served.ready().await;
-        served.note_use();
-        while let Some(last_use) = served.last_use() {
-            if last_use.elapsed() >= after {
+        for served in &catalog.now().models {
+            let idle = served.last_use().map(|last| last.elapsed());
+            let most = served.idle_unload;
+            if idle.zip(most).is_some_and(|(idle, most)| idle >= most) {
                 // If another change is under way, the model is not idle.
-                let _ = unload(&served, &metrics).await;
+                let _ = unload(served, &catalog).await;
             }
-            sleep(LOOK_INTERVAL).await;
         }
+        sleep(LOOK_INTERVAL).await;
     }
 }
 
@@ -177,10 +185,11 @@ async fn begin(served: &ServedModel) -> Result<RightToChange, ChangeError> {
     right.ok_or_else(|| ChangeError::Busy(served.id.clone()))
 }
 
-async fn finish_load(served: &Arc<ServedModel>, metrics: &Metrics) -> anyhow::Result<()> {
-    match make(served, None).await {
+async fn finish_load(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Result<()> {
+    match make(served, None, catalog).await {
         Ok(model) => {
-            answer_with(served, metrics, model);
+            answer_with(served, catalog, model);
+            settle(served, catalog).await;
             Ok(())
         }
         Err(why) => {
@@ -194,16 +203,22 @@ async fn finish_load(served: &Arc<ServedModel>, metrics: &Metrics) -> anyhow::Re
     }
 }
 
-async fn make(served: &ServedModel, like: Option<Arc<LoadedModel>>) -> anyhow::Result<LoadedModel> {
+async fn make(
+    served: &ServedModel,
+    like: Option<Arc<LoadedModel>>,
+    catalog: &Catalog,
+) -> anyhow::Result<LoadedModel> {
+    make_room(served, catalog).await?;
     let source = served.source().await;
     spawn_blocking(move || source.load(like.as_deref())).await?
 }
 
-fn answer_with(served: &Arc<ServedModel>, metrics: &Metrics, model: LoadedModel) {
+fn answer_with(served: &Arc<ServedModel>, catalog: &Catalog, model: LoadedModel) {
+    served.note_use();
     let backend = model.backend().to_owned();
     let why_no_chat = model.why_no_chat().map(str::to_owned);
     let info = model.facts().info.clone();
-    metrics.loaded(&served.id, &info);
+    catalog.metrics.loaded(&served.id, &info);
     serve(served, model);
     info!(model = served.id, backend, "model ready");
     if let Some(why) = why_no_chat {
@@ -230,7 +245,11 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::models::{ModelSpec, Source};
+    use crate::{
+        config::tests::defaults,
+        metrics::Metrics,
+        models::{ModelSpec, Snapshot, Source},
+    };
 
     /// A model that cannot be made. Counts the tries.
     #[derive(Default)]
@@ -243,6 +262,10 @@ mod tests {
         }
     }
 
+    fn catalog() -> Catalog {
+        Catalog::new(Snapshot::new(defaults()), Metrics::new().unwrap())
+    }
+
     fn unloaded(loads_on_request: bool) -> Arc<ServedModel> {
         let mut served = ServedModel::new("m".to_owned(), Vec::new());
         served.loads_on_request = loads_on_request;
@@ -252,10 +275,10 @@ mod tests {
 
     #[tokio::test]
     async fn one_load_serves_all_requests_that_wait_and_the_next_request_tries_again() {
-        let (served, metrics) = (unloaded(true), Metrics::new().unwrap());
+        let (served, catalog) = (unloaded(true), Metrics::new().unwrap());
         let broken = Arc::new(Broken::default());
         for tries in 1..3 {
-            let asked = (0..5).map(|_| state_for_request(&served, &metrics));
+            let asked = (0..5).map(|_| state_for_request(&served, &catalog));
             let known = async { served.set_source(broken.clone()) };
             let (states, ()) = tokio::join!(join_all(asked), known);
             for state in states {
@@ -270,30 +293,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_does_not_load_what_an_administrator_has_to_load() {
-        let (served, metrics) = (unloaded(false), Metrics::new().unwrap());
-        let state = state_for_request(&served, &metrics).await;
+        let (served, catalog) = (unloaded(false), Metrics::new().unwrap());
+        let state = state_for_request(&served, &catalog).await;
         assert!(matches!(state, ModelState::Unloaded(None)));
         served.set_source(Arc::new(Broken::default()));
-        let failed = load(&served, &metrics).await;
+        let failed = load(&served, &catalog).await;
         assert!(matches!(failed, Err(ChangeError::Failed { .. })));
         assert!(matches!(served.state(), ModelState::Failed(_)));
     }
 
     #[tokio::test]
     async fn only_one_change_happens_at_a_time() {
-        let (served, metrics) = (unloaded(false), Metrics::new().unwrap());
+        let (served, catalog) = (unloaded(false), Metrics::new().unwrap());
         let right = served.begin_change().await;
         for changed in [
-            load(&served, &metrics).await,
-            unload(&served, &metrics).await,
-            reload(&served, &metrics).await,
+            load(&served, &catalog).await,
+            unload(&served, &catalog).await,
+            reload(&served, &catalog).await,
         ] {
             assert!(matches!(changed, Err(ChangeError::Busy(_))));
         }
         drop(right);
-        let unloaded = unload(&served, &metrics).await;
+        let unloaded = unload(&served, &catalog).await;
         assert_eq!(unloaded.unwrap(), Change::AlreadyUnloaded);
-        let reloaded = reload(&served, &metrics).await;
+        let reloaded = reload(&served, &catalog).await;
         assert!(matches!(reloaded, Err(ChangeError::NotLoaded(_))));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
@@ -36,6 +36,8 @@ pub struct LoadedModel {
     pub fingerprint: String,
     /// What computes.
     pub runner: Arc<dyn Runner>,
+    /// Memory that the plugin says it takes, once it was asked.
+    estimated_bytes: OnceLock<u64>,
     /// Level at which the model was loaded. None: that of its file.
     pub level: Option<String>,
     /// The chat templates. Err: why there is no chat, in words.
@@ -106,6 +108,7 @@ impl LoadedModel {
             templates,
             past_answers: Arc::default(),
             reasoning_tags,
+            estimated_bytes: OnceLock::new(),
             runner,
             level,
         }
@@ -124,6 +127,16 @@ impl LoadedModel {
     /// Bytes of memory that the model's worker uses now. None if it has none, or has just ended.
     pub fn resident_bytes(&self) -> Option<u64> {
         self.runner.process_id().and_then(memory::resident_bytes)
+    }
+
+    /// Bytes of memory that the model takes: what its plugin estimates, or uses if that is more. Blocks.
+    pub fn memory_bytes(&self) -> u64 {
+        let estimate = || {
+            let estimate = self.runner.memory_bytes(self.level.as_deref());
+            estimate.unwrap_or_else(|_| self.facts().info.weight_bytes)
+        };
+        let estimated = *self.estimated_bytes.get_or_init(estimate);
+        self.resident_bytes().unwrap_or(0).max(estimated)
     }
 
     /// Why the model cannot chat. None if it can.

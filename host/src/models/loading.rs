@@ -22,13 +22,14 @@ use crate::{
 };
 
 /// What loading needs besides a model's own part of the configuration.
+#[derive(Clone)]
 pub struct Loading {
     pub config: Config,
     pub metrics: Metrics,
     pub draining: CancellationToken,
     /// Each load uses those that are current when it begins.
     pub plugins: CurrentPlugins,
-    threads: OnceLock<Arc<GrammarThreads>>,
+    threads: Arc<OnceLock<Arc<GrammarThreads>>>,
 }
 
 /// A model of the configuration.
@@ -64,7 +65,6 @@ impl Source for ConfiguredModel {
                 false => Box::new(self.workshop(&plugins)?),
             },
             max_restarts: is_isolated.then_some(model.engine.max_restarts),
-            bounds: model.engine.requests,
             max_queue: model.engine.max_queue,
             chat: ChatOptions {
                 template,
@@ -80,20 +80,14 @@ impl Source for ConfiguredModel {
 }
 
 impl ConfiguredModel {
-    /// A model of `loading`'s configuration. Shows its metrics if it computes in workers.
-    ///
-    /// # Errors
-    /// The metrics cannot be registered.
-    pub fn new(loading: &Arc<Loading>, model: &config::Model) -> anyhow::Result<Self> {
+    /// A model of `loading`'s configuration.
+    pub fn new(loading: &Arc<Loading>, model: &config::Model) -> Self {
         warn_of_threads(model);
-        if model.engine.isolation == Isolation::Process {
-            announce(&loading.metrics.workers, &model.id)?;
-        }
-        Ok(Self {
+        Self {
             loading: loading.clone(),
             model: model.clone(),
             in_process: OnceLock::new(),
-        })
+        }
     }
 
     /// The plugins that the model's plugin is chosen from.
@@ -127,8 +121,27 @@ impl Loading {
             metrics: metrics.clone(),
             draining: draining.clone(),
             plugins: plugins.clone(),
-            threads: OnceLock::new(),
+            threads: Arc::default(),
         }
+    }
+
+    /// The same for another configuration.
+    pub fn of(&self, config: Config) -> Self {
+        Self {
+            config,
+            ..self.clone()
+        }
+    }
+
+    /// Shows the metrics of a model that computes in workers, before its first worker tells any.
+    ///
+    /// # Errors
+    /// They cannot be registered.
+    pub fn announce(&self, model: &config::Model) -> anyhow::Result<()> {
+        if model.engine.isolation == Isolation::Process {
+            announce(&self.metrics.workers, &model.id)?;
+        }
+        Ok(())
     }
 
     fn spawner(
@@ -149,6 +162,8 @@ impl Loading {
                 log_format: self.config.server.log_format,
                 sandbox: model.engine.sandbox,
                 stuck_timeout: model.engine.stuck_timeout,
+                // Each worker's is set when it starts.
+                own_limit_bytes: None,
             },
             metrics: self.metrics.workers.clone(),
         }

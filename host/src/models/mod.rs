@@ -1,36 +1,44 @@
 //! The models that are served: their names, states and facts, and how each is made.
 //!
-//! 1. [`load_all`] gives each configured model a [`Source`], and loads those that are to be loaded at the start. Later requests,
-//!    idle times and administrators load and unload them (`lifecycle.rs`), and changes of plugins do (`serving.rs`). Each load
-//!    makes a [`ModelSpec`].
-//! 2. A [`ServedModel`] has a model's names and state. While it answers, the state holds a [`LoadedModel`]: what computes, and
+//! 1. A [`Catalog`] has all models. What it has at a moment is a [`Snapshot`], which requests read.
+//! 2. [`Serving`] gives each configured model a [`Source`], and loads those that are to be loaded at the start. Later requests,
+//!    idle times and administrators load and unload them (`lifecycle.rs`), and changes of plugins (`serving.rs`) and of the
+//!    configuration and its directories of models (`configure.rs`, `folders.rs`) do. Each load makes a [`ModelSpec`].
+//! 3. A [`ServedModel`] has a model's names and state. While it answers, the state holds a [`LoadedModel`]: what computes, and
 //!    the encoding of requests into prompts.
-//! 3. [`Requantize`] changes the level of a model while it is served.
+//! 4. [`Requantize`] changes the level of a model while it is served.
 //!
 //! The facts about a loaded model ([`ModelFacts`](crate::plugin::ModelFacts)) are shared and never change. If the plugin
 //! broke and the model was loaded again, all of them are replaced.
 //!
 //! Invariant: nothing here knows HTTP or wire types.
 
+mod catalog;
 mod chat;
+mod configure;
+mod folders;
 mod lifecycle;
 mod loaded;
 mod loading;
 mod progress;
+mod put_away;
 mod requantize;
 mod restart;
+mod room;
 mod served;
 mod serving;
 mod source;
 mod spec;
 mod start;
 
+pub use catalog::{Catalog, Snapshot};
 pub use chat::ChatOptions;
+pub use configure::{ModelChanges, ModelWork};
 pub use lifecycle::{Change, ChangeError, load, reload, state_for_request, unload};
 pub use loaded::{ChatPrompt, LoadedModel, PromptError};
 pub use progress::progress_bar;
 pub use requantize::{Requantize, RequantizeError, Requantized};
 pub use served::{FormerModels, ModelState, RightToChange, ServedModel};
-pub use serving::load_all;
+pub use serving::Serving;
 pub use source::Source;
 pub use spec::{ModelSpec, weight_warnings};

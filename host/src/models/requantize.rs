@@ -14,7 +14,9 @@ use tenon_plugin_api::{Code, Error, levels};
 use tokio::{runtime::Handle, time::timeout};
 use tracing::{error, info};
 
-use super::{LoadedModel, ModelState, RightToChange, ServedModel, restart::serve, weight_warnings};
+use super::{
+    LoadedModel, ModelSpec, ModelState, RightToChange, ServedModel, restart::serve, weight_warnings,
+};
 use crate::{metrics::Metrics, plugin::ReportProgress};
 
 /// A change that was found possible and that holds the permission to happen.
@@ -93,8 +95,7 @@ impl Requantize {
         asked: &str,
     ) -> Result<Self, RequantizeError> {
         let facts = current.facts();
-        let level = levels::choose(asked, &facts.info.requantize_levels);
-        let level = level.map_err(RequantizeError::Level)?.to_owned();
+        let level = level(asked, &current)?;
         let way = match level == facts.info.quantization {
             true => Way::Nothing,
             false => way(&current, &mut right, &level)?,
@@ -122,6 +123,7 @@ impl Requantize {
         } = self;
         let (id, started) = (&served.id, Instant::now());
         let before = current.facts().info.clone();
+        let has_levels = !before.requantize_levels.is_empty();
         info!(
             model = id,
             from = before.quantization,
@@ -137,7 +139,7 @@ impl Requantize {
         let took = started.elapsed();
         metrics.requantized(id, took, changed.is_ok());
         let changed = changed.inspect_err(|why| error!(model = id, "requantizing failed: {why}"));
-        let changed = changed.map_err(RequantizeError::Failed)?;
+        let changed = changed.map_err(|error| refused(error, has_levels))?;
         let info = changed.facts().info.clone();
         if info.quantization != before.quantization {
             metrics.left_level(id, &before.quantization);
@@ -152,6 +154,25 @@ impl Requantize {
             to: info.quantization,
         })
     }
+}
+
+/// Why the change failed. Whether a plugin without `requantize` has a level is known only after it was asked to load it.
+fn refused(error: Error, has_levels: bool) -> RequantizeError {
+    match error.code {
+        Code::INVALID | Code::UNSUPPORTED if !has_levels => RequantizeError::Level(error),
+        _ => RequantizeError::Failed(error),
+    }
+}
+
+/// The level that is asked for. A plugin that cannot change levels says only when it loads the model at one whether it has it.
+fn level(asked: &str, current: &LoadedModel) -> Result<String, RequantizeError> {
+    let info = &current.facts().info;
+    let is_isolated = current.spec.max_restarts.is_some();
+    let level = match levels::find(asked) {
+        Some(level) if info.requantize_levels.is_empty() && is_isolated => Ok(level.name),
+        _ => levels::choose(asked, &info.requantize_levels),
+    };
+    Ok(level.map_err(RequantizeError::Level)?.to_owned())
 }
 
 /// Chooses how to make the change within the memory limit. Former models may still take some of that memory.
@@ -215,8 +236,30 @@ fn beside(
     level: &str,
     progress: ReportProgress,
 ) -> Result<Arc<LoadedModel>, Error> {
-    let new = current.spec.beside(current, level, progress)?;
-    Ok(serve(served, new))
+    let new = match current.facts().info.requantize_levels.is_empty() {
+        // Another worker may load what this one cannot make.
+        true => loaded_at(&current.spec, level, progress),
+        false => current.spec.beside(current, level, progress),
+    };
+    Ok(serve(served, new?))
+}
+
+/// Loads the model at a level with a plugin that may not have it.
+fn loaded_at(
+    spec: &Arc<ModelSpec>,
+    level: &str,
+    progress: ReportProgress,
+) -> Result<LoadedModel, Error> {
+    let new = spec.load(Some(level), progress)?;
+    let loaded = new.facts().info.quantization.clone();
+    match levels::choose(level, &[loaded]) {
+        Ok(_) => Ok(new),
+        Err(_) => {
+            let why =
+                format!("this model cannot be quantized to {level}: its backend has no levels");
+            Err(Error::new(Code::UNSUPPORTED, why))
+        }
+    }
 }
 
 fn in_place(

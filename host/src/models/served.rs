@@ -1,22 +1,24 @@
 //! A model's names and state.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
-    sync::{OwnedMutexGuard, SetOnce, watch},
+    sync::{OwnedMutexGuard, watch},
     time::timeout,
 };
 
 use super::{LoadedModel, source::Source};
-use crate::{config, engine::End};
+use crate::{config, engine::End, plugin::Current};
 
-/// A model as it is served: its names, and its state, whatever that is.
+/// A model as it is served: its settings, and its state, whatever that is. Clones share the state.
+#[derive(Clone)]
 pub struct ServedModel {
     /// The name that requests use.
     pub id: String,
@@ -26,12 +28,20 @@ pub struct ServedModel {
     pub since: SystemTime,
     /// Whether a request loads the model if it is not loaded.
     pub loads_on_request: bool,
+    /// The time without a request after which it is unloaded. None: never.
+    pub idle_unload: Option<Duration>,
+    /// Its file or directory.
+    pub path: PathBuf,
+    /// Limits of what one request may ask for.
+    pub bounds: config::RequestBounds,
     /// How it is made. Known once the plugins were tried out.
-    source: SetOnce<Arc<dyn Source>>,
+    source: Current<Option<Arc<dyn Source>>>,
     /// When a request last asked for it.
-    last_use: Mutex<Instant>,
+    last_use: Arc<Mutex<Instant>>,
     /// Number of times that it was started again after its worker ended.
-    restarts: AtomicU32,
+    restarts: Arc<AtomicU32>,
+    /// Bytes of memory that it took when it was last loaded. 0: unknown.
+    last_bytes: Arc<AtomicU64>,
     /// Changes while the server runs. Locked only for a clone.
     state: watch::Sender<ModelState>,
     /// Locked while the model is changed.
@@ -87,14 +97,23 @@ pub enum ModelState {
 impl ServedModel {
     /// A model of the configuration.
     pub fn of(model: &config::Model) -> Self {
-        let served = Self {
-            loads_on_request: model.engine.loads_on_request(),
-            ..Self::new(model.id.clone(), model.aliases.clone())
-        };
+        let served = Self::new(model.id.clone(), model.aliases.clone()).with_settings_of(model);
         if model.engine.load == config::Load::OnDemand {
             served.set_state(ModelState::Unloaded(None));
         }
         served
+    }
+
+    /// The same model with the settings of its entry in the configuration.
+    pub fn with_settings_of(&self, model: &config::Model) -> Self {
+        Self {
+            aliases: model.aliases.clone(),
+            loads_on_request: model.engine.loads_on_request(),
+            idle_unload: model.engine.idle_unload,
+            path: model.path.clone(),
+            bounds: model.engine.requests,
+            ..self.clone()
+        }
     }
 
     /// A model that is about to be loaded.
@@ -104,23 +123,26 @@ impl ServedModel {
             aliases,
             since: SystemTime::now(),
             loads_on_request: false,
-            source: SetOnce::new(),
-            last_use: Mutex::new(Instant::now()),
-            restarts: AtomicU32::new(0),
+            idle_unload: None,
+            path: PathBuf::new(),
+            bounds: config::RequestBounds::default(),
+            source: Current::default(),
+            last_use: Arc::new(Mutex::new(Instant::now())),
+            restarts: Arc::default(),
+            last_bytes: Arc::default(),
             state: watch::Sender::new(ModelState::Loading),
             former: Arc::default(),
         }
     }
 
-    /// Sets how the model is made. Only the first call counts.
+    /// Sets how the model is made from now on.
     pub fn set_source(&self, source: Arc<dyn Source>) {
-        // An error means that it was set before.
-        let _ = self.source.set(source);
+        self.source.set(Some(source));
     }
 
     /// How the model is made. Waits until that is known.
     pub async fn source(&self) -> Arc<dyn Source> {
-        self.source.wait().await.clone()
+        self.source.clone().filled().await
     }
 
     /// The permission to change the model, held until it is dropped. None if someone else holds it.
@@ -151,16 +173,30 @@ impl ServedModel {
         *last = Instant::now();
     }
 
-    /// When a request last used the model: now if one does. None if the model does not answer.
-    pub fn last_use(&self) -> Option<Instant> {
-        let is_used = match &*self.state.borrow() {
+    /// Whether requests use the model. None if it does not answer.
+    pub fn is_busy(&self) -> Option<bool> {
+        match &*self.state.borrow() {
             // Requests hold the model until their sequences are submitted.
             ModelState::Ready(model) => {
-                Arc::strong_count(model) > 1 || model.runner.sequences() > 0
+                Some(Arc::strong_count(model) > 1 || model.runner.sequences() > 0)
             }
-            _ => return None,
-        };
-        if is_used {
+            _ => None,
+        }
+    }
+
+    /// Notes how many bytes of memory the model takes.
+    pub fn note_bytes(&self, bytes: u64) {
+        self.last_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of memory that the model took when it was last loaded. 0: unknown.
+    pub fn last_bytes(&self) -> u64 {
+        self.last_bytes.load(Ordering::Relaxed)
+    }
+
+    /// When a request last used the model: now if one does. None if the model does not answer.
+    pub fn last_use(&self) -> Option<Instant> {
+        if self.is_busy()? {
             self.note_use();
         }
         Some(*self.last_use.lock().unwrap_or_else(PoisonError::into_inner))

@@ -1,89 +1,149 @@
-//! Serves the configured models: loads them while the server already runs, and again when their plugins change.
+//! Serves the models of a catalog: loads them while the server already runs, and again when their plugins or their
+//! configuration change.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, SetOnce},
+    task::spawn_blocking,
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    LoadedModel, ModelState, ServedModel,
-    lifecycle::{load_begun, load_with, reload_with, unload_when_idle},
+    Catalog, LoadedModel, ModelState, ModelWork, ServedModel,
+    configure::configure,
+    folders::{Contents, contents, with_models_of_folders},
+    lifecycle::{Level, load_begun, load_with, reload_at, unload_idle},
     loading::{ConfiguredModel, Loading, registry_options},
 };
 use crate::{
-    config::{Config, Load},
-    metrics::Metrics,
+    config::Config,
     plugin::{Changes, ChooseError, CurrentPlugins, Registry, RegistryOptions},
 };
 
-/// Loads every model that is to be loaded at the start, one after the other. `/health` shows those that fail. If the plugin
-/// directories are watched, it then acts on their changes until the server drains. Blocks.
-///
-/// # Errors
-/// All models are to be loaded and failed, and not only for lack of a plugin that may still appear.
-pub fn load_all(
-    config: Config,
-    models: &[Arc<ServedModel>],
-    plugins: &CurrentPlugins,
-    metrics: &Metrics,
-    draining: &CancellationToken,
-) -> anyhow::Result<()> {
-    let options = registry_options(&config)?;
-    // Begins before the first look, so that no change is missed.
-    let changes = config.plugins.watch.then(|| changes(&options)).flatten();
-    plugins.set(Arc::new(Registry::load(&options)));
-    let serving = Serving {
-        loading: Arc::new(Loading::new(config, metrics, draining, plugins)),
-        models,
-    };
-    serving.prepare()?;
-    serving.begin(changes.is_some())?;
-    if let Some(changes) = changes {
-        serving.follow(changes, &options);
-    }
-    Ok(())
-}
-
-/// Changes of the plugin directories. None, with a warning, if they cannot be watched.
-fn changes(options: &RegistryOptions) -> Option<Changes> {
-    let changes = Changes::of(&options.directories);
-    let warn = |error: &_| {
-        warn!(
-            "the plugin directories are not watched, so changes count from the next start on ({error}): raise \
-             fs.inotify.max_user_instances and max_user_watches, or set watch = false in [plugins]"
-        );
-    };
-    changes.inspect_err(warn).ok()
-}
-
-struct Serving<'a> {
+/// Serves the models of a catalog.
+pub struct Serving {
+    catalog: Catalog,
+    /// What loads the models of the first configuration.
     loading: Arc<Loading>,
-    models: &'a [Arc<ServedModel>],
+    /// Set once the plugins are known and each model of the first configuration has its source.
+    prepared: SetOnce<()>,
+    /// The configuration in force, without the models of its directories. Held while it changes.
+    written: Mutex<Config>,
 }
 
-impl Serving<'_> {
-    /// Tells each model how it is made, and lets those end that are idle for too long.
-    fn prepare(&self) -> anyhow::Result<()> {
-        let Loading {
-            config, metrics, ..
-        } = &*self.loading;
-        for (model, served) in config.models.iter().zip(self.models) {
-            served.set_source(Arc::new(ConfiguredModel::new(&self.loading, model)?));
-            if let Some(after) = model.engine.idle_unload {
-                let unload = unload_when_idle(served.clone(), metrics.clone(), after);
-                Handle::current().spawn(unload);
+/// The time between two looks at the directories of models. A file in them counts once two looks see it in the same state.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Serving {
+    /// Makes what serves these models. Loads are cancelled when the server drains.
+    pub fn new(catalog: Catalog, plugins: &CurrentPlugins, draining: &CancellationToken) -> Self {
+        let config = catalog.now().config.clone();
+        let loading = Loading::new(config.clone(), &catalog.metrics, draining, plugins);
+        Self {
+            catalog,
+            loading: Arc::new(loading),
+            prepared: SetOnce::new(),
+            written: Mutex::new(config),
+        }
+    }
+
+    /// Loads every model that is to be loaded at the start, one after the other. `/health` shows those that fail. If the plugin
+    /// directories are watched, it then acts on their changes until the server drains. Blocks; to be called within a runtime.
+    ///
+    /// # Errors
+    /// All models are to be loaded and failed, and not only for lack of a plugin that may still appear.
+    pub fn run(self: &Arc<Self>) -> anyhow::Result<()> {
+        let options = registry_options(&self.loading.config)?;
+        // Begins before the first look, so that no change is missed.
+        let watch = self.loading.config.plugins.watch;
+        let changes = watch.then(|| changes(&options)).flatten();
+        let plugins = Arc::new(Registry::load(&options));
+        self.loading.plugins.set(plugins);
+        self.prepare()?;
+        let runtime = Handle::current();
+        runtime.spawn(unload_idle(self.catalog.clone()));
+        let seen = runtime.block_on(self.look_into_folders());
+        runtime.spawn(self.clone().follow_folders(seen));
+        self.begin(changes.is_some())?;
+        if let Some(changes) = changes {
+            self.follow(changes, &options);
+        }
+        Ok(())
+    }
+
+    /// Serves the models of another configuration from now on. Returns which of them are left to be loaded.
+    ///
+    /// # Errors
+    /// Metrics of a new model cannot be registered. Nothing has changed then.
+    pub async fn configure(&self, config: Config) -> anyhow::Result<ModelWork> {
+        self.prepared.wait().await;
+        let mut written = self.written.lock().await;
+        let work = self.serve_all(config.clone()).await?;
+        *written = config;
+        Ok(work)
+    }
+
+    /// Serves the models that a configuration names, and those of its directories.
+    async fn serve_all(&self, config: Config) -> anyhow::Result<ModelWork> {
+        let (plugins, now) = (self.loading.plugins.get(), self.catalog.now());
+        let expand = move || with_models_of_folders(config, &plugins, &now.config.models);
+        let config = spawn_blocking(expand).await?;
+        configure(&self.catalog, Arc::new(self.loading.of(config)))
+    }
+
+    /// Serves the models that are in the directories now. Returns what they contain.
+    async fn look_into_folders(&self) -> Contents {
+        let written = self.written.lock().await;
+        let seen = contents_of(&written).await;
+        if !written.folders.is_empty() {
+            match self.serve_all(written.clone()).await {
+                Ok(work) => drop(work.finish(&self.catalog).await),
+                Err(error) => error!("the directories of models are not looked into: {error:#}"),
             }
         }
+        seen
+    }
+
+    /// Looks into the directories of models each time that they have changed. Never returns. Unlike what the kernel tells, looking
+    /// finds changes on network file systems too.
+    async fn follow_folders(self: Arc<Self>, mut served: Contents) {
+        let mut before = served.clone();
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            let now = {
+                let written = self.written.lock().await;
+                contents_of(&written).await
+            };
+            if now == before && now != served {
+                served = self.look_into_folders().await;
+            }
+            before = now;
+        }
+    }
+
+    /// Tells each model of the first configuration how it is made.
+    fn prepare(&self) -> anyhow::Result<()> {
+        let now = self.catalog.now();
+        for (model, served) in now.config.models.iter().zip(&now.models) {
+            self.loading.announce(model)?;
+            served.set_source(Arc::new(ConfiguredModel::new(&self.loading, model)));
+        }
+        // Nobody else sets it.
+        let _ = self.prepared.set(());
         Ok(())
     }
 
     /// Loads every model that is to be loaded at the start. If `plugins_may_appear`, a model may lack its plugin.
     fn begin(&self, plugins_may_appear: bool) -> anyhow::Result<()> {
-        let failures = self.load_at_start();
+        let models = &self.catalog.now().models;
+        let failures = self.load_at_start(models);
         let waits = plugins_may_appear && failures.iter().any(|(_, why)| lacks_plugin(why));
-        let none = failures.len() == self.models.len();
+        let none = !models.is_empty() && failures.len() == models.len();
         if none && !waits {
             let why: Vec<_> = failures.iter().map(|(_, why)| format!("{why:#}")).collect();
             bail!("no model can be served: {}", why.join("; "));
@@ -97,15 +157,10 @@ impl Serving<'_> {
         Ok(())
     }
 
-    /// Loads every model that is to be loaded at the start. Returns those that failed.
-    fn load_at_start(&self) -> Vec<(&str, anyhow::Error)> {
-        let Loading {
-            config, metrics, ..
-        } = &*self.loading;
-        let models = config.models.iter().zip(self.models);
-        let at_start = models.filter(|(model, _)| model.engine.load != Load::OnDemand);
-        let failures = at_start.filter_map(|(_, served)| {
-            let loaded = Handle::current().block_on(load_begun(served, metrics));
+    /// Loads the models that are to be loaded at the start: those that count as loading. Returns those that failed.
+    fn load_at_start<'a>(&self, models: &'a [Arc<ServedModel>]) -> Vec<(&'a str, anyhow::Error)> {
+        let failures = models.iter().filter_map(|served| {
+            let loaded = Handle::current().block_on(load_begun(served, &self.catalog));
             Some((served.id.as_str(), loaded.err()?))
         });
         failures.collect()
@@ -124,9 +179,10 @@ impl Serving<'_> {
             let before = plugins.get();
             let now = Arc::new(before.renewed(options));
             plugins.set(now.clone());
+            Handle::current().block_on(self.look_into_folders());
             let new = now.new_since(&before);
             let new: Vec<&str> = new.map(|plugin| plugin.facts.id.as_str()).collect();
-            for served in self.models {
+            for served in &self.catalog.now().models {
                 Handle::current().block_on(self.renew(served, &new));
             }
         }
@@ -135,14 +191,14 @@ impl Serving<'_> {
     /// Loads a model that failed, or reloads one that answers, if its plugin is among the new ones. Waits until nobody else
     /// changes the model. The log says why it cannot be loaded.
     async fn renew(&self, served: &Arc<ServedModel>, new: &[&str]) {
-        let (right, metrics) = (served.change().await, &self.loading.metrics);
+        let (right, catalog) = (served.change().await, &self.catalog);
         match served.state() {
             ModelState::Failed(_) if may_load(served, new).await => {
-                let _ = load_with(right, served, metrics).await;
+                let _ = load_with(right, served, catalog).await;
             }
             ModelState::Ready(current) if self.is_replaced(&current, new) => {
                 info!(model = served.id, "reloading: the plugin was replaced");
-                let _ = reload_with(right, served, metrics).await;
+                let _ = reload_at(Level::AsBefore, right, served, catalog).await;
             }
             _ => {}
         }
@@ -151,9 +207,17 @@ impl Serving<'_> {
     /// Whether a model is to be reloaded. One that computes in this process keeps the library that it has.
     fn is_replaced(&self, current: &LoadedModel, new: &[&str]) -> bool {
         let is_isolated = current.spec.max_restarts.is_some();
-        let reloads = self.loading.config.plugins.reload_on_replace && is_isolated;
-        reloads && new.contains(&current.backend())
+        let reloads = self.catalog.now().config.plugins.reload_on_replace;
+        reloads && is_isolated && new.contains(&current.backend())
     }
+}
+
+/// What the directories of a configuration contain now.
+async fn contents_of(config: &Config) -> Contents {
+    let folders = config.folders.clone();
+    let looked = spawn_blocking(move || contents(&folders)).await;
+    // A panic of the look is as good as an empty directory.
+    looked.unwrap_or_default()
 }
 
 /// Whether a load of a failed model may succeed with the new plugins, or fails for another reason than before.
@@ -166,4 +230,16 @@ async fn may_load(served: &ServedModel, new: &[&str]) -> bool {
 fn lacks_plugin(why: &anyhow::Error) -> bool {
     let chosen = why.downcast_ref::<ChooseError>();
     chosen.is_some_and(ChooseError::is_lack_of_plugin)
+}
+
+/// Changes of the plugin directories. None, with a warning, if they cannot be watched.
+fn changes(options: &RegistryOptions) -> Option<Changes> {
+    let changes = Changes::of(&options.directories);
+    let warn = |error: &_| {
+        warn!(
+            "the plugin directories are not watched, so changes count from the next start on ({error}): raise \
+             fs.inotify.max_user_instances and max_user_watches, or set watch = false in [plugins]"
+        );
+    };
+    changes.inspect_err(warn).ok()
 }

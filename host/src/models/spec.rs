@@ -6,7 +6,7 @@ use tenon_plugin_api::{ModelInfo, levels};
 use tokio_util::sync::CancellationToken;
 
 use super::{ChatOptions, progress::progress};
-use crate::{config, plugin::ReportProgress, runner::Maker};
+use crate::{plugin::ReportProgress, runner::Maker};
 
 /// How a model is made.
 pub struct ModelSpec {
@@ -22,8 +22,6 @@ pub struct ModelSpec {
     pub level: Option<String>,
     /// Makes what computes.
     pub maker: Box<dyn Maker>,
-    /// Limits of what one request may ask for.
-    pub bounds: config::RequestBounds,
     /// How many times within ten minutes the model is started again after its worker ended. None: it has no worker.
     pub max_restarts: Option<u32>,
     /// Most sequences that may wait.

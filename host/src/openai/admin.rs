@@ -91,3 +91,42 @@ pub enum AdminOutcome {
     /// The model was loaded again, and gets the requests now. Running requests finish on the old one.
     Reloaded,
 }
+
+/// The answer of `POST /admin/config/reload`: what reading the configuration again has changed. Keys are written as in TOML.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminConfig {
+    /// Always `admin.config`.
+    pub object: &'static str,
+    /// Keys outside of `[[models]]` whose new values count now.
+    pub changed: Vec<String>,
+    /// Keys outside of `[[models]]` whose new values count from the next start on.
+    pub needs_restart: Vec<String>,
+    /// What has become of the models.
+    pub models: AdminModelChanges,
+}
+
+/// What reading the configuration again has done to the models, by their ids.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminModelChanges {
+    /// Models that are served now and were not before.
+    pub added: Vec<String>,
+    /// Models that are no longer served. Their running requests finish.
+    pub removed: Vec<String>,
+    /// Models that were loaded again by their new settings.
+    pub reloaded: Vec<String>,
+    /// Models whose new settings count at once, or at their next load.
+    pub changed: Vec<String>,
+    /// Models whose new settings count from the next start on, because they compute in the server's process.
+    pub needs_restart: Vec<String>,
+    /// Models that could not be loaded. One that was loaded before goes on as before.
+    pub failed: Vec<AdminFailedModel>,
+}
+
+/// A model that could not be loaded.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminFailedModel {
+    /// Name of the model.
+    pub id: String,
+    /// Why it could not be loaded.
+    pub error: String,
+}

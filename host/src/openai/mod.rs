@@ -24,7 +24,8 @@ mod tools;
 use std::time::SystemTime;
 
 pub use admin::{
-    AdminChange, AdminLoadedModel, AdminModel, AdminModelList, AdminOutcome, AdminPlugin,
+    AdminChange, AdminConfig, AdminFailedModel, AdminLoadedModel, AdminModel, AdminModelChanges,
+    AdminModelList, AdminOutcome, AdminPlugin,
 };
 pub use chat::{
     ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Content,

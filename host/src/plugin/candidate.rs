@@ -5,7 +5,7 @@ use std::{
     io,
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::Path,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
 };
 
 use super::{
@@ -37,6 +37,7 @@ pub fn try_out(
                 return Ok(InstalledPlugin {
                     facts,
                     answers,
+                    later_answers: Mutex::default(),
                     path: variant.path.clone(),
                     level: variant.level,
                     passed_over,

@@ -3,13 +3,13 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs::{self, DirEntry},
+    fs::DirEntry,
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use super::cpu::Level;
+use crate::system::file_state::FileState;
 
 /// What the plugin directories contain.
 #[derive(Debug, Default)]
@@ -32,16 +32,6 @@ pub struct Variant {
     pub level: Option<Level>,
     /// The state of the file. None: it cannot be looked at.
     pub state: Option<FileState>,
-}
-
-/// What differs once a file was written to, or another file has taken its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileState {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    /// Seconds and nanoseconds.
-    changed: (i64, i64),
 }
 
 /// Why a directory gave no plugins.
@@ -71,18 +61,6 @@ impl Variant {
     pub fn new(path: PathBuf, level: Option<Level>) -> Self {
         let state = FileState::of(&path);
         Self { path, level, state }
-    }
-}
-
-impl FileState {
-    fn of(path: &Path) -> Option<Self> {
-        let file = fs::metadata(path).ok()?;
-        Some(Self {
-            device: file.dev(),
-            inode: file.ino(),
-            bytes: file.len(),
-            changed: (file.ctime(), file.ctime_nsec()),
-        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use serde::Serialize;
@@ -14,8 +14,9 @@ use super::{
     Backend,
     cpu::Level,
     load::Plugin,
-    probe::{Answer, Facts, Request},
+    probe::{Answer, Facts, Probe, Request},
 };
+use crate::system::file_state::FileState;
 
 /// A plugin that was tried out in a child process. This process opens its library when a model is first loaded with it.
 #[derive(Serialize)]
@@ -28,9 +29,12 @@ pub struct InstalledPlugin {
     pub level: Option<Level>,
     /// Other variants of the plugin.
     pub passed_over: Vec<UnusedFile>,
-    /// The plugin's answers about the models it was asked about, by path.
+    /// The plugin's answers about the models it was asked about when it was tried out, by path.
     #[serde(skip)]
     pub(super) answers: BTreeMap<String, Answer>,
+    /// Its answers about other models, with the state of the file that it looked at.
+    #[serde(skip)]
+    pub(super) later_answers: Mutex<BTreeMap<String, (Option<FileState>, Answer)>>,
     #[serde(skip)]
     pub(super) library: File,
     #[serde(skip)]
@@ -52,12 +56,46 @@ impl InstalledPlugin {
     ///
     /// # Errors
     /// The plugin crashed or panicked when it was asked.
-    pub(super) fn supports(&self, model: &Path) -> Result<(u32, &str), &str> {
-        match model.to_str().and_then(|path| self.answers.get(path)) {
-            Some(Ok((score, reason))) => Ok((*score, reason)),
-            Some(Err(why)) => Err(why),
-            None => Ok((0, "was not asked, because the path is not UTF-8: rename it")),
+    pub(super) fn supports(&self, model: &Path) -> Answer {
+        let answer = model.to_str().and_then(|path| self.answer(path));
+        let unasked = "was not asked, because the path is not UTF-8: rename it";
+        answer.unwrap_or_else(|| Ok((0, unasked.to_owned())))
+    }
+
+    /// Asks the plugin about the models that it was not asked about before, or whose files have changed since. Takes as long as a
+    /// child process.
+    pub(super) fn ask(&self, models: &[&str], probe: &Probe) {
+        let is_unknown = |path: &&&str| {
+            let is_current = |(state, _): &(_, _)| *state == FileState::of(Path::new(path));
+            !self.answers.contains_key(**path) && !self.later().get(**path).is_some_and(is_current)
+        };
+        let models: Vec<_> = models.iter().filter(is_unknown).collect();
+        if models.is_empty() {
+            return;
         }
+        let states = models.iter().map(|path| FileState::of(Path::new(path)));
+        let states: Vec<_> = states.collect();
+        let probed = probe.about(&models).run(&self.library);
+        for (path, state) in models.into_iter().zip(states) {
+            let answer = match &probed {
+                Ok(probed) => probed.answers.get(*path).cloned(),
+                Err(refusal) => Some(Err(refusal.reason.clone())),
+            };
+            let answer = answer.map(|answer| (state, answer));
+            self.later()
+                .extend(answer.map(|answer| (path.to_string(), answer)));
+        }
+    }
+
+    fn answer(&self, path: &str) -> Option<Answer> {
+        let later = || Some(self.later().get(path)?.1.clone());
+        self.answers.get(path).cloned().or_else(later)
+    }
+
+    fn later(&self) -> MutexGuard<'_, BTreeMap<String, (Option<FileState>, Answer)>> {
+        self.later_answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The plugin's backend in this process. The first call starts it.

@@ -28,7 +28,7 @@ pub struct Registry {
     refused: Vec<UnusedFile>,
     warnings: Vec<String>,
     #[serde(skip)]
-    request: Request,
+    probe: Probe,
     #[serde(skip)]
     trials: Vec<(Library, Trial)>,
 }
@@ -73,15 +73,15 @@ impl Registry {
             libraries,
             warnings,
         } = discover(&options.directories);
-        let mut registry = Self {
-            request: options.request(),
-            warnings: warnings.iter().map(ToString::to_string).collect(),
-            ..Self::default()
-        };
         let probe = Probe {
             executable: options.executable.clone(),
-            request: registry.request.clone(),
+            request: options.request(),
             timeout: options.try_timeout,
+        };
+        let mut registry = Self {
+            probe: probe.clone(),
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+            ..Self::default()
         };
         for libraries in libraries.chunks(TRIED_AT_ONCE) {
             for (library, trial) in libraries.iter().zip(self.try_all(libraries, &probe)) {
@@ -121,12 +121,12 @@ impl Registry {
     /// The backend for a model, as [`plugin_for`](Self::plugin_for) chooses its plugin. It is started in this process if it was
     /// not yet.
     pub fn choose(&self, path: &Path, name: Option<&str>) -> Result<Arc<Backend>, ChooseError> {
-        let backend = self.plugin_for(path, name)?.backend(&self.request);
+        let backend = self.plugin_for(path, name)?.backend(&self.probe.request);
         backend.map_err(ChooseError::DoesNotStart)
     }
 
-    /// The plugin for a model: the named one, by its id or the last part of the id, or the one that fits the file best. `path`
-    /// must be one of the options' models.
+    /// The plugin for a model: the named one, by its id or the last part of the id, or the one that fits the file best. For a
+    /// model that is not one of the options' this may take as long as a child process.
     pub fn plugin_for(
         &self,
         path: &Path,
@@ -139,6 +139,7 @@ impl Registry {
                 why: self.warnings.iter().cloned().chain(refused).collect(),
             });
         }
+        self.ask(&[path]);
         match name {
             Some(name) => self
                 .named(name)
@@ -147,14 +148,35 @@ impl Registry {
         }
     }
 
+    /// Those of these files and directories that a plugin can load. The plugins look at those that are new.
+    pub fn supported<'a>(&self, paths: &'a [PathBuf]) -> Vec<&'a PathBuf> {
+        self.ask(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+        let is_supported = |path: &&PathBuf| {
+            let mut answers = self.plugins.iter().map(|plugin| plugin.supports(path));
+            answers.any(|answer| answer.is_ok_and(|(score, _)| score > 0))
+        };
+        paths.iter().filter(is_supported).collect()
+    }
+
     /// Directory for files that plugins can make again.
     pub fn cache(&self) -> &Path {
-        Path::new(&self.request.cache)
+        Path::new(&self.probe.request.cache)
     }
 
     /// The options of the plugin with this id, as a JSON object. `{}` if there are none.
     pub fn options_of(&self, id: &str) -> String {
-        self.request.options_of(id)
+        self.probe.request.options_of(id)
+    }
+
+    /// Asks all plugins at the same time about the models that they do not know yet.
+    fn ask(&self, paths: &[&Path]) {
+        let paths: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
+        let (paths, probe) = (&paths, &self.probe);
+        thread::scope(|scope| {
+            for plugin in &self.plugins {
+                scope.spawn(move || plugin.ask(paths, probe));
+            }
+        });
     }
 
     /// The results for libraries. Those that are new are tried at the same time, so that several that hang take no longer than
@@ -180,7 +202,10 @@ impl Registry {
 
     /// The result for a library that is as it was, and was asked the same.
     fn trial_of(&self, library: &Library, request: &Request) -> Option<&Trial> {
-        let mut trials = self.trials.iter().filter(|_| self.request == *request);
+        let mut trials = self
+            .trials
+            .iter()
+            .filter(|_| self.probe.request == *request);
         let trial = trials.find(|(tried, _)| tried == library);
         trial.map(|(_, trial)| trial)
     }

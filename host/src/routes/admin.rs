@@ -12,8 +12,7 @@ use super::{lookup::served, models::status};
 use crate::{
     app::App,
     error::{AdminError, AnyError, ApiError, ChangeFailure, ModelError},
-    metrics::Metrics,
-    models::{self, Change, ChangeError, LoadedModel, ModelState, ServedModel},
+    models::{self, Catalog, Change, ChangeError, LoadedModel, ModelState, ServedModel},
     openai::{
         AdminChange, AdminLoadedModel, AdminModel, AdminModelList, AdminOutcome, AdminPlugin,
         ModelStatus, unix_seconds,
@@ -28,7 +27,8 @@ use crate::{
     responses((status = 200, description = "The models.", body = AdminModelList), AnyError, AdminError),
 )]
 pub async fn list_models(State(app): State<Arc<App>>) -> Json<AdminModelList> {
-    let data = app.models().iter().map(|served| described(served));
+    let now = app.now();
+    let data = now.models.iter().map(|served| described(served));
     Json(AdminModelList {
         object: "list",
         data: data.collect(),
@@ -56,8 +56,8 @@ pub async fn load_model(
     State(app): State<Arc<App>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<AdminChange>, ApiError> {
-    change(app, name, async |served, metrics| {
-        models::load(&served, &metrics).await
+    change(app, name, async |served, catalog| {
+        models::load(&served, &catalog).await
     })
     .await
 }
@@ -83,8 +83,8 @@ pub async fn unload_model(
     State(app): State<Arc<App>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<AdminChange>, ApiError> {
-    change(app, name, async |served, metrics| {
-        models::unload(&served, &metrics).await
+    change(app, name, async |served, catalog| {
+        models::unload(&served, &catalog).await
     })
     .await
 }
@@ -110,8 +110,8 @@ pub async fn reload_model(
     State(app): State<Arc<App>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<AdminChange>, ApiError> {
-    change(app, name, async |served, metrics| {
-        models::reload(&served, &metrics).await
+    change(app, name, async |served, catalog| {
+        models::reload(&served, &catalog).await
     })
     .await
 }
@@ -120,11 +120,11 @@ pub async fn reload_model(
 async fn change<Changing: Future<Output = Result<Change, ChangeError>> + Send + 'static>(
     app: Arc<App>,
     name: Result<Path<String>, PathRejection>,
-    make: impl FnOnce(Arc<ServedModel>, Metrics) -> Changing,
+    make: impl FnOnce(Arc<ServedModel>, Catalog) -> Changing,
 ) -> Result<Json<AdminChange>, ApiError> {
     let Path(name) = name?;
-    let (served, started) = (served(&app, Some(&name))?.clone(), Instant::now());
-    let made = spawn(make(served.clone(), app.metrics.clone())).await;
+    let (served, started) = (served(&app, Some(&name))?, Instant::now());
+    let made = spawn(make(served.clone(), app.catalog.clone())).await;
     let made = made.map_err(|error| {
         ApiError::internal(format!("the change of a model ended unexpectedly: {error}"))
     });

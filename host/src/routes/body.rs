@@ -63,7 +63,8 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// Receives the whole body, unless the server stops or the request's time is over.
 async fn receive(request: Request, app: &Arc<App>) -> Result<Bytes, ApiError> {
-    let server = &app.server;
+    let now = app.now();
+    let server = &now.config.server;
     let (mut parts, body) = request.into_parts();
     let Ok(arrival) = Arrival::from_request_parts(&mut parts, app).await;
     let body = Request::from_parts(parts, body).extract::<Bytes, _>();

@@ -12,6 +12,7 @@ use super::{
         Format, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs, settings,
     },
     lookup::loaded,
+    waiting::{Asked, answered, failure},
 };
 use crate::{
     app::App,
@@ -239,26 +240,36 @@ pub async fn chat_completions(
     Extension(client): Extension<ClientId>,
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
+    let model = request.parameters.model.clone();
+    let asked = Asked {
+        model: model.as_deref(),
+        is_streamed: request.parameters.stream.unwrap_or(false),
+        failure,
+    };
+    answered(&app, asked, chat(app.clone(), arrival, client, request)).await
+}
+
+async fn chat(
+    app: Arc<App>,
+    arrival: Arrival,
+    client: ClientId,
+    request: ChatCompletionRequest,
+) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
     let own = RouteParameters {
         client,
-        deadline: arrival.deadline(app.server.request_timeout),
+        deadline: arrival.deadline(app.now().config.server.request_timeout),
         prompts: 1,
         logprobs: wanted_logprobs(&request)?,
         ..RouteParameters::default()
     };
-    let settings = Settings::new(
-        &request.parameters,
-        own,
-        &model.facts().info,
-        model.spec.bounds,
-    )?;
+    let settings = Settings::new(&request.parameters, own, &model.facts().info, served.bounds)?;
     let wanted = WantedGrammar::of(&request.parameters)?;
     let (chat, calling) = messages::chat(request)?;
     let is_cached = settings.request.cache_prompt;
     let encoded = encode(&model, chat, is_cached).await?;
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, is_cached).await?;
-    answer::<Chat>(&app, served, &model, vec![prompt], settings, grammar).await
+    answer::<Chat>(&app, &served, &model, vec![prompt], settings, grammar).await
 }
 
 /// The format of answers to chats.

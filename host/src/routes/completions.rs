@@ -12,6 +12,7 @@ use super::{
         settings,
     },
     lookup::loaded,
+    waiting::{Asked, answered, failure},
 };
 use crate::{
     app::App,
@@ -134,24 +135,34 @@ pub async fn completions(
     Extension(client): Extension<ClientId>,
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
+    let model = request.parameters.model.clone();
+    let asked = Asked {
+        model: model.as_deref(),
+        is_streamed: request.parameters.stream.unwrap_or(false),
+        failure,
+    };
+    answered(&app, asked, complete(app.clone(), arrival, client, request)).await
+}
+
+async fn complete(
+    app: Arc<App>,
+    arrival: Arrival,
+    client: ClientId,
+    request: CompletionRequest,
+) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
     let is_echoed = request.echo.unwrap_or(false);
     let sources = sources(request.prompt);
     let own = RouteParameters {
         client,
-        deadline: arrival.deadline(app.server.request_timeout),
+        deadline: arrival.deadline(app.now().config.server.request_timeout),
         prompts: sources.len(),
         max_tokens: Some(DEFAULT_MAX_TOKENS),
         logprobs: settings::top_logprobs("logprobs", request.logprobs)?,
         echo: is_echoed,
         best_of: request.best_of,
     };
-    let settings = Settings::new(
-        &request.parameters,
-        own,
-        &model.facts().info,
-        model.spec.bounds,
-    )?;
+    let settings = Settings::new(&request.parameters, own, &model.facts().info, served.bounds)?;
     let wanted = WantedGrammar::of(&request.parameters)?;
     let suffix = request.suffix.filter(|suffix| !suffix.is_empty());
     if is_echoed && suffix.is_some() {
@@ -175,7 +186,7 @@ pub async fn completions(
         Some(wanted) => Some(wanted.compile(&model).await?),
         None => None,
     };
-    answer::<Text>(&app, served, &model, prompts, settings, grammar).await
+    answer::<Text>(&app, &served, &model, prompts, settings, grammar).await
 }
 
 impl RequestBody for CompletionRequest {

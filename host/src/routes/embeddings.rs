@@ -91,7 +91,7 @@ pub async fn embeddings(
     let vectors = tokio::select! {
         biased;
         vectors = model.runner.embed(client, texts) => vectors?,
-        () = arrival.overdue(app.server.request_timeout) => return Err(Failure::Overdue.into()),
+        () = arrival.overdue(app.now().config.server.request_timeout) => return Err(Failure::Overdue.into()),
     };
     app.metrics.prompt(&served.id, tokens);
     let format = request.encoding_format.unwrap_or_default();

@@ -108,7 +108,8 @@ struct Health {
 impl Health {
     /// The health now. The server counts as draining once `end` is cancelled.
     fn new(app: &App, end: &CancellationToken, is_trusted: bool) -> Self {
-        let models = app.models().iter();
+        let now = app.now();
+        let models = now.models.iter();
         let models: Vec<_> = models
             .map(|model| ModelHealth::new(model, is_trusted))
             .collect();
@@ -204,6 +205,9 @@ fn overall(draining: bool, models: &[ModelHealth]) -> Status {
         Status::Draining
     } else if any(Status::Loading) {
         Status::Loading
+    } else if models.is_empty() {
+        // A directory of models may be empty.
+        Status::Ok
     } else if !any(Status::Ok) && any(Status::Unloaded) {
         Status::Unloaded
     } else if !any(Status::Ok) {
@@ -255,7 +259,7 @@ mod tests {
         check(false, &[Status::Failed], Status::Failed);
         check(false, &[Status::Ok, Status::Unloaded], Status::Ok);
         check(false, &[Status::Failed, Status::Unloaded], Status::Unloaded);
-        check(false, &[], Status::Failed);
+        check(false, &[], Status::Ok);
         check(true, &[Status::Ok], Status::Draining);
     }
 }

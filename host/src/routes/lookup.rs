@@ -17,27 +17,29 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The model with this name, if it answers. Loads it first if requests do that. Waits for a while for that, or if the model is being
 /// started again.
-pub async fn loaded<'a>(
-    app: &'a App,
+pub async fn loaded(
+    app: &App,
     name: Option<&str>,
-) -> Result<(&'a Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
+) -> Result<(Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
     let served = served(app, name)?;
     let patience = match served.loads_on_request {
         true => LOAD_PATIENCE,
         false => PATIENCE,
     };
-    let state = timeout(patience, state_for_request(served, &app.metrics)).await;
+    let state = timeout(patience, state_for_request(&served, &app.catalog)).await;
     let state = state.unwrap_or_else(|_| served.state());
-    Ok((served, answering_in(state, served)?))
+    let model = answering_in(state, &served)?;
+    Ok((served, model))
 }
 
 /// The model with this name, whether it answers or not.
-pub fn served<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Arc<ServedModel>, ApiError> {
+pub fn served(app: &App, name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
     if app.draining.is_cancelled() {
         return Err(ApiError::draining());
     }
-    app.model(name).ok_or_else(|| {
-        let ids: Vec<&str> = app.models().iter().map(|model| model.id.as_str()).collect();
+    let now = app.now();
+    now.model(name).cloned().ok_or_else(|| {
+        let ids: Vec<&str> = now.models.iter().map(|model| model.id.as_str()).collect();
         ApiError::model_not_found(name.unwrap_or_default(), &ids)
     })
 }

@@ -13,6 +13,7 @@ use super::{
     chat::prompt::{encode, prompt},
     generation::{RouteParameters, Settings, begin},
     lookup::loaded,
+    waiting::{Asked, answered},
 };
 use crate::{
     anthropic::{Message, MessagesRequest, StreamEvent},
@@ -152,14 +153,29 @@ pub async fn messages(
     Extension(client): Extension<ClientId>,
     Body(request): Body<MessagesRequest>,
 ) -> Result<Response, ApiError> {
+    let model = request.conversation.model.clone();
+    let asked = Asked {
+        model: model.as_deref(),
+        is_streamed: request.stream.unwrap_or(false),
+        failure: |error| vec![anthropic::error(error)],
+    };
+    answered(&app, asked, answer(app.clone(), arrival, client, request)).await
+}
+
+async fn answer(
+    app: Arc<App>,
+    arrival: Arrival,
+    client: ClientId,
+    request: MessagesRequest,
+) -> Result<Response, ApiError> {
     let (served, model) = loaded(&app, request.conversation.model.as_deref()).await?;
     let own = RouteParameters {
         client,
-        deadline: arrival.deadline(app.server.request_timeout),
+        deadline: arrival.deadline(app.now().config.server.request_timeout),
         prompts: 1,
         ..RouteParameters::default()
     };
-    let bounds = model.spec.bounds;
+    let bounds = served.bounds;
     let parameters = anthropic::parameters(&request, bounds.max_output_tokens);
     let settings = Settings {
         stop: anthropic::stop_sequences(&request)?,
@@ -172,11 +188,11 @@ pub async fn messages(
     let length = encoded.input.tokens.len();
     let head = AnswerHead::new(&served.id, length, settings.stop.clone(), shows_thinking);
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, true).await?;
-    let answers = begin(&app, served, &model, vec![prompt], &settings, grammar).await?;
+    let answers = begin(&app, &served, &model, vec![prompt], &settings, grammar).await?;
     let reply = answers.replies.into_iter().next();
     let reply = reply.ok_or_else(|| ApiError::internal("a request has no answer"))?;
     if settings.stream {
-        let keep_alive = app.server.keep_alive_interval;
+        let keep_alive = app.now().config.server.keep_alive_interval;
         let end = app.cut_off.clone().cancelled_owned();
         return Ok(streamed(reply.into_stream(), head, keep_alive, end));
     }

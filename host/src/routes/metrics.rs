@@ -36,7 +36,8 @@ pub async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let format = format(&headers);
-    let states = app.models().iter().map(|served| served.state());
+    let now = app.now();
+    let states = now.models.iter().map(|served| served.state());
     join_all(states.map(async |state| {
         if let ModelState::Ready(model) = state {
             model.runner.refresh_metrics().await;

@@ -3,6 +3,7 @@
 //! Anthropic's API `anthropic`. The routes of the Responses API are in `responses`.
 
 mod admin;
+mod admin_config;
 mod admin_plugins;
 mod anthropic;
 mod apply_template;
@@ -28,6 +29,7 @@ mod sse;
 #[cfg(test)]
 mod tests;
 mod tokenize;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -74,6 +76,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(admin::unload_model))
         .routes(routes!(admin::reload_model))
         .routes(routes!(admin_plugins::list_plugins))
+        .routes(routes!(admin_config::reload_config))
         .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
         .routes(routes!(health::root))

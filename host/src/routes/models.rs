@@ -21,7 +21,8 @@ use crate::{
     responses((status = 200, description = "The models.", body = ModelList), AnyError),
 )]
 pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let data = app.models().iter().filter_map(|served| listed(served));
+    let now = app.now();
+    let data = now.models.iter().filter_map(|served| listed(served));
     Json(ModelList {
         object: "list",
         data: data.collect(),
@@ -46,11 +47,12 @@ pub async fn retrieve_model(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelObject>, ApiError> {
     let Path(name) = name?;
-    if let Some(object) = listed(served(&app, Some(&name))?) {
+    let served = served(&app, Some(&name))?;
+    if let Some(object) = listed(&served) {
         return Ok(Json(object));
     }
     let (served, model) = loaded(&app, Some(&name)).await?;
-    Ok(Json(of_loaded(served, &model)))
+    Ok(Json(of_loaded(&served, &model)))
 }
 
 /// The state of a model in words of the API.

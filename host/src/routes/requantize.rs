@@ -88,12 +88,12 @@ pub async fn requantize(
     Body(request): Body<RequantizeRequest>,
 ) -> Result<Response, ApiError> {
     let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
-    let served = served(&app, request.model.as_deref())?.clone();
+    let served = served(&app, request.model.as_deref())?;
     let id = served.id.clone();
     let right = served.begin_change().await.ok_or_else(|| busy(&served))?;
     // Only now: before, this might be the model from before a change that has just ended.
     let current = answering(&served)?;
-    let keep_alive = app.server.keep_alive_interval;
+    let keep_alive = app.now().config.server.keep_alive_interval;
     let end = app.cut_off.clone().cancelled_owned();
     let (sender, progress) = unbounded_channel();
     let (tell, metrics) = (tell(sender, app.draining.clone()), app.metrics.clone());

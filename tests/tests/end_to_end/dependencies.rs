@@ -148,6 +148,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "system", "tools",
         ],
     ),
+    ("rereading", &["models"]),
     (
         "error",
         &["anthropic", "engine", "models", "openai", "prompt", "text"],
@@ -156,7 +157,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("kept_responses", &["config", "engine"]),
     (
         "app",
-        &["config", "kept_responses", "metrics", "models", "plugin"],
+        &["kept_responses", "metrics", "models", "plugin", "rereading"],
     ),
     ("layers", &["app", "config", "engine", "error", "text"]),
     (
@@ -177,9 +178,22 @@ const ROOMS: &[(&str, &[&str])] = &[
             "plugin",
             "prompt",
             "reply",
+            "rereading",
             "runner",
             "text",
             "tools",
+        ],
+    ),
+    (
+        "reread",
+        &[
+            "app",
+            "config",
+            "connections",
+            "models",
+            "rereading",
+            "shutdown",
+            "system",
         ],
     ),
     (
@@ -190,6 +204,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "connections",
             "metrics",
             "models",
+            "reread",
+            "rereading",
             "routes",
         ],
     ),

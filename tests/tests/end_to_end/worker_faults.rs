@@ -1,6 +1,7 @@
 //! Each model runs in a worker, a process of its own. A worker that dies or hangs fails its own requests and nothing else.
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -25,6 +26,20 @@ const ORPHAN: Duration = Duration::from_secs(2);
 const STREAMS: usize = 16;
 /// Number of times that a worker is killed: fewer than the default of `max_restarts`.
 const KILLS: usize = 2;
+
+#[tokio::test]
+async fn the_server_itself_loads_no_plugin() {
+    let (server, client) = start(&[("plain", "")], "").await;
+    check_echo(&client).await;
+    let maps = |id: u32| fs::read_to_string(format!("/proc/{id}/maps")).unwrap();
+    let library = format!("lib{CRASHES}.so");
+    let mut workers = server.workers().into_iter();
+    assert!(workers.any(|id| maps(id).contains(&library)));
+    for id in [CRASHES, ECHO] {
+        let maps = maps(server.pid());
+        assert!(!maps.contains(&format!("lib{id}.so")), "{maps}");
+    }
+}
 
 #[tokio::test]
 async fn a_request_of_a_worker_that_dies_is_told_how_and_the_model_is_back_soon() {

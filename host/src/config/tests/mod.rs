@@ -1,3 +1,4 @@
+mod changes;
 mod files;
 mod layering;
 mod refusals;
@@ -25,6 +26,11 @@ fn load(toml: &str, variables: &[(&str, &str)], flags: &Flags) -> Result<Config,
                 .map(|problem| problem.replace(&format!("{shown}/"), ""))
                 .collect()
         })
+}
+
+/// The configuration of an empty file.
+pub fn defaults() -> Config {
+    load_toml("")
 }
 
 fn load_toml(toml: &str) -> Config {

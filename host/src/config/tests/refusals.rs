@@ -12,13 +12,13 @@ fn unknown_keys() {
         &[
             "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, \
              keep_alive_interval_ms, drain_delay_secs, drain_timeout_secs, request_timeout_secs, header_timeout_secs, body_timeout_secs, \
-             idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, admin_keys, requantize_keys, cors_origins, allowed_hosts, log_format",
+             idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, admin_keys, requantize_keys, cors_origins, allowed_hosts, watch_config, memory_budget_bytes, unload_busy_models, log_format",
         ],
     );
     check(
         "[[models]]\npath = 'a'\n[[models]]\npath = 'b'\nxyz = 1",
         &[
-            "tenon.toml: \"models[1].xyz\" is no known key; allowed: id, aliases, path, backend, devices, options, \
+            "tenon.toml: \"models[1].xyz\" is no known key; allowed: id, aliases, path, directory, backend, devices, options, \
              chat_template, tool_format, reasoning_tags, quantize, requantize, memory_limit_bytes, sampling, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, max_answers, max_output_tokens, min_priority, threads, isolation, sandbox, stuck_timeout_secs, max_restarts, load, idle_unload_secs",
         ],
     );
@@ -100,6 +100,10 @@ fn models() {
         id = 'a' → "models[0].path" is missing: it says where the model is
         path = ''; id = 'a' → "models[0].path" must not be empty
         path = 'a'; id = '' → "models[0].id" must not be empty
+        directory = '' → "models[0].directory" must not be empty
+        directory = 'd'; id = 'a' → "models[0].id" is for one model, but "directory" is for several: leave one of the two out
+        directory = 'd'; path = 'a' → "models[0].path" is for one model, but "directory" is for several: leave one of the two out
+        directory = 'd'; isolation = 'none' → "models[0].isolation" must be "process" for a directory of models, because they come and go
         path = 'a'; aliases = [''] → "models[0].aliases" must not be empty
         path = 'a'; backend = '' → "models[0].backend" must not be empty
         path = 'a'; devices = [''] → "models[0].devices" must not be empty

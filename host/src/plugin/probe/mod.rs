@@ -24,6 +24,7 @@ use messages::{Message, Step};
 use process::{Child, End};
 
 /// The settings with which libraries are tried out.
+#[derive(Clone, Default)]
 pub(super) struct Probe {
     /// The path of this program.
     pub executable: PathBuf,
@@ -41,6 +42,18 @@ pub(super) struct Probed {
 }
 
 impl Probe {
+    /// The same settings for a question about these models.
+    pub fn about(&self, models: &[&&str]) -> Self {
+        let files = models.iter().map(|path| path.to_string());
+        Self {
+            request: Request {
+                files: files.collect(),
+                ..self.request.clone()
+            },
+            ..self.clone()
+        }
+    }
+
     /// Tries out an open library.
     ///
     /// If it crashes on a model's file, the library may still be used for others: another child goes on with the next file.

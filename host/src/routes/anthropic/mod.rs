@@ -16,5 +16,5 @@ mod unsupported;
 pub use chat::chat;
 pub use message::AnswerHead;
 pub use settings::{parameters, shows_thinking, stop_sequences, wanted};
-pub use stream::streamed;
+pub use stream::{error, streamed};
 pub use unsupported::check;

@@ -44,7 +44,7 @@ fn event(event: &StreamEvent) -> SseResult {
 }
 
 /// The event of an error, which is the last one of its stream.
-fn error(error: ApiError) -> SseResult {
+pub fn error(error: ApiError) -> SseResult {
     named_event("error", error.into_anthropic_envelope(None))
 }
 

@@ -64,7 +64,7 @@ pub async fn answer<F: Format>(
     if settings.stream {
         let choices = replies.len() as u32;
         let chunks = ChunkWriter::new(head, tally, warnings, choices, settings.include_usage);
-        let keep_alive = app.server.keep_alive_interval;
+        let keep_alive = app.now().config.server.keep_alive_interval;
         let end = app.cut_off.clone().cancelled_owned();
         return Ok(streamed::<F>(merged(replies), chunks, keep_alive, end));
     }

@@ -9,6 +9,7 @@ use super::{
         chat::{messages::variables, prompt::prompt, tools::Calling},
         generation::begin,
         lookup::loaded,
+        waiting::{Asked, answered},
     },
     encode::{Encoding, encode},
     items::Items,
@@ -17,7 +18,7 @@ use super::{
     read::ReadRequest,
     settings::{self, Asker, includes},
     tools::calling,
-    writer::{Draft, send},
+    writer::{Draft, failure, send},
 };
 use crate::{
     app::App,
@@ -194,14 +195,31 @@ pub async fn create_response(
     State(app): State<Arc<App>>,
     arrival: Arrival,
     Extension(client): Extension<ClientId>,
-    Body(ReadRequest {
+    Body(read): Body<ReadRequest>,
+) -> Result<Response, ApiError> {
+    let model = read.request.model.clone();
+    let asked = Asked {
+        model: model.as_deref(),
+        is_streamed: read.request.stream.unwrap_or(false),
+        failure,
+    };
+    answered(&app, asked, respond(app.clone(), arrival, client, read)).await
+}
+
+async fn respond(
+    app: Arc<App>,
+    arrival: Arrival,
+    client: ClientId,
+    read: ReadRequest,
+) -> Result<Response, ApiError> {
+    let ReadRequest {
         mut request,
         left_out,
-    }): Body<ReadRequest>,
-) -> Result<Response, ApiError> {
+    } = read;
     let (served, model) = loaded(&app, request.model.as_deref()).await?;
-    let deadline = arrival.deadline(app.server.request_timeout);
-    let (mut settings, wanted) = settings::read(&request, &model, Asker { client, deadline })?;
+    let deadline = arrival.deadline(app.now().config.server.request_timeout);
+    let (mut settings, wanted) =
+        settings::read(&request, (&served, &model), Asker { client, deadline })?;
     let (calling, names) = calling(
         request.tools.as_deref().unwrap_or_default(),
         request.tool_choice.as_ref(),
@@ -216,7 +234,7 @@ pub async fn create_response(
     let (encoded, dropped) = encode(&model, chat, encoding(&request, recalls)).await?;
     settings.warnings.extend(warnings(&left_out, dropped));
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, recalls).await?;
-    let answers = begin(&app, served, &model, vec![prompt], &settings, grammar).await?;
+    let answers = begin(&app, &served, &model, vec![prompt], &settings, grammar).await?;
     let items = Items::new(names, includes(&request, "reasoning.encrypted_content"));
     let response = settings::response(request, &settings, &served.id, &model.fingerprint);
     let draft = Draft {

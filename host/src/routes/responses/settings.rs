@@ -12,7 +12,7 @@ use super::super::{
 use crate::{
     engine::{ClientId, Request},
     error::ApiError,
-    models::LoadedModel,
+    models::{LoadedModel, ServedModel},
     openai::{
         GenerationParameters, JsonSchemaFormat, ResponseFormat, ResponseKind, ToolMode,
         responses::{
@@ -32,10 +32,10 @@ pub struct Asker {
 /// Checks the parameters of a request, and completes them with their defaults. Also returns the grammar that they ask for.
 pub fn read(
     request: &ResponseRequest,
-    model: &LoadedModel,
+    (served, model): (&ServedModel, &LoadedModel),
     asker: Asker,
 ) -> Result<(Settings, Option<WantedGrammar>), ApiError> {
-    let bounds = model.spec.bounds;
+    let bounds = served.bounds;
     check_limit(request.max_output_tokens, bounds.max_output_tokens)?;
     let parameters = parameters(request)?;
     let own = RouteParameters {

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, future::ready, stream};
 use super::{
     super::{
         generation::{Answers, Tally, Warnings},
-        sse::{self, done, named_event, until},
+        sse::{self, SseResult, done, named_event, until},
     },
     events::Events,
     items::Items,
@@ -23,7 +23,7 @@ use crate::{
     engine::FinishReason,
     error::ApiError,
     openai::{
-        Usage,
+        ErrorBody, Usage,
         responses::{
             IncompleteDetails, InputTokensDetails, OutputTokensDetails, ResponseErrorEvent,
             ResponseEvent, ResponseFailure, ResponseObject, ResponseStatus,
@@ -64,9 +64,15 @@ pub async fn send(
     if !is_streamed {
         return whole(draft, answers).await;
     }
-    let keep_alive = app.server.keep_alive_interval;
+    let keep_alive = app.now().config.server.keep_alive_interval;
     let end = app.cut_off.clone().cancelled_owned();
     Ok(streamed(draft, answers, keep_alive, end))
+}
+
+/// The events of a stream that fails before its response exists.
+pub fn failure(error: ApiError) -> Vec<SseResult> {
+    let event = error_event(0, error.into_envelope().error);
+    vec![named_event(event.name(), &event), done()]
 }
 
 async fn whole(draft: Draft, answers: Answers) -> Result<Response, ApiError> {
@@ -175,15 +181,8 @@ impl Writer {
             },
             message: error.message.clone(),
         });
-        self.events.add(|sequence_number| {
-            Event::Error(ResponseErrorEvent {
-                sequence_number,
-                code: error.code,
-                message: error.message.clone(),
-                param: error.param.clone(),
-                error,
-            })
-        });
+        self.events
+            .add(|sequence_number| error_event(sequence_number, error));
         self.over(ResponseStatus::Failed, Event::Failed);
     }
 
@@ -206,6 +205,16 @@ impl Writer {
             })
         });
     }
+}
+
+fn error_event(sequence_number: u32, error: ErrorBody) -> Event {
+    Event::Error(ResponseErrorEvent {
+        sequence_number,
+        code: error.code,
+        message: error.message.clone(),
+        param: error.param.clone(),
+        error,
+    })
 }
 
 fn usage(usage: Usage) -> ResponseUsage {

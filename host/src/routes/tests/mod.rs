@@ -20,7 +20,8 @@ use crate::{
     connections::{self, Patience, Register},
     layers::surround,
     metrics::Metrics,
-    models::{ModelState, ServedModel},
+    models::{ModelState, ServedModel, Snapshot},
+    rereading::Rereading,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -42,12 +43,19 @@ fn app_of(server: config::Server) -> App {
     let loading = ServedModel::new("org/loading".to_owned(), vec!["alias".to_owned()]);
     let failed = ServedModel::new("failed".to_owned(), vec![]);
     failed.set_state(ModelState::Failed("no such file".to_owned()));
-    let metrics = Metrics::new().unwrap();
     let responses = config::Responses {
         max_kept_bytes: 1 << 20,
         max_kept_time: Duration::from_secs(60),
     };
-    App::new(vec![loading, failed], metrics, &server, responses)
+    let snapshot = Snapshot {
+        config: config::Config {
+            server,
+            responses,
+            ..config::tests::defaults()
+        },
+        models: [loading, failed].map(Arc::new).into(),
+    };
+    App::new(snapshot, Metrics::new().unwrap(), Rereading::channel().0)
 }
 
 fn server_with_keys(keys: &[&str]) -> config::Server {
@@ -69,6 +77,9 @@ fn server_with_keys(keys: &[&str]) -> config::Server {
         requantize_needs_admin_key: false,
         origins: config::Origins::These(vec!["https://chat.example.com".to_owned()]),
         hosts: config::Hosts::These(vec!["llm.example.com".to_owned()]),
+        watch_config: false,
+        memory_budget_bytes: None,
+        unload_busy_models: false,
         log_format: config::LogFormat::Text,
     }
 }
@@ -466,7 +477,7 @@ async fn a_handler_ends_with_its_client() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let counters = connections::Metrics::register(&app.metrics.registry).unwrap();
-    let register = Register::new(1, Patience::new(&app.server), counters);
+    let register = Register::new(1, Patience::new(&app.now().config.server), counters);
     let server = tokio::spawn(connections::accept(listener, router, Arc::new(register)));
 
     let mut client = TcpStream::connect(address).unwrap();

@@ -39,8 +39,6 @@ use crate::{
     telemetry,
 };
 
-/// What a worker may allocate besides its model: for the vocabulary, grammars and the stacks of threads.
-const OWN_BYTES: u64 = 1 << 30;
 /// Most threads for blocking work: loading, and tokenizing long prompts.
 const BLOCKING_THREADS: usize = 16;
 
@@ -82,8 +80,8 @@ pub fn run() -> anyhow::Result<()> {
 
 /// Limits this process's memory, and enters the sandbox. Returns what the kernel cannot restrict.
 fn confine(start: &Start, library: &File) -> anyhow::Result<Vec<String>> {
-    if let Some(limit) = start.recipe.memory_limit_bytes {
-        limit_memory(limit.saturating_add(OWN_BYTES))?;
+    if let Some(limit) = start.own_limit_bytes {
+        limit_memory(limit)?;
     }
     if start.sandbox == config::Sandbox::Off {
         return Ok(Vec::new());

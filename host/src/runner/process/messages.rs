@@ -36,6 +36,8 @@ pub struct Start {
     pub sandbox: config::Sandbox,
     /// How long a forward may take before the worker counts as stuck.
     pub stuck_timeout: Duration,
+    /// Bytes that the worker limits its memory to.
+    pub own_limit_bytes: Option<u64>,
 }
 
 /// What the server asks of a worker.

@@ -15,6 +15,7 @@ mod end;
 mod entry;
 mod frames;
 mod line;
+mod memory_limit;
 mod messages;
 mod outbox;
 mod output;

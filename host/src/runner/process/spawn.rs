@@ -27,6 +27,7 @@ use super::{
     end::description,
     frames,
     line::Line,
+    memory_limit::MemoryLimit,
     messages::{News, Start},
     output::{LastLine, relay},
 };
@@ -75,8 +76,11 @@ impl Spawner {
         let (input, output) = UnixStream::from_std(ours)?.into_split();
         let mut process = self.command(plugin.library()?, theirs).spawn()?;
         let line = Line::new(output);
+        let mut limit = self.start.recipe.memory_limit_bytes.map(MemoryLimit::new);
         line.send(&frames::frame(&Start {
             plugin: plugin.path.clone(),
+            // The worker waits for this message before it loads anything.
+            own_limit_bytes: limit.as_mut().and_then(|limit| limit.apply(process.id())),
             ..self.start.clone()
         })?);
         let (connection, open) = Connection::new(process.id(), line, self.metrics.part());
@@ -92,7 +96,8 @@ impl Spawner {
             let status = end(process).await;
             // What a worker printed last may arrive after its end.
             let _ = timeout(PATIENCE, printed).await;
-            let why = description(status, last_line.recent());
+            let exceeded = limit.and_then(|limit| limit.exceeded());
+            let why = description(status, exceeded.or_else(|| last_line.recent()));
             open.end(&Error::new(Code::DEVICE_LOST, why));
         });
         Ok(connection)

@@ -5,7 +5,7 @@ use std::fs;
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::json;
-use tenon_tests::Event;
+use tenon_tests::{Event, PATIENCE, ends_within};
 
 use super::{CHANGE, begin, check_refused, rest, start, write};
 
@@ -35,6 +35,28 @@ async fn streams_under_way_keep_their_model_and_new_ones_get_the_new() {
     }
     // The old engines end with their last stream.
     client.wait_for_metric(POOL, one_pool).await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_cannot_change_levels_loads_the_model_again_beside() {
+    let (server, client) = start("fixed", "");
+    let worker = server.worker();
+    let stream = begin(&client, 300).await;
+    let (status, report) = client.post(CHANGE, &json!({"ggml_type": "Q4K"})).await;
+    assert_eq!(status, StatusCode::OK, "{report}");
+    assert_eq!(
+        (&report["from"], &report["to"]),
+        (&json!("F16"), &json!("Q4_K"))
+    );
+    assert_eq!(write(&client).await, "4".repeat(16));
+    assert_eq!(rest(stream).await, "1".repeat(299));
+    assert!(ends_within(worker, PATIENCE), "the old worker runs on");
+
+    let worker = server.worker();
+    let (status, answer) = client.post(CHANGE, &json!({"ggml_type": "Q5_0"})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    assert_eq!(write(&client).await, "4".repeat(16));
+    assert_eq!(server.worker(), worker);
 }
 
 #[tokio::test]

@@ -1,0 +1,88 @@
+//! What becomes of a running configuration when another one is read.
+
+use serde_json::Value;
+
+use super::{Config, Plugins, Server, layers::toml_key};
+
+/// A change of the running configuration.
+#[derive(Debug)]
+pub struct ConfigChange {
+    /// The configuration from now on: the new one, except for keys that need a restart.
+    pub config: Config,
+    /// Keys outside of `[[models]]` whose new values count from now on.
+    pub changed: Vec<String>,
+    /// Keys outside of `[[models]]` whose new values count from the next start on.
+    pub needs_restart: Vec<String>,
+}
+
+impl ConfigChange {
+    /// The change of a running configuration that reading `new` makes.
+    pub fn new(running: &Config, mut new: Config) -> Self {
+        let written = new.written.clone();
+        let keys = different_keys(&running.written, &written).into_iter();
+        let (kept, changed): (Vec<_>, Vec<_>) = keys.partition(|key| needs_a_restart(*key));
+        for [section, name] in &kept {
+            new.written[*section][*name] = running.written[*section][*name].clone();
+        }
+        let names = |keys: &[[&str; 2]]| keys.iter().map(|key| toml_key(key)).collect();
+        Self {
+            config: keep(running, new),
+            changed: names(&changed),
+            needs_restart: names(&kept),
+        }
+    }
+}
+
+impl Config {
+    /// Whether the sections that all models share lead to the same models as those of another configuration.
+    pub fn loads_models_like(&self, other: &Self) -> bool {
+        self.grammar == other.grammar
+            && self.prompts == other.prompts
+            && self.server.write_timeout == other.server.write_timeout
+    }
+}
+
+/// Whether a running server cannot change a key: it listens and logs already, and plugins were tried out with their settings.
+fn needs_a_restart(key: [&str; 2]) -> bool {
+    match key {
+        ["server", name] => matches!(name, "host" | "port" | "log_format" | "watch_config"),
+        ["plugins", name] => name != "reload_on_replace",
+        _ => false,
+    }
+}
+
+/// The new configuration with the running values of keys that need a restart.
+fn keep(running: &Config, new: Config) -> Config {
+    let (old, server) = (&running.server, new.server);
+    // By default, which names are allowed depends on the address.
+    let hosts = match server.host == old.host {
+        true => server.hosts,
+        false => old.hosts.clone(),
+    };
+    Config {
+        server: Server {
+            hosts,
+            host: old.host.clone(),
+            port: old.port,
+            log_format: old.log_format,
+            watch_config: old.watch_config,
+            ..server
+        },
+        plugins: Plugins {
+            reload_on_replace: new.plugins.reload_on_replace,
+            ..running.plugins.clone()
+        },
+        ..new
+    }
+}
+
+/// Section and name of each key that is written differently, in the order of the schema.
+fn different_keys<'a>(old: &'a Value, new: &'a Value) -> Vec<[&'a str; 2]> {
+    let sections = new.as_object().into_iter().flatten();
+    let keys = sections.flat_map(|(section, values)| {
+        let values = values.as_object().into_iter().flatten();
+        let different = values.filter(move |(name, value)| old[section].get(name) != Some(value));
+        different.map(move |(name, _)| [section.as_str(), name.as_str()])
+    });
+    keys.collect()
+}

@@ -1,0 +1,75 @@
+//! All models that are served, and the configuration that they are served by.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::ServedModel;
+use crate::{config::Config, metrics::Metrics, plugin::Current};
+
+/// What is served at a moment. A snapshot never changes: a change of the configuration makes another one.
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Config,
+    /// Its models, in its order. The first one is the default.
+    pub models: Vec<Arc<ServedModel>>,
+}
+
+impl Snapshot {
+    /// The models of a configuration, none of which was loaded so far.
+    pub fn new(config: Config) -> Self {
+        let models = config.models.iter().map(ServedModel::of);
+        let models = models.map(Arc::new).collect();
+        Self { config, models }
+    }
+
+    /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model. A name
+    /// that is written out comes before one that an alias with `*` stands for.
+    pub fn model(&self, name: Option<&str>) -> Option<&Arc<ServedModel>> {
+        match name {
+            None | Some("") => self.models.first(),
+            Some(name) => {
+                let models = || self.models.iter();
+                let exact = models().find(|model| model.is_called(name));
+                exact.or_else(|| models().find(|model| model.may_be_called(name)))
+            }
+        }
+    }
+
+    /// The model with this id.
+    pub fn with_id(&self, id: &str) -> Option<&Arc<ServedModel>> {
+        self.models.iter().find(|model| model.id == id)
+    }
+}
+
+/// All models that are served. Clones are the same catalog. Readers take a snapshot, and keep it for as long as they like.
+#[derive(Clone)]
+pub struct Catalog {
+    current: Current<Arc<Snapshot>>,
+    /// Counts what happens to the models.
+    pub metrics: Metrics,
+    /// Held while models make room for another one.
+    pub(super) room: Arc<Mutex<()>>,
+}
+
+impl Catalog {
+    /// The catalog that begins with this snapshot.
+    pub fn new(snapshot: Snapshot, metrics: Metrics) -> Self {
+        let current = Current::new(Arc::new(snapshot));
+        Self {
+            current,
+            metrics,
+            room: Arc::default(),
+        }
+    }
+
+    /// What is served now.
+    pub fn now(&self) -> Arc<Snapshot> {
+        self.current.get()
+    }
+
+    /// Sets what is served from now on.
+    pub fn set(&self, snapshot: Snapshot) {
+        self.current.set(Arc::new(snapshot));
+    }
+}

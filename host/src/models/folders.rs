@@ -1,0 +1,105 @@
+//! Directories of models: which models are in them at the moment.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tracing::warn;
+
+use crate::{
+    config::{Config, Model, ModelFolder},
+    plugin::Registry,
+    system::file_state::FileState,
+};
+
+/// What the directories of a configuration contain: each file that may be a model, in a state.
+pub type Contents = Vec<(PathBuf, Option<FileState>)>;
+
+/// What these directories contain now, by directory and name.
+pub fn contents(folders: &[ModelFolder]) -> Contents {
+    let paths = folders.iter().flat_map(|folder| candidates(&folder.path));
+    let with_state = paths.map(|path| {
+        let state = FileState::of(&path);
+        (path, state)
+    });
+    with_state.collect()
+}
+
+/// A configuration with the models that its directories have now, after those that it names. A name that is taken already is
+/// left out. Models that are `served` stay as long as their files do, even if their plugin is away. Blocks: the plugins have to
+/// look at files that are new.
+pub fn with_models_of_folders(mut config: Config, plugins: &Registry, served: &[Model]) -> Config {
+    let names = config.models.iter().flat_map(|model| {
+        let aliases = model.aliases.iter().cloned();
+        [model.id.clone()].into_iter().chain(aliases)
+    });
+    let mut taken: HashSet<String> = names.collect();
+    for folder in &config.folders {
+        let candidates = candidates(&folder.path);
+        let supported = plugins.supported(&candidates);
+        let is_model = |path: &&PathBuf| {
+            supported.contains(path) || served.iter().any(|model| model.path == **path)
+        };
+        for path in candidates.iter().filter(is_model) {
+            let model = folder.model_at(path);
+            match taken.insert(model.id.clone()) {
+                true => config.models.push(model),
+                false => warn!(
+                    "{} is not served, because another model is called '{}': rename it",
+                    path.display(),
+                    model.id
+                ),
+            }
+        }
+    }
+    config
+}
+
+/// Files, and directories with weights, by name. Hidden ones are left out. A directory that cannot be read has none.
+fn candidates(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = entries(folder).filter(|path| is_candidate(path)).collect();
+    paths.sort();
+    paths
+}
+
+fn is_candidate(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let is_hidden = name.as_encoded_bytes().starts_with(b".");
+    !is_hidden && (path.is_file() || entries(path).any(|path| is_safetensors(&path)))
+}
+
+fn is_safetensors(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "safetensors")
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_directories_with_weights_may_be_models() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [
+            "b.gguf",
+            "a.gguf",
+            ".hidden.gguf",
+            "hf/model.safetensors",
+            "notes/readme.md",
+        ] {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let found = ["a.gguf", "b.gguf", "hf"].map(|name| root.path().join(name));
+        assert_eq!(candidates(root.path()), found);
+        assert!(candidates(&root.path().join("missing")).is_empty());
+    }
+}

@@ -1,0 +1,180 @@
+//! Keeps all models together within the memory budget: idle models make room for one that is to be loaded, the least recently
+//! used one first.
+
+use std::{fs, path::Path, sync::Arc};
+
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use super::{Catalog, ModelState, ServedModel, put_away::put_away};
+
+/// Why there is no room for a model.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// It would not fit alone.
+    #[error(
+        "it takes about {needed} bytes, more than the memory_budget_bytes of {budget}: raise that, or choose a smaller level (quantize)"
+    )]
+    Alone {
+        /// Bytes that the model takes.
+        needed: u64,
+        /// The budget in bytes.
+        budget: u64,
+    },
+    /// Other models are in use.
+    #[error("it takes about {needed} bytes, but models in use ({}) take {used} of the memory_budget_bytes of {budget}: try again later, or raise that", ids.join(", "))]
+    InUse {
+        /// Bytes that the model takes.
+        needed: u64,
+        /// Bytes that the others take.
+        used: u64,
+        /// The budget in bytes.
+        budget: u64,
+        /// The others.
+        ids: Vec<String>,
+    },
+}
+
+/// A model that takes memory.
+struct Taker {
+    served: Arc<ServedModel>,
+    bytes: u64,
+}
+
+/// Unloads idle models until there is room for another load of this one. What it takes now counts too, because a model is loaded
+/// beside itself.
+///
+/// # Errors
+/// There is no room, with the figures.
+pub async fn make_room(served: &ServedModel, catalog: &Catalog) -> Result<(), NoRoom> {
+    let Some(budget) = catalog.now().config.server.memory_budget_bytes else {
+        return Ok(());
+    };
+    let needed = expected_bytes(served).await;
+    if needed > budget {
+        return Err(NoRoom::Alone { needed, budget });
+    }
+    let left = unload_for(needed, budget, served, catalog).await;
+    let used: u64 = left.iter().map(|taker| taker.bytes).sum();
+    match needed + used <= budget {
+        true => Ok(()),
+        false => Err(NoRoom::InUse {
+            needed,
+            used,
+            budget,
+            ids: left.iter().map(|taker| taker.served.id.clone()).collect(),
+        }),
+    }
+}
+
+/// Unloads idle models if a model that was loaded takes more than was expected.
+pub async fn settle(served: &ServedModel, catalog: &Catalog) {
+    let Some(budget) = catalog.now().config.server.memory_budget_bytes else {
+        return;
+    };
+    let bytes = bytes_of(served).await;
+    served.note_bytes(bytes);
+    let left = unload_for(0, budget, served, catalog).await;
+    let used: u64 = left.iter().map(|taker| taker.bytes).sum();
+    if used > budget {
+        let models: Vec<_> = left.iter().map(|taker| taker.served.id.as_str()).collect();
+        warn!(
+            models = models.join(", "),
+            "the loaded models take {used} bytes, more than the memory_budget_bytes of {budget}"
+        );
+    }
+}
+
+/// Unloads models other than this one, until the rest takes no more than the budget without `needed`. Returns the rest.
+async fn unload_for(
+    needed: u64,
+    budget: u64,
+    served: &ServedModel,
+    catalog: &Catalog,
+) -> Vec<Taker> {
+    // Two loads must not count on the same room.
+    let _alone = catalog.room.lock().await;
+    let mut left = takers(needed, served, catalog).await;
+    while needed + left.iter().map(|taker| taker.bytes).sum::<u64>() > budget {
+        let Some(victim) = victim(&left, served, catalog) else {
+            break;
+        };
+        let Some(right) = left[victim].served.begin_change().await else {
+            // Somebody else changes it, so it is in use.
+            break;
+        };
+        let victim = left.swap_remove(victim).served;
+        put_away(right, &victim, catalog, ModelState::Unloaded(None)).await;
+        info!(model = victim.id, "unloaded to make room for {}", served.id);
+        // Only requests that still run keep it.
+        victim.change().await.ended().await;
+    }
+    left
+}
+
+/// The models that take memory. A model that is about to be loaded is not one of them yet.
+async fn takers(needed: u64, loading: &ServedModel, catalog: &Catalog) -> Vec<Taker> {
+    let mut takers = Vec::new();
+    for served in &catalog.now().models {
+        let bytes = match served.id == loading.id && needed > 0 {
+            true => loaded_bytes(served).await,
+            false => bytes_of(served).await,
+        };
+        if bytes > 0 {
+            let served = served.clone();
+            takers.push(Taker { served, bytes });
+        }
+    }
+    takers
+}
+
+/// The place of the model that is unloaded next: the least recently used one, without running requests unless those do not
+/// matter.
+fn victim(takers: &[Taker], served: &ServedModel, catalog: &Catalog) -> Option<usize> {
+    let may_be_busy = catalog.now().config.server.unload_busy_models;
+    let others = takers.iter().enumerate();
+    let others = others.filter(|(_, taker)| taker.served.id != served.id);
+    let unloadable = others.filter_map(|(index, taker)| {
+        let is_busy = taker.served.is_busy()?;
+        let last_use = taker.served.last_use()?;
+        (may_be_busy || !is_busy).then_some((last_use, index))
+    });
+    unloadable.min().map(|(_, index)| index)
+}
+
+/// Bytes that a model takes, or will when it is loaded. 0: it is not loaded.
+async fn bytes_of(served: &ServedModel) -> u64 {
+    match served.state() {
+        ModelState::Loading | ModelState::Restarting(_) => expected_bytes(served).await,
+        _ => loaded_bytes(served).await,
+    }
+}
+
+async fn loaded_bytes(served: &ServedModel) -> u64 {
+    let ModelState::Ready(model) = served.state() else {
+        return 0;
+    };
+    let asked = spawn_blocking(move || model.memory_bytes()).await;
+    asked.unwrap_or_else(|_| served.last_bytes())
+}
+
+/// What a model took when it was last loaded; before its first load the size of its files.
+async fn expected_bytes(served: &ServedModel) -> u64 {
+    match served.last_bytes() {
+        0 => {
+            let path = served.path.clone();
+            let asked = spawn_blocking(move || file_bytes(&path)).await;
+            asked.unwrap_or_default()
+        }
+        bytes => bytes,
+    }
+}
+
+/// The size of a file, or of all files of a directory. 0 if it cannot be looked at.
+fn file_bytes(path: &Path) -> u64 {
+    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| size(&entry.path())).sum(),
+        Err(_) => size(path),
+    }
+}

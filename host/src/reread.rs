@@ -1,0 +1,165 @@
+//! Reads the configuration again while the server runs: at SIGHUP, when its file changes, and when an administrator asks for
+//! it. What can change does so at once. A configuration with mistakes changes nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use tokio::{select, spawn};
+use tracing::{error, info, warn};
+
+use crate::{
+    app::App,
+    config::{ConfigChange, Source},
+    connections::{self, Patience, Register},
+    models::{ModelChanges, ModelWork, Serving},
+    rereading::{Order, Orders, Reread, Rereading},
+    shutdown,
+    system::watched::Watched,
+};
+
+/// What reading the configuration again needs, and what it changes.
+pub struct Reader {
+    pub source: Source,
+    pub app: Arc<App>,
+    pub serving: Arc<Serving>,
+    pub register: Arc<Register>,
+}
+
+impl Reader {
+    /// Reads the configuration at each order, and at each change of its file. Never returns.
+    pub async fn run(self, mut orders: Orders) {
+        if self.app.now().config.server.watch_config
+            && let Some(file) = self.source.file()
+        {
+            follow(file, &self.app.rereading);
+        }
+        let order = self.app.rereading.clone();
+        let hangups = shutdown::at_each_hangup(move || drop(order.order()));
+        let read = async {
+            while let Some(order) = orders.recv().await {
+                self.read(order).await;
+            }
+        };
+        select! {
+            () = hangups => {}
+            () = read => {}
+        }
+    }
+
+    /// Reads the configuration. Models that have to be loaded do not hold up the next order.
+    async fn read(&self, order: Order) {
+        let (mut reread, work) = match self.change().await {
+            Ok(changed) => changed,
+            Err(why) => {
+                error!("the configuration stays as it is: {why}");
+                // Nobody may wait for it.
+                let _ = order.send(Err(why));
+                return;
+            }
+        };
+        let catalog = self.app.catalog.clone();
+        spawn(async move {
+            reread.models = work.finish(&catalog).await;
+            log(&reread);
+            let _ = order.send(Ok(reread));
+        });
+    }
+
+    /// Puts the configuration in force. Returns what that has changed so far, and what is left to do.
+    async fn change(&self) -> Result<(Reread, ModelWork), String> {
+        let new = self.source.load().map_err(|error| error.to_string())?;
+        let ConfigChange {
+            config,
+            changed,
+            needs_restart,
+        } = ConfigChange::new(&self.app.now().config, new);
+        let (server, responses) = (config.server.clone(), config.responses);
+        let work = self.serving.configure(config).await;
+        let work = work.map_err(|error| format!("{error:#}"))?;
+        let most = connections::bounded(server.max_connections);
+        self.register.set_limits(most, Patience::new(&server));
+        self.app.responses.set_limits(responses);
+        let reread = Reread {
+            changed,
+            needs_restart,
+            models: ModelChanges::default(),
+        };
+        Ok((reread, work))
+    }
+}
+
+fn log(reread: &Reread) {
+    let Reread {
+        changed,
+        needs_restart,
+        models,
+    } = reread;
+    if *reread == Reread::default() {
+        info!("the configuration was read again: nothing has changed");
+        return;
+    }
+    info!(
+        changed = changed.join(", "),
+        added = models.added.join(", "),
+        removed = models.removed.join(", "),
+        reloaded = models.reloaded.join(", "),
+        "the configuration was read again"
+    );
+    if !needs_restart.is_empty() || !models.needs_restart.is_empty() {
+        warn!(
+            keys = needs_restart.join(", "),
+            models = models.needs_restart.join(", "),
+            "what needs a restart stays as it is until then"
+        );
+    }
+}
+
+/// Has the configuration read each time that its file has changed. The log says if the file cannot be watched.
+fn follow(file: &Path, rereading: &Rereading) {
+    let (file, rereading) = (file.to_owned(), rereading.clone());
+    let seen = fs::read(&file).ok();
+    let of_file = file.clone();
+    let watched = Watched::new(move || folders(&of_file)).and_then(|watched| {
+        let thread = thread::Builder::new().name("configuration".to_owned());
+        thread.spawn(move || follow_with(watched, &file, seen, &rereading))?;
+        Ok(())
+    });
+    if let Err(error) = watched {
+        warn!(
+            "the configuration file is not watched ({error}): send SIGHUP after a change, or raise \
+             fs.inotify.max_user_instances and max_user_watches"
+        );
+    }
+}
+
+/// Orders a reading each time that the content of the file has changed. Never returns.
+fn follow_with(
+    mut watched: Watched<impl Fn() -> Vec<PathBuf>>,
+    file: &Path,
+    mut seen: Option<Vec<u8>>,
+    rereading: &Rereading,
+) {
+    loop {
+        let now = watched.wait(|| fs::read(file).ok());
+        // Between the removal of a file and the arrival of the next one there is nothing to read.
+        if now.is_some() && now != seen {
+            seen = now;
+            drop(rereading.order());
+        }
+    }
+}
+
+/// The folder of a file, and those of the files that it links to.
+fn folders(file: &Path) -> Vec<PathBuf> {
+    let whole = fs::canonicalize(file);
+    let files = [Some(file.to_owned()), whole.ok()].into_iter().flatten();
+    let folders = files.filter_map(|file| match file.parent()? {
+        here if here.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        folder => Some(folder.to_owned()),
+    });
+    folders.filter(|folder| folder.is_dir()).collect()
+}

@@ -1,0 +1,161 @@
+//! Control groups of the kernel (cgroup v2), which limit the memory of child processes.
+//!
+//! They can be made below the group of this process if that was delegated: its files are writable, and it has the memory
+//! controller. systemd does this for services with `Delegate=memory`, and container engines can.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    process,
+    sync::LazyLock,
+};
+
+/// Where the groups are.
+const ROOT: &str = "/sys/fs/cgroup";
+/// The group that this process moves into, because a group with children that are limited may have no processes itself.
+const OWN: &str = "server";
+
+/// A group below which there can be groups with limits.
+#[derive(Debug)]
+pub struct Delegated(PathBuf);
+
+/// The group of a child process. It is removed on drop.
+#[derive(Debug)]
+pub struct Cgroup(PathBuf);
+
+/// The delegated group of this process. Err: why there is none, in words. The first call prepares it.
+pub fn of_process() -> Result<&'static Delegated, &'static str> {
+    static OF_PROCESS: LazyLock<Result<Delegated, String>> = LazyLock::new(find);
+    OF_PROCESS.as_ref().map_err(String::as_str)
+}
+
+fn find() -> Result<Delegated, String> {
+    let groups = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let own = own.ok_or("this system has no cgroups of version 2")?;
+    Delegated::prepare(&Path::new(ROOT).join(own))
+}
+
+impl Delegated {
+    fn prepare(own: &Path) -> Result<Self, String> {
+        let shown = own.display();
+        let controllers = fs::read_to_string(own.join("cgroup.controllers"));
+        let controllers =
+            controllers.map_err(|error| format!("{shown} cannot be read ({error})"))?;
+        if !controllers.split_whitespace().any(|name| name == "memory") {
+            return Err(format!("{shown} has no memory controller"));
+        }
+        let delegated = Self(own.to_owned());
+        let limits = delegated.limit_children();
+        limits.map_err(|error| format!("{shown} is not delegated to the server ({error})"))?;
+        Ok(delegated)
+    }
+
+    /// Where the group is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes a group whose processes together may take so many bytes.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn child(&self, name: &str, bytes: u64) -> io::Result<Cgroup> {
+        let path = self.0.join(name);
+        fs::create_dir(&path)?;
+        let child = Cgroup(path);
+        fs::write(child.0.join("memory.max"), bytes.to_string())?;
+        // Systems without swap lack this file.
+        let _ = fs::write(child.0.join("memory.swap.max"), "0");
+        // All processes of a group end together.
+        let _ = fs::write(child.0.join("memory.oom.group"), "1");
+        Ok(child)
+    }
+
+    /// Makes the memory of groups below this one limitable.
+    fn limit_children(&self) -> io::Result<()> {
+        let switch_on = || fs::write(self.0.join("cgroup.subtree_control"), "+memory");
+        match switch_on() {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
+            done => return done,
+        }
+        let own = self.0.join(OWN);
+        fs::create_dir_all(&own)?;
+        move_into(&own, process::id())?;
+        switch_on().inspect_err(|_| {
+            // Other processes are in the group too.
+            let _ = move_into(&self.0, process::id());
+            let _ = fs::remove_dir(&own);
+        })
+    }
+}
+
+impl Cgroup {
+    /// Moves a process into the group.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn add(&self, process: u32) -> io::Result<()> {
+        move_into(&self.0, process)
+    }
+
+    /// Whether the kernel has ended processes of the group because they took more memory than they may.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let events = fs::read_to_string(self.0.join("memory.events")).unwrap_or_default();
+        let kills = events
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "));
+        kills.is_some_and(|count| count.trim() != "0")
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // It fails if a process is still in the group. The group then stays until the server's own group is removed.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn move_into(group: &Path, process: u32) -> io::Result<()> {
+    fs::write(group.join("cgroup.procs"), process.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that looks like a group with these controllers.
+    fn group(controllers: &str) -> tempfile::TempDir {
+        let group = tempfile::tempdir().unwrap();
+        fs::write(group.path().join("cgroup.controllers"), controllers).unwrap();
+        group
+    }
+
+    #[test]
+    fn a_group_without_the_memory_controller_is_not_used() {
+        let group = group("cpu io memory_other\n");
+        let why = Delegated::prepare(group.path()).unwrap_err();
+        assert!(why.contains("has no memory controller"), "{why}");
+        let why = Delegated::prepare(&group.path().join("missing")).unwrap_err();
+        assert!(why.contains("cannot be read"), "{why}");
+    }
+
+    #[test]
+    fn a_child_gets_its_limit_and_tells_how_it_ended() {
+        let group = group("cpu memory\n");
+        let delegated = Delegated::prepare(group.path()).unwrap();
+        let read = |name: &str| fs::read_to_string(group.path().join(name)).unwrap();
+        assert_eq!(read("cgroup.subtree_control"), "+memory");
+        let child = delegated.child("worker", 4096).unwrap();
+        child.add(7).unwrap();
+        assert_eq!(read("worker/memory.max"), "4096");
+        assert_eq!(read("worker/cgroup.procs"), "7");
+        assert!(!child.ran_out_of_memory());
+        let events = group.path().join("worker/memory.events");
+        fs::write(&events, "low 0\noom 0\noom_kill 0\n").unwrap();
+        assert!(!child.ran_out_of_memory());
+        fs::write(&events, "low 0\noom 1\noom_kill 1\n").unwrap();
+        assert!(child.ran_out_of_memory());
+    }
+}

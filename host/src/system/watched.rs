@@ -1,0 +1,115 @@
+//! Notices changes in folders.
+
+use std::{
+    path::PathBuf,
+    sync::mpsc::{Receiver, sync_channel},
+    thread::sleep,
+    time::Duration,
+};
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+    recommended_watcher,
+};
+
+/// Folders that are watched.
+pub struct Watched<F> {
+    folders: F,
+    watcher: RecommendedWatcher,
+    /// Gets at least one message after the last change.
+    events: Receiver<()>,
+}
+
+/// The time for which everything must stay as it is. Programs that copy a file write more often.
+pub const REST: Duration = Duration::from_millis(300);
+
+impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
+    /// Watches the entries of these folders from now on. `folders` is asked again after each change, for those that are new.
+    ///
+    /// # Errors
+    /// The system does not watch them, for example because it watches as many as it may.
+    pub fn new(folders: F) -> notify::Result<Self> {
+        let (sender, events) = sync_channel(1);
+        let mut watcher = recommended_watcher(move |event| {
+            if is_change(&event) {
+                // If the channel is full, there is a message to be received.
+                let _ = sender.try_send(());
+            }
+        })?;
+        watch(&mut watcher, &folders())?;
+        Ok(Self {
+            folders,
+            watcher,
+            events,
+        })
+    }
+
+    /// Waits for a change, and then until two looks in a row, with a moment between them, see the same. Returns what they saw.
+    /// Blocks.
+    pub fn wait<T: PartialEq>(&mut self, mut look: impl FnMut() -> T) -> T {
+        let Self {
+            folders,
+            watcher,
+            events,
+        } = self;
+        // The sender is in the watcher.
+        let _ = events.recv();
+        let look = || {
+            while events.try_recv().is_ok() {}
+            if let Err(error) = watch(watcher, &folders()) {
+                tracing::warn!("a folder is not watched any more: {error}");
+            }
+            look()
+        };
+        until_same(look, || sleep(REST))
+    }
+}
+
+/// Looks until two looks in a row, with a pause between them, see the same.
+fn until_same<T: PartialEq>(mut look: impl FnMut() -> T, mut pause: impl FnMut()) -> T {
+    let mut seen = look();
+    loop {
+        pause();
+        let now = look();
+        if now == seen {
+            return now;
+        }
+        seen = now;
+    }
+}
+
+/// Watches folders. Watching one again changes nothing.
+fn watch(watcher: &mut RecommendedWatcher, folders: &[PathBuf]) -> notify::Result<()> {
+    let mut folders = folders.iter();
+    folders.try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive))
+}
+
+/// Whether an event may mean a change. Opening and reading a file change nothing. After an error, events may be missing.
+fn is_change(event: &notify::Result<Event>) -> bool {
+    match event.as_ref().map(|event| event.kind) {
+        Ok(EventKind::Access(access)) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The looks after which files count as complete.
+    #[track_caller]
+    fn check(seen: &[u32], looks: usize) {
+        let mut left = seen.iter().copied();
+        let last = until_same(|| left.next().unwrap(), || ());
+        assert_eq!(seen.len() - left.len(), looks);
+        assert_eq!(last, seen[looks - 1]);
+    }
+
+    #[test]
+    fn a_file_that_grows_is_waited_for() {
+        check(&[7, 7, 8], 2);
+        check(&[1, 2, 3, 3, 4], 4);
+        check(&[1, 2, 1, 1], 4);
+    }
+}
