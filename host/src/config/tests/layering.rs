@@ -35,6 +35,9 @@ fn without_anything_there_are_defaults() {
         requantize_needs_admin_key: false,
         origins: Origins::Local,
         hosts: Hosts::These(Vec::new()),
+        watch_config: true,
+        memory_budget_bytes: None,
+        unload_busy_models: false,
         log_format: LogFormat::Text,
     };
     assert_eq!(config.server, expected);
