@@ -275,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_load_serves_all_requests_that_wait_and_the_next_request_tries_again() {
-        let (served, catalog) = (unloaded(true), Metrics::new().unwrap());
+        let (served, catalog) = (unloaded(true), catalog());
         let broken = Arc::new(Broken::default());
         for tries in 1..3 {
             let asked = (0..5).map(|_| state_for_request(&served, &catalog));
@@ -293,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_does_not_load_what_an_administrator_has_to_load() {
-        let (served, catalog) = (unloaded(false), Metrics::new().unwrap());
+        let (served, catalog) = (unloaded(false), catalog());
         let state = state_for_request(&served, &catalog).await;
         assert!(matches!(state, ModelState::Unloaded(None)));
         served.set_source(Arc::new(Broken::default()));
@@ -304,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_one_change_happens_at_a_time() {
-        let (served, catalog) = (unloaded(false), Metrics::new().unwrap());
+        let (served, catalog) = (unloaded(false), catalog());
         let right = served.begin_change().await;
         for changed in [
             load(&served, &catalog).await,
