@@ -80,7 +80,7 @@ impl ModelWork {
             return self.add(model, loading);
         };
         let is_alike = old.loads_like(model) && before.config.loads_models_like(&loading.config);
-        if !is_alike && [&*old, &*model].into_iter().any(computes_here) {
+        if !is_alike && [old, &*model].into_iter().any(computes_here) {
             self.changes.needs_restart.push(model.id.clone());
             *model = old.clone();
             return Ok(served.clone());

@@ -77,7 +77,7 @@ impl Trial {
         };
         self.say(&Message::Begin(Step::Devices))?;
         let facts = facts(&backend);
-        self.say(&Message::Started(facts))?;
+        self.say(&Message::Started(facts.into()))?;
         Ok(Ok(backend))
     }
 

@@ -28,7 +28,7 @@ pub enum Message {
     /// The bytes of an instruction that the CPU did not execute. Sent by a signal handler.
     Illegal(Vec<u8>),
     /// The backend was started.
-    Started(Facts),
+    Started(Box<Facts>),
     /// The answer about the next file of the request.
     Answer(Answer),
     /// The library cannot be used.

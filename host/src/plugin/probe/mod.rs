@@ -152,7 +152,7 @@ impl ChildReport {
         match message {
             Message::Begin(step) => self.step = step,
             Message::Illegal(bytes) => self.illegal = Some(bytes),
-            Message::Started(facts) => self.facts = Some(facts),
+            Message::Started(facts) => self.facts = Some(*facts),
             Message::Answer(answer) => self.answers.push(answer),
             Message::Refused(refusal) => self.refused = Some(refusal),
             Message::Done { pid } => self.done = Some(pid),
