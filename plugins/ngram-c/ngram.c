@@ -38,7 +38,7 @@ static void release(void *self) {
 }
 
 static void count(ngram_model *model, FILE *file) {
-    int before = ' ', last = '\n', byte;
+    int before = '\n', last = '\n', byte;
     while ((byte = fgetc(file)) != EOF && model->text_bytes < (1u << 30)) {
         uint16_t *trigram = &model->trigrams[before << 8 | last][byte];
         *trigram += *trigram < UINT16_MAX;
@@ -49,9 +49,9 @@ static void count(ngram_model *model, FILE *file) {
     }
 }
 
-/* The row of logits for the token after `past`: [VOCAB_SIZE]. */
+/* The row of logits for the token after `past`: [VOCAB_SIZE]. Control tokens count as ends of lines. */
 static void predict(const ngram_model *model, const uint32_t *past, uint32_t len, float *row) {
-    uint32_t last = past[len - 1] < 256 ? past[len - 1] : '\n', before = len > 1 && past[len - 2] < 256 ? past[len - 2] : ' ';
+    uint32_t last = past[len - 1] < 256 ? past[len - 1] : '\n', before = len > 1 && past[len - 2] < 256 ? past[len - 2] : '\n';
     for (uint32_t id = 0; id < VOCAB_SIZE; id++) {
         float seen = id < BEGIN ? 1000.0f * model->trigrams[before << 8 | last][id] + (float)model->bigrams[last][id] : 0.0f;
         row[id] = logf(seen + (id < BEGIN ? 0.01f : 1e-9f));

@@ -64,7 +64,8 @@ async fn it_answers_whole_and_as_a_stream() {
     let (_, whole) = client.post(PLAIN, &body).await;
     // After ` t` comes `w` or `h`, each once in a line: the smaller id.
     assert_eq!(text(&whole), "hr");
-    assert_eq!(whole["usage"]["prompt_tokens"], 9);
+    // The begin token counts.
+    assert_eq!(whole["usage"]["prompt_tokens"], 10);
     assert_eq!(client.stream(PLAIN, &body).await.text(), "hr");
 
     let body = chat("\n", json!({"temperature": 0, "max_tokens": 40}));

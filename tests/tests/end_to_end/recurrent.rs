@@ -70,6 +70,8 @@ async fn the_next_turn_computes_only_its_message() {
 
 /// Tokens of the template around a message: the end of the answer before it, its role, its end, and the next role.
 const MARKS: usize = 4;
+/// Tokens around the system message up to the user's words: the beginning, its role, its end, and the next role.
+const BEFORE_USER: usize = 4;
 
 #[tokio::test]
 async fn another_last_message_computes_only_itself() {
@@ -85,7 +87,7 @@ async fn another_last_message_computes_only_itself() {
     for other in ["Second", "Third"] {
         talk[1] = message("user", other);
         let answer = check_answer(&client, &exact, &talk).await;
-        assert_eq!(prompt_tokens(&answer).1, SYSTEM.len() + 3);
+        assert_eq!(prompt_tokens(&answer).1, SYSTEM.len() + BEFORE_USER);
     }
     // Other second messages in the first chat.
     let stored = prompt + text(&answer).len();
@@ -111,16 +113,20 @@ async fn answers_to_one_prompt_compute_it_once() {
     assert_eq!(computed, prompt - 1 + 4 * 8, "{answer}");
 }
 
-/// A prompt that only begins like another one has nothing to wait for.
+/// One prompt's checkpoints are no use to the others: they differ before its end.
 #[tokio::test]
-async fn prompts_without_a_common_checkpoint_are_computed_together() {
-    let (_server, client) = start(0, "max_batch_tokens = 64\nmax_draft_tokens = 0\n");
+async fn prompts_that_begin_alike_change_no_answer_of_each_other() {
     let common = "The same beginning for all of them. ".repeat(8);
     let bodies = ["one", "two", "three"]
-        .map(|end| json!({"prompt": format!("{common}{end}"), "max_tokens": 4, "temperature": 0}));
-    let answers = join_all(bodies.iter().map(|body| client.post(PLAIN, body))).await;
-    let cached = answers.iter().map(|(_, answer)| prompt_tokens(answer).1);
-    assert_eq!(cached.sum::<usize>(), 0);
+        .map(|end| json!({"prompt": format!("{common}{end}"), "max_tokens": 16, "temperature": 0}));
+    let answers = async |engine: &str| {
+        let (_server, client) = start(0, engine);
+        let answers = join_all(bodies.iter().map(|body| client.post(PLAIN, body))).await;
+        let texts = answers.iter().map(|(_, answer)| text(answer).to_owned());
+        texts.collect::<Vec<_>>()
+    };
+    let expected = answers(FROM_SCRATCH).await;
+    assert_eq!(answers("max_batch_tokens = 64\n").await, expected);
 }
 
 #[tokio::test]
@@ -130,7 +136,7 @@ async fn checkpoints_are_bounded_and_the_least_recently_used_goes_first() {
         let talk = [message("system", SYSTEM), message("user", question)];
         prompt_tokens(&answer(&client, &talk).await).1
     };
-    let system = SYSTEM.len() + 3;
+    let system = SYSTEM.len() + BEFORE_USER;
     assert_eq!(cached("one").await, 0);
     // Each chat keeps its prompt and its answer. The checkpoint of the system message is used each time, so it stays.
     for question in ["two", "three", "four", "five"] {

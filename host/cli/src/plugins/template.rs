@@ -128,7 +128,11 @@ mod tests {
 
     /// The texts of a project called `other`, by path.
     fn project(language: Language) -> Vec<(String, String)> {
-        let files = files(&Names::new("other").unwrap(), language).into_iter();
+        project_called("other", language)
+    }
+
+    fn project_called(name: &str, language: Language) -> Vec<(String, String)> {
+        let files = files(&Names::new(name).unwrap(), language).into_iter();
         let text = |content: Cow<[u8]>| String::from_utf8_lossy(&content).into_owned();
         files.map(|(path, content)| (path, text(content))).collect()
     }
@@ -178,7 +182,8 @@ mod tests {
 
     #[test]
     fn the_guide_quotes_the_project() {
-        let (guide, project) = (sdk_file("GUIDE.md"), project(Language::Rust));
+        let project = project_called("my-backend", Language::Rust);
+        let guide = sdk_file("GUIDE.md");
         let guide = String::from_utf8_lossy(&guide);
         let quotes = guide.split("```rust,ignore\n").skip(1);
         let quotes: Vec<_> = quotes.filter_map(|rest| rest.split("```").next()).collect();
