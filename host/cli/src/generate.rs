@@ -20,7 +20,8 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 ];
 
 impl Generate {
-    pub fn run(self, mut program: Command) -> anyhow::Result<()> {
+    pub fn run(self, program: Command) -> anyhow::Result<()> {
+        let mut program = without_hidden(&program);
         let pages = self.directory.join("man/man1");
         fs::create_dir_all(&pages)?;
         clap_mangen::generate_to(program.clone(), pages)?;
@@ -30,5 +31,25 @@ impl Generate {
             generate_to(shell, &mut program, "tenon", place)?;
         }
         Ok(())
+    }
+}
+
+/// A command without those of its commands that are not for people: completions would offer them.
+fn without_hidden(command: &Command) -> Command {
+    let shown = command
+        .get_subcommands()
+        .filter(|inner| !inner.is_hide_set());
+    let mut copy = Command::new(command.get_name().to_owned())
+        .args(command.get_arguments().cloned())
+        .subcommands(shown.map(without_hidden));
+    if let Some(about) = command.get_about() {
+        copy = copy.about(about.clone());
+    }
+    if let Some(about) = command.get_long_about() {
+        copy = copy.long_about(about.clone());
+    }
+    match command.get_version() {
+        Some(version) => copy.version(version.to_owned()),
+        None => copy,
     }
 }

@@ -101,12 +101,12 @@ async fn a_reloaded_model_keeps_its_level_unless_that_was_changed() {
 async fn a_model_that_cannot_be_loaded_by_its_new_settings_goes_on_as_before() {
     let (server, client) = start(BY_REQUEST, &[ONE]);
     let before = worker(&client, "one").await;
-    let wrong = format!("{ONE}memory_limit_bytes = 1\n");
+    let wrong = format!("{ONE}backend = 'nothing'\n");
     let changes = change(&server, &client, BY_REQUEST, &[&wrong]).await;
     let failed = &changes["models"]["failed"][0];
     assert_eq!(failed["id"], "one");
     let error = failed["error"].as_str().unwrap();
-    assert!(error.contains("memory_limit_bytes"), "{error}");
+    assert!(error.contains("no backend `nothing`"), "{error}");
     check_echo(&client, "one").await;
     assert_eq!(worker(&client, "one").await, before);
 }
@@ -295,9 +295,15 @@ async fn model(client: &Client, id: &str) -> Value {
     found.cloned().unwrap()
 }
 
+/// The process of a model. Waits until it is loaded.
 async fn worker(client: &Client, id: &str) -> u32 {
-    let id = model(client, id).await["loaded"]["process_id"].clone();
-    id.as_u64().unwrap() as u32
+    loop {
+        let loaded = model(client, id).await["loaded"].clone();
+        if let Some(process) = loaded["process_id"].as_u64() {
+            return process as u32;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn check_echo(client: &Client, id: &str) {
