@@ -56,7 +56,7 @@ impl Reader {
             Ok(changed) => changed,
             Err(why) => {
                 error!("the configuration stays as it is: {why}");
-                // Nobody may wait for it.
+                // An error means that the sender of the order did not wait.
                 let _ = order.send(Err(why));
                 return;
             }

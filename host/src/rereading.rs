@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::models::ModelChanges;
 
-/// Has the configuration read again. Clones order from the same reader.
+/// A handle through which any part of the server has the configuration read again. All clones share one reader.
 #[derive(Clone)]
 pub struct Rereading(mpsc::UnboundedSender<Order>);
 
@@ -26,13 +26,13 @@ pub struct Reread {
 }
 
 impl Rereading {
-    /// The giver of orders and their receiver.
+    /// A handle that orders readings, and the receiver of its orders.
     pub fn channel() -> (Self, Orders) {
         let (sender, orders) = mpsc::unbounded_channel();
         (Self(sender), orders)
     }
 
-    /// Orders a reading. What comes of it can be waited for; it happens anyway.
+    /// Orders a reading. It happens also if the receiver of its outcome is dropped.
     pub fn order(&self) -> oneshot::Receiver<Result<Reread, String>> {
         let (order, outcome) = oneshot::channel();
         // An error means that the server ends.

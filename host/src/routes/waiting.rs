@@ -56,7 +56,7 @@ pub async fn answered(
         failure: asked.failure,
         keep_alive,
     };
-    // Its head is that of every stream.
+    // The response has the same headers as every other stream.
     let mut response = send(stream::empty(), keep_alive);
     *response.body_mut() = Body::from_stream(stream::unfold(Phase::Waiting(waiting), next));
     Ok(response)
@@ -67,7 +67,7 @@ pub fn failure(error: ApiError) -> Vec<SseResult> {
     vec![event(error.into_envelope()), done()]
 }
 
-/// Whether there is such a model, but none that answers yet.
+/// Whether the model exists and does not answer yet.
 fn has_to_wait(app: &App, model: Option<&str>) -> bool {
     let served = served(app, model);
     served.is_ok_and(|served| !matches!(served.state(), ModelState::Ready(_)))

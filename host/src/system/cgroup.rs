@@ -73,7 +73,7 @@ impl Delegated {
         Ok(child)
     }
 
-    /// Makes the memory of groups below this one limitable.
+    /// Turns on memory limits for the groups below this one.
     fn limit_children(&self) -> io::Result<()> {
         let switch_on = || fs::write(self.0.join("cgroup.subtree_control"), "+memory");
         match switch_on() {
