@@ -7,8 +7,9 @@ export PATH := $(HOME)/.cache/tenon/tools/bin:$(PATH)
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
-run: build ## install what is missing, build, fetch a small model, serve it on http://localhost:8080
-	@.ci/fetch-model >/dev/null && exec target/dist/tenon serve --config config/tenon.toml
+run: ## install what is missing, build what is needed, fetch a small model, serve it on http://localhost:8080
+	@.ci/setup --run
+	@.ci/fetch-model >/dev/null & fetch=$$!; .ci/build --run && wait $$fetch && exec target/dist/tenon serve --config config/tenon.toml
 
 build: setup ## leave the server in target/dist/tenon and its plugins in target/dist/plugins
 	@.ci/build

@@ -12,6 +12,12 @@ LLAMA_CPP = "tenon-plugin-llama-cpp"
 TARGET_DIR = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 
+def was_built():
+    """Whether the whole workspace was built: llama.cpp too, for whatever CPU level."""
+    llama_cpp = "release/build/llama-cpp-sys-2-*"
+    return any(TARGET_DIR.glob(llama_cpp)) or any(TARGET_DIR.glob(f"x86-64-*/{llama_cpp}"))
+
+
 def build(*arguments, target_dir=TARGET_DIR, command=("cargo", "build"), environment=None):
     """Builds the workspace. Returns the built files, the server's program first. Progress and errors go to the terminal."""
     cargo = subprocess.run(

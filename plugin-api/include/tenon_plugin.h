@@ -15,7 +15,8 @@
  * - Growth. Every table, and every struct that crosses once, begins with `size`, its `sizeof`. The reader reads only what
  *   the size covers. Later minor versions add at the end; absent means NULL or 0. A function that may be NULL says so. What
  *   the host passes may be from an older host than this header: fields and functions that say "since ABI 1.N" need a look at
- *   `size` first. Fields of 1.0 need none.
+ *   `size` first. Fields of 1.0 need none. There is no search for optional interfaces by name, which plugins in Rust have:
+ *   each later one is a function at the end of a table.
  * - What must be understood. Words called `reserved`, and flags, are 0 unless a later minor version gives them a meaning. The
  *   host knows `abi_minor` of the plugin, and itself answers TENON_UNSUPPORTED to what needs a later one: a plugin need not
  *   look at them. What the plugin returns has 0 in them; the host refuses other values. Words called `hints` may be ignored.

@@ -36,7 +36,7 @@ pub struct AbiVersion {
 }
 
 impl AbiVersion {
-    /// The version that this crate describes, which is the crate's own. It is a draft until the first freeze.
+    /// The version that this crate describes, which is the crate's own.
     pub const CURRENT: Self = Self {
         major: number(env!("CARGO_PKG_VERSION_MAJOR")),
         minor: number(env!("CARGO_PKG_VERSION_MINOR")),
@@ -52,7 +52,7 @@ const fn number(digits: &str) -> u32 {
 
 impl std::fmt::Display for AbiVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}-draft", self.major, self.minor)
+        write!(f, "{}.{}", self.major, self.minor)
     }
 }
 

@@ -61,7 +61,8 @@ pub struct Sink<T> {
     pub put: unsafe extern "C" fn(*mut c_void, *const T),
 }
 
-/// A struct that begins with its size, and that later versions append to.
+/// A struct that begins with its size, and that later versions append to. A new field begins at `SIZE_1_0` or after it: plugins
+/// leave rubbish in the padding before that, which their size covers.
 ///
 /// # Safety
 /// It is `repr(C)`, its first field is `size: usize`, and it may be zero in every byte.
