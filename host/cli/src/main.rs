@@ -1,4 +1,5 @@
-//! The program `tenon`, with one file for each command. The command `bench` is the crate `tenon-bench`.
+//! The program `tenon`, with one file for each command. The command `bench` is the crate `tenon-bench`; `chat` and `run`
+//! are `tenon-chat`.
 
 mod config;
 mod generate;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use tenon::{grammar, runner::process, telemetry};
 use tenon_bench::Bench;
+use tenon_chat::{Chat, Run};
 
 /// An OpenAI-compatible LLM server whose model backends are shared libraries.
 #[derive(Parser)]
@@ -23,6 +25,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Chat(Chat),
+    Run(Run),
     Quantize(quantize::Quantize),
     #[command(subcommand)]
     Plugins(plugins::Plugins),
@@ -57,6 +61,8 @@ impl Command {
     fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Serve(serve) => serve.run(),
+            Self::Chat(chat) => chat.run(),
+            Self::Run(run) => run.run(),
             Self::Quantize(quantize) => quantize.run(),
             Self::Config(config) => config.run(),
             Self::Bench(bench) => bench.run(),

@@ -100,7 +100,7 @@ fn the_host_takes_the_plugin_api_as_it_is_but_for_serde() {
     }
 }
 
-/// Only `tenon-bench` sends requests.
+/// Only `tenon-bench` and `tenon-chat` send requests.
 #[test]
 fn the_server_has_no_http_client() {
     let options = "tree --package tenon --edges normal --prefix none --format {lib}";
@@ -428,15 +428,21 @@ impl Member {
 
 fn may_use(user: &Member, used: &Member) -> bool {
     let is_for_plugins = used.folder().contains("/plugins/");
+    let is_one_of = |names: &[&str]| names.contains(&used.name.as_str());
     match user.name.as_str() {
-        "tenon-plugin-abi" => false,
-        "tenon-plugin-api" => used.name == "tenon-plugin-abi",
-        "tenon" => used.name == "tenon-plugin-api",
-        "tenon-bench" | "tenon-check" | "tenon-tests" => {
-            ["tenon", "tenon-plugin-api"].contains(&used.name.as_str())
-        }
-        "tenon-cli" => ["tenon", "tenon-bench", "tenon-check", "tenon-plugin-api"]
-            .contains(&used.name.as_str()),
+        "tenon-plugin-abi" | "tenon-client" => false,
+        "tenon-plugin-api" => is_one_of(&["tenon-plugin-abi"]),
+        "tenon" => is_one_of(&["tenon-plugin-api"]),
+        "tenon-chat" => is_one_of(&["tenon-client"]),
+        "tenon-check" | "tenon-tests" => is_one_of(&["tenon", "tenon-plugin-api"]),
+        "tenon-bench" => is_one_of(&["tenon", "tenon-plugin-api", "tenon-client"]),
+        "tenon-cli" => is_one_of(&[
+            "tenon",
+            "tenon-plugin-api",
+            "tenon-bench",
+            "tenon-chat",
+            "tenon-check",
+        ]),
         // Plugins, and crates that several plugins share.
         _ => used.name == "tenon-plugin-api" || is_for_plugins && !used.is_plugin(),
     }

@@ -68,6 +68,7 @@ mod smollm2;
 mod startup;
 mod steering;
 mod templates;
+mod terminal;
 mod threads;
 mod tokens;
 mod tools;

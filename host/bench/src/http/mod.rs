@@ -139,7 +139,7 @@ impl HttpBench {
             for (index, measurement) in plan.iter().enumerate() {
                 for server in turns(targets.len(), round) {
                     let target = &targets[server];
-                    bar.set_message(format!("{measurement}, {}", target.client.url));
+                    bar.set_message(format!("{measurement}, {}", target.client.url()));
                     let prompts = Prompts::new(seed ^ u64::from(round) << 32 ^ index as u64);
                     let figures = target.run(measurement, &self.sizes, prompts).await;
                     report.add(index, server, figures);

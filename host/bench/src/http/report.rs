@@ -50,7 +50,7 @@ impl Report {
         plan: &[Measurement],
     ) -> Self {
         let servers = servers.map(|client| Server {
-            url: client.url.clone(),
+            url: client.url().to_owned(),
             model: client.model.clone(),
         });
         let entries = plan.iter().map(|&measurement| Entry {
