@@ -16,13 +16,18 @@
 //! them to another process, and backends do not need it. It changes no layout. The feature `testing`, also off by default, is for
 //! the unit tests of a backend: a host, and a driver that calls a session as the server does.
 //!
-//! The feature `options`, which is off by default too, has options as ordinary structs: their schema, and the way to read them.
+//! The feature `options`, which is off by default too, has options as ordinary structs: their schema, and the way to read them. The
+//! feature `hf-tokenizer` has tokenizers from the files of Hugging Face models and of GGUF files.
 //!
 //! A panic anywhere in a plugin becomes an error; the host lives on.
 
 #![deny(missing_docs)]
 
+#[cfg(feature = "hf-tokenizer")]
+pub mod files;
 pub mod gguf;
+#[cfg(feature = "hf-tokenizer")]
+pub mod hf_tokenizer;
 pub mod levels;
 #[cfg(feature = "options")]
 pub mod options;

@@ -1,6 +1,6 @@
 /* A whole backend in C: the template for plugins in C.
  *
- * A model is a text file `NAME.ngram`. Its tokens are the 256 bytes and four control tokens. The logits of the next byte come from
+ * A model is a text file `NAME.ngram` of whole lines. Its tokens are the 256 bytes and four control tokens. The logits of the next byte come from
  * counts in that text: what followed the last two bytes, and what followed the last byte. An answer ends at an empty line. */
 #include "tenon_plugin.h"
 
@@ -37,7 +37,8 @@ static void release(void *self) {
         free(model);
 }
 
-static void count(ngram_model *model, FILE *file) {
+/* Whether the file is whole: a text that ends within a line is cut off. */
+static int count(ngram_model *model, FILE *file) {
     int before = '\n', last = '\n', byte;
     while ((byte = fgetc(file)) != EOF && model->text_bytes < (1u << 30)) {
         uint16_t *trigram = &model->trigrams[before << 8 | last][byte];
@@ -47,6 +48,7 @@ static void count(ngram_model *model, FILE *file) {
         before = last;
         last = byte;
     }
+    return model->text_bytes > 0 && last == '\n';
 }
 
 /* The row of logits for the token after `past`: [VOCAB_SIZE]. Control tokens count as ends of lines. */
@@ -241,31 +243,53 @@ static const tenon_model_vtable MODEL = {
 
 /* ---- The backend ---- */
 
+static FILE *opened(tenon_str path) {
+    char name[4096];
+    snprintf(name, sizeof name, "%.*s", (int)path.len, path.ptr);
+    return fopen(name, "rb");
+}
+
 static void supports(void *self, tenon_str path, tenon_support_sink out) {
     (void)self;
-    int fits = path.len > 6 && memcmp(path.ptr + path.len - 6, ".ngram", 6) == 0;
-    tenon_support support = {.size = sizeof support, .score = fits ? 100 : 0};
-    support.reason = tenon_str_of(fits ? "a text to count" : "not a .ngram file");
+    int named = path.len > 6 && memcmp(path.ptr + path.len - 6, ".ngram", 6) == 0;
+    FILE *file = named ? opened(path) : NULL;
+    tenon_support support = {.size = sizeof support, .score = file != NULL ? 100 : 0};
+    support.reason = tenon_str_of(file != NULL ? "a text to count" : named ? "cannot be opened" : "not a .ngram file");
+    if (file != NULL)
+        fclose(file);
     out.put(out.self, &support);
 }
 
+/* Fails with a sentence that begins with a name. */
+static tenon_code refuse(tenon_error_sink error, tenon_code code, tenon_str name, const char *why) {
+    char message[4200];
+    snprintf(message, sizeof message, "%.*s %s", (int)name.len, name.ptr, why);
+    return tenon_fail(error, code, message);
+}
+
 static tenon_code load(void *self, const tenon_load_args *args, tenon_progress progress, tenon_model *out, tenon_error_sink error) {
-    char path[4096];
     (void)self;
     if (!progress.vtable->report(progress.self, -1.0f, tenon_str_of("counting")))
         return tenon_fail(error, TENON_CANCELLED, "the host stopped the call");
     if (args->quantize.ptr != NULL)
         return tenon_fail(error, TENON_UNSUPPORTED, "n-grams have one level only: leave out `quantize`");
-    snprintf(path, sizeof path, "%.*s", (int)args->path.len, args->path.ptr);
-    FILE *file = fopen(path, "rb");
+    for (size_t i = 0; i < args->devices.len; i++) {
+        tenon_str device = args->devices.ptr[i];
+        if (device.len != 3 || memcmp(device.ptr, "cpu", 3) != 0)
+            return refuse(error, TENON_UNSUPPORTED, device, "is no device of this plugin, which has only cpu");
+    }
+    FILE *file = opened(args->path);
     if (file == NULL)
-        return tenon_fail(error, TENON_IO, "the file of the model cannot be opened: check its path");
+        return refuse(error, TENON_IO, args->path, "cannot be opened: check the path");
     ngram_model *model = calloc(1, sizeof *model);
-    if (model != NULL)
-        count(model, file);
+    int whole = model != NULL && count(model, file);
     fclose(file);
     if (model == NULL)
         return tenon_fail(error, TENON_NO_MEMORY, "there is no memory for the counts");
+    if (!whole) {
+        free(model);
+        return refuse(error, TENON_INVALID, args->path, "is empty or ends within a line: copy it again");
+    }
     *out = (tenon_model){shared(model), &MODEL};
     return TENON_OK;
 }
@@ -273,16 +297,19 @@ static tenon_code load(void *self, const tenon_load_args *args, tenon_progress p
 static const tenon_backend_vtable BACKEND = {.size = sizeof BACKEND, .supports = supports, .load = load};
 
 static tenon_code init(tenon_host host, tenon_str options, tenon_backend *out, tenon_error_sink error) {
-    (void)host;
-    if (options.len > 2)
-        return tenon_fail(error, TENON_INVALID, "this plugin takes no options");
+    (void)host, (void)options, (void)error;
     *out = (tenon_backend){NULL, &BACKEND};
     return TENON_OK;
 }
 
+/* By this schema the host refuses options: there are none. */
+static const tenon_key_value META[] = {
+    {TENON_STR("options_schema"), TENON_STR("{\"type\": \"object\", \"additionalProperties\": false}")}};
+
 static const tenon_plugin PLUGIN = {
     .size = sizeof PLUGIN, .abi_major = TENON_ABI_MAJOR, .abi_minor = TENON_ABI_MINOR, .id = TENON_STR("org.tenon.ngram-c"),
-    .name = TENON_STR("N-grams in C"), .version = TENON_STR("0.1.0"), .license = TENON_STR("Apache-2.0"), .init = init};
+    .name = TENON_STR("N-grams in C"), .version = TENON_STR("0.1.0"), .license = TENON_STR("Apache-2.0"), .meta = {META, 1},
+    .init = init};
 
 const tenon_plugin *tenon_plugin_c_v1(void) {
     return &PLUGIN;

@@ -22,7 +22,7 @@ pub enum FrozenAbi {
 
 impl FrozenAbi {
     /// Its version.
-    pub fn version(self) -> &'static str {
+    fn version(self) -> &'static str {
         match self {
             Self::First => "1.0",
             Self::Later => "1.1",
@@ -35,7 +35,12 @@ impl FrozenAbi {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let (fixtures, frozen) = (repository.join("tests/fixtures/abi"), frozen());
         let root = frozen.join(self.version());
-        self.copy(&fixtures.join("1.0"), &root.join("abi"));
+        for sources in ["Cargo.toml", "src"] {
+            self.copy(
+                &fixtures.join("1.0").join(sources),
+                &root.join("abi").join(sources),
+            );
+        }
         self.copy(&fixtures.join("plugin"), &root.join("plugin"));
         // All that it names was downloaded for the workspace. Cargo removes the rest from it.
         let lock = root.join("plugin/Cargo.lock");
@@ -61,20 +66,18 @@ impl FrozenAbi {
         target.join(format!("release/libtenon_frozen_plugin_{name}.so"))
     }
 
-    /// Copies a folder of sources as they are in this version.
+    /// Copies a source file, or a folder of them, as they are in this version.
     fn copy(self, from: &Path, to: &Path) {
+        if from.is_file() {
+            let text = fs::read_to_string(from).expect("a text");
+            let text = self.edited(from, text);
+            write_if_changed(to, &text).expect("a copy");
+            return;
+        }
         fs::create_dir_all(to).expect("a folder");
         for entry in fs::read_dir(from).expect("a folder") {
             let entry = entry.expect("an entry").path();
-            let copy = to.join(entry.file_name().expect("a name"));
-            match entry.is_dir() {
-                true => self.copy(&entry, &copy),
-                false => {
-                    let text = fs::read_to_string(&entry).expect("a text");
-                    let text = self.edited(&entry, text);
-                    write_if_changed(&copy, &text).expect("a copy");
-                }
-            }
+            self.copy(&entry, &to.join(entry.file_name().expect("a name")));
         }
     }
 
@@ -146,6 +149,13 @@ fn write_if_changed(path: &Path, text: &str) -> io::Result<()> {
     fs::write(new.path(), text)?;
     new.persist(path)?;
     Ok(())
+}
+
+/// A plugin that was built when ABI 1.0 was frozen, for this architecture, by the name of its library.
+pub fn frozen_binary(library: &str) -> PathBuf {
+    let binaries = "fixtures/abi/1.0/binaries";
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(binaries);
+    folder.join(env::consts::ARCH).join(library)
 }
 
 /// The folder for sources and builds, in the workspace's build directory.

@@ -29,7 +29,7 @@ pub use browser::{Browser, HOST};
 pub use c_library::c_library;
 pub use client::{Client, Event, Events, Stream, chat, metric_in, text};
 pub use exactness::{Judge, TOLERANCE, token_bytes};
-pub use frozen::FrozenAbi;
+pub use frozen::{FrozenAbi, frozen_binary};
 pub use held::Held;
 pub use model_files::ModelFiles;
 pub use mutants::Mutants;

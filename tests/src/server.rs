@@ -55,11 +55,10 @@ impl ServerOptions {
 
     /// A server of one model of the plugin in C, called `model`, that has counted this text.
     pub fn ngram(text: &str) -> Self {
-        let mut options = Self::new(&[])
+        Self::new(&[])
+            .plugin(c_library("ngram"))
             .file("model.ngram", text)
-            .arguments(&["model.ngram"]);
-        options.plugins.push(c_library("ngram"));
-        options
+            .arguments(&["model.ngram"])
     }
 
     /// A server of SmolLM2 through llama.cpp, on one thread.

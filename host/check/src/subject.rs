@@ -41,6 +41,7 @@ impl Subject {
             let case = match error {
                 ElfError::NoPlugin => "file/exports-loader-only",
                 ElfError::SharedBackendLibrary { .. } => "file/no-shared-ggml",
+                ElfError::OtherC { .. } => "open/abi-agrees",
                 ElfError::Aborts => "open/unwinds",
                 _ => "file/whole",
             };

@@ -7,7 +7,9 @@ use object::{
     elf::{self, FileHeader64, ProgramHeader64},
     read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym, SymbolTable},
 };
-use tenon_plugin_api::abi::{CPU_FEATURES_SYMBOL, LOADER_SYMBOL, UNWINDS_SYMBOL, c::C_SYMBOL};
+use tenon_plugin_api::abi::{
+    AbiVersion, CPU_FEATURES_SYMBOL, LOADER_SYMBOL, UNWINDS_SYMBOL, c::C_SYMBOL,
+};
 
 use super::cpu::Cpu;
 
@@ -36,6 +38,12 @@ pub enum ElfError {
          the function of tenon_plugin.h, or move it elsewhere"
     )]
     NoPlugin,
+    #[error(
+        "is a plugin for another ABI (it exports `{symbol}` instead of `{C_SYMBOL}`), this host takes ABI {major}.0 to {major}.x: \
+         update Tenon, or build the plugin with the tenon_plugin.h of ABI {major}",
+        major = AbiVersion::CURRENT.major
+    )]
+    OtherC { symbol: String },
     #[error(
         "is built for CPUs with more than this one has ({lacks}): use a build for this CPU, or put the file into the folder of its \
          level (such as x86-64-v4)"
@@ -87,7 +95,10 @@ fn check_data<'data, R: ReadRef<'data>>(data: R, cpu: &Cpu) -> Result<(), ElfErr
     let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
     let exports = |name| address(&symbols, endian, name).is_some();
     if !exports(LOADER_SYMBOL) && !exports(C_SYMBOL) {
-        return Err(ElfError::NoPlugin);
+        return Err(match other_c_symbol(&symbols, endian) {
+            Some(symbol) => ElfError::OtherC { symbol },
+            None => ElfError::NoPlugin,
+        });
     }
     let note = |name| number_at(segments, endian, data, address(&symbols, endian, name)?);
     if let Some(lacks) = note(CPU_FEATURES_SYMBOL).and_then(|features| cpu.lacks(features)) {
@@ -159,13 +170,33 @@ fn address<'data, R: ReadRef<'data>>(
     endian: Endianness,
     name: &str,
 ) -> Option<u64> {
-    let is_it = |symbol: &&elf::Sym64<Endianness>| {
-        let found = symbol.name(endian, symbols.strings());
-        found.is_ok_and(|found| found == name.as_bytes())
-            && symbol.st_shndx(endian) != elf::SHN_UNDEF
-    };
-    let symbol = symbols.iter().find(is_it)?;
+    let mut exported = exported(symbols, endian);
+    let (_, symbol) = exported.find(|(found, _)| *found == name.as_bytes())?;
     Some(symbol.st_value(endian))
+}
+
+/// The exported symbol of a plugin in C for another major version of the ABI.
+fn other_c_symbol<'data, R: ReadRef<'data>>(
+    symbols: &SymbolTable<'data, Header, R>,
+    endian: Endianness,
+) -> Option<String> {
+    let family = C_SYMBOL.trim_end_matches(|c: char| c.is_ascii_digit());
+    let mut exported = exported(symbols, endian);
+    let (name, _) = exported.find(|(found, _)| found.starts_with(family.as_bytes()))?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Names of the exported symbols, and the symbols.
+fn exported<'data, R: ReadRef<'data>>(
+    symbols: &SymbolTable<'data, Header, R>,
+    endian: Endianness,
+) -> impl Iterator<Item = (&'data [u8], &'data elf::Sym64<Endianness>)> {
+    let defined = move |symbol: &&elf::Sym64<Endianness>| symbol.st_shndx(endian) != elf::SHN_UNDEF;
+    let strings = symbols.strings();
+    let named = move |symbol: &'data elf::Sym64<Endianness>| {
+        Some((symbol.name(endian, strings).ok()?, symbol))
+    };
+    symbols.iter().filter(defined).filter_map(named)
 }
 
 /// The 64-bit number that will be at an address of the loaded library.

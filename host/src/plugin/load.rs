@@ -9,12 +9,13 @@ use abi_stable::{
 };
 use tenon_plugin_api::{
     Descriptor, Result as CallResult,
-    abi::{AbiVersion, BackendBox, HostBox, LayoutMismatch, PluginModule_Ref, layouts_agree},
+    abi::{AbiVersion, BackendBox, HostBox, PluginModule_Ref, layouts_agree},
 };
 
 use super::{
     c::CPlugin,
     library::{Entry, Library},
+    other_abi::OtherAbi,
 };
 
 /// Why a library cannot be used. The text ends a sentence that begins with the file's name.
@@ -30,18 +31,8 @@ pub enum LoadError {
     Header { built_from: String },
     #[error("is a library for `{0}`, not a Tenon plugin: move it elsewhere")]
     Foreign(String),
-    #[error(
-        "{built_from}was built against plugin ABI {abi}, this host takes ABI {major}.0 to {major}.x, and they differ at \
-         {first}: {advice}",
-        major = AbiVersion::CURRENT.major,
-        first = mismatch.first_difference,
-        advice = advice(abi)
-    )]
-    Layout {
-        built_from: String,
-        abi: String,
-        mismatch: LayoutMismatch,
-    },
+    #[error("{0}")]
+    OtherAbi(OtherAbi),
     #[error("{0}")]
     Table(String),
     #[error("could not set up its root module ({0}): tell the plugin's author")]
@@ -56,7 +47,10 @@ impl LoadError {
     /// More for the plugin's author. May be empty.
     pub fn details(&self) -> &str {
         match self {
-            Self::Layout { mismatch, .. } => &mismatch.report,
+            Self::OtherAbi(OtherAbi {
+                mismatch: Some(mismatch),
+                ..
+            }) => &mismatch.report,
             _ => "",
         }
     }
@@ -130,24 +124,24 @@ impl Plugin {
 
 /// Checks that the library is a plugin whose types are those of this host.
 fn check_header(header: AbiHeaderRef, built_from: &str) -> Result<&'static LibHeader, LoadError> {
-    let built_from = match built_from {
-        "" => String::new(),
-        name => format!("({name}) "),
+    let no_header = || LoadError::Header {
+        built_from: match built_from {
+            "" => String::new(),
+            name => format!("({name}) "),
+        },
     };
-    let Ok(header) = header.upgrade() else {
-        return Err(LoadError::Header { built_from });
-    };
+    let header = header.upgrade().map_err(|_| no_header())?;
     let name = header.root_mod_consts().base_name();
     if name.as_str() != PluginModule_Ref::BASE_NAME {
         return Err(LoadError::Foreign(name.to_string()));
     }
-    let Some(theirs) = header.layout() else {
-        return Err(LoadError::Header { built_from });
-    };
-    layouts_agree(PluginModule_Ref::LAYOUT, theirs).map_err(|mismatch| LoadError::Layout {
-        built_from,
-        abi: abi(header.version_strings()),
-        mismatch,
+    let theirs = header.layout().ok_or_else(no_header)?;
+    layouts_agree(PluginModule_Ref::LAYOUT, theirs).map_err(|mismatch| {
+        LoadError::OtherAbi(OtherAbi {
+            built_from: built_from.into(),
+            abi: abi(header.version_strings()),
+            mismatch: Some(mismatch),
+        })
     })?;
     Ok(header)
 }
@@ -157,18 +151,6 @@ fn abi(version: VersionStrings) -> String {
     let version = version.version.as_str();
     let patch = version.rfind('.');
     version[..patch.unwrap_or(version.len())].to_owned()
-}
-
-/// What to do about a plugin that was built against another ABI, such as `2.1`.
-fn advice(abi: &str) -> String {
-    let AbiVersion { major, minor } = AbiVersion::CURRENT;
-    let mut numbers = abi.split('.').map(|number| number.parse().unwrap_or(0));
-    let theirs = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let update = match theirs > (major, minor) {
-        true => "update Tenon, or ",
-        false => "",
-    };
-    format!("{update}build the plugin with tenon-plugin-api {major}")
 }
 
 fn one_line(text: &str) -> String {
@@ -189,16 +171,6 @@ fn is_id(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_newer_plugin_needs_a_newer_host() {
-        let build = "build the plugin with tenon-plugin-api 1";
-        assert_eq!(advice("0.1"), build);
-        assert_eq!(advice("1.0"), build);
-        assert_eq!(advice("2.0"), format!("update Tenon, or {build}"));
-        assert_eq!(advice("1.7"), format!("update Tenon, or {build}"));
-        assert_eq!(advice("?"), build);
-    }
 
     #[test]
     fn ids_are_reverse_uris_and_harmless_as_names_of_directories() {

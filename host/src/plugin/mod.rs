@@ -38,6 +38,7 @@ mod load;
 mod model;
 mod options;
 mod options_schema;
+mod other_abi;
 pub mod probe;
 mod registry;
 mod session;

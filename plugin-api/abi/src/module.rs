@@ -110,18 +110,15 @@ macro_rules! export_module {
         /// The library's root module, under the name in `LOADER_SYMBOL`.
         #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
         pub static TENON_PLUGIN: $crate::abi_stable::library::LibHeader = {
-            use $crate::abi_stable::library::{
-                __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
-            };
-
-            extern "C" fn module() -> RootModuleResult {
-                __call_root_module_loader($make)
+            // `$make` sees this name, so it is one that no plugin has.
+            extern "C" fn tenon_plugin_root_module() -> $crate::abi_stable::library::RootModuleResult {
+                $crate::abi_stable::library::__call_root_module_loader($make)
             }
-            // SAFETY: `module` returns the root module of the type that is named here.
+            // SAFETY: the function returns the root module of the type that is named here.
             unsafe {
-                LibHeader::from_constructor::<$crate::PluginModule_Ref>(
-                    module,
-                    CheckTypeLayout::Yes,
+                $crate::abi_stable::library::LibHeader::from_constructor::<$crate::PluginModule_Ref>(
+                    tenon_plugin_root_module,
+                    $crate::abi_stable::library::CheckTypeLayout::Yes,
                 )
             }
         };

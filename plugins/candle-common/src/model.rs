@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tenon_plugin_api::{
     Capabilities, Embedder, Error, Estimate, Model, ModelInfo, Progress, Result, Session,
-    SessionArgs, Tokenizer, levels,
+    SessionArgs, Tokenizer, hf_tokenizer::Prompting, levels,
 };
 
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
     kv::KvType,
     pool,
     session::DecoderSession,
-    tokenizer::Prompting,
     weights::{
         TensorLoader, TensorSource,
         quantize::{self, Quantizer},

@@ -1,23 +1,41 @@
-//! Plugins that are built against an older and against a newer ABI than the host's. What either side does not know is not used,
-//! and what must be understood is refused.
+//! Plugins that are built against an older and against a newer ABI than the host's, or were built when 1.0 was frozen. What either
+//! side does not know is not used, and what must be understood is refused.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tenon::plugin::{Model, Registry};
 use tenon_plugin_api::{Code, LoadArgs, SessionArgs};
-use tenon_tests::{FrozenAbi, PluginFolder, ServerOptions};
+use tenon_tests::{FrozenAbi, PluginFolder, ServerOptions, frozen_binary};
 
 const ID: &str = "org.tenon.fixture.frozen";
 
 #[tokio::test]
 async fn a_plugin_of_the_first_abi_answers() {
-    check_answer(FrozenAbi::First).await;
+    check_answer(&FrozenAbi::First.plugin(), "1.0").await;
 }
 
 #[tokio::test]
 async fn a_plugin_of_a_newer_abi_answers_and_its_new_methods_are_not_used() {
-    check_answer(FrozenAbi::Later).await;
+    check_answer(&FrozenAbi::Later.plugin(), "1.1").await;
+}
+
+#[tokio::test]
+async fn a_binary_of_the_first_abi_answers() {
+    check_answer(&frozen_binary("libtenon_frozen_plugin.so"), "1.0").await;
+}
+
+#[tokio::test]
+async fn a_binary_in_c_of_the_first_abi_answers() {
+    let mut server = ServerOptions::new(&[])
+        .plugin(frozen_binary("libtenon_plugin_ngram_c.so"))
+        .file("model.ngram", "one and two and three.\n\n")
+        .arguments(&["model.ngram"])
+        .start();
+    let client = server.client();
+    let parameters = json!({"temperature": 0, "max_tokens": 40});
+    let answer = client.chat("one and t", parameters).await;
+    assert_eq!(answer, "one and three.\n\n");
 }
 
 #[test]
@@ -32,21 +50,21 @@ fn what_a_newer_plugin_wants_understood_is_refused() {
     assert!(error.message.ends_with("update Tenon"), "{error}");
 }
 
-/// Serves a model of the plugin in a worker, and chats with it.
-async fn check_answer(abi: FrozenAbi) {
+/// Serves a model of the plugin in a worker, and chats with it. The plugin answers with the ABI that it was built against.
+async fn check_answer(plugin: &Path, abi: &str) {
     let folder = PluginFolder::empty();
-    folder.install_file(&abi.plugin(), "frozen.so");
+    folder.install_file(plugin, "frozen.so");
     let listed = folder.list();
     assert_eq!(listed.ids(), [ID], "{:#}", listed.0);
 
     let mut server = ServerOptions::new(&[])
-        .plugin(abi.plugin())
+        .plugin(plugin.into())
         .file("model.frozen", "")
         .arguments(&["model.frozen"])
         .start();
     let client = server.client();
     let answer = client.chat("Who are you?", json!({"temperature": 0})).await;
-    assert_eq!(answer, format!("built against ABI {}", abi.version()));
+    assert_eq!(answer, format!("built against ABI {abi}"));
     // The next turn uses forks.
     let again = client.chat("Who are you?", json!({"temperature": 0})).await;
     assert_eq!(again, answer);

@@ -8,6 +8,7 @@ use tenon_tests::{Client, PluginFolder, Server, ServerOptions, c_library, chat, 
 
 const CHAT: &str = "/v1/chat/completions";
 const PLAIN: &str = "/v1/completions";
+const EMBEDDINGS: &str = "/v1/embeddings";
 const COMPUTED: &str = "tenon_engine_computed_tokens_total";
 
 /// The plugin always goes on with what followed most often here: the text is its own continuation.
@@ -163,4 +164,48 @@ async fn a_crowd_gets_what_each_gets_alone() {
     assert_eq!(join_all((0..12).map(ask)).await, alone);
     // Seeds give different answers, so equal ones would show that requests were mixed up.
     assert!(alone.iter().any(|answer| *answer != alone[0]));
+}
+
+#[tokio::test]
+async fn its_embedder_makes_vectors() {
+    let mut server = ServerOptions::new(&[])
+        .plugin(c_library("embedder"))
+        .file("model.any", "")
+        .arguments(&["model.any"])
+        .start();
+    let client = server.client();
+    // The bytes of these texts are 0, 0 and 1, 3, 1 modulo 4.
+    let answer = embed(&client, json!(["dh", "ace"])).await;
+    let (one, two, half) = (0.2_f32.sqrt(), 0.8_f32.sqrt(), 0.5_f32.sqrt());
+    check_vector(&answer, 0, [1.0, 0.0, 0.0, 0.0]);
+    check_vector(&answer, 1, [0.0, two, 0.0, one]);
+    assert_eq!(answer["usage"]["prompt_tokens"], 5);
+    let answer = embed(&client, json!([7, 100])).await;
+    check_vector(&answer, 0, [half, 0.0, 0.0, half]);
+
+    let (_, model) = client.get("/v1/models/model").await;
+    let expected = json!({"dimensions": 4, "max_tokens": 16, "pooling": "sum"});
+    assert_eq!(model["embeddings"], expected);
+    // More tokens than it takes.
+    let body = json!({"input": "a".repeat(17)});
+    let (status, answer) = client.post(EMBEDDINGS, &body).await;
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(answer["error"]["code"], "context_length_exceeded");
+}
+
+async fn embed(client: &Client, input: Value) -> Value {
+    let (status, answer) = client.post(EMBEDDINGS, &json!({"input": input})).await;
+    assert_eq!(status, 200, "{answer}");
+    answer
+}
+
+#[track_caller]
+fn check_vector(answer: &Value, index: usize, expected: [f32; 4]) {
+    let found = answer["data"][index]["embedding"].clone();
+    let found: [f32; 4] = serde_json::from_value(found).unwrap();
+    let mut pairs = found.iter().zip(&expected);
+    assert!(
+        pairs.all(|(a, b)| (a - b).abs() < 1e-6),
+        "{found:?} is not {expected:?}"
+    );
 }

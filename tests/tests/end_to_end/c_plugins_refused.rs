@@ -22,7 +22,13 @@ fn each_wrong_table_is_refused_with_its_reason() {
         ),
         (
             "newer-major",
-            "was built against plugin ABI 2.0, this host takes ABI 1.0 to 1.x: build the plugin with the tenon_plugin.h of ABI 1",
+            "was built against plugin ABI 2.0, this host takes ABI 1.0 to 1.x: update Tenon, or build the plugin with the \
+             tenon_plugin.h of ABI 1",
+        ),
+        (
+            "newer-entry",
+            "is a plugin for another ABI (it exports `tenon_plugin_c_v2` instead of `tenon_plugin_c_v1`), this host takes ABI 1.0 to \
+             1.x: update Tenon, or build the plugin with the tenon_plugin.h of ABI 1",
         ),
         ("not-utf8", "gave a text that is not UTF-8 as `name`"),
         (

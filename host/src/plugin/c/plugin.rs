@@ -17,6 +17,7 @@ use super::{
     read::{grown, meta, text},
     services,
 };
+use crate::plugin::other_abi::OtherAbi;
 
 /// A plugin in C that speaks this host's ABI. Its backend is not started yet.
 pub struct CPlugin {
@@ -86,12 +87,13 @@ unsafe fn check_abi(table: *const Plugin) -> Result<AbiVersion, String> {
         let major = (&raw const (*table).abi_major).read();
         (major, (&raw const (*table).abi_minor).read())
     };
-    let ours = AbiVersion::CURRENT.major;
-    if major != ours {
-        return Err(format!(
-            "was built against plugin ABI {major}.{minor}, this host takes ABI {ours}.0 to {ours}.x: build the plugin with the \
-             tenon_plugin.h of ABI {ours}"
-        ));
+    if major != AbiVersion::CURRENT.major {
+        let other = OtherAbi {
+            built_from: String::new(),
+            abi: format!("{major}.{minor}"),
+            mismatch: None,
+        };
+        return Err(other.to_string());
     }
     Ok(AbiVersion { major, minor })
 }

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use tenon_plugin_api::{Code, Error, Result};
+use tenon_plugin_api::{Code, Error, Result, files::read_json};
 
 use super::{
     Config, Family, RopeConfig, RopeLayout, RopeScaling, check_context, check_layers, family,
     sentence_transformers,
 };
-use crate::{files::read_json, kernels::elementwise::Activation};
+use crate::kernels::elementwise::Activation;
 
 const FILE: &str = "config.json";
 

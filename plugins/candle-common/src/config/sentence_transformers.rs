@@ -4,9 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tenon_plugin_api::{Pooling, Result};
-
-use crate::files::read_json;
+use tenon_plugin_api::{Pooling, Result, files::read_json};
 
 const MODULES: &str = "modules.json";
 const USUAL_FOLDER: &str = "1_Pooling";

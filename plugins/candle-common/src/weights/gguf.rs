@@ -6,14 +6,17 @@ use candle_core::{
     Device,
     quantized::{QStorage, QTensor},
 };
-use tenon_plugin_api::{Error, Result, gguf::Tensor};
+use tenon_plugin_api::{
+    Error, Result,
+    gguf::Tensor,
+    hf_tokenizer::{self, Prompting},
+};
 
 use super::{TensorSource, candle_error, candle_type, finite, split_gguf::SplitGguf};
 use crate::{
     config::{self, Config, gguf::RopeFactors},
     kernels::quantized,
     model::Files,
-    tokenizer::{self, Prompting},
 };
 
 /// A model whose headers were read.
@@ -104,7 +107,7 @@ impl Files for GgufFile {
     }
 
     fn prompting(&self) -> Result<Prompting> {
-        let prompting = tokenizer::from_gguf(self.parts.metadata());
+        let prompting = hf_tokenizer::from_gguf(self.parts.metadata());
         prompting.map_err(|error| error.in_file(self.parts.path()))
     }
 

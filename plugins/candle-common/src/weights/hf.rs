@@ -14,14 +14,17 @@ use candle_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tenon_plugin_api::{Code, Error, Result, levels};
+use tenon_plugin_api::{
+    Code, Error, Result,
+    files::read_json,
+    hf_tokenizer::{self, Prompting},
+    levels,
+};
 
 use super::{TensorSource, candle_error, finite, missing, quantize, type_name};
 use crate::{
     config::{self, Config},
-    files::read_json,
     model::Files,
-    tokenizer::{self, Prompting},
 };
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -90,7 +93,7 @@ impl Files for HfDirectory {
     }
 
     fn prompting(&self) -> Result<Prompting> {
-        tokenizer::from_dir(&self.path)
+        hf_tokenizer::from_dir(&self.path)
     }
 
     fn source(&self) -> &dyn TensorSource {

@@ -75,7 +75,7 @@ fn check_device(ids: &[String]) -> Result<()> {
     }
 }
 
-/// Reads a file. The host may cancel that at each report: the error of `report` is then the error of the load.
+/// Reads a file of whole lines: one that ends within a line is cut off. The host may cancel that at each report: the error of `report` is then the error of the load.
 fn read_text(path: &Path, progress: &Progress) -> Result<Vec<u8>> {
     let io = |error| Error::io(path, &error);
     let mut file = File::open(path).map_err(io)?;
@@ -91,6 +91,10 @@ fn read_text(path: &Path, progress: &Progress) -> Result<Vec<u8>> {
         if piece.map_err(io)? == 0 {
             break;
         }
+    }
+    if !text.ends_with(b"\n") {
+        let message = format!("{} ends within a line: copy it again", path.display());
+        return Err(Error::invalid(message));
     }
     Ok(text)
 }

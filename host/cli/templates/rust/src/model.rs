@@ -43,6 +43,7 @@ impl Model for Imitator {
         info
     }
 
+    /// For a model with a `tokenizer.json`, or in a GGUF file, take the feature `hf-tokenizer` of the SDK instead.
     fn tokenizer(&self) -> Result<Box<dyn Tokenizer>> {
         Ok(Box::new(ByteTokenizer::new(&CONTROL)))
     }

@@ -10,7 +10,7 @@ use tenon_plugin_api::{
 
 use crate::Plugin;
 
-const TEXT: &str = "one and two and three";
+const TEXT: &str = "one and two and three\n";
 
 /// A model of a text, and the folder with its file.
 fn load(text: &str, options: &str) -> (TempDir, Result<Box<dyn Model>>) {
@@ -134,5 +134,7 @@ fn a_load_can_be_cancelled_and_wrong_requests_are_named() {
         code(load_with(folder.path().join("none"), "{}", &[], |_| true)),
         Code::IO
     );
-    assert_eq!(code(load("", "{}").1), Code::INVALID);
+    for text in ["", "one and tw"] {
+        assert_eq!(code(load(text, "{}").1), Code::INVALID);
+    }
 }

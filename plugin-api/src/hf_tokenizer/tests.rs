@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, fs};
 
+use crate::{EncodeFlags, TokenKind, Tokenizer, gguf::Value};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
-use tenon_plugin_api::{EncodeFlags, TokenKind, Tokenizer, gguf::Value};
 
-use super::{Prompting, from_dir, from_gguf};
+use super::{HfTokenizer, Prompting, from_dir, from_gguf};
 
 const PLAIN: EncodeFlags = EncodeFlags::NONE;
 const CONTROL: EncodeFlags = EncodeFlags::PARSE_CONTROL;
@@ -248,6 +248,25 @@ fn a_directory_is_read() {
     model.check("END", PLAIN, &["E", "N"]);
     assert_eq!(model.kind(b"<think>"), TokenKind::USER_DEFINED);
     assert_eq!(model.kind(b"END"), TokenKind::CONTROL);
+}
+
+#[test]
+fn a_tokenizer_is_read_alone() {
+    let folder = folder(&[("tokenizer.json", tokenizer_json())]);
+    let path = folder.path().join("tokenizer.json");
+    let tokenizer = HfTokenizer::from_file(&path).unwrap();
+    // The post-processor puts `<|end|>` before a text.
+    let all = SPECIAL | CONTROL;
+    assert_eq!(tokenizer.encode("ab<|end|>", all).unwrap(), [4, 2, 4]);
+    assert_eq!(tokenizer.vocabulary().unwrap().bytes(3), b" ");
+    assert!(tokenizer.is_canonical());
+
+    let missing = HfTokenizer::from_file(&folder.path().join("other.json"));
+    let error = missing.err().unwrap();
+    assert!(
+        error.message.contains("other.json does not exist"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tenon_plugin_api::{Error, Result, TokenKind, Vocabulary};
+use crate::{Error, Result, TokenKind, Vocabulary};
 use tokenizers::{
     AddedToken, AddedVocabulary, NormalizerWrapper,
     models::{

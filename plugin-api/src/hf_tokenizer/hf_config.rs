@@ -1,7 +1,7 @@
 //! What the small JSON files of a Hugging Face directory say about prompts and generation.
 
+use crate::SamplingDefaults;
 use serde::Deserialize;
-use tenon_plugin_api::SamplingDefaults;
 
 /// tokenizer_config.json. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]

@@ -3,7 +3,7 @@
 //! The expressions are those of the models' own tokenizers. llama.cpp has them too, but adapted some of them to a matcher
 //! that cannot tell upper case from lower case outside ASCII. Where the two differ, this module follows the models' makers.
 
-use tenon_plugin_api::{Error, Result};
+use crate::{Error, Result};
 use tokenizers::{
     PreTokenizerWrapper, SplitDelimiterBehavior,
     pre_tokenizers::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tenon_plugin_api::{EncodeFlags, Error, Result, Tokenizer, Vocabulary};
+use crate::{EncodeFlags, Error, Result, Tokenizer, Vocabulary};
 use tokenizers::{
     AddedToken, AddedVocabulary, Model, NormalizerWrapper, OffsetReferential, OffsetType,
     PreTokenizedString, PreTokenizer, models::bpe::BPE,

@@ -7,7 +7,8 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use tenon_plugin_api::{Error, Result};
+
+use crate::{Error, Result};
 
 /// Longest file that is read as text. The largest tokenizers have a third of it. The data that is made of a file takes
 /// several times its length.

@@ -1,6 +1,6 @@
 //! Reads tokenizers from the metadata of GGUF files.
 
-use tenon_plugin_api::{
+use crate::{
     Error, Result, SamplingDefaults, TokenKind,
     gguf::{Metadata, Value},
 };
@@ -11,10 +11,10 @@ use tokenizers::{
 
 use super::{
     HfTokenizer, Prompting,
-    hf_tokenizer::TokenizerParts,
     pipeline::Pipeline,
     pre_tokenizers, sentencepiece,
     spelling::{SPACE, Spelling},
+    tokenizer::TokenizerParts,
     tokens::{Token, Tokens, unusable},
 };
 

@@ -8,7 +8,6 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::Value;
-use tenon_plugin_api::{Error, Result, TokenKind};
 use tokenizers::{
     AddedToken, Encoding, NormalizerWrapper, PostProcessor, PostProcessorWrapper,
     PreTokenizerWrapper,
@@ -17,12 +16,15 @@ use tokenizers::{
 use super::{
     HfTokenizer, Prompting,
     hf_config::{GenerationConfig, TokenizerConfig},
-    hf_tokenizer::TokenizerParts,
     pipeline::Pipeline,
     spelling::{SPACE, Spelling, byte_token},
+    tokenizer::TokenizerParts,
     tokens::{Tokens, unusable},
 };
-use crate::files::{read_json, read_text};
+use crate::{
+    Error, Result, TokenKind,
+    files::{read_json, read_text},
+};
 
 /// Reads tokenizer.json, tokenizer_config.json, generation_config.json, config.json, chat_template.jinja and
 /// additional_chat_templates/tool_use.jinja of a directory.
@@ -61,6 +63,20 @@ pub fn from_dir(folder: &Path) -> Result<Prompting> {
             .or_else(|| config.tool_chat_template().map(str::to_owned)),
         sampling: generation.sampling(),
     })
+}
+
+impl HfTokenizer {
+    /// Reads a `tokenizer.json` alone. `ADD_SPECIAL` adds the tokens that its post-processor adds. [`from_dir`] also knows what
+    /// the files beside it say.
+    ///
+    /// # Errors
+    /// `IO`, or `INVALID` with the file and the fault in it.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        caught(path, || {
+            let file = read_tokenizer(path)?;
+            build(file, &TokenizerConfig::default(), None, &[])
+        })
+    }
 }
 
 fn build(
