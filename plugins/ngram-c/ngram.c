@@ -1,7 +1,8 @@
 /* A whole backend in C: the template for plugins in C.
  *
- * A model is a text file `NAME.ngram` of whole lines. Its tokens are the 256 bytes and four control tokens. The logits of the next byte come from
- * counts in that text: what followed the last two bytes, and what followed the last byte. An answer ends at an empty line. */
+ * A model is a text file `NAME.ngram` of whole lines. Its tokens are the 256 bytes and four control tokens. The logits of the
+ * next byte come from counts in that text: what followed the last two bytes, and what followed the last byte. An answer ends
+ * at an empty line. */
 #include "tenon_plugin.h"
 
 #include <math.h>
@@ -19,8 +20,7 @@ static const char *const CONTROL[] = {"<|begin|>", "<|end|>", "<|user|>", "<|ass
 /* ---- The counts. The model, its tokenizers and its sessions share them, and the last one frees them ---- */
 
 typedef struct {
-    unsigned users;
-    uint32_t text_bytes;
+    uint32_t users, text_bytes;
     /* How often a byte follows one byte, and how often it follows two. */
     uint32_t bigrams[256][256];
     uint16_t trigrams[65536][256];
@@ -94,8 +94,8 @@ static tenon_code vocabulary(void *self, tenon_vocabulary_sink out, tenon_error_
     for (uint32_t id = 0; id < VOCAB_SIZE; id++) {
         char byte = (char)id;
         const char *bytes = id < BEGIN ? &byte : CONTROL[id - BEGIN];
-        tenon_token token = {sizeof token, (const uint8_t *)bytes, id < BEGIN ? 1 : strlen(bytes), TENON_BYTE};
-        token.kind = id < BEGIN ? TENON_BYTE : TENON_CONTROL;
+        tenon_token_kind kind = id < BEGIN ? TENON_BYTE : TENON_CONTROL;
+        tenon_token token = {sizeof token, (const uint8_t *)bytes, id < BEGIN ? 1 : strlen(bytes), kind};
         out.put(out.self, &token);
     }
     return TENON_OK;
@@ -115,14 +115,13 @@ typedef struct {
     tenon_session_info granted;
     const volatile uint32_t *interrupt;
     uint32_t rows;
-    float *logits;              /* [max_rows, VOCAB_SIZE] */
+    float *logits;              /* [max_rows, VOCAB_SIZE], behind the sequences */
     ngram_sequence sequences[]; /* [max_sequences] */
 } ngram_session;
 
 static void drop_session(void *self) {
     ngram_session *session = self;
     release(session->model);
-    free(session->logits);
     free(session);
 }
 
@@ -134,10 +133,8 @@ static tenon_code store(ngram_session *session, const tenon_span *span, const ui
     if (span->seq >= session->granted.max_sequences || span->rows > session->granted.max_rows - session->rows)
         return TENON_INVALID;
     ngram_sequence *sequence = &session->sequences[span->seq];
-    if (span->start != sequence->len)
-        return TENON_BAD_POSITION;
-    if (span->len > CONTEXT_LENGTH - sequence->len || span->rows > span->len)
-        return TENON_INVALID;
+    if (span->start != sequence->len || span->len > CONTEXT_LENGTH - sequence->len || span->rows > span->len)
+        return span->start != sequence->len ? TENON_BAD_POSITION : TENON_INVALID;
     memcpy(sequence->tokens + sequence->len, tokens, span->len * sizeof *tokens);
     sequence->len += span->len;
     return TENON_OK;
@@ -174,8 +171,7 @@ static tenon_code logits(void *self, uint32_t row, const float **out, tenon_erro
 static tenon_code fork_sequence(void *self, uint32_t src, uint32_t dst, uint32_t len, tenon_error_sink error) {
     ngram_session *session = self;
     ngram_sequence *from = &session->sequences[src], *to = &session->sequences[dst];
-    uint32_t ids = session->granted.max_sequences;
-    if (src >= ids || dst >= ids || to->len != 0 || from->len < len)
+    if ((src > dst ? src : dst) >= session->granted.max_sequences || to->len != 0 || from->len < len)
         return tenon_fail(error, TENON_INVALID, "these sequences cannot be forked");
     memcpy(to->tokens, from->tokens, len * sizeof *to->tokens);
     to->len = len;
@@ -201,13 +197,12 @@ static const tenon_session_vtable SESSION = {
 /* ---- The model object ---- */
 
 static tenon_code model_info(void *self, tenon_model_info_sink out, tenon_error_sink error) {
-    static const uint32_t ends[] = {END};
     (void)error;
     tenon_model_info info = {
         .size = sizeof info, .architecture = TENON_STR("ngram"), .parameters = ((ngram_model *)self)->text_bytes,
         .weight_bytes = sizeof(ngram_model), .context_length = CONTEXT_LENGTH, .vocab_size = VOCAB_SIZE,
-        .logits_width = VOCAB_SIZE, .has_bos = 1, .bos = BEGIN, .eos = {ends, 1}, .chat_template = TENON_STR(CHAT_TEMPLATE),
-        .capabilities = TENON_CANONICAL_TOKENIZER};
+        .logits_width = VOCAB_SIZE, .has_bos = 1, .bos = BEGIN, .eos = {&(uint32_t){END}, 1},
+        .chat_template = TENON_STR(CHAT_TEMPLATE), .capabilities = TENON_CANONICAL_TOKENIZER};
     out.put(out.self, &info);
     return TENON_OK;
 }
@@ -219,20 +214,17 @@ static tenon_code make_tokenizer(void *self, tenon_tokenizer *out, tenon_error_s
 }
 
 static tenon_code make_session(void *self, const tenon_session_args *args, tenon_session *out, tenon_error_sink error) {
-    ngram_session *session = calloc(1, sizeof *session + args->max_sequences * sizeof(ngram_sequence));
-    float *logits = calloc((size_t)args->max_batch_tokens * VOCAB_SIZE, sizeof *logits);
-    if (session == NULL || logits == NULL) {
-        free(session);
-        free(logits);
+    size_t sequences = args->max_sequences * sizeof(ngram_sequence), row = VOCAB_SIZE * sizeof(float);
+    ngram_session *session = calloc(1, sizeof *session + sequences + args->max_batch_tokens * row);
+    if (session == NULL)
         return tenon_fail(error, TENON_NO_MEMORY, "there is no memory for a session: ask for fewer sequences");
-    }
     int shorter = args->context_length > 0 && args->context_length < CONTEXT_LENGTH;
     session->granted = (tenon_session_info){
         .max_sequences = args->max_sequences, .kv_tokens = args->kv_tokens > 0 ? args->kv_tokens : TENON_UNLIMITED,
         .context_length = shorter ? args->context_length : CONTEXT_LENGTH, .max_batch_tokens = args->max_batch_tokens,
         .max_rows = args->max_batch_tokens, .max_rollback = TENON_UNLIMITED, .fork_any_len = 1};
     session->interrupt = args->interrupt;
-    session->logits = logits;
+    session->logits = (float *)(session->sequences + args->max_sequences);
     session->model = shared(self);
     *out = (tenon_session){session, &SESSION};
     return TENON_OK;
