@@ -74,7 +74,6 @@ impl FrozenAbi {
             write_if_changed(to, &text).expect("a copy");
             return;
         }
-        fs::create_dir_all(to).expect("a folder");
         for entry in fs::read_dir(from).expect("a folder") {
             let entry = entry.expect("an entry").path();
             self.copy(&entry, &to.join(entry.file_name().expect("a name")));
@@ -145,6 +144,7 @@ fn write_if_changed(path: &Path, text: &str) -> io::Result<()> {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
     let new = NamedTempFile::new_in(folder)?;
     fs::write(new.path(), text)?;
     new.persist(path)?;
