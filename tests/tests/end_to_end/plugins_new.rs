@@ -1,49 +1,49 @@
-//! A new plugin, from `tenon plugins new` to a chat with it.
+//! The guide as an author follows it: in an empty folder, with nothing of Tenon but what is installed. Each test prints how long
+//! its steps took.
 
 use std::{
     env, fs,
-    path::{Path, PathBuf},
+    os::unix::fs::symlink,
+    path::PathBuf,
     process::Command,
+    time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::Value;
 use tempfile::TempDir;
-use tenon_tests::{Client, Server, artifacts, text};
+use tenon_tests::{Client, Server, artifacts, install, text};
+
+/// The time from nothing to a chat that the guide promises.
+const PROMISED: Duration = Duration::from_secs(300);
 
 #[tokio::test]
-async fn a_new_plugin_is_built_tested_and_chatted_with() {
-    let folder = TempDir::new().unwrap();
-    let project = folder.path().join("tiny-imitator");
-    run(Command::new(&artifacts().tenon)
-        .args(["plugins", "new"])
-        .arg(&project));
-    // The versions that this repository is built with are at hand without a network.
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
-    fs::copy(lock, project.join("Cargo.lock")).unwrap();
-    cargo(&project, &["fmt", "--check"]);
-    cargo(&project, &["test", "--release", "--offline"]);
-    cargo(&project, &["build", "--release", "--offline"]);
+async fn the_first_steps_of_the_guide_end_in_a_chat() {
+    let guide = include_str!("../../../plugin-api/GUIDE.md");
+    let [first, request] = ["\ntenon plugins new ", "\ncurl "].map(|begin| block(guide, begin));
+    let mut author = Author::new();
+    let (_server, client) = author.follow(first);
+    let answer = author.ask(&client, request).await;
+    assert!(answer.starts_with(" went up the hill"), "{answer}");
 
-    let library = target().join("release/libtiny_imitator.so");
-    let (_server, client) = serve(&project, &library, "models/rhyme.imitate");
-    let answer = client
-        .chat("Jack and Jill", json!({"temperature": 0, "max_tokens": 17}))
-        .await;
-    assert_eq!(answer, " went up the hill");
+    author.run("cargo test --release");
+    author.run("cargo fmt --check");
+    // What follows is a benchmark.
+    let checks = block(guide, "\ntenon plugins list --plugins plugins --verbose");
+    for line in checks.lines().take(2) {
+        author.run(line);
+    }
 }
 
 #[tokio::test]
-async fn a_new_plugin_in_c_is_built_and_answers() {
-    let folder = TempDir::new().unwrap();
-    let project = folder.path().join("tiny-ngram");
-    let mut new = Command::new(&artifacts().tenon);
-    run(new.args(["plugins", "new", "--lang", "c"]).arg(&project));
-    run(Command::new("make").current_dir(&project));
-    let library = project.join("libtiny_ngram.so");
-    let (_server, client) = serve(&project, &library, "models/rhyme.ngram");
-    let body = json!({"prompt": "To fetch a p", "temperature": 0, "max_tokens": 3});
-    let (_, answer) = client.post("/v1/completions", &body).await;
-    assert_eq!(text(&answer), "ail");
+async fn the_first_steps_in_c_end_in_an_answer() {
+    let mut author = Author::new();
+    author.run("tenon plugins new --lang c tiny-ngram");
+    author.enter("tiny-ngram");
+    let readme = fs::read_to_string(author.at.join("README.md")).unwrap();
+    let [first, request] = ["\n    make\n", "\n    curl "].map(|begin| block(&readme, begin));
+    let (_server, client) = author.follow(first);
+    assert_eq!(author.ask(&client, request).await, "ail");
+    author.run("make check");
 }
 
 #[test]
@@ -62,39 +62,113 @@ fn a_project_is_not_written_over_another_or_under_a_wrong_name() {
     }
 }
 
-/// A server of a model of the project through its plugin.
-fn serve(project: &Path, library: &Path, model: &str) -> (Server, Client) {
-    let plugins = project.join("plugins");
-    fs::create_dir(&plugins).unwrap();
-    fs::copy(library, plugins.join(library.file_name().unwrap())).unwrap();
-    let mut serve = Command::new(&artifacts().tenon);
-    serve
-        .args(["serve", model, "--port", "0", "--plugins", "plugins"])
-        .env("HOME", project)
-        .env_remove("XDG_CONFIG_HOME")
-        .current_dir(project);
-    let mut server = Server::run(serve);
-    let client = server.client();
-    server.wait_for_log("model ready");
-    (server, client)
+/// Somebody with an installed Tenon, in a folder that is empty at first.
+struct Author {
+    /// The program, with its plugins beside it.
+    installed: TempDir,
+    _folder: TempDir,
+    /// The current folder.
+    at: PathBuf,
+    begun: Instant,
 }
 
-/// Runs cargo in the project, as its author would: with none of this repository's settings.
-fn cargo(project: &Path, arguments: &[&str]) {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-    let cargo = cargo.args(arguments).current_dir(project);
-    run(cargo
-        .env("CARGO_TARGET_DIR", target())
-        .env_remove("RUSTFLAGS"));
+impl Author {
+    fn new() -> Self {
+        let (installed, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        fs::copy(&artifacts().tenon, installed.path().join("tenon")).unwrap();
+        let plugins = installed.path().join("plugins");
+        fs::create_dir(&plugins).unwrap();
+        install(&plugins, "tenon_plugin_echo", "libtenon_plugin_echo.so");
+        Self {
+            at: folder.path().into(),
+            installed,
+            _folder: folder,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Runs the commands of a document up to the one that serves a model, and serves it.
+    fn follow(&mut self, commands: &str) -> (Server, Client) {
+        for line in commands.lines().map(str::trim) {
+            if let Some(folder) = line.strip_prefix("cd ") {
+                self.enter(folder);
+            } else if let Some(arguments) = line.strip_prefix("tenon serve ") {
+                return self.serve(arguments);
+            } else {
+                self.run(line);
+            }
+        }
+        panic!("nothing is served in:\n{commands}");
+    }
+
+    /// Goes into a project. What earlier runs have compiled of the crates that it uses is there.
+    fn enter(&mut self, project: &str) {
+        self.at.push(project);
+        let release = artifacts().tenon.parent().unwrap();
+        let target = release.with_file_name("new-plugins");
+        fs::create_dir_all(&target).unwrap();
+        symlink(target, self.at.join("target")).unwrap();
+    }
+
+    /// Runs a command, without a network and with none of this repository's settings.
+    fn run(&self, line: &str) {
+        let (begun, mut shell) = (Instant::now(), Command::new("sh"));
+        let shell = shell.args(["-c", line]).current_dir(&self.at);
+        let paths = [
+            self.installed.path().as_os_str(),
+            &env::var_os("PATH").unwrap(),
+        ]
+        .join(":".as_ref());
+        shell
+            .env("PATH", paths)
+            .env("CARGO_NET_OFFLINE", "true")
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("RUSTFLAGS");
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{line}: {output:#?}");
+        eprintln!("{:6.1} s  {line}", begun.elapsed().as_secs_f32());
+    }
+
+    fn serve(&self, arguments: &str) -> (Server, Client) {
+        let begun = Instant::now();
+        let mut serve = Command::new(self.installed.path().join("tenon"));
+        serve
+            .arg("serve")
+            .args(arguments.split(' '))
+            .args(["--port", "0"])
+            .env("HOME", &self.at)
+            .env_remove("XDG_CONFIG_HOME")
+            .current_dir(&self.at);
+        let mut server = Server::run(serve);
+        let client = server.client();
+        server.wait_for_log("model ready");
+        let seconds = begun.elapsed().as_secs_f32();
+        eprintln!("{seconds:6.1} s  tenon serve {arguments}");
+        (server, client)
+    }
+
+    /// Sends the request of a command with curl, and returns the answer's text. With it the first steps are done.
+    async fn ask(&self, client: &Client, curl: &str) -> String {
+        let path = curl.split_once(":8080").unwrap().1;
+        let body = curl.split('\'').rfind(|part| part.starts_with('{'));
+        let body: Value = serde_json::from_str(body.unwrap()).unwrap();
+        let path = path.split_whitespace().next().unwrap();
+        let (status, answer) = client.post(path, &body).await;
+        assert_eq!(status, 200, "{answer}");
+        let took = self.begun.elapsed();
+        eprintln!("{:6.1} s  from nothing to an answer", took.as_secs_f32());
+        assert!(took < PROMISED, "{took:?}");
+        text(&answer).to_owned()
+    }
 }
 
-/// The build directory of new plugins. It stays, so that only the first run compiles everything.
-fn target() -> PathBuf {
-    let release = artifacts().tenon.parent().unwrap();
-    release.parent().unwrap().join("new-plugins")
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
+/// The block of commands in a document that begins with these words, up to a fence or an empty line.
+fn block<'a>(document: &'a str, begin: &str) -> &'a str {
+    let at = document.find(begin);
+    let at = at.unwrap_or_else(|| panic!("{begin:?} is not in:\n{document}"));
+    let rest = document[at..].trim_start_matches('\n');
+    let end = ["\n\n", "\n```"]
+        .into_iter()
+        .filter_map(|end| rest.find(end));
+    &rest[..end.min().unwrap_or(rest.len())]
 }
