@@ -17,6 +17,7 @@ pub mod engine;
 pub mod error;
 pub mod grammar;
 pub mod kept_responses;
+pub mod keys;
 mod layers;
 pub mod markup;
 pub mod metrics;

@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod flags;
 mod grammar;
+mod keys;
 mod layer;
 mod layers;
 mod models;
@@ -78,7 +79,7 @@ fn load_from(
     let directory = file.and_then(Path::parent).unwrap_or(Path::new(""));
     let layers = Layers::merge(layers, directory)?;
     let raw: RawConfig = layers.extract()?;
-    let mut refusals = Refusals::new(&layers, environment.home());
+    let mut refusals = Refusals::new(&layers, environment.home(), environment.secrets());
     let config = raw.resolve(flags, &mut refusals);
     ConfigError::unless_empty(refusals.problems)?;
     Ok(config)

@@ -1,6 +1,9 @@
 //! Collects what sections refuse while they resolve themselves.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::layers::Layers;
 
@@ -8,14 +11,21 @@ use super::layers::Layers;
 pub struct Refusals<'a> {
     layers: &'a Layers,
     home: Option<&'a Path>,
+    secrets: Option<&'a BTreeMap<String, String>>,
     pub problems: Vec<String>,
 }
 
 impl<'a> Refusals<'a> {
-    pub fn new(layers: &'a Layers, home: Option<&'a Path>) -> Self {
+    /// `secrets` are the environment variables that may have secrets. None: secrets are not to be read.
+    pub fn new(
+        layers: &'a Layers,
+        home: Option<&'a Path>,
+        secrets: Option<&'a BTreeMap<String, String>>,
+    ) -> Self {
         Self {
             layers,
             home,
+            secrets,
             problems: Vec::new(),
         }
     }
@@ -30,6 +40,11 @@ impl<'a> Refusals<'a> {
         if text.is_empty() {
             self.refuse(key, "must not be empty");
         }
+    }
+
+    /// The variables that may have secrets. None: secrets are not to be read.
+    pub fn secrets(&self) -> Option<&'a BTreeMap<String, String>> {
+        self.secrets
     }
 
     /// Resolves a path that starts from the directory of the configuration file or, with `~`, from the home directory.

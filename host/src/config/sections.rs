@@ -1,5 +1,7 @@
 //! All sections of a configuration.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,6 +10,7 @@ use super::{
     Flags,
     engine::RawEngine,
     grammar::{Grammar, RawGrammar},
+    keys::{self, RawKey},
     models::{self, Model, ModelFolder, RawModel},
     plugins::{Plugins, RawPlugins},
     prompts::{Prompts, RawPrompts},
@@ -15,11 +18,16 @@ use super::{
     responses::{RawResponses, Responses},
     server::{RawServer, Server},
 };
+use crate::keys::Keys;
 
 /// The resolved configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub server: Server,
+    /// The keys of `[[keys]]` and of the lists in `[server]`.
+    pub keys: Keys,
+    /// The files that belong to it: those that keys are in.
+    pub files: Vec<PathBuf>,
     pub plugins: Plugins,
     pub grammar: Grammar,
     pub prompts: Prompts,
@@ -28,7 +36,7 @@ pub struct Config {
     pub models: Vec<Model>,
     /// Directories of models to serve.
     pub folders: Vec<ModelFolder>,
-    /// The values of all other sections, defaults included, as they are written in TOML.
+    /// The values of all other sections, defaults included, as they are written in TOML, but with the hashes of keys.
     pub written: Value,
 }
 
@@ -43,6 +51,8 @@ pub struct RawConfig {
     grammar: RawGrammar,
     prompts: RawPrompts,
     responses: RawResponses,
+    /// Keys of clients, each with rights and limits of its own.
+    keys: Vec<RawKey>,
     /// The models to serve. The first one answers requests that name no model.
     models: Vec<RawModel>,
 }
@@ -50,13 +60,18 @@ pub struct RawConfig {
 impl RawConfig {
     pub fn resolve(mut self, flags: &Flags, refusals: &mut Refusals) -> Config {
         models::apply_flags(&mut self.models, flags, refusals);
+        let files = keys::fetch(&mut self.keys, refusals);
         let written = self.written();
+        let keys = keys::resolve(self.keys, refusals);
+        let keys = self.server.keys(keys);
         let server = self.server.resolve(refusals);
         let plugins = self.plugins.resolve(refusals);
         let prompts = self.prompts.resolve(refusals);
         let (models, folders) = models::resolve(self.models, &self.engine, refusals);
         Config {
             written,
+            keys,
+            files,
             server,
             plugins,
             grammar: self.grammar.resolve(),

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     by_name::by_name,
+    keys::{as_hashes, can_be_sent},
     origins::{Hosts, Origins},
     refusals::Refusals,
 };
+use crate::keys::{Key, KeyHash, Keys};
 
 /// Address, limits and access rules of the HTTP server.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,11 +33,7 @@ pub struct Server {
     pub write_timeout: Duration,
     pub max_connections: usize,
     pub max_body_bytes: usize,
-    /// Empty: every request is let in.
-    pub api_keys: Vec<String>,
-    /// Empty: administration is for this machine only.
-    pub admin_keys: Vec<String>,
-    /// Whether `/re_isq` belongs to administration. Never without `admin_keys`.
+    /// Whether `/re_isq` belongs to administration if there is a key for that.
     pub requantize_needs_admin_key: bool,
     pub origins: Origins,
     pub hosts: Hosts,
@@ -103,14 +101,16 @@ pub struct RawServer {
     max_connections: NonZeroU32,
     /// Largest request body in bytes. A larger one is answered with 413.
     max_body_bytes: NonZeroU32,
-    /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`. Without any key, every request is
+    /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`; `[[keys]]` has more to say of each. Without any key, every request is
     /// accepted. With keys, only the health, the documentation and the chat page (`/`, `/page`, `/health`, `/health/ready`,
     /// `/health/live`, `/docs`, `/openapi.json`) stay open to all.
+    #[serde(serialize_with = "as_hashes")]
     api_keys: Vec<String>,
     /// Keys for administration: the routes under `/admin/`, and `/re_isq`. They are also accepted wherever one of `api_keys` is.
     /// Without any, the routes under `/admin/` answer only to requests from this machine that came through no proxy.
+    #[serde(serialize_with = "as_hashes")]
     admin_keys: Vec<String>,
-    /// Keys that `/re_isq` takes, if there are `admin_keys`.
+    /// Keys that `/re_isq` takes, if there is one for administration.
     #[serde(deserialize_with = "by_name")]
     requantize_keys: RequantizeKeys,
     /// Origins whose web pages may use this server from a browser, such as `https://chat.example.com`; `*` is every origin.
@@ -171,6 +171,15 @@ impl Default for RawServer {
 }
 
 impl RawServer {
+    /// All keys: those of the lists here, and these.
+    pub fn keys(&self, named: Vec<Key>) -> Keys {
+        let are_needed = !named.is_empty() || !self.api_keys.is_empty();
+        let all = listed("admin_keys", &self.admin_keys, true)
+            .chain(named)
+            .chain(listed("api_keys", &self.api_keys, false));
+        Keys::new(all.collect(), are_needed)
+    }
+
     pub fn resolve(self, refusals: &mut Refusals) -> Server {
         refusals.check_not_empty(&["server", "host"], &self.host);
         check_keys("api_keys", &self.api_keys, refusals);
@@ -187,10 +196,7 @@ impl RawServer {
             write_timeout: secs(self.write_timeout_secs),
             max_connections: self.max_connections.get() as usize,
             max_body_bytes: self.max_body_bytes.get() as usize,
-            requantize_needs_admin_key: self.requantize_keys == RequantizeKeys::Admin
-                && !self.admin_keys.is_empty(),
-            api_keys: self.api_keys,
-            admin_keys: self.admin_keys,
+            requantize_needs_admin_key: self.requantize_keys == RequantizeKeys::Admin,
             origins: Origins::resolve(self.cors_origins, refusals),
             hosts: Hosts::resolve(self.allowed_hosts, &self.host, refusals),
             watch_config: self.watch_config,
@@ -207,6 +213,13 @@ fn secs(secs: NonZeroU32) -> Duration {
     Duration::from_secs(secs.get().into())
 }
 
+fn listed(list: &str, keys: &[String], are_admin: bool) -> impl Iterator<Item = Key> {
+    let keys = keys.iter().enumerate();
+    keys.map(move |(index, key)| {
+        Key::listed(format!("{list}[{index}]"), KeyHash::of(key), are_admin)
+    })
+}
+
 fn check_keys(name: &str, keys: &[String], refusals: &mut Refusals) {
     if !keys.iter().all(|key| can_be_sent(key)) {
         refusals.refuse(
@@ -214,9 +227,4 @@ fn check_keys(name: &str, keys: &[String], refusals: &mut Refusals) {
             "must hold keys of printable ASCII characters without spaces, none of them empty",
         );
     }
-}
-
-/// Whether a header can carry this key.
-fn can_be_sent(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -3,14 +3,17 @@
 mod anthropic;
 pub mod arrival;
 pub mod auth;
+pub mod client;
 mod cors;
+mod limits;
 mod local;
+mod record;
 
 use std::{any::Any, sync::Arc};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderValue, Method, Uri},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -28,6 +31,7 @@ use self::{
     anthropic::anthropic_form,
     auth::require_key,
     cors::{check_host, cors},
+    record::record,
 };
 use crate::{
     app::App,
@@ -48,7 +52,7 @@ pub fn surround(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
                 .on_failure(()),
         )
         .layer(PropagateRequestIdLayer::x_request_id())
-        .layer(from_fn_with_state(app.clone(), count))
+        .layer(from_fn_with_state(app.clone(), record))
         .layer(from_fn(anthropic_form))
         .layer(from_fn_with_state(app.clone(), check_host))
         .layer(from_fn_with_state(app.clone(), cors))
@@ -103,18 +107,6 @@ async fn until_cut_off(State(app): State<Arc<App>>, request: Request, next: Next
         response = next.run(request) => response,
         () = app.cut_off.cancelled() => ApiError::cut_off().into_response(),
     }
-}
-
-async fn count(
-    State(app): State<Arc<App>>,
-    route: Option<MatchedPath>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
-    app.metrics.answered(route, response.status().as_u16());
-    response
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {

@@ -59,6 +59,7 @@ fn the_schema_names_every_section() {
             "grammar",
             "prompts",
             "responses",
+            "keys",
             "models"
         ]
     );

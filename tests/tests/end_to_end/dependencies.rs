@@ -118,11 +118,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("openai", &[]),
     ("anthropic", &[]),
     ("markup", &[]),
+    ("keys", &[]),
     ("prompt", &["markup"]),
-    ("config", &["markup", "prompt", "system"]),
+    ("config", &["keys", "markup", "prompt", "system"]),
     ("telemetry", &["config", "text"]),
     ("shutdown", &["telemetry"]),
-    ("metrics", &["telemetry"]),
+    ("metrics", &["keys", "telemetry"]),
     ("plugin", &["config", "system", "text"]),
     (
         "grammar",
@@ -155,7 +156,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rereading", &["models"]),
     (
         "error",
-        &["anthropic", "engine", "models", "openai", "prompt", "text"],
+        &[
+            "anthropic",
+            "engine",
+            "keys",
+            "models",
+            "openai",
+            "prompt",
+            "text",
+        ],
     ),
     ("connections", &["config", "error", "metrics"]),
     ("kept_responses", &["config", "engine"]),
@@ -163,7 +172,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         "app",
         &["kept_responses", "metrics", "models", "plugin", "rereading"],
     ),
-    ("layers", &["app", "config", "engine", "error", "text"]),
+    (
+        "layers",
+        &["app", "config", "engine", "error", "keys", "text"],
+    ),
     (
         "routes",
         &[
@@ -174,6 +186,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "error",
             "grammar",
             "kept_responses",
+            "keys",
             "layers",
             "markup",
             "metrics",

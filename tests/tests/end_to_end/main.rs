@@ -30,6 +30,7 @@ mod grammar_exact;
 mod grammar_sequences;
 mod hostile_grammars;
 mod hostile_models;
+mod keys;
 mod lifecycle;
 mod loading_streams;
 mod log_output;

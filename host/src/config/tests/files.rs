@@ -72,7 +72,8 @@ fn the_main_file_shows_every_key_and_its_default() {
         &properties["prompts"],
         &properties["plugins"],
     ];
-    for section in sections.into_iter().chain([&properties["models"]["items"]]) {
+    let lists = ["keys", "models"].map(|list| &properties[list]["items"]);
+    for section in sections.into_iter().chain(lists) {
         for (key, kind) in section["properties"].as_object().unwrap() {
             let told = match &kind["default"] {
                 default @ (Value::Number(_) | Value::String(_)) => {

@@ -30,9 +30,7 @@ fn without_anything_there_are_defaults() {
         write_timeout: Duration::from_secs(60),
         max_connections: 1024,
         max_body_bytes: 32 << 20,
-        api_keys: Vec::new(),
-        admin_keys: Vec::new(),
-        requantize_needs_admin_key: false,
+        requantize_needs_admin_key: true,
         memory_budget_bytes: None,
         unload_busy_models: false,
         watch_config: true,
@@ -41,6 +39,7 @@ fn without_anything_there_are_defaults() {
         log_format: LogFormat::Text,
     };
     assert_eq!(config.server, expected);
+    assert!(config.keys.is_empty());
     let beside = env::current_exe().unwrap().with_file_name("plugins");
     assert_eq!(config.plugins.directories, [beside]);
     assert!(config.plugins.watch && !config.plugins.reload_on_replace);

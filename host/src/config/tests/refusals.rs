@@ -25,7 +25,7 @@ fn unknown_keys() {
     check(
         "[sever]\nport = 1",
         &[
-            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, grammar, prompts, responses, models",
+            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, grammar, prompts, responses, keys, models",
         ],
     );
 }
@@ -137,6 +137,29 @@ fn keys_stay_secret() {
         let begin = format!("[server]\n{keys} = ");
         check_each(&begin, &table.replace("KEYS", keys));
     }
+}
+
+#[test]
+fn keys() {
+    check_each(
+        "[[keys]]\n",
+        r#"
+        key = 'a' → "keys[0]" needs a name
+        name = ''; key = 'a' → "keys[0].name" must be a name of 1 to 64 bytes on one line
+        name = 'a' → "keys[0]" needs one of key, key_file and env
+        name = 'a'; key = 'a'; env = 'A' → "keys[0]" needs one of key, key_file and env
+        name = 'a'; key = 's3 cret' → "keys[0].key" must be a key of printable ASCII characters without spaces, and not empty
+        name = 'a'; key = 123456 → "keys[0].key" must be text in quotes
+        name = 'a'; env = 'NO_SUCH' → "keys[0].env" names the variable NO_SUCH, which is not set
+        name = 'a'; env = 'HOME'; key_file = '' → "keys[0]" needs one of key, key_file and env
+        name = 'a'; key_file = 'no/such' → "keys[0].key_file" names no/such, which cannot be read: No such file or directory (os error 2)
+        name = 'a'; key = 'a'; models = [] → "keys[0].models" must name a model, or be left out for all models
+        name = 'a'; key = 'a'; models = [''] → "keys[0].models" must not be empty
+        name = 'a'; key = 'a'; tokens_per_minute = 0 → "keys[0].tokens_per_minute" must be a whole number from 1 to 4294967295, not 0
+        name = 'a'; key = 'x'; [[keys]]; name = 'a'; key = 'y' → "keys[1].name" cannot be "a": keys[0] has that name already
+        name = 'a'; key = 'x'; [[keys]]; name = 'b'; key = 'x' → "keys[1].key" is the same key as that of keys[0]: each client needs its own
+        "#,
+    );
 }
 
 #[test]

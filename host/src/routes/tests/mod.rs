@@ -18,6 +18,7 @@ use super::*;
 use crate::{
     config,
     connections::{self, Patience, Register},
+    keys::{Key, KeyHash, Keys},
     layers::surround,
     metrics::Metrics,
     models::{ModelState, ServedModel, Snapshot},
@@ -35,30 +36,45 @@ fn app() -> Arc<App> {
 }
 
 fn app_with_keys(keys: &[&str]) -> Arc<App> {
-    Arc::new(app_of(server_with_keys(keys)))
+    Arc::new(app_of(config_with_keys(keys)))
 }
 
-/// A server of these models with other settings.
-fn app_of(server: config::Server) -> App {
+/// A server of these models with another configuration.
+fn app_of(config: config::Config) -> App {
     let loading = ServedModel::new("org/loading".to_owned(), vec!["alias".to_owned()]);
     let failed = ServedModel::new("failed".to_owned(), vec![]);
     failed.set_state(ModelState::Failed("no such file".to_owned()));
-    let responses = config::Responses {
-        max_kept_bytes: 1 << 20,
-        max_kept_time: Duration::from_secs(60),
-    };
     let snapshot = Snapshot {
-        config: config::Config {
-            server,
-            responses,
-            ..config::tests::defaults()
-        },
+        config,
         models: [loading, failed].map(Arc::new).into(),
     };
     App::new(snapshot, Metrics::new().unwrap(), Rereading::channel().0)
 }
 
-fn server_with_keys(keys: &[&str]) -> config::Server {
+/// A configuration with these API keys.
+fn config_with_keys(keys: &[&str]) -> config::Config {
+    config::Config {
+        server: server(),
+        keys: keys_of(keys, &[]),
+        responses: config::Responses {
+            max_kept_bytes: 1 << 20,
+            max_kept_time: Duration::from_secs(60),
+        },
+        ..config::tests::defaults()
+    }
+}
+
+/// These API keys and admin keys.
+fn keys_of(api: &[&str], admin: &[&str]) -> Keys {
+    let listed = |keys: &[&str], is_admin| -> Vec<Key> {
+        let key = |key: &&str| Key::listed(String::new(), KeyHash::of(key), is_admin);
+        keys.iter().map(key).collect()
+    };
+    let all = [listed(admin, true), listed(api, false)].concat();
+    Keys::new(all, !api.is_empty())
+}
+
+fn server() -> config::Server {
     config::Server {
         host: "127.0.0.1".to_owned(),
         port: 0,
@@ -72,8 +88,6 @@ fn server_with_keys(keys: &[&str]) -> config::Server {
         write_timeout: Duration::from_secs(10),
         max_connections: 10,
         max_body_bytes: MAX_BODY_BYTES,
-        api_keys: keys.iter().map(|&key| key.to_owned()).collect(),
-        admin_keys: Vec::new(),
         requantize_needs_admin_key: false,
         origins: config::Origins::These(vec!["https://chat.example.com".to_owned()]),
         hosts: config::Hosts::These(vec!["llm.example.com".to_owned()]),
