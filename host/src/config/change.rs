@@ -48,7 +48,10 @@ impl Config {
 /// Whether a running server cannot change a key: it listens and logs already, and plugins were tried out with their settings.
 fn needs_a_restart(key: &[&str]) -> bool {
     match key {
-        ["server", name] => matches!(*name, "host" | "port" | "log_format" | "watch_config"),
+        ["server", name] => matches!(
+            *name,
+            "host" | "port" | "listen" | "admin_listen" | "log_format" | "watch_config"
+        ),
         ["plugins", name] => *name != "reload_on_replace",
         _ => false,
     }
@@ -58,15 +61,14 @@ fn needs_a_restart(key: &[&str]) -> bool {
 fn keep(running: &Config, new: Config) -> Config {
     let (old, server) = (&running.server, new.server);
     // By default, which names are allowed depends on the address.
-    let hosts = match server.host == old.host {
+    let hosts = match server.listen == old.listen {
         true => server.hosts,
         false => old.hosts.clone(),
     };
     Config {
         server: Server {
             hosts,
-            host: old.host.clone(),
-            port: old.port,
+            listen: old.listen.clone(),
             log_format: old.log_format,
             watch_config: old.watch_config,
             ..server

@@ -19,6 +19,7 @@ mod grammar;
 mod keys;
 mod layer;
 mod layers;
+mod listen;
 mod models;
 mod origins;
 mod plugins;
@@ -50,6 +51,7 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
+    listen::{Listen, Place, Scope},
     models::{Model, ModelFolder, Requantize},
     origins::{Hosts, Origins},
     plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},

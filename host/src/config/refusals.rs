@@ -36,6 +36,14 @@ impl<'a> Refusals<'a> {
             .push(format!("{} {why}", self.layers.name(key)));
     }
 
+    /// Refuses a key that was written although `other` is there in its place.
+    pub fn check_not_beside(&mut self, key: &[&str], other: &str) {
+        if self.layers.has(key) {
+            let why = format!("has no effect beside \"{other}\": leave one of the two out");
+            self.refuse(key, &why);
+        }
+    }
+
     pub fn check_not_empty(&mut self, key: &[&str], text: &str) {
         if text.is_empty() {
             self.refuse(key, "must not be empty");

@@ -1,6 +1,7 @@
 //! `[server]`: the address, the limits of connections, keys and the log.
 
 use std::{
+    mem,
     num::{NonZeroU32, NonZeroU64},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     by_name::by_name,
     keys::{as_hashes, can_be_sent},
+    listen::{Addresses, Listen, Place, Scope},
     origins::{Hosts, Origins},
     refusals::Refusals,
 };
@@ -19,9 +21,8 @@ use crate::keys::{Key, KeyHash, Keys};
 /// Address, limits and access rules of the HTTP server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
-    pub host: String,
-    /// 0: any free port.
-    pub port: u16,
+    /// At least one address.
+    pub listen: Vec<Listen>,
     pub keep_alive_interval: Duration,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
@@ -76,6 +77,12 @@ pub struct RawServer {
     host: String,
     /// TCP port. 0 takes any free one; the log says which.
     port: u16,
+    /// Instead of `host` and `port`: an address with its port such as `0.0.0.0:8080` or `[::1]:8080`, a Unix socket such as
+    /// `unix:/run/tenon/tenon.sock`, or a list of them.
+    listen: Option<Addresses>,
+    /// Further addresses, written as those of `listen`, for `/metrics` and administration, which the others then do not serve.
+    /// Besides these, only the health and `/re_isq` are served there. Default: none.
+    admin_listen: Option<Addresses>,
     /// Milliseconds of silence after which a stream gets a comment, so that no proxy on the way closes it. The environment
     /// variable `KEEP_ALIVE_INTERVAL` sets it too.
     keep_alive_interval_ms: NonZeroU32,
@@ -147,6 +154,8 @@ impl Default for RawServer {
         Self {
             host: "127.0.0.1".into(),
             port: 8080,
+            listen: None,
+            admin_listen: None,
             keep_alive_interval_ms: DEFAULT_KEEP_ALIVE_INTERVAL_MS,
             drain_delay_secs: 0,
             drain_timeout_secs: 30,
@@ -180,8 +189,8 @@ impl RawServer {
         Keys::new(all.collect(), are_needed)
     }
 
-    pub fn resolve(self, refusals: &mut Refusals) -> Server {
-        refusals.check_not_empty(&["server", "host"], &self.host);
+    pub fn resolve(mut self, refusals: &mut Refusals) -> Server {
+        let listen = self.listen(refusals);
         check_keys("api_keys", &self.api_keys, refusals);
         check_keys("admin_keys", &self.admin_keys, refusals);
         Server {
@@ -198,14 +207,45 @@ impl RawServer {
             max_body_bytes: self.max_body_bytes.get() as usize,
             requantize_needs_admin_key: self.requantize_keys == RequantizeKeys::Admin,
             origins: Origins::resolve(self.cors_origins, refusals),
-            hosts: Hosts::resolve(self.allowed_hosts, &self.host, refusals),
+            hosts: Hosts::resolve(self.allowed_hosts, &listen, refusals),
             watch_config: self.watch_config,
             memory_budget_bytes: self.memory_budget_bytes.map(NonZeroU64::get),
             unload_busy_models: self.unload_busy_models,
-            host: self.host,
-            port: self.port,
+            listen,
             log_format: self.log_format,
         }
+    }
+
+    /// All addresses.
+    fn listen(&mut self, refusals: &mut Refusals) -> Vec<Listen> {
+        let scope = match self.admin_listen {
+            Some(_) => Scope::Clients,
+            None => Scope::Everything,
+        };
+        let mut all = match self.listen.take() {
+            Some(listen) => {
+                for key in ["host", "port"] {
+                    refusals.check_not_beside(&["server", key], "server.listen");
+                }
+                Listen::resolve(&["server", "listen"], listen, scope, refusals)
+            }
+            None => {
+                refusals.check_not_empty(&["server", "host"], &self.host);
+                let (host, port) = (mem::take(&mut self.host), self.port);
+                let place = Place::Tcp { host, port };
+                vec![Listen { place, scope }]
+            }
+        };
+        let key = ["server", "admin_listen"];
+        if let Some(listen) = self.admin_listen.take() {
+            all.extend(Listen::resolve(
+                &key,
+                listen,
+                Scope::Administration,
+                refusals,
+            ));
+        }
+        all
     }
 }
 

@@ -1,11 +1,10 @@
 //! Serves one connection, from its start to its end.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::ConnectInfo, http::Response};
+use axum::{Router, body::Body, http::Response};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tower::Service;
 
 use super::{
@@ -13,12 +12,12 @@ use super::{
     body::{self, Answering},
     refusal,
     socket::{Io, Socket},
+    stream::{Peer, Stream},
 };
 
 /// Serves a connection until the client closes it or `activity` says to close it.
-pub async fn serve(stream: TcpStream, router: Router, activity: Arc<Activity>) {
-    // A client that is already gone has no address.
-    let peer = stream.peer_addr().ok();
+pub async fn serve(stream: Stream, router: Router, activity: Arc<Activity>) {
+    let peer = stream.peer();
     let socket = Arc::new(Socket::new(stream, activity.clone()));
     let service = service_fn(|request| answer(request, peer, &router, &socket, &activity));
     let mut builder = http1::Builder::new();
@@ -50,7 +49,7 @@ struct Gone;
 
 async fn answer(
     request: Request<Incoming>,
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
     router: &Router,
     socket: &Arc<Socket>,
     activity: &Arc<Activity>,
@@ -58,7 +57,7 @@ async fn answer(
     let running = body::Request::begin(activity);
     let mut request = request.map(Body::new);
     if let Some(peer) = peer {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(peer);
     }
     let answer = router.clone().call(request);
     tokio::select! {

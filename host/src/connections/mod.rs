@@ -8,30 +8,34 @@ mod activity;
 mod body;
 mod connection;
 mod descriptors;
+mod listener;
 mod refusal;
 mod register;
 mod socket;
+mod stream;
 
 use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::{net::TcpListener, time::sleep};
+use tokio::time::sleep;
 use tracing::warn;
 
 pub use self::{
     activity::Patience,
     descriptors::{bounded, raise_limit},
+    listener::Listener,
     register::{Metrics, Register},
+    stream::Peer,
 };
 
 /// The wait after an error of the listener.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections and serves each in its own task. Never returns.
-pub async fn accept(listener: TcpListener, router: Router, register: Arc<Register>) {
+pub async fn accept(listener: Listener, router: Router, register: Arc<Register>) {
     loop {
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) if is_of_one(&error) => continue,
             Err(error) => {
                 warn!("no connection can be taken ({error})");
@@ -40,8 +44,7 @@ pub async fn accept(listener: TcpListener, router: Router, register: Arc<Registe
                 continue;
             }
         };
-        // A token's bytes must not wait until a packet is full. If the option cannot be set, tokens only arrive later.
-        let _ = stream.set_nodelay(true);
+        stream.set_nodelay();
         let Some(activity) = register.enter() else {
             refusal::refuse(stream);
             continue;

@@ -3,12 +3,12 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
 };
 
 use axum::{
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, header::AUTHORIZATION},
     middleware::Next,
     response::Response,
@@ -18,6 +18,7 @@ use super::{client::Client, limits, local::is_local};
 use crate::{
     app::App,
     config::Config,
+    connections::Peer,
     engine::ClientId,
     error::ApiError,
     keys::{Account, Key, Keys},
@@ -58,8 +59,7 @@ pub async fn require_key(
     }
     let key = key.map(AsRef::as_ref);
     check(&request, key, &now.config)?;
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let id = client(key, peer.map(|ConnectInfo(address)| address.ip()));
+    let id = client(key, request.extensions().get().copied());
     let has_limits = key.is_some_and(Key::is_limited) && limits::are_for(&request);
     let limited = account.clone().filter(|_| has_limits);
     request.extensions_mut().insert(Client { id, account });
@@ -124,10 +124,14 @@ fn known_key<'a>(headers: &HeaderMap, keys: &'a Keys) -> Option<&'a Arc<Key>> {
         .find_map(|sent| keys.find(sent.trim()))
 }
 
-/// Identifies a client: by its key, else by its address.
-fn client(key: Option<&Key>, peer: Option<IpAddr>) -> ClientId {
+/// Identifies a client: by its key, else by its address. All clients at Unix sockets are one.
+fn client(key: Option<&Key>, peer: Option<Peer>) -> ClientId {
     let mut hasher = DefaultHasher::new();
-    match (key, peer.map(|peer| peer.to_canonical())) {
+    let address = match peer {
+        Some(Peer::Address(address)) => Some(address.ip().to_canonical()),
+        Some(Peer::Unix) | None => None,
+    };
+    match (key, address) {
         (Some(key), _) => key.identity.hash(&mut hasher),
         (None, Some(IpAddr::V4(address))) => address.hash(&mut hasher),
         // A client that has one IPv6 address has its whole /64 network.
@@ -139,16 +143,19 @@ fn client(key: Option<&Key>, peer: Option<IpAddr>) -> ClientId {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::keys::KeyHash;
 
     fn from(address: &str) -> ClientId {
-        client(None, Some(address.parse().unwrap()))
+        let address = SocketAddr::new(address.parse().unwrap(), 9);
+        client(None, Some(Peer::Address(address)))
     }
 
     #[test]
     fn clients_are_told_apart_by_key_else_by_address() {
-        let address = "192.0.2.1".parse().ok();
+        let address = Some(Peer::Unix);
         let of_key = |key: &str, address| {
             let key = Key::listed(String::new(), KeyHash::of(key), false);
             client(Some(&key), address)

@@ -174,7 +174,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "layers",
-        &["app", "config", "engine", "error", "keys", "text"],
+        &[
+            "app",
+            "config",
+            "connections",
+            "engine",
+            "error",
+            "keys",
+            "text",
+        ],
     ),
     (
         "routes",

@@ -32,6 +32,7 @@ mod hostile_grammars;
 mod hostile_models;
 mod keys;
 mod lifecycle;
+mod listen;
 mod loading_streams;
 mod log_output;
 mod logprobs;

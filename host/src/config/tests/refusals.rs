@@ -10,7 +10,7 @@ fn unknown_keys() {
     check(
         "[server]\nprot = 1",
         &[
-            "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, \
+            "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, listen, admin_listen, \
              keep_alive_interval_ms, drain_delay_secs, drain_timeout_secs, request_timeout_secs, header_timeout_secs, body_timeout_secs, \
              idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, admin_keys, requantize_keys, cors_origins, allowed_hosts, watch_config, memory_budget_bytes, unload_busy_models, log_format",
         ],
@@ -40,6 +40,11 @@ fn wrong_values() {
         [server]; port = -1 → "server.port" must be a whole number from 0 to 65535, not -1
         [server]; host = 5 → "server.host" must be text in quotes, not 5
         [server]; host = '' → "server.host" must not be empty
+        [server]; listen = 5 → "server.listen" must be an address in quotes or a list of addresses, not 5
+        [server]; listen = [] → "server.listen" must have an address
+        [server]; listen = '0.0.0.0' → "server.listen" has "0.0.0.0", but must hold addresses such as "0.0.0.0:8080", "[::1]:8080" or "unix:/run/tenon/tenon.sock"
+        [server]; listen = 'unix:' → "server.listen" must not be empty
+        [server]; listen = 'a:1'; port = 2 → "server.port" has no effect beside "server.listen": leave one of the two out
         [server]; keep_alive_interval_ms = 0 → "server.keep_alive_interval_ms" must be a whole number from 1 to 4294967295, not 0
         [server]; drain_delay_secs = -1 → "server.drain_delay_secs" must be a whole number from 0 to 4294967295, not -1
         [server]; drain_timeout_secs = 1.5 → "server.drain_timeout_secs" must be a whole number from 0 to 4294967295, not 1.5
@@ -275,6 +280,12 @@ fn flags() {
     check(two, one_model("", ""), &[&backend, &id]);
     check(two, no_host, &["--host must not be empty"]);
     check("", no_path, &["MODEL_PATH must not be empty"]);
+    let port = Flags {
+        port: Some(1),
+        ..Flags::default()
+    };
+    let sentence = "--port has no effect beside \"server.listen\": leave one of the two out";
+    check("[server]\nlisten = 'a:1'", port, &[sentence]);
 }
 
 /// The rows of a table: each has a case, and behind `→` what is expected of it.

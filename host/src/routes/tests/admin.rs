@@ -1,10 +1,9 @@
 //! Which requests may administer.
 
-use std::{net::SocketAddr, time::Duration};
-
-use axum::extract::ConnectInfo;
+use std::time::Duration;
 
 use super::*;
+use crate::connections::Peer;
 
 const MODELS: &str = "/admin/models";
 const PLUGINS: &str = "/admin/plugins";
@@ -28,8 +27,7 @@ async fn ask(config: &config::Config, path: &str, key: Option<&str>, peer: &str)
         Some(key) => request.header("x-api-key", key),
         None => request,
     };
-    let peer: SocketAddr = peer.parse().unwrap();
-    let request = request.extension(ConnectInfo(peer));
+    let request = request.extension(Peer::Address(peer.parse().unwrap()));
     send(router(Arc::new(app_of(config.clone()))), request, "{}").await
 }
 

@@ -8,7 +8,6 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpListener,
     sync::mpsc::{UnboundedSender, unbounded_channel},
     time::timeout,
 };
@@ -17,7 +16,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     config,
-    connections::{self, Patience, Register},
+    connections::{self, Listener, Patience, Register},
     keys::{Key, KeyHash, Keys},
     layers::surround,
     metrics::Metrics,
@@ -29,6 +28,10 @@ const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";
 
 const MAX_BODY_BYTES: usize = 1 << 20;
+
+fn router(app: Arc<App>) -> Router {
+    super::router(app, config::Scope::Everything)
+}
 
 /// A server with one model that is loading and one that failed.
 fn app() -> Arc<App> {
@@ -76,8 +79,13 @@ fn keys_of(api: &[&str], admin: &[&str]) -> Keys {
 
 fn server() -> config::Server {
     config::Server {
-        host: "127.0.0.1".to_owned(),
-        port: 0,
+        listen: vec![config::Listen {
+            place: config::Place::Tcp {
+                host: "127.0.0.1".to_owned(),
+                port: 0,
+            },
+            scope: config::Scope::Everything,
+        }],
         keep_alive_interval: Duration::from_secs(10),
         drain_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),
@@ -488,8 +496,10 @@ async fn a_handler_ends_with_its_client() {
     };
     let app = app();
     let router = surround(Router::new().route("/hang", get(hang)), &app).with_state(app.clone());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listen = app.now().config.server.listen[0].clone();
+    let listener = Listener::bind(&listen).await.unwrap();
+    let url = listener.url().unwrap();
+    let address = url.strip_prefix("http://").unwrap();
     let counters = connections::Metrics::register(&app.metrics.registry).unwrap();
     let register = Register::new(1, Patience::new(&app.now().config.server), counters);
     let server = tokio::spawn(connections::accept(listener, router, Arc::new(register)));
