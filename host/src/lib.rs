@@ -51,7 +51,7 @@ pub use self::serve::serve;
 use crate::{
     app::App,
     config::{Config, Source},
-    connections::{Listener, Patience, Register},
+    connections::{Listener, Patience, Register, Tls},
     metrics::Metrics,
     models::{Serving, Snapshot},
     reread::Reader,
@@ -70,7 +70,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 async fn run(
     source: Source,
     config: Config,
-    listeners: Vec<Listener>,
+    (listeners, tls): (Vec<Listener>, Option<Arc<Tls>>),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let most = connections::bounded(config.server.max_connections);
@@ -87,6 +87,7 @@ async fn run(
         app: app.clone(),
         serving: serving.clone(),
         register: register.clone(),
+        tls,
     };
     let accepting = listeners.into_iter().map(|listener| {
         let router = router(app.clone(), listener.scope);

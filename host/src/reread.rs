@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::{
     app::App,
     config::{ConfigChange, Source},
-    connections::{self, Patience, Register},
+    connections::{self, Patience, Register, Tls},
     models::{ModelChanges, ModelWork, Serving},
     rereading::{Order, Orders, Reread, Rereading},
     shutdown,
@@ -28,6 +28,8 @@ pub struct Reader {
     pub app: Arc<App>,
     pub serving: Arc<Serving>,
     pub register: Arc<Register>,
+    /// None: no address speaks TLS.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Reader {
@@ -80,6 +82,11 @@ impl Reader {
             changed,
             needs_restart,
         } = ConfigChange::new(&self.app.now().config, new);
+        if let (Some(tls), Some(files)) = (&self.tls, &config.tls)
+            && tls.reload(files).map_err(|error| format!("{error:#}"))?
+        {
+            info!("new connections get another certificate");
+        }
         let (server, responses) = (config.server.clone(), config.responses);
         let work = self.serving.configure(config).await;
         let work = work.map_err(|error| format!("{error:#}"))?;

@@ -1,11 +1,13 @@
 //! The process of a server: its log, its signals, its threads and its end.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use tokio::runtime;
 
 use crate::{
     config::{Config, Scope, Source},
-    connections::{self, Listener},
+    connections::{self, Listener, Tls},
     run, shutdown,
     system::memory,
     telemetry,
@@ -38,9 +40,11 @@ pub fn serve(source: Source) -> anyhow::Result<()> {
 }
 
 async fn listen(source: Source, config: Config) -> anyhow::Result<()> {
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?;
+    let tls = tls.map(Arc::new);
     let mut listeners = Vec::new();
     for listen in &config.server.listen {
-        let listener = Listener::bind(listen).await.with_context(|| {
+        let listener = Listener::bind(listen, tls.as_ref()).await.with_context(|| {
             let place = &listen.place;
             format!(
                 "cannot listen at {place}: choose another address (--host, listen) or port (--port)"
@@ -56,5 +60,5 @@ async fn listen(source: Source, config: Config) -> anyhow::Result<()> {
         };
         tracing::info!("listening at {}{purpose}", listener.url()?);
     }
-    run(source, config, listeners, shutdown::requested()).await
+    run(source, config, (listeners, tls), shutdown::requested()).await
 }

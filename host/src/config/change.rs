@@ -20,7 +20,10 @@ impl ConfigChange {
     pub fn new(running: &Config, mut new: Config) -> Self {
         let written = new.written.clone();
         let keys = different_keys(&running.written, &written).into_iter();
-        let (kept, changed): (Vec<_>, Vec<_>) = keys.partition(|key| needs_a_restart(key));
+        // Addresses that listen already speak TLS or not.
+        let tls_stays = new.tls.is_some() == running.tls.is_some();
+        let stays = |key: &[&str]| needs_a_restart(key) || key[0] == "tls" && !tls_stays;
+        let (kept, changed): (Vec<_>, Vec<_>) = keys.partition(|key| stays(key));
         for key in &kept {
             if let [section, name] = key.as_slice() {
                 new.written[*section][*name] = running.written[*section][*name].clone();
@@ -60,6 +63,10 @@ fn needs_a_restart(key: &[&str]) -> bool {
 /// The new configuration with the running values of keys that need a restart.
 fn keep(running: &Config, new: Config) -> Config {
     let (old, server) = (&running.server, new.server);
+    let tls = match new.tls.is_some() == running.tls.is_some() {
+        true => new.tls,
+        false => running.tls.clone(),
+    };
     // By default, which names are allowed depends on the address.
     let hosts = match server.listen == old.listen {
         true => server.hosts,
@@ -77,6 +84,7 @@ fn keep(running: &Config, new: Config) -> Config {
             reload_on_replace: new.plugins.reload_on_replace,
             ..running.plugins.clone()
         },
+        tls,
         ..new
     }
 }

@@ -15,6 +15,8 @@ use super::refusals::Refusals;
 pub struct Listen {
     pub place: Place,
     pub scope: Scope,
+    /// Whether TLS is spoken there.
+    pub is_encrypted: bool,
 }
 
 /// Where connections come in.
@@ -44,19 +46,38 @@ pub struct Addresses(Vec<String>);
 const UNIX: &str = "unix:";
 
 impl Listen {
-    /// Resolves the addresses of `key`.
+    /// Resolves the addresses of `key`. Without a scheme, they speak TLS if the server `has_tls`.
     pub fn resolve(
         key: &[&str],
         written: Addresses,
-        scope: Scope,
+        (scope, has_tls): (Scope, bool),
         refusals: &mut Refusals,
     ) -> Vec<Self> {
         if written.0.is_empty() {
             refusals.refuse(key, "must have an address");
         }
-        let places = written.0.iter();
-        let places = places.filter_map(|address| Place::resolve(key, address, refusals));
-        places.map(|place| Self { place, scope }).collect()
+        let all = written.0.iter().filter_map(|address| {
+            let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+            let is_unix = address.starts_with(UNIX);
+            let is_encrypted = match scheme {
+                "" => has_tls && !is_unix,
+                scheme => scheme == "https",
+            };
+            if is_encrypted && !has_tls {
+                let why = format!("has {address:?}, which needs a certificate: set it in [tls]");
+                refusals.refuse(key, &why);
+            }
+            let place = match scheme {
+                "" | "http" | "https" => Place::resolve(key, rest, refusals),
+                _ => Place::resolve(key, address, refusals),
+            };
+            Some(Self {
+                place: place?,
+                scope,
+                is_encrypted,
+            })
+        });
+        all.collect()
     }
 }
 
@@ -65,7 +86,7 @@ impl Place {
         if let Some(path) = written.strip_prefix(UNIX) {
             return Some(Self::Unix(refusals.whole_path(key, path.as_ref())));
         }
-        let place = tcp(written.strip_prefix("http://").unwrap_or(written));
+        let place = tcp(written);
         if place.is_none() {
             let why = format!(
                 "has {written:?}, but must hold addresses such as \"0.0.0.0:8080\", \"[::1]:8080\" or \"unix:/run/tenon/tenon.sock\""

@@ -35,6 +35,7 @@ mod source;
 #[cfg(test)]
 pub mod tests;
 mod threads;
+mod tls;
 
 use std::path::Path;
 
@@ -63,6 +64,7 @@ pub use self::{
     server::{LogFormat, Server},
     source::Source,
     threads::Threads,
+    tls::Tls,
 };
 
 /// Loads `file` by itself, without environment and flags.

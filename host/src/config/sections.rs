@@ -17,6 +17,7 @@ use super::{
     refusals::Refusals,
     responses::{RawResponses, Responses},
     server::{RawServer, Server},
+    tls::{RawTls, Tls},
 };
 use crate::keys::Keys;
 
@@ -26,7 +27,9 @@ pub struct Config {
     pub server: Server,
     /// The keys of `[[keys]]` and of the lists in `[server]`.
     pub keys: Keys,
-    /// The files that belong to it: those that keys are in.
+    /// None: no address speaks TLS.
+    pub tls: Option<Tls>,
+    /// The files that belong to it: those that keys and certificates are in.
     pub files: Vec<PathBuf>,
     pub plugins: Plugins,
     pub grammar: Grammar,
@@ -46,6 +49,7 @@ pub struct Config {
 #[schemars(title = "tenon.toml")]
 pub struct RawConfig {
     server: RawServer,
+    tls: RawTls,
     plugins: RawPlugins,
     engine: RawEngine,
     grammar: RawGrammar,
@@ -60,11 +64,13 @@ pub struct RawConfig {
 impl RawConfig {
     pub fn resolve(mut self, flags: &Flags, refusals: &mut Refusals) -> Config {
         models::apply_flags(&mut self.models, flags, refusals);
-        let files = keys::fetch(&mut self.keys, refusals);
+        let mut files = keys::fetch(&mut self.keys, refusals);
         let written = self.written();
         let keys = keys::resolve(self.keys, refusals);
         let keys = self.server.keys(keys);
-        let server = self.server.resolve(refusals);
+        let tls = self.tls.resolve(refusals);
+        files.extend(tls.iter().flat_map(Tls::files).cloned());
+        let server = self.server.resolve(tls.is_some(), refusals);
         let plugins = self.plugins.resolve(refusals);
         let prompts = self.prompts.resolve(refusals);
         let (models, folders) = models::resolve(self.models, &self.engine, refusals);
@@ -72,6 +78,7 @@ impl RawConfig {
             written,
             keys,
             files,
+            tls,
             server,
             plugins,
             grammar: self.grammar.resolve(),

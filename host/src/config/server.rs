@@ -78,7 +78,7 @@ pub struct RawServer {
     /// TCP port. 0 takes any free one; the log says which.
     port: u16,
     /// Instead of `host` and `port`: an address with its port such as `0.0.0.0:8080` or `[::1]:8080`, a Unix socket such as
-    /// `unix:/run/tenon/tenon.sock`, or a list of them.
+    /// `unix:/run/tenon/tenon.sock`, or a list of them. With `[tls]`, addresses speak TLS unless they begin with `http://` or `unix:`.
     listen: Option<Addresses>,
     /// Further addresses, written as those of `listen`, for `/metrics` and administration, which the others then do not serve.
     /// Besides these, only the health and `/re_isq` are served there. Default: none.
@@ -189,8 +189,9 @@ impl RawServer {
         Keys::new(all.collect(), are_needed)
     }
 
-    pub fn resolve(mut self, refusals: &mut Refusals) -> Server {
-        let listen = self.listen(refusals);
+    /// `has_tls` says whether the server has a certificate.
+    pub fn resolve(mut self, has_tls: bool, refusals: &mut Refusals) -> Server {
+        let listen = self.listen(has_tls, refusals);
         check_keys("api_keys", &self.api_keys, refusals);
         check_keys("admin_keys", &self.admin_keys, refusals);
         Server {
@@ -217,7 +218,7 @@ impl RawServer {
     }
 
     /// All addresses.
-    fn listen(&mut self, refusals: &mut Refusals) -> Vec<Listen> {
+    fn listen(&mut self, has_tls: bool, refusals: &mut Refusals) -> Vec<Listen> {
         let scope = match self.admin_listen {
             Some(_) => Scope::Clients,
             None => Scope::Everything,
@@ -227,23 +228,23 @@ impl RawServer {
                 for key in ["host", "port"] {
                     refusals.check_not_beside(&["server", key], "server.listen");
                 }
-                Listen::resolve(&["server", "listen"], listen, scope, refusals)
+                let key = ["server", "listen"];
+                Listen::resolve(&key, listen, (scope, has_tls), refusals)
             }
             None => {
                 refusals.check_not_empty(&["server", "host"], &self.host);
                 let (host, port) = (mem::take(&mut self.host), self.port);
-                let place = Place::Tcp { host, port };
-                vec![Listen { place, scope }]
+                vec![Listen {
+                    place: Place::Tcp { host, port },
+                    scope,
+                    is_encrypted: has_tls,
+                }]
             }
         };
         let key = ["server", "admin_listen"];
         if let Some(listen) = self.admin_listen.take() {
-            all.extend(Listen::resolve(
-                &key,
-                listen,
-                Scope::Administration,
-                refusals,
-            ));
+            let scope = (Scope::Administration, has_tls);
+            all.extend(Listen::resolve(&key, listen, scope, refusals));
         }
         all
     }

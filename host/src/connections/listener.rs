@@ -3,11 +3,13 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use super::stream::Stream;
+use super::{stream::Stream, tls::Tls};
 use crate::config::{Listen, Place, Scope};
 
 /// A socket that listens.
@@ -15,6 +17,8 @@ pub struct Listener {
     socket: Socket,
     /// What is served there.
     pub scope: Scope,
+    /// None: without TLS.
+    tls: Option<Arc<Tls>>,
 }
 
 enum Socket {
@@ -23,8 +27,8 @@ enum Socket {
 }
 
 impl Listener {
-    /// Begins to listen.
-    pub async fn bind(listen: &Listen) -> io::Result<Self> {
+    /// Begins to listen. `tls` is for the addresses that speak it.
+    pub async fn bind(listen: &Listen, tls: Option<&Arc<Tls>>) -> io::Result<Self> {
         let socket = match &listen.place {
             Place::Tcp { host, port } => {
                 Socket::Tcp(TcpListener::bind((host.as_str(), *port)).await?)
@@ -37,15 +41,24 @@ impl Listener {
         Ok(Self {
             socket,
             scope: listen.scope,
+            tls: tls.filter(|_| listen.is_encrypted).cloned(),
         })
     }
 
     /// The address as a URL.
     pub fn url(&self) -> io::Result<String> {
         match &self.socket {
-            Socket::Tcp(listener) => Ok(format!("http://{}", listener.local_addr()?)),
+            Socket::Tcp(listener) => {
+                let scheme = if self.tls.is_some() { "https" } else { "http" };
+                Ok(format!("{scheme}://{}", listener.local_addr()?))
+            }
             Socket::Unix(_, file) => Ok(format!("unix:{}", file.0.display())),
         }
+    }
+
+    /// What new connections begin TLS with. None: they do not.
+    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.as_ref().map(|tls| tls.config())
     }
 
     /// Waits for the next connection.

@@ -1,6 +1,6 @@
 //! The connections of clients: their number, their time limits and their end.
 //!
-//! hyper speaks HTTP on each connection, in a task of its own ([`connection`]). The [`register`](Register) knows all
+//! hyper speaks HTTP on each connection, in a task of its own ([`connection`]), and rustls speaks TLS below it. The [`register`](Register) knows all
 //! connections and tells one to close when its client is silent for too long, when another client needs its place, or when
 //! the server stops. Invariant: nothing here knows what is asked or answered.
 
@@ -13,6 +13,7 @@ mod refusal;
 mod register;
 mod socket;
 mod stream;
+mod tls;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ pub use self::{
     listener::Listener,
     register::{Metrics, Register},
     stream::Peer,
+    tls::Tls,
 };
 
 /// The wait after an error of the listener.
@@ -45,14 +47,18 @@ pub async fn accept(listener: Listener, router: Router, register: Arc<Register>)
             }
         };
         stream.set_nodelay();
+        let tls = listener.tls();
         let Some(activity) = register.enter() else {
-            refusal::refuse(stream);
+            // Words in TLS would take a place too.
+            if tls.is_none() {
+                refusal::refuse(stream);
+            }
             continue;
         };
         let place = Place(register.clone(), activity.clone());
         let router = router.clone();
         tokio::spawn(async move {
-            connection::serve(stream, router, activity).await;
+            connection::serve(stream, tls, router, activity).await;
             drop(place);
         });
     }

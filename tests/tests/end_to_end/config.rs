@@ -54,6 +54,7 @@ fn the_schema_names_every_section() {
         sections,
         [
             "server",
+            "tls",
             "plugins",
             "engine",
             "grammar",

@@ -71,6 +71,7 @@ mod startup;
 mod steering;
 mod templates;
 mod threads;
+mod tls;
 mod tokens;
 mod tools;
 mod waiting;

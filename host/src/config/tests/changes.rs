@@ -41,6 +41,18 @@ fn a_key_that_is_taken_out_has_its_default_again() {
 }
 
 #[test]
+fn tls_begins_and_ends_with_a_restart_only() {
+    let tls = |certificate| format!("[tls]\ncertificate_file = '{certificate}'\nkey_file = 'b'");
+    let keys = ["tls.certificate_file", "tls.key_file"];
+    let config = check("", &tls("a"), &[], &keys);
+    assert_eq!(config.tls, None);
+    let config = check(&tls("a"), "", &[], &keys);
+    assert!(config.tls.is_some());
+    let config = check(&tls("a"), &tls("c"), &keys[..1], &[]);
+    assert!(config.tls.unwrap().certificate_file.ends_with("c"));
+}
+
+#[test]
 fn the_names_that_are_allowed_by_default_stay_with_the_address() {
     let config = check("", "[server]\nhost = '0.0.0.0'", &[], &["server.host"]);
     assert_eq!(config.server.hosts, load_toml("").server.hosts);

@@ -67,6 +67,7 @@ fn the_main_file_shows_every_key_and_its_default() {
     let properties = &schema["properties"];
     let sections = [
         &properties["server"],
+        &properties["tls"],
         &properties["engine"],
         &properties["grammar"],
         &properties["prompts"],

@@ -24,6 +24,7 @@ fn without_anything_there_are_defaults() {
                 port: 8080,
             },
             scope: Scope::Everything,
+            is_encrypted: false,
         }],
         keep_alive_interval: Duration::from_secs(10),
         drain_delay: Duration::ZERO,
@@ -125,6 +126,14 @@ fn addresses_can_be_several() {
     assert_eq!(public, ("0.0.0.0:1".to_owned(), Scope::Clients));
     assert!(socket.0.starts_with("unix:/") && socket.0.ends_with("/a.sock"));
     assert_eq!(admin, ("[::1]:2".to_owned(), Scope::Administration));
+
+    let tls = "[tls]\ncertificate_file = 'a'\nkey_file = 'b'\n[server]\n";
+    let listen = "listen = ['a:1', 'http://a:2', 'https://a:3', 'unix:b']";
+    for (keys, expected) in [("", &[true][..]), (listen, &[true, false, true, false])] {
+        let listen = load_toml(&format!("{tls}{keys}")).server.listen;
+        let encrypted: Vec<_> = listen.iter().map(|listen| listen.is_encrypted).collect();
+        assert_eq!(encrypted, expected);
+    }
 
     let variable = [("TENON__SERVER__LISTEN", "localhost:3")];
     let server = load("", &variable, &Flags::default()).unwrap().server;

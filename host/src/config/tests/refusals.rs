@@ -25,7 +25,7 @@ fn unknown_keys() {
     check(
         "[sever]\nport = 1",
         &[
-            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, grammar, prompts, responses, keys, models",
+            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, tls, plugins, engine, grammar, prompts, responses, keys, models",
         ],
     );
 }
@@ -43,6 +43,10 @@ fn wrong_values() {
         [server]; listen = 5 → "server.listen" must be an address in quotes or a list of addresses, not 5
         [server]; listen = [] → "server.listen" must have an address
         [server]; listen = '0.0.0.0' → "server.listen" has "0.0.0.0", but must hold addresses such as "0.0.0.0:8080", "[::1]:8080" or "unix:/run/tenon/tenon.sock"
+        [server]; listen = 'ftp://a:1' → "server.listen" has "ftp://a:1", but must hold addresses such as "0.0.0.0:8080", "[::1]:8080" or "unix:/run/tenon/tenon.sock"
+        [server]; listen = 'https://a:1' → "server.listen" has "https://a:1", which needs a certificate: set it in [tls]
+        [tls]; key_file = 'a' → "tls.certificate_file" is missing: TLS needs a certificate and its key
+        [tls]; certificate_file = ''; key_file = 'a' → "tls.certificate_file" must not be empty
         [server]; listen = 'unix:' → "server.listen" must not be empty
         [server]; listen = 'a:1'; port = 2 → "server.port" has no effect beside "server.listen": leave one of the two out
         [server]; keep_alive_interval_ms = 0 → "server.keep_alive_interval_ms" must be a whole number from 1 to 4294967295, not 0

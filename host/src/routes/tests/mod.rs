@@ -85,6 +85,7 @@ fn server() -> config::Server {
                 port: 0,
             },
             scope: config::Scope::Everything,
+            is_encrypted: false,
         }],
         keep_alive_interval: Duration::from_secs(10),
         drain_delay: Duration::ZERO,
@@ -497,7 +498,7 @@ async fn a_handler_ends_with_its_client() {
     let app = app();
     let router = surround(Router::new().route("/hang", get(hang)), &app).with_state(app.clone());
     let listen = app.now().config.server.listen[0].clone();
-    let listener = Listener::bind(&listen).await.unwrap();
+    let listener = Listener::bind(&listen, None).await.unwrap();
     let url = listener.url().unwrap();
     let address = url.strip_prefix("http://").unwrap();
     let counters = connections::Metrics::register(&app.metrics.registry).unwrap();
