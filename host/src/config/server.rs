@@ -45,6 +45,8 @@ pub struct Server {
     /// Whether models with running requests make room for others too.
     pub unload_busy_models: bool,
     pub log_format: LogFormat,
+    /// Whether each request gets a line in the log.
+    pub access_log: bool,
 }
 
 /// The keys that `/re_isq` takes.
@@ -139,6 +141,9 @@ pub struct RawServer {
     /// Format of log lines.
     #[serde(deserialize_with = "by_name")]
     log_format: LogFormat,
+    /// Whether the log has a line about each request when it ends: its key's name, its model, status, tokens and duration. Requests for
+    /// administration always have one (`audit`). No line has texts of requests, nor keys.
+    access_log: bool,
 }
 
 const DEFAULT_KEEP_ALIVE_INTERVAL_MS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
@@ -175,6 +180,7 @@ impl Default for RawServer {
             memory_budget_bytes: None,
             unload_busy_models: false,
             log_format: LogFormat::default(),
+            access_log: false,
         }
     }
 }
@@ -214,6 +220,7 @@ impl RawServer {
             unload_busy_models: self.unload_busy_models,
             listen,
             log_format: self.log_format,
+            access_log: self.access_log,
         }
     }
 

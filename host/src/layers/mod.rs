@@ -8,8 +8,9 @@ mod cors;
 mod limits;
 mod local;
 mod record;
+mod request_log;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -23,7 +24,7 @@ use tower_http::{
     catch_panic::CatchPanicLayer,
     decompression::RequestDecompressionLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
-    trace::{DefaultOnResponse, TraceLayer},
+    trace::{DefaultOnResponse, OnResponse, TraceLayer},
 };
 use tracing::{Level, Span, info_span};
 
@@ -31,7 +32,7 @@ use self::{
     anthropic::anthropic_form,
     auth::require_key,
     cors::{check_host, cors},
-    record::record,
+    record::{InAccessLog, record},
 };
 use crate::{
     app::App,
@@ -48,7 +49,7 @@ pub fn surround(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(span)
-                .on_response(DefaultOnResponse::new().level(Level::INFO))
+                .on_response(log_answer)
                 .on_failure(()),
         )
         .layer(PropagateRequestIdLayer::x_request_id())
@@ -88,6 +89,14 @@ fn span(request: &axum::http::Request<axum::body::Body>) -> Span {
     let method = quoted(request.method().as_str());
     let path = quoted(request.uri().path());
     info_span!("request", %method, path = &*path, id)
+}
+
+/// Logs an answer, unless the access log has a line about its end.
+fn log_answer(answer: &Response, latency: Duration, span: &Span) {
+    if answer.extensions().get::<InAccessLog>().is_none() {
+        let log = DefaultOnResponse::new().level(Level::INFO);
+        log.on_response(answer, latency, span);
+    }
 }
 
 /// Cuts a request id from the client to a bounded length, before it goes into the log and back to the client.

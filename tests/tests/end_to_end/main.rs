@@ -61,6 +61,7 @@ mod refusals;
 mod requantize;
 mod requantize_smollm2;
 mod requantize_streams;
+mod request_log;
 mod responses;
 mod same_answers;
 mod same_embeddings;

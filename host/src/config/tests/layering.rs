@@ -43,6 +43,7 @@ fn without_anything_there_are_defaults() {
         origins: Origins::Local,
         hosts: Hosts::These(Vec::new()),
         log_format: LogFormat::Text,
+        access_log: false,
     };
     assert_eq!(config.server, expected);
     assert!(config.keys.is_empty());

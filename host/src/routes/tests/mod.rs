@@ -104,6 +104,7 @@ fn server() -> config::Server {
         memory_budget_bytes: None,
         unload_busy_models: false,
         log_format: config::LogFormat::Text,
+        access_log: false,
     }
 }
 
