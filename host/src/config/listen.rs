@@ -97,6 +97,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Whether it is a port, and not a Unix socket.
+    pub fn is_port(&self) -> bool {
+        matches!(self, Self::Tcp { .. })
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,6 +14,7 @@ mod change;
 mod engine;
 mod environment;
 mod error;
+mod explain;
 mod flags;
 mod grammar;
 mod keys;

@@ -13,6 +13,7 @@ use tokio::{
     time::sleep,
 };
 
+const EXAMPLE: &str = include_str!("../../../config/examples/public-server.toml");
 const CHAT: &str = "/v1/chat/completions";
 const HTTP1: &[&str] = &["http/1.1"];
 const BOTH: &[&str] = &["h2", "http/1.1"];
@@ -210,6 +211,74 @@ async fn a_stop_waits_for_running_streams() {
     let text = whole(answer).await.unwrap();
     assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
     assert_eq!(tls.server.wait().code(), Some(0));
+}
+
+/// The example for strangers, with files and ports of the test.
+#[tokio::test]
+async fn the_example_of_a_public_server_serves() {
+    let authority = Authority::new();
+    let Identity { certificate, key } = authority.sign();
+    let mut config = EXAMPLE.to_owned();
+    for (written, replaced) in [
+        ("0.0.0.0:8443", "127.0.0.1:0"),
+        ("127.0.0.1:9090", "127.0.0.1:0"),
+        ("/run/tenon/admin.sock", "admin.sock"),
+        (
+            "/etc/letsencrypt/live/llm.example.com/fullchain.pem",
+            "server.pem",
+        ),
+        (
+            "/etc/letsencrypt/live/llm.example.com/privkey.pem",
+            "server.key",
+        ),
+        ("/etc/tenon/keys/website", "website"),
+        ("/etc/tenon/keys/operator", "operator"),
+        ("/srv/models/Qwen3-4B-Q4_K_M.gguf", "echo.echo"),
+        ("drain_delay_secs = 10", "drain_delay_secs = 0"),
+    ] {
+        assert!(config.contains(written), "{written}");
+        config = config.replace(written, replaced);
+    }
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("echo.echo", "0")
+        .file("server.pem", &certificate)
+        .file("server.key", &key)
+        .file("website", "key-w\n")
+        .file("operator", "key-o\n")
+        .environment("TENON_PARTNER_KEY", "key-p")
+        .config(&config)
+        .addresses_of_config()
+        .start();
+    let address = server
+        .address()
+        .strip_prefix("https://")
+        .unwrap()
+        .to_owned();
+    let client = TlsClient::new(&authority, None, BOTH);
+    let mut connection = client.open(&address).await.unwrap();
+    for (key, status) in [("none", 401), ("key-w", 200), ("key-p", 200)] {
+        let answer = connection.send_as(key, CHAT, &greedy("Hi", "chat")).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), status, "{key}");
+        assert_eq!(
+            answer
+                .headers()
+                .contains_key("x-ratelimit-remaining-tokens"),
+            status == 200
+        );
+        whole(answer).await.unwrap();
+    }
+    let answer = connection
+        .send_as("key-o", "/admin/models", "")
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 404);
+    let admin = Client::of_socket(&server.home().join("admin.sock"));
+    assert_eq!(admin.get("/metrics").await.0, 401);
+    let admin = admin.with_key("key-o");
+    assert_eq!(admin.get("/admin/models").await.0, 200);
+    let line = server.wait_for_log("\"target\":\"access\"");
+    assert!(line.contains(CHAT), "{line}");
 }
 
 #[test]

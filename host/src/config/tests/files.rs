@@ -97,6 +97,6 @@ fn the_schema_file_is_what_the_program_prints() {
 }
 
 fn load_file(file: &Path) -> Config {
-    let environment = environment(&[("HOME", "/home/ada")]);
+    let environment = environment(&[("HOME", "/home/ada")]).home_only();
     load_from(Some(file), &environment, &Flags::default()).unwrap_or_else(|error| panic!("{error}"))
 }
