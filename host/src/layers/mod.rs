@@ -15,7 +15,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderValue, Method, Uri},
+    http::{Method, Uri},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -37,14 +37,13 @@ use self::{
 use crate::{
     app::App,
     error::ApiError,
-    text::{MAX_QUOTED, quoted},
+    text::quoted,
 };
 
 /// Adds the middleware of every request, the outermost first.
 pub fn surround(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
     let layers = ServiceBuilder::new()
         .layer(from_fn(arrival::note))
-        .layer(from_fn(shorten_id))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(
             TraceLayer::new_for_http()
@@ -97,16 +96,6 @@ fn log_answer(answer: &Response, latency: Duration, span: &Span) {
         let log = DefaultOnResponse::new().level(Level::INFO);
         log.on_response(answer, latency, span);
     }
-}
-
-/// Cuts a request id from the client to a bounded length, before it goes into the log and back to the client.
-async fn shorten_id(mut request: Request, next: Next) -> Response {
-    if let Some(id) = request.headers_mut().get_mut("x-request-id") {
-        let cut = &id.as_bytes()[..id.len().min(MAX_QUOTED)];
-        // A part of a header's value is always a valid one.
-        *id = HeaderValue::from_bytes(cut).unwrap_or(HeaderValue::from_static(""));
-    }
-    next.run(request).await
 }
 
 /// Answers a request with an error if the server ends before the answer begins.
