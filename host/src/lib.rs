@@ -17,6 +17,7 @@ pub mod engine;
 pub mod error;
 pub mod grammar;
 pub mod kept_responses;
+pub mod keys;
 mod layers;
 pub mod markup;
 pub mod metrics;
@@ -39,8 +40,8 @@ pub mod tools;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use tokio::{
-    net::TcpListener,
     task,
     time::{sleep, timeout},
 };
@@ -50,7 +51,7 @@ pub use self::serve::serve;
 use crate::{
     app::App,
     config::{Config, Source},
-    connections::{Patience, Register},
+    connections::{Listener, Patience, Register, Tls},
     metrics::Metrics,
     models::{Serving, Snapshot},
     reread::Reader,
@@ -69,7 +70,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 async fn run(
     source: Source,
     config: Config,
-    listener: TcpListener,
+    (listeners, tls): (Vec<Listener>, Option<Arc<Tls>>),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let most = connections::bounded(config.server.max_connections);
@@ -86,9 +87,14 @@ async fn run(
         app: app.clone(),
         serving: serving.clone(),
         register: register.clone(),
+        tls,
     };
+    let accepting = listeners.into_iter().map(|listener| {
+        let router = router(app.clone(), listener.scope);
+        connections::accept(listener, router, register.clone())
+    });
     tokio::select! {
-        () = connections::accept(listener, router(app.clone()), register.clone()) => Ok(()),
+        _ = join_all(accepting) => Ok(()),
         () = register.watch() => Ok(()),
         () = watch(stop, &app) => Ok(()),
         () = ended(&app, &register) => Ok(()),

@@ -7,12 +7,12 @@ mod vectors;
 mod vllm;
 mod workers;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry, TEXT_FORMAT, TextEncoder};
 use tenon_plugin_api::ModelInfo;
 
-use crate::telemetry;
+use crate::{keys::Account, telemetry};
 
 use answers::AnswerMetrics;
 pub use answers::{Meter, Outcome};
@@ -30,6 +30,8 @@ pub struct Metrics {
     /// What workers count.
     pub workers: WorkerMetrics,
     requests: IntCounterVec,
+    key_requests: IntCounterVec,
+    key_tokens: IntCounterVec,
     prompt_tokens: IntCounterVec,
     prompt_lengths: HistogramVec,
     answers: AnswerMetrics,
@@ -68,6 +70,16 @@ impl Metrics {
                 "HTTP requests answered",
                 &["route", "status"],
             )?,
+            key_requests: vectors.counters(
+                "tenon_key_requests_total",
+                "HTTP requests answered, by the name of their key",
+                &["key", "status"],
+            )?,
+            key_tokens: vectors.counters(
+                "tenon_key_tokens_total",
+                "Tokens of prompts and answers of requests that ended, by the name of their key",
+                &["key", "kind"],
+            )?,
             prompt_tokens: vectors.counters(
                 "tenon_prompt_tokens_total",
                 "Tokens of accepted prompts",
@@ -104,8 +116,27 @@ impl Metrics {
         self.requests.with_label_values(&[route, &status]).inc();
     }
 
-    /// Counts the tokens of a prompt.
-    pub fn prompt(&self, model: &str, tokens: usize) {
+    /// Counts what a request used that has ended, if it had a key. Only configured keys have names, so the number of series stays small.
+    pub fn used(&self, account: &Account, status: u16) {
+        let Some(key) = account.key() else {
+            return;
+        };
+        let (name, status) = (key.name.as_str(), status.to_string());
+        self.key_requests.with_label_values(&[name, &status]).inc();
+        for (kind, tokens) in [
+            ("prompt", account.prompt_tokens()),
+            ("completion", account.completion_tokens()),
+        ] {
+            let counter = self.key_tokens.with_label_values(&[name, kind]);
+            counter.inc_by(tokens);
+        }
+    }
+
+    /// Counts the tokens of a prompt, also for the account of its request.
+    pub fn prompt(&self, model: &str, tokens: usize, account: Option<&Account>) {
+        if let Some(account) = account {
+            account.add_prompt(tokens as u64);
+        }
         self.prompt_tokens
             .with_label_values(&[model])
             .inc_by(tokens as u64);
@@ -114,9 +145,9 @@ impl Metrics {
             .observe(tokens as f64);
     }
 
-    /// Begins to measure an answer.
-    pub fn meter(&self, model: &str) -> Meter {
-        self.answers.meter(model)
+    /// Begins to measure an answer, for the account of its request.
+    pub fn meter(&self, model: &str, account: Option<Arc<Account>>) -> Meter {
+        self.answers.meter(model, account)
     }
 
     /// Shows the level and size of a model that was just loaded.
@@ -181,15 +212,15 @@ mod tests {
     #[test]
     fn an_answer_is_measured_until_it_is_dropped() {
         let metrics = Metrics::new().unwrap();
-        metrics.prompt("m", 7);
-        metrics.prompt("m", 1);
-        let mut meter = metrics.meter("m");
+        metrics.prompt("m", 7, None);
+        metrics.prompt("m", 1, None);
+        let mut meter = metrics.meter("m", None);
         meter.queued(Duration::from_secs(3));
         meter.token();
         meter.token();
         meter.ended(Outcome::Full);
         drop(meter);
-        drop(metrics.meter("m"));
+        drop(metrics.meter("m", None));
         for line in [
             r#"tenon_prompt_tokens_total{model="m"} 8"#,
             r#"tenon_request_prompt_tokens_bucket{model="m",le="4"} 1"#,
@@ -212,7 +243,7 @@ mod tests {
     #[test]
     fn a_metric_without_samples_is_left_out() {
         let metrics = Metrics::new().unwrap();
-        drop(metrics.meter("m"));
+        drop(metrics.meter("m", None));
         for format in [Format::Prometheus, Format::OpenMetrics] {
             let text = metrics.render(format).unwrap();
             assert!(text.contains("tenon_generation_seconds_count"), "{text}");

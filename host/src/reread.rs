@@ -2,6 +2,7 @@
 //! it. What can change does so at once. A configuration with mistakes changes nothing.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,11 +15,11 @@ use tracing::{error, info, warn};
 use crate::{
     app::App,
     config::{ConfigChange, Source},
-    connections::{self, Patience, Register},
+    connections::{self, Patience, Register, Tls},
     models::{ModelChanges, ModelWork, Serving},
     rereading::{Order, Orders, Reread, Rereading},
     shutdown,
-    system::watched::Watched,
+    system::watched::{Nudge, Watched},
 };
 
 /// What reading the configuration again needs, and what it changes.
@@ -27,21 +28,25 @@ pub struct Reader {
     pub app: Arc<App>,
     pub serving: Arc<Serving>,
     pub register: Arc<Register>,
+    /// None: no address speaks TLS.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Reader {
     /// Reads the configuration at each order, and at each change of its file. Never returns.
     pub async fn run(self, mut orders: Orders) {
-        if self.app.now().config.server.watch_config
-            && let Some(file) = self.source.file()
-        {
-            follow(file, &self.app.rereading);
-        }
+        let is_watched = self.app.now().config.server.watch_config;
+        let file = self.source.file().filter(|_| is_watched);
+        let nudge = file.and_then(|file| follow(file, &self.app));
         let order = self.app.rereading.clone();
         let hangups = shutdown::at_each_hangup(move || drop(order.order()));
         let read = async {
             while let Some(order) = orders.recv().await {
                 self.read(order).await;
+                // The configuration may have other files now.
+                if let Some(nudge) = &nudge {
+                    nudge.nudge();
+                }
             }
         };
         select! {
@@ -77,6 +82,11 @@ impl Reader {
             changed,
             needs_restart,
         } = ConfigChange::new(&self.app.now().config, new);
+        if let (Some(tls), Some(files)) = (&self.tls, &config.tls)
+            && tls.reload(files).map_err(|error| format!("{error:#}"))?
+        {
+            info!("new connections get another certificate");
+        }
         let (server, responses) = (config.server.clone(), config.responses);
         let work = self.serving.configure(config).await;
         let work = work.map_err(|error| format!("{error:#}"))?;
@@ -118,36 +128,60 @@ fn log(reread: &Reread) {
     }
 }
 
-/// Has the configuration read each time that its file has changed. The log says if the file cannot be watched.
-fn follow(file: &Path, rereading: &Rereading) {
-    let (file, rereading) = (file.to_owned(), rereading.clone());
-    let seen = fs::read(&file).ok();
-    let of_file = file.clone();
-    let watched = Watched::new(move || folders(&of_file)).and_then(|watched| {
+/// Has the configuration read each time that one of its files has changed. The log says if they cannot be watched.
+fn follow(file: &Path, app: &Arc<App>) -> Option<Nudge> {
+    let (app, file) = (app.clone(), file.to_owned());
+    let rereading = app.rereading.clone();
+    let files = move || {
+        let others = app.now().config.files.clone();
+        [file.clone()].into_iter().chain(others)
+    };
+    let seen = contents(files());
+    let of_folders = files.clone();
+    let watched = Watched::new(move || of_folders().flat_map(|file| folders(&file)).collect());
+    let nudge = watched.and_then(|watched| {
+        let nudge = watched.to_nudge();
         let thread = thread::Builder::new().name("configuration".to_owned());
-        thread.spawn(move || follow_with(watched, &file, seen, &rereading))?;
-        Ok(())
+        let look = move || contents(files());
+        thread.spawn(move || follow_with(watched, look, seen, &rereading))?;
+        Ok(nudge)
     });
-    if let Err(error) = watched {
-        warn!(
-            "the configuration file is not watched ({error}): send SIGHUP after a change, or raise \
-             fs.inotify.max_user_instances and max_user_watches"
-        );
-    }
+    nudge
+        .inspect_err(|error| {
+            warn!(
+                "the configuration file is not watched ({error}): send SIGHUP after a change, or raise \
+                 fs.inotify.max_user_instances and max_user_watches"
+            );
+        })
+        .ok()
 }
 
-/// Orders a reading each time that the content of the file has changed. Never returns.
+/// The contents of files. Those that are missing are left out.
+type Contents = BTreeMap<PathBuf, Vec<u8>>;
+
+fn contents(files: impl Iterator<Item = PathBuf>) -> Contents {
+    files
+        .filter_map(|file| Some((file.clone(), fs::read(file).ok()?)))
+        .collect()
+}
+
+/// Orders a reading each time that the content of a file has changed. Never returns.
 fn follow_with(
     mut watched: Watched<impl Fn() -> Vec<PathBuf>>,
-    file: &Path,
-    mut seen: Option<Vec<u8>>,
+    look: impl Fn() -> Contents,
+    mut seen: Contents,
     rereading: &Rereading,
 ) {
     loop {
-        let now = watched.wait(|| fs::read(file).ok());
-        // Between the removal of a file and the arrival of the next one there is nothing to read.
-        if now.is_some() && now != seen {
-            seen = now;
+        let now = watched.wait(&look);
+        // A file that was never looked at is one of the configuration that was just read. Between the removal of a file and the
+        // arrival of the next one there is nothing to read.
+        let is_new = |(file, content): (&PathBuf, &Vec<u8>)| {
+            seen.get(file).is_some_and(|before| before != content)
+        };
+        let has_changed = now.iter().any(is_new);
+        seen.extend(now);
+        if has_changed {
             drop(rereading.order());
         }
     }

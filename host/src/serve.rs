@@ -1,11 +1,14 @@
 //! The process of a server: its log, its signals, its threads and its end.
 
+use std::sync::Arc;
+
 use anyhow::Context;
-use tokio::{net::TcpListener, runtime};
+use tokio::runtime;
 
 use crate::{
-    config::{Config, Source},
-    connections, run, shutdown,
+    config::{Config, Scope, Source},
+    connections::{self, Listener, Tls},
+    run, shutdown,
     system::memory,
     telemetry,
 };
@@ -37,15 +40,25 @@ pub fn serve(source: Source) -> anyhow::Result<()> {
 }
 
 async fn listen(source: Source, config: Config) -> anyhow::Result<()> {
-    let (host, port) = (config.server.host.clone(), config.server.port);
-    let listener = TcpListener::bind((host.as_str(), port))
-        .await
-        .with_context(|| {
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?;
+    let tls = tls.map(Arc::new);
+    let mut listeners = Vec::new();
+    for listen in &config.server.listen {
+        let listener = Listener::bind(listen, tls.as_ref()).await.with_context(|| {
+            let place = &listen.place;
             format!(
-                "cannot listen at {host}:{port}: choose another address (--host) or port (--port)"
+                "cannot listen at {place}: choose another address (--host, listen) or port (--port)"
             )
         })?;
+        listeners.push(listener);
+    }
     tokio::spawn(shutdown::log_ignored_signals());
-    tracing::info!("listening at http://{}", listener.local_addr()?);
-    run(source, config, listener, shutdown::requested()).await
+    for listener in &listeners {
+        let purpose = match listener.scope {
+            Scope::Everything | Scope::Clients => "",
+            Scope::Administration => " for administration and metrics",
+        };
+        tracing::info!("listening at {}{purpose}", listener.url()?);
+    }
+    run(source, config, (listeners, tls), shutdown::requested()).await
 }

@@ -1,6 +1,7 @@
 //! A small client that shows what is sent over the wire.
 
 use std::{
+    path::Path,
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -25,6 +26,16 @@ impl Client {
         Self {
             http: reqwest::Client::new(),
             address,
+            key: None,
+        }
+    }
+
+    /// A client of the server at this Unix socket.
+    pub fn of_socket(socket: &Path) -> Self {
+        let http = reqwest::Client::builder().unix_socket(socket).build();
+        Self {
+            http: http.expect("a client"),
+            address: "http://localhost".to_owned(),
             key: None,
         }
     }

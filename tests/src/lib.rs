@@ -18,6 +18,7 @@ mod plugin_folder;
 mod rows;
 mod schemas;
 mod server;
+mod tls;
 mod with_backends;
 mod workers;
 
@@ -38,4 +39,5 @@ pub use plugin_folder::{Listed, PluginFolder, install, list};
 pub use rows::{Row, RowReader, largest_difference};
 pub use schemas::{Example, examples};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2, start_echo};
+pub use tls::{Authority, Identity, TlsClient, TlsConnection, next_piece, whole};
 pub use workers::{ends_within, kill};

@@ -26,7 +26,8 @@ pub struct ServerOptions {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
-    port: String,
+    /// None: the configuration says where to listen.
+    port: Option<String>,
     log: Option<Stdio>,
     ulimit: Option<String>,
 }
@@ -40,7 +41,7 @@ impl ServerOptions {
             arguments: Vec::new(),
             environment: Vec::new(),
             files: Vec::new(),
-            port: "0".to_owned(),
+            port: Some("0".to_owned()),
             log: None,
             ulimit: None,
         }
@@ -97,7 +98,13 @@ impl ServerOptions {
 
     /// Sets the port. Without it the server takes any free port.
     pub fn port(mut self, port: &str) -> Self {
-        self.port = port.to_owned();
+        self.port = Some(port.to_owned());
+        self
+    }
+
+    /// Leaves it to the configuration where the server listens.
+    pub fn addresses_of_config(mut self) -> Self {
+        self.port = None;
         self
     }
 
@@ -145,16 +152,17 @@ impl ServerOptions {
             }
         };
         command
-            .args(["serve", "--port", &self.port, "--plugins", "plugins"])
+            .args(["serve", "--plugins", "plugins"])
+            .args(self.port.iter().flat_map(|port| ["--port", port]))
             .args(&self.arguments)
             .env("HOME", home.path())
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("KEEP_ALIVE_INTERVAL")
             .envs(self.environment)
             .current_dir(home.path());
-        match self.log {
-            None => Server::spawn(command, home),
-            Some(log) => Server::spawn_silent(command, home, log, &self.port),
+        match (self.log, self.port) {
+            (Some(log), Some(port)) => Server::spawn_silent(command, home, log, &port),
+            _ => Server::spawn(command, home),
         }
     }
 

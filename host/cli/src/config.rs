@@ -16,7 +16,7 @@ pub enum Config {
     Schema,
 }
 
-/// Check a configuration file, and print everything that is wrong with it. Options are checked with the plugins that are installed.
+/// Check a configuration file, and print everything that is wrong with it, or what it means for clients. Options are checked with the plugins that are installed.
 #[derive(Args)]
 pub struct Check {
     /// The configuration file. Environment variables and other files do not count.
@@ -50,6 +50,9 @@ impl Check {
         let models = config.models.len();
         let plural = if models == 1 { "" } else { "s" };
         println!("{}: ok ({models} model{plural})", self.file.display());
+        for line in config.explained() {
+            println!("  {line}");
+        }
         Ok(())
     }
 }

@@ -20,11 +20,17 @@ impl ConfigChange {
     pub fn new(running: &Config, mut new: Config) -> Self {
         let written = new.written.clone();
         let keys = different_keys(&running.written, &written).into_iter();
-        let (kept, changed): (Vec<_>, Vec<_>) = keys.partition(|key| needs_a_restart(*key));
-        for [section, name] in &kept {
-            new.written[*section][*name] = running.written[*section][*name].clone();
+        // Addresses that listen already speak TLS or not.
+        let tls_stays = new.tls.is_some() == running.tls.is_some();
+        let stays = |key: &[&str]| needs_a_restart(key) || key[0] == "tls" && !tls_stays;
+        let (kept, changed): (Vec<_>, Vec<_>) = keys.partition(|key| stays(key));
+        for key in &kept {
+            if let [section, name] = key.as_slice() {
+                new.written[*section][*name] = running.written[*section][*name].clone();
+            }
         }
-        let names = |keys: &[[&str; 2]]| keys.iter().map(|key| toml_key(key)).collect();
+        new.keys.go_on_from(&running.keys);
+        let names = |keys: &[Vec<&str>]| keys.iter().map(|key| toml_key(key)).collect();
         Self {
             config: keep(running, new),
             changed: names(&changed),
@@ -43,10 +49,13 @@ impl Config {
 }
 
 /// Whether a running server cannot change a key: it listens and logs already, and plugins were tried out with their settings.
-fn needs_a_restart(key: [&str; 2]) -> bool {
+fn needs_a_restart(key: &[&str]) -> bool {
     match key {
-        ["server", name] => matches!(name, "host" | "port" | "log_format" | "watch_config"),
-        ["plugins", name] => name != "reload_on_replace",
+        ["server", name] => matches!(
+            *name,
+            "host" | "port" | "listen" | "admin_listen" | "log_format" | "watch_config"
+        ),
+        ["plugins", name] => *name != "reload_on_replace",
         _ => false,
     }
 }
@@ -54,16 +63,19 @@ fn needs_a_restart(key: [&str; 2]) -> bool {
 /// The new configuration with the running values of keys that need a restart.
 fn keep(running: &Config, new: Config) -> Config {
     let (old, server) = (&running.server, new.server);
+    let tls = match new.tls.is_some() == running.tls.is_some() {
+        true => new.tls,
+        false => running.tls.clone(),
+    };
     // By default, which names are allowed depends on the address.
-    let hosts = match server.host == old.host {
+    let hosts = match server.listen == old.listen {
         true => server.hosts,
         false => old.hosts.clone(),
     };
     Config {
         server: Server {
             hosts,
-            host: old.host.clone(),
-            port: old.port,
+            listen: old.listen.clone(),
             log_format: old.log_format,
             watch_config: old.watch_config,
             ..server
@@ -72,17 +84,25 @@ fn keep(running: &Config, new: Config) -> Config {
             reload_on_replace: new.plugins.reload_on_replace,
             ..running.plugins.clone()
         },
+        tls,
         ..new
     }
 }
 
-/// Section and name of each key that is written differently, in the order of the schema.
-fn different_keys<'a>(old: &'a Value, new: &'a Value) -> Vec<[&'a str; 2]> {
+/// The keys that are written differently, in the order of the schema: section and name, or the name of a list of tables.
+fn different_keys<'a>(old: &'a Value, new: &'a Value) -> Vec<Vec<&'a str>> {
     let sections = new.as_object().into_iter().flatten();
-    let keys = sections.flat_map(|(section, values)| {
-        let values = values.as_object().into_iter().flatten();
-        let different = values.filter(move |(name, value)| old[section].get(name) != Some(value));
-        different.map(move |(name, _)| [section.as_str(), name.as_str()])
+    let keys = sections.flat_map(|(section, values)| match values {
+        Value::Object(values) => {
+            let different =
+                |(name, value): &(&String, &Value)| old[section].get(name) != Some(value);
+            let different = values.iter().filter(different);
+            different
+                .map(|(name, _)| vec![section.as_str(), name.as_str()])
+                .collect()
+        }
+        list if old[section] != *list => vec![vec![section.as_str()]],
+        _ => Vec::new(),
     });
     keys.collect()
 }

@@ -19,6 +19,7 @@ const KEEP_ALIVE: &str = "KEEP_ALIVE_INTERVAL";
 /// Environment variables, by name.
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    has_secrets: bool,
 }
 
 impl Environment {
@@ -33,13 +34,20 @@ impl Environment {
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         Self {
             variables: variables.into_iter().collect(),
+            has_secrets: true,
         }
     }
 
-    /// Keeps only the variable that says where files are.
+    /// Keeps only the variable that says where files are. Then there are no secrets either, in variables or in files.
     pub fn home_only(mut self) -> Self {
         self.variables.retain(|name, _| name == "HOME");
+        self.has_secrets = false;
         self
+    }
+
+    /// All variables, if secrets may be read.
+    pub fn secrets(&self) -> Option<&BTreeMap<String, String>> {
+        self.has_secrets.then_some(&self.variables)
     }
 
     pub fn home(&self) -> Option<&Path> {

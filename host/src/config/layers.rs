@@ -70,6 +70,15 @@ impl Layers {
         }
     }
 
+    /// Whether a value was written at `key`.
+    pub fn has(&self, key: &[&str]) -> bool {
+        let mut parts = key.iter();
+        let inner = |value: &Value, part: &&str| value.as_dict()?.get(*part).cloned();
+        parts
+            .try_fold(self.values.clone(), |value, part| inner(&value, part))
+            .is_some()
+    }
+
     pub fn directory(&self) -> &Path {
         &self.directory
     }

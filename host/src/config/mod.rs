@@ -14,10 +14,13 @@ mod change;
 mod engine;
 mod environment;
 mod error;
+mod explain;
 mod flags;
 mod grammar;
+mod keys;
 mod layer;
 mod layers;
+mod listen;
 mod models;
 mod origins;
 mod plugins;
@@ -33,6 +36,7 @@ mod source;
 #[cfg(test)]
 pub mod tests;
 mod threads;
+mod tls;
 
 use std::path::Path;
 
@@ -49,6 +53,7 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
+    listen::{Listen, Place, Scope},
     models::{Model, ModelFolder, Requantize},
     origins::{Hosts, Origins},
     plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},
@@ -60,6 +65,7 @@ pub use self::{
     server::{LogFormat, Server},
     source::Source,
     threads::Threads,
+    tls::Tls,
 };
 
 /// Loads `file` by itself, without environment and flags.
@@ -78,7 +84,7 @@ fn load_from(
     let directory = file.and_then(Path::parent).unwrap_or(Path::new(""));
     let layers = Layers::merge(layers, directory)?;
     let raw: RawConfig = layers.extract()?;
-    let mut refusals = Refusals::new(&layers, environment.home());
+    let mut refusals = Refusals::new(&layers, environment.home(), environment.secrets());
     let config = raw.resolve(flags, &mut refusals);
     ConfigError::unless_empty(refusals.problems)?;
     Ok(config)

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::refusals::Refusals;
+use super::{
+    listen::{Listen, Place},
+    refusals::Refusals,
+};
 
 /// The origins of web pages that may use the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +61,14 @@ impl Origins {
 }
 
 impl Hosts {
-    /// Checks the names. `host` is the address that the server listens at.
-    pub fn resolve(written: Option<Vec<String>>, host: &str, refusals: &mut Refusals) -> Self {
+    /// Checks the names of a server that listens at these addresses.
+    pub fn resolve(
+        written: Option<Vec<String>>,
+        listen: &[Listen],
+        refusals: &mut Refusals,
+    ) -> Self {
         let Some(written) = written else {
-            return match is_loopback(host) {
+            return match listen.iter().all(|listen| is_here(&listen.place)) {
                 true => Self::These(Vec::new()),
                 false => Self::Any,
             };
@@ -125,6 +132,14 @@ fn without_port(host: &str) -> &str {
     match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// Whether only this machine reaches a place.
+fn is_here(place: &Place) -> bool {
+    match place {
+        Place::Tcp { host, .. } => is_loopback(host),
+        Place::Unix(_) => true,
     }
 }
 

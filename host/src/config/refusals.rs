@@ -1,6 +1,9 @@
 //! Collects what sections refuse while they resolve themselves.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::layers::Layers;
 
@@ -8,14 +11,21 @@ use super::layers::Layers;
 pub struct Refusals<'a> {
     layers: &'a Layers,
     home: Option<&'a Path>,
+    secrets: Option<&'a BTreeMap<String, String>>,
     pub problems: Vec<String>,
 }
 
 impl<'a> Refusals<'a> {
-    pub fn new(layers: &'a Layers, home: Option<&'a Path>) -> Self {
+    /// `secrets` are the environment variables that may have secrets. None: secrets are not to be read.
+    pub fn new(
+        layers: &'a Layers,
+        home: Option<&'a Path>,
+        secrets: Option<&'a BTreeMap<String, String>>,
+    ) -> Self {
         Self {
             layers,
             home,
+            secrets,
             problems: Vec::new(),
         }
     }
@@ -26,10 +36,23 @@ impl<'a> Refusals<'a> {
             .push(format!("{} {why}", self.layers.name(key)));
     }
 
+    /// Refuses a key that was written although `other` is there in its place.
+    pub fn check_not_beside(&mut self, key: &[&str], other: &str) {
+        if self.layers.has(key) {
+            let why = format!("has no effect beside \"{other}\": leave one of the two out");
+            self.refuse(key, &why);
+        }
+    }
+
     pub fn check_not_empty(&mut self, key: &[&str], text: &str) {
         if text.is_empty() {
             self.refuse(key, "must not be empty");
         }
+    }
+
+    /// The variables that may have secrets. None: secrets are not to be read.
+    pub fn secrets(&self) -> Option<&'a BTreeMap<String, String>> {
+        self.secrets
     }
 
     /// Resolves a path that starts from the directory of the configuration file or, with `~`, from the home directory.

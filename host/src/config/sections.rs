@@ -1,5 +1,7 @@
 //! All sections of a configuration.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,18 +10,27 @@ use super::{
     Flags,
     engine::RawEngine,
     grammar::{Grammar, RawGrammar},
+    keys::{self, RawKey},
     models::{self, Model, ModelFolder, RawModel},
     plugins::{Plugins, RawPlugins},
     prompts::{Prompts, RawPrompts},
     refusals::Refusals,
     responses::{RawResponses, Responses},
     server::{RawServer, Server},
+    tls::{RawTls, Tls},
 };
+use crate::keys::Keys;
 
 /// The resolved configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub server: Server,
+    /// The keys of `[[keys]]` and of the lists in `[server]`.
+    pub keys: Keys,
+    /// None: no address speaks TLS.
+    pub tls: Option<Tls>,
+    /// The files that belong to it: those that keys and certificates are in.
+    pub files: Vec<PathBuf>,
     pub plugins: Plugins,
     pub grammar: Grammar,
     pub prompts: Prompts,
@@ -28,7 +39,7 @@ pub struct Config {
     pub models: Vec<Model>,
     /// Directories of models to serve.
     pub folders: Vec<ModelFolder>,
-    /// The values of all other sections, defaults included, as they are written in TOML.
+    /// The values of all other sections, defaults included, as they are written in TOML, but with the hashes of keys.
     pub written: Value,
 }
 
@@ -38,11 +49,14 @@ pub struct Config {
 #[schemars(title = "tenon.toml")]
 pub struct RawConfig {
     server: RawServer,
+    tls: RawTls,
     plugins: RawPlugins,
     engine: RawEngine,
     grammar: RawGrammar,
     prompts: RawPrompts,
     responses: RawResponses,
+    /// Keys of clients, each with rights and limits of its own.
+    keys: Vec<RawKey>,
     /// The models to serve. The first one answers requests that name no model.
     models: Vec<RawModel>,
 }
@@ -50,13 +64,21 @@ pub struct RawConfig {
 impl RawConfig {
     pub fn resolve(mut self, flags: &Flags, refusals: &mut Refusals) -> Config {
         models::apply_flags(&mut self.models, flags, refusals);
+        let mut files = keys::fetch(&mut self.keys, refusals);
         let written = self.written();
-        let server = self.server.resolve(refusals);
+        let keys = keys::resolve(self.keys, refusals);
+        let keys = self.server.keys(keys);
+        let tls = self.tls.resolve(refusals);
+        files.extend(tls.iter().flat_map(Tls::files).cloned());
+        let server = self.server.resolve(tls.is_some(), refusals);
         let plugins = self.plugins.resolve(refusals);
         let prompts = self.prompts.resolve(refusals);
         let (models, folders) = models::resolve(self.models, &self.engine, refusals);
         Config {
             written,
+            keys,
+            files,
+            tls,
             server,
             plugins,
             grammar: self.grammar.resolve(),

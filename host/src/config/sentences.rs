@@ -25,6 +25,7 @@ pub fn sentence(error: &Kind, key: &[&str], name: &str) -> String {
                 shown(actual)
             )
         }
+        Kind::MissingField(field) => format!("{name} needs a {field}"),
         other => format!("{name} is refused: {other}"),
     }
 }
@@ -45,9 +46,10 @@ pub fn instead_of<S: AsRef<str>>(written: &str, allowed: &[S]) -> String {
 }
 
 fn is_secret(key: &[&str]) -> bool {
-    ["api_keys", "admin_keys"]
-        .iter()
-        .any(|keys| key.starts_with(&["server", keys]))
+    matches!(
+        key,
+        ["server", "api_keys" | "admin_keys", ..] | ["keys", _, "key", ..]
+    )
 }
 
 /// The words for a type that serde expects.

@@ -1,6 +1,7 @@
 //! `[server]`: the address, the limits of connections, keys and the log.
 
 use std::{
+    mem,
     num::{NonZeroU32, NonZeroU64},
     time::Duration,
 };
@@ -10,16 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     by_name::by_name,
+    keys::{as_hashes, can_be_sent},
+    listen::{Addresses, Listen, Place, Scope},
     origins::{Hosts, Origins},
     refusals::Refusals,
 };
+use crate::keys::{Key, KeyHash, Keys};
 
 /// Address, limits and access rules of the HTTP server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
-    pub host: String,
-    /// 0: any free port.
-    pub port: u16,
+    /// At least one address.
+    pub listen: Vec<Listen>,
     pub keep_alive_interval: Duration,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
@@ -31,11 +34,7 @@ pub struct Server {
     pub write_timeout: Duration,
     pub max_connections: usize,
     pub max_body_bytes: usize,
-    /// Empty: every request is let in.
-    pub api_keys: Vec<String>,
-    /// Empty: administration is for this machine only.
-    pub admin_keys: Vec<String>,
-    /// Whether `/re_isq` belongs to administration. Never without `admin_keys`.
+    /// Whether `/re_isq` belongs to administration if there is a key for that.
     pub requantize_needs_admin_key: bool,
     pub origins: Origins,
     pub hosts: Hosts,
@@ -46,6 +45,8 @@ pub struct Server {
     /// Whether models with running requests make room for others too.
     pub unload_busy_models: bool,
     pub log_format: LogFormat,
+    /// Whether each request gets a line in the log.
+    pub access_log: bool,
 }
 
 /// The keys that `/re_isq` takes.
@@ -78,6 +79,12 @@ pub struct RawServer {
     host: String,
     /// TCP port. 0 takes any free one; the log says which.
     port: u16,
+    /// Instead of `host` and `port`: an address with its port such as `0.0.0.0:8080` or `[::1]:8080`, a Unix socket such as
+    /// `unix:/run/tenon/tenon.sock`, or a list of them. With `[tls]`, addresses speak TLS unless they begin with `http://` or `unix:`.
+    listen: Option<Addresses>,
+    /// Further addresses, written as those of `listen`, for `/metrics` and administration, which the others then do not serve.
+    /// Besides these, only the health and `/re_isq` are served there. Default: none.
+    admin_listen: Option<Addresses>,
     /// Milliseconds of silence after which a stream gets a comment, so that no proxy on the way closes it. The environment
     /// variable `KEEP_ALIVE_INTERVAL` sets it too.
     keep_alive_interval_ms: NonZeroU32,
@@ -103,14 +110,16 @@ pub struct RawServer {
     max_connections: NonZeroU32,
     /// Largest request body in bytes. A larger one is answered with 413.
     max_body_bytes: NonZeroU32,
-    /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`. Without any key, every request is
+    /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`; `[[keys]]` has more to say of each. Without any key, every request is
     /// accepted. With keys, only the health, the documentation and the chat page (`/`, `/page`, `/health`, `/health/ready`,
     /// `/health/live`, `/docs`, `/openapi.json`) stay open to all.
+    #[serde(serialize_with = "as_hashes")]
     api_keys: Vec<String>,
     /// Keys for administration: the routes under `/admin/`, and `/re_isq`. They are also accepted wherever one of `api_keys` is.
     /// Without any, the routes under `/admin/` answer only to requests from this machine that came through no proxy.
+    #[serde(serialize_with = "as_hashes")]
     admin_keys: Vec<String>,
-    /// Keys that `/re_isq` takes, if there are `admin_keys`.
+    /// Keys that `/re_isq` takes, if there is one for administration.
     #[serde(deserialize_with = "by_name")]
     requantize_keys: RequantizeKeys,
     /// Origins whose web pages may use this server from a browser, such as `https://chat.example.com`; `*` is every origin.
@@ -132,6 +141,9 @@ pub struct RawServer {
     /// Format of log lines.
     #[serde(deserialize_with = "by_name")]
     log_format: LogFormat,
+    /// Whether the log has a line about each request when it ends: its key's name, its model, status, tokens and duration. Requests for
+    /// administration always have one (`audit`). No line has texts of requests, nor keys.
+    access_log: bool,
 }
 
 const DEFAULT_KEEP_ALIVE_INTERVAL_MS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
@@ -147,6 +159,8 @@ impl Default for RawServer {
         Self {
             host: "127.0.0.1".into(),
             port: 8080,
+            listen: None,
+            admin_listen: None,
             keep_alive_interval_ms: DEFAULT_KEEP_ALIVE_INTERVAL_MS,
             drain_delay_secs: 0,
             drain_timeout_secs: 30,
@@ -166,13 +180,24 @@ impl Default for RawServer {
             memory_budget_bytes: None,
             unload_busy_models: false,
             log_format: LogFormat::default(),
+            access_log: false,
         }
     }
 }
 
 impl RawServer {
-    pub fn resolve(self, refusals: &mut Refusals) -> Server {
-        refusals.check_not_empty(&["server", "host"], &self.host);
+    /// All keys: those of the lists here, and these.
+    pub fn keys(&self, named: Vec<Key>) -> Keys {
+        let are_needed = !named.is_empty() || !self.api_keys.is_empty();
+        let all = listed("admin_keys", &self.admin_keys, true)
+            .chain(named)
+            .chain(listed("api_keys", &self.api_keys, false));
+        Keys::new(all.collect(), are_needed)
+    }
+
+    /// `has_tls` says whether the server has a certificate.
+    pub fn resolve(mut self, has_tls: bool, refusals: &mut Refusals) -> Server {
+        let listen = self.listen(has_tls, refusals);
         check_keys("api_keys", &self.api_keys, refusals);
         check_keys("admin_keys", &self.admin_keys, refusals);
         Server {
@@ -187,24 +212,60 @@ impl RawServer {
             write_timeout: secs(self.write_timeout_secs),
             max_connections: self.max_connections.get() as usize,
             max_body_bytes: self.max_body_bytes.get() as usize,
-            requantize_needs_admin_key: self.requantize_keys == RequantizeKeys::Admin
-                && !self.admin_keys.is_empty(),
-            api_keys: self.api_keys,
-            admin_keys: self.admin_keys,
+            requantize_needs_admin_key: self.requantize_keys == RequantizeKeys::Admin,
             origins: Origins::resolve(self.cors_origins, refusals),
-            hosts: Hosts::resolve(self.allowed_hosts, &self.host, refusals),
+            hosts: Hosts::resolve(self.allowed_hosts, &listen, refusals),
             watch_config: self.watch_config,
             memory_budget_bytes: self.memory_budget_bytes.map(NonZeroU64::get),
             unload_busy_models: self.unload_busy_models,
-            host: self.host,
-            port: self.port,
+            listen,
             log_format: self.log_format,
+            access_log: self.access_log,
         }
+    }
+
+    /// All addresses.
+    fn listen(&mut self, has_tls: bool, refusals: &mut Refusals) -> Vec<Listen> {
+        let scope = match self.admin_listen {
+            Some(_) => Scope::Clients,
+            None => Scope::Everything,
+        };
+        let mut all = match self.listen.take() {
+            Some(listen) => {
+                for key in ["host", "port"] {
+                    refusals.check_not_beside(&["server", key], "server.listen");
+                }
+                let key = ["server", "listen"];
+                Listen::resolve(&key, listen, (scope, has_tls), refusals)
+            }
+            None => {
+                refusals.check_not_empty(&["server", "host"], &self.host);
+                let (host, port) = (mem::take(&mut self.host), self.port);
+                vec![Listen {
+                    place: Place::Tcp { host, port },
+                    scope,
+                    is_encrypted: has_tls,
+                }]
+            }
+        };
+        let key = ["server", "admin_listen"];
+        if let Some(listen) = self.admin_listen.take() {
+            let scope = (Scope::Administration, has_tls);
+            all.extend(Listen::resolve(&key, listen, scope, refusals));
+        }
+        all
     }
 }
 
 fn secs(secs: NonZeroU32) -> Duration {
     Duration::from_secs(secs.get().into())
+}
+
+fn listed(list: &str, keys: &[String], are_admin: bool) -> impl Iterator<Item = Key> {
+    let keys = keys.iter().enumerate();
+    keys.map(move |(index, key)| {
+        Key::listed(format!("{list}[{index}]"), KeyHash::of(key), are_admin)
+    })
 }
 
 fn check_keys(name: &str, keys: &[String], refusals: &mut Refusals) {
@@ -214,9 +275,4 @@ fn check_keys(name: &str, keys: &[String], refusals: &mut Refusals) {
             "must hold keys of printable ASCII characters without spaces, none of them empty",
         );
     }
-}
-
-/// Whether a header can carry this key.
-fn can_be_sent(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -1,7 +1,10 @@
 //! What a connection is doing at the moment, and whether it has taken too long.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -51,12 +54,18 @@ pub struct Activity {
     told: Notify,
     /// Whether the connection was made after the server began to stop.
     pub is_late: bool,
+    /// Whether several requests share the connection at the same time, as in HTTP/2.
+    is_multiplexed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State {
-    /// The number of requests that are being answered: none or one.
+    /// The number of requests that are being answered. One at most, unless several share the connection.
     requests: u32,
+    /// The number of them whose client has to take a piece of the answer before the next one, where several share the connection.
+    held_up: u32,
+    /// When one of them last went on.
+    progress: Instant,
     has_answered: bool,
     idle_since: Instant,
     /// When the first byte of a head arrived. None once the head is complete.
@@ -71,6 +80,8 @@ impl Activity {
         Self {
             state: Mutex::new(State {
                 requests: 0,
+                held_up: 0,
+                progress: Instant::now(),
                 has_answered: false,
                 idle_since: Instant::now(),
                 head_since: None,
@@ -79,13 +90,35 @@ impl Activity {
             }),
             told: Notify::new(),
             is_late,
+            is_multiplexed: AtomicBool::new(false),
+        }
+    }
+
+    /// Records that several requests share the connection. Its client may then send something between requests, so only the idle time
+    /// counts.
+    pub fn multiplex(&self) {
+        self.is_multiplexed.store(true, Ordering::Relaxed);
+        self.state().head_since = None;
+    }
+
+    pub fn is_multiplexed(&self) -> bool {
+        self.is_multiplexed.load(Ordering::Relaxed)
+    }
+
+    /// Records that a request has to wait for its client, or goes on.
+    pub fn hold_up(&self, is_held_up: bool) {
+        let mut state = self.state();
+        state.progress = Instant::now();
+        match is_held_up {
+            true => state.held_up += 1,
+            false => state.held_up -= 1,
         }
     }
 
     /// Records that bytes arrived.
     pub fn received(&self) {
         let mut state = self.state();
-        if state.requests == 0 {
+        if state.requests == 0 && !self.is_multiplexed() {
             state.head_since.get_or_insert_with(Instant::now);
         }
     }
@@ -161,7 +194,9 @@ impl Activity {
             return longer(since, patience.unread).then_some(Close::Unread);
         }
         if state.requests > 0 {
-            return None;
+            let all_wait = state.held_up == state.requests;
+            let is_unread = all_wait && longer(state.progress, patience.unread);
+            return is_unread.then_some(Close::Unread);
         }
         if let Some(since) = state.head_since {
             return longer(since, patience.head).then_some(Close::LateHead);
@@ -225,6 +260,28 @@ mod tests {
         activity.end_request();
         check(&activity, 64, None);
         check(&activity, 66, Some(Close::Idle));
+    }
+
+    #[test]
+    fn a_shared_connection_is_closed_when_nobody_reads_there() {
+        let activity = Activity::new(false);
+        activity.received();
+        activity.multiplex();
+        // Whatever arrives between requests is no head.
+        activity.received();
+        check(&activity, 14, None);
+        check(&activity, 16, Some(Close::Idle));
+        activity.begin_request();
+        activity.begin_request();
+        activity.hold_up(true);
+        check(&activity, 1000, None);
+        activity.hold_up(true);
+        check(&activity, 119, None);
+        check(&activity, 121, Some(Close::Unread));
+        activity.hold_up(false);
+        check(&activity, 1000, None);
+        activity.end_request();
+        check(&activity, 121, Some(Close::Unread));
     }
 
     #[test]

@@ -34,30 +34,34 @@ impl Drop for Request {
 /// An answer's body. The request ends when the body is dropped.
 pub struct Answering {
     body: Body,
+    /// Whether the client has not taken the last piece.
+    is_held_up: bool,
     /// Pieces to send while the body has nothing. None if the body is no event stream.
     between: Option<Pin<Box<dyn Stream<Item = BodyFrame> + Send>>>,
-    _request: Request,
+    request: Request,
 }
 
 type BodyFrame = Result<Frame<Bytes>, axum::Error>;
 
 impl Answering {
-    pub fn new(answer: Response<Body>, request: Request, socket: Arc<Socket>) -> Response<Self> {
+    /// The body of an answer. `socket` is the client's if the end of what it sends does not end its requests.
+    pub fn new(
+        answer: Response<Body>,
+        request: Request,
+        socket: Option<Arc<Socket>>,
+    ) -> Response<Self> {
         let content = answer.headers().get(CONTENT_TYPE);
         let is_events = content.is_some_and(|content| content == "text/event-stream");
+        let socket = socket.filter(|_| is_events);
         answer.map(|body| Self {
             body,
-            between: is_events.then(|| Box::pin(question(socket)) as _),
-            _request: request,
+            is_held_up: false,
+            between: socket.map(|socket| Box::pin(question(socket)) as _),
+            request,
         })
     }
-}
 
-impl HttpBody for Answering {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<BodyFrame>> {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<BodyFrame>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             return Poll::Ready(frame);
         }
@@ -69,6 +73,35 @@ impl HttpBody for Answering {
             self.between = None;
             return Poll::Pending;
         }
+        Poll::Ready(piece)
+    }
+
+    fn hold_up(&mut self, is_held_up: bool) {
+        if self.is_held_up != is_held_up {
+            self.is_held_up = is_held_up;
+            self.request.0.hold_up(is_held_up);
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.hold_up(false);
+    }
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<BodyFrame>> {
+        if !self.request.0.is_multiplexed() {
+            return self.poll_piece(context);
+        }
+        // HTTP/2 asks for a piece only when the client takes it.
+        self.hold_up(false);
+        let piece = ready!(self.poll_piece(context));
+        self.hold_up(piece.is_some());
         Poll::Ready(piece)
     }
 

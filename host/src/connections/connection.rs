@@ -1,11 +1,30 @@
 //! Serves one connection, from its start to its end.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::{Router, body::Body, extract::ConnectInfo, http::Response};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use axum::{Router, body::Body, http::Response};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::graceful::GracefulConnection,
+};
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    select,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::Service;
 
 use super::{
@@ -13,32 +32,129 @@ use super::{
     body::{self, Answering},
     refusal,
     socket::{Io, Socket},
+    stream::{Peer, Stream},
+    tls::HTTP2,
 };
 
+/// Most requests that a client may have answered at the same time over one connection of HTTP/2.
+const MAX_STREAMS: u32 = 128;
+/// The time in which an idle client takes note that its connection is closed, where the protocol has words for that.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// A connection's client, and what its requests need.
+#[derive(Clone)]
+struct Client {
+    peer: Option<Peer>,
+    router: Router,
+    socket: Arc<Socket>,
+    activity: Arc<Activity>,
+    is_encrypted: bool,
+}
+
 /// Serves a connection until the client closes it or `activity` says to close it.
-pub async fn serve(stream: TcpStream, router: Router, activity: Arc<Activity>) {
-    // A client that is already gone has no address.
-    let peer = stream.peer_addr().ok();
-    let socket = Arc::new(Socket::new(stream, activity.clone()));
-    let service = service_fn(|request| answer(request, peer, &router, &socket, &activity));
-    let mut builder = http1::Builder::new();
-    // The register watches the time instead. A client may stop sending before it has its answer.
-    builder
-        .header_read_timeout(None::<Duration>)
-        .half_close(true);
-    builder.keep_alive(!activity.is_late);
-    let io = TokioIo::new(Io(socket.clone()));
-    let mut connection = pin!(builder.serve_connection(io, service));
-    loop {
-        tokio::select! {
-            // An error is the client's fault: it went away, or sent no HTTP.
-            _ = connection.as_mut() => return,
-            why = activity.told_to_close() => match why {
-                Close::Stopping if activity.is_busy() => connection.as_mut().graceful_shutdown(),
-                Close::Stopping | Close::Idle => return,
-                Close::LateHead => return socket.send_now(refusal::LATE_HEAD.as_bytes()),
-                Close::Unread => return socket.forget_unsent(),
-            },
+pub async fn serve(
+    stream: Stream,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    activity: Arc<Activity>,
+) {
+    let client = Client {
+        peer: stream.peer(),
+        router,
+        socket: Arc::new(Socket::new(stream, activity.clone())),
+        activity,
+        is_encrypted: tls.is_some(),
+    };
+    let io = Io(client.socket.clone());
+    let Some(tls) = tls else {
+        return client.serve_http1(io).await;
+    };
+    let Some(stream) = client.handshake(io, tls).await else {
+        return;
+    };
+    match stream.get_ref().1.alpn_protocol() {
+        Some(HTTP2) => client.serve_http2(stream).await,
+        _ => client.serve_http1(stream).await,
+    }
+}
+
+impl Client {
+    /// Begins TLS. None if that fails, or the connection has to be closed before.
+    async fn handshake(&self, io: Io, tls: Arc<ServerConfig>) -> Option<TlsStream<Io>> {
+        select! {
+            // An error is the client's fault: it went away, speaks no TLS, or has not the certificate that it needs.
+            stream = TlsAcceptor::from(tls).accept(io) => stream.ok(),
+            _ = self.activity.told_to_close() => None,
+        }
+    }
+
+    async fn serve_http1(&self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let mut builder = http1::Builder::new();
+        // The register watches the time instead. A client may stop sending before it has its answer, but not in TLS, where the end of
+        // what it sends cannot be told from its end.
+        builder
+            .header_read_timeout(None::<Duration>)
+            .half_close(!self.is_encrypted)
+            .keep_alive(!self.activity.is_late);
+        let service = service_fn(|request| self.answer(request));
+        let connection = builder.serve_connection(TokioIo::new(io), service);
+        self.drive(pin!(connection)).await;
+    }
+
+    async fn serve_http2(&self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        self.activity.multiplex();
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.max_concurrent_streams(MAX_STREAMS);
+        let service = service_fn(|request| {
+            let client = self.clone();
+            async move { client.answer(request).await }
+        });
+        let connection = builder.serve_connection(TokioIo::new(io), service);
+        self.drive(pin!(connection)).await;
+    }
+
+    async fn drive<C: GracefulConnection>(&self, mut connection: Pin<&mut C>) {
+        loop {
+            select! {
+                // An error is the client's fault: it went away, or sent no HTTP.
+                _ = connection.as_mut() => return,
+                why = self.activity.told_to_close() => match why {
+                    Close::Stopping if self.activity.is_busy() => connection.as_mut().graceful_shutdown(),
+                    Close::Stopping | Close::Idle if self.is_encrypted => {
+                        connection.as_mut().graceful_shutdown();
+                        // A client that does not answer loses its connection too.
+                        let _ = timeout(PARTING, connection).await;
+                        return;
+                    }
+                    Close::Stopping | Close::Idle => return,
+                    Close::LateHead if self.is_encrypted => return,
+                    Close::LateHead => return self.socket.send_now(refusal::LATE_HEAD.as_bytes()),
+                    Close::Unread => return self.socket.forget_unsent(),
+                },
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answering>, Gone> {
+        let running = body::Request::begin(&self.activity);
+        let mut request = request.map(Body::new);
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
+        let answer = self.router.clone().call(request);
+        let answered = |answer: Result<Response<Body>, Infallible>| {
+            let answer = answer.unwrap_or_else(|never| match never {});
+            let socket = (!self.is_encrypted).then(|| self.socket.clone());
+            Ok(Answering::new(answer, running, socket))
+        };
+        if self.is_encrypted {
+            // hyper drops this when the client goes away.
+            return answered(answer.await);
+        }
+        select! {
+            biased;
+            answer = answer => answered(answer),
+            () = self.socket.gone_before_answer() => Err(Gone),
         }
     }
 }
@@ -47,26 +163,3 @@ pub async fn serve(stream: TcpStream, router: Router, activity: Arc<Activity>) {
 #[derive(Debug, thiserror::Error)]
 #[error("the client went away")]
 struct Gone;
-
-async fn answer(
-    request: Request<Incoming>,
-    peer: Option<SocketAddr>,
-    router: &Router,
-    socket: &Arc<Socket>,
-    activity: &Arc<Activity>,
-) -> Result<Response<Answering>, Gone> {
-    let running = body::Request::begin(activity);
-    let mut request = request.map(Body::new);
-    if let Some(peer) = peer {
-        request.extensions_mut().insert(ConnectInfo(peer));
-    }
-    let answer = router.clone().call(request);
-    tokio::select! {
-        biased;
-        answer = answer => {
-            let answer = answer.unwrap_or_else(|never: Infallible| match never {});
-            Ok(Answering::new(answer, running, socket.clone()))
-        }
-        () = socket.gone_before_answer() => Err(Gone),
-    }
-}

@@ -1,6 +1,6 @@
 //! The connections of clients: their number, their time limits and their end.
 //!
-//! hyper speaks HTTP on each connection, in a task of its own ([`connection`]). The [`register`](Register) knows all
+//! hyper speaks HTTP on each connection, in a task of its own ([`connection`]), and rustls speaks TLS below it. The [`register`](Register) knows all
 //! connections and tells one to close when its client is silent for too long, when another client needs its place, or when
 //! the server stops. Invariant: nothing here knows what is asked or answered.
 
@@ -8,30 +8,36 @@ mod activity;
 mod body;
 mod connection;
 mod descriptors;
+mod listener;
 mod refusal;
 mod register;
 mod socket;
+mod stream;
+mod tls;
 
 use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::{net::TcpListener, time::sleep};
+use tokio::time::sleep;
 use tracing::warn;
 
 pub use self::{
     activity::Patience,
     descriptors::{bounded, raise_limit},
+    listener::Listener,
     register::{Metrics, Register},
+    stream::Peer,
+    tls::Tls,
 };
 
 /// The wait after an error of the listener.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections and serves each in its own task. Never returns.
-pub async fn accept(listener: TcpListener, router: Router, register: Arc<Register>) {
+pub async fn accept(listener: Listener, router: Router, register: Arc<Register>) {
     loop {
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) if is_of_one(&error) => continue,
             Err(error) => {
                 warn!("no connection can be taken ({error})");
@@ -40,16 +46,19 @@ pub async fn accept(listener: TcpListener, router: Router, register: Arc<Registe
                 continue;
             }
         };
-        // A token's bytes must not wait until a packet is full. If the option cannot be set, tokens only arrive later.
-        let _ = stream.set_nodelay(true);
+        stream.set_nodelay();
+        let tls = listener.tls();
         let Some(activity) = register.enter() else {
-            refusal::refuse(stream);
+            // Words in TLS would take a place too.
+            if tls.is_none() {
+                refusal::refuse(stream);
+            }
             continue;
         };
         let place = Place(register.clone(), activity.clone());
         let router = router.clone();
         tokio::spawn(async move {
-            connection::serve(stream, router, activity).await;
+            connection::serve(stream, tls, router, activity).await;
             drop(place);
         });
     }

@@ -4,12 +4,12 @@ use std::{sync::LazyLock, time::Duration};
 
 use axum::http::StatusCode;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
     time::timeout,
 };
 
+use super::stream::Stream;
 use crate::error::ApiError;
 
 /// Most clients that are told at the same time that there is no place. Further ones only find their connection closed.
@@ -32,18 +32,25 @@ static NO_PLACE: LazyLock<String> = LazyLock::new(|| {
 static PLACES: Semaphore = Semaphore::const_new(MOST_AT_ONCE);
 
 /// Tells a client, in a task of its own, that there is no place for its connection.
-pub fn refuse(mut stream: TcpStream) {
+pub fn refuse(stream: Stream) {
     let Ok(place) = PLACES.try_acquire() else {
         return;
     };
     tokio::spawn(async move {
         // A client that does not read the answer in time misses it.
-        let _ = timeout(PATIENCE, tell(&mut stream)).await;
+        let _ = timeout(PATIENCE, tell(stream)).await;
         drop(place);
     });
 }
 
-async fn tell(stream: &mut TcpStream) -> std::io::Result<()> {
+async fn tell(stream: Stream) -> std::io::Result<()> {
+    match stream {
+        Stream::Tcp(stream) => tell_at(stream).await,
+        Stream::Unix(stream) => tell_at(stream).await,
+    }
+}
+
+async fn tell_at(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
     stream.write_all(NO_PLACE.as_bytes()).await?;
     stream.shutdown().await?;
     // Reads the request: closing with unread bytes would reset the connection, and the answer would be lost.

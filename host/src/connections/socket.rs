@@ -15,14 +15,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{Shutdown, shutdown};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
-    net::TcpStream,
     time::sleep,
 };
 
-use super::activity::Activity;
+use super::{activity::Activity, stream::Stream};
 
 /// The bytes that begin every answer of HTTP/1.0 and HTTP/1.1.
 const BEGINNING: &[u8] = b"HTTP/1.";
@@ -34,14 +32,14 @@ const UNREAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// A client's socket, shared by the connection's tasks.
 pub struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     activity: Arc<Activity>,
     /// The number of bytes of the next answer that are sent already.
     ahead: AtomicUsize,
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub fn new(stream: Stream, activity: Arc<Activity>) -> Self {
         Self {
             stream,
             activity,
@@ -61,7 +59,7 @@ impl Socket {
     /// Waits until the client will send nothing more.
     pub async fn finished_sending(&self) {
         loop {
-            match self.stream.peek(&mut [0]).await {
+            match self.stream.peek().await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => sleep(UNREAD_PAUSE).await,
             }
@@ -84,8 +82,7 @@ impl Socket {
 
     /// Discards unsent bytes when the connection closes.
     pub fn forget_unsent(&self) {
-        // If this fails, the system only keeps trying to send for some minutes.
-        let _ = self.stream.set_zero_linger();
+        self.stream.forget_unsent();
     }
 
     /// Sends the bytes that begin every answer, so that the client's system reports whether the client is there. Returns
@@ -194,6 +191,6 @@ impl AsyncWrite for Io {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(shutdown(&self.0.stream, Shutdown::Write).map_err(Into::into))
+        Poll::Ready(self.0.stream.end())
     }
 }

@@ -122,10 +122,14 @@ fn of_body() -> [Case; 3] {
     ]
 }
 
-fn of_generation() -> [Case; 2] {
+fn of_generation() -> [Case; 3] {
     [
         (
-            "Too many requests are waiting.",
+            "The request's key is not for the model.",
+            ApiError::model_not_allowed("SmolLM2-135M-Instruct", &["chat"]),
+        ),
+        (
+            "Too many requests are waiting, or the limits of the request's key do not allow another one now.",
             ApiError::from(SubmitError::QueueFull {
                 retry_after_secs: 5,
             }),

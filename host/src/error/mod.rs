@@ -4,6 +4,8 @@
 mod anthropic;
 mod documented;
 
+use std::time::Duration;
+
 use axum::{
     Extension, Json,
     extract::rejection::PathRejection,
@@ -17,6 +19,7 @@ use tenon_plugin_api::{Code, Error};
 
 use crate::{
     engine::{EmbeddingError, Failure, SubmitError},
+    keys::Exceeded,
     models::{ChangeError, PromptError, RequantizeError},
     openai::{ErrorBody, ErrorEnvelope},
     prompt::TemplateError,
@@ -31,6 +34,8 @@ pub use documented::{
 
 /// Seconds after which a client should try again a request that the server cannot take at the moment.
 const RETRY_AFTER_SECS: u64 = 5;
+/// The time after which a client should try again whose other requests are still running.
+const SOON: Duration = Duration::from_secs(1);
 /// Most bytes of a message, which may quote what a client sent.
 const MAX_MESSAGE: usize = 2000;
 
@@ -70,16 +75,31 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
     }
 
-    /// 403: the request has a key, but not one of `admin_keys`.
+    /// 403: the request has a key, but none for administration.
     pub fn not_admin() -> Self {
-        let message = "this route needs one of admin_keys ([server] in tenon.toml): the key that was sent is not one of them";
+        let message = "this route needs a key for administration (admin_keys of [server], or [[keys]] with admin = true, in tenon.toml): the key that was sent is none";
         Self::forbidden("admin_key_needed", message)
     }
 
-    /// 403: without `admin_keys`, administration is for the machine itself.
+    /// 403: without keys for administration, it is for the machine itself.
     pub fn not_local() -> Self {
         let message = "without admin_keys ([server] in tenon.toml), this route answers only to requests from the server's own machine that came through no proxy: set admin_keys, and send one of them";
         Self::forbidden("admin_is_local", message)
+    }
+
+    /// 403: the request's key is not for this model, but for the `available` ones.
+    pub fn model_not_allowed(name: &str, available: &[&str]) -> Self {
+        let name = quoted(name);
+        let message = match available {
+            [] => format!("this key may not use the model '{name}', nor any other that is served"),
+            _ => format!(
+                "this key may not use the model '{name}'; it may use: {}",
+                available.join(", ")
+            ),
+        };
+        let mut error = Self::forbidden("model_not_allowed", message);
+        error.body.param = Some("model".to_owned());
+        error
     }
 
     /// 404: no model has this name. The message names the `available` ones.
@@ -287,6 +307,24 @@ impl From<SubmitError> for ApiError {
             },
             SubmitError::Stopped(error) if error.code == Code::DEVICE_LOST => error.into(),
             SubmitError::Stopped(_) => Self::unavailable("model_failed", message),
+        }
+    }
+}
+
+/// A request beyond the limits of its key.
+impl From<Exceeded> for ApiError {
+    fn from(exceeded: Exceeded) -> Self {
+        let (limit, wait) = match exceeded {
+            Exceeded::Requests(limit, wait) => (format!("{limit} requests per minute"), wait),
+            Exceeded::Tokens(limit, wait) => (format!("{limit} tokens per minute"), wait),
+            Exceeded::Concurrent(limit) => (format!("{limit} requests at the same time"), SOON),
+        };
+        let secs = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        let message = format!("this key has a limit of {limit}: try again in {secs} s");
+        let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded"));
+        Self {
+            retry_after_secs: Some(secs),
+            ..Self::new(status, code, message)
         }
     }
 }

@@ -6,11 +6,13 @@ use std::{
 
 use axum::{
     extract::{FromRequestParts, Request},
-    http::request::Parts,
+    http::{HeaderMap, HeaderValue, request::Parts},
     middleware::Next,
     response::Response,
 };
 use tokio::time::sleep_until;
+
+use crate::text::MAX_QUOTED;
 
 /// The time at which the head of a request had arrived.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +33,20 @@ impl Arrival {
     }
 }
 
-/// Middleware that notes when a request arrived.
+/// Middleware that notes when a request arrived, and shortens its id.
 pub async fn note(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(Arrival(Instant::now()));
+    shorten_id(request.headers_mut());
     next.run(request).await
+}
+
+/// Cuts a request id from the client to a bounded length, before it goes into the log and back to the client.
+fn shorten_id(headers: &mut HeaderMap) {
+    if let Some(id) = headers.get_mut("x-request-id") {
+        let cut = &id.as_bytes()[..id.len().min(MAX_QUOTED)];
+        // A part of a header's value is always a valid one.
+        *id = HeaderValue::from_bytes(cut).unwrap_or(HeaderValue::from_static(""));
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Arrival {

@@ -3,20 +3,26 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
 };
 
 use axum::{
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, header::AUTHORIZATION},
     middleware::Next,
     response::Response,
 };
-use constant_time_eq::constant_time_eq;
 
-use super::local::is_local;
-use crate::{app::App, config::Server, engine::ClientId, error::ApiError};
+use super::{client::Client, limits, local::is_local};
+use crate::{
+    app::App,
+    config::Config,
+    connections::Peer,
+    engine::ClientId,
+    error::ApiError,
+    keys::{Account, Key, Keys},
+};
 
 /// The header in which clients of Anthropic's API send their key.
 const API_KEY: &str = "x-api-key";
@@ -35,15 +41,8 @@ enum Need {
     Locality,
 }
 
-/// A configured key that a request has.
-#[derive(Clone, Copy)]
-struct KnownKey<'a> {
-    text: &'a str,
-    is_admin: bool,
-}
-
 /// Middleware that lets in requests with the key that their path needs, and requests for what holds no secret: the health, the
-/// documentation and the chat page. Each request that is let in gets the [`ClientId`] that it is served under.
+/// documentation and the chat page. Each request that is let in gets the [`Client`] that it is served for.
 ///
 /// The last two are open because a browser that opens them has no key yet.
 pub async fn require_key(
@@ -52,46 +51,53 @@ pub async fn require_key(
     next: Next,
 ) -> Result<Response, ApiError> {
     let now = app.now();
-    let server = &now.config.server;
-    let key = known_key(request.headers(), server);
-    check(&request, key, server)?;
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let client = client(
-        key.map(|key| key.text),
-        peer.map(|ConnectInfo(address)| address.ip()),
-    );
-    request.extensions_mut().insert(client);
-    Ok(next.run(request).await)
+    let key = known_key(request.headers(), &now.config.keys);
+    let mut account = request.extensions().get::<Arc<Account>>().cloned();
+    if let Some(key) = key {
+        // A request without an account began before there were keys.
+        account.get_or_insert_default().set_key(key.clone());
+    }
+    let key = key.map(AsRef::as_ref);
+    check(&request, key, &now.config)?;
+    let id = client(key, request.extensions().get().copied());
+    let has_limits = key.is_some_and(Key::is_limited) && limits::are_for(&request);
+    let limited = account.clone().filter(|_| has_limits);
+    request.extensions_mut().insert(Client { id, account });
+    Ok(match limited {
+        Some(account) => limits::within(account, request, next).await,
+        None => next.run(request).await,
+    })
 }
 
-/// Whether a request has a known key, or no keys are configured.
+/// Whether a request has a known key, or no keys are needed.
 pub fn is_trusted(app: &App, headers: &HeaderMap) -> bool {
-    let server = &app.now().config.server;
-    server.api_keys.is_empty() || known_key(headers, server).is_some()
+    let keys = &app.now().config.keys;
+    !keys.are_needed || known_key(headers, keys).is_some()
 }
 
-fn check(request: &Request, key: Option<KnownKey>, server: &Server) -> Result<(), ApiError> {
-    let need = need(request.uri().path(), server);
+fn check(request: &Request, key: Option<&Key>, config: &Config) -> Result<(), ApiError> {
+    let need = need(request.uri().path(), config);
     let lacks_key = match need {
         Need::Nothing => false,
         Need::AdminKey => key.is_none(),
-        Need::Key | Need::Locality => key.is_none() && !server.api_keys.is_empty(),
+        Need::Key | Need::Locality => key.is_none() && config.keys.are_needed,
     };
     match need {
         _ if lacks_key => Err(ApiError::unauthorized()),
-        Need::AdminKey if key.is_some_and(|key| !key.is_admin) => Err(ApiError::not_admin()),
+        Need::AdminKey if key.is_some_and(|key| !key.rights.is_admin) => Err(ApiError::not_admin()),
         Need::Locality if !is_local(request) => Err(ApiError::not_local()),
         _ => Ok(()),
     }
 }
 
-fn need(path: &str, server: &Server) -> Need {
+fn need(path: &str, config: &Config) -> Need {
+    let has_admin = || config.keys.have_admin();
     match path {
         _ if is_open(path) => Need::Nothing,
-        REQUANTIZE if server.requantize_needs_admin_key => Need::AdminKey,
+        REQUANTIZE if config.server.requantize_needs_admin_key && has_admin() => Need::AdminKey,
         _ if !path.starts_with("/admin/") => Need::Key,
-        _ if server.admin_keys.is_empty() => Need::Locality,
-        _ => Need::AdminKey,
+        _ if has_admin() => Need::AdminKey,
+        _ => Need::Locality,
     }
 }
 
@@ -103,30 +109,30 @@ fn is_open(path: &str) -> bool {
             .any(|start| path.starts_with(start))
 }
 
-/// The configured key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`. If both headers have a known
-/// key, the bearer counts.
-fn known_key<'a>(headers: &HeaderMap, server: &'a Server) -> Option<KnownKey<'a>> {
+/// The key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`. If both headers have a known key, the bearer
+/// counts.
+fn known_key<'a>(headers: &HeaderMap, keys: &'a Keys) -> Option<&'a Arc<Key>> {
+    if keys.is_empty() {
+        return None;
+    }
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = value(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let given = [bearer.map(|(_, key)| key), value(API_KEY)];
-    let known = |given: &str| {
-        // Takes the same time wherever the first difference is, so that nobody can guess a key byte by byte.
-        let is_it = |known: &&String| constant_time_eq(known.as_bytes(), given.trim().as_bytes());
-        let among = |keys: &'a [String], is_admin| {
-            let text = keys.iter().find(is_it)?;
-            Some(KnownKey { text, is_admin })
-        };
-        among(&server.admin_keys, true).or_else(|| among(&server.api_keys, false))
-    };
-    given.into_iter().flatten().find_map(known)
+    let sent = [bearer.map(|(_, key)| key), value(API_KEY)];
+    sent.into_iter()
+        .flatten()
+        .find_map(|sent| keys.find(sent.trim()))
 }
 
-/// Identifies a client: by its key, else by its address.
-fn client(key: Option<&str>, peer: Option<IpAddr>) -> ClientId {
+/// Identifies a client: by its key, else by its address. All clients at Unix sockets are one.
+fn client(key: Option<&Key>, peer: Option<Peer>) -> ClientId {
     let mut hasher = DefaultHasher::new();
-    match (key, peer.map(|peer| peer.to_canonical())) {
-        (Some(key), _) => key.hash(&mut hasher),
+    let address = match peer {
+        Some(Peer::Address(address)) => Some(address.ip().to_canonical()),
+        Some(Peer::Unix) | None => None,
+    };
+    match (key, address) {
+        (Some(key), _) => key.identity.hash(&mut hasher),
         (None, Some(IpAddr::V4(address))) => address.hash(&mut hasher),
         // A client that has one IPv6 address has its whole /64 network.
         (None, Some(IpAddr::V6(address))) => address.segments()[..4].hash(&mut hasher),
@@ -137,17 +143,25 @@ fn client(key: Option<&str>, peer: Option<IpAddr>) -> ClientId {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::keys::KeyHash;
 
     fn from(address: &str) -> ClientId {
-        client(None, Some(address.parse().unwrap()))
+        let address = SocketAddr::new(address.parse().unwrap(), 9);
+        client(None, Some(Peer::Address(address)))
     }
 
     #[test]
     fn clients_are_told_apart_by_key_else_by_address() {
-        let address = "192.0.2.1".parse().ok();
-        assert_ne!(client(Some("a"), address), client(Some("b"), address));
-        assert_eq!(client(Some("a"), address), client(Some("a"), None));
+        let address = Some(Peer::Unix);
+        let of_key = |key: &str, address| {
+            let key = Key::listed(String::new(), KeyHash::of(key), false);
+            client(Some(&key), address)
+        };
+        assert_ne!(of_key("a", address), of_key("b", address));
+        assert_eq!(of_key("a", address), of_key("a", None));
         assert_ne!(from("192.0.2.1"), from("192.0.2.2"));
         assert_eq!(from("192.0.2.1"), from("::ffff:192.0.2.1"));
         assert_eq!(from("2001:db8:1:2::1"), from("2001:db8:1:2:3::9"));

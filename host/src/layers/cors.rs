@@ -19,7 +19,7 @@ use axum::{
 use crate::{app::App, error::ApiError, text::quoted};
 
 const METHODS: &str = "GET, POST, DELETE, OPTIONS";
-const EXPOSED: &str = "x-request-id, retry-after";
+const EXPOSED: &str = "x-request-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens";
 /// Seconds for which a browser remembers the answer to a preflight request.
 const MAX_AGE: &str = "3600";
 

@@ -1,13 +1,11 @@
 //! Requests from the server's own machine, for what is open to them alone.
 
-use std::net::SocketAddr;
-
 use axum::{
-    extract::{ConnectInfo, Request},
+    extract::Request,
     http::{HeaderMap, header::ORIGIN},
 };
 
-use crate::config::Origins;
+use crate::{config::Origins, connections::Peer};
 
 /// Headers of requests that came through a proxy. Its address says nothing about the client's.
 const OF_PROXIES: [&str; 5] = [
@@ -20,12 +18,14 @@ const OF_PROXIES: [&str; 5] = [
 
 /// Whether a request was sent on this machine, and not by a proxy for someone else or for a web page of another machine.
 pub fn is_local(request: &Request) -> bool {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let is_loopback =
-        peer.is_some_and(|ConnectInfo(address)| address.ip().to_canonical().is_loopback());
+    let is_here = match request.extensions().get() {
+        Some(Peer::Address(address)) => address.ip().to_canonical().is_loopback(),
+        Some(Peer::Unix) => true,
+        None => false,
+    };
     let headers = request.headers();
     let is_forwarded = OF_PROXIES.iter().any(|name| headers.contains_key(*name));
-    is_loopback && !is_forwarded && has_local_origin(headers)
+    is_here && !is_forwarded && has_local_origin(headers)
 }
 
 /// Whether a request comes from no web page, or from one that this machine serves. A browser sends some requests for any page.
@@ -50,9 +50,12 @@ mod tests {
             request = request.header(name, value);
         }
         let mut request = request.body(Body::empty()).unwrap();
-        let peer: SocketAddr = peer.parse().unwrap();
-        request.extensions_mut().insert(ConnectInfo(peer));
-        assert_eq!(is_local(&request), expected, "{peer} {header:?}");
+        let peer = match peer {
+            "unix" => Peer::Unix,
+            address => Peer::Address(address.parse().unwrap()),
+        };
+        request.extensions_mut().insert(peer);
+        assert_eq!(is_local(&request), expected, "{peer:?} {header:?}");
     }
 
     #[test]
@@ -61,10 +64,12 @@ mod tests {
         check("127.8.0.1:9", None, true);
         check("[::1]:9", None, true);
         check("[::ffff:127.0.0.1]:9", None, true);
+        check("unix", None, true);
         check("192.0.2.1:9", None, false);
         check("[2001:db8::1]:9", None, false);
         for name in OF_PROXIES {
             check("127.0.0.1:9", Some((name, "192.0.2.1")), false);
+            check("unix", Some((name, "192.0.2.1")), false);
         }
         assert!(!is_local(&Request::new(Body::empty())));
     }

@@ -3,15 +3,19 @@
 mod anthropic;
 pub mod arrival;
 pub mod auth;
+pub mod client;
 mod cors;
+mod limits;
 mod local;
+mod record;
+mod request_log;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderValue, Method, Uri},
+    extract::{DefaultBodyLimit, Request, State},
+    http::{Method, Uri},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -20,7 +24,7 @@ use tower_http::{
     catch_panic::CatchPanicLayer,
     decompression::RequestDecompressionLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
-    trace::{DefaultOnResponse, TraceLayer},
+    trace::{DefaultOnResponse, OnResponse, TraceLayer},
 };
 use tracing::{Level, Span, info_span};
 
@@ -28,27 +32,27 @@ use self::{
     anthropic::anthropic_form,
     auth::require_key,
     cors::{check_host, cors},
+    record::{InAccessLog, record},
 };
 use crate::{
     app::App,
     error::ApiError,
-    text::{MAX_QUOTED, quoted},
+    text::quoted,
 };
 
 /// Adds the middleware of every request, the outermost first.
 pub fn surround(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
     let layers = ServiceBuilder::new()
         .layer(from_fn(arrival::note))
-        .layer(from_fn(shorten_id))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(span)
-                .on_response(DefaultOnResponse::new().level(Level::INFO))
+                .on_response(log_answer)
                 .on_failure(()),
         )
         .layer(PropagateRequestIdLayer::x_request_id())
-        .layer(from_fn_with_state(app.clone(), count))
+        .layer(from_fn_with_state(app.clone(), record))
         .layer(from_fn(anthropic_form))
         .layer(from_fn_with_state(app.clone(), check_host))
         .layer(from_fn_with_state(app.clone(), cors))
@@ -86,14 +90,12 @@ fn span(request: &axum::http::Request<axum::body::Body>) -> Span {
     info_span!("request", %method, path = &*path, id)
 }
 
-/// Cuts a request id from the client to a bounded length, before it goes into the log and back to the client.
-async fn shorten_id(mut request: Request, next: Next) -> Response {
-    if let Some(id) = request.headers_mut().get_mut("x-request-id") {
-        let cut = &id.as_bytes()[..id.len().min(MAX_QUOTED)];
-        // A part of a header's value is always a valid one.
-        *id = HeaderValue::from_bytes(cut).unwrap_or(HeaderValue::from_static(""));
+/// Logs an answer, unless the access log has a line about its end.
+fn log_answer(answer: &Response, latency: Duration, span: &Span) {
+    if answer.extensions().get::<InAccessLog>().is_none() {
+        let log = DefaultOnResponse::new().level(Level::INFO);
+        log.on_response(answer, latency, span);
     }
-    next.run(request).await
 }
 
 /// Answers a request with an error if the server ends before the answer begins.
@@ -103,18 +105,6 @@ async fn until_cut_off(State(app): State<Arc<App>>, request: Request, next: Next
         response = next.run(request) => response,
         () = app.cut_off.cancelled() => ApiError::cut_off().into_response(),
     }
-}
-
-async fn count(
-    State(app): State<Arc<App>>,
-    route: Option<MatchedPath>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
-    app.metrics.answered(route, response.status().as_u16());
-    response
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {

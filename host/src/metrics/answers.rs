@@ -1,10 +1,14 @@
 //! The metrics of answers. The tasks that read answers record them, never the model threads.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
 use super::vectors::Vectors;
+use crate::keys::Account;
 
 /// The metrics of all models' answers.
 #[derive(Clone)]
@@ -67,9 +71,10 @@ impl AnswerMetrics {
         })
     }
 
-    /// Begins to measure an answer.
-    pub fn meter(&self, model: &str) -> Meter {
+    /// Begins to measure an answer, for the account of its request.
+    pub fn meter(&self, model: &str, account: Option<Arc<Account>>) -> Meter {
         Meter {
+            account,
             metrics: self.clone(),
             model: model.to_owned(),
             all_tokens: self.tokens.with_label_values(&[model]),
@@ -107,6 +112,7 @@ impl Outcome {
 
 /// Measures one answer, from its creation to its drop. An answer without another outcome counts as cancelled.
 pub struct Meter {
+    account: Option<Arc<Account>>,
     metrics: AnswerMetrics,
     model: String,
     /// The tokens of all answers of the model.
@@ -129,6 +135,9 @@ impl Meter {
     /// Counts a token of the answer.
     pub fn token(&mut self) {
         self.all_tokens.inc();
+        if let Some(account) = &self.account {
+            account.add_token();
+        }
         self.tokens += 1;
         let now = Instant::now();
         let first = match self.first_and_last {

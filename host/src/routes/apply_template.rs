@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 
 use super::{blocking::blocking, body::Body, chat::messages, lookup::loaded};
 use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError},
+    layers::client::Client,
     openai::{AppliedTemplate, ChatCompletionRequest},
 };
 
@@ -45,9 +46,10 @@ use crate::{
 )]
 pub async fn apply_template(
     State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Json<AppliedTemplate>, ApiError> {
-    let (_, model) = loaded(&app, request.parameters.model.as_deref()).await?;
+    let (_, model) = loaded(&app, &client, request.parameters.model.as_deref()).await?;
     let (chat, _) = messages::chat(request)?;
     let rendered = blocking(move || model.render_chat(&chat)).await?;
     Ok(Json(AppliedTemplate {

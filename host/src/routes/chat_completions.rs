@@ -16,9 +16,8 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::ClientId,
     error::{AnyError, ApiError, GenerationError, ModelError},
-    layers::arrival::Arrival,
+    layers::{arrival::Arrival, client::Client},
     openai::{
         ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Completion,
         Role,
@@ -237,11 +236,12 @@ use crate::{
 pub async fn chat_completions(
     State(app): State<Arc<App>>,
     arrival: Arrival,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     Body(request): Body<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
     let model = request.parameters.model.clone();
     let asked = Asked {
+        client: &client.clone(),
         model: model.as_deref(),
         is_streamed: request.parameters.stream.unwrap_or(false),
         failure,
@@ -252,10 +252,10 @@ pub async fn chat_completions(
 async fn chat(
     app: Arc<App>,
     arrival: Arrival,
-    client: ClientId,
+    client: Client,
     request: ChatCompletionRequest,
 ) -> Result<Response, ApiError> {
-    let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
+    let (served, model) = loaded(&app, &client, request.parameters.model.as_deref()).await?;
     let own = RouteParameters {
         client,
         deadline: arrival.deadline(app.now().config.server.request_timeout),

@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::{ClientId, PromptTokens},
+    engine::PromptTokens,
     error::{AnyError, ApiError, GenerationError, ModelError},
-    layers::arrival::Arrival,
+    layers::{arrival::Arrival, client::Client},
     models::{LoadedModel, PromptError},
     openai::{self, Completion, CompletionChoice, CompletionRequest},
     prompt::{InfillTokens, encode_part},
@@ -132,11 +132,12 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
 pub async fn completions(
     State(app): State<Arc<App>>,
     arrival: Arrival,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let model = request.parameters.model.clone();
     let asked = Asked {
+        client: &client.clone(),
         model: model.as_deref(),
         is_streamed: request.parameters.stream.unwrap_or(false),
         failure,
@@ -147,10 +148,10 @@ pub async fn completions(
 async fn complete(
     app: Arc<App>,
     arrival: Arrival,
-    client: ClientId,
+    client: Client,
     request: CompletionRequest,
 ) -> Result<Response, ApiError> {
-    let (served, model) = loaded(&app, request.parameters.model.as_deref()).await?;
+    let (served, model) = loaded(&app, &client, request.parameters.model.as_deref()).await?;
     let is_echoed = request.echo.unwrap_or(false);
     let sources = sources(request.prompt);
     let own = RouteParameters {

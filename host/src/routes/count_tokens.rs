@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde_json::Value;
 
 use super::{
@@ -13,6 +13,7 @@ use crate::{
     anthropic::{Conversation, InputTokens},
     app::App,
     error::{AnthropicError, ApiError},
+    layers::client::Client,
 };
 
 /// Counts the tokens of a conversation, as Anthropic's API does.
@@ -45,9 +46,10 @@ use crate::{
 )]
 pub async fn count_tokens(
     State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
     Body(conversation): Body<Conversation>,
 ) -> Result<Json<InputTokens>, ApiError> {
-    let (_, model) = loaded(&app, conversation.model.as_deref()).await?;
+    let (_, model) = loaded(&app, &client, conversation.model.as_deref()).await?;
     let (chat, _) = anthropic::chat(conversation)?;
     let prompt = encode(&model, chat, true).await?;
     let input_tokens = prompt.input.tokens.len() as u32;

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde_json::Value;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
 use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError},
+    layers::client::Client,
     openai::{DetokenizeRequest, Detokenized},
 };
 
@@ -42,9 +43,10 @@ use crate::{
 )]
 pub async fn detokenize(
     State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
     Body(request): Body<DetokenizeRequest>,
 ) -> Result<Json<Detokenized>, ApiError> {
-    let (_, model) = loaded(&app, request.model.as_deref()).await?;
+    let (_, model) = loaded(&app, &client, request.model.as_deref()).await?;
     let facts = model.facts();
     let (count, context) = (request.tokens.len(), facts.context_length());
     if count > context as usize {

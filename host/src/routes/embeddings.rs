@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::{ClientId, Failure},
+    engine::Failure,
     error::{AnyError, ApiError, GenerationError, ModelError},
-    layers::arrival::Arrival,
+    layers::{arrival::Arrival, client::Client},
     models::LoadedModel,
     openai::{
         EmbeddingList, EmbeddingObject, EmbeddingRequest, EmbeddingUsage, EmbeddingVector,
@@ -75,10 +75,10 @@ const MAX_TOKENS: usize = 300_000;
 pub async fn embeddings(
     State(app): State<Arc<App>>,
     arrival: Arrival,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     Body(request): Body<EmbeddingRequest>,
 ) -> Result<Json<EmbeddingList>, ApiError> {
-    let (served, model) = loaded(&app, request.model.as_deref()).await?;
+    let (served, model) = loaded(&app, &client, request.model.as_deref()).await?;
     let facts = model.facts();
     let embedder = facts.embedder.as_ref().ok_or_else(|| {
         let message = format!("the model '{}' makes no embeddings", served.id);
@@ -87,13 +87,17 @@ pub async fn embeddings(
     let dimensions = dimensions(request.dimensions, embedder.dimensions)?;
     let texts = texts(&model, request.input).await?;
     check_lengths(&texts, facts.longest_embedded(embedder))?;
+    let account = client.account.as_deref();
+    if let Some(account) = account {
+        account.check_tokens()?;
+    }
     let tokens = texts.iter().map(Vec::len).sum();
     let vectors = tokio::select! {
         biased;
-        vectors = model.runner.embed(client, texts) => vectors?,
+        vectors = model.runner.embed(client.id, texts) => vectors?,
         () = arrival.overdue(app.now().config.server.request_timeout) => return Err(Failure::Overdue.into()),
     };
-    app.metrics.prompt(&served.id, tokens);
+    app.metrics.prompt(&served.id, tokens, account);
     let format = request.encoding_format.unwrap_or_default();
     let vectors = vectors.chunks_exact(embedder.dimensions as usize);
     let data = vectors.enumerate().map(|(index, vector)| EmbeddingObject {

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use crate::{
     app::App,
     error::ApiError,
+    layers::client::Client,
     models::{LoadedModel, ModelState, ServedModel, state_for_request},
 };
 
@@ -19,9 +20,10 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(120);
 /// started again.
 pub async fn loaded(
     app: &App,
+    client: &Client,
     name: Option<&str>,
 ) -> Result<(Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
-    let served = served(app, name)?;
+    let served = served(app, client, name)?;
     let patience = match served.loads_on_request {
         true => LOAD_PATIENCE,
         false => PATIENCE,
@@ -32,16 +34,41 @@ pub async fn loaded(
     Ok((served, model))
 }
 
-/// The model with this name, whether it answers or not.
-pub fn served(app: &App, name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
+/// The model with this name, whether it answers or not, if the client may use it. Without a name, the first one that it may use.
+pub fn served(
+    app: &App,
+    client: &Client,
+    name: Option<&str>,
+) -> Result<Arc<ServedModel>, ApiError> {
     if app.draining.is_cancelled() {
         return Err(ApiError::draining());
     }
     let now = app.now();
-    now.model(name).cloned().ok_or_else(|| {
-        let ids: Vec<&str> = now.models.iter().map(|model| model.id.as_str()).collect();
-        ApiError::model_not_found(name.unwrap_or_default(), &ids)
-    })
+    let allowed = || now.models.iter().filter(|model| may_use(client, model));
+    let name = name.filter(|name| !name.is_empty());
+    let found = match name {
+        Some(name) => now.model(Some(name)),
+        None => allowed().next(),
+    };
+    let ids = || allowed().map(|model| model.id.as_str()).collect::<Vec<_>>();
+    match found {
+        Some(model) if may_use(client, model) => {
+            if let Some(account) = &client.account {
+                account.set_model(&model.id);
+            }
+            Ok(model.clone())
+        }
+        Some(model) => Err(ApiError::model_not_allowed(&model.id, &ids())),
+        None => Err(ApiError::model_not_found(name.unwrap_or_default(), &ids())),
+    }
+}
+
+/// Whether the client's key is for this model.
+pub fn may_use(client: &Client, model: &ServedModel) -> bool {
+    let names = || [&model.id].into_iter().chain(&model.aliases);
+    client
+        .key()
+        .is_none_or(|key| key.may_use(names().map(String::as_str)))
 }
 
 /// The loaded model that answers at the moment, or why there is none.

@@ -18,9 +18,8 @@ use super::{
 use crate::{
     anthropic::{Message, MessagesRequest, StreamEvent},
     app::App,
-    engine::ClientId,
     error::{AnthropicError, ApiError},
-    layers::arrival::Arrival,
+    layers::{arrival::Arrival, client::Client},
 };
 
 /// Answers a conversation, as Anthropic's API does.
@@ -150,11 +149,12 @@ use crate::{
 pub async fn messages(
     State(app): State<Arc<App>>,
     arrival: Arrival,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     Body(request): Body<MessagesRequest>,
 ) -> Result<Response, ApiError> {
     let model = request.conversation.model.clone();
     let asked = Asked {
+        client: &client.clone(),
         model: model.as_deref(),
         is_streamed: request.stream.unwrap_or(false),
         failure: |error| vec![anthropic::error(error)],
@@ -165,10 +165,10 @@ pub async fn messages(
 async fn answer(
     app: Arc<App>,
     arrival: Arrival,
-    client: ClientId,
+    client: Client,
     request: MessagesRequest,
 ) -> Result<Response, ApiError> {
-    let (served, model) = loaded(&app, request.conversation.model.as_deref()).await?;
+    let (served, model) = loaded(&app, &client, request.conversation.model.as_deref()).await?;
     let own = RouteParameters {
         client,
         deadline: arrival.deadline(app.now().config.server.request_timeout),

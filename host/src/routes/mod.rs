@@ -27,6 +27,7 @@ mod models;
 mod page;
 mod requantize;
 mod responses;
+mod scope;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,7 @@ mod waiting;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware::from_fn_with_state};
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 use utoipa::OpenApi;
 use utoipa_axum::{
@@ -43,12 +44,18 @@ use utoipa_axum::{
     routes,
 };
 
-use crate::{app::App, layers};
+use crate::{app::App, config::Scope, layers};
 
-/// The server's routes with their middleware.
-pub fn router(app: Arc<App>) -> Router {
+/// The server's routes with their middleware, as far as they are served in this scope.
+pub fn router(app: Arc<App>, scope: Scope) -> Router {
     let (routes, document) = routes().split_for_parts();
     let routes = routes.layer(docs::with(document));
+    let routes = match scope {
+        Scope::Everything => routes,
+        Scope::Clients | Scope::Administration => {
+            routes.layer(from_fn_with_state(scope, scope::only))
+        }
+    };
     layers::surround(routes, &app).with_state(app)
 }
 

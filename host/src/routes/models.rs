@@ -1,28 +1,34 @@
 use std::{sync::Arc, time::SystemTime};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State, rejection::PathRejection},
 };
 
-use super::lookup::{loaded, served};
+use super::lookup::{loaded, may_use, served};
 use crate::{
     app::App,
     error::{AnyError, ApiError, ModelError},
+    layers::client::Client,
     models::{LoadedModel, ModelState, ServedModel},
     openai::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, ModelStatus, unix_seconds},
 };
 
-/// Lists the models that are being served: those that answer, and those that are loaded on demand.
+/// Lists the models that are being served: those that answer, and those that are loaded on demand. Models that the request's key may
+/// not use are left out.
 #[utoipa::path(
     get,
     path = "/v1/models",
     tag = "Models",
     responses((status = 200, description = "The models.", body = ModelList), AnyError),
 )]
-pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
+pub async fn list_models(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+) -> Json<ModelList> {
     let now = app.now();
-    let data = now.models.iter().filter_map(|served| listed(served));
+    let usable = now.models.iter().filter(|served| may_use(&client, served));
+    let data = usable.filter_map(|served| listed(served));
     Json(ModelList {
         object: "list",
         data: data.collect(),
@@ -44,14 +50,15 @@ pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
 )]
 pub async fn retrieve_model(
     State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelObject>, ApiError> {
     let Path(name) = name?;
-    let served = served(&app, Some(&name))?;
+    let served = served(&app, &client, Some(&name))?;
     if let Some(object) = listed(&served) {
         return Ok(Json(object));
     }
-    let (served, model) = loaded(&app, Some(&name)).await?;
+    let (served, model) = loaded(&app, &client, Some(&name)).await?;
     Ok(Json(of_loaded(&served, &model)))
 }
 

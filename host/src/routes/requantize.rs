@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     app::App,
     error::{AdminError, AnyError, ApiError, BodyError, ModelError, RequantizeFailure},
+    layers::client::Client,
     models::{ModelState, Requantize, RequantizeError, Requantized, ServedModel},
     openai::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest},
     plugin::ReportProgress,
@@ -84,11 +85,12 @@ type Changed = Result<Requantized, RequantizeError>;
 )]
 pub async fn requantize(
     State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
     query: Result<Query<RequantizeQuery>, QueryRejection>,
     Body(request): Body<RequantizeRequest>,
 ) -> Result<Response, ApiError> {
     let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
-    let served = served(&app, request.model.as_deref())?;
+    let served = served(&app, &client, request.model.as_deref())?;
     let id = served.id.clone();
     let right = served.begin_change().await.ok_or_else(|| busy(&served))?;
     // Only now: before, this might be the model from before a change that has just ended.

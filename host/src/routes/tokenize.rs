@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde_json::Value;
 use tenon_plugin_api::{EncodeFlags, Vocabulary};
 
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError},
+    layers::client::Client,
     openai::{
         ChatToTokenize, TextToTokenize, Token, TokenContent, TokenPiece, TokenizeRequest, Tokenized,
     },
@@ -64,9 +65,10 @@ use crate::{
 )]
 pub async fn tokenize(
     State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
     Body(request): Body<TokenizeRequest>,
 ) -> Result<Json<Tokenized>, ApiError> {
-    let (_, model) = loaded(&app, request.model()).await?;
+    let (_, model) = loaded(&app, &client, request.model()).await?;
     let with_pieces = request.with_pieces();
     let encoder = model.clone();
     let tokens = match request {

@@ -17,7 +17,7 @@ use super::{
     lookup::served,
     sse::{SseResult, done, event, send},
 };
-use crate::{app::App, error::ApiError, models::ModelState};
+use crate::{app::App, error::ApiError, layers::client::Client, models::ModelState};
 
 /// The time that a request waits for its model before its stream begins. Until then an error still has its own status.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ const COMMENT: &[u8] = b": loading\n\n";
 
 /// A request for an answer.
 pub struct Asked<'a> {
+    pub client: &'a Client,
     /// The name of the model.
     pub model: Option<&'a str>,
     /// Whether the answer is to be a stream.
@@ -41,7 +42,7 @@ pub async fn answered(
     asked: Asked<'_>,
     answer: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    if !asked.is_streamed || !has_to_wait(app, asked.model) {
+    if !asked.is_streamed || !has_to_wait(app, &asked) {
         return answer.await;
     }
     let mut answer: Answer = Box::pin(answer);
@@ -68,8 +69,8 @@ pub fn failure(error: ApiError) -> Vec<SseResult> {
 }
 
 /// Whether the model exists and does not answer yet.
-fn has_to_wait(app: &App, model: Option<&str>) -> bool {
-    let served = served(app, model);
+fn has_to_wait(app: &App, asked: &Asked) -> bool {
+    let served = served(app, asked.client, asked.model);
     served.is_ok_and(|served| !matches!(served.state(), ModelState::Ready(_)))
 }
 

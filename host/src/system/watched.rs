@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::mpsc::{Receiver, sync_channel},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::sleep,
     time::Duration,
 };
@@ -19,6 +19,18 @@ pub struct Watched<F> {
     watcher: RecommendedWatcher,
     /// Gets at least one message after the last change.
     events: Receiver<()>,
+    /// Sends these messages.
+    sender: SyncSender<()>,
+}
+
+/// Has folders looked at again without a change in them.
+pub struct Nudge(SyncSender<()>);
+
+impl Nudge {
+    pub fn nudge(&self) {
+        // If the channel is full, there is a message to be received.
+        let _ = self.0.try_send(());
+    }
 }
 
 /// The time for which everything must stay as it is. Programs that copy a file write more often.
@@ -31,10 +43,10 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
     /// The system does not watch them, for example because it watches as many as it may.
     pub fn new(folders: F) -> notify::Result<Self> {
         let (sender, events) = sync_channel(1);
+        let changes = Nudge(sender.clone());
         let mut watcher = recommended_watcher(move |event| {
             if is_change(&event) {
-                // If the channel is full, there is a message to be received.
-                let _ = sender.try_send(());
+                changes.nudge();
             }
         })?;
         watch(&mut watcher, &folders())?;
@@ -42,7 +54,13 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
             folders,
             watcher,
             events,
+            sender,
         })
+    }
+
+    /// A handle to be used when `folders` has new ones.
+    pub fn to_nudge(&self) -> Nudge {
+        Nudge(self.sender.clone())
     }
 
     /// Waits for a change, and then until two looks in a row, with a moment between them, see the same. Returns what they saw.
@@ -52,8 +70,9 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
             folders,
             watcher,
             events,
+            ..
         } = self;
-        // The sender is in the watcher.
+        // There is always a sender.
         let _ = events.recv();
         let look = || {
             while events.try_recv().is_ok() {}

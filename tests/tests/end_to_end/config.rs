@@ -16,8 +16,36 @@ fn check_accepts_the_files_of_the_repository() {
     let file = Path::new(CONFIG).join("examples/several-models.toml");
     let output = tenon(&["config", "check", file.to_str().unwrap()], &[]);
     assert!(output.status.success(), "{output:?}");
-    let expected = format!("{}: ok (3 models)\n", file.display());
+    let expected = format!(
+        "{}: ok (3 models)\n  listens at http://127.0.0.1:8080\n  no key is needed\n  administration from this machine only\n",
+        file.display()
+    );
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+#[test]
+fn check_explains_who_is_let_in() {
+    let file = Path::new(CONFIG).join("examples/public-server.toml");
+    let output = tenon(&["config", "check", file.to_str().unwrap()], &[]);
+    assert!(output.status.success(), "{output:?}");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<_> = shown.lines().skip(1).map(str::trim_start).collect();
+    assert_eq!(
+        lines,
+        [
+            "listens at https://0.0.0.0:8443 for clients",
+            "listens at http://127.0.0.1:9090 for administration and metrics",
+            "listens at unix:/run/tenon/admin.sock for administration and metrics",
+            "key website: 300 requests a minute; 200000 tokens a minute; 8 requests at the same time",
+            "key partner: models chat; 30 requests a minute; 20000 tokens a minute; 2 requests at the same time; priority from 0",
+            "key operator: administration",
+            "a line in the log about each request",
+            "not on this machine: /etc/tenon/keys/website",
+            "not on this machine: /etc/tenon/keys/operator",
+            "not on this machine: /etc/letsencrypt/live/llm.example.com/fullchain.pem",
+            "not on this machine: /etc/letsencrypt/live/llm.example.com/privkey.pem",
+        ]
+    );
 }
 
 #[test]
@@ -54,11 +82,13 @@ fn the_schema_names_every_section() {
         sections,
         [
             "server",
+            "tls",
             "plugins",
             "engine",
             "grammar",
             "prompts",
             "responses",
+            "keys",
             "models"
         ]
     );

@@ -133,7 +133,8 @@ async fn both_names_show_the_same() {
 
 #[tokio::test]
 async fn the_readme_has_every_metric() {
-    let (_server, client) = start("");
+    let (_server, client) = start("[server]\napi_keys = ['a']\n");
+    let client = client.with_key("a");
     client.chat("Hi", json!({"temperature": 0})).await;
     let page = client.get_text("/metrics").await;
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));

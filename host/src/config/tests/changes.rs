@@ -24,11 +24,8 @@ fn keys_change_at_once_but_for_those_that_need_a_restart() {
         "[server]\nport = 1\nmax_connections = 7\nhost = '127.0.0.2'\n[engine]\nmax_queue = 3";
     let changed = ["server.max_connections", "engine.max_queue"];
     let config = check("", new, &changed, &["server.host", "server.port"]);
-    assert_eq!(
-        (config.server.port, config.server.max_connections),
-        (8080, 7)
-    );
-    assert_eq!(config.server.host, "127.0.0.1");
+    assert_eq!(config.server.max_connections, 7);
+    assert_eq!(config.server.listen[0].place.to_string(), "127.0.0.1:8080");
 
     let new = "[plugins]\nwatch = false\nreload_on_replace = true";
     let changed = ["plugins.reload_on_replace"];
@@ -40,7 +37,19 @@ fn keys_change_at_once_but_for_those_that_need_a_restart() {
 fn a_key_that_is_taken_out_has_its_default_again() {
     let running = "[server]\napi_keys = ['a']\nlog_format = 'json'";
     let config = check(running, "", &["server.api_keys"], &["server.log_format"]);
-    assert!(config.server.api_keys.is_empty());
+    assert!(config.keys.is_empty());
+}
+
+#[test]
+fn tls_begins_and_ends_with_a_restart_only() {
+    let tls = |certificate| format!("[tls]\ncertificate_file = '{certificate}'\nkey_file = 'b'");
+    let keys = ["tls.certificate_file", "tls.key_file"];
+    let config = check("", &tls("a"), &[], &keys);
+    assert_eq!(config.tls, None);
+    let config = check(&tls("a"), "", &[], &keys);
+    assert!(config.tls.is_some());
+    let config = check(&tls("a"), &tls("c"), &keys[..1], &[]);
+    assert!(config.tls.unwrap().certificate_file.ends_with("c"));
 }
 
 #[test]

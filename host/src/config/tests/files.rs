@@ -50,7 +50,7 @@ fn the_main_file_serves_the_default_model() {
     assert_eq!(model.aliases, ["mistral"]);
     let path = "/home/ada/.cache/tenon/models/SmolLM2-135M-Instruct.Q4_1.gguf";
     assert_eq!(model.path, Path::new(path));
-    assert_eq!(config.server.port, 8080);
+    assert_eq!(config.server.listen[0].place.to_string(), "127.0.0.1:8080");
 }
 
 #[test]
@@ -67,12 +67,14 @@ fn the_main_file_shows_every_key_and_its_default() {
     let properties = &schema["properties"];
     let sections = [
         &properties["server"],
+        &properties["tls"],
         &properties["engine"],
         &properties["grammar"],
         &properties["prompts"],
         &properties["plugins"],
     ];
-    for section in sections.into_iter().chain([&properties["models"]["items"]]) {
+    let lists = ["keys", "models"].map(|list| &properties[list]["items"]);
+    for section in sections.into_iter().chain(lists) {
         for (key, kind) in section["properties"].as_object().unwrap() {
             let told = match &kind["default"] {
                 default @ (Value::Number(_) | Value::String(_)) => {
@@ -95,6 +97,6 @@ fn the_schema_file_is_what_the_program_prints() {
 }
 
 fn load_file(file: &Path) -> Config {
-    let environment = environment(&[("HOME", "/home/ada")]);
+    let environment = environment(&[("HOME", "/home/ada")]).home_only();
     load_from(Some(file), &environment, &Flags::default()).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use super::{environment, load, load_toml};
 use crate::{
     config::{
-        Config, Engine, Flags, Hosts, Isolation, Load, LogFormat, Origins, RequestBounds, Sandbox,
-        Server, Threads, load_from,
+        Config, Engine, Flags, Hosts, Isolation, Listen, Load, LogFormat, Origins, Place,
+        RequestBounds, Sandbox, Scope, Server, Threads, load_from,
     },
     markup::ReasoningTags,
 };
@@ -18,8 +18,14 @@ use crate::{
 fn without_anything_there_are_defaults() {
     let config = load_from(None, &environment(&[]), &Flags::default()).unwrap();
     let expected = Server {
-        host: "127.0.0.1".into(),
-        port: 8080,
+        listen: vec![Listen {
+            place: Place::Tcp {
+                host: "127.0.0.1".into(),
+                port: 8080,
+            },
+            scope: Scope::Everything,
+            is_encrypted: false,
+        }],
         keep_alive_interval: Duration::from_secs(10),
         drain_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(30),
@@ -30,17 +36,17 @@ fn without_anything_there_are_defaults() {
         write_timeout: Duration::from_secs(60),
         max_connections: 1024,
         max_body_bytes: 32 << 20,
-        api_keys: Vec::new(),
-        admin_keys: Vec::new(),
-        requantize_needs_admin_key: false,
+        requantize_needs_admin_key: true,
         memory_budget_bytes: None,
         unload_busy_models: false,
         watch_config: true,
         origins: Origins::Local,
         hosts: Hosts::These(Vec::new()),
         log_format: LogFormat::Text,
+        access_log: false,
     };
     assert_eq!(config.server, expected);
+    assert!(config.keys.is_empty());
     let beside = env::current_exe().unwrap().with_file_name("plugins");
     assert_eq!(config.plugins.directories, [beside]);
     assert!(config.plugins.watch && !config.plugins.reload_on_replace);
@@ -99,11 +105,44 @@ fn each_layer_covers_the_one_below() {
     };
     let server = load(toml, &variables, &flags).unwrap().server;
     // A host that consists of digits stays text.
-    assert_eq!((server.port, server.host.as_str()), (3, "8080"));
+    let address = |server: &Server| server.listen[0].place.to_string();
+    assert_eq!(address(&server), "8080:3");
     assert_eq!(server.drain_timeout, Duration::from_secs(5));
     let server = load(toml, &variables, &Flags::default()).unwrap().server;
-    assert_eq!(server.port, 2);
-    assert_eq!(load_toml(toml).server.port, 1);
+    assert_eq!(address(&server), "8080:2");
+    assert_eq!(address(&load_toml(toml).server), "toml:1");
+}
+
+#[test]
+fn addresses_can_be_several() {
+    let toml = "[server]\nlisten = ['0.0.0.0:1', 'unix:a.sock']\nadmin_listen = '[::1]:2'";
+    let shown = |server: Server| -> Vec<_> {
+        let all = server.listen.into_iter();
+        all.map(|listen| (listen.place.to_string(), listen.scope))
+            .collect()
+    };
+    let server = load_toml(toml).server;
+    assert_eq!(server.hosts, Hosts::Any);
+    let [public, socket, admin] = shown(server).try_into().unwrap();
+    assert_eq!(public, ("0.0.0.0:1".to_owned(), Scope::Clients));
+    assert!(socket.0.starts_with("unix:/") && socket.0.ends_with("/a.sock"));
+    assert_eq!(admin, ("[::1]:2".to_owned(), Scope::Administration));
+
+    let tls = "[tls]\ncertificate_file = 'a'\nkey_file = 'b'\n[server]\n";
+    let listen = "listen = ['a:1', 'http://a:2', 'https://a:3', 'unix:b']";
+    for (keys, expected) in [("", &[true][..]), (listen, &[true, false, true, false])] {
+        let listen = load_toml(&format!("{tls}{keys}")).server.listen;
+        let encrypted: Vec<_> = listen.iter().map(|listen| listen.is_encrypted).collect();
+        assert_eq!(encrypted, expected);
+    }
+
+    let variable = [("TENON__SERVER__LISTEN", "localhost:3")];
+    let server = load("", &variable, &Flags::default()).unwrap().server;
+    assert_eq!(server.hosts, Hosts::These(Vec::new()));
+    assert_eq!(
+        shown(server),
+        [("localhost:3".to_owned(), Scope::Everything)]
+    );
 }
 
 #[test]

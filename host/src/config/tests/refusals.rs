@@ -10,9 +10,9 @@ fn unknown_keys() {
     check(
         "[server]\nprot = 1",
         &[
-            "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, \
+            "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, listen, admin_listen, \
              keep_alive_interval_ms, drain_delay_secs, drain_timeout_secs, request_timeout_secs, header_timeout_secs, body_timeout_secs, \
-             idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, admin_keys, requantize_keys, cors_origins, allowed_hosts, watch_config, memory_budget_bytes, unload_busy_models, log_format",
+             idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, admin_keys, requantize_keys, cors_origins, allowed_hosts, watch_config, memory_budget_bytes, unload_busy_models, log_format, access_log",
         ],
     );
     check(
@@ -25,7 +25,7 @@ fn unknown_keys() {
     check(
         "[sever]\nport = 1",
         &[
-            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, plugins, engine, grammar, prompts, responses, models",
+            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, tls, plugins, engine, grammar, prompts, responses, keys, models",
         ],
     );
 }
@@ -40,6 +40,15 @@ fn wrong_values() {
         [server]; port = -1 → "server.port" must be a whole number from 0 to 65535, not -1
         [server]; host = 5 → "server.host" must be text in quotes, not 5
         [server]; host = '' → "server.host" must not be empty
+        [server]; listen = 5 → "server.listen" must be an address in quotes or a list of addresses, not 5
+        [server]; listen = [] → "server.listen" must have an address
+        [server]; listen = '0.0.0.0' → "server.listen" has "0.0.0.0", but must hold addresses such as "0.0.0.0:8080", "[::1]:8080" or "unix:/run/tenon/tenon.sock"
+        [server]; listen = 'ftp://a:1' → "server.listen" has "ftp://a:1", but must hold addresses such as "0.0.0.0:8080", "[::1]:8080" or "unix:/run/tenon/tenon.sock"
+        [server]; listen = 'https://a:1' → "server.listen" has "https://a:1", which needs a certificate: set it in [tls]
+        [tls]; key_file = 'a' → "tls.certificate_file" is missing: TLS needs a certificate and its key
+        [tls]; certificate_file = ''; key_file = 'a' → "tls.certificate_file" must not be empty
+        [server]; listen = 'unix:' → "server.listen" must not be empty
+        [server]; listen = 'a:1'; port = 2 → "server.port" has no effect beside "server.listen": leave one of the two out
         [server]; keep_alive_interval_ms = 0 → "server.keep_alive_interval_ms" must be a whole number from 1 to 4294967295, not 0
         [server]; drain_delay_secs = -1 → "server.drain_delay_secs" must be a whole number from 0 to 4294967295, not -1
         [server]; drain_timeout_secs = 1.5 → "server.drain_timeout_secs" must be a whole number from 0 to 4294967295, not 1.5
@@ -137,6 +146,29 @@ fn keys_stay_secret() {
         let begin = format!("[server]\n{keys} = ");
         check_each(&begin, &table.replace("KEYS", keys));
     }
+}
+
+#[test]
+fn keys() {
+    check_each(
+        "[[keys]]\n",
+        r#"
+        key = 'a' → "keys[0]" needs a name
+        name = ''; key = 'a' → "keys[0].name" must be a name of 1 to 64 bytes on one line
+        name = 'a' → "keys[0]" needs one of key, key_file and env
+        name = 'a'; key = 'a'; env = 'A' → "keys[0]" needs one of key, key_file and env
+        name = 'a'; key = 's3 cret' → "keys[0].key" must be a key of printable ASCII characters without spaces, and not empty
+        name = 'a'; key = 123456 → "keys[0].key" must be text in quotes
+        name = 'a'; env = 'NO_SUCH' → "keys[0].env" names the variable NO_SUCH, which is not set
+        name = 'a'; env = 'HOME'; key_file = '' → "keys[0]" needs one of key, key_file and env
+        name = 'a'; key_file = 'no/such' → "keys[0].key_file" names no/such, which cannot be read: No such file or directory (os error 2)
+        name = 'a'; key = 'a'; models = [] → "keys[0].models" must name a model, or be left out for all models
+        name = 'a'; key = 'a'; models = [''] → "keys[0].models" must not be empty
+        name = 'a'; key = 'a'; tokens_per_minute = 0 → "keys[0].tokens_per_minute" must be a whole number from 1 to 4294967295, not 0
+        name = 'a'; key = 'x'; [[keys]]; name = 'a'; key = 'y' → "keys[1].name" cannot be "a": keys[0] has that name already
+        name = 'a'; key = 'x'; [[keys]]; name = 'b'; key = 'x' → "keys[1].key" is the same key as that of keys[0]: each client needs its own
+        "#,
+    );
 }
 
 #[test]
@@ -252,6 +284,12 @@ fn flags() {
     check(two, one_model("", ""), &[&backend, &id]);
     check(two, no_host, &["--host must not be empty"]);
     check("", no_path, &["MODEL_PATH must not be empty"]);
+    let port = Flags {
+        port: Some(1),
+        ..Flags::default()
+    };
+    let sentence = "--port has no effect beside \"server.listen\": leave one of the two out";
+    check("[server]\nlisten = 'a:1'", port, &[sentence]);
 }
 
 /// The rows of a table: each has a case, and behind `→` what is expected of it.

@@ -130,6 +130,9 @@ async fn replies(
         return Err(ApiError::invalid(message));
     }
     let inputs = prompts.iter().map(|prompt| prompt.input.clone()).collect();
+    if let Some(account) = &settings.account {
+        account.check_tokens()?;
+    }
     let (runner, request) = (&model.runner, settings.request.clone());
     let generations = runner.submit(request, steering, inputs, settings.best_of);
     let generations = generations.await?;
@@ -139,9 +142,11 @@ async fn replies(
         .map(|(index, generation)| {
             let prompt = &prompts[index / best_of];
             if index % best_of == 0 {
-                app.metrics.prompt(&served.id, prompt.input.tokens.len());
+                let tokens = prompt.input.tokens.len();
+                app.metrics
+                    .prompt(&served.id, tokens, settings.account.as_deref());
             }
-            let meter = app.metrics.meter(&served.id);
+            let meter = app.metrics.meter(&served.id, settings.account.clone());
             let options = ReplyOptions {
                 stop: settings.stop.clone(),
                 with_tokens: settings.logprobs,

@@ -9,8 +9,10 @@ use super::{
 };
 use crate::{
     config::RequestBounds,
-    engine::{ClientId, Request, Scoring},
+    engine::{Request, Scoring},
     error::ApiError,
+    keys::Account,
+    layers::client::Client,
     openai::{GenerationParameters, Stop},
 };
 
@@ -22,8 +24,10 @@ const MAX_ANSWERS: u32 = 128;
 const MAX_TOP_LOGPROBS: u32 = 20;
 
 /// The settings of a request: its parameters, checked and with their defaults.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Settings {
+    /// What the request uses. None if nobody asks for it.
+    pub account: Option<Arc<Account>>,
     /// The parameters that the engine needs.
     pub request: Arc<Request>,
     /// DRY, which keeps the answer from repeating itself. None if it is off.
@@ -48,7 +52,7 @@ pub struct Settings {
 #[derive(Default)]
 pub struct RouteParameters {
     /// The client that the request comes from.
-    pub client: ClientId,
+    pub client: Client,
     /// The time by which the answer has to be complete. None without a limit.
     pub deadline: Option<Instant>,
     /// Number of prompts.
@@ -86,8 +90,8 @@ impl Settings {
         let is_scored = own.logprobs.is_some() || best_of > n;
         Ok(Self {
             request: Arc::new(Request {
-                client: own.client,
-                priority: parameters.priority.unwrap_or(0),
+                client: own.client.id,
+                priority: priority(parameters.priority, &own.client),
                 deadline: own.deadline,
                 cache_prompt: parameters.cache_prompt.unwrap_or(true),
                 max_tokens: max_tokens(parameters, &own, bounds.max_output_tokens)?,
@@ -103,6 +107,7 @@ impl Settings {
                     prompt: own.logprobs.is_some() && own.echo,
                 }),
             }),
+            account: own.client.account,
             dry: dry::settings(parameters)?,
             stop: stop(parameters.stop.clone())?,
             n,
@@ -151,6 +156,12 @@ fn check_answers(max: u32, prompts: usize, n: u32, best_of: u32) -> Result<(), A
         "'{param}' makes this a request for {answers} answers, but at most {max} are allowed: ask for fewer"
     );
     Err(ApiError::invalid_parameter(param, message))
+}
+
+/// The priority of a request, as urgent as its key allows.
+fn priority(asked: Option<i32>, client: &Client) -> i32 {
+    let most_urgent = client.key().and_then(|key| key.rights.priority_max);
+    asked.unwrap_or(0).max(most_urgent.unwrap_or(i32::MIN))
 }
 
 /// Reads the limit of tokens. -1 and numbers that are too large stand for as many as fit, or for the configured limit `most`.
@@ -260,6 +271,7 @@ pub mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::keys::{Key, KeyHash, Rights};
 
     pub fn settings(fields: Value) -> Result<Settings, ApiError> {
         settings_of(1, fields, RequestBounds::default())
@@ -286,6 +298,25 @@ pub mod tests {
         assert_eq!(error.param.as_deref(), Some(param));
         let message = error.message;
         assert!(message.contains(&format!("'{param}'")), "{message}");
+    }
+
+    #[test]
+    fn a_key_bounds_the_priority() {
+        let account = Account::default();
+        let rights = Rights {
+            priority_max: Some(3),
+            ..Rights::default()
+        };
+        let key = Key::named("k".to_owned(), KeyHash::of("secret"), rights);
+        account.set_key(Arc::new(key));
+        let client = Client {
+            account: Some(Arc::new(account)),
+            ..Client::default()
+        };
+        for (asked, expected) in [(None, 3), (Some(-1), 3), (Some(3), 3), (Some(7), 7)] {
+            assert_eq!(priority(asked, &client), expected, "{asked:?}");
+            assert_eq!(priority(asked, &Client::default()), asked.unwrap_or(0));
+        }
     }
 
     #[test]

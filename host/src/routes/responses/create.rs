@@ -22,9 +22,8 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::ClientId,
     error::{AnyError, ApiError, GenerationError, ModelError},
-    layers::arrival::Arrival,
+    layers::{arrival::Arrival, client::Client},
     openai::responses::{ResponseObject, ResponseRequest, ResponseStreamEvent},
     prompt::{Ending, RenderRequest},
 };
@@ -194,11 +193,12 @@ use crate::{
 pub async fn create_response(
     State(app): State<Arc<App>>,
     arrival: Arrival,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     Body(read): Body<ReadRequest>,
 ) -> Result<Response, ApiError> {
     let model = read.request.model.clone();
     let asked = Asked {
+        client: &client.clone(),
         model: model.as_deref(),
         is_streamed: read.request.stream.unwrap_or(false),
         failure,
@@ -209,25 +209,28 @@ pub async fn create_response(
 async fn respond(
     app: Arc<App>,
     arrival: Arrival,
-    client: ClientId,
+    client: Client,
     read: ReadRequest,
 ) -> Result<Response, ApiError> {
     let ReadRequest {
         mut request,
         left_out,
     } = read;
-    let (served, model) = loaded(&app, request.model.as_deref()).await?;
+    let (served, model) = loaded(&app, &client, request.model.as_deref()).await?;
     let deadline = arrival.deadline(app.now().config.server.request_timeout);
-    let (mut settings, wanted) =
-        settings::read(&request, (&served, &model), Asker { client, deadline })?;
+    let asker = Asker {
+        client: client.clone(),
+        deadline,
+    };
+    let (mut settings, wanted) = settings::read(&request, (&served, &model), asker)?;
     let (calling, names) = calling(
         request.tools.as_deref().unwrap_or_default(),
         request.tool_choice.as_ref(),
         request.parallel_tool_calls.unwrap_or(true),
     )?;
-    let earlier = keep::earlier(&app, client, &request)?;
+    let earlier = keep::earlier(&app, client.id, &request)?;
     let input = request.input.take().map(items).unwrap_or_default();
-    let keeper = Keeper::new(&app, client, &request, &earlier, &input)?;
+    let keeper = Keeper::new(&app, client.id, &request, &earlier, &input)?;
     let messages = messages(request.instructions.as_deref(), earlier, input)?;
     let chat = chat(messages, &request, calling.as_ref())?;
     let recalls = settings.request.cache_prompt;

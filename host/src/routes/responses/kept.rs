@@ -19,6 +19,7 @@ use crate::{
     engine::ClientId,
     error::{AnyError, ApiError},
     kept_responses::KeptResponse,
+    layers::client::Client,
     openai::{
         ErrorEnvelope,
         responses::{DeletedResponse, InputItemList, InputItemsQuery, ItemOrder, ResponseObject},
@@ -43,11 +44,11 @@ const MAX_LIMIT: usize = 100;
 )]
 pub async fn retrieve_response(
     State(app): State<Arc<App>>,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Path(id) = id?;
-    let kept = kept(&app, &id, client)?;
+    let kept = kept(&app, &id, client.id)?;
     let headers = [(CONTENT_TYPE, "application/json")];
     Ok((headers, kept.response.to_string()).into_response())
 }
@@ -67,11 +68,11 @@ pub async fn retrieve_response(
 )]
 pub async fn delete_response(
     State(app): State<Arc<App>>,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedResponse>, ApiError> {
     let Path(id) = id?;
-    match app.responses.remove(&id, client) {
+    match app.responses.remove(&id, client.id) {
         true => Ok(Json(DeletedResponse {
             id,
             object: "response",
@@ -95,11 +96,11 @@ pub async fn delete_response(
 )]
 pub async fn cancel_response(
     State(app): State<Arc<App>>,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<(), ApiError> {
     let Path(id) = id?;
-    kept(&app, &id, client)?;
+    kept(&app, &id, client.id)?;
     let message = "only a response in the background can be cancelled, and this one is over";
     Err(ApiError::invalid_parameter("response_id", message))
 }
@@ -122,14 +123,14 @@ pub async fn cancel_response(
 )]
 pub async fn input_items(
     State(app): State<Arc<App>>,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<InputItemsQuery>, QueryRejection>,
 ) -> Result<Json<InputItemList>, ApiError> {
     let Path(id) = id?;
     let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
     within("limit", query.limit, 1..=MAX_LIMIT)?;
-    let kept = kept(&app, &id, client)?;
+    let kept = kept(&app, &id, client.id)?;
     let items = list(&kept.input)?.into_iter().enumerate();
     let items = items.map(|(index, item)| listed(&id, index, item));
     page(items.collect(), &query).map(Json)

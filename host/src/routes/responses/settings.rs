@@ -10,8 +10,9 @@ use super::super::{
     generation::{RouteParameters, Settings, WantedGrammar, settings},
 };
 use crate::{
-    engine::{ClientId, Request},
+    engine::Request,
     error::ApiError,
+    layers::client::Client,
     models::{LoadedModel, ServedModel},
     openai::{
         GenerationParameters, JsonSchemaFormat, ResponseFormat, ResponseKind, ToolMode,
@@ -25,7 +26,7 @@ use crate::{
 
 /// Who asks for a response, and by when.
 pub struct Asker {
-    pub client: ClientId,
+    pub client: Client,
     pub deadline: Option<Instant>,
 }
 

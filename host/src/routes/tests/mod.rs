@@ -8,7 +8,6 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpListener,
     sync::mpsc::{UnboundedSender, unbounded_channel},
     time::timeout,
 };
@@ -17,7 +16,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     config,
-    connections::{self, Patience, Register},
+    connections::{self, Listener, Patience, Register},
+    keys::{Key, KeyHash, Keys},
     layers::surround,
     metrics::Metrics,
     models::{ModelState, ServedModel, Snapshot},
@@ -29,39 +29,64 @@ const COMPLETIONS: &str = "/v1/completions";
 
 const MAX_BODY_BYTES: usize = 1 << 20;
 
+fn router(app: Arc<App>) -> Router {
+    super::router(app, config::Scope::Everything)
+}
+
 /// A server with one model that is loading and one that failed.
 fn app() -> Arc<App> {
     app_with_keys(&[])
 }
 
 fn app_with_keys(keys: &[&str]) -> Arc<App> {
-    Arc::new(app_of(server_with_keys(keys)))
+    Arc::new(app_of(config_with_keys(keys)))
 }
 
-/// A server of these models with other settings.
-fn app_of(server: config::Server) -> App {
+/// A server of these models with another configuration.
+fn app_of(config: config::Config) -> App {
     let loading = ServedModel::new("org/loading".to_owned(), vec!["alias".to_owned()]);
     let failed = ServedModel::new("failed".to_owned(), vec![]);
     failed.set_state(ModelState::Failed("no such file".to_owned()));
-    let responses = config::Responses {
-        max_kept_bytes: 1 << 20,
-        max_kept_time: Duration::from_secs(60),
-    };
     let snapshot = Snapshot {
-        config: config::Config {
-            server,
-            responses,
-            ..config::tests::defaults()
-        },
+        config,
         models: [loading, failed].map(Arc::new).into(),
     };
     App::new(snapshot, Metrics::new().unwrap(), Rereading::channel().0)
 }
 
-fn server_with_keys(keys: &[&str]) -> config::Server {
+/// A configuration with these API keys.
+fn config_with_keys(keys: &[&str]) -> config::Config {
+    config::Config {
+        server: server(),
+        keys: keys_of(keys, &[]),
+        responses: config::Responses {
+            max_kept_bytes: 1 << 20,
+            max_kept_time: Duration::from_secs(60),
+        },
+        ..config::tests::defaults()
+    }
+}
+
+/// These API keys and admin keys.
+fn keys_of(api: &[&str], admin: &[&str]) -> Keys {
+    let listed = |keys: &[&str], is_admin| -> Vec<Key> {
+        let key = |key: &&str| Key::listed(String::new(), KeyHash::of(key), is_admin);
+        keys.iter().map(key).collect()
+    };
+    let all = [listed(admin, true), listed(api, false)].concat();
+    Keys::new(all, !api.is_empty())
+}
+
+fn server() -> config::Server {
     config::Server {
-        host: "127.0.0.1".to_owned(),
-        port: 0,
+        listen: vec![config::Listen {
+            place: config::Place::Tcp {
+                host: "127.0.0.1".to_owned(),
+                port: 0,
+            },
+            scope: config::Scope::Everything,
+            is_encrypted: false,
+        }],
         keep_alive_interval: Duration::from_secs(10),
         drain_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),
@@ -72,8 +97,6 @@ fn server_with_keys(keys: &[&str]) -> config::Server {
         write_timeout: Duration::from_secs(10),
         max_connections: 10,
         max_body_bytes: MAX_BODY_BYTES,
-        api_keys: keys.iter().map(|&key| key.to_owned()).collect(),
-        admin_keys: Vec::new(),
         requantize_needs_admin_key: false,
         origins: config::Origins::These(vec!["https://chat.example.com".to_owned()]),
         hosts: config::Hosts::These(vec!["llm.example.com".to_owned()]),
@@ -81,6 +104,7 @@ fn server_with_keys(keys: &[&str]) -> config::Server {
         memory_budget_bytes: None,
         unload_busy_models: false,
         log_format: config::LogFormat::Text,
+        access_log: false,
     }
 }
 
@@ -474,8 +498,10 @@ async fn a_handler_ends_with_its_client() {
     };
     let app = app();
     let router = surround(Router::new().route("/hang", get(hang)), &app).with_state(app.clone());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listen = app.now().config.server.listen[0].clone();
+    let listener = Listener::bind(&listen, None).await.unwrap();
+    let url = listener.url().unwrap();
+    let address = url.strip_prefix("http://").unwrap();
     let counters = connections::Metrics::register(&app.metrics.registry).unwrap();
     let register = Register::new(1, Patience::new(&app.now().config.server), counters);
     let server = tokio::spawn(connections::accept(listener, router, Arc::new(register)));

@@ -1,0 +1,126 @@
+//! What is recorded of a request: at its answer that it was answered, and at its end what it used, in metrics and in the log.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+
+use super::request_log::RequestLog;
+use crate::{app::App, keys::Account};
+
+/// The status of a request whose client left before its answer began, as nginx writes it.
+const CLIENT_LEFT: u16 = 499;
+
+/// Marks an answer whose request gets a line in the access log.
+#[derive(Clone)]
+pub struct InAccessLog;
+
+/// Middleware that counts answered requests, and records what requests use that have keys or belong in the log. These have their
+/// [`Account`] as an extension.
+pub async fn record(
+    State(app): State<Arc<App>>,
+    route: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let record = Record::begin(&app, &request);
+    if let Some(record) = &record {
+        request.extensions_mut().insert(record.account.clone());
+    }
+    let mut response = next.run(request).await;
+    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
+    app.metrics.answered(route, response.status().as_u16());
+    let Some(mut record) = record else {
+        return response;
+    };
+    record.status = response.status().as_u16();
+    if record.log.as_ref().is_some_and(|log| log.is_access) {
+        response.extensions_mut().insert(InAccessLog);
+    }
+    response.map(|body| Body::new(Recorded::new(body, record)))
+}
+
+/// The record of a request, which is written when it is dropped.
+struct Record {
+    app: Arc<App>,
+    account: Arc<Account>,
+    /// None: the request belongs in no log.
+    log: Option<RequestLog>,
+    status: u16,
+    /// Whether the whole answer was sent.
+    is_complete: bool,
+}
+
+impl Record {
+    /// Begins the record of a request. None if nobody asks for it.
+    fn begin(app: &Arc<App>, request: &Request) -> Option<Self> {
+        let now = app.now();
+        let log = RequestLog::begin(now.config.server.access_log, request);
+        let is_wanted = log.is_some() || !now.config.keys.is_empty();
+        is_wanted.then(|| Self {
+            app: app.clone(),
+            account: Arc::default(),
+            log,
+            status: CLIENT_LEFT,
+            is_complete: false,
+        })
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.app.metrics.used(&self.account, self.status);
+        if let Some(log) = &self.log {
+            log.write(&self.account, self.status, self.is_complete);
+        }
+    }
+}
+
+/// A body that is recorded when it is sent, or given up.
+struct Recorded {
+    body: Body,
+    record: Record,
+}
+
+impl Recorded {
+    fn new(body: Body, mut record: Record) -> Self {
+        record.is_complete = body.is_end_stream();
+        Self { body, record }
+    }
+}
+
+impl HttpBody for Recorded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        // The frame is the last one, or there is none.
+        self.record.is_complete = match &polled {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(frame)) => frame.is_ok() && self.body.is_end_stream(),
+            Poll::Pending => false,
+        };
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

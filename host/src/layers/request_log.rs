@@ -1,0 +1,79 @@
+//! Lines of the log about requests that have ended: the access log has all, the audit log those for administration. Neither has texts
+//! of requests, nor keys.
+
+use std::time::Instant;
+
+use axum::{extract::Request, http::Method};
+use tower_http::request_id::RequestId;
+use tracing::info;
+
+use crate::{connections::Peer, keys::Account, text::quoted};
+
+/// What the line about a request says that is known when it begins.
+pub struct RequestLog {
+    pub is_access: bool,
+    is_audit: bool,
+    method: Method,
+    path: String,
+    id: Option<String>,
+    client: Option<String>,
+    started: Instant,
+}
+
+impl RequestLog {
+    /// Begins the line about a request. None if the request belongs in neither log.
+    pub fn begin(is_access: bool, request: &Request) -> Option<Self> {
+        let path = request.uri().path();
+        let is_audit = path.starts_with("/admin/") || path == "/re_isq";
+        if !is_access && !is_audit {
+            return None;
+        }
+        let id = request.extensions().get::<RequestId>();
+        let id = id.and_then(|id| id.header_value().to_str().ok());
+        Some(Self {
+            is_access,
+            is_audit,
+            method: request.method().clone(),
+            path: quoted(path).into_owned(),
+            id: id.map(str::to_owned),
+            client: request.extensions().get().map(shown),
+            started: Instant::now(),
+        })
+    }
+
+    /// Writes the line.
+    pub fn write(&self, account: &Account, status: u16, complete: bool) {
+        let Self { path, started, .. } = self;
+        let (id, client) = (self.id.as_deref(), self.client.as_deref());
+        let method = quoted(self.method.as_str());
+        let key = account.key().map(|key| key.name.as_str());
+        let model = account.model();
+        let duration_ms = started.elapsed().as_millis() as u64;
+        if self.is_access {
+            info!(
+                target: "access",
+                parent: None,
+                %method, path, status, duration_ms, complete, key, client, model,
+                prompt_tokens = account.prompt_tokens(),
+                completion_tokens = account.completion_tokens(),
+                id,
+                "access"
+            );
+        }
+        if self.is_audit {
+            info!(
+                target: "audit",
+                parent: None,
+                %method, path, status, duration_ms, key, client, model, id,
+                "audit"
+            );
+        }
+    }
+}
+
+fn shown(peer: &Peer) -> String {
+    match peer {
+        Peer::Address(address) => address.ip().to_canonical().to_string(),
+        Peer::Unix => "unix".to_owned(),
+    }
+}

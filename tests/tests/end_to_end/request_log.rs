@@ -1,0 +1,164 @@
+//! The access log and the audit log.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tenon_tests::{Client, Server, ServerOptions, chat};
+
+const CHAT: &str = "/v1/chat/completions";
+
+#[tokio::test]
+async fn each_request_has_a_line_with_what_it_used() {
+    let (mut server, client) = start("access_log = true\nlog_format = 'json'");
+    let client = client.with_key("s3cret-a");
+    let request = client
+        .request(Method::POST, CHAT)
+        .header("x-request-id", "whole");
+    let answer = request
+        .json(&chat("private", json!({"temperature": 0})))
+        .send();
+    let answer: Value = answer.await.unwrap().json().await.unwrap();
+    let line = line(&mut server, "access", "whole");
+    let expected = json!({
+        "message": "access", "method": "POST", "path": CHAT, "status": 200, "complete": true,
+        "key": "team a", "client": "127.0.0.1", "model": "echo", "id": "whole",
+        "prompt_tokens": answer["usage"]["prompt_tokens"],
+        "completion_tokens": answer["usage"]["completion_tokens"],
+        "duration_ms": line["duration_ms"],
+    });
+    assert_eq!(line, expected);
+    assert!(line["duration_ms"].is_u64());
+
+    let request = client
+        .request(Method::POST, CHAT)
+        .header("x-request-id", "stream");
+    let parameters = json!({"temperature": 0, "stream": true});
+    let stream = request.json(&chat("private", parameters)).send().await;
+    assert!(
+        stream
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
+            .ends_with("[DONE]\n\n")
+    );
+    let line = self::line(&mut server, "access", "stream");
+    assert_eq!(
+        line["completion_tokens"],
+        answer["usage"]["completion_tokens"]
+    );
+    assert_eq!(line["complete"], true);
+
+    let wrong = client
+        .with_key("s3cret-x")
+        .request(Method::GET, "/v1/models");
+    let refused = wrong.header("x-request-id", "refused").send().await;
+    assert_eq!(refused.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let line = self::line(&mut server, "access", "refused");
+    assert_eq!((&line["status"], &line["key"]), (&json!(401), &Value::Null));
+    assert_eq!(line["complete"], true);
+
+    let log = rest(server);
+    for secret in ["private", "s3cret"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+    assert!(!log.contains("finished processing request"), "{log}");
+}
+
+#[tokio::test]
+async fn the_line_says_that_a_client_has_left() {
+    let (mut server, client) = start("access_log = true\nlog_format = 'json'");
+    let client = client.with_key("s3cret-a");
+    let long = "x".repeat(2000);
+    let request = client
+        .request(Method::POST, CHAT)
+        .header("x-request-id", "left");
+    let parameters = json!({"temperature": 0, "model": "slow", "stream": true});
+    let mut stream = request.json(&chat(&long, parameters)).send().await.unwrap();
+    for _ in 0..3 {
+        stream.chunk().await.unwrap().unwrap();
+    }
+    drop(stream);
+    let line = line(&mut server, "access", "left");
+    assert_eq!(
+        (&line["status"], &line["complete"]),
+        (&json!(200), &json!(false))
+    );
+    let tokens = line["completion_tokens"].as_u64().unwrap();
+    assert!((1..2000).contains(&tokens), "{line}");
+
+    let request = client
+        .request(Method::POST, CHAT)
+        .header("x-request-id", "early");
+    let request = request.json(&chat(&long, json!({"temperature": 0, "model": "slow"})));
+    let asked = tokio::spawn(request.send());
+    client
+        .wait_for_metric("tenon_engine_running_sequences", 1.0)
+        .await;
+    asked.abort();
+    let line = self::line(&mut server, "access", "early");
+    assert_eq!(
+        (&line["status"], &line["complete"]),
+        (&json!(499), &json!(false))
+    );
+}
+
+#[tokio::test]
+async fn administration_is_always_logged() {
+    let (mut server, client) = start("");
+    let admin = client.with_key("s3cret-ops");
+    let (status, _) = admin.post("/admin/models/echo/reload", &json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+    let line = server.wait_for_log("audit");
+    for part in [
+        "method=POST",
+        "path=\"/admin/models/echo/reload\"",
+        "status=200",
+        "key=\"ops\"",
+        "client=\"127.0.0.1\"",
+    ] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+    let user = client.with_key("s3cret-a");
+    user.post("/re_isq", &json!({"ggml_type": "Q8_0"})).await;
+    let line = server.wait_for_log("/re_isq\" status=403");
+    assert!(
+        line.contains("audit") && line.contains("key=\"team a\""),
+        "{line}"
+    );
+    user.post(CHAT, &chat("private", json!({"temperature": 0})))
+        .await;
+    let log = rest(server);
+    assert!(log.contains("finished processing request"), "{log}");
+    assert!(!log.contains(" access "), "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
+}
+
+/// A server of the models `echo` and `slow` with two keys, and these keys in its `[server]`.
+fn start(keys: &str) -> (Server, Client) {
+    let config = format!(
+        "[server]\n{keys}\n\
+         [[keys]]\nname = 'team a'\nkey = 's3cret-a'\n[[keys]]\nname = 'ops'\nkey = 's3cret-ops'\nadmin = true\n\
+         [engine]\nmax_draft_tokens = 0\n[[models]]\npath = 'echo.echo'\n[[models]]\npath = 'slow.echo'\n"
+    );
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("echo.echo", "0")
+        .file("slow.echo", "20")
+        .config(&config)
+        .start();
+    let client = server.client();
+    (server, client)
+}
+
+/// The fields of the line about the request with this id.
+fn line(server: &mut Server, target: &str, id: &str) -> Value {
+    let line = server.wait_for_log(&format!("\"id\":\"{id}\"}},\"target\":\"{target}\""));
+    let line: Value = serde_json::from_str(&line).unwrap();
+    line["fields"].clone()
+}
+
+/// The whole log of a server that is stopped.
+fn rest(mut server: Server) -> String {
+    server.signal("TERM");
+    server.wait();
+    server.rest_of_log()
+}

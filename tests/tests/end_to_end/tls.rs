@@ -1,0 +1,365 @@
+//! TLS and HTTP/2.
+
+use std::{fs, future::pending, time::Duration};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tenon_tests::{
+    Authority, Client, Identity, Server, ServerOptions, TlsClient, chat, next_piece, whole,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
+
+const EXAMPLE: &str = include_str!("../../../config/examples/public-server.toml");
+const CHAT: &str = "/v1/chat/completions";
+const HTTP1: &[&str] = &["http/1.1"];
+const BOTH: &[&str] = &["h2", "http/1.1"];
+const RUNNING: &str = "tenon_engine_running_sequences";
+
+#[tokio::test]
+async fn clients_get_the_protocol_that_they_speak() {
+    let authority = Authority::new();
+    let mut tls = start(&authority, "", "");
+    for (protocols, is_http2) in [(&[][..], false), (HTTP1, false), (BOTH, true)] {
+        let client = TlsClient::new(&authority, None, protocols);
+        let mut connection = client.open(&tls.address).await.unwrap();
+        assert_eq!(connection.is_http2(), is_http2);
+        // Several requests, one after the other, over the same connection.
+        for _ in 0..2 {
+            let answer = connection.send(CHAT, &greedy("Hi", "echo")).await.unwrap();
+            assert_eq!(answer.status(), 200);
+            let answer: Value = serde_json::from_str(&whole(answer).await.unwrap()).unwrap();
+            assert_eq!(tenon_tests::text(&answer), "Hi");
+        }
+        let stream = connection.send(CHAT, &streamed("Hello", "echo")).await;
+        let text = whole(stream.unwrap()).await.unwrap();
+        assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+        let refused = connection.send("/nope", "").await.unwrap();
+        assert_eq!(refused.status(), 404);
+    }
+    // The other address speaks no TLS.
+    assert_eq!(tls.plain.chat("Hi", json!({"temperature": 0})).await, "Hi");
+    let mut stream = TcpStream::connect(&tls.address).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP/"), "{answer:?}");
+    tls.server.signal("TERM");
+    assert_eq!(tls.server.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn requests_share_a_connection_of_http2() {
+    let authority = Authority::new();
+    let tls = start(&authority, "", "");
+    let client = TlsClient::new(&authority, None, BOTH);
+    let mut connection = client.open(&tls.address).await.unwrap();
+    let long = "x".repeat(2000);
+    let slow = connection
+        .send(CHAT, &streamed(&long, "slow"))
+        .await
+        .unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        answers.push(connection.send(CHAT, &greedy("Hi", "echo")).await.unwrap());
+    }
+    for answer in join_all(answers.into_iter().map(whole)).await {
+        assert!(answer.unwrap().contains("\"Hi\""));
+    }
+    tls.plain.wait_for_metric(RUNNING, 1.0).await;
+    // A request that is given up ends, and its connection stays.
+    drop(slow);
+    tls.plain.wait_for_metric(RUNNING, 0.0).await;
+    let answer = connection.send("/health/live", "").await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_request() {
+    let authority = Authority::new();
+    let tls = start(&authority, "", "");
+    let long = "x".repeat(2000);
+    for protocols in [HTTP1, BOTH] {
+        for body in [streamed(&long, "slow"), greedy(&long, "slow")] {
+            let client = TlsClient::new(&authority, None, protocols);
+            let mut connection = client.open(&tls.address).await.unwrap();
+            let asked = tokio::spawn(async move {
+                let answer = connection.send(CHAT, &body).await;
+                pending::<()>().await;
+                drop((connection, answer));
+            });
+            tls.plain.wait_for_metric(RUNNING, 1.0).await;
+            asked.abort();
+            tls.plain.wait_for_metric(RUNNING, 0.0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_certificate_counts_for_new_connections() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let mut tls = start(&old, "", "");
+    let client = TlsClient::new(&old, None, BOTH);
+    let mut before = client.open(&tls.address).await.unwrap();
+    // A certificate whose key has not arrived yet changes nothing.
+    let identity = new.sign();
+    let home = tls.server.home().to_owned();
+    fs::write(home.join("server.pem"), &identity.certificate).unwrap();
+    tls.server.wait_for_log("the configuration stays as it is");
+    assert!(client.open(&tls.address).await.is_ok());
+    fs::write(home.join("server.key"), &identity.key).unwrap();
+    tls.server
+        .wait_for_log("new connections get another certificate");
+    assert!(client.open(&tls.address).await.is_err());
+    let client = TlsClient::new(&new, None, BOTH);
+    let mut after = client.open(&tls.address).await.unwrap();
+    for connection in [&mut before, &mut after] {
+        let answer = connection.send("/health/live", "").await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn clients_may_need_a_certificate() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let tls = start(&authority, "client_ca_file = 'ca.pem'", "");
+    let works = async |identity: Option<Identity>| {
+        let client = TlsClient::new(&authority, identity.as_ref(), BOTH);
+        // The server may refuse after the client has begun to send.
+        match client.open(&tls.address).await {
+            Ok(mut connection) => connection.send("/health/live", "").await.is_ok(),
+            Err(_) => false,
+        }
+    };
+    assert!(works(Some(authority.sign())).await);
+    assert!(!works(Some(other.sign())).await);
+    assert!(!works(None).await);
+}
+
+#[tokio::test]
+async fn slow_and_silent_clients_lose_their_connections() {
+    let authority = Authority::new();
+    let tls = start(
+        &authority,
+        "",
+        "header_timeout_secs = 1\nidle_timeout_secs = 1\nwrite_timeout_secs = 1",
+    );
+    // One that does not begin TLS, and one that begins it and no more.
+    let mut silent = TcpStream::connect(&tls.address).await.unwrap();
+    let mut slow = TcpStream::connect(&tls.address).await.unwrap();
+    slow.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
+    for stream in [&mut silent, &mut slow] {
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(!rest.starts_with(b"HTTP"), "{rest:?}");
+    }
+    for protocols in [HTTP1, BOTH] {
+        let client = TlsClient::new(&authority, None, protocols);
+        // One without a request.
+        let mut stream = client.connect(&tls.address).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        // One that is idle after a request.
+        let mut connection = client.open(&tls.address).await.unwrap();
+        whole(connection.send("/health/live", "").await.unwrap())
+            .await
+            .unwrap();
+        wait_for_connections(&tls.plain, 1.0).await;
+        assert!(connection.send("/health/live", "").await.is_err());
+    }
+    // One that does not read its answer.
+    let client = TlsClient::new(&authority, None, BOTH);
+    let mut connection = client.open(&tls.address).await.unwrap();
+    let long = "x".repeat(20_000);
+    let mut answer = connection
+        .send(CHAT, &streamed(&long, "echo"))
+        .await
+        .unwrap();
+    wait_for_connections(&tls.plain, 1.0).await;
+    let end = loop {
+        match next_piece(answer.body_mut()).await {
+            Some(Ok(_)) => {}
+            end => break end,
+        }
+    };
+    assert!(matches!(end, Some(Err(_))), "the answer is whole");
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_running_streams() {
+    let authority = Authority::new();
+    let mut tls = start(&authority, "", "");
+    let client = TlsClient::new(&authority, None, BOTH);
+    let mut idle = client.open(&tls.address).await.unwrap();
+    whole(idle.send("/health/live", "").await.unwrap())
+        .await
+        .unwrap();
+    let mut connection = client.open(&tls.address).await.unwrap();
+    let mut answer = connection
+        .send(CHAT, &streamed(&"x".repeat(50), "slow"))
+        .await
+        .unwrap();
+    next_piece(answer.body_mut()).await.unwrap().unwrap();
+    tls.server.signal("TERM");
+    tls.server.wait_for_log("draining");
+    let text = whole(answer).await.unwrap();
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    assert_eq!(tls.server.wait().code(), Some(0));
+}
+
+/// The example for strangers, with files and ports of the test.
+#[tokio::test]
+async fn the_example_of_a_public_server_serves() {
+    let authority = Authority::new();
+    let Identity { certificate, key } = authority.sign();
+    let mut config = EXAMPLE.to_owned();
+    for (written, replaced) in [
+        ("0.0.0.0:8443", "127.0.0.1:0"),
+        ("127.0.0.1:9090", "127.0.0.1:0"),
+        ("/run/tenon/admin.sock", "admin.sock"),
+        (
+            "/etc/letsencrypt/live/llm.example.com/fullchain.pem",
+            "server.pem",
+        ),
+        (
+            "/etc/letsencrypt/live/llm.example.com/privkey.pem",
+            "server.key",
+        ),
+        ("/etc/tenon/keys/website", "website"),
+        ("/etc/tenon/keys/operator", "operator"),
+        ("/srv/models/Qwen3-4B-Q4_K_M.gguf", "echo.echo"),
+        ("drain_delay_secs = 10", "drain_delay_secs = 0"),
+    ] {
+        assert!(config.contains(written), "{written}");
+        config = config.replace(written, replaced);
+    }
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("echo.echo", "0")
+        .file("server.pem", &certificate)
+        .file("server.key", &key)
+        .file("website", "key-w\n")
+        .file("operator", "key-o\n")
+        .environment("TENON_PARTNER_KEY", "key-p")
+        .config(&config)
+        .addresses_of_config()
+        .start();
+    let address = server
+        .address()
+        .strip_prefix("https://")
+        .unwrap()
+        .to_owned();
+    let client = TlsClient::new(&authority, None, BOTH);
+    let mut connection = client.open(&address).await.unwrap();
+    for (key, status) in [("none", 401), ("key-w", 200), ("key-p", 200)] {
+        let answer = connection.send_as(key, CHAT, &greedy("Hi", "chat")).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), status, "{key}");
+        assert_eq!(
+            answer
+                .headers()
+                .contains_key("x-ratelimit-remaining-tokens"),
+            status == 200
+        );
+        whole(answer).await.unwrap();
+    }
+    let answer = connection
+        .send_as("key-o", "/admin/models", "")
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 404);
+    let admin = Client::of_socket(&server.home().join("admin.sock"));
+    assert_eq!(admin.get("/metrics").await.0, 401);
+    let admin = admin.with_key("key-o");
+    assert_eq!(admin.get("/admin/models").await.0, 200);
+    let line = server.wait_for_log("\"target\":\"access\"");
+    assert!(line.contains(CHAT), "{line}");
+}
+
+#[test]
+fn files_that_cannot_be_used_are_a_sentence_and_exit_code_2() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    for (file, content, sentence) in [
+        (
+            "server.pem",
+            "no certificate",
+            "server.pem has no certificate in PEM",
+        ),
+        ("server.key", "no key", "server.key has no private key"),
+        (
+            "server.key",
+            &other.sign().key,
+            "cannot be used with the key in",
+        ),
+    ] {
+        let mut server = options(&authority, "", "").file(file, content).spawn();
+        assert_eq!(server.wait().code(), Some(2), "{file}");
+        let log = server.rest_of_log();
+        assert!(log.contains(sentence), "{log}");
+    }
+}
+
+/// A server with two addresses.
+struct Tls {
+    server: Server,
+    /// The one that speaks TLS.
+    address: String,
+    /// A client of the other one.
+    plain: Client,
+}
+
+/// A server of the models `echo` and `slow`, with these keys in its `[tls]` and `[server]`.
+fn start(authority: &Authority, tls: &str, keys: &str) -> Tls {
+    let mut server = options(authority, tls, keys).start();
+    server.wait_for_log("model ready model=\"slow\"");
+    let at = |server: &mut Server, scheme: &str| {
+        let line = server.wait_for_log(&format!("listening at {scheme}://"));
+        let (_, address) = line.split_once("://").unwrap();
+        address.split(' ').next().unwrap().to_owned()
+    };
+    let address = at(&mut server, "https");
+    let plain = Client::new(format!("http://{}", at(&mut server, "http")));
+    Tls {
+        server,
+        address,
+        plain,
+    }
+}
+
+fn options(authority: &Authority, tls: &str, keys: &str) -> ServerOptions {
+    let Identity { certificate, key } = authority.sign();
+    let config = format!(
+        "[server]\nlisten = ['127.0.0.1:0', 'http://127.0.0.1:0']\n{keys}\n\
+         [tls]\ncertificate_file = 'server.pem'\nkey_file = 'server.key'\n{tls}\n\
+         [engine]\nmax_draft_tokens = 0\n[[models]]\npath = 'echo.echo'\n[[models]]\npath = 'slow.echo'\n"
+    );
+    ServerOptions::new(&["tenon_plugin_echo"])
+        .file("echo.echo", "0")
+        .file("slow.echo", "20")
+        .file("server.pem", &certificate)
+        .file("server.key", &key)
+        .file("ca.pem", &authority.certificate())
+        .config(&config)
+        .addresses_of_config()
+}
+
+/// Waits until there are only so many connections, the one that asks for it among them.
+async fn wait_for_connections(plain: &Client, number: f64) {
+    while plain.metric("tenon_http_connections").await > number {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn greedy(message: &str, model: &str) -> String {
+    chat(message, json!({"model": model, "temperature": 0})).to_string()
+}
+
+fn streamed(message: &str, model: &str) -> String {
+    let parameters = json!({"model": model, "temperature": 0, "stream": true});
+    chat(message, parameters).to_string()
+}
