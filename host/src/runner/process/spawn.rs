@@ -32,7 +32,7 @@ use super::{
     output::{LastLine, relay},
 };
 use crate::{
-    metrics::WorkerMetrics,
+    metrics::ModelMetrics,
     plugin::{CurrentPlugins, InstalledPlugin},
 };
 
@@ -45,7 +45,7 @@ pub struct Spawner {
     /// What each worker is told first. The path of the plugin's file is replaced by the current one.
     pub start: Start,
     /// Shows the metrics of the workers.
-    pub metrics: WorkerMetrics,
+    pub metrics: ModelMetrics,
 }
 
 /// The time that a worker gets to end after it has closed its socket, and the kernel to end a killed one.
@@ -83,7 +83,7 @@ impl Spawner {
             own_limit_bytes: limit.as_mut().and_then(|limit| limit.apply(process.id())),
             ..self.start.clone()
         })?);
-        let (connection, open) = Connection::new(process.id(), line, self.metrics.part());
+        let (connection, open) = Connection::new(process.id(), line, self.metrics.of_worker());
         let last_line = LastLine::default();
         let printed = process.stderr.take();
         let printed = spawn(relay(
