@@ -5,7 +5,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
 };
 
 use tokio::{select, spawn};
@@ -18,7 +17,7 @@ use crate::{
     models::{ModelChanges, ModelWork, Serving},
     rereading::{Order, Orders, Reread, Rereading},
     shutdown,
-    system::watched::Watched,
+    system::watched::{Watched, nearest},
 };
 
 /// What reading the configuration again needs, and what it changes.
@@ -120,15 +119,19 @@ fn log(reread: &Reread) {
 
 /// Has the configuration read each time that its file has changed. The log says if the file cannot be watched.
 fn follow(file: &Path, rereading: &Rereading) {
-    let (file, rereading) = (file.to_owned(), rereading.clone());
-    let seen = fs::read(&file).ok();
-    let of_file = file.clone();
-    let watched = Watched::new(move || folders(&of_file)).and_then(|watched| {
-        let thread = thread::Builder::new().name("configuration".to_owned());
-        thread.spawn(move || follow_with(watched, &file, seen, &rereading))?;
-        Ok(())
-    });
-    if let Err(error) = watched {
+    let (of_file, file, rereading) = (file.to_owned(), file.to_owned(), rereading.clone());
+    let mut seen = fs::read(&file).ok();
+    let look = move || fs::read(&file).ok();
+    let act = move |now: Option<Vec<u8>>| {
+        // Between the removal of a file and the arrival of the next one there is nothing to read.
+        if now.is_some() && now != seen {
+            seen = now;
+            drop(rereading.order());
+        }
+    };
+    let watched = Watched::new(move || folders(&of_file));
+    let followed = watched.and_then(|watched| Ok(watched.follow("configuration", look, act)?));
+    if let Err(error) = followed {
         warn!(
             "the configuration file is not watched ({error}): send SIGHUP after a change, or raise \
              fs.inotify.max_user_instances and max_user_watches"
@@ -136,30 +139,9 @@ fn follow(file: &Path, rereading: &Rereading) {
     }
 }
 
-/// Orders a reading each time that the content of the file has changed. Never returns.
-fn follow_with(
-    mut watched: Watched<impl Fn() -> Vec<PathBuf>>,
-    file: &Path,
-    mut seen: Option<Vec<u8>>,
-    rereading: &Rereading,
-) {
-    loop {
-        let now = watched.wait(|| fs::read(file).ok());
-        // Between the removal of a file and the arrival of the next one there is nothing to read.
-        if now.is_some() && now != seen {
-            seen = now;
-            drop(rereading.order());
-        }
-    }
-}
-
 /// The folder of a file, and those of the files that it links to.
 fn folders(file: &Path) -> Vec<PathBuf> {
     let whole = fs::canonicalize(file);
     let files = [Some(file.to_owned()), whole.ok()].into_iter().flatten();
-    let folders = files.filter_map(|file| match file.parent()? {
-        here if here.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        folder => Some(folder.to_owned()),
-    });
-    folders.filter(|folder| folder.is_dir()).collect()
+    files.filter_map(|file| nearest(file.parent()?)).collect()
 }
