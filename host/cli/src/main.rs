@@ -9,7 +9,12 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use tenon::{grammar, runner::process, telemetry};
+use tenon::{
+    grammar,
+    plugin::{child, probe},
+    runner::process,
+    telemetry,
+};
 use tenon_bench::Bench;
 
 /// An OpenAI-compatible LLM server whose model backends are shared libraries.
@@ -35,9 +40,13 @@ enum Command {
     /// Try out grammars. The server starts this as a child process.
     #[command(name = grammar::TRIAL_COMMAND, hide = true)]
     TryGrammars,
-    /// Compute a model. The server starts this as a child process.
-    #[command(name = process::COMMAND, hide = true)]
-    Worker,
+    /// Run the code of a plugin. The server starts this as a child process.
+    #[command(name = child::COMMAND, hide = true)]
+    Worker {
+        /// Try the plugin out instead of computing a model with it.
+        #[arg(long)]
+        trial: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -63,7 +72,8 @@ impl Command {
             Self::Generate(generate) => generate.run(Cli::command()),
             Self::Plugins(plugins) => plugins.run(),
             Self::TryGrammars => Ok(grammar::run_trials()?),
-            Self::Worker => process::run(),
+            Self::Worker { trial: true } => Ok(probe::run()?),
+            Self::Worker { trial: false } => process::run(),
         }
     }
 }

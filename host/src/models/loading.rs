@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::{ChatOptions, ModelSpec, Source};
 use crate::{
-    config::{self, Config, Isolation, Threads},
+    config::{self, Config, Isolation, Sandbox, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
     metrics::Metrics,
@@ -200,6 +200,7 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     let mut options = RegistryOptions::new(config.plugins.directories.clone())?;
     options.options = config.plugins.options.clone();
     options.try_timeout = config.plugins.try_timeout;
+    options.sandbox = sandbox_of_trials(config);
     options.trusted_keys = TrustedKeys(config.plugins.trusted_keys.clone());
     let models = config.models.iter();
     options.models = models.map(|model| model.path.clone()).collect();
@@ -213,6 +214,16 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
         options.cache = cache.clone();
     }
     Ok(options)
+}
+
+/// What plugins may do while they are tried out: whatever they need, if a model may do so.
+fn sandbox_of_trials(config: &Config) -> Sandbox {
+    let of_folders = config.folders.iter().map(|folder| &folder.model);
+    let mut models = config.models.iter().chain(of_folders);
+    match models.any(|model| model.engine.sandbox == Sandbox::Off) {
+        true => Sandbox::Off,
+        false => Sandbox::Strict,
+    }
 }
 
 /// Metrics of a model in this process, which `metrics` show.
