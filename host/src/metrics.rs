@@ -1,11 +1,11 @@
-//! The metrics of requests. Engine, grammars and connections register their own counters in the same registry; workers send theirs.
+//! The metrics of requests. Connections register their own counters in the same registry; those of models are collected from theirs.
 
 mod answers;
 mod figures;
+mod models;
 mod open_metrics;
 mod vectors;
 mod vllm;
-mod workers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,18 +17,18 @@ use crate::{keys::Account, telemetry};
 use answers::AnswerMetrics;
 pub use answers::{Meter, Outcome};
 pub use figures::Figures;
+pub use models::{ModelMetrics, ModelPart};
 use open_metrics::{OPEN_METRICS, OpenMetrics};
 use vectors::Vectors;
 pub use vectors::registered;
-pub use workers::{WorkerMetrics, WorkerPart};
 
 /// The metrics of the whole server.
 #[derive(Clone)]
 pub struct Metrics {
     /// The registry of everything that `/metrics` shows.
     pub registry: Registry,
-    /// What workers count.
-    pub workers: WorkerMetrics,
+    /// What models count.
+    pub models: ModelMetrics,
     requests: IntCounterVec,
     key_requests: IntCounterVec,
     key_tokens: IntCounterVec,
@@ -64,7 +64,7 @@ impl Metrics {
         let vectors = Vectors(&registry);
         registered(&registry, telemetry::lost_lines().clone())?;
         Ok(Self {
-            workers: registered(&registry, WorkerMetrics::default())?,
+            models: registered(&registry, ModelMetrics::default())?,
             requests: vectors.counters(
                 "tenon_http_requests_total",
                 "HTTP requests answered",

@@ -6,7 +6,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
 };
 
 use tokio::{select, spawn};
@@ -17,9 +16,9 @@ use crate::{
     config::{ConfigChange, Source},
     connections::{self, Patience, Register, Tls},
     models::{ModelChanges, ModelWork, Serving},
-    rereading::{Order, Orders, Reread, Rereading},
+    rereading::{Order, Orders, Reread},
     shutdown,
-    system::watched::{Nudge, Watched},
+    system::watched::{Waker, Watched, nearest},
 };
 
 /// What reading the configuration again needs, and what it changes.
@@ -37,15 +36,15 @@ impl Reader {
     pub async fn run(self, mut orders: Orders) {
         let is_watched = self.app.now().config.server.watch_config;
         let file = self.source.file().filter(|_| is_watched);
-        let nudge = file.and_then(|file| follow(file, &self.app));
+        let waker = file.and_then(|file| follow(file, &self.app));
         let order = self.app.rereading.clone();
         let hangups = shutdown::at_each_hangup(move || drop(order.order()));
         let read = async {
             while let Some(order) = orders.recv().await {
                 self.read(order).await;
                 // The configuration may have other files now.
-                if let Some(nudge) = &nudge {
-                    nudge.nudge();
+                if let Some(waker) = &waker {
+                    waker.wake();
                 }
             }
         };
@@ -128,25 +127,29 @@ fn log(reread: &Reread) {
     }
 }
 
-/// Has the configuration read each time that one of its files has changed. The log says if they cannot be watched.
-fn follow(file: &Path, app: &Arc<App>) -> Option<Nudge> {
+/// Has the configuration read each time that one of its files has changed. Returns what has them looked at again. The log says if
+/// they cannot be watched.
+fn follow(file: &Path, app: &Arc<App>) -> Option<Waker> {
     let (app, file) = (app.clone(), file.to_owned());
     let rereading = app.rereading.clone();
     let files = move || {
         let others = app.now().config.files.clone();
         [file.clone()].into_iter().chain(others)
     };
-    let seen = contents(files());
+    let mut seen = contents(files());
     let of_folders = files.clone();
+    let act = move |now: Contents| {
+        if take_changes(&mut seen, now) {
+            drop(rereading.order());
+        }
+    };
     let watched = Watched::new(move || of_folders().flat_map(|file| folders(&file)).collect());
-    let nudge = watched.and_then(|watched| {
-        let nudge = watched.to_nudge();
-        let thread = thread::Builder::new().name("configuration".to_owned());
-        let look = move || contents(files());
-        thread.spawn(move || follow_with(watched, look, seen, &rereading))?;
-        Ok(nudge)
+    let waker = watched.and_then(|watched| {
+        let waker = watched.waker();
+        watched.follow("configuration", move || contents(files()), act)?;
+        Ok(waker)
     });
-    nudge
+    waker
         .inspect_err(|error| {
             warn!(
                 "the configuration file is not watched ({error}): send SIGHUP after a change, or raise \
@@ -165,35 +168,20 @@ fn contents(files: impl Iterator<Item = PathBuf>) -> Contents {
         .collect()
 }
 
-/// Orders a reading each time that the content of a file has changed. Never returns.
-fn follow_with(
-    mut watched: Watched<impl Fn() -> Vec<PathBuf>>,
-    look: impl Fn() -> Contents,
-    mut seen: Contents,
-    rereading: &Rereading,
-) {
-    loop {
-        let now = watched.wait(&look);
-        // A file that was never looked at is one of the configuration that was just read. Between the removal of a file and the
-        // arrival of the next one there is nothing to read.
-        let is_new = |(file, content): (&PathBuf, &Vec<u8>)| {
-            seen.get(file).is_some_and(|before| before != content)
-        };
-        let has_changed = now.iter().any(is_new);
-        seen.extend(now);
-        if has_changed {
-            drop(rereading.order());
-        }
-    }
+/// Takes what files contain now, and returns whether a known file has changed. A file that is new here is one of the configuration
+/// that was just read. Between the removal of a file and the arrival of the next one there is nothing to read.
+fn take_changes(seen: &mut Contents, now: Contents) -> bool {
+    let differs = |(file, content): (&PathBuf, &Vec<u8>)| {
+        seen.get(file).is_some_and(|before| before != content)
+    };
+    let has_changed = now.iter().any(differs);
+    seen.extend(now);
+    has_changed
 }
 
 /// The folder of a file, and those of the files that it links to.
 fn folders(file: &Path) -> Vec<PathBuf> {
     let whole = fs::canonicalize(file);
     let files = [Some(file.to_owned()), whole.ok()].into_iter().flatten();
-    let folders = files.filter_map(|file| match file.parent()? {
-        here if here.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        folder => Some(folder.to_owned()),
-    });
-    folders.filter(|folder| folder.is_dir()).collect()
+    files.filter_map(|file| nearest(file.parent()?)).collect()
 }

@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
 }
 
 async fn kills(pace: &Pace) -> bool {
-    let keys = "[engine]\nmax_draft_tokens = 0\nmax_restarts = 100000\n";
+    let keys = "[engine]\nmax_draft_tokens = 0\nmax_restarts = 1000\n";
     let (server, client) = start(&["calm.crashes", "one.echo", "two.echo"], keys);
     let (victim, others, stop) = <(Counts, Counts, AtomicBool)>::default();
     let faults = async {

@@ -71,10 +71,9 @@ fn parent(id: u32) -> Option<u32> {
     after_name.split(' ').nth(1)?.parse().ok()
 }
 
-/// Whether the command of a process is `tenon worker`.
+/// Whether the command of a process is `tenon worker`, without the argument of a trial.
 fn is_worker(id: u32) -> bool {
-    let arguments = of_process(id, "cmdline");
-    arguments.split('\0').nth(1) == Some("worker")
+    of_process(id, "cmdline") == "tenon\0worker\0"
 }
 
 /// A file about a process. Empty if the process is gone.

@@ -10,7 +10,12 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use tenon::{grammar, runner::process, telemetry};
+use tenon::{
+    grammar,
+    plugin::{child, probe},
+    runner::process,
+    telemetry,
+};
 use tenon_bench::Bench;
 use tenon_chat::{Chat, Run};
 
@@ -39,9 +44,13 @@ enum Command {
     /// Try out grammars. The server starts this as a child process.
     #[command(name = grammar::TRIAL_COMMAND, hide = true)]
     TryGrammars,
-    /// Compute a model. The server starts this as a child process.
-    #[command(name = process::COMMAND, hide = true)]
-    Worker,
+    /// Run the code of a plugin. The server starts this as a child process.
+    #[command(name = child::COMMAND, hide = true)]
+    Worker {
+        /// Try the plugin out instead of computing a model with it.
+        #[arg(long)]
+        trial: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -69,7 +78,8 @@ impl Command {
             Self::Generate(generate) => generate.run(Cli::command()),
             Self::Plugins(plugins) => plugins.run(),
             Self::TryGrammars => Ok(grammar::run_trials()?),
-            Self::Worker => process::run(),
+            Self::Worker { trial: true } => Ok(probe::run()?),
+            Self::Worker { trial: false } => process::run(),
         }
     }
 }

@@ -6,7 +6,7 @@ mod show;
 mod template;
 
 use clap::{Args, Subcommand};
-use tenon::plugin::{InstalledPlugin, Registry, UnusedFile, probe};
+use tenon::plugin::{InstalledPlugin, Registry, UnusedFile};
 use tenon_check::Check;
 
 use self::{new::New, search::Search, show::Show};
@@ -18,9 +18,6 @@ pub enum Plugins {
     Show(Show),
     Check(Check),
     New(New),
-    /// Try out the library on the standard input. The host runs this in a child process.
-    #[command(hide = true)]
-    Probe,
 }
 
 /// List the plugins that can be used, and why other files in the plugin directories cannot.
@@ -46,7 +43,6 @@ impl Plugins {
                 false => std::process::exit(1),
             },
             Self::New(new) => new.run(),
-            Self::Probe => Ok(probe::run()?),
         }
     }
 }

@@ -138,7 +138,8 @@ pub struct RawEngine {
     /// Where a model computes: in a process of its own, or in the server's process.
     #[serde(deserialize_with = "by_name")]
     pub isolation: Isolation,
-    /// What a plugin may do to the machine, as far as the kernel can restrict it. Only with `isolation = "process"`.
+    /// What a plugin may do to the machine, as far as the kernel can restrict it. Only with `isolation = "process"`. Plugins are
+    /// tried out in the strict sandbox, unless that of a model is off.
     #[serde(deserialize_with = "by_name")]
     pub sandbox: Sandbox,
     /// Seconds after which a running forward, or the tokenizer, counts as stuck: the model's worker is ended and started again. Only with

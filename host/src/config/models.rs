@@ -249,10 +249,6 @@ impl RawModel {
         let path = refusals.whole_path(&key("directory"), directory);
         let mut model = self.resolve_at(PathBuf::new(), index, engine, refusals);
         model.engine.load = Load::OnDemand;
-        if model.engine.isolation == Isolation::None {
-            let why = "must be \"process\" for a directory of models, because they come and go";
-            refusals.refuse(&key("isolation"), why);
-        }
         ModelFolder { path, model }
     }
 

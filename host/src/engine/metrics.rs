@@ -7,7 +7,7 @@ use std::sync::{
 
 use prometheus::{IntCounter, IntGauge, Opts, Registry};
 
-use crate::metrics::registered;
+use crate::metrics::{ModelPart, registered};
 
 /// Counters and gauges of one model. While its level changes, the old and the new engine update the same ones.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct EngineMetrics {
     pub decode_threads: PartGauge,
     pub prefill_threads: PartGauge,
     pub thread_switches: IntCounter,
+    /// Shows all of these, until the last engine has ended.
+    _shown: Option<Arc<ModelPart>>,
 }
 
 impl EngineMetrics {
@@ -98,7 +100,16 @@ impl EngineMetrics {
                 "tenon_engine_thread_switches_total",
                 "Times that other threads became the faster ones",
             )?,
+            _shown: None,
         })
+    }
+
+    /// The same metrics, which keep what shows them.
+    pub fn shown_by(self, part: ModelPart) -> Self {
+        Self {
+            _shown: Some(Arc::new(part)),
+            ..self
+        }
     }
 
     /// Sets the numbers of threads that compute.

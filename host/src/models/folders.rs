@@ -1,4 +1,4 @@
-//! Directories of models: which models are in them at the moment.
+//! Directories of models: which models are in them at the moment, and where changes of that are seen.
 
 use std::{
     collections::HashSet,
@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::{
     config::{Config, Model, ModelFolder},
     plugin::Registry,
-    system::file_state::FileState,
+    system::{file_state::FileState, watched::nearest},
 };
 
 /// What the directories of a configuration contain: each file that may be a model, in a state.
@@ -25,6 +25,13 @@ pub fn contents(folders: &[ModelFolder]) -> Contents {
         (path, state)
     });
     with_state.collect()
+}
+
+/// The folders to watch for changes of what a directory contains. Of a missing directory the one in which it would be made.
+pub fn to_watch(folder: &Path) -> Vec<PathBuf> {
+    // Weights may appear in the directories in it.
+    let inner = entries(folder).filter(|path| path.is_dir() && !is_hidden(path));
+    nearest(folder).into_iter().chain(inner).collect()
 }
 
 /// A configuration with the models that its directories have now, after those that it names. A name that is taken already is
@@ -65,9 +72,12 @@ fn candidates(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn is_candidate(path: &Path) -> bool {
+    !is_hidden(path) && (path.is_file() || entries(path).any(|path| is_safetensors(&path)))
+}
+
+fn is_hidden(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
-    let is_hidden = name.as_encoded_bytes().starts_with(b".");
-    !is_hidden && (path.is_file() || entries(path).any(|path| is_safetensors(&path)))
+    name.as_encoded_bytes().starts_with(b".")
 }
 
 fn is_safetensors(path: &Path) -> bool {
@@ -83,6 +93,18 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_directories_in_a_directory_are_watched_too() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("models");
+        assert_eq!(to_watch(&path), [root.path()]);
+        for inner in [".hidden", "hf"] {
+            fs::create_dir_all(path.join(inner)).unwrap();
+        }
+        fs::write(path.join("a.gguf"), "").unwrap();
+        assert_eq!(to_watch(&path), [path.clone(), path.join("hf")]);
+    }
 
     #[test]
     fn files_and_directories_with_weights_may_be_models() {

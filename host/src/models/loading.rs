@@ -12,10 +12,10 @@ use tracing::warn;
 
 use super::{ChatOptions, ModelSpec, Source};
 use crate::{
-    config::{self, Config, Isolation, Threads},
+    config::{self, Config, Isolation, Sandbox, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
-    metrics::{Figures, Metrics, WorkerMetrics},
+    metrics::Metrics,
     plugin::{CurrentPlugins, EXECUTABLE, InstalledPlugin, Registry, RegistryOptions, TrustedKeys},
     runner::{Recipe, Spawner, Workshop, process::Start},
     system::cores,
@@ -36,8 +36,8 @@ pub struct Loading {
 pub struct ConfiguredModel {
     loading: Arc<Loading>,
     model: config::Model,
-    /// What makes the model in this process, and the plugins that it was chosen from. All loads use the same, because its
-    /// metrics are registered once, and this process keeps the library.
+    /// What makes the model in this process, and the plugins that it was chosen from. All loads use the same, because this
+    /// process keeps the library.
     in_process: OnceLock<(Arc<Registry>, Arc<Workshop>)>,
 }
 
@@ -136,14 +136,13 @@ impl Loading {
         }
     }
 
-    /// Shows the metrics of a model that computes in workers, before its first worker tells any.
+    /// Shows the metrics of a model before its first load.
     ///
     /// # Errors
     /// They cannot be registered.
     pub fn announce(&self, model: &config::Model) -> anyhow::Result<()> {
-        if model.engine.isolation == Isolation::Process {
-            announce(&self.metrics.workers, &model.id)?;
-        }
+        // Metrics that have ended show what they have counted: nothing.
+        drop(counted(&model.id, &self.metrics)?);
         Ok(())
     }
 
@@ -168,19 +167,19 @@ impl Loading {
                 // Each worker's is set when it starts.
                 own_limit_bytes: None,
             },
-            metrics: self.metrics.workers.clone(),
+            metrics: self.metrics.models.clone(),
         }
     }
 
     fn workshop(&self, model: &config::Model, plugins: &Registry) -> anyhow::Result<Workshop> {
-        let registered = &self.metrics.registry;
         let backend = plugins.choose(&model.path, model.backend.as_deref())?;
+        let (metrics, grammar_metrics) = counted(&model.id, &self.metrics)?;
         Ok(Workshop {
             recipe: recipe(model, &self.config),
             backend,
             grammar_threads: self.threads()?,
-            metrics: EngineMetrics::register(registered, &model.id)?,
-            grammar_metrics: GrammarMetrics::register(registered, &model.id)?,
+            metrics,
+            grammar_metrics,
             stop: self.draining.clone(),
             grammars: Mutex::default(),
         })
@@ -201,6 +200,7 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     let mut options = RegistryOptions::new(config.plugins.directories.clone())?;
     options.options = config.plugins.options.clone();
     options.try_timeout = config.plugins.try_timeout;
+    options.sandbox = sandbox_of_trials(config);
     options.trusted_keys = TrustedKeys(config.plugins.trusted_keys.clone());
     let models = config.models.iter();
     options.models = models.map(|model| model.path.clone()).collect();
@@ -216,13 +216,23 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     Ok(options)
 }
 
-/// Shows the metrics of a model before its first worker tells any.
-fn announce(workers: &WorkerMetrics, model: &str) -> anyhow::Result<()> {
+/// What plugins may do while they are tried out: whatever they need, if a model may do so.
+fn sandbox_of_trials(config: &Config) -> Sandbox {
+    let of_folders = config.folders.iter().map(|folder| &folder.model);
+    let mut models = config.models.iter().chain(of_folders);
+    match models.any(|model| model.engine.sandbox == Sandbox::Off) {
+        true => Sandbox::Off,
+        false => Sandbox::Strict,
+    }
+}
+
+/// Metrics of a model in this process, which `metrics` show.
+fn counted(model: &str, metrics: &Metrics) -> prometheus::Result<(EngineMetrics, GrammarMetrics)> {
     let registry = prometheus::Registry::new();
-    EngineMetrics::register(&registry, model)?;
-    GrammarMetrics::register(&registry, model)?;
-    workers.part().update(Figures::of(&registry));
-    Ok(())
+    let engine = EngineMetrics::register(&registry, model)?;
+    let grammars = GrammarMetrics::register(&registry, model)?;
+    let shown = metrics.models.counted_in(registry);
+    Ok((engine.shown_by(shown), grammars))
 }
 
 fn recipe(model: &config::Model, config: &Config) -> Recipe {

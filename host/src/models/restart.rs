@@ -13,14 +13,23 @@ use super::{LoadedModel, ModelState, ServedModel};
 
 /// The time in which `max_restarts` counts the ends of workers.
 const WINDOW: Duration = Duration::from_secs(600);
-/// The pause before the first start. It doubles each time that the worker ends within `WINDOW`.
+/// The pause before the first start. It doubles with each further worker that ends before it has served for `LONG_ENOUGH`.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A worker that has served this long is sound: after its end the next one gets the first pause.
+const LONG_ENOUGH: Duration = Duration::from_secs(1);
 
-/// The recent ends of a model's workers.
+/// The ends of a model's workers.
 #[derive(Default)]
-struct Ends(Vec<Instant>);
+struct Ends {
+    /// Those within `WINDOW`.
+    recent: Vec<Instant>,
+    /// How many have come since a worker last served for `LONG_ENOUGH`, with that one's own end.
+    in_a_row: u32,
+    /// When the worker that lives began to serve.
+    serving_since: Option<Instant>,
+}
 
 /// Serves a model that was loaded. If it is in a worker, and that ends, the model is loaded again. To be called within a runtime.
 pub fn serve(served: &Arc<ServedModel>, model: LoadedModel) -> Arc<LoadedModel> {
@@ -36,10 +45,11 @@ fn answer_with(served: &ServedModel, model: LoadedModel) -> Arc<LoadedModel> {
 }
 
 /// Waits for the end of a model's worker. The model itself is not kept meanwhile.
-fn watch(served: Arc<ServedModel>, model: &Arc<LoadedModel>, ends: Ends) {
+fn watch(served: Arc<ServedModel>, model: &Arc<LoadedModel>, mut ends: Ends) {
     let Some(most) = model.spec.max_restarts else {
         return;
     };
+    ends.serving_since = Some(Instant::now());
     let (failed, end) = (model.runner.failed(), model.runner.end());
     let model = Arc::downgrade(model);
     spawn(async move {
@@ -79,7 +89,7 @@ async fn restart(
         }
         warn!(model = served.id, "the model is loaded again: {why}");
         served.set_state(ModelState::Restarting(why.message.clone()));
-        sleep(pause(count)).await;
+        sleep(ends.pause()).await;
         let (spec, level) = (spec.clone(), level.clone());
         let load = move || spec.load(level.as_deref(), spec.progress());
         match spawn_blocking(load).await {
@@ -101,18 +111,24 @@ fn fail(served: &ServedModel, why: &str) {
     error!(model = served.id, "model failed: {why}");
 }
 
-/// The pause before a model is loaded again whose worker ended `count` times.
-fn pause(count: usize) -> Duration {
-    let doubled = 1 << (count - 1).min(16);
-    (FIRST_PAUSE * doubled).min(LONGEST_PAUSE)
-}
-
 impl Ends {
     /// Adds an end. Returns how many there were within `WINDOW`.
     fn add(&mut self, now: Instant) -> usize {
-        self.0.retain(|end| now.duration_since(*end) < WINDOW);
-        self.0.push(now);
-        self.0.len()
+        self.recent.retain(|end| now.duration_since(*end) < WINDOW);
+        self.recent.push(now);
+        let served = self.serving_since.take();
+        let was_sound = served.is_some_and(|since| now.duration_since(since) >= LONG_ENOUGH);
+        self.in_a_row = match was_sound {
+            true => 1,
+            false => self.in_a_row + 1,
+        };
+        self.recent.len()
+    }
+
+    /// The pause after the last end.
+    fn pause(&self) -> Duration {
+        let doubled = 1 << self.in_a_row.saturating_sub(1).min(16);
+        (FIRST_PAUSE * doubled).min(LONGEST_PAUSE)
     }
 }
 
@@ -130,8 +146,29 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest() {
-        assert_eq!(pause(1), FIRST_PAUSE);
-        assert_eq!(pause(3), FIRST_PAUSE * 4);
-        assert_eq!(pause(1000), LONGEST_PAUSE);
+        let (mut ends, now) = (Ends::default(), Instant::now());
+        for expected in [FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4] {
+            ends.serving_since = Some(now);
+            ends.add(now + LONG_ENOUGH / 2);
+            assert_eq!(ends.pause(), expected);
+        }
+        for _ in 0..1000 {
+            ends.add(now);
+        }
+        assert_eq!(ends.pause(), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_worker_that_served_long_enough_is_followed_by_the_first_pause_and_counts_all_the_same() {
+        let (mut ends, now) = (Ends::default(), Instant::now());
+        for _ in 0..4 {
+            ends.add(now);
+        }
+        ends.serving_since = Some(now);
+        assert_eq!(ends.add(now + LONG_ENOUGH), 5);
+        assert_eq!(ends.pause(), FIRST_PAUSE);
+        // The next worker does not get as far as serving.
+        assert_eq!(ends.add(now + LONG_ENOUGH), 6);
+        assert_eq!(ends.pause(), FIRST_PAUSE * 2);
     }
 }

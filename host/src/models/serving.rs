@@ -1,14 +1,13 @@
 //! Serves the models of a catalog: loads them while the server already runs, and again when their plugins or their
 //! configuration change.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::bail;
 use tokio::{
     runtime::Handle,
     sync::{Mutex, SetOnce},
     task::spawn_blocking,
-    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -16,13 +15,14 @@ use tracing::{error, info, warn};
 use super::{
     Catalog, LoadedModel, ModelState, ModelWork, ServedModel,
     configure::configure,
-    folders::{Contents, contents, with_models_of_folders},
+    folders::{Contents, contents, to_watch, with_models_of_folders},
     lifecycle::{Level, load_begun, load_with, reload_at, unload_idle},
     loading::{ConfiguredModel, Loading, registry_options},
 };
 use crate::{
     config::Config,
     plugin::{Changes, ChooseError, CurrentPlugins, Registry, RegistryOptions},
+    system::watched::{Waker, Watched},
 };
 
 /// Serves the models of a catalog.
@@ -32,12 +32,19 @@ pub struct Serving {
     loading: Arc<Loading>,
     /// Set once the plugins are known and each model of the first configuration has its source.
     prepared: SetOnce<()>,
-    /// The configuration in force, without the models of its directories. Held while it changes.
-    written: Mutex<Config>,
+    /// Held while it changes.
+    written: Mutex<Written>,
 }
 
-/// The time between two looks at the directories of models. A file in them counts once two looks see it in the same state.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The configuration in force, and what its directories of models contain.
+struct Written {
+    /// The configuration without the models of its directories.
+    config: Config,
+    /// What its directories contained when they were last looked into.
+    seen: Contents,
+    /// Has the directories looked at, and watched from then on. None: they are not watched.
+    waker: Option<Waker>,
+}
 
 impl Serving {
     /// Makes what serves these models. Loads are cancelled when the server drains.
@@ -48,7 +55,11 @@ impl Serving {
             catalog,
             loading: Arc::new(loading),
             prepared: SetOnce::new(),
-            written: Mutex::new(config),
+            written: Mutex::new(Written {
+                config,
+                seen: Contents::new(),
+                waker: None,
+            }),
         }
     }
 
@@ -67,8 +78,7 @@ impl Serving {
         self.prepare()?;
         let runtime = Handle::current();
         runtime.spawn(unload_idle(self.catalog.clone()));
-        let seen = runtime.block_on(self.look_into_folders());
-        runtime.spawn(self.clone().follow_folders(seen));
+        runtime.block_on(self.look_into_folders());
         self.begin(changes.is_some())?;
         if let Some(changes) = changes {
             self.follow(changes, &options);
@@ -80,49 +90,85 @@ impl Serving {
     ///
     /// # Errors
     /// Metrics of a new model cannot be registered. Nothing has changed then.
-    pub async fn configure(&self, config: Config) -> anyhow::Result<ModelWork> {
+    pub async fn configure(self: &Arc<Self>, config: Config) -> anyhow::Result<ModelWork> {
         self.prepared.wait().await;
         let mut written = self.written.lock().await;
-        let work = self.serve_all(config.clone()).await?;
-        *written = config;
+        let (work, seen) = self.serve_all(config.clone()).await?;
+        (written.config, written.seen) = (config, seen);
+        self.watch_folders(&mut written);
         Ok(work)
     }
 
-    /// Serves the models that a configuration names, and those of its directories.
-    async fn serve_all(&self, config: Config) -> anyhow::Result<ModelWork> {
+    /// Serves the models that a configuration names, and those of its directories. Returns what these contain too.
+    async fn serve_all(&self, config: Config) -> anyhow::Result<(ModelWork, Contents)> {
+        let seen = contents_of(&config).await;
         let (plugins, now) = (self.loading.plugins.get(), self.catalog.now());
         let expand = move || with_models_of_folders(config, &plugins, &now.config.models);
         let config = spawn_blocking(expand).await?;
-        configure(&self.catalog, Arc::new(self.loading.of(config)))
+        let work = configure(&self.catalog, Arc::new(self.loading.of(config)))?;
+        Ok((work, seen))
     }
 
-    /// Serves the models that are in the directories now. Returns what they contain.
-    async fn look_into_folders(&self) -> Contents {
-        let written = self.written.lock().await;
-        let seen = contents_of(&written).await;
-        if !written.folders.is_empty() {
-            match self.serve_all(written.clone()).await {
-                Ok(work) => drop(work.finish(&self.catalog).await),
-                Err(error) => error!("the directories of models are not looked into: {error:#}"),
-            }
+    /// Serves the models that are in the directories now.
+    async fn look_into_folders(self: &Arc<Self>) {
+        let mut written = self.written.lock().await;
+        self.look(&mut written).await;
+        self.watch_folders(&mut written);
+    }
+
+    async fn look(&self, written: &mut Written) {
+        if written.config.folders.is_empty() {
+            return;
         }
-        seen
+        match self.serve_all(written.config.clone()).await {
+            Ok((work, seen)) => {
+                written.seen = seen;
+                work.finish(&self.catalog).await;
+            }
+            Err(error) => error!("the directories of models are not looked into: {error:#}"),
+        }
     }
 
-    /// Looks into the directories of models each time that they have changed. Never returns. Unlike what the kernel tells, looking
-    /// finds changes on network file systems too.
-    async fn follow_folders(self: Arc<Self>, mut served: Contents) {
-        let mut before = served.clone();
-        loop {
-            sleep(LOOK_INTERVAL).await;
-            let now = {
-                let written = self.written.lock().await;
-                contents_of(&written).await
-            };
-            if now == before && now != served {
-                served = self.look_into_folders().await;
-            }
-            before = now;
+    /// Watches the directories of models from now on, if there are any.
+    fn watch_folders(self: &Arc<Self>, written: &mut Written) {
+        if written.waker.is_none() && !written.config.folders.is_empty() {
+            written.waker = self.follow_folders();
+        }
+        if let Some(waker) = &written.waker {
+            waker.wake();
+        }
+    }
+
+    /// Looks into the directories of models at each change of what they contain, in a thread. The log says if they cannot be
+    /// watched. To be called within a runtime.
+    fn follow_folders(self: &Arc<Self>) -> Option<Waker> {
+        let [of_watched, of_look] = [(); 2].map(|()| self.catalog.clone());
+        let look = move || contents(&of_look.now().config.folders);
+        let (serving, runtime) = (self.clone(), Handle::current());
+        let act = move |now| runtime.block_on(serving.look_if_changed(&now));
+        let folders = move || {
+            let now = of_watched.now();
+            let folders = now.config.folders.iter();
+            folders.flat_map(|folder| to_watch(&folder.path)).collect()
+        };
+        let followed = Watched::new(folders).and_then(|watched| {
+            let waker = watched.waker();
+            watched.follow("model directories", look, act)?;
+            Ok(waker)
+        });
+        let warn = |error: &_| {
+            warn!(
+                "the directories of models are not watched ({error}): send SIGHUP after a change, or raise \
+                 fs.inotify.max_user_instances and max_user_watches"
+            );
+        };
+        followed.inspect_err(warn).ok()
+    }
+
+    async fn look_if_changed(&self, now: &Contents) {
+        let mut written = self.written.lock().await;
+        if written.seen != *now {
+            self.look(&mut written).await;
         }
     }
 
@@ -167,7 +213,7 @@ impl Serving {
     }
 
     /// Renews the registry and the models that it concerns at each change, until the server drains.
-    fn follow(&self, mut changes: Changes, options: &RegistryOptions) {
+    fn follow(self: &Arc<Self>, mut changes: Changes, options: &RegistryOptions) {
         let Loading {
             plugins, draining, ..
         } = &*self.loading;

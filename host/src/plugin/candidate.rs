@@ -100,7 +100,7 @@ fn try_variant(path: &Path, cpu: &Cpu, probe: &Probe) -> Result<(File, Probed), 
     let library = probe.trusted.verified(path, open(path)?);
     let library = library.map_err(|error| Refusal::new(error.to_string()))?;
     elf::check(&library, cpu).map_err(|error| Refusal::new(error.to_string()))?;
-    let probed = probe.run(&library)?;
+    let probed = probe.run(path, &library)?;
     Ok((library, probed))
 }
 

@@ -6,7 +6,7 @@ use super::{
     cpu::Level,
     discover::{Library, discover},
 };
-use crate::system::watched::Watched;
+use crate::system::watched::{Watched, nearest};
 
 /// Changes in plugin directories.
 pub struct Changes {
@@ -42,10 +42,9 @@ impl Changes {
 
 /// A plugin directory and its folders for CPU levels. Of a missing directory the folder in which it would be made.
 fn folders(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    let there = directory.ancestors().find(|path| path.is_dir());
     let levels = Level::ALL.iter().map(|level| directory.join(level.name()));
     let levels = levels.filter(|folder| folder.is_dir());
-    there.map(Path::to_owned).into_iter().chain(levels)
+    nearest(directory).into_iter().chain(levels)
 }
 
 #[cfg(test)]

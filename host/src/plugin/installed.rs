@@ -75,7 +75,7 @@ impl InstalledPlugin {
         }
         let states = models.iter().map(|path| FileState::of(Path::new(path)));
         let states: Vec<_> = states.collect();
-        let probed = probe.about(&models).run(&self.library);
+        let probed = probe.about(&models).run(&self.path, &self.library);
         for (path, state) in models.into_iter().zip(states) {
             let answer = match &probed {
                 Ok(probed) => probed.answers.get(*path).cloned(),

@@ -4,7 +4,7 @@
 //!    (`cpu`).
 //! 2. `candidate` chooses each library's best variant that this CPU can run. `signature` checks that a trusted key signed the file,
 //!    if the operator wants that. `elf` checks that the file is complete and for
-//!    this machine. `probe` tries it in a child process, with every call that comes before a model is loaded. All libraries
+//!    this machine. `probe` tries it in a child process (`child`), with every call that comes before a model is loaded. All libraries
 //!    are tried at the same time.
 //! 3. The [`Registry`] has an [`InstalledPlugin`] for each library that can be used, and an [`UnusedFile`] with the reason
 //!    for each other file.
@@ -23,6 +23,7 @@ mod backend;
 mod c;
 mod candidate;
 mod changes;
+pub mod child;
 mod cpu;
 mod current;
 mod declared_options;

@@ -8,7 +8,10 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{TrustedKeys, host_services::default_cache, probe::Request};
-use crate::{config::DEFAULT_TRY_TIMEOUT_SECS, system::installation};
+use crate::{
+    config::{DEFAULT_TRY_TIMEOUT_SECS, Sandbox},
+    system::installation,
+};
 
 /// This program. It is not the program's path, because a newer version may be there by now.
 pub const EXECUTABLE: &str = "/proc/self/exe";
@@ -29,13 +32,15 @@ pub struct RegistryOptions {
     pub trusted_keys: TrustedKeys,
     /// Models for which a backend may be chosen by how well it fits.
     pub models: Vec<PathBuf>,
+    /// What plugins may do while they are tried out.
+    pub sandbox: Sandbox,
     /// Longest time for each step of a plugin: being loaded, starting, and looking at a model.
     pub try_timeout: Duration,
 }
 
 impl RegistryOptions {
     /// Options for these directories, or for the one that came with this program if there are none: all cores, the user's
-    /// cache, no plugin options, no keys, no models.
+    /// cache, no plugin options, no keys, no models, the strict sandbox.
     pub fn new(mut directories: Vec<PathBuf>) -> io::Result<Self> {
         if directories.is_empty() {
             directories.push(installation::plugin_directory()?);
@@ -49,6 +54,7 @@ impl RegistryOptions {
             options: BTreeMap::new(),
             trusted_keys: TrustedKeys::default(),
             models: Vec::new(),
+            sandbox: Sandbox::default(),
             try_timeout: Duration::from_secs(DEFAULT_TRY_TIMEOUT_SECS.get().into()),
         })
     }
@@ -57,6 +63,8 @@ impl RegistryOptions {
     pub(super) fn request(&self) -> Request {
         let models = self.models.iter();
         Request {
+            plugin: String::new(),
+            sandbox: self.sandbox,
             threads: self.threads,
             cache: self.cache.to_string_lossy().into_owned(),
             options: self.options.clone(),

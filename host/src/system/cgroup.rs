@@ -13,7 +13,8 @@ use std::{
 
 /// Where the groups are.
 const ROOT: &str = "/sys/fs/cgroup";
-/// The group that this process moves into, because a group with children that are limited may have no processes itself.
+/// The group that this process moves into with its children so far, because a group with groups that are limited may have no
+/// processes itself.
 const OWN: &str = "server";
 
 /// A group below which there can be groups with limits.
@@ -82,10 +83,13 @@ impl Delegated {
         }
         let own = self.0.join(OWN);
         fs::create_dir_all(&own)?;
+        // Children that start from now on are in it too.
         move_into(&own, process::id())?;
+        move_children(&self.0, &own);
         switch_on().inspect_err(|_| {
             // Other processes are in the group too.
             let _ = move_into(&self.0, process::id());
+            move_children(&own, &self.0);
             let _ = fs::remove_dir(&own);
         })
     }
@@ -117,6 +121,23 @@ impl Drop for Cgroup {
     }
 }
 
+/// Moves the children of this process from one group to another.
+fn move_children(from: &Path, to: &Path) {
+    let processes = fs::read_to_string(from.join("cgroup.procs")).unwrap_or_default();
+    let processes = processes.lines().filter_map(|line| line.parse().ok());
+    for child in processes.filter(|&process| parent(process) == Some(process::id())) {
+        // An error means that it has ended.
+        let _ = move_into(to, child);
+    }
+}
+
+/// The parent of a process. None if the process has ended.
+fn parent(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
+}
+
 fn move_into(group: &Path, process: u32) -> io::Result<()> {
     fs::write(group.join("cgroup.procs"), process.to_string())
 }
@@ -139,6 +160,21 @@ mod tests {
         assert!(why.contains("has no memory controller"), "{why}");
         let why = Delegated::prepare(&group.path().join("missing")).unwrap_err();
         assert!(why.contains("cannot be read"), "{why}");
+    }
+
+    #[test]
+    fn only_the_children_of_this_process_are_moved() {
+        let mut child = process::Command::new("sleep").arg("60").spawn().unwrap();
+        let [from, to] = [(); 2].map(|()| group("memory"));
+        let procs = |group: &tempfile::TempDir| group.path().join("cgroup.procs");
+        let all = format!("1\n{}\n{}\n", child.id(), process::id());
+        fs::write(procs(&from), all).unwrap();
+        move_children(from.path(), to.path());
+        let moved = fs::read_to_string(procs(&to)).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The last one that was written.
+        assert_eq!(moved, child.id().to_string());
     }
 
     #[test]

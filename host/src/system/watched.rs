@@ -1,9 +1,10 @@
 //! Notices changes in folders.
 
 use std::{
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread::sleep,
+    thread::{self, sleep},
     time::Duration,
 };
 
@@ -19,19 +20,12 @@ pub struct Watched<F> {
     watcher: RecommendedWatcher,
     /// Gets at least one message after the last change.
     events: Receiver<()>,
-    /// Sends these messages.
-    sender: SyncSender<()>,
+    waker: Waker,
 }
 
-/// Has folders looked at again without a change in them.
-pub struct Nudge(SyncSender<()>);
-
-impl Nudge {
-    pub fn nudge(&self) {
-        // If the channel is full, there is a message to be received.
-        let _ = self.0.try_send(());
-    }
-}
+/// Makes who waits for a change look as if there had been one.
+#[derive(Clone)]
+pub struct Waker(SyncSender<()>);
 
 /// The time for which everything must stay as it is. Programs that copy a file write more often.
 pub const REST: Duration = Duration::from_millis(300);
@@ -43,10 +37,11 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
     /// The system does not watch them, for example because it watches as many as it may.
     pub fn new(folders: F) -> notify::Result<Self> {
         let (sender, events) = sync_channel(1);
-        let changes = Nudge(sender.clone());
+        let waker = Waker(sender);
+        let of_watcher = waker.clone();
         let mut watcher = recommended_watcher(move |event| {
             if is_change(&event) {
-                changes.nudge();
+                of_watcher.wake();
             }
         })?;
         watch(&mut watcher, &folders())?;
@@ -54,13 +49,35 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
             folders,
             watcher,
             events,
-            sender,
+            waker,
         })
     }
 
-    /// A handle to be used when `folders` has new ones.
-    pub fn to_nudge(&self) -> Nudge {
-        Nudge(self.sender.clone())
+    /// What wakes who waits, for example because there are other folders.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Calls `act` after each change, with what `look` then sees, in a thread of this name that never ends.
+    ///
+    /// # Errors
+    /// There can be no further thread.
+    pub fn follow<T: PartialEq>(
+        mut self,
+        thread_name: &str,
+        mut look: impl FnMut() -> T + Send + 'static,
+        mut act: impl FnMut(T) + Send + 'static,
+    ) -> io::Result<()>
+    where
+        F: Send + 'static,
+    {
+        let follow = move || {
+            loop {
+                act(self.wait(&mut look));
+            }
+        };
+        let thread = thread::Builder::new().name(thread_name.to_owned());
+        thread.spawn(follow).map(drop)
     }
 
     /// Waits for a change, and then until two looks in a row, with a moment between them, see the same. Returns what they saw.
@@ -72,7 +89,7 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
             events,
             ..
         } = self;
-        // There is always a sender.
+        // A sender is in the waker.
         let _ = events.recv();
         let look = || {
             while events.try_recv().is_ok() {}
@@ -83,6 +100,21 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
         };
         until_same(look, || sleep(REST))
     }
+}
+
+impl Waker {
+    /// Wakes who waits now, or who does so next.
+    pub fn wake(&self) {
+        // If the channel is full, there is a message to be received.
+        let _ = self.0.try_send(());
+    }
+}
+
+/// The folder, or the nearest one above it as long as it is missing: a change there tells when it is made.
+pub fn nearest(folder: &Path) -> Option<PathBuf> {
+    // The last ancestor of a relative path is empty.
+    let mut paths = folder.ancestors().map(|path| Path::new(".").join(path));
+    paths.find(|path| path.is_dir())
 }
 
 /// Looks until two looks in a row, with a pause between them, see the same.
@@ -123,6 +155,26 @@ mod tests {
         let last = until_same(|| left.next().unwrap(), || ());
         assert_eq!(seen.len() - left.len(), looks);
         assert_eq!(last, seen[looks - 1]);
+    }
+
+    #[test]
+    fn the_nearest_folder_is_one_that_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        for (folder, expected) in [
+            (root.path().to_owned(), root.path()),
+            (root.path().join("a/b"), root.path()),
+            (PathBuf::from("missing/folder"), Path::new(".")),
+            (PathBuf::new(), Path::new(".")),
+        ] {
+            assert_eq!(nearest(&folder).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn who_waits_can_be_woken() {
+        let mut watched = Watched::new(Vec::new).unwrap();
+        watched.waker().wake();
+        assert_eq!(watched.wait(|| 7), 7);
     }
 
     #[test]

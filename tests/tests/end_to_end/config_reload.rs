@@ -157,6 +157,31 @@ async fn a_model_in_the_servers_process_keeps_its_settings_until_a_restart() {
 }
 
 #[tokio::test]
+async fn a_model_in_the_servers_process_comes_back_and_counts_on() {
+    let here = format!("{ONE}isolation = 'none'\n");
+    let (server, client) = start(BY_REQUEST, &[&here, TWO]);
+    check_echo(&client, "one").await;
+    let tokens = async || {
+        client
+            .metric("tenon_engine_generated_tokens_total{model=\"one\"}")
+            .await
+    };
+    let before = tokens().await;
+    let changes = change(&server, &client, BY_REQUEST, &[TWO]).await;
+    assert_eq!(changes["models"], models(&[], &["one"], &[], &[]));
+    assert_eq!(tokens().await, before);
+    let changes = change(&server, &client, BY_REQUEST, &[TWO, &here]).await;
+    assert_eq!(changes["models"], models(&["one"], &[], &[], &[]));
+    check_echo(&client, "one").await;
+    assert_eq!(tokens().await, before * 2.0);
+    // It may also come back into a worker.
+    change(&server, &client, BY_REQUEST, &[TWO]).await;
+    change(&server, &client, BY_REQUEST, &[TWO, ONE]).await;
+    check_echo(&client, "one").await;
+    assert_eq!(tokens().await, before * 3.0);
+}
+
+#[tokio::test]
 async fn a_wrong_file_changes_nothing() {
     let (mut server, client) = start(BY_REQUEST, &[ONE]);
     let worker = server.worker();

@@ -42,6 +42,23 @@ async fn files_that_appear_and_go_count_without_a_restart() {
 }
 
 #[tokio::test]
+async fn models_in_the_servers_process_may_come_and_go_too() {
+    let config = format!("{DIRECTORY}isolation = 'none'\n");
+    let options = ServerOptions::new(&[ECHO]).file("models/a.echo", "0");
+    let mut server = options.config(&config).spawn();
+    let client = server.client();
+    let file = server.home().join("models/a.echo");
+    for _ in 0..2 {
+        wait_for(&client, &["a"]).await;
+        check_echo(&client, "a").await;
+        fs::remove_file(&file).unwrap();
+        wait_for(&client, &[]).await;
+        fs::write(&file, "0").unwrap();
+    }
+    assert_eq!(server.workers(), Vec::<u32>::new());
+}
+
+#[tokio::test]
 async fn a_directory_that_is_made_later_counts_too() {
     let mut server = ServerOptions::new(&[ECHO]).config(DIRECTORY).spawn();
     let client = server.client();

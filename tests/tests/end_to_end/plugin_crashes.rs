@@ -1,6 +1,11 @@
 //! Plugins that crash, hang or never end do not affect the server.
 
-use std::{fs, os::unix::net::UnixListener, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::MetadataExt, net::UnixListener},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::json;
 use tenon::plugin::Registry;
@@ -93,7 +98,7 @@ async fn libraries_that_hang_cost_one_time_out_together_and_leave_no_process() {
     let parameters = json!({"temperature": 0});
     assert_eq!(client.chat("Hi", parameters).await, "Hi");
     for name in ["load-cling", "init-cling"] {
-        check_ended(&libraries.path(&format!("{name}.child")));
+        check_child_ended(&libraries.path(&format!("{name}.so")));
     }
 }
 
@@ -101,7 +106,7 @@ async fn libraries_that_hang_cost_one_time_out_together_and_leave_no_process() {
 fn a_child_that_a_library_leaves_behind_ends_and_holds_nothing_up() {
     let folder = folder(&["init-child"]);
     assert_eq!(folder.list().ids(), ["org.tenon.fixture.init-child"]);
-    check_ended(&folder.path("init-child.child"));
+    check_child_ended(&folder.path("init-child.so"));
 }
 
 #[test]
@@ -191,10 +196,13 @@ fn folder(names: &[&str]) -> PluginFolder {
     folder
 }
 
-/// Checks that the process whose id is in a file ends. It has been killed, but not by this process.
+/// Checks that the process ends that a library has started. It has been killed, but not by this process.
 #[track_caller]
-fn check_ended(file: &Path) {
-    let id = fs::read_to_string(file).unwrap().parse().unwrap();
+fn check_child_ended(library: &Path) {
+    let inode = fs::metadata(library).unwrap().ino();
+    let file = PathBuf::from(format!("/dev/shm/tenon-fixture-child-{inode}"));
+    let id = fs::read_to_string(&file).unwrap().parse().unwrap();
+    fs::remove_file(&file).unwrap();
     let ended = ends_within(id, PATIENCE);
-    assert!(ended, "the process {id} of {file:?} runs on");
+    assert!(ended, "the process {id} of {library:?} runs on");
 }

@@ -4,9 +4,11 @@ use std::net::TcpListener;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, Server, ServerOptions};
+use tenon_tests::{Client, PluginFolder, Server, ServerOptions};
 
 const PLAIN: &str = "/v1/completions";
+const ECHO: &str = "tenon_plugin_echo";
+const CRASHES: &str = "tenon_fixture_crashes";
 /// The calls in which the fixture tries what it should not be able to do.
 const CALLS: [&str; 3] = ["load", "encode", "forward"];
 
@@ -40,6 +42,33 @@ async fn without_a_sandbox_a_plugin_reaches_both() {
     listener.accept().unwrap();
 }
 
+/// A plugin is tried out in a sandbox too, unless that of a model is off.
+#[tokio::test]
+async fn a_plugin_that_is_tried_out_reaches_neither() {
+    let tried = |keys: &str| {
+        let plugins = PluginFolder::empty();
+        plugins.install(CRASHES, "init-probe.so");
+        let address = listener();
+        let mut server = ServerOptions::new(&[ECHO])
+            .file("secret", "secret")
+            .file("models/a.echo", "")
+            .config(&format!("[[models]]\npath = 'models/a.echo'\n{keys}\n"))
+            .arguments(&["--plugins", &plugins.path("").to_string_lossy()])
+            .environment(
+                "FIXTURE_ADDRESS",
+                &address.local_addr().unwrap().to_string(),
+            )
+            .start();
+        server.wait_for_log("init-probe.so")
+    };
+    let in_sandbox = tried("");
+    assert!(in_sandbox.contains("plugin found"), "{in_sandbox}");
+    let outside = tried("sandbox = 'off'");
+    for attempt in ["connecting", "reading the home", "writing the home"] {
+        assert!(outside.contains(attempt), "{outside}");
+    }
+}
+
 fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
@@ -48,7 +77,7 @@ fn listener() -> TcpListener {
 /// is not beside the models.
 fn spawn(listener: &TcpListener, keys: &str) -> (Server, Client) {
     let address = listener.local_addr().unwrap().to_string();
-    let mut options = ServerOptions::new(&["tenon_fixture_crashes"]).file("secret", "secret");
+    let mut options = ServerOptions::new(&[CRASHES]).file("secret", "secret");
     let mut config = String::new();
     for call in CALLS {
         let path = format!("models/{call}-probe.crashes");

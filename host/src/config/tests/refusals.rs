@@ -113,7 +113,6 @@ fn models() {
         directory = '' → "models[0].directory" must not be empty
         directory = 'd'; id = 'a' → "models[0].id" is for one model, but "directory" is for several: leave one of the two out
         directory = 'd'; path = 'a' → "models[0].path" is for one model, but "directory" is for several: leave one of the two out
-        directory = 'd'; isolation = 'none' → "models[0].isolation" must be "process" for a directory of models, because they come and go
         path = 'a'; aliases = [''] → "models[0].aliases" must not be empty
         path = 'a'; backend = '' → "models[0].backend" must not be empty
         path = 'a'; devices = [''] → "models[0].devices" must not be empty

@@ -1,15 +1,22 @@
 //! Messages between host and child. Each is a line of JSON.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::plugin::{DeclaredOptions, load::LoadError};
+use crate::{
+    config::Sandbox,
+    plugin::{DeclaredOptions, load::LoadError},
+};
 
 /// The host's request to a child: what to find out about a library.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Request {
+    /// The path of the library. Empty as long as the request is about any.
+    pub plugin: String,
+    /// What the library may do.
+    pub sandbox: Sandbox,
     /// Threads that the plugin may use for computing.
     pub threads: u32,
     /// Directory for files that plugins can make again.
@@ -86,10 +93,11 @@ pub struct Refusal {
 }
 
 impl Request {
-    /// The same request without its first `files` files.
-    pub fn without(&self, files: usize) -> Self {
+    /// The request about the library at a path, without the first files, about which it has answered.
+    pub fn of_library(&self, path: &Path, answered: usize) -> Self {
         Self {
-            files: self.files.iter().skip(files).cloned().collect(),
+            plugin: path.to_string_lossy().into_owned(),
+            files: self.files.iter().skip(answered).cloned().collect(),
             ..self.clone()
         }
     }

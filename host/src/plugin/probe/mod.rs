@@ -1,24 +1,29 @@
 //! Tries a library out in a child process, so that a crash or a hang ends the child and not the host.
 //!
-//! 1. The host starts this same program as `tenon plugins probe` (`process`). The child's standard input is the open
-//!    library. Its standard output is a socket.
+//! 1. The host starts this same program as `tenon worker --trial` (`process`), in a sandbox as workers are in.
 //! 2. The host sends a `Request`, a line of JSON.
-//! 3. The child loads the library, starts its backend and asks it about the models that are to be served (`child`). It
+//! 3. The child loads the library, starts its backend and asks it about the models that are to be served (`trial`). It
 //!    announces each step and reports the results as `Message`s, each a line of JSON.
 //! 4. The host ends the child and its whole process group. A child that ended by itself, or took too long for a step, has
 //!    failed in the step that it announced last.
 //!
 //! What the library prints goes to a separate socket. The end of that output is kept for the library's author.
 
-mod child;
 mod illegal;
 mod messages;
 mod process;
+mod trial;
 
-use std::{collections::BTreeMap, fs::File, io, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-pub use child::run;
 pub(super) use messages::{Answer, Facts, Refusal, Request};
+pub use trial::run;
 
 use super::TrustedKeys;
 use messages::{Message, Step};
@@ -57,15 +62,15 @@ impl Probe {
         }
     }
 
-    /// Tries out an open library.
+    /// Tries out the open library at a path.
     ///
     /// If it crashes on a model's file, the library may still be used for others: another child goes on with the next file.
-    pub fn run(&self, library: &File) -> Result<Probed, Refusal> {
+    pub fn run(&self, path: &Path, library: &File) -> Result<Probed, Refusal> {
         let files = &self.request.files;
         let mut answers = Vec::new();
         // Each child answers for at least one file, or is the last one.
         for _ in 0..=files.len() {
-            let request = self.request.without(answers.len());
+            let request = self.request.of_library(path, answers.len());
             let child = Child::start(&self.executable, library, &request, self.timeout);
             let child = child.map_err(|error| self.no_child(&error))?;
             let mut report = ChildReport::default();

@@ -6,13 +6,10 @@ use std::{
     net::Shutdown,
     os::{
         fd::OwnedFd,
-        unix::{
-            net::UnixStream,
-            process::{CommandExt, ExitStatusExt},
-        },
+        unix::{net::UnixStream, process::ExitStatusExt},
     },
     path::Path,
-    process::{self, Command, ExitStatus},
+    process::{self, ExitStatus},
     sync::mpsc::channel,
     thread,
     time::Duration,
@@ -21,6 +18,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::messages::{Message, Request};
+use crate::plugin::child;
+
+/// The argument that makes a child a trial.
+const TRIAL: &str = "--trial";
 
 /// A running child. It leads its own process group.
 pub struct Child {
@@ -58,13 +59,9 @@ impl Child {
         messages.set_read_timeout(Some(timeout))?;
         messages.set_write_timeout(Some(timeout))?;
         let (output, their_output) = UnixStream::pair()?;
-        let process = Command::new(executable)
-            .args(["plugins", "probe"])
-            // The child gets the open file, not its name: another file may have that name by then.
-            .stdin(library.try_clone()?)
-            .stdout(OwnedFd::from(their_messages))
+        let process = child::command(executable, library.try_clone()?, their_messages)
+            .arg(TRIAL)
             .stderr(OwnedFd::from(their_output))
-            .process_group(0)
             .spawn()?;
         let mut child = Self {
             process,

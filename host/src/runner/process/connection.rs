@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     engine::{Event, Failure, Generation, ReaderPlace, Sender, channel},
-    metrics::WorkerPart,
+    metrics::ModelPart,
     plugin::{Current, ReportProgress},
     system::memory,
 };
@@ -50,7 +50,7 @@ struct State {
     sequences: HashMap<Id, Sender<Event>>,
     runners: HashMap<Id, Watched>,
     /// The worker's metrics. None once it has ended.
-    metrics: Option<WorkerPart>,
+    metrics: Option<ModelPart>,
     /// Why the worker ended.
     ended: Option<Error>,
 }
@@ -72,7 +72,7 @@ impl Connection {
     pub fn new(
         process_id: Option<u32>,
         orders: Line,
-        metrics: WorkerPart,
+        metrics: ModelPart,
     ) -> (Arc<Self>, Arc<Open>) {
         let orders = Arc::new(orders);
         let open = Arc::new(Open {

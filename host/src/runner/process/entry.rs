@@ -1,24 +1,15 @@
 //! The beginning of a worker: from the open library to the first order.
 
 use std::{
-    env,
-    fs::{self, File},
-    io::{self, stderr, stdin, stdout},
-    os::{
-        fd::{AsFd, AsRawFd},
-        unix::net::UnixStream as StdStream,
-    },
-    path::{Path, PathBuf},
+    fs::File,
+    io,
+    os::unix::net::UnixStream as StdStream,
     process::abort,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use prometheus::Registry;
-use rustix::{
-    process::{Resource, Rlimit, setrlimit},
-    stdio::dup2_stdout,
-};
 use tenon_plugin_api::{Code, Error, Result};
 use tokio::{net::UnixStream, runtime};
 use tokio_util::sync::CancellationToken;
@@ -29,13 +20,15 @@ use super::{
     worker::{End, Worker},
 };
 use crate::{
-    config,
     engine::EngineMetrics,
     grammar::{GrammarMetrics, GrammarThreads},
-    plugin::start_plugin,
+    plugin::{
+        child::{Confinement, Given},
+        start_plugin,
+    },
     runner::{Maker, Workshop},
     shutdown,
-    system::{memory, sandbox::Sandbox},
+    system::memory,
     telemetry,
 };
 
@@ -50,13 +43,10 @@ pub fn run() -> anyhow::Result<()> {
     memory::do_not_keep_large_pieces();
     shutdown::too_large_files_are_errors()?;
     shutdown::ignore_other_signals()?;
-    let library = File::from(stdin().as_fd().try_clone_to_owned()?);
-    let socket = StdStream::from(stdout().as_fd().try_clone_to_owned()?);
-    // Output of the plugin must not reach the socket.
-    dup2_stdout(stderr())?;
+    let Given { library, socket } = Given::take()?;
     let start: Start = frames::read_one(&socket)?;
     // Before the first thread starts: threads that exist already would stay outside.
-    let unrestricted = confine(&start, &library)?;
+    let unrestricted = confinement(&start).enter(&library)?;
     telemetry::start_in_worker(start.log_format)?;
     let registry = Registry::new();
     let stuck_timeout = start.stuck_timeout;
@@ -78,55 +68,14 @@ pub fn run() -> anyhow::Result<()> {
     }
 }
 
-/// Limits this process's memory, and enters the sandbox. Returns what the kernel cannot restrict.
-fn confine(start: &Start, library: &File) -> anyhow::Result<Vec<String>> {
-    if let Some(limit) = start.own_limit_bytes {
-        limit_memory(limit)?;
+fn confinement(start: &Start) -> Confinement {
+    Confinement {
+        sandbox: start.sandbox,
+        memory_bytes: start.own_limit_bytes,
+        plugin: start.plugin.clone(),
+        models: vec![start.recipe.args.path.clone()],
+        cache: start.cache.join(&start.plugin_id),
     }
-    if start.sandbox == config::Sandbox::Off {
-        return Ok(Vec::new());
-    }
-    let cache = start.cache.join(&start.plugin_id);
-    // Only what exists can be allowed. A cache that cannot be made cannot be used either.
-    let _ = fs::create_dir_all(&cache);
-    let folder = start.plugin.parent().map(Path::to_owned);
-    let model = readable_of(&start.recipe.args.path);
-    let sandbox = Sandbox {
-        readable: [model]
-            .into_iter()
-            .chain(of_library(library))
-            .chain(folder)
-            .collect(),
-        writable: vec![cache],
-    };
-    Ok(sandbox.enter()?)
-}
-
-/// Limits what this process may allocate. A model's file that is mapped does not count.
-fn limit_memory(bytes: u64) -> io::Result<()> {
-    let limit = Rlimit {
-        current: Some(bytes),
-        maximum: Some(bytes),
-    };
-    Ok(setrlimit(Resource::Data, limit)?)
-}
-
-/// What a worker may read of its model: a directory; of a file, its folder, so that the file may be replaced and may have parts beside
-/// it. A file among everything else that the user has is readable alone.
-fn readable_of(model: &Path) -> PathBuf {
-    let home = env::home_dir().unwrap_or_default();
-    match model.parent() {
-        Some(folder) if model.is_file() && !home.starts_with(folder) => folder.to_owned(),
-        _ => model.to_owned(),
-    }
-}
-
-/// The path of the open library. None for a copy in memory, as signed ones are: it stays readable, and Landlock refuses rules for it.
-fn of_library(library: &File) -> Option<PathBuf> {
-    let path = PathBuf::from(format!("/proc/self/fd/{}", library.as_raw_fd()));
-    let name = fs::read_link(&path).unwrap_or_default();
-    let in_memory = name.as_os_str().as_encoded_bytes().starts_with(b"/memfd:");
-    (!in_memory).then_some(path)
 }
 
 fn connected(socket: StdStream) -> io::Result<UnixStream> {

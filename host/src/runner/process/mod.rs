@@ -27,6 +27,3 @@ mod worker;
 pub use entry::run;
 pub use messages::Start;
 pub use spawn::Spawner;
-
-/// The command that makes this program a worker.
-pub const COMMAND: &str = "worker";

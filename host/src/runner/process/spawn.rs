@@ -1,11 +1,8 @@
 //! Starts workers, and finds out how they end.
 
 use std::{
-    env,
-    ffi::OsString,
-    fs::File,
     io,
-    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    os::unix::net::UnixStream as StdStream,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -22,7 +19,6 @@ use tokio::{
 };
 
 use super::{
-    COMMAND,
     connection::Connection,
     end::description,
     frames,
@@ -32,8 +28,8 @@ use super::{
     output::{LastLine, relay},
 };
 use crate::{
-    metrics::WorkerMetrics,
-    plugin::{CurrentPlugins, InstalledPlugin},
+    metrics::ModelMetrics,
+    plugin::{CurrentPlugins, InstalledPlugin, child},
 };
 
 /// Starts workers of one model.
@@ -45,7 +41,7 @@ pub struct Spawner {
     /// What each worker is told first. The path of the plugin's file is replaced by the current one.
     pub start: Start,
     /// Shows the metrics of the workers.
-    pub metrics: WorkerMetrics,
+    pub metrics: ModelMetrics,
 }
 
 /// The time that a worker gets to end after it has closed its socket, and the kernel to end a killed one.
@@ -74,7 +70,8 @@ impl Spawner {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let (input, output) = UnixStream::from_std(ours)?.into_split();
-        let mut process = self.command(plugin.library()?, theirs).spawn()?;
+        let command = child::command(&self.executable, plugin.library()?, theirs);
+        let mut process = Command::from(command).stderr(Stdio::piped()).spawn()?;
         let line = Line::new(output);
         let mut limit = self.start.recipe.memory_limit_bytes.map(MemoryLimit::new);
         line.send(&frames::frame(&Start {
@@ -83,7 +80,7 @@ impl Spawner {
             own_limit_bytes: limit.as_mut().and_then(|limit| limit.apply(process.id())),
             ..self.start.clone()
         })?);
-        let (connection, open) = Connection::new(process.id(), line, self.metrics.part());
+        let (connection, open) = Connection::new(process.id(), line, self.metrics.of_worker());
         let last_line = LastLine::default();
         let printed = process.stderr.take();
         let printed = spawn(relay(
@@ -102,27 +99,6 @@ impl Spawner {
         });
         Ok(connection)
     }
-
-    fn command(&self, library: File, socket: StdStream) -> Command {
-        let mut command = Command::new(&self.executable);
-        command
-            .arg0("tenon")
-            .arg(COMMAND)
-            // The worker gets the open file, not its name: another file may have that name by then.
-            .stdin(library)
-            .stdout(OwnedFd::from(socket))
-            .stderr(Stdio::piped())
-            .env_clear()
-            .envs(environment())
-            // Ctrl-C must not end a worker: its requests may finish.
-            .process_group(0);
-        command
-    }
-}
-
-/// The variables of a worker: all but those of the server's configuration, among which keys may be.
-fn environment() -> impl Iterator<Item = (OsString, OsString)> {
-    env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"TENON__"))
 }
 
 /// Waits for the end of a worker that has closed its socket, and ends it if it does not end by itself. None: it still exists, in a

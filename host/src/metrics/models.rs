@@ -1,4 +1,4 @@
-//! The metrics of workers: processes that count for themselves and send their figures.
+//! The metrics of models: workers count for themselves and send their figures, and a model in this process has a registry of its own.
 
 use std::{
     collections::BTreeMap,
@@ -6,38 +6,56 @@ use std::{
 };
 
 use prometheus::{
+    Registry,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 
 use super::figures::Figures;
 
-/// Shows the figures of all workers as if they were counted in this process. A metric of several workers is shown as their sum.
-/// Counters and histograms of ended workers stay in the sum, so a counter never goes back. Their gauges count as 0.
+/// Shows the figures of all models as if they were counted in one registry. A metric that several parts have is shown as their sum.
+/// Counters and histograms of ended parts stay in the sum, so a counter never goes back. Their gauges count as 0.
 ///
-/// A part that is updated with metrics of 0 and dropped shows a model's metrics before the first worker has sent any.
+/// A part with metrics of 0 that is dropped shows a model's metrics before the model is first loaded.
 #[derive(Clone, Default)]
-pub struct WorkerMetrics(Arc<Mutex<Parts>>);
+pub struct ModelMetrics(Arc<Mutex<Parts>>);
 
 #[derive(Default)]
 struct Parts {
-    /// The sum of the ended workers' figures.
+    /// The sum of the ended parts' figures.
     ended: Figures,
-    /// The latest figures of each worker that lives.
-    living: BTreeMap<u64, Figures>,
-    /// The number of workers so far.
-    workers: u64,
+    living: BTreeMap<u64, Living>,
+    /// The number of parts so far.
+    count: u64,
 }
 
-impl WorkerMetrics {
+/// Where the figures of a part are that has not ended.
+enum Living {
+    /// The latest ones that its worker has sent.
+    Sent(Figures),
+    /// In a registry of this process.
+    Counted(Registry),
+}
+
+impl ModelMetrics {
     /// Adds a worker, which has no figures yet.
-    pub fn part(&self) -> WorkerPart {
+    pub fn of_worker(&self) -> ModelPart {
+        self.add(Living::Sent(Figures::default()))
+    }
+
+    /// Adds a model of this process, which counts in this registry.
+    pub fn counted_in(&self, registry: Registry) -> ModelPart {
+        self.add(Living::Counted(registry))
+    }
+
+    fn add(&self, part: Living) -> ModelPart {
         let mut parts = self.lock();
-        let worker = parts.workers;
-        parts.workers += 1;
-        WorkerPart {
+        let number = parts.count;
+        parts.count += 1;
+        parts.living.insert(number, part);
+        ModelPart {
             metrics: self.clone(),
-            worker,
+            number,
         }
     }
 
@@ -46,7 +64,16 @@ impl WorkerMetrics {
     }
 }
 
-impl Collector for WorkerMetrics {
+impl Living {
+    fn figures(&self) -> Figures {
+        match self {
+            Self::Sent(figures) => figures.clone(),
+            Self::Counted(registry) => Figures::of(registry),
+        }
+    }
+}
+
+impl Collector for ModelMetrics {
     /// None: what workers count is not known before they send it. A registry takes one collector without descriptors.
     fn desc(&self) -> Vec<&Desc> {
         Vec::new()
@@ -55,37 +82,40 @@ impl Collector for WorkerMetrics {
     fn collect(&self) -> Vec<MetricFamily> {
         let parts = self.lock();
         let mut sum = parts.ended.clone();
-        parts.living.values().for_each(|figures| sum.add(figures));
+        for part in parts.living.values() {
+            sum.add(&part.figures());
+        }
         sum.families()
     }
 }
 
-/// One worker's part of the metrics. To be dropped when the worker has ended.
-pub struct WorkerPart {
-    metrics: WorkerMetrics,
-    worker: u64,
+/// One part of the metrics. To be dropped when its worker has ended, or its model in this process.
+pub struct ModelPart {
+    metrics: ModelMetrics,
+    number: u64,
 }
 
-impl WorkerPart {
-    /// Replaces the worker's figures. They are to be given in the order in which the worker took them.
+impl ModelPart {
+    /// Replaces the figures of a worker. They are to be given in the order in which the worker took them.
     pub fn update(&self, figures: Figures) {
-        self.metrics.lock().living.insert(self.worker, figures);
+        let mut parts = self.metrics.lock();
+        parts.living.insert(self.number, Living::Sent(figures));
     }
 }
 
-impl Drop for WorkerPart {
+impl Drop for ModelPart {
     fn drop(&mut self) {
         let mut parts = self.metrics.lock();
-        let mut last = parts.living.remove(&self.worker).unwrap_or_default();
-        last.clear_gauges();
-        parts.ended.add(&last);
+        if let Some(part) = parts.living.remove(&self.number) {
+            let mut last = part.figures();
+            last.clear_gauges();
+            parts.ended.add(&last);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use prometheus::Registry;
-
     use super::*;
     use crate::{
         engine::EngineMetrics,
@@ -137,10 +167,10 @@ mod tests {
         [Format::Prometheus, Format::OpenMetrics].map(|format| metrics.render(format).unwrap())
     }
 
-    fn front() -> (Registry, WorkerMetrics) {
-        let (registry, workers) = (Registry::new(), WorkerMetrics::default());
-        registry.register(Box::new(workers.clone())).unwrap();
-        (registry, workers)
+    fn front() -> (Registry, ModelMetrics) {
+        let (registry, models) = (Registry::new(), ModelMetrics::default());
+        registry.register(Box::new(models.clone())).unwrap();
+        (registry, models)
     }
 
     #[track_caller]
@@ -153,14 +183,14 @@ mod tests {
 
     #[test]
     fn the_page_is_as_if_this_process_had_counted() {
-        let (front, workers) = front();
+        let (front, models) = front();
         let local = Registry::new();
-        let models = [("b", 3), ("a", 2)].map(|(model, amount)| {
+        let counted = [("b", 3), ("a", 2)].map(|(model, amount)| {
             let here = Counted::new(&local, model);
             let worker = Counted::new(&Registry::new(), model);
             here.work(amount);
             worker.work(amount);
-            let part = workers.part();
+            let part = models.of_worker();
             part.update(worker.sent());
             (here, part)
         });
@@ -172,13 +202,13 @@ mod tests {
             ],
         );
         assert_eq!(pages(&front), pages(&local));
-        drop(models);
+        drop(counted);
     }
 
     #[test]
     fn an_ended_worker_leaves_its_counters_to_the_next() {
-        let (front, workers) = front();
-        let (old, new) = (workers.part(), workers.part());
+        let (front, models) = front();
+        let (old, new) = (models.of_worker(), models.of_worker());
         let counted = [1, 2].map(|amount| {
             let counted = Counted::new(&Registry::new(), "m");
             counted.work(amount);
@@ -206,12 +236,28 @@ mod tests {
 
     #[test]
     fn later_figures_of_a_worker_replace_earlier_ones() {
-        let (front, workers) = front();
-        let (part, counted) = (workers.part(), Counted::new(&Registry::new(), "m"));
+        let (front, models) = front();
+        let (part, counted) = (models.of_worker(), Counted::new(&Registry::new(), "m"));
         for steps in [2, 3] {
             counted.work(steps);
             part.update(counted.sent());
         }
         check(&front, &[r#"tenon_engine_steps_total{model="m"} 5"#]);
+    }
+
+    #[test]
+    fn a_model_of_this_process_is_shown_as_it_counts_and_goes_on_where_it_ended() {
+        let (front, models) = front();
+        for sum in [3, 6] {
+            let registry = Registry::new();
+            let part = models.counted_in(registry.clone());
+            let counted = Counted::new(&registry, "m");
+            counted.work(3);
+            let steps = format!(r#"tenon_engine_steps_total{{model="m"}} {sum}"#);
+            let running = |count| format!(r#"tenon_engine_running_sequences{{model="m"}} {count}"#);
+            check(&front, &[&steps, &running(3)]);
+            drop(part);
+            check(&front, &[&steps, &running(0)]);
+        }
     }
 }

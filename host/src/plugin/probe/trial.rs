@@ -2,23 +2,24 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write, stderr, stdin, stdout},
+    io::{self, BufRead, BufReader, Read, Write},
     net::Shutdown,
-    os::{fd::AsFd, unix::net::UnixStream},
-    path::Path,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
 };
 
-use rustix::{
-    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit},
-    stdio::dup2_stdout,
-};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use serde_json::Value;
 
 use super::{
     illegal,
     messages::{Answer, Facts, Message, Refusal, Request, Step},
 };
-use crate::plugin::{Backend, load::Plugin};
+use crate::plugin::{
+    Backend,
+    child::{Confinement, Given},
+    load::Plugin,
+};
 
 /// Tries out the library that this process has as its standard input, and reports to the host at its standard output.
 ///
@@ -27,10 +28,10 @@ use crate::plugin::{Backend, load::Plugin};
 pub fn run() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     leave_no_core_dump()?;
-    let library = File::from(stdin().as_fd().try_clone_to_owned()?);
-    let host = UnixStream::from(stdout().as_fd().try_clone_to_owned()?);
-    // Output of the library must not reach the host's socket.
-    dup2_stdout(stderr())?;
+    let Given {
+        library,
+        socket: host,
+    } = Given::take()?;
     illegal::report_to(&host)?;
     Trial { host }.run(library)
 }
@@ -63,6 +64,11 @@ impl Trial {
     }
 
     fn start(&mut self, library: File, request: &Request) -> io::Result<Result<Backend, Refusal>> {
+        if let Err(error) = request.confinement().enter(&library) {
+            return Ok(Err(Refusal::new(format!(
+                "cannot be tried out, because {error}: set sandbox = \"off\" in [engine]"
+            ))));
+        }
         self.say(&Message::Begin(Step::Load))?;
         let plugin = match Plugin::open(library) {
             Ok(plugin) => plugin,
@@ -143,6 +149,17 @@ fn leave_no_core_dump() -> io::Result<()> {
 }
 
 impl Request {
+    /// What the library may do. It may write to the directories of all plugins, because only the library knows its id.
+    fn confinement(&self) -> Confinement {
+        Confinement {
+            sandbox: self.sandbox,
+            memory_bytes: None,
+            plugin: PathBuf::from(&self.plugin),
+            models: self.files.iter().map(PathBuf::from).collect(),
+            cache: PathBuf::from(&self.cache),
+        }
+    }
+
     /// The options of the plugin with this id, as a JSON object. `{}` if there are none.
     pub fn options_of(&self, id: &str) -> String {
         let options = self.options.get(id).cloned().unwrap_or_default();

@@ -1,0 +1,145 @@
+//! Child processes that run the code of a plugin: this program again, with the open library. A worker computes a model
+//! (`crate::runner::process`); a trial finds out whether the plugin can be used (`probe`).
+//!
+//! 1. The parent starts a child by [`command`]. The child's standard input is the open library, its standard output a socket.
+//! 2. The child takes both as [`Given`], and receives a first message, which says what it is to do.
+//! 3. It enters its [`Confinement`] before it loads the library.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, stderr, stdin, stdout},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::{
+    process::{Resource, Rlimit, setrlimit},
+    stdio::dup2_stdout,
+};
+use thiserror::Error;
+
+use crate::{
+    config,
+    system::sandbox::{Sandbox, SandboxError},
+};
+
+/// The command that makes this program such a child.
+pub const COMMAND: &str = "worker";
+
+/// The command of a child. It leads a process group of its own, so Ctrl-C does not end it, and its parent can end all that it
+/// starts.
+pub fn command(executable: &Path, library: File, socket: UnixStream) -> Command {
+    let mut command = Command::new(executable);
+    command
+        .arg0("tenon")
+        .arg(COMMAND)
+        // The child gets the open file, not its name: another file may have that name by then.
+        .stdin(library)
+        .stdout(OwnedFd::from(socket))
+        .env_clear()
+        .envs(environment())
+        .process_group(0);
+    command
+}
+
+/// The variables of a child: all but those of the server's configuration, among which keys may be.
+fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"TENON__"))
+}
+
+/// What this process got as a child.
+pub struct Given {
+    /// The open library.
+    pub library: File,
+    /// The socket to the parent.
+    pub socket: UnixStream,
+}
+
+impl Given {
+    /// Takes what the parent gave. What the library prints to the standard output goes to the standard error output from now on.
+    ///
+    /// # Errors
+    /// The standard input or output is closed.
+    pub fn take() -> io::Result<Self> {
+        let library = File::from(stdin().as_fd().try_clone_to_owned()?);
+        let socket = UnixStream::from(stdout().as_fd().try_clone_to_owned()?);
+        dup2_stdout(stderr())?;
+        Ok(Self { library, socket })
+    }
+}
+
+/// The reason why a process could not be confined. It may be so in part.
+#[derive(Debug, Error)]
+pub enum ConfinementError {
+    #[error("its memory cannot be limited ({0})")]
+    Memory(#[source] io::Error),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}
+
+/// What the code of a plugin may do to this process and its user.
+pub struct Confinement {
+    pub sandbox: config::Sandbox,
+    /// Most bytes that the process may allocate. A model's file that is mapped does not count.
+    pub memory_bytes: Option<u64>,
+    /// The path of the plugin's file.
+    pub plugin: PathBuf,
+    /// The models to read.
+    pub models: Vec<PathBuf>,
+    /// The directory to write, which is made if it is missing.
+    pub cache: PathBuf,
+}
+
+impl Confinement {
+    /// Confines this process before it loads its library. Returns a sentence for each restriction that the kernel does not support.
+    ///
+    /// # Errors
+    /// The process has several threads, which would stay outside, or the kernel refuses restrictions that it supports.
+    pub fn enter(self, library: &File) -> Result<Vec<String>, ConfinementError> {
+        if let Some(bytes) = self.memory_bytes {
+            limit_memory(bytes).map_err(ConfinementError::Memory)?;
+        }
+        if self.sandbox == config::Sandbox::Off {
+            return Ok(Vec::new());
+        }
+        // Only what exists can be allowed. A cache that cannot be made cannot be used either.
+        let _ = fs::create_dir_all(&self.cache);
+        let folder = self.plugin.parent().map(Path::to_owned);
+        let models = self.models.iter().map(|model| readable_of(model));
+        let readable = models.chain(of_library(library)).chain(folder).collect();
+        let writable = vec![self.cache];
+        Ok(Sandbox { readable, writable }.enter()?)
+    }
+}
+
+fn limit_memory(bytes: u64) -> io::Result<()> {
+    let limit = Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
+    Ok(setrlimit(Resource::Data, limit)?)
+}
+
+/// What a child may read of a model: a directory; of a file, its folder, so that the file may be replaced and may have parts beside
+/// it. A file among everything else that the user has is readable alone.
+fn readable_of(model: &Path) -> PathBuf {
+    let home = env::home_dir().unwrap_or_default();
+    match model.parent() {
+        Some(folder) if model.is_file() && !home.starts_with(folder) => folder.to_owned(),
+        _ => model.to_owned(),
+    }
+}
+
+/// The path of the open library. None for a copy in memory, as signed ones are: it stays readable, and Landlock refuses rules for it.
+fn of_library(library: &File) -> Option<PathBuf> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", library.as_raw_fd()));
+    let name = fs::read_link(&path).unwrap_or_default();
+    let in_memory = name.as_os_str().as_encoded_bytes().starts_with(b"/memfd:");
+    (!in_memory).then_some(path)
+}
