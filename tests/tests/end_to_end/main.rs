@@ -2,6 +2,7 @@
 
 mod abi_growth;
 mod admin;
+mod agents;
 mod answer_lengths;
 mod answers;
 mod backpressure;
