@@ -16,6 +16,7 @@ mod logprobs;
 mod model;
 mod parameters;
 mod requantize;
+mod rerank;
 mod response;
 pub mod responses;
 mod tokens;
@@ -45,6 +46,10 @@ pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogp
 pub use model::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, ModelStatus};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use requantize::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest};
+pub use rerank::{
+    DocumentText, RankedDocument, RerankDocument, RerankRequest, Reranking, ScoreList, ScoreObject,
+    ScoreRequest, TextOrTexts,
+};
 pub use response::{Completion, CompletionTokensDetails, FinishReason, PromptTokensDetails, Usage};
 pub use tokens::{
     AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, TextToTokenize, Token,

@@ -60,6 +60,7 @@ mod refusals;
 mod requantize;
 mod requantize_smollm2;
 mod requantize_streams;
+mod rerank;
 mod responses;
 mod same_answers;
 mod same_embeddings;
