@@ -19,6 +19,7 @@ mod requantize;
 mod rerank;
 mod response;
 pub mod responses;
+mod structural_tag;
 mod tokens;
 mod tools;
 
@@ -51,6 +52,7 @@ pub use rerank::{
     ScoreRequest, TextOrTexts,
 };
 pub use response::{Completion, CompletionTokensDetails, FinishReason, PromptTokensDetails, Usage};
+pub use structural_tag::{SchemaStyle, Structure, TagEnd, TagFormat, TagKind, TagOfFormat};
 pub use tokens::{
     AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, TextToTokenize, Token,
     TokenContent, TokenPiece, TokenizeRequest, Tokenized,

@@ -9,7 +9,7 @@ pub use self::marks::Marks;
 use self::values::Values;
 use crate::{
     grammar::{Grammar, Pattern, TextRules, regex_escaped},
-    markup::{Arguments, Call, CallRules, Callable, Reasoning},
+    markup::{Arguments, Call, CallRules, Callable, Reasoning, ToolFormat},
 };
 
 /// The rules of an answer that may call tools.
@@ -34,6 +34,20 @@ impl AnswerRules {
 pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     let opening = marks.split(reasoning.tags.frame.answer);
     [before_forced(reasoning, marks), opening].concat()
+}
+
+/// The arguments of a call that fit this schema, in the notation of a format that writes each of them between tags. The texts of
+/// control tokens stay text.
+pub fn arguments(format: &str, schema: &Value) -> Vec<Pattern> {
+    let marks = Marks::default();
+    let values = Values::new(schema, &marks);
+    match ToolFormat::named(format).map(|format| format.call) {
+        Some(Call::Named {
+            arguments: Arguments::Tagged(tags),
+            ..
+        }) => values.tagged(tags),
+        _ => vec![Pattern::Json(schema.clone())],
+    }
 }
 
 /// Reasoning that may come before calls or JSON.
