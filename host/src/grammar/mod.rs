@@ -18,6 +18,7 @@ mod json_text;
 mod matcher;
 mod messages;
 mod metrics;
+mod regular;
 mod schema;
 mod task;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use compile::Grammar;
 pub use compiled::CompiledGrammar;
 pub use matcher::Matcher;
 pub use metrics::GrammarMetrics;
+pub use regular::regex_of_lark;
 pub use schema::relaxed;
 pub use task::{FastForward, Found, RunHandle, Task};
 pub use text::{Pattern, TextRules, regex_escaped};

@@ -24,6 +24,8 @@ pub enum Pattern {
     OneOf(Vec<Vec<Pattern>>),
     /// This sequence, any number of times.
     Many(Vec<Pattern>),
+    /// This sequence, at least and at most so many times. None: without a limit.
+    Times(Vec<Pattern>, u32, Option<u32>),
 }
 
 /// Rules of a text: regular expressions that the whole text must match or must not match.
@@ -125,6 +127,11 @@ impl<S: Fn(Value) -> Value> Writer<S> {
             Pattern::Many(patterns) => {
                 let body = self.sequence(patterns);
                 self.rule("many", "", &body) + "*"
+            }
+            Pattern::Times(patterns, min, max) => {
+                let body = self.sequence(patterns);
+                let max = max.map(|max| max.to_string()).unwrap_or_default();
+                self.rule("times", "", &body) + &format!("{{{min},{max}}}")
             }
         }
     }

@@ -26,15 +26,32 @@ pub struct ToolFormat {
     pub end: &'static str,
     /// The text between blocks.
     pub between: &'static str,
-    /// Whether the model's templates only accept call ids of nine letters and digits.
-    pub has_short_ids: bool,
+    /// Where a call's number within the answer stands, counted from 0: behind the function's name and this text; in an object
+    /// as its first member, which has this key. Empty: calls have no number.
+    pub number: &'static str,
+    /// The call ids that the model's templates accept.
+    pub ids: CallIds,
+}
+
+/// The form of the call ids in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallIds {
+    /// Any text.
+    Any,
+    /// Nine letters and digits.
+    Short,
+    /// `functions.NAME:NUMBER`, where calls of the conversation are counted from 0. The templates write the id instead of the name.
+    Numbered,
 }
 
 /// How a single call is written: the function's name and the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// `{"name": "f", "arguments": {…}}`. The key of the arguments may differ.
-    Object { arguments: &'static str },
+    /// `{"name": "f", "arguments": {…}}`. The keys may differ.
+    Object {
+        name: &'static str,
+        arguments: &'static str,
+    },
     /// `before`, the function's name, `after`, the arguments, `end`.
     Named {
         before: &'static str,
@@ -76,6 +93,26 @@ pub struct Pairs {
 }
 
 impl ToolFormat {
+    /// A call of a function up to its arguments. If calls have numbers, these are the texts before and behind the number.
+    pub fn head(&self, function: &str) -> Vec<String> {
+        let number = self.number;
+        match self.call {
+            Call::Object { name, arguments } if number.is_empty() => {
+                vec![format!(r#"{{"{name}": "{function}", "{arguments}": "#)]
+            }
+            Call::Object { name, arguments } => vec![
+                format!(r#"{{"{number}": ""#),
+                format!(r#"", "{name}": "{function}", "{arguments}": "#),
+            ],
+            Call::Named { before, after, .. } if number.is_empty() => {
+                vec![format!("{before}{function}{after}")]
+            }
+            Call::Named { before, after, .. } => {
+                vec![format!("{before}{function}{number}"), after.to_owned()]
+            }
+        }
+    }
+
     /// All texts that calls are written with. Control tokens in these texts count as text of an answer.
     pub fn texts(&self) -> Vec<&'static str> {
         let mut texts = self.begin.to_vec();

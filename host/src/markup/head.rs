@@ -122,7 +122,7 @@ fn object(mut cursor: Cursor<'_>) -> Result<CallHead, Unread> {
     while cursor.peek()? != b'}' {
         let key = key(&mut cursor)?;
         match (key.as_str(), &name) {
-            ("name" | "function", _) => name = Some(cursor.string()?),
+            ("name" | "function" | "tool_name", _) => name = Some(cursor.string()?),
             ("arguments" | "parameters", None) => early = Some(as_text(cursor.value()?)),
             ("arguments" | "parameters", Some(name)) => {
                 return Ok(CallHead {
@@ -131,7 +131,7 @@ fn object(mut cursor: Cursor<'_>) -> Result<CallHead, Unread> {
                     length: cursor.at(),
                 });
             }
-            ("type" | "id", _) => drop(cursor.value()?),
+            ("type" | "id" | "tool_call_id", _) => drop(cursor.value()?),
             // An answer in JSON that is no call is recognized by its first key.
             _ => return Err(Unread::Wrong),
         }

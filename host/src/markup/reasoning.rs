@@ -79,7 +79,18 @@ const KNOWN: [Known; 8] = [
     known("<seed:think>", "</seed:think>"),
     known("<thought>", "</thought>"),
     known("[THINK]", "[/THINK]"),
-    known("<|START_THINKING|>", "<|END_THINKING|>"),
+    // Cohere's models, which also write marks around answers.
+    Known {
+        sign: "<|END_THINKING|>",
+        open: "<|START_THINKING|>",
+        close: "<|END_THINKING|>",
+        frame: Frame {
+            turn: "",
+            answer: "<|START_RESPONSE|>",
+            silent: &["<|START_RESPONSE|>", "<|END_RESPONSE|>"],
+            reasons_again: false,
+        },
+    },
     // Gemma 4.
     known("<|channel>thought", "<channel|>"),
 ];

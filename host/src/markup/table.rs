@@ -1,6 +1,6 @@
 //! The formats of tool calls that families of models write, as data, and how a model's format is found.
 
-use super::format::{Arguments, Call, Pairs, Tagged, ToolFormat};
+use super::format::{Arguments, Call, CallIds, Pairs, Tagged, ToolFormat};
 
 /// What most formats have in common. An entry of [`FORMATS`] only states what differs.
 const PLAIN: ToolFormat = ToolFormat {
@@ -11,12 +11,14 @@ const PLAIN: ToolFormat = ToolFormat {
     may_be_bare: false,
     open: "",
     call: Call::Object {
+        name: "name",
         arguments: "arguments",
     },
     separator: None,
     end: "",
     between: "",
-    has_short_ids: false,
+    number: "",
+    ids: CallIds::Any,
 };
 
 /// The notation of keyword arguments in Python.
@@ -64,7 +66,7 @@ pub const FORMATS: &[ToolFormat] = &[
             arguments: Arguments::Json,
             end: "",
         },
-        has_short_ids: true,
+        ids: CallIds::Short,
         ..PLAIN
     },
     ToolFormat {
@@ -74,7 +76,7 @@ pub const FORMATS: &[ToolFormat] = &[
         open: "[",
         separator: Some(", "),
         end: "]",
-        has_short_ids: true,
+        ids: CallIds::Short,
         ..PLAIN
     },
     ToolFormat {
@@ -105,6 +107,37 @@ pub const FORMATS: &[ToolFormat] = &[
         },
         separator: Some("\n"),
         end: "<｜tool▁calls▁end｜>",
+        ..PLAIN
+    },
+    ToolFormat {
+        name: "kimi_k2",
+        signs: &["<|tool_calls_section_begin|>"],
+        begin: &["<|tool_calls_section_begin|>"],
+        call: Call::Named {
+            before: "<|tool_call_begin|>functions.",
+            after: "<|tool_call_argument_begin|>",
+            arguments: Arguments::Json,
+            end: "<|tool_call_end|>",
+        },
+        number: ":",
+        separator: Some(""),
+        end: "<|tool_calls_section_end|>",
+        ids: CallIds::Numbered,
+        ..PLAIN
+    },
+    // Command R7B, Command A and later.
+    ToolFormat {
+        name: "command_r7b",
+        signs: &["<|START_ACTION|>"],
+        begin: &["<|START_ACTION|>"],
+        open: "[\n    ",
+        call: Call::Object {
+            name: "tool_name",
+            arguments: "parameters",
+        },
+        number: "tool_call_id",
+        separator: Some(",\n    "),
+        end: "\n]<|END_ACTION|>",
         ..PLAIN
     },
     ToolFormat {
@@ -260,6 +293,7 @@ pub const FORMATS: &[ToolFormat] = &[
         begin: &["<|python_tag|>"],
         may_be_bare: true,
         call: Call::Object {
+            name: "name",
             arguments: "parameters",
         },
         between: "; ",

@@ -7,18 +7,16 @@ use super::format::{Arguments, Call, Pairs, Tagged, ToolFormat};
 impl ToolFormat {
     /// Writes calls. Each consists of a function's name and its arguments as JSON.
     pub fn write(&self, calls: &[(&str, &str)]) -> String {
-        let calls = calls.iter().map(|(name, arguments)| match self.call {
-            Call::Object { arguments: key } => {
-                format!(r#"{{"name": "{name}", "{key}": {arguments}}}"#)
-            }
-            Call::Named {
-                before,
-                after,
-                arguments: style,
-                end,
-            } => {
-                let arguments = self.write_arguments(style, arguments);
-                format!("{before}{name}{after}{arguments}{end}")
+        let calls = calls.iter().enumerate();
+        let calls = calls.map(|(number, (name, arguments))| {
+            let head = self.head(name).join(&number.to_string());
+            match self.call {
+                Call::Object { .. } => format!("{head}{arguments}}}"),
+                Call::Named {
+                    arguments: style,
+                    end,
+                    ..
+                } => format!("{head}{}{end}", self.write_arguments(style, arguments)),
             }
         });
         let begin = match self.may_be_bare {

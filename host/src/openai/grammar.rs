@@ -7,6 +7,8 @@ use serde::{
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::{Structure, TagFormat};
+
 /// A grammar that the answer follows exactly.
 #[derive(Clone, Debug, ToSchema)]
 #[serde(untagged)]
@@ -68,6 +70,27 @@ pub struct ResponseFormat {
     pub json_schema: Option<JsonSchemaFormat>,
     /// The schema alone, as in llama-server. Only for `json_object` and `json_schema`.
     pub schema: Option<Value>,
+    /// The form of the answer, one of xgrammar's formats. Only for `structural_tag`.
+    #[schema(value_type = Option<Object>)]
+    pub format: Option<TagFormat>,
+    /// Instead of `format`: JSON between texts, as in older versions of vLLM. Only for `structural_tag`.
+    pub structures: Option<Vec<Structure>>,
+    /// The texts that begin `structures`. Only for `structural_tag`.
+    pub triggers: Option<Vec<String>>,
+}
+
+impl ResponseFormat {
+    /// A format with nothing but its kind.
+    pub fn of_kind(kind: ResponseKind) -> Self {
+        Self {
+            kind,
+            json_schema: None,
+            schema: None,
+            format: None,
+            structures: None,
+            triggers: None,
+        }
+    }
 }
 
 /// Kinds of answers.
@@ -80,6 +103,8 @@ pub enum ResponseKind {
     JsonObject,
     /// JSON that a schema validates.
     JsonSchema,
+    /// Text with parts of a certain form.
+    StructuralTag,
 }
 
 /// A JSON Schema and its name.

@@ -16,8 +16,10 @@ mod logprobs;
 mod model;
 mod parameters;
 mod requantize;
+mod rerank;
 mod response;
 pub mod responses;
+mod structural_tag;
 mod tokens;
 mod tools;
 
@@ -45,7 +47,12 @@ pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogp
 pub use model::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, ModelStatus};
 pub use parameters::{GenerationParameters, Stop, StreamOptions};
 pub use requantize::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest};
+pub use rerank::{
+    DocumentText, RankedDocument, RerankDocument, RerankRequest, Reranking, ScoreList, ScoreObject,
+    ScoreRequest, TextOrTexts,
+};
 pub use response::{Completion, CompletionTokensDetails, FinishReason, PromptTokensDetails, Usage};
+pub use structural_tag::{SchemaStyle, Structure, TagEnd, TagFormat, TagKind, TagOfFormat};
 pub use tokens::{
     AppliedTemplate, ChatToTokenize, DetokenizeRequest, Detokenized, TextToTokenize, Token,
     TokenContent, TokenPiece, TokenizeRequest, Tokenized,

@@ -1,11 +1,14 @@
 //! Rewrites requests so that they fit the capabilities of a chat template.
 
+use std::collections::HashMap;
+
 use serde_json::{Value as Json, json};
 
 use super::capabilities::TemplateCapabilities;
 use super::generic_tools::{compact, put_tools_into_words};
 use super::render_request::RenderRequest;
 use super::turns::Note;
+use crate::markup::CallIds;
 
 impl TemplateCapabilities {
     /// Rewrites a request so that the template understands it. Adds to `notes` what was changed in the messages.
@@ -13,6 +16,9 @@ impl TemplateCapabilities {
         let mut request = request.clone();
         for message in &mut request.messages {
             self.adapt_message(message);
+        }
+        if self.tool_format.ids == CallIds::Numbered {
+            number_ids(&mut request.messages);
         }
         request.messages = self.turns.lead(request.messages, notes);
         put_tools_into_words(&mut request, self);
@@ -39,7 +45,7 @@ impl TemplateCapabilities {
         if message["content"].is_null() && !(has_calls && self.has_null_content) {
             message["content"] = json!("");
         }
-        if self.tool_format.has_short_ids
+        if self.tool_format.ids == CallIds::Short
             && let Some(id) = message.get_mut("tool_call_id")
         {
             shorten(id);
@@ -60,7 +66,7 @@ impl TemplateCapabilities {
         if !self.wants_parsed_arguments && !arguments.is_string() {
             *arguments = compact(arguments).into();
         }
-        if self.tool_format.has_short_ids
+        if self.tool_format.ids == CallIds::Short
             && let Some(id) = call.get_mut("id")
         {
             shorten(id);
@@ -97,4 +103,27 @@ fn shorten(id: &mut Json) {
         .iter()
         .collect();
     *id = format!("{last:0>LENGTH$}").into();
+}
+
+/// Gives the calls of a conversation ids with their functions' names and numbers, and the results the ids of their calls.
+fn number_ids(messages: &mut [Json]) {
+    let mut ids: HashMap<String, String> = HashMap::new();
+    let mut count = 0;
+    for message in messages {
+        let calls = message.get_mut("tool_calls").and_then(Json::as_array_mut);
+        for call in calls.into_iter().flatten() {
+            let name = call["function"]["name"].as_str().unwrap_or_default();
+            let id = format!("functions.{name}:{count}");
+            count += 1;
+            let earlier = call["id"].as_str().unwrap_or(&id).to_owned();
+            ids.insert(earlier, id.clone());
+            call["id"] = id.into();
+        }
+        let result = message.get_mut("tool_call_id");
+        if let Some(id) = result
+            && let Some(known) = id.as_str().and_then(|id| ids.get(id))
+        {
+            *id = known.clone().into();
+        }
+    }
 }

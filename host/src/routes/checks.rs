@@ -43,6 +43,21 @@ pub fn no_empty(param: &str, strings: &[String]) -> Result<(), ApiError> {
     }
 }
 
+/// Checks the length of a list that must not be empty.
+pub fn count(name: &str, count: usize, most: usize) -> Result<(), ApiError> {
+    match count {
+        0 => {
+            let message = format!("'{name}' is empty: send at least one");
+            Err(ApiError::invalid_parameter(name, message))
+        }
+        count if count > most => {
+            let message = format!("'{name}' may have up to {most} texts, not {count}");
+            Err(ApiError::invalid_parameter(name, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Checks that a value is in a range.
 pub fn within<T: PartialOrd + Display>(
     name: &str,

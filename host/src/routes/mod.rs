@@ -1,5 +1,5 @@
 //! All routes on one screen, with one file for each. All of them may use `body` and `checks` (reading a request), `lookup` (its
-//! model), `blocking`, and `sse` (streams). Those that take a chat share `chat`, those that generate `generation`, and those of
+//! model), `blocking`, and `sse` (streams). `rerank` and `score` share `relevance`. Those that take a chat share `chat`, those that generate `generation`, and those of
 //! Anthropic's API `anthropic`. The routes of the Responses API are in `responses`.
 
 mod admin;
@@ -25,9 +25,12 @@ mod messages;
 mod metrics;
 mod models;
 mod page;
+mod relevance;
 mod requantize;
+mod rerank;
 mod responses;
 mod scope;
+mod score;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -74,6 +77,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(messages::messages))
         .routes(routes!(count_tokens::count_tokens))
         .routes(routes!(embeddings::embeddings))
+        .routes(routes!(rerank::rerank))
+        .routes(routes!(rerank::rerank_alias))
+        .routes(routes!(score::score))
         .routes(routes!(tokenize::tokenize))
         .routes(routes!(detokenize::detokenize))
         .routes(routes!(apply_template::apply_template))

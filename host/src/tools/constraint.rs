@@ -9,7 +9,7 @@ pub use self::marks::Marks;
 use self::values::Values;
 use crate::{
     grammar::{Grammar, Pattern, TextRules, regex_escaped},
-    markup::{Arguments, Call, CallRules, Callable, Reasoning},
+    markup::{Arguments, Call, CallRules, Callable, Reasoning, ToolFormat},
 };
 
 /// The rules of an answer that may call tools.
@@ -34,6 +34,20 @@ impl AnswerRules {
 pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     let opening = marks.split(reasoning.tags.frame.answer);
     [before_forced(reasoning, marks), opening].concat()
+}
+
+/// The arguments of a call that fit this schema, in the notation of a format that writes each of them between tags. The texts of
+/// control tokens stay text.
+pub fn arguments(format: &str, schema: &Value) -> Vec<Pattern> {
+    let marks = Marks::default();
+    let values = Values::new(schema, &marks);
+    match ToolFormat::named(format).map(|format| format.call) {
+        Some(Call::Named {
+            arguments: Arguments::Tagged(tags),
+            ..
+        }) => values.tagged(tags),
+        _ => vec![Pattern::Json(schema.clone())],
+    }
 }
 
 /// Reasoning that may come before calls or JSON.
@@ -234,25 +248,24 @@ impl Writer<'_> {
     fn call(&self, function: &Callable, is_begun: bool) -> Vec<Pattern> {
         let Callable { name, parameters } = function;
         let json = || vec![Pattern::Json(parameters.clone())];
-        let text = |text: &str| Pattern::Text(text.to_owned());
-        match self.rules.calls.format.call {
-            Call::Object { .. } if self.rules.calls.format.may_be_bare => {
+        let format = self.rules.calls.format;
+        match format.call {
+            Call::Object { .. } if format.may_be_bare => {
                 let head = TextRules::matching(bare_head(name));
                 let tail = TextRules::matching(format!(r"{SPACE}\}}"));
                 [vec![Pattern::Free(head)], json(), vec![Pattern::Free(tail)]].concat()
             }
-            Call::Object { arguments } => {
-                let head = format!(r#"{{"name": "{name}", "{arguments}": "#);
-                [vec![text(&head)], json(), vec![text("}")]].concat()
+            Call::Object { .. } => {
+                let end = Pattern::Text("}".to_owned());
+                [self.head(name, ""), json(), vec![end]].concat()
             }
             Call::Named {
                 before,
-                after,
                 arguments,
                 end,
+                ..
             } => {
-                let before = if is_begun { "" } else { before };
-                let head = self.marks.split(&format!("{before}{name}{after}"));
+                let head = self.head(name, if is_begun { before } else { "" });
                 let values = Values::new(parameters, self.marks);
                 let arguments = match arguments {
                     Arguments::Json => json(),
@@ -262,6 +275,19 @@ impl Writer<'_> {
                 [head, arguments, self.marks.split(end)].concat()
             }
         }
+    }
+
+    /// A call of a function up to its arguments, from behind the text `begun`.
+    fn head(&self, name: &str, begun: &str) -> Vec<Pattern> {
+        let parts = self.rules.calls.format.head(name).into_iter().enumerate();
+        let parts = parts.flat_map(|(index, part)| match index {
+            0 => self.marks.split(part.strip_prefix(begun).unwrap_or(&part)),
+            _ => {
+                let number = Pattern::Free(TextRules::matching(NUMBER));
+                [vec![number], self.marks.split(&part)].concat()
+            }
+        });
+        parts.collect()
     }
 
     /// A regular expression of texts that the parser may take for the beginning of a call without a mark.
@@ -278,6 +304,9 @@ impl Writer<'_> {
 
 /// A regular expression of the beginning of an object, with any members that may stand before the name.
 const BARE_START: &str = r#"\s*\{\s*("(type|id)"\s*:\s*"[^"\\]*"\s*,\s*)*"#;
+
+/// A regular expression of the number of a call.
+const NUMBER: &str = "[0-9]{1,3}";
 
 /// A regular expression of white space that may be written. Its length is limited, because weak models repeat white
 /// space.

@@ -10,5 +10,5 @@ mod constraint;
 mod golden;
 mod schema;
 
-pub use constraint::{AnswerRules, Marks, before_answer};
+pub use constraint::{AnswerRules, Marks, arguments, before_answer};
 pub use schema::closed;

@@ -2,6 +2,7 @@
 
 mod abi_growth;
 mod admin;
+mod agents;
 mod answer_lengths;
 mod answers;
 mod backpressure;
@@ -62,6 +63,7 @@ mod requantize;
 mod requantize_smollm2;
 mod requantize_streams;
 mod request_log;
+mod rerank;
 mod responses;
 mod same_answers;
 mod same_embeddings;

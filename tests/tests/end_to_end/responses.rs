@@ -188,7 +188,8 @@ async fn calls_that_must_be_made_fit_their_schemas_and_grammars() {
             "type": "grammar", "syntax": "regex", "definition": "[0-2][0-9]:[0-5][0-9]",
         }},
         {"type": "custom", "name": "patch", "format": {
-            "type": "grammar", "syntax": "regex", "definition": "([+-]\"[a-z]\"\n){1,4}",
+            "type": "grammar", "syntax": "lark",
+            "definition": "start: line~1..4\nline: (\"+\" | \"-\") /\"[a-z]\"/ LF\n%import common.LF",
         }},
     ]);
     let mut names = Vec::new();
@@ -454,8 +455,8 @@ async fn what_is_not_supported_is_refused_by_name() {
             "tools[0].format.definition",
         ),
         (
-            json!({"tools": custom("lark", "start: /a/")}),
-            "tools[0].format.syntax",
+            json!({"tools": custom("lark", "start: \"(\" start? \")\"")}),
+            "tools[0].format.definition",
         ),
         (
             json!({"tool_choice": {"type": "function", "name": "f"}}),

@@ -73,7 +73,7 @@ pub struct CustomToolFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CustomToolSyntax {
-    /// A context-free grammar, in llguidance's variant of Lark.
+    /// A grammar in Lark. No rule may contain itself.
     Lark,
     /// A regular expression that matches the whole text.
     Regex,

@@ -130,6 +130,27 @@ fn mistral_gets_short_ids() {
 }
 
 #[test]
+fn kimi_gets_ids_with_names_and_numbers() {
+    let source = "{% for m in messages %}{% if m.tool_calls %}<|tool_calls_section_begin|>{% for call in m.tool_calls %}\
+                  <|tool_call_begin|>{{ call.id }}<|tool_call_argument_begin|>{{ call.function.arguments | tojson }}<|tool_call_end|>\
+                  {% endfor %}<|tool_calls_section_end|>{% endif %}{% if m.tool_call_id %}## Return of {{ m.tool_call_id }}\n{% endif %}\
+                  {{ m.content or '' }}{% endfor %}";
+    let mut messages = conversation().as_array().unwrap().clone();
+    let mut later = messages[1..].to_vec();
+    later[0]["tool_calls"][0]["id"] = json!("call_other");
+    later[1]["tool_call_id"] = json!("call_other");
+    messages.extend(later);
+    let turn = |number: u32| {
+        format!(
+            "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:{number}<|tool_call_argument_begin|>\
+             {{\"city\": \"Bonn\"}}<|tool_call_end|><|tool_calls_section_end|>## Return of functions.weather:{number}\ndry"
+        )
+    };
+    let expected = format!("⟨BOS⟩ Rain?{}{}", turn(0), turn(1));
+    check(source, messages.into(), &expected);
+}
+
+#[test]
 fn templates_tell_whether_several_calls_go_together() {
     assert!(!template(LLAMA_3, &[]).capabilities().has_parallel_calls);
     assert!(template(HERMES, &[]).capabilities().has_parallel_calls);

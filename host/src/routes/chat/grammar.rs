@@ -138,7 +138,7 @@ fn schema_of_answers(wanted: WantedGrammar) -> Result<Value, ApiError> {
     }
 }
 
-/// Lets reasoning come before JSON. Any other grammar describes the whole text.
+/// Lets reasoning come before JSON and structural tags. Any other grammar describes the whole text.
 fn behind(
     reasoning: Option<Reasoning>,
     wanted: WantedGrammar,
@@ -149,6 +149,10 @@ fn behind(
             let mut patterns = tools::before_answer(&reasoning, &model.written_marks());
             patterns.push(Pattern::Json(schema));
             Grammar::Patterns(patterns)
+        }
+        (Some(reasoning), Grammar::Patterns(answer)) => {
+            let before = tools::before_answer(&reasoning, &model.written_marks());
+            Grammar::Patterns([before, answer].concat())
         }
         (_, grammar) => grammar,
     };

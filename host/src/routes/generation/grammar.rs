@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::structural_tag;
 use crate::{
     error::ApiError,
     grammar::{Grammar, GrammarError, relaxed},
@@ -82,7 +83,13 @@ impl WantedGrammar {
 
     /// Compiles the grammar.
     pub async fn compile(self, model: &LoadedModel) -> Result<AnswerGrammar, ApiError> {
-        match model.runner.compile(self.grammar).await {
+        let grammar = match self.grammar {
+            Grammar::Patterns(patterns) => {
+                Grammar::Patterns(model.written_marks().written(patterns))
+            }
+            grammar => grammar,
+        };
+        match model.runner.compile(grammar).await {
             Ok(compiled) => Ok(AnswerGrammar {
                 compiled,
                 schema: self.schema,
@@ -157,6 +164,7 @@ fn answer(format: &ResponseFormat) -> Result<Option<WantedGrammar>, ApiError> {
             return Err(ApiError::invalid_parameter(param, message));
         }
         ResponseKind::JsonSchema => nested_schema.or(format.schema.as_ref()),
+        ResponseKind::StructuralTag => return structural_tag(format).map(Some),
     };
     let schema = schema.cloned().unwrap_or_else(any_object);
     Ok(Some(WantedGrammar::of_schema(
@@ -164,6 +172,24 @@ fn answer(format: &ResponseFormat) -> Result<Option<WantedGrammar>, ApiError> {
         strict,
         "response_format",
     )))
+}
+
+fn structural_tag(format: &ResponseFormat) -> Result<WantedGrammar, ApiError> {
+    let refuse = |why: &str| {
+        let message = format!("'response_format' cannot be used: {why}");
+        ApiError::invalid_parameter("response_format", message)
+    };
+    let older = || {
+        let (tags, triggers) = (format.structures.clone()?, format.triggers.clone()?);
+        Some(structural_tag::of_structures(tags, triggers))
+    };
+    let format = format.format.clone().or_else(older);
+    let format = format.ok_or_else(|| refuse("a 'structural_tag' needs its 'format'"))?;
+    let patterns = structural_tag::patterns(&format).map_err(|why| refuse(&why))?;
+    Ok(WantedGrammar::exact(
+        Grammar::Patterns(patterns),
+        "response_format",
+    ))
 }
 
 /// The schema of any object.
@@ -174,6 +200,7 @@ pub fn any_object() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grammar::Pattern;
 
     fn wanted(fields: Value) -> Result<Option<WantedGrammar>, ApiError> {
         WantedGrammar::of(&serde_json::from_value(fields).unwrap())
@@ -215,6 +242,10 @@ mod tests {
         let lark = "%llguidance {}\nstart: \"a\"";
         let fields = json!({"grammar": lark});
         check(fields, Grammar::Lark(lark.into()), "grammar");
+        let tag = json!({"type": "const_string", "value": "a"});
+        let fields = json!({"response_format": {"type": "structural_tag", "format": tag}});
+        let expected = Grammar::Patterns(vec![Pattern::Text("a".to_owned())]);
+        check(fields, expected, "response_format");
         let fields = json!({"grammar": {"type": "regex", "value": "a+"}});
         check(fields, Grammar::Regex("a+".into()), "grammar");
         let fields = json!({"grammar": {"type": "lark", "value": "start: \"a\""}});
@@ -244,6 +275,8 @@ mod tests {
             json!({"grammar": {"type": "regex", "value": {}}}),
             json!({"grammar": {"type": "json_schema", "value": "{"}}),
             json!({"response_format": {"type": "json_schema"}}),
+            json!({"response_format": {"type": "structural_tag"}}),
+            json!({"response_format": {"type": "structural_tag", "format": {"type": "or", "elements": []}}}),
         ] {
             let error = wanted(fields.clone()).unwrap_err().into_envelope().error;
             let (param, message) = (error.param.unwrap(), error.message);

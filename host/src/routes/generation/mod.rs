@@ -11,6 +11,7 @@ mod grammar;
 pub mod logprobs;
 pub mod settings;
 mod stream;
+mod structural_tag;
 mod warnings;
 
 pub use self::{

@@ -108,6 +108,11 @@ fn response_format(format: &TextFormat) -> Result<ResponseFormat, ApiError> {
         let message = format!("'{param}' is missing");
         return Err(ApiError::invalid_parameter(param, message));
     }
+    if format.kind == ResponseKind::StructuralTag {
+        let param = "text.format.type";
+        let message = format!("'{param}' must be 'text', 'json_object' or 'json_schema' here");
+        return Err(ApiError::invalid_parameter(param, message));
+    }
     let schema = JsonSchemaFormat {
         name: format.name.clone(),
         description: format.description.clone(),
@@ -117,7 +122,7 @@ fn response_format(format: &TextFormat) -> Result<ResponseFormat, ApiError> {
     Ok(ResponseFormat {
         kind: format.kind,
         json_schema: (format.kind == ResponseKind::JsonSchema).then_some(schema),
-        schema: None,
+        ..ResponseFormat::of_kind(format.kind)
     })
 }
 

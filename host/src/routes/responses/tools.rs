@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     error::ApiError,
+    grammar::regex_of_lark,
     markup::Demand,
     openai::{
         Function, Tool, ToolKind, ToolMode,
@@ -88,12 +89,11 @@ impl Offer {
         namespace: Option<&str>,
         tool: &CustomTool,
     ) -> Result<(), ApiError> {
-        let regex = match &tool.format {
-            Some(format) => regex(&format!("{place}.format"), format)?,
+        let input = match &tool.format {
+            Some(format) => input(&format!("{place}.format"), format)?,
             None => None,
         };
-        let explain = |regex| format!("The input must match this regular expression: {regex}");
-        let explained = regex.as_deref().map(explain);
+        let (regex, explained) = input.unzip();
         let description: Vec<_> = tool.description.iter().cloned().chain(explained).collect();
         let function = Function {
             name: self.name(namespace, &tool.name, true),
@@ -129,11 +129,8 @@ impl Offer {
     }
 }
 
-/// The regular expression of a custom tool's text. None if any text is allowed.
-///
-/// A Lark grammar is refused. Most models write calls in JSON, where a character may be written as an escape. Lexemes of a grammar
-/// that is rewritten for that begin alike, and llguidance's lexer does not step back to where one of them ended.
-fn regex(place: &str, format: &CustomToolFormat) -> Result<Option<String>, ApiError> {
+/// The regular expression of a custom tool's text, and what the model is told about it. None if any text is allowed.
+fn input(place: &str, format: &CustomToolFormat) -> Result<Option<(String, String)>, ApiError> {
     let refuse = |field: &str, why: &str| {
         let param = format!("{place}.{field}");
         let message = format!("'{param}' {why}");
@@ -141,11 +138,17 @@ fn regex(place: &str, format: &CustomToolFormat) -> Result<Option<String>, ApiEr
     };
     match (format.kind.as_str(), format.syntax, &format.definition) {
         ("text", _, _) => Ok(None),
-        ("grammar", Some(CustomToolSyntax::Regex), Some(regex)) => Ok(Some(regex.clone())),
-        ("grammar", Some(CustomToolSyntax::Lark), _) => refuse(
-            "syntax",
-            "must be 'regex': grammars in Lark are not supported for tools; describe the format in 'description'",
-        ),
+        ("grammar", Some(CustomToolSyntax::Regex), Some(regex)) => {
+            let explained = format!("The input must match this regular expression: {regex}");
+            Ok(Some((regex.clone(), explained)))
+        }
+        ("grammar", Some(CustomToolSyntax::Lark), Some(lark)) => match regex_of_lark(lark) {
+            Ok(regex) => {
+                let explained = format!("The input must match this grammar in Lark:\n{lark}");
+                Ok(Some((regex, explained)))
+            }
+            Err(why) => refuse("definition", &format!("cannot be used: {why}")),
+        },
         ("grammar", None, _) => refuse("syntax", "is missing"),
         ("grammar", _, None) => refuse("definition", "is missing"),
         (kind, _, _) => refuse(
@@ -304,8 +307,10 @@ mod tests {
                 "tools[0].format.definition",
             ),
             (
-                format(json!({"type": "grammar", "syntax": "lark", "definition": "start: /a/"})),
-                "tools[0].format.syntax",
+                format(
+                    json!({"type": "grammar", "syntax": "lark", "definition": "start: \"a\" start"}),
+                ),
+                "tools[0].format.definition",
             ),
             (format(json!({"type": "xml"})), "tools[0].format.type"),
             (json!({"tool_choice": "required"}), "tool_choice"),

@@ -42,6 +42,26 @@ impl Marks {
         first.into_iter().chain(end).collect()
     }
 
+    /// Patterns as the model writes them: the texts of control tokens become tokens.
+    pub fn written(&self, patterns: Vec<Pattern>) -> Vec<Pattern> {
+        let written = patterns.into_iter().flat_map(|pattern| match pattern {
+            Pattern::Text(text) => self.split(&text),
+            Pattern::Until(rules, end) => self.until(rules, &end),
+            Pattern::OneOf(alternatives) => {
+                let alternatives = alternatives.into_iter();
+                vec![Pattern::OneOf(
+                    alternatives.map(|one| self.written(one)).collect(),
+                )]
+            }
+            Pattern::Many(patterns) => vec![Pattern::Many(self.written(patterns))],
+            Pattern::Times(patterns, min, max) => {
+                vec![Pattern::Times(self.written(patterns), min, max)]
+            }
+            other => vec![other],
+        });
+        written.collect()
+    }
+
     /// The tokens whose texts occur in one of these texts.
     pub fn within<'a>(&self, texts: impl Iterator<Item = &'a str> + Clone) -> Vec<u32> {
         let marks = self.0.iter();
@@ -84,7 +104,10 @@ mod tests {
         );
         assert_eq!(
             marks.until(free.clone(), "</b>"),
-            [Pattern::Until(free, "</b>".to_owned())]
+            [Pattern::Until(free.clone(), "</b>".to_owned())]
         );
+        let whole = Pattern::OneOf(vec![vec![Pattern::Until(free.clone(), "<a>".to_owned())]]);
+        let parts = vec![Pattern::Free(free), Pattern::Token(1)];
+        assert_eq!(marks.written(vec![whole]), [Pattern::OneOf(vec![parts])]);
     }
 }

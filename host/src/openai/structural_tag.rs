@@ -1,0 +1,125 @@
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// A format of xgrammar's structural tags: the form of a part of an answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TagFormat {
+    /// Exactly this text.
+    ConstString { value: String },
+    /// JSON that a schema validates. Keywords that grammars cannot follow are ignored.
+    JsonSchema {
+        json_schema: Value,
+        #[serde(default)]
+        style: SchemaStyle,
+    },
+    /// Arguments in Qwen's notation: the older name of `json_schema` with the style `qwen_xml`.
+    QwenXmlParameter { json_schema: Value },
+    /// Text that matches a regular expression.
+    Regex { pattern: String },
+    /// Any text without these texts. Within a tag it also ends before the tag's `end`.
+    AnyText {
+        #[serde(default)]
+        excludes: Vec<String>,
+    },
+    /// All of these, in order. Only the last one may be text without an end.
+    Sequence { elements: Vec<TagFormat> },
+    /// One of these.
+    Or { elements: Vec<TagFormat> },
+    /// This, or nothing.
+    Optional { content: Box<TagFormat> },
+    /// This, once or more.
+    Plus { content: Box<TagFormat> },
+    /// This, any number of times.
+    Star { content: Box<TagFormat> },
+    /// This, so many times. A `max` of -1 is no limit.
+    Repeat {
+        min: u32,
+        max: i64,
+        content: Box<TagFormat>,
+    },
+    /// Content between two texts.
+    Tag(TagOfFormat),
+    /// Text in which a tag follows each trigger.
+    TriggeredTags {
+        triggers: Vec<String>,
+        tags: Vec<TagOfFormat>,
+        /// Whether the text begins with a tag.
+        #[serde(default)]
+        at_least_one: bool,
+        /// Whether the text ends with the first tag.
+        #[serde(default)]
+        stop_after_first: bool,
+        #[serde(default)]
+        excludes: Vec<String>,
+    },
+    /// Tags with separators between them.
+    TagsWithSeparator {
+        tags: Vec<TagOfFormat>,
+        separator: String,
+        #[serde(default)]
+        at_least_one: bool,
+        #[serde(default)]
+        stop_after_first: bool,
+    },
+}
+
+/// How JSON Schema is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaStyle {
+    /// As JSON.
+    #[default]
+    Json,
+    /// As `<parameter=a>1</parameter>`.
+    QwenXml,
+    /// As `<parameter name="a">1</parameter>`.
+    MinimaxXml,
+    /// As `<arg_key>a</arg_key><arg_value>1</arg_value>`.
+    GlmXml,
+}
+
+/// Content between two texts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagOfFormat {
+    /// `tag`, or absent.
+    #[serde(rename = "type")]
+    pub kind: Option<TagKind>,
+    /// The text before the content.
+    pub begin: String,
+    /// The content.
+    pub content: Box<TagFormat>,
+    /// The text behind the content, or several of which one stands there.
+    pub end: TagEnd,
+}
+
+/// The `type` of a tag.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TagKind {
+    /// The only one.
+    Tag,
+}
+
+/// The text behind the content of a tag.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub enum TagEnd {
+    /// This text.
+    One(String),
+    /// One of these texts.
+    Many(Vec<String>),
+}
+
+/// A tag in the older form of structural tags.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+pub struct Structure {
+    /// The text before the JSON.
+    pub begin: String,
+    /// The schema of the JSON.
+    pub schema: Value,
+    /// The text behind the JSON.
+    pub end: String,
+}
