@@ -34,11 +34,7 @@ use self::{
     cors::{check_host, cors},
     record::{InAccessLog, record},
 };
-use crate::{
-    app::App,
-    error::ApiError,
-    text::quoted,
-};
+use crate::{app::App, error::ApiError, text::quoted};
 
 /// Adds the middleware of every request, the outermost first.
 pub fn surround(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {

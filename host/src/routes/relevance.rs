@@ -12,6 +12,7 @@ use crate::{
     app::App,
     engine::{ClientId, Event, PromptTokens, Request, Scoring},
     error::ApiError,
+    layers::client::Client,
     models::{LoadedModel, PromptError, ServedModel},
     openai::EmbeddingUsage,
     prompt::{Encoder, RenderRequest},
@@ -29,7 +30,7 @@ const CERTAIN: f32 = 1e6;
 
 /// Texts to judge, and who wants to know.
 pub struct Question {
-    pub client: ClientId,
+    pub client: Client,
     /// The time by which the answer has to be complete. None without a limit.
     pub deadline: Option<Instant>,
     /// What makes a text relevant. None: it answers a web search.
@@ -55,7 +56,7 @@ pub async fn relevance(
     question: Question,
 ) -> Result<Relevance, ApiError> {
     let encoder = model.clone();
-    let (client, deadline) = (question.client, question.deadline);
+    let (client, deadline) = (question.client.clone(), question.deadline);
     let cannot = |why: &str| {
         let message = format!("the model '{}' cannot judge texts: {why}", served.id);
         ApiError::unsupported("model", message)
@@ -68,9 +69,13 @@ pub async fn relevance(
         Ok(encoded) => encoded,
         Err(why) => return Err(cannot(why)),
     };
+    let account = client.account.as_deref();
+    if let Some(account) = account {
+        account.check_tokens()?;
+    }
     let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.tokens.len()).collect();
     let score = |prompt: PromptTokens| async move {
-        let logprob = |token| logprob(model, request(client, deadline, token), prompt.clone());
+        let logprob = |token| logprob(model, request(client.id, deadline, token), prompt.clone());
         let [yes, no] = answers;
         let (yes, no) = try_join(logprob(yes), logprob(no)).await?;
         Ok::<_, ApiError>(1.0 / (1.0 + (no - yes).exp()))
@@ -80,7 +85,7 @@ pub async fn relevance(
     let scores = stream::iter(prompts).map(score).buffered(at_once);
     let scores = scores.try_collect().await?;
     for &length in &lengths {
-        app.metrics.prompt(&served.id, length);
+        app.metrics.prompt(&served.id, length, account);
     }
     let tokens = lengths.iter().sum();
     let usage = EmbeddingUsage {

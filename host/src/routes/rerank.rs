@@ -12,9 +12,8 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::ClientId,
     error::{AnyError, ApiError, GenerationError, ModelError},
-    layers::arrival::Arrival,
+    layers::{arrival::Arrival, client::Client},
     openai::{DocumentText, RankedDocument, RerankDocument, RerankRequest, Reranking},
 };
 
@@ -54,12 +53,12 @@ use crate::{
 pub async fn rerank(
     State(app): State<Arc<App>>,
     arrival: Arrival,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     Body(request): Body<RerankRequest>,
 ) -> Result<Json<Reranking>, ApiError> {
     checks::count("documents", request.documents.len(), MAX_PAIRS)?;
     let top_n = checks::within("top_n", request.top_n, 1..=u32::MAX)?;
-    let (served, model) = loaded(&app, request.model.as_deref()).await?;
+    let (served, model) = loaded(&app, &client, request.model.as_deref()).await?;
     let texts: Vec<String> = request.documents.into_iter().map(text).collect();
     let pair = |text: &String| (request.query.clone(), text.clone());
     let question = Question {
@@ -105,7 +104,7 @@ pub async fn rerank(
 pub async fn rerank_alias(
     app: State<Arc<App>>,
     arrival: Arrival,
-    client: Extension<ClientId>,
+    client: Extension<Client>,
     body: Body<RerankRequest>,
 ) -> Result<Json<Reranking>, ApiError> {
     rerank(app, arrival, client, body).await

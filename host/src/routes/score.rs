@@ -12,9 +12,8 @@ use super::{
 };
 use crate::{
     app::App,
-    engine::ClientId,
     error::{AnyError, ApiError, GenerationError, ModelError},
-    layers::arrival::Arrival,
+    layers::{arrival::Arrival, client::Client},
     openai::{ScoreList, ScoreObject, ScoreRequest, TextOrTexts, unix_seconds},
 };
 
@@ -61,11 +60,11 @@ use crate::{
 pub async fn score(
     State(app): State<Arc<App>>,
     arrival: Arrival,
-    Extension(client): Extension<ClientId>,
+    Extension(client): Extension<Client>,
     Body(request): Body<ScoreRequest>,
 ) -> Result<Json<ScoreList>, ApiError> {
     let pairs = pairs(request.text_1, request.text_2)?;
-    let (served, model) = loaded(&app, request.model.as_deref()).await?;
+    let (served, model) = loaded(&app, &client, request.model.as_deref()).await?;
     let question = Question {
         client,
         deadline: arrival.deadline(app.now().config.server.request_timeout),
