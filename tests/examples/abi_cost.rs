@@ -54,7 +54,7 @@ fn built(folder: &Path) -> Vec<PathBuf> {
         artifacts().library("tenon_plugin_echo").to_path_buf(),
         model("a.echo", ""),
         c_library("ngram"),
-        model("a.ngram", "some text"),
+        model("a.ngram", "some text\n"),
     ]
 }
 
