@@ -242,6 +242,7 @@ fn without(texts: &[String]) -> TextRules {
     texts.iter().fold(TextRules::default(), without_one)
 }
 
+#[expect(clippy::ptr_arg, reason = "folds over `String`s call it")]
 fn without_one(rules: TextRules, text: &String) -> TextRules {
     rules.without(text)
 }
