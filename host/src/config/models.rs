@@ -109,7 +109,7 @@ pub struct RawModel {
     options: Map<String, Value>,
     /// File with a chat template (Jinja) to use instead of the model's own, relative to this file.
     chat_template: Option<PathBuf>,
-    /// How the model writes tool calls: one of the names that README.md lists. Default: the format that the chat template
+    /// How the model writes tool calls: one of the names that config/API.md lists. Default: the format that the chat template
     /// shows, else "hermes".
     tool_format: Option<String>,
     /// Tags that the model writes around its reasoning, for example ["<think>", "</think>"]; [] for none. Default: the tags

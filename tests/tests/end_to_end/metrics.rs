@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tenon_tests::{Client, Server, ServerOptions, chat, metric_in};
 
 const CHAT: &str = "/v1/chat/completions";
-const README: &str = include_str!("../../../README.md");
+const PAGE: &str = include_str!("../../../config/METRICS.md");
 
 #[tokio::test]
 async fn the_figures_follow_from_the_requests() {
@@ -144,7 +144,7 @@ async fn the_readme_has_every_metric() {
         .flat_map(|(theirs, ours)| theirs.into_iter().chain(ours))
         .collect();
     let missing: Vec<_> = names.filter(|name| !rows.contains(name)).collect();
-    assert!(missing.is_empty(), "not in the README: {missing:?}");
+    assert!(missing.is_empty(), "not in config/METRICS.md: {missing:?}");
 }
 
 #[tokio::test]
@@ -213,11 +213,9 @@ fn header<'a>(response: &'a Response, name: &str) -> &'a str {
     response.headers()[name].to_str().unwrap()
 }
 
-/// vLLM's names and Tenon's names in each row of the README's table of metrics.
+/// vLLM's names and Tenon's names in each row of the table in `config/METRICS.md`.
 fn rows() -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
-    let (_, table) = README.split_once("\n## Metrics\n").unwrap();
-    let (table, _) = table.split_once("\n## ").unwrap();
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| "));
+    let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| "));
     let rows = rows.filter(|row| row.contains("`tenon_") || row.contains("`vllm:"));
     rows.map(|row| {
         let mut cells = row.split(" | ").map(names);
