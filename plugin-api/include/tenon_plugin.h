@@ -793,6 +793,8 @@ typedef struct tenon_plugin {
     tenon_str license;
     /* What the plugin was built from and for, for bug reports. May be empty. */
     tenon_str build;
+    /* Known names: `options_schema` and `model_options_schema`, JSON Schemas of the options of the plugin and of its models, by
+       which the host checks them; `levels`, the quantization levels, separated by spaces. */
     tenon_meta meta;
     /* [any thread, once, before every other call] Starts the backend. `options` is the JSON object of `[plugins.options."ID"]`,
        or `{}` if there is none.

@@ -72,6 +72,7 @@ mod seeds;
 mod smollm2;
 mod startup;
 mod steering;
+mod structural_tags;
 mod templates;
 mod terminal;
 mod threads;

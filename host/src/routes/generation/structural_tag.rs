@@ -129,7 +129,7 @@ fn free(rules: TextRules, until: Until<'_>) -> Patterns {
         Until::Texts(ends) => {
             let before = |end: &String| {
                 let others = ends.iter().filter(|other| *other != end);
-                let rules = others.fold(rules.clone(), |rules, other| rules.without(other));
+                let rules = and_without(rules.clone(), others);
                 vec![Pattern::Until(rules, end.clone())]
             };
             Ok(vec![Pattern::OneOf(ends.iter().map(before).collect())])
@@ -194,10 +194,10 @@ fn triggered(format: &TagFormat, until: Until<'_>) -> Patterns {
         return Ok(Vec::new());
     };
     check_triggers(triggers, tags)?;
-    let rest = free(triggers.iter().fold(without(excludes), without_one), until)?;
+    let rest = free(and_without(without(excludes), triggers.iter()), until)?;
     let text_and_tag = triggers.iter().map(|trigger| {
         let others = triggers.iter().filter(|other| *other != trigger);
-        let rules = others.fold(without(excludes), without_one);
+        let rules = and_without(without(excludes), others);
         let tags = tags.iter().filter(|tag| tag.begin.starts_with(trigger));
         let tags: Vec<_> = tags
             .map(|one| tag(one, trigger))
@@ -239,12 +239,11 @@ fn check_triggers(triggers: &[String], tags: &[TagOfFormat]) -> Result<(), Strin
 }
 
 fn without(texts: &[String]) -> TextRules {
-    texts.iter().fold(TextRules::default(), without_one)
+    and_without(TextRules::default(), texts.iter())
 }
 
-#[expect(clippy::ptr_arg, reason = "folds over `String`s call it")]
-fn without_one(rules: TextRules, text: &String) -> TextRules {
-    rules.without(text)
+fn and_without<'a>(rules: TextRules, texts: impl Iterator<Item = &'a String>) -> TextRules {
+    texts.fold(rules, |rules, text| rules.without(text))
 }
 
 fn text(text: &str) -> Pattern {
