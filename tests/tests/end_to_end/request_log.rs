@@ -145,6 +145,8 @@ fn start(keys: &str) -> (Server, Client) {
         .file("slow.echo", "20")
         .config(&config)
         .start();
+    // In the log as text and as JSON.
+    server.wait_for_log("slow\"");
     let client = server.client();
     (server, client)
 }
