@@ -217,7 +217,7 @@ mod tests {
         check::<CompletionRequest>(json!({}), "'prompt' is missing");
         check::<ResponseFormat>(
             json!({"type": "xml"}),
-            "'type' must be one of `text`, `json_object`, `json_schema`, not `xml`",
+            "'type' must be one of `text`, `json_object`, `json_schema`, `structural_tag`, not `xml`",
         );
         check::<ResponseFormat>(
             json!({"type": "json_schema", "json_schema": {"strict": "yes"}}),

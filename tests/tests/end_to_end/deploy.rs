@@ -26,8 +26,9 @@ const LABELS: [&str; 4] = ["finished_reason", "instance", "model", "status"];
 
 #[tokio::test]
 async fn the_dashboard_shows_metrics_that_the_server_has() {
-    let mut server = ServerOptions::echo(0).start();
-    let client = server.client();
+    let keys = "[server]\napi_keys = ['key']";
+    let mut server = ServerOptions::echo(0).config(keys).start();
+    let client = server.client().with_key("key");
     for parameters in [
         json!({}),
         json!({"response_format": {"type": "json_object"}}),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tenon_tests::{Client, Server, ServerOptions, chat};
 
 const CHAT: &str = "/v1/chat/completions";
+const RUNNING: &str = "tenon_engine_running_sequences";
 
 #[tokio::test]
 async fn each_request_has_a_line_with_what_it_used() {
@@ -78,6 +79,8 @@ async fn the_line_says_that_a_client_has_left() {
         stream.chunk().await.unwrap().unwrap();
     }
     drop(stream);
+    // The connection closes while this waits.
+    client.wait_for_metric(RUNNING, 0.0).await;
     let line = line(&mut server, "access", "left");
     assert_eq!(
         (&line["status"], &line["complete"]),
@@ -91,10 +94,9 @@ async fn the_line_says_that_a_client_has_left() {
         .header("x-request-id", "early");
     let request = request.json(&chat(&long, json!({"temperature": 0, "model": "slow"})));
     let asked = tokio::spawn(request.send());
-    client
-        .wait_for_metric("tenon_engine_running_sequences", 1.0)
-        .await;
+    client.wait_for_metric(RUNNING, 1.0).await;
     asked.abort();
+    client.wait_for_metric(RUNNING, 0.0).await;
     let line = self::line(&mut server, "access", "early");
     assert_eq!(
         (&line["status"], &line["complete"]),
