@@ -22,7 +22,14 @@ const PROMQL: [&str; 7] = [
     "sum",
 ];
 /// Labels by which the dashboard adds up, and those of variables.
-const LABELS: [&str; 6] = ["finished_reason", "instance", "key", "kind", "model", "status"];
+const LABELS: [&str; 6] = [
+    "finished_reason",
+    "instance",
+    "key",
+    "kind",
+    "model",
+    "status",
+];
 
 #[tokio::test]
 async fn the_dashboard_shows_metrics_that_the_server_has() {
