@@ -95,9 +95,7 @@ impl Place {
         }
         place
     }
-}
 
-impl Place {
     /// Whether it is a port, and not a Unix socket.
     pub fn is_port(&self) -> bool {
         matches!(self, Self::Tcp { .. })
