@@ -2,8 +2,6 @@
 
 use std::{
     fs::File,
-    io,
-    os::unix::net::UnixStream as StdStream,
     process::abort,
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,12 +9,13 @@ use std::{
 
 use prometheus::Registry;
 use tenon_plugin_api::{Code, Error, Result};
-use tokio::{net::UnixStream, runtime};
+use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     frames,
     messages::{News, Start},
+    socket::halves,
     worker::{End, Worker},
 };
 use crate::{
@@ -62,7 +61,7 @@ pub fn run() -> anyhow::Result<()> {
         registry,
         stuck_timeout,
     };
-    match runtime.block_on(worker.serve(connected(socket)?)) {
+    match runtime.block_on(worker.serve(halves(socket)?)) {
         End::Dismissed => shutdown::exit_now(0),
         End::Stuck(age) => end_stuck(age),
     }
@@ -76,11 +75,6 @@ fn confinement(start: &Start) -> Confinement {
         models: vec![start.recipe.args.path.clone()],
         cache: start.cache.join(&start.plugin_id),
     }
-}
-
-fn connected(socket: StdStream) -> io::Result<UnixStream> {
-    socket.set_nonblocking(true)?;
-    UnixStream::from_std(socket)
 }
 
 fn workshop(library: File, start: Start, registry: &Registry) -> Result<Arc<dyn Maker>> {

@@ -9,14 +9,16 @@ use std::{
     },
 };
 
-use tokio::{net::unix::OwnedWriteHalf, spawn, sync::Notify};
+use tokio::{spawn, sync::Notify};
 use tokio_util::bytes::{Buf, BytesMut};
+
+use super::socket::Sending;
 
 /// The sending side of a socket. Dropping it closes that side, once everything is written.
 pub struct Line(Arc<Shared>);
 
 struct Shared {
-    socket: OwnedWriteHalf,
+    socket: Sending,
     /// What found no room so far.
     rest: Mutex<BytesMut>,
     /// There is a rest, or the line was dropped.
@@ -26,7 +28,7 @@ struct Shared {
 
 impl Line {
     /// A line over this socket. To be called within a runtime, which writes what finds no room at once.
-    pub fn new(socket: OwnedWriteHalf) -> Self {
+    pub fn new(socket: Sending) -> Self {
         let shared = Arc::new(Shared {
             socket,
             rest: Mutex::default(),
@@ -63,11 +65,7 @@ impl Drop for Line {
 impl Shared {
     /// Writes what finds room now. Returns how much is done with: all if the other side is gone.
     fn write_now(&self, bytes: &[u8]) -> usize {
-        match self.socket.try_write(bytes) {
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => bytes.len(),
-        }
+        self.socket.write_now(bytes).unwrap_or(bytes.len())
     }
 
     async fn write_rests(&self) -> io::Result<()> {
@@ -96,14 +94,17 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncReadExt, net::UnixStream};
+    use std::os::unix::net::UnixStream;
 
-    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    use super::{super::socket::halves, *};
 
     #[tokio::test]
     async fn everything_arrives_in_order_and_then_the_end() {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let (_input, output) = ours.into_split();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (_input, output) = halves(ours).unwrap();
+        let (mut theirs, _open) = halves(theirs).unwrap();
         let line = Line::new(output);
         let sent: Vec<Vec<u8>> = (0..100).map(|at| vec![at; 50_000]).collect();
         sent.iter().for_each(|bytes| line.send(bytes));
@@ -116,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_kept_for_who_is_gone() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (_input, output) = ours.into_split();
+        let (_input, output) = halves(ours).unwrap();
         let line = Line::new(output);
         drop(theirs);
         for _ in 0..100 {

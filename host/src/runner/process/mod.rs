@@ -3,7 +3,7 @@
 //! 1. A [`Spawner`] starts this same program as `tenon worker` (`spawn.rs`). The worker's standard input is the open library, its
 //!    standard output a socket to the server, and its standard error output a pipe (`output.rs`).
 //! 2. The server sends a [`Start`], and then orders. The worker ([`run`]) answers with news (`messages.rs`). Messages are framed
-//!    (`frames.rs`), and written by the thread that sends them (`line.rs`). The tokens of a step are one message. No tensor
+//!    (`frames.rs`), and written by the thread that sends them (`line.rs`, `socket.rs`). The tokens of a step are one message. No tensor
 //!    crosses.
 //! 3. In the server a `RemoteRunner` (`remote.rs`) sends orders over a `Connection`; in the worker a `Session` (`worker.rs`) carries
 //!    them out. Events of a sequence wait in the worker as soon as its reader does not take them (`window.rs`).
@@ -20,6 +20,7 @@ mod messages;
 mod outbox;
 mod output;
 mod remote;
+mod socket;
 mod spawn;
 mod window;
 mod worker;

@@ -5,14 +5,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
-    sync::Notify,
-};
+use tokio::sync::Notify;
 
 use super::{
     frames::frame,
     messages::{Answer, Id, News},
+    socket::Sending,
 };
 use crate::engine::Event;
 
@@ -53,7 +51,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The socket cannot be written: the server is gone.
-    pub async fn deliver(self, mut socket: impl AsyncWrite + Unpin) -> io::Result<()> {
+    pub async fn deliver(self, socket: Sending) -> io::Result<()> {
         loop {
             self.0.arrived.notified().await;
             let news = mem::take(&mut *self.news());

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::unix::net::UnixStream as StdStream,
+    os::unix::net::UnixStream,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -12,7 +12,6 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use tenon_plugin_api::{Code, Error, Result};
 use tokio::{
-    net::UnixStream,
     process::{Child, Command},
     spawn,
     time::timeout,
@@ -26,6 +25,7 @@ use super::{
     memory_limit::MemoryLimit,
     messages::{News, Start},
     output::{LastLine, relay},
+    socket::halves,
 };
 use crate::{
     metrics::ModelMetrics,
@@ -67,9 +67,8 @@ impl Spawner {
     }
 
     fn spawn(&self, plugin: &InstalledPlugin) -> io::Result<Arc<Connection>> {
-        let (ours, theirs) = StdStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let (input, output) = UnixStream::from_std(ours)?.into_split();
+        let (ours, theirs) = UnixStream::pair()?;
+        let (input, output) = halves(ours)?;
         let command = child::command(&self.executable, plugin.library()?, theirs);
         let mut process = Command::from(command).stderr(Stdio::piped()).spawn()?;
         let line = Line::new(output);

@@ -10,8 +10,6 @@ use futures_util::StreamExt;
 use prometheus::Registry;
 use tenon_plugin_api::{Code, Error, Result};
 use tokio::{
-    io::AsyncRead,
-    net::UnixStream,
     select, spawn,
     task::{AbortHandle, spawn_blocking},
     time::interval,
@@ -22,6 +20,7 @@ use super::{
     frames::messages,
     messages::{Answer, Id, News, Order, Question, Submission},
     outbox::Outbox,
+    socket::{Receiving, Sending},
     window::Window,
 };
 use crate::{
@@ -57,9 +56,8 @@ pub enum End {
 }
 
 impl Worker {
-    /// Carries out the orders that arrive on the socket, until there is a reason to end.
-    pub async fn serve(mut self, socket: UnixStream) -> End {
-        let (input, output) = socket.into_split();
+    /// Carries out the orders that arrive on the socket with these halves, until there is a reason to end.
+    pub async fn serve(mut self, (input, output): (Receiving, Sending)) -> End {
         let outbox = Outbox::default();
         self.news.drain(..).for_each(|news| outbox.tell(news));
         let session = Arc::new(Session {
@@ -104,7 +102,7 @@ impl Numbered {
 
 impl Session {
     /// Carries out orders until the server closes the socket.
-    async fn receive(self: &Arc<Self>, input: impl AsyncRead + Unpin) {
+    async fn receive(self: &Arc<Self>, input: Receiving) {
         let mut orders = messages(input);
         while let Some(Ok(order)) = orders.next().await {
             self.carry_out(order).await;
