@@ -156,5 +156,5 @@ fn engine(folder: &tempfile::TempDir) -> (Engine, CurrentFacts) {
         calibration: None,
     };
     let metrics = EngineMetrics::register(&Metrics::new(), "echo").unwrap();
-    Engine::start(options, loader, metrics).unwrap()
+    Engine::start(options, loader, metrics, Arc::new(|| {})).unwrap()
 }

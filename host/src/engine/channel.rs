@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::TryRecvError,
     },
     task::{Context, Poll},
 };
@@ -77,17 +78,28 @@ impl<T> Receiver<T> {
         poll_fn(|context| self.poll_recv(context)).await
     }
 
+    /// The next event, if there is one.
+    ///
+    /// # Errors
+    /// `Empty`: there is none now. `Disconnected`: the sender is gone, and all events were read.
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        // `closed` is read before the queue, so that events sent before the end are still seen.
+        let closed = self.0.closed.load(Ordering::Acquire);
+        self.0.events.pop().ok_or(match closed {
+            true => TryRecvError::Disconnected,
+            false => TryRecvError::Empty,
+        })
+    }
+
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
-        if let Some(event) = self.0.events.pop() {
+        if let Ok(event) = self.try_recv() {
             return Poll::Ready(Some(event));
         }
         self.0.reader.register(context.waker());
-        // `closed` is read before the queue, so that events sent before the end are still seen.
-        let closed = self.0.closed.load(Ordering::Acquire);
-        match self.0.events.pop() {
-            Some(event) => Poll::Ready(Some(event)),
-            None if closed => Poll::Ready(None),
-            None => Poll::Pending,
+        match self.try_recv() {
+            Ok(event) => Poll::Ready(Some(event)),
+            Err(TryRecvError::Disconnected) => Poll::Ready(None),
+            Err(TryRecvError::Empty) => Poll::Pending,
         }
     }
 }

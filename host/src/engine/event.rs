@@ -1,6 +1,6 @@
 //! The events that an engine answers a request with.
 
-use std::time::Duration;
+use std::{sync::mpsc::TryRecvError, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{Error, TokenLogprob};
@@ -45,6 +45,16 @@ impl Generation {
         let event = self.events.recv().await?;
         self.place.took();
         Some(event)
+    }
+
+    /// The next event, if there is one now.
+    ///
+    /// # Errors
+    /// `Empty`: there is none now. `Disconnected`: there will be none any more.
+    pub fn try_next(&mut self) -> Result<Event, TryRecvError> {
+        let event = self.events.try_recv()?;
+        self.place.took();
+        Ok(event)
     }
 }
 

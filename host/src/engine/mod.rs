@@ -54,7 +54,7 @@ pub use event::{
     EmbeddingError, Event, Failure, FinishReason, Generation, Logprobs, ReaderPlace, SubmitError,
 };
 pub use metrics::EngineMetrics;
-pub use options::{EngineLimits, EngineOptions, Loader};
+pub use options::{AfterStep, EngineLimits, EngineOptions, Loader};
 use queue::Queue;
 pub use request::{PromptTokens, Request, Scoring, Steering};
 use sequence::{Common, MAX_EVENTS, Reader, Sequence};
@@ -110,6 +110,7 @@ impl Engine {
         mut options: EngineOptions,
         loader: Loader,
         metrics: EngineMetrics,
+        after_step: AfterStep,
     ) -> Result<(Self, CurrentFacts), Error> {
         let (arrivals, inbox) = mpsc::channel();
         let (started, ready) = oneshot::channel();
@@ -128,6 +129,7 @@ impl Engine {
             queue: queue.clone(),
             audience: audience.clone(),
             metrics,
+            after_step,
             failure: failure.clone(),
             model: model.clone(),
         };

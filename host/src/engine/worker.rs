@@ -11,8 +11,8 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use super::{
-    Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence, audience::Audience,
-    queue::Queue, step::Stepper, threads::Threads,
+    AfterStep, Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence,
+    audience::Audience, queue::Queue, step::Stepper, threads::Threads,
 };
 use crate::plugin::{
     Current, CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized,
@@ -28,6 +28,7 @@ pub struct Worker {
     pub queue: Queue,
     pub audience: Arc<Audience>,
     pub metrics: EngineMetrics,
+    pub after_step: AfterStep,
     pub failure: Current<Option<Error>>,
     pub model: CurrentModel,
 }
@@ -64,6 +65,7 @@ impl Worker {
                 return;
             };
             stepper.fail_all(&error);
+            (self.after_step)();
             drop(stepper);
             stepper = match self.recover(reloads, error, &handle) {
                 Ok(stepper) => stepper,
@@ -85,7 +87,9 @@ impl Worker {
             for sequence in self.inbox.try_iter() {
                 stepper.enqueue(sequence);
             }
-            if stepper.step()? {
+            let is_working = stepper.step()?;
+            (self.after_step)();
+            if is_working {
                 continue;
             }
             match self.inbox.recv_timeout(READERS_POLL) {

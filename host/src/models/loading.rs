@@ -182,6 +182,8 @@ impl Loading {
             grammar_metrics,
             stop: self.draining.clone(),
             grammars: Mutex::default(),
+            // Readers in this process are tasks.
+            after_step: Arc::new(|| {}),
         })
     }
 

@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     frames,
+    line::Line,
     messages::{News, Start},
+    outbox::Outbox,
+    relays::Relays,
     socket::halves,
     worker::{End, Worker},
 };
@@ -54,14 +57,20 @@ pub fn run() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
-    let news = unrestricted.into_iter().map(News::Unrestricted);
+    let (receiving, sending) = halves(socket)?;
+    let line = Arc::new(Line::new(sending));
+    let (outbox, relays) = (Outbox::new(line.clone()), Relays::new(line));
+    for what in unrestricted {
+        outbox.tell(&News::Unrestricted(what));
+    }
     let worker = Worker {
-        news: news.collect(),
-        maker: workshop(library, start, &registry),
+        maker: workshop(library, start, &registry, relays.clone()),
+        outbox,
+        relays,
         registry,
         stuck_timeout,
     };
-    match runtime.block_on(worker.serve(halves(socket)?)) {
+    match runtime.block_on(worker.serve(receiving)) {
         End::Dismissed => shutdown::exit_now(0),
         End::Stuck(age) => end_stuck(age),
     }
@@ -77,7 +86,12 @@ fn confinement(start: &Start) -> Confinement {
     }
 }
 
-fn workshop(library: File, start: Start, registry: &Registry) -> Result<Arc<dyn Maker>> {
+fn workshop(
+    library: File,
+    start: Start,
+    registry: &Registry,
+    relays: Relays,
+) -> Result<Arc<dyn Maker>> {
     let Start {
         recipe,
         plugin,
@@ -102,6 +116,7 @@ fn workshop(library: File, start: Start, registry: &Registry) -> Result<Arc<dyn 
         backend,
         stop: CancellationToken::new(),
         grammars: Mutex::default(),
+        after_step: Arc::new(move || relays.deliver()),
     })))
 }
 

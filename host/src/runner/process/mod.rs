@@ -6,7 +6,8 @@
 //!    (`frames.rs`), and written by the thread that sends them (`line.rs`, `socket.rs`). The tokens of a step are one message. No tensor
 //!    crosses.
 //! 3. In the server a `RemoteRunner` (`remote.rs`) sends orders over a `Connection`; in the worker a `Session` (`worker.rs`) carries
-//!    them out. Events of a sequence wait in the worker as soon as its reader does not take them (`window.rs`).
+//!    them out. The model thread sends the events of its step (`relays.rs`). Events of a sequence wait in the worker as soon as its reader does
+//!    not take them (`window.rs`).
 //! 4. When the worker ends, whatever waits for it fails with what happened in words (`end.rs`). When the server ends, its sockets
 //!    close, and the workers end.
 
@@ -19,6 +20,7 @@ mod memory_limit;
 mod messages;
 mod outbox;
 mod output;
+mod relays;
 mod remote;
 mod socket;
 mod spawn;

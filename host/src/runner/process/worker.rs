@@ -9,22 +9,18 @@ use std::{
 use futures_util::StreamExt;
 use prometheus::Registry;
 use tenon_plugin_api::{Code, Error, Result};
-use tokio::{
-    select, spawn,
-    task::{AbortHandle, spawn_blocking},
-    time::interval,
-};
+use tokio::{select, spawn, task::spawn_blocking, time::interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     frames::messages,
     messages::{Answer, Id, News, Order, Question, Submission},
     outbox::Outbox,
-    socket::{Receiving, Sending},
-    window::Window,
+    relays::Relays,
+    socket::Receiving,
 };
 use crate::{
-    engine::{ClientId, EmbeddingError, Generation, SubmitError},
+    engine::{ClientId, EmbeddingError, SubmitError},
     grammar::{Grammar, GrammarError},
     metrics::Figures,
     plugin::{ModelFacts, ReportProgress},
@@ -36,8 +32,10 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// What a worker has to carry out orders with.
 pub struct Worker {
-    /// What the server is told first.
-    pub news: Vec<News>,
+    /// Where news go.
+    pub outbox: Outbox,
+    /// Where events go.
+    pub relays: Relays,
     /// Makes runners, or says why it cannot.
     pub maker: Result<Arc<dyn Maker>>,
     /// The metrics of its runners.
@@ -56,18 +54,14 @@ pub enum End {
 }
 
 impl Worker {
-    /// Carries out the orders that arrive on the socket with these halves, until there is a reason to end.
-    pub async fn serve(mut self, (input, output): (Receiving, Sending)) -> End {
-        let outbox = Outbox::default();
-        self.news.drain(..).for_each(|news| outbox.tell(news));
+    /// Carries out the orders that arrive until there is a reason to end.
+    pub async fn serve(self, input: Receiving) -> End {
         let session = Arc::new(Session {
             worker: self,
             numbered: Mutex::default(),
-            outbox,
         });
         select! {
             () = session.receive(input) => End::Dismissed,
-            _ = session.outbox.clone().deliver(output) => End::Dismissed,
             age = session.stuck() => End::Stuck(age),
         }
     }
@@ -77,14 +71,12 @@ impl Worker {
 struct Session {
     worker: Worker,
     numbered: Mutex<Numbered>,
-    outbox: Outbox,
 }
 
 #[derive(Default)]
 struct Numbered {
     runners: HashMap<Id, Arc<dyn Runner>>,
     grammars: HashMap<Id, CompiledForm>,
-    sequences: HashMap<Id, (Window, AbortHandle)>,
     /// Calls that can be cancelled.
     calls: HashMap<Id, CancellationToken>,
     /// When the running calls of the tokenizer began.
@@ -134,14 +126,10 @@ impl Session {
                 }
             }
             Order::Took { sequence, events } => {
-                if let Some((window, _)) = self.numbered().sequences.get(&sequence) {
-                    window.widen(events);
-                }
+                self.worker.relays.widen(sequence, events);
             }
             Order::Left { sequence } => {
-                if let Some((_, task)) = self.numbered().sequences.remove(&sequence) {
-                    task.abort();
-                }
+                self.worker.relays.leave(sequence);
             }
             Order::ForgetGrammar { grammar } => drop(self.numbered().grammars.remove(&grammar)),
             Order::Release { runner } => {
@@ -184,12 +172,15 @@ impl Session {
             }
             Question::Submit(submission) => {
                 let submitted = self.submit(named, submission).await;
-                self.outbox.answer(call, Answer::Submitted(submitted));
+                self.worker
+                    .outbox
+                    .answer(call, Answer::Submitted(submitted));
             }
             Question::Figures => {
-                self.outbox
-                    .tell(News::Figures(Figures::of(&self.worker.registry)));
-                self.outbox.answer(call, Answer::Told);
+                self.worker
+                    .outbox
+                    .tell(&News::Figures(Figures::of(&self.worker.registry)));
+                self.worker.outbox.answer(call, Answer::Told);
             }
         }
     }
@@ -213,7 +204,7 @@ impl Session {
         let steering = Steering { dry, grammar };
         let generations = runner.submit(request, steering, prompts, copies).await?;
         for (sequence, generation) in (first..).zip(generations) {
-            self.relay(sequence, generation);
+            self.worker.relays.admit(sequence, generation);
         }
         Ok(())
     }
@@ -241,7 +232,7 @@ impl Session {
         let (cancelled, session) = (self.begin(call), self.clone());
         let progress: ReportProgress = Box::new(move |fraction, what| {
             let what = what.to_owned();
-            session.outbox.tell(News::Progress {
+            session.worker.outbox.tell(&News::Progress {
                 call,
                 fraction,
                 what,
@@ -257,33 +248,18 @@ impl Session {
     fn admit(self: &Arc<Self>, id: Id, runner: Arc<dyn Runner>) -> Arc<ModelFacts> {
         let (facts, failed, end) = (runner.facts(), runner.failed(), runner.end());
         self.numbered().runners.insert(id, runner);
-        let outbox = self.outbox.clone();
+        let (outbox, relays) = (self.worker.outbox.clone(), self.worker.relays.clone());
         spawn(async move {
             select! {
                 biased;
-                error = failed => outbox.tell(News::Failed { runner: id, error }),
+                error = failed => outbox.tell(&News::Failed { runner: id, error }),
                 () = end.clone().wait() => {}
             }
             end.wait().await;
-            outbox.tell(News::Ended { runner: id });
+            relays.deliver();
+            outbox.tell(&News::Ended { runner: id });
         });
         facts
-    }
-
-    /// Sends the events of a sequence, as far as the server has room for them.
-    fn relay(self: &Arc<Self>, sequence: Id, mut generation: Generation) {
-        let (window, session) = (Window::new(), self.clone());
-        let room = window.clone();
-        let task = spawn(async move {
-            room.take_one().await;
-            while let Some(event) = generation.next().await {
-                session.outbox.event(sequence, event);
-                room.take_one().await;
-            }
-            session.numbered().sequences.remove(&sequence);
-        });
-        let entry = (window, task.abort_handle());
-        self.numbered().sequences.insert(sequence, entry);
     }
 
     /// Answers a call with what another thread finds.
@@ -324,7 +300,7 @@ impl Session {
         numbered.calls.remove(&call);
         numbered.tokenizing.remove(&call);
         drop(numbered);
-        self.outbox.answer(call, answer);
+        self.worker.outbox.answer(call, answer);
     }
 
     fn runner(&self, id: Id) -> Result<Arc<dyn Runner>> {
