@@ -39,5 +39,5 @@ pub use plugin_folder::{Listed, PluginFolder, install, list};
 pub use rows::{Row, RowReader, largest_difference};
 pub use schemas::{Example, examples};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2, start_echo};
-pub use tls::{Authority, Identity, TlsClient, TlsConnection, next_piece, whole};
+pub use tls::{Authority, Identity, TlsClient, TlsConnection, next_piece, plain_http, whole};
 pub use workers::{ends_within, kill};
