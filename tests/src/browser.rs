@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, plain_http};
 
 /// The browser's name for this machine. With `localhost`, Swagger UI would send fewer requests to other hosts.
 pub const HOST: &str = "tenon.test";
@@ -34,7 +34,7 @@ impl Browser {
         };
         let sessions = format!("http://{}/session", driver.address);
         let mut browser = Self {
-            http: reqwest::Client::new(),
+            http: plain_http().build().expect("a client"),
             session: sessions.clone(),
             driver,
         };

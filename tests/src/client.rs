@@ -10,7 +10,7 @@ use futures_util::{Stream as Pieces, StreamExt};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, plain_http};
 
 /// A client of one server.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ impl Client {
     /// A client of the server at this address, such as `http://127.0.0.1:8080`.
     pub fn new(address: String) -> Self {
         Self {
-            http: reqwest::Client::new(),
+            http: plain_http().build().expect("a client"),
             address,
             key: None,
         }
@@ -32,7 +32,7 @@ impl Client {
 
     /// A client of the server at this Unix socket.
     pub fn of_socket(socket: &Path) -> Self {
-        let http = reqwest::Client::builder().unix_socket(socket).build();
+        let http = plain_http().unix_socket(socket).build();
         Self {
             http: http.expect("a client"),
             address: "http://localhost".to_owned(),

@@ -17,6 +17,10 @@ pub struct TargetArgs {
     /// The API key of a running server.
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
+    /// A file with the certificates, in PEM, of those who may sign that of a running server (https) [default: those whom this machine
+    /// trusts, or those in the file that the environment variable SSL_CERT_FILE names].
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The backend for a model's file [default: the one that fits the model best].
     #[arg(long, value_name = "ID")]
     backend: Option<String>,
@@ -45,7 +49,7 @@ impl TargetArgs {
             false => Some(LocalServer::start(target, &self.flags())?),
         };
         let url = local.as_ref().map_or(target, LocalServer::url);
-        let server = Server::new(url, self.api_key.clone())?;
+        let server = Server::new(url, self.api_key.clone(), self.ca.as_deref())?;
         if let Some(local) = &local {
             local.wait_until_ready(&server).await?;
         }

@@ -4,7 +4,9 @@
 mod config;
 mod doctor;
 mod generate;
+mod models;
 mod plugins;
+mod pull;
 mod quantize;
 mod serve;
 
@@ -34,6 +36,9 @@ enum Command {
     Chat(Chat),
     Run(Run),
     Doctor(doctor::Doctor),
+    Pull(pull::Pull),
+    #[command(subcommand)]
+    Models(models::Models),
     Quantize(quantize::Quantize),
     #[command(subcommand)]
     Plugins(plugins::Plugins),
@@ -78,6 +83,8 @@ impl Command {
                 true => Ok(()),
                 false => std::process::exit(1),
             },
+            Self::Pull(pull) => pull.run(),
+            Self::Models(models) => models.run(),
             Self::Quantize(quantize) => quantize.run(),
             Self::Config(config) => config.run(),
             Self::Bench(bench) => bench.run(),

@@ -1,8 +1,12 @@
 //! A server and how to speak to it.
 
+use std::path::Path;
+
 use anyhow::{Context, anyhow};
 use reqwest::{RequestBuilder, Response};
 use serde_json::Value;
+
+use crate::trust::{client_builder, is_distrust};
 
 /// A server of the OpenAI API.
 pub struct Server {
@@ -13,14 +17,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// `url` may end with `/v1`.
+    /// `url` may end with `/v1`. `authorities` is a file with the certificates of those who may sign the server's. None: this machine's.
     ///
     /// # Errors
-    /// The HTTP client cannot be made.
-    pub fn new(url: &str, api_key: Option<String>) -> anyhow::Result<Self> {
+    /// The file has no certificates, or the HTTP client cannot be made.
+    pub fn new(
+        url: &str,
+        api_key: Option<String>,
+        authorities: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         // A proxy would be measured too. Each request gets its own connection: llama-server closes a connection silently
         // after each stream, and the next request on it would fail.
-        let http = reqwest::Client::builder()
+        let http = client_builder(authorities)?
             .no_proxy()
             .pool_max_idle_per_host(0)
             .build()?;
@@ -73,7 +81,14 @@ impl Server {
             Some(key) => request.bearer_auth(key),
             None => request,
         };
-        accepted(request.send().await?).await
+        match request.send().await {
+            Ok(response) => accepted(response).await,
+            Err(error) if is_distrust(&error) => Err(anyhow!(error).context(
+                "nobody whom this machine trusts has signed the server's certificate: name a file with the certificate of its \
+                 authority (--ca, or SSL_CERT_FILE)",
+            )),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -106,7 +121,7 @@ mod tests {
             "http://a:1/v1",
             "http://a:1/v1/",
         ] {
-            assert_eq!(Server::new(url, None).unwrap().url(), "http://a:1");
+            assert_eq!(Server::new(url, None, None).unwrap().url(), "http://a:1");
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tenon_tests::{PATIENCE, artifacts};
+use tenon_tests::{PATIENCE, artifacts, plain_http};
 
 /// The programs of llama.cpp.
 pub struct Peers {
@@ -86,9 +86,10 @@ impl Peer {
 
     async fn wait_until_ready(&mut self) {
         let health = format!("{}/health", self.url);
+        let http = plain_http().build().expect("a client");
         let ready = async {
             loop {
-                let answer = reqwest::get(&health).await;
+                let answer = http.get(&health).send().await;
                 if answer.is_ok_and(|answer| answer.status().is_success()) {
                     return;
                 }

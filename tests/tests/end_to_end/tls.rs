@@ -1,11 +1,12 @@
 //! TLS and HTTP/2.
 
-use std::{fs, future::pending, time::Duration};
+use std::{fs, future::pending, process::Command, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tenon_tests::{
-    Authority, Client, Identity, Server, ServerOptions, TlsClient, chat, next_piece, whole,
+    Authority, Client, Identity, Server, ServerOptions, TlsClient, artifacts, chat, next_piece,
+    whole,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -301,6 +302,44 @@ fn files_that_cannot_be_used_are_a_sentence_and_exit_code_2() {
         assert_eq!(server.wait().code(), Some(2), "{file}");
         let log = server.rest_of_log();
         assert!(log.contains(sentence), "{log}");
+    }
+}
+
+#[test]
+fn clients_of_the_program_trust_the_authority_that_they_are_given() {
+    let authority = Authority::new();
+    let tls = start(&authority, "", "");
+    let (_, port) = tls.address.rsplit_once(':').unwrap();
+    let (url, authorities) = (
+        format!("https://localhost:{port}"),
+        tls.server.home().join("ca.pem"),
+    );
+    let run = |arguments: &[&str], file: Option<&str>| {
+        let mut command = Command::new(&artifacts().tenon);
+        command
+            .args(["run", &url, "Hi"])
+            .args(arguments)
+            .env_remove("SSL_CERT_FILE");
+        command.envs(file.map(|file| ("SSL_CERT_FILE", file)));
+        let output = command.output().unwrap();
+        let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.success(), texts)
+    };
+    let file = authorities.to_str().unwrap();
+    for (is_trusted, [answer, why]) in [run(&["--ca", file], None), run(&[], Some(file))] {
+        assert!(is_trusted && answer == "Hi\n", "{answer}{why}");
+    }
+    let key = tls.server.home().join("server.key");
+    for (arguments, expected) in [
+        (&[][..], "(--ca, or SSL_CERT_FILE)"),
+        (
+            &["--ca", key.to_str().unwrap()],
+            "has no certificate in PEM",
+        ),
+    ] {
+        let (is_trusted, [answer, why]) = run(arguments, None);
+        assert!(!is_trusted && answer.is_empty(), "{answer}");
+        assert!(why.contains(expected), "{why}");
     }
 }
 

@@ -1,6 +1,9 @@
 //! A client of any OpenAI-compatible server that notes when text arrives.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -20,6 +23,8 @@ pub struct Access {
     /// None: the first model that the server lists.
     pub model: Option<String>,
     pub api_key: Option<String>,
+    /// A file with the certificates of those who may sign a server's. None: those whom this machine trusts.
+    pub authorities: Option<PathBuf>,
     pub extra: Map<String, Value>,
 }
 
@@ -50,7 +55,7 @@ pub struct Usage {
 impl Client {
     /// Makes a client, and asks the server for its model unless `access` names one.
     pub async fn connect(url: &str, access: &Access) -> anyhow::Result<Self> {
-        let server = Server::new(url, access.api_key.clone())?;
+        let server = Server::new(url, access.api_key.clone(), access.authorities.as_deref())?;
         let model = match &access.model {
             Some(model) => model.clone(),
             None => server.first_model().await?,

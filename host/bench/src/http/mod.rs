@@ -10,6 +10,8 @@ mod measurements;
 mod prompts;
 mod report;
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -42,6 +44,9 @@ pub struct HttpBench {
     /// The API key of the servers.
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
+    /// A file with the certificates, in PEM, of those who may sign a server's (https) [default: those whom this machine trusts].
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// A JSON object whose fields are added to every request.
     #[arg(long, value_name = "JSON", value_parser = object)]
     extra: Option<Map<String, Value>>,
@@ -123,6 +128,7 @@ impl HttpBench {
         let access = Access {
             model: self.model.clone(),
             api_key: self.api_key.clone(),
+            authorities: self.ca.clone(),
             extra: self.extra.clone().unwrap_or_default(),
         };
         // The seed is random: otherwise a second run would find everything cached.

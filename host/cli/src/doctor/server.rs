@@ -16,10 +16,11 @@ pub fn errors(plugins: &Registry) -> Option<String> {
     })
 }
 
-/// The models that no plugin can load, a sentence each.
+/// The models on this machine that no plugin can load, a sentence each.
 pub fn unloadable_models(config: &Config, plugins: &Registry) -> Vec<String> {
     let models = config.models.iter().filter_map(|model| {
-        let chosen = plugins.plugin_for(&model.path, model.backend.as_deref());
+        // A model on a hub is fetched when a server starts.
+        let chosen = plugins.plugin_for(model.path.local()?, model.backend.as_deref());
         Some(format!("model {}: {}", model.id, chosen.err()?))
     });
     let folders = config.folders.iter().filter(|folder| !folder.path.is_dir());
