@@ -1,9 +1,11 @@
 //! The cache: directories laid out as `huggingface_hub` in Python does.
 //!
-//!     models--OWNER--REPO/blobs/ETAG                  the content of a file, by its hash
-//!     models--OWNER--REPO/snapshots/COMMIT/DIR/FILE   links to the contents, as the files are called in a commit
-//!     models--OWNER--REPO/refs/REVISION               the commit that a branch or tag had last
-//!     .locks/models--OWNER--REPO/ETAG.lock            locked by the program that fetches the content
+//! ```text
+//! models--OWNER--REPO/blobs/ETAG                  the content of a file, by its hash
+//! models--OWNER--REPO/snapshots/COMMIT/DIR/FILE   links to the contents, as the files are called in a commit
+//! models--OWNER--REPO/refs/REVISION               the commit that a branch or tag had last
+//! .locks/models--OWNER--REPO/ETAG.lock            locked by the program that fetches the content
+//! ```
 
 use std::{
     fs, io,

@@ -145,10 +145,7 @@ impl Download<'_> {
     ) -> Result<(), Failure> {
         let mut response = self.ask(partial).await?;
         loop {
-            let piece = response
-                .chunk()
-                .await
-                .map_err(|error| self.passing(error))?;
+            let piece = response.chunk().await.map_err(broken)?;
             let Some(piece) = piece else {
                 break;
             };
@@ -221,6 +218,12 @@ impl Download<'_> {
             self.file.name
         )))
     }
+}
+
+/// The failure of a connection that ended within an answer.
+fn broken(error: reqwest::Error) -> Failure {
+    let error = anyhow::Error::from(error.without_url());
+    Failure::Passing(format!("the connection broke ({error:#})"))
 }
 
 /// A file of which the beginning is there.

@@ -182,11 +182,10 @@ fn of_directory(path: &Path) -> ModelFile {
     if has("config.json") && weights.is_some() {
         return ModelFile::Model(Format::HuggingFace);
     }
-    let pytorch = with_end(".bin")
+    let mut pytorch = with_end(".bin")
         .chain(with_end(".pt"))
         .chain(with_end(".pth"));
-    let pytorch = pytorch.into_iter().next();
-    let sentence = match (with_end(".gguf").next(), weights, pytorch) {
+    let sentence = match (with_end(".gguf").next(), weights, pytorch.next()) {
         _ if names.is_empty() => "it is an empty directory: check the path".to_owned(),
         (Some(gguf), ..) => format!(
             "it is a directory with GGUF files: give one of them, such as {}",

@@ -57,13 +57,14 @@ impl Recipe {
         let Some(limit) = free_memory::least() else {
             return Ok(());
         };
-        match if_estimated(needed(level))? {
-            Some(bytes) if bytes > limit.free_bytes => {
+        match needed(level) {
+            Ok(bytes) if bytes > limit.free_bytes => {
                 let levels = backend.descriptor().levels();
                 let estimated = levels.filter_map(|at| Some((at, needed(Some(at)).ok()?)));
                 let message = too_large(bytes, &limit, &estimated.collect::<Vec<_>>());
                 Err(Error::new(Code::NO_MEMORY, message))
             }
+            // Without an estimate, loading says what is wrong.
             _ => Ok(()),
         }
     }

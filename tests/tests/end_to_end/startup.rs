@@ -151,7 +151,7 @@ fn a_model_that_no_plugin_takes_is_named() {
         "no backend can load",
         "tenon.toml: org.tenon.echo: not a .echo file",
     ];
-    let options = ServerOptions::new(&[ECHO]).config("");
+    let options = ServerOptions::new(&[ECHO]).config("[server]\n");
     check_options(options, &["tenon.toml"], &reason);
     let reason = ["no backend `other`: use one of org.tenon.echo"];
     check_ends_unwatched(&[ECHO], &["a.echo", "--backend", "other"], &reason);

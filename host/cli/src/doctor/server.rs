@@ -20,8 +20,17 @@ pub fn errors(plugins: &Registry) -> Option<String> {
 pub fn unloadable_models(config: &Config, plugins: &Registry) -> Vec<String> {
     let models = config.models.iter().filter_map(|model| {
         // A model on a hub is fetched when a server starts.
-        let chosen = plugins.plugin_for(model.path.local()?, model.backend.as_deref());
-        Some(format!("model {}: {}", model.id, chosen.err()?))
+        let path = model.path.local()?;
+        let chosen = plugins.plugin_for(path, model.backend.as_deref());
+        let why = match chosen {
+            Err(error) => error.to_string(),
+            // A plugin may go by the name alone.
+            Ok(_) if !path.exists() => {
+                format!("{}: it does not exist: check its path", path.display())
+            }
+            Ok(_) => return None,
+        };
+        Some(format!("model {}: {why}", model.id))
     });
     let folders = config.folders.iter().filter(|folder| !folder.path.is_dir());
     let folders = folders.map(|folder| {
