@@ -1,15 +1,20 @@
 //! The process of a server: its log, its signals, its threads and its end.
 
-use std::sync::Arc;
+use std::{
+    io::{self, ErrorKind},
+    sync::Arc,
+};
 
-use anyhow::Context;
 use tokio::runtime;
 
 use crate::{
-    config::{Config, Scope, Source},
+    config::{Config, Place, Scope, Source},
     connections::{self, Listener, Tls},
     run, shutdown,
-    system::memory,
+    system::{
+        memory,
+        port_owner::{self, Process},
+    },
     telemetry,
 };
 
@@ -44,13 +49,8 @@ async fn listen(source: Source, config: Config) -> anyhow::Result<()> {
     let tls = tls.map(Arc::new);
     let mut listeners = Vec::new();
     for listen in &config.server.listen {
-        let listener = Listener::bind(listen, tls.as_ref()).await.with_context(|| {
-            let place = &listen.place;
-            format!(
-                "cannot listen at {place}: choose another address (--host, listen) or port (--port)"
-            )
-        })?;
-        listeners.push(listener);
+        let listener = Listener::bind(listen, tls.as_ref()).await;
+        listeners.push(listener.map_err(|error| cannot_listen(&listen.place, &error))?);
     }
     tokio::spawn(shutdown::log_ignored_signals());
     for listener in &listeners {
@@ -61,4 +61,22 @@ async fn listen(source: Source, config: Config) -> anyhow::Result<()> {
         tracing::info!("listening at {}{purpose}", listener.url()?);
     }
     run(source, config, (listeners, tls), shutdown::requested()).await
+}
+
+/// The sentence about a place at which the server cannot listen.
+fn cannot_listen(place: &Place, error: &io::Error) -> anyhow::Error {
+    let advice = match (place, error.kind()) {
+        (Place::Tcp { port, .. }, ErrorKind::AddrInUse) => match port_owner::of(*port) {
+            Some(Process { id, command }) => format!(
+                "process {id} ({command}) listens there: stop it, or choose another port (--port)"
+            ),
+            None => "another process listens there: choose another port (--port), or find it with `ss -ltnp` as root".to_owned(),
+        },
+        (Place::Tcp { port: 1..1024, .. }, ErrorKind::PermissionDenied) => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE: choose another one (--port)"
+                .to_owned()
+        }
+        _ => format!("{error}: choose another address (--host, listen) or port (--port)"),
+    };
+    anyhow::anyhow!("cannot listen at {place}: {advice}")
 }

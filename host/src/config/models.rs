@@ -122,7 +122,7 @@ pub struct RawModel {
     #[serde(default, deserialize_with = "by_name")]
     requantize: Requantize,
     /// Most memory in bytes that the model may take, also while its level changes: weights, KV pool and scratch space, as
-    /// the plugin estimates them. Default: no limit.
+    /// the plugin estimates them. Default: what is free when the model is loaded.
     memory_limit_bytes: Option<NonZeroU64>,
     /// Sampling parameters of requests that do not state them. Default: what the model's makers recommend, else OpenAI's.
     #[serde(default)]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, ConfigError, Flags, environment::Environment, load_from};
 
-const NO_MODEL: &str = "there is no model to serve: give one (tenon serve MODEL_PATH), or a configuration with [[models]] (--config FILE)";
+const NO_MODEL: &str = "there is no model to serve: give one (tenon serve MODEL.gguf), its name on Hugging Face (tenon serve hf:OWNER/REPO), \
+                        or a configuration with [[models]] (tenon serve --config FILE)";
 
 /// Where the configuration of a server comes from. It can be read again later.
 pub struct Source {
@@ -35,10 +36,18 @@ impl Source {
     /// # Errors
     /// Everything that is wrong with it. A configuration without models is wrong too.
     pub fn load(&self) -> Result<Config, ConfigError> {
-        let config = load_from(self.file(), &self.environment, &self.flags)?;
+        let config = self.load_even_without_models()?;
         let is_empty = config.models.is_empty() && config.folders.is_empty();
         let problems = is_empty.then(|| NO_MODEL.to_owned());
         ConfigError::unless_empty(problems.into_iter().collect())?;
         Ok(config)
+    }
+
+    /// Reads the configuration as it is now. It may be without models.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load_even_without_models(&self) -> Result<Config, ConfigError> {
+        load_from(self.file(), &self.environment, &self.flags)
     }
 }

@@ -14,6 +14,7 @@ use super::{
     candidate::try_out,
     cpu::Cpu,
     discover::{Discovered, Library, discover},
+    known,
     probe::{Probe, Request},
 };
 
@@ -44,7 +45,7 @@ type Trial = Result<Arc<InstalledPlugin>, Vec<UnusedFile>>;
 pub enum ChooseError {
     #[error("there is no backend to load {} with: {}", path.display(), why.join("; "))]
     NoBackends { path: PathBuf, why: Vec<String> },
-    #[error("there is no backend `{name}`: use one of {}, or put its plugin into a plugin directory", known.join(", "))]
+    #[error("there is no backend `{name}`: use one of {}, or {}", known.join(", "), known::library_of(name).unwrap_or("put its plugin into a plugin directory".into()))]
     Unknown { name: String, known: Vec<String> },
     #[error("the backend `{name}` could be any of {}: give its whole id", ids.join(", "))]
     Ambiguous { name: String, ids: Vec<String> },
@@ -135,9 +136,10 @@ impl Registry {
     ) -> Result<&InstalledPlugin, ChooseError> {
         if self.plugins.is_empty() {
             let refused = self.refused.iter().map(|refused| refused.reason.clone());
+            let why = self.warnings.iter().cloned().chain(refused);
             return Err(ChooseError::NoBackends {
                 path: path.into(),
-                why: self.warnings.iter().cloned().chain(refused).collect(),
+                why: why.chain(known::advice(path, &[])).collect(),
             });
         }
         self.ask(&[path]);
@@ -279,9 +281,18 @@ impl Registry {
             }
             why.push(format!("{}: {reason}", plugin.facts.id));
         }
-        let path = path.into();
         best.map(|(_, plugin)| plugin.as_ref())
-            .ok_or(ChooseError::Unsupported { path, why })
+            .ok_or_else(|| self.unsupported(path, why))
+    }
+
+    /// The error for a model that no plugin can load. What the plugins say about it counts if nothing better is known.
+    fn unsupported(&self, path: &Path, why: Vec<String>) -> ChooseError {
+        let ids = self.plugins.iter().map(|plugin| plugin.facts.id.as_str());
+        let advice = known::advice(path, &ids.collect::<Vec<_>>());
+        ChooseError::Unsupported {
+            path: path.into(),
+            why: advice.map_or(why, |advice| vec![advice]),
+        }
     }
 }
 

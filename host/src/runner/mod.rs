@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing here knows HTTP, text of answers or templates.
 
+mod fit;
 mod local;
 pub mod process;
 mod recipe;

@@ -32,24 +32,54 @@ pub fn of_process() -> Result<&'static Delegated, &'static str> {
 }
 
 fn find() -> Result<Delegated, String> {
+    Delegated::prepare(&own()?)
+}
+
+/// The group of this process.
+fn own() -> Result<PathBuf, String> {
     let groups = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
     let own = own.ok_or("this system has no cgroups of version 2")?;
-    Delegated::prepare(&Path::new(ROOT).join(own))
+    Ok(Path::new(ROOT).join(own))
+}
+
+/// Whether the group of this process seems delegated to it. Changes nothing.
+///
+/// # Errors
+/// Why it is not, in words.
+pub fn seems_delegated() -> Result<(), String> {
+    let own = own()?;
+    check_controller(&own)?;
+    let control = own.join("cgroup.subtree_control");
+    let writable = fs::OpenOptions::new().write(true).open(control);
+    writable
+        .map(drop)
+        .map_err(|error| not_delegated(&own, &error))
+}
+
+fn check_controller(group: &Path) -> Result<(), String> {
+    let shown = group.display();
+    let controllers = fs::read_to_string(group.join("cgroup.controllers"));
+    let controllers = controllers.map_err(|error| format!("{shown} cannot be read ({error})"))?;
+    match controllers.split_whitespace().any(|name| name == "memory") {
+        true => Ok(()),
+        false => Err(format!("{shown} has no memory controller")),
+    }
+}
+
+fn not_delegated(group: &Path, error: &io::Error) -> String {
+    format!(
+        "{} is not delegated to the server ({error})",
+        group.display()
+    )
 }
 
 impl Delegated {
     fn prepare(own: &Path) -> Result<Self, String> {
-        let shown = own.display();
-        let controllers = fs::read_to_string(own.join("cgroup.controllers"));
-        let controllers =
-            controllers.map_err(|error| format!("{shown} cannot be read ({error})"))?;
-        if !controllers.split_whitespace().any(|name| name == "memory") {
-            return Err(format!("{shown} has no memory controller"));
-        }
+        check_controller(own)?;
         let delegated = Self(own.to_owned());
         let limits = delegated.limit_children();
-        limits.map_err(|error| format!("{shown} is not delegated to the server ({error})"))?;
+        limits.map_err(|error| not_delegated(own, &error))?;
         Ok(delegated)
     }
 

@@ -21,10 +21,18 @@ pub fn resident_bytes(process_id: u32) -> Option<u64> {
 }
 
 /// Reads the bytes from a line such as `MemTotal:       24689832 kB`.
-fn bytes_of(name: &str, text: &str) -> Option<u64> {
+pub(super) fn bytes_of(name: &str, text: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
+}
+
+/// A number of bytes for people, such as `6.1 GB`.
+pub fn shown(bytes: u64) -> String {
+    match bytes as f64 {
+        bytes if bytes >= 1e9 => format!("{:.1} GB", bytes / 1e9),
+        bytes => format!("{:.0} MB", bytes / 1e6),
+    }
 }
 
 use std::{

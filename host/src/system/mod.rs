@@ -1,11 +1,14 @@
 //! What the machine offers this process: cores, memory, priorities, control groups, the files installed beside the program, changes of
 //! files, and a sandbox.
 
-pub(crate) mod cgroup;
+pub mod cgroup;
 pub mod cores;
 pub(crate) mod file_state;
+pub mod free_memory;
+mod group_paths;
 pub(crate) mod installation;
-pub(crate) mod memory;
+pub mod memory;
 pub(crate) mod niceness;
+pub mod port_owner;
 pub mod sandbox;
 pub(crate) mod watched;

@@ -20,6 +20,13 @@ pub fn has_gpu() -> bool {
     usable().any(|device| device.device_type != LlamaBackendDeviceType::Cpu)
 }
 
+/// The id of the device that models go to if none is asked for: a GPU if there is one.
+pub fn first() -> String {
+    let is_gpu = |device: &LlamaBackendDevice| device.device_type != LlamaBackendDeviceType::Cpu;
+    let gpu = usable().find(is_gpu);
+    gpu.map_or("cpu".into(), |gpu| id(&gpu))
+}
+
 /// llama.cpp's indices of the GPUs among `ids`. None of them means: the CPU only.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use tenon_plugin_api::{
     levels,
 };
 
-use crate::{context::MICRO_BATCH_TOKENS, file_types, gguf, options::Options, quantize};
+use crate::{context::MICRO_BATCH_TOKENS, devices, file_types, gguf, options::Options, quantize};
 
 /// Memory that loading the model with `load` and serving it with `session` takes. All of it counts for the first device.
 ///
@@ -20,7 +20,7 @@ pub fn estimate(load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>>
         .ok_or_else(|| Error::unsupported("estimates for this architecture"))?;
     let batch = u64::from(session.max_batch_tokens.clamp(1, MICRO_BATCH_TOKENS));
     let device = load.devices.first().cloned();
-    let mut estimate = Estimate::new(device.unwrap_or("cpu".into()));
+    let mut estimate = Estimate::new(device.unwrap_or_else(devices::first));
     estimate.weight_bytes = weight_bytes;
     estimate.kv_bytes_per_token = options.kv_type.bytes(shape.kv_numbers);
     estimate.sequence_bytes = shape.state_numbers.saturating_mul(size_of::<f32>() as u64);

@@ -177,7 +177,9 @@ fn a_backend_is_chosen_by_name_or_by_what_fits() {
     let folder = PluginFolder::with(ECHO);
     folder.install(PANICS, "other.so");
     let mut options = folder.options();
-    options.models = ["a.echo", "a.panics", "a.gguf"].map(Into::into).into();
+    // A file that exists, and is no model.
+    let other = "Cargo.toml";
+    options.models = ["a.echo", "a.panics", other].map(Into::into).into();
     let registry = Registry::load(&options);
     let choose = |path: &str, name| {
         let backend = registry.choose(Path::new(path), name);
@@ -195,8 +197,8 @@ fn a_backend_is_chosen_by_name_or_by_what_fits() {
     let unknown = choose("a.echo", Some("candle")).unwrap_err().to_string();
     assert!(unknown.contains("no backend `candle`"), "{unknown}");
     assert!(unknown.contains("org.tenon.echo, "), "{unknown}");
-    let unsupported = choose("a.gguf", None).unwrap_err().to_string();
-    assert!(unsupported.contains("can load a.gguf"), "{unsupported}");
+    let unsupported = choose(other, None).unwrap_err().to_string();
+    assert!(unsupported.contains("can load Cargo.toml"), "{unsupported}");
     assert!(
         unsupported.contains("org.tenon.echo: not a .echo file"),
         "{unsupported}"

@@ -1,6 +1,6 @@
 //! What a server says if it cannot serve its models, or not all of them.
 
-use std::fs;
+use std::{fs, net::TcpListener};
 
 use reqwest::StatusCode;
 use serde_json::json;
@@ -8,6 +8,7 @@ use tenon_tests::{ServerOptions, chat, smollm2};
 
 const ECHO: &str = "tenon_plugin_echo";
 const LLAMA_CPP: &str = "tenon_plugin_llama_cpp";
+const CANDLE: &str = "tenon_plugin_candle";
 
 #[test]
 fn a_file_that_is_no_model_is_named_with_what_to_do() {
@@ -15,9 +16,33 @@ fn a_file_that_is_no_model_is_named_with_what_to_do() {
     let whole = fs::read(smollm2()).unwrap();
     let half = &whole[..whole.len() / 2];
     for (name, content, expected) in [
-        ("missing.gguf", None, "does not exist: check the path"),
-        ("empty.gguf", Some(&b""[..]), "give a model in GGUF format"),
+        ("missing.gguf", None, "it does not exist: check the path"),
+        (
+            "empty.gguf",
+            Some(&b""[..]),
+            "it is empty: get the model's file again",
+        ),
         ("text.gguf", Some(b"text"), "give a model in GGUF format"),
+        (
+            "archive.gguf",
+            Some(b"PK\x03\x04\x14\0\0\0"),
+            "it is a ZIP archive: unpack it",
+        ),
+        (
+            "pytorch_model.bin",
+            Some(b"PK\x03\x04\0\0\0\0\0\0archive/data.pkl"),
+            "it has weights of PyTorch (a pickle)",
+        ),
+        (
+            "page.gguf",
+            Some(b"<!DOCTYPE html><title>Sign in</title>"),
+            "it is a web page that was saved under this name",
+        ),
+        (
+            "pointer.gguf",
+            Some(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 98362432\n"),
+            "a pointer of Git LFS to the model, which has 98362432 bytes: run `git lfs pull`",
+        ),
         ("begun.gguf", Some(&whole[..1000]), "download it again"),
         ("half.gguf", Some(half), "download it again"),
         (
@@ -33,6 +58,71 @@ fn a_file_that_is_no_model_is_named_with_what_to_do() {
         }
         check_ends(&[LLAMA_CPP], &[path], &[path, expected]);
     }
+}
+
+#[test]
+fn a_directory_that_is_no_model_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let check = |expected: &str| check_ends(&[CANDLE], &[path], &[path, expected]);
+    check("it is an empty directory");
+    fs::write(folder.path().join("pytorch_model.bin"), "").unwrap();
+    check("its weights are in a file of PyTorch (pytorch_model.bin)");
+    fs::write(folder.path().join("model.safetensors"), "").unwrap();
+    check("config.json is missing in it: download the whole directory");
+}
+
+/// The model fits as its file has it, but not at the level that is asked for.
+#[test]
+fn smollm2_that_is_too_large_is_refused_with_the_level_that_fits() {
+    let config = format!(
+        "[engine]\nthreads = 1\n[[models]]\npath = {:?}\nquantize = 'F32'\n",
+        smollm2()
+    );
+    for plugin in [LLAMA_CPP, "tenon_plugin_candle_quantized"] {
+        let options = ServerOptions::new(&[plugin])
+            .config(&config)
+            .ulimit("-d 500000");
+        let expected = [
+            "it needs about ",
+            " MB are free (the process (RLIMIT_DATA)): quantize = \"",
+            "\" takes ",
+        ];
+        check_options(options, &[], &expected);
+    }
+}
+
+#[test]
+fn a_backend_that_is_missing_is_named_by_its_file() {
+    let model = smollm2();
+    let model = model.to_str().unwrap();
+    let advice = [
+        "a GGUF file, which needs the backend in libtenon_plugin_candle_quantized.so or libtenon_plugin_llama_cpp.so",
+        "`make build`",
+        "`tenon plugins list`",
+    ];
+    check_ends(&[ECHO], &[model], &advice);
+    check_ends_unwatched(&[], &[model], &advice);
+    let named = [
+        "there is no backend `candle`",
+        "put libtenon_plugin_candle.so into a plugin directory",
+    ];
+    check_ends_unwatched(&[ECHO], &["a.echo", "--backend", "candle"], &named);
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_process() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let options = ServerOptions::new(&[ECHO]).port(&port);
+    let owner = format!("process {} (", std::process::id());
+    let place = format!("cannot listen at 127.0.0.1:{port}: ");
+    let expected = [
+        &place,
+        &owner,
+        ") listens there: stop it, or choose another port (--port)",
+    ];
+    check_options(options, &["a.echo"], &expected);
 }
 
 #[test]
@@ -59,16 +149,22 @@ fn a_plugin_for_another_abi_is_named() {
 fn a_model_that_no_plugin_takes_is_named() {
     let reason = [
         "no backend can load",
-        "a.gguf: org.tenon.echo: not a .echo file",
+        "tenon.toml: org.tenon.echo: not a .echo file",
     ];
-    check_ends(&[ECHO], &["a.gguf"], &reason);
-    let reason = ["no backend `candle`: use one of org.tenon.echo"];
-    check_ends_unwatched(&[ECHO], &["a.echo", "--backend", "candle"], &reason);
+    let options = ServerOptions::new(&[ECHO]).config("[server]\n");
+    check_options(options, &["tenon.toml"], &reason);
+    let reason = ["no backend `other`: use one of org.tenon.echo"];
+    check_ends_unwatched(&[ECHO], &["a.echo", "--backend", "other"], &reason);
 }
 
 #[test]
 fn without_any_model_there_is_nothing_to_serve() {
-    check_ends(&[ECHO], &[], &["there is no model to serve: give one"]);
+    let ways = [
+        "there is no model to serve: give one (tenon serve MODEL.gguf)",
+        "tenon serve hf:OWNER/REPO",
+        "tenon serve --config FILE",
+    ];
+    check_ends(&[ECHO], &[], &ways);
 }
 
 /// Sizes that no machine has are refused before anything is started. Sizes that this machine does not have are refused

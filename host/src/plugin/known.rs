@@ -1,0 +1,103 @@
+//! The backends that come with Tenon, for messages about one that is missing. Nothing else in the host knows them.
+
+use std::path::Path;
+
+use super::model_file::{Format, ModelFile};
+
+/// A backend that comes with Tenon.
+struct Known {
+    /// The plugin's id.
+    id: &'static str,
+    /// The file of its library.
+    library: &'static str,
+    /// What it loads.
+    loads: Format,
+}
+
+const KNOWN: &[Known] = &[
+    Known {
+        id: "org.tenon.candle-quantized",
+        library: "libtenon_plugin_candle_quantized.so",
+        loads: Format::Gguf,
+    },
+    Known {
+        id: "org.tenon.llama-cpp",
+        library: "libtenon_plugin_llama_cpp.so",
+        loads: Format::Gguf,
+    },
+    Known {
+        id: "org.tenon.candle",
+        library: "libtenon_plugin_candle.so",
+        loads: Format::HuggingFace,
+    },
+    Known {
+        id: "org.tenon.echo",
+        library: "libtenon_plugin_echo.so",
+        loads: Format::Echo,
+    },
+];
+
+/// Where libraries come from, and who says why one is not used.
+const GET: &str = "`make build` leaves it in target/dist/plugins, `tenon plugins list` says why a file is not used";
+
+/// What to do about a model that none of the plugins with these ids can load, in a sentence. None if nothing is known about the
+/// model that the plugins do not say themselves.
+pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
+    let format = match ModelFile::at(model) {
+        ModelFile::Other(sentence) => return Some(sentence),
+        ModelFile::Unknown => return None,
+        ModelFile::Model(format) => format,
+    };
+    let loading = KNOWN.iter().filter(|known| known.loads == format);
+    let loading: Vec<_> = loading.collect();
+    let is_there = loading.iter().any(|known| ids.contains(&known.id));
+    (!is_there).then(|| {
+        let libraries: Vec<_> = loading.iter().map(|known| known.library).collect();
+        let what = match format {
+            Format::Gguf => "a GGUF file",
+            Format::HuggingFace => "a Hugging Face directory",
+            Format::Echo => "an echo file",
+        };
+        let libraries = libraries.join(" or ");
+        format!("it is {what}, which needs the backend in {libraries}: put it into a plugin directory ({GET})")
+    })
+}
+
+/// The library of the backend with this id, or with an id that ends so, and what to do with it. None for other backends.
+pub fn library_of(name: &str) -> Option<String> {
+    let is_named = |known: &&Known| known.id == name || known.id.rsplit('.').next() == Some(name);
+    let known = KNOWN.iter().find(is_named)?;
+    Some(format!(
+        "put {} into a plugin directory ({GET})",
+        known.library
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_backend_is_named_by_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("a.gguf");
+        fs::write(&model, "GGUF").unwrap();
+        let sentence = advice(&model, &["org.tenon.echo"]).unwrap();
+        for part in [
+            "libtenon_plugin_candle_quantized.so",
+            "libtenon_plugin_llama_cpp.so",
+            "`make build`",
+        ] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+        assert_eq!(advice(&model, &["org.tenon.llama-cpp"]), None);
+        let library = library_of("candle").unwrap();
+        assert!(
+            library.starts_with("put libtenon_plugin_candle.so into"),
+            "{library}"
+        );
+        assert_eq!(library_of("quantized"), None);
+    }
+}
