@@ -196,6 +196,7 @@ typedef struct tenon_device {
     uint64_t memory_bytes;
     /* Free memory in bytes at the time of the call; 0 where unknown. */
     uint64_t free_bytes;
+    /* Known name: `kernels`, the instructions or kernels that compute on the device, in a few words. `tenon doctor` shows it. */
     tenon_meta meta;
 } tenon_device;
 

@@ -19,9 +19,12 @@ pub struct Device {
     pub memory_bytes: u64,
     /// Free memory in bytes at the time of the call; 0 where unknown.
     pub free_bytes: u64,
-    /// More facts.
+    /// More facts. This version knows `kernels`, which [`with_kernels`](Self::with_kernels) sets.
     pub meta: Meta,
 }
+
+/// A key of [`Device::meta`].
+const KERNELS: &str = "kernels";
 
 impl Device {
     /// A device whose memory is unknown.
@@ -31,6 +34,17 @@ impl Device {
             name: name.into(),
             ..Self::default()
         }
+    }
+
+    /// Says which instructions or kernels compute on the device, in a few words, for example `AVX2`. `tenon doctor` shows it.
+    pub fn with_kernels(mut self, kernels: impl Into<String>) -> Self {
+        self.meta.set(KERNELS, kernels);
+        self
+    }
+
+    /// Which instructions or kernels compute on the device. None if the plugin does not say.
+    pub fn kernels(&self) -> Option<&str> {
+        self.meta.get(KERNELS)
     }
 }
 

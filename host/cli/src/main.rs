@@ -2,6 +2,7 @@
 //! are `tenon-chat`.
 
 mod config;
+mod doctor;
 mod generate;
 mod plugins;
 mod quantize;
@@ -32,6 +33,7 @@ enum Command {
     Serve(serve::Serve),
     Chat(Chat),
     Run(Run),
+    Doctor(doctor::Doctor),
     Quantize(quantize::Quantize),
     #[command(subcommand)]
     Plugins(plugins::Plugins),
@@ -72,6 +74,10 @@ impl Command {
             Self::Serve(serve) => serve.run(),
             Self::Chat(chat) => chat.run(),
             Self::Run(run) => run.run(),
+            Self::Doctor(doctor) => match doctor.run()? {
+                true => Ok(()),
+                false => std::process::exit(1),
+            },
             Self::Quantize(quantize) => quantize.run(),
             Self::Config(config) => config.run(),
             Self::Bench(bench) => bench.run(),

@@ -38,6 +38,7 @@ pub use chat::ChatOptions;
 pub use configure::{ModelChanges, ModelWork};
 pub use lifecycle::{Change, ChangeError, load, reload, state_for_request, unload};
 pub use loaded::{ChatPrompt, LoadedModel, PromptError};
+pub use loading::registry_options;
 pub use option_check::wrong_options;
 pub use progress::progress_bar;
 pub use requantize::{Requantize, RequantizeError, Requantized};

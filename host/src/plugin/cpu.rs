@@ -69,6 +69,20 @@ impl Cpu {
         }
     }
 
+    /// The names of its features.
+    pub fn names(&self) -> Vec<&'static str> {
+        let bits = CPU_FEATURES.iter().enumerate();
+        bits.filter(|(bit, _)| self.features >> bit & 1 == 1)
+            .map(|(_, name)| *name)
+            .collect()
+    }
+
+    /// The highest level that it has. None below the lowest, and on CPUs without levels.
+    pub fn level(&self) -> Option<Level> {
+        let mut levels = Level::ALL.iter().rev().copied();
+        levels.find(|level| self.lacks(level.features()).is_none())
+    }
+
     /// Names of those of `features` that this CPU lacks, to be put into a sentence. None if it has all.
     pub fn lacks(&self, features: u64) -> Option<String> {
         let lacks = features & !self.features;

@@ -5,6 +5,8 @@ mod cuda;
 
 use tenon_plugin_api::{Device, Error, Result};
 
+use crate::kernels;
+
 /// The device that a model computes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -17,7 +19,7 @@ pub enum Place {
 /// The GPUs that the plugin was built for, and the CPU.
 pub fn list() -> Vec<Device> {
     let describe = |place: Place| match place {
-        Place::Cpu => Device::new(place.id(), "CPU"),
+        Place::Cpu => Device::new(place.id(), "CPU").with_kernels(kernels::names()),
         #[cfg(feature = "cuda")]
         Place::Cuda(number) => cuda::describe(number, place.id()),
     };

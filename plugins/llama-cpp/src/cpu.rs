@@ -27,6 +27,17 @@ pub fn check() -> Result<()> {
     }
 }
 
+/// The instructions that this build of llama.cpp uses, in words.
+pub fn compiled_for() -> String {
+    let extensions = extensions().into_iter();
+    let compiled = extensions.filter(|extension| extension.compiled);
+    let names: Vec<&str> = compiled.map(|extension| extension.name).collect();
+    match names[..] {
+        [] => "compiled without extensions".to_owned(),
+        _ => format!("compiled for {}", names.join(", ")),
+    }
+}
+
 fn lacking(extensions: &[CpuExtension]) -> Option<String> {
     let lacking = extensions
         .iter()

@@ -3,6 +3,8 @@
 use llama_cpp_2::{LlamaBackendDevice, LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 use tenon_plugin_api::{Device, Error, Result};
 
+use crate::cpu;
+
 /// The CPU, and the GPUs of the compiled-in backends.
 pub fn list() -> Vec<Device> {
     usable().map(describe).collect()
@@ -12,7 +14,10 @@ fn describe(found: LlamaBackendDevice) -> Device {
     let mut device = Device::new(id(&found), found.description);
     device.memory_bytes = found.memory_total as u64;
     device.free_bytes = found.memory_free as u64;
-    device
+    match found.device_type {
+        LlamaBackendDeviceType::Cpu => device.with_kernels(cpu::compiled_for()),
+        _ => device,
+    }
 }
 
 /// Whether there is any device besides the CPU.

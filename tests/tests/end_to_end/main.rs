@@ -21,6 +21,7 @@ mod connections;
 mod dependencies;
 mod deploy;
 mod docs_browser;
+mod doctor;
 mod drafts;
 mod echo_exact;
 mod embeddings;

@@ -79,6 +79,8 @@ pub struct Facts {
     pub build: String,
     pub abi: String,
     pub devices: Vec<String>,
+    /// What computes on its devices, by their ids, where the plugin says so.
+    pub kernels: BTreeMap<String, String>,
     /// Levels that it can quantize weights to.
     pub levels: Vec<String>,
     #[serde(flatten)]

@@ -116,8 +116,12 @@ impl Trial {
 
 fn facts(backend: &Backend) -> Facts {
     let descriptor = backend.descriptor().clone();
-    let devices = backend.devices().unwrap_or_default().into_iter();
+    let devices = backend.devices().unwrap_or_default();
+    let kernels = devices
+        .iter()
+        .filter_map(|device| Some((device.id.clone(), device.kernels()?.to_owned())));
     Facts {
+        kernels: kernels.collect(),
         levels: descriptor.levels().map(str::to_owned).collect(),
         options: backend.options().clone(),
         id: descriptor.id,
@@ -127,7 +131,7 @@ fn facts(backend: &Backend) -> Facts {
         license: descriptor.license,
         build: descriptor.build,
         abi: backend.abi().to_string(),
-        devices: devices.map(|device| device.id).collect(),
+        devices: devices.into_iter().map(|device| device.id).collect(),
     }
 }
 

@@ -112,6 +112,11 @@ fn nearest(x: f32) -> i32 {
 /// The kernel that this CPU has for weights of this type. None if there is none.
 pub fn kernel(kind: GgmlDType) -> Option<Kernel> {
     packed::Layout::of(kind)?;
+    best()
+}
+
+/// The fastest kernel of this CPU. None if it has none.
+pub fn best() -> Option<Kernel> {
     Kernel::ALL.into_iter().find(|kernel| kernel.is_available())
 }
 

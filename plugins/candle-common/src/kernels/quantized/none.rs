@@ -10,6 +10,10 @@ pub enum Kernel {}
 impl Kernel {
     pub const ALL: [Self; 0] = [];
 
+    pub fn name(self) -> &'static str {
+        match self {}
+    }
+
     pub fn is_available(&self) -> bool {
         match *self {}
     }

@@ -37,6 +37,15 @@ impl Kernel {
     /// All kernels, the fastest first.
     pub const ALL: [Self; 3] = [Self::Avx512, Self::AvxVnni, Self::Avx2];
 
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "AVX-512 VNNI",
+            Self::AvxVnni => "AVX-VNNI",
+            Self::Avx2 => "AVX2",
+        }
+    }
+
     /// Whether this CPU has the instructions.
     pub fn is_available(self) -> bool {
         match self {
