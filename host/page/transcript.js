@@ -3,11 +3,11 @@
 import { byId, h, icon, say } from "./dom.js";
 import { AnswerView, resultView, userView } from "./message.js";
 
-/** Questions that a very small model answers rightly. */
+/** Questions that a very small model answers rightly (the tests `first_answers` hold it). */
 const EXAMPLES = [
   { title: "Ask for a fact", prompt: "What is the capital of Japan?" },
-  { title: "Recall chemistry", prompt: "What is the chemical symbol for gold?" },
-  { title: "Write some code", prompt: "Write a Python function that checks whether a number is even." },
+  { title: "Recall chemistry", prompt: "What is the chemical symbol for silver?" },
+  { title: "Write some code", prompt: "Write Python code for a function is_even(num), which checks whether a number is even." },
 ];
 
 /** How near to the end, in pixels, counts as being there. */

@@ -44,7 +44,7 @@ use crate::{
                 summary = "A question",
                 value = json!({
                     "model": "",
-                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                    "messages": [{"role": "user", "content": "What is the capital of Japan?"}],
                     "max_tokens": 32,
                     "temperature": 0,
                 }),
@@ -55,9 +55,9 @@ use crate::{
                     "model": "",
                     "messages": [
                         {"role": "system", "content": "You answer in one sentence."},
-                        {"role": "user", "content": "Why is the sky blue?"},
-                        {"role": "assistant", "content": "Air scatters blue light more than red light."},
-                        {"role": "user", "content": [{"type": "text", "text": "And the sunset?"}]},
+                        {"role": "user", "content": "What is the chemical symbol for gold?"},
+                        {"role": "assistant", "content": "The chemical symbol for gold is Au."},
+                        {"role": "user", "content": [{"type": "text", "text": "What is the chemical symbol for silver?"}]},
                     ],
                     "max_tokens": 32,
                     "temperature": 0.7,
@@ -72,15 +72,16 @@ use crate::{
                 summary = "An answer that obeys a JSON Schema",
                 value = json!({
                     "model": "",
-                    "messages": [{"role": "user", "content": "Which city is the capital of France?"}],
+                    "messages": [
+                        {"role": "system", "content": "You answer in JSON."},
+                        {"role": "user", "content": "What is the capital of Japan?"},
+                    ],
                     "max_tokens": 64,
+                    "temperature": 0,
                     "response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": {
                         "type": "object",
-                        "properties": {
-                            "city": {"type": "string", "maxLength": 20},
-                            "millions_of_inhabitants": {"type": "integer", "minimum": 0, "maximum": 40},
-                        },
-                        "required": ["city", "millions_of_inhabitants"],
+                        "properties": {"city": {"enum": ["Kyoto", "Osaka", "Tokyo"]}},
+                        "required": ["city"],
                         "additionalProperties": false,
                     }}},
                 }),
@@ -167,8 +168,8 @@ use crate::{
                 value = json!({
                     "model": "",
                     "messages": [
-                        {"role": "user", "content": "Name a river in Germany."},
-                        {"role": "assistant", "content": "The longest one is"},
+                        {"role": "user", "content": "What is the capital of Japan?"},
+                        {"role": "assistant", "content": "The capital of Japan is"},
                     ],
                     "continue_final_message": true,
                     "max_tokens": 16,
@@ -179,8 +180,9 @@ use crate::{
                 summary = "A stream that ends with its usage",
                 value = json!({
                     "model": "",
-                    "messages": [{"role": "user", "content": "Count to five."}],
+                    "messages": [{"role": "user", "content": "What is the chemical symbol for silver?"}],
                     "max_tokens": 16,
+                    "temperature": 0,
                     "stream": true,
                     "stream_options": {"include_usage": true},
                 }),
@@ -202,7 +204,7 @@ use crate::{
                         "index": 0,
                         "message": {
                             "role": "assistant",
-                            "content": "The capital of France is Paris.",
+                            "content": "The capital of Japan is Tokyo.",
                             "refusal": null,
                         },
                         "logprobs": null,

@@ -52,6 +52,7 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
                     "model": "",
                     "prompt": "The capital of France is",
                     "max_tokens": 16,
+                    "temperature": 0,
                     "grammar": {"type": "regex", "value": " [A-Z][a-z]{2,12}\\."},
                 }),
             )),

@@ -30,7 +30,7 @@ use crate::{
             summary = "A question",
             value = json!({
                 "model": "",
-                "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                "messages": [{"role": "user", "content": "What is the capital of Japan?"}],
             }),
         ))),
     ),

@@ -41,7 +41,7 @@ use crate::{
                 value = json!({
                     "model": "",
                     "max_tokens": 32,
-                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                    "messages": [{"role": "user", "content": "What is the capital of Japan?"}],
                     "temperature": 0,
                 }),
             )),
@@ -52,9 +52,9 @@ use crate::{
                     "max_tokens": 32,
                     "system": [{"type": "text", "text": "You answer in one sentence.", "cache_control": {"type": "ephemeral"}}],
                     "messages": [
-                        {"role": "user", "content": "Why is the sky blue?"},
-                        {"role": "assistant", "content": "Air scatters blue light more than red light."},
-                        {"role": "user", "content": [{"type": "text", "text": "And the sunset?"}]},
+                        {"role": "user", "content": "What is the chemical symbol for gold?"},
+                        {"role": "assistant", "content": "The chemical symbol for gold is Au."},
+                        {"role": "user", "content": [{"type": "text", "text": "What is the chemical symbol for silver?"}]},
                     ],
                     "stop_sequences": ["\n\n"],
                 }),
@@ -98,10 +98,12 @@ use crate::{
                 value = json!({
                     "model": "",
                     "max_tokens": 64,
-                    "messages": [{"role": "user", "content": "Which city is the capital of France?"}],
+                    "system": "You answer in JSON.",
+                    "messages": [{"role": "user", "content": "What is the capital of Japan?"}],
+                    "temperature": 0,
                     "output_config": {"format": {"type": "json_schema", "schema": {
                         "type": "object",
-                        "properties": {"city": {"type": "string", "maxLength": 20}},
+                        "properties": {"city": {"enum": ["Kyoto", "Osaka", "Tokyo"]}},
                         "required": ["city"],
                         "additionalProperties": false,
                     }}},
@@ -112,7 +114,8 @@ use crate::{
                 value = json!({
                     "model": "",
                     "max_tokens": 16,
-                    "messages": [{"role": "user", "content": "Count to five."}],
+                    "messages": [{"role": "user", "content": "What is the chemical symbol for silver?"}],
+                    "temperature": 0,
                     "stream": true,
                 }),
             )),
@@ -128,7 +131,7 @@ use crate::{
                     "type": "message",
                     "role": "assistant",
                     "model": "SmolLM2-135M-Instruct",
-                    "content": [{"type": "text", "text": "The capital of France is Paris."}],
+                    "content": [{"type": "text", "text": "The capital of Japan is Tokyo."}],
                     "stop_reason": "end_turn",
                     "stop_sequence": null,
                     "usage": {

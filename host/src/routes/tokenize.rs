@@ -38,7 +38,7 @@ use crate::{
                 summary = "How many tokens a chat has",
                 value = json!({
                     "model": "",
-                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                    "messages": [{"role": "user", "content": "What is the capital of Japan?"}],
                 }),
             )),
         ),

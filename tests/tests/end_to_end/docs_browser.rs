@@ -27,7 +27,7 @@ async fn a_chat_can_be_tried_and_nothing_leaves_the_host() {
     assert_eq!(browser.text(STATUS).await, "200");
     let answer = browser.text(ANSWER).await;
     // The model repeats the question.
-    let expected = r#""content": "What is the capital of France?""#;
+    let expected = r#""content": "What is the capital of Japan?""#;
     assert!(answer.contains(expected), "{answer}");
 
     browser.click(CLEAR).await;

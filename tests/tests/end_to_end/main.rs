@@ -26,6 +26,7 @@ mod drafts;
 mod echo_exact;
 mod embeddings;
 mod fair_shares;
+mod first_answers;
 mod forced_calls;
 mod grammar;
 mod grammar_exact;

@@ -44,7 +44,7 @@ use crate::{
                 summary = "A question",
                 value = json!({
                     "model": "",
-                    "input": "What is the capital of France?",
+                    "input": "What is the capital of Japan?",
                     "max_output_tokens": 32,
                     "temperature": 0,
                 }),
@@ -96,11 +96,13 @@ use crate::{
                 summary = "A text that obeys a JSON Schema",
                 value = json!({
                     "model": "",
-                    "input": "Which city is the capital of France?",
+                    "instructions": "You answer in JSON.",
+                    "input": "What is the capital of Japan?",
                     "max_output_tokens": 64,
+                    "temperature": 0,
                     "text": {"format": {"type": "json_schema", "name": "city", "strict": true, "schema": {
                         "type": "object",
-                        "properties": {"city": {"type": "string", "maxLength": 20}},
+                        "properties": {"city": {"enum": ["Kyoto", "Osaka", "Tokyo"]}},
                         "required": ["city"],
                         "additionalProperties": false,
                     }}},
@@ -110,8 +112,9 @@ use crate::{
                 summary = "A stream with the log-probabilities of its tokens",
                 value = json!({
                     "model": "",
-                    "input": "Count to five.",
+                    "input": "What is the chemical symbol for silver?",
                     "max_output_tokens": 16,
+                    "temperature": 0,
                     "include": ["message.output_text.logprobs"],
                     "top_logprobs": 2,
                     "stream": true,
@@ -141,7 +144,7 @@ use crate::{
                         "role": "assistant",
                         "content": [{
                             "type": "output_text",
-                            "text": "The capital of France is Paris.",
+                            "text": "The capital of Japan is Tokyo.",
                             "annotations": [],
                             "logprobs": [],
                         }],
