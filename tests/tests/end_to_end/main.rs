@@ -57,6 +57,7 @@ mod plugin_variants;
 mod plugins_check;
 mod plugins_new;
 mod prefix_cache;
+mod readme;
 mod reasoning;
 mod recurrent;
 mod recurrent_gguf;
