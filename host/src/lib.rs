@@ -5,7 +5,7 @@
 //! HTTP in `error` and nowhere else.
 //!
 //! The rest of the host: [`config`] (what the operator decides), [`plugin`] (from a file to a backend), [`models`] (the
-//! served models: loading and requantizing), [`shutdown`], [`telemetry`], [`metrics`].
+//! served models: loading and requantizing), [`hub`] (models that are fetched first), [`shutdown`], [`telemetry`], [`metrics`].
 //!
 //! [`serve()`] serves the models of a configuration until the process is told to stop.
 
@@ -16,6 +16,7 @@ mod connections;
 pub mod engine;
 pub mod error;
 pub mod grammar;
+pub mod hub;
 pub mod kept_responses;
 pub mod keys;
 mod layers;
@@ -52,6 +53,7 @@ use crate::{
     app::App,
     config::{Config, Source},
     connections::{Listener, Patience, Register, Tls},
+    hub::Hub,
     metrics::Metrics,
     models::{Serving, Snapshot},
     reread::Reader,
@@ -70,6 +72,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 async fn run(
     source: Source,
     config: Config,
+    hub: Arc<dyn Hub>,
     (listeners, tls): (Vec<Listener>, Option<Arc<Tls>>),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
@@ -80,7 +83,7 @@ async fn run(
     let app = Arc::new(app);
     let counters = connections::Metrics::register(&app.metrics.registry)?;
     let register = Arc::new(Register::new(most, patience, counters));
-    let serving = Serving::new(app.catalog.clone(), &app.plugins, &app.draining);
+    let serving = Serving::new(app.catalog.clone(), &app.plugins, hub, &app.draining);
     let serving = Arc::new(serving);
     let reader = Reader {
         source,

@@ -8,6 +8,7 @@ use tokio::runtime;
 use crate::{
     config::{Config, Scope, Source},
     connections::{self, Listener, Tls},
+    hub::Hub,
     run, shutdown,
     system::memory,
     telemetry,
@@ -19,11 +20,12 @@ const HTTP_THREADS: usize = 2;
 /// hangs must not hold up the requests to others.
 const BLOCKING_THREADS: usize = 128;
 
-/// Serves over HTTP until a signal tells the process to stop, and then ends the process.
+/// Serves over HTTP until a signal tells the process to stop, and then ends the process. `hub` fetches the models that the
+/// configuration names by their place on a hub.
 ///
 /// # Errors
 /// The configuration is wrong, the server cannot start, or no model can be loaded.
-pub fn serve(source: Source) -> anyhow::Result<()> {
+pub fn serve(source: Source, hub: Arc<dyn Hub>) -> anyhow::Result<()> {
     let config = source.load()?;
     memory::do_not_keep_large_pieces();
     shutdown::too_large_files_are_errors()?;
@@ -35,11 +37,11 @@ pub fn serve(source: Source) -> anyhow::Result<()> {
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()?;
-    runtime.block_on(listen(source, config))?;
+    runtime.block_on(listen(source, config, hub))?;
     shutdown::exit_now(0)
 }
 
-async fn listen(source: Source, config: Config) -> anyhow::Result<()> {
+async fn listen(source: Source, config: Config, hub: Arc<dyn Hub>) -> anyhow::Result<()> {
     let tls = config.tls.as_ref().map(Tls::load).transpose()?;
     let tls = tls.map(Arc::new);
     let mut listeners = Vec::new();
@@ -60,5 +62,5 @@ async fn listen(source: Source, config: Config) -> anyhow::Result<()> {
         };
         tracing::info!("listening at {}{purpose}", listener.url()?);
     }
-    run(source, config, (listeners, tls), shutdown::requested()).await
+    run(source, config, hub, (listeners, tls), shutdown::requested()).await
 }

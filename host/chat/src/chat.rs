@@ -20,7 +20,7 @@ use crate::{
 /// Chat in the terminal.
 #[derive(Args)]
 pub struct Chat {
-    /// A model's file or directory, or the URL of a running server.
+    /// A model's file or directory, a model on the Hugging Face Hub (see `tenon pull`), or the URL of a running server.
     #[arg(default_value = "http://localhost:8080")]
     target: String,
     /// What the model is told before the conversation.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde_json::Value;
 use tenon_client::Server;
@@ -24,14 +24,18 @@ pub struct LocalServer {
 
 /// What the log says before the server's address.
 const LISTENING: &str = "listening at ";
+/// What the names of models on the hub begin with.
+const HUB: &str = "hf:";
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
 
 impl LocalServer {
-    /// Starts a server for a model's file or directory, and waits for its address.
+    /// Starts a server for a model's file or directory, or for a model on the hub, and waits for its address.
     pub fn start(model: &str, flags: &[String]) -> anyhow::Result<Self> {
+        let fetched = model.starts_with(HUB).then(|| fetch(model)).transpose()?;
+        let model = fetched.as_deref().unwrap_or(model);
         fs::metadata(model).with_context(|| {
-            format!("cannot open {model}: name a model's file or directory, or the URL of a server (http://…)")
+            format!("cannot open {model}: name a model's file or directory, a model on the Hugging Face Hub (hf:OWNER/REPO), or the URL of a server (http://…)")
         })?;
         let mut command = Command::new(env::current_exe()?);
         command
@@ -92,6 +96,15 @@ impl Drop for LocalServer {
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ = self.child.wait();
     }
+}
+
+/// Fetches a model from the hub, and shows how that goes on. Returns its file or directory.
+fn fetch(model: &str) -> anyhow::Result<String> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["pull", model]).stderr(Stdio::inherit());
+    let pulled = command.output().context("cannot start a download")?;
+    ensure!(pulled.status.success(), "{model} could not be fetched");
+    Ok(String::from_utf8(pulled.stdout)?.trim_end().to_owned())
 }
 
 /// Reads the log to its end: sends the address, and prints warnings and errors.

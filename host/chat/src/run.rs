@@ -16,7 +16,7 @@ use crate::{
 /// What comes through a pipe is put below the question: cat report.txt | tenon run MODEL "Summarise this."
 #[derive(Args)]
 pub struct Run {
-    /// A model's file or directory, or the URL of a running server.
+    /// A model's file or directory, a model on the Hugging Face Hub (see `tenon pull`), or the URL of a running server.
     target: String,
     /// The question.
     question: Vec<String>,

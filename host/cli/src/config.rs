@@ -7,6 +7,7 @@ use tenon::{
     config::{self, ConfigError},
     models::wrong_options,
 };
+use tenon_hub::{HuggingFace, Settings};
 
 /// Check configuration files, and print their JSON Schema for editors.
 #[derive(Subcommand)]
@@ -38,7 +39,7 @@ impl Config {
 impl Check {
     fn run(self) -> anyhow::Result<()> {
         let config = config::check(&self.file)?;
-        let problems = wrong_options(&config)?;
+        let problems = wrong_options(&config, &HuggingFace::new(Settings::of_process()))?;
         if !problems.is_empty() {
             let file = self.file.display();
             let problems = problems.iter().map(|problem| format!("{file}: {problem}"));

@@ -3,7 +3,9 @@
 
 mod config;
 mod generate;
+mod models;
 mod plugins;
+mod pull;
 mod quantize;
 mod serve;
 
@@ -32,6 +34,9 @@ enum Command {
     Serve(serve::Serve),
     Chat(Chat),
     Run(Run),
+    Pull(pull::Pull),
+    #[command(subcommand)]
+    Models(models::Models),
     Quantize(quantize::Quantize),
     #[command(subcommand)]
     Plugins(plugins::Plugins),
@@ -72,6 +77,8 @@ impl Command {
             Self::Serve(serve) => serve.run(),
             Self::Chat(chat) => chat.run(),
             Self::Run(run) => run.run(),
+            Self::Pull(pull) => pull.run(),
+            Self::Models(models) => models.run(),
             Self::Quantize(quantize) => quantize.run(),
             Self::Config(config) => config.run(),
             Self::Bench(bench) => bench.run(),

@@ -1,14 +1,16 @@
 //! `tenon serve`
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use tenon::config::{Flags, Source, Threads};
+use tenon_hub::{HuggingFace, Settings};
 
 /// Serve models over HTTP.
 #[derive(Args)]
 pub struct Serve {
-    /// A model's file or directory, served instead of the models in the configuration.
+    /// A model's file or directory, or a model on the Hugging Face Hub (see `tenon pull`), which is fetched first. Served instead of the
+    /// models in the configuration.
     model_path: Option<PathBuf>,
     /// The configuration file [default: ./tenon.toml, then $XDG_CONFIG_HOME/tenon/tenon.toml, else none].
     #[arg(long, value_name = "FILE")]
@@ -25,7 +27,7 @@ pub struct Serve {
     /// The backend for the model [default: the one that fits the model best].
     #[arg(long, value_name = "ID")]
     backend: Option<String>,
-    /// Name of the model in requests [default: the file's name].
+    /// Name of the model in requests [default: the name of the file or repository].
     #[arg(long, value_name = "NAME")]
     model_id: Option<String>,
     /// Threads that compute, or "auto": as many as are fastest [default: auto].
@@ -44,6 +46,7 @@ impl Serve {
             model_id: self.model_id,
             threads: self.threads,
         };
-        tenon::serve(Source::new(self.config, flags))
+        let hub = Arc::new(HuggingFace::new(Settings::of_process()));
+        tenon::serve(Source::new(self.config, flags), hub)
     }
 }

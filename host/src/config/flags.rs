@@ -8,11 +8,12 @@ use figment::{
 };
 
 use super::{Threads, layer::Layer};
+use crate::hub::HubModel;
 
 /// The flags of the command line. Relative paths start at the working directory.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
-    /// Served instead of the file's models.
+    /// Served instead of the file's models. A path, or the name of a model on the hub.
     pub model_path: Option<PathBuf>,
     pub host: Option<String>,
     pub port: Option<u16>,
@@ -44,7 +45,11 @@ impl Flags {
             layer("--plugins", "plugins.directories", paths?.into())
         });
         let model = self.model_path.as_deref().map(|path| {
-            let model: Dict = map! { "path".to_owned() => whole_path("MODEL_PATH", path)?.into() };
+            let path = match path.to_str().filter(|text| HubModel::is_meant(text)) {
+                Some(on_hub) => on_hub.to_owned(),
+                None => whole_path("MODEL_PATH", path)?,
+            };
+            let model: Dict = map! { "path".to_owned() => path.into() };
             layer("MODEL_PATH", "models", Value::from(vec![model]))
         });
         let empty = self.for_one_model().filter(|(_, value)| value.is_empty());

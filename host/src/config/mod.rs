@@ -54,7 +54,7 @@ pub use self::{
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
     listen::{Listen, Place, Scope},
-    models::{Model, ModelFolder, Requantize},
+    models::{Model, ModelFolder, ModelPath, Requantize},
     origins::{Hosts, Origins},
     plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},
     prompts::Prompts,

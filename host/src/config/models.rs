@@ -22,7 +22,10 @@ use super::{
     refusals::Refusals,
     sampling::RawSampling,
 };
-use crate::markup::{FORMATS, ReasoningTags, ToolFormat};
+use crate::{
+    hub::HubModel,
+    markup::{FORMATS, ReasoningTags, ToolFormat},
+};
 
 /// One model to serve.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +33,7 @@ pub struct Model {
     /// Unique among all ids and aliases.
     pub id: String,
     pub aliases: Vec<String>,
-    pub path: PathBuf,
+    pub path: ModelPath,
     /// None: the backend that fits the file best.
     pub backend: Option<String>,
     /// Empty: the backend decides.
@@ -53,6 +56,33 @@ pub struct Model {
     pub engine: Engine,
 }
 
+/// Where a model is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelPath {
+    /// A file or directory on this machine.
+    Local(PathBuf),
+    /// On the hub, from which it is fetched.
+    Hub(HubModel),
+}
+
+impl ModelPath {
+    /// The file or directory on this machine. None if it has to be fetched.
+    pub fn local(&self) -> Option<&Path> {
+        match self {
+            Self::Local(path) => Some(path),
+            Self::Hub(_) => None,
+        }
+    }
+
+    /// What the model is called unless the configuration gives it a name.
+    fn name(&self) -> String {
+        match self {
+            Self::Local(path) => name_of(path),
+            Self::Hub(model) => model.name().to_owned(),
+        }
+    }
+}
+
 /// A directory of models, which are loaded on demand.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelFolder {
@@ -66,7 +96,7 @@ impl ModelFolder {
     pub fn model_at(&self, path: &Path) -> Model {
         Model {
             id: name_of(path),
-            path: path.to_owned(),
+            path: ModelPath::Local(path.to_owned()),
             ..self.model.clone()
         }
     }
@@ -89,12 +119,14 @@ pub enum Requantize {
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {
-    /// Name of the model in requests. Default: the name of the file without its extension, or of the directory.
+    /// Name of the model in requests. Default: the name of the file without its extension, or of the directory or repository.
     id: Option<String>,
     /// Other names that requests may use. One that ends with `*` stands for all names with that beginning.
     #[serde(default)]
     aliases: Vec<String>,
-    /// The model's file or directory, relative to this file. `~/` is the home directory.
+    /// The model's file or directory, relative to this file. `~/` is the home directory. Or a model on the Hugging Face Hub, which is
+    /// fetched before it is loaded: `hf:OWNER/REPO`, `hf:OWNER/REPO:QUANT` or `hf:OWNER/REPO:FILE`, with `@REVISION` after REPO to stay
+    /// at a branch, tag or commit.
     path: Option<PathBuf>,
     /// Instead of `path`: a directory of models. Each file in it that a plugin can load, and each directory in it with safetensors, is
     /// served under its own name, and loaded on demand. Files that appear or go count while the server runs.
@@ -247,7 +279,7 @@ impl RawModel {
             refusals.refuse(&key(name), why);
         }
         let path = refusals.whole_path(&key("directory"), directory);
-        let mut model = self.resolve_at(PathBuf::new(), index, engine, refusals);
+        let mut model = self.resolve_at(ModelPath::Local(PathBuf::new()), index, engine, refusals);
         model.engine.load = Load::OnDemand;
         ModelFolder { path, model }
     }
@@ -256,10 +288,10 @@ impl RawModel {
         let place = index.to_string();
         let key = ["models", &place, "path"];
         let path = match &self.path {
-            Some(path) => refusals.whole_path(&key, path),
+            Some(path) => resolve_path(&key, path, refusals),
             None => {
                 refusals.refuse(&key, "is missing: it says where the model is");
-                PathBuf::new()
+                ModelPath::Local(PathBuf::new())
             }
         };
         self.resolve_at(path, index, engine, refusals)
@@ -267,7 +299,7 @@ impl RawModel {
 
     fn resolve_at(
         self,
-        path: PathBuf,
+        path: ModelPath,
         index: usize,
         engine: &RawEngine,
         refusals: &mut Refusals,
@@ -295,7 +327,7 @@ impl RawModel {
                 .and_then(|name| resolve_tool_format(&key("tool_format"), name, refusals)),
             reasoning_tags: reasoning_tags
                 .and_then(|tags| resolve_tags(&key("reasoning_tags"), tags, refusals)),
-            id: self.id.unwrap_or_else(|| name_of(&path)),
+            id: self.id.unwrap_or_else(|| path.name()),
             aliases: self.aliases,
             backend: self.backend,
             devices: self.devices,
@@ -348,6 +380,18 @@ impl RawModel {
             max_output_tokens: bound(self.max_output_tokens, default.max_output_tokens),
             min_priority: self.min_priority.unwrap_or(default.min_priority),
         }
+    }
+}
+
+fn resolve_path(key: &[&str], path: &Path, refusals: &mut Refusals) -> ModelPath {
+    let on_hub = path.to_str().filter(|text| HubModel::is_meant(text));
+    match on_hub.map(str::parse) {
+        Some(Ok(model)) => ModelPath::Hub(model),
+        Some(Err(error)) => {
+            refusals.refuse(key, &error.to_string());
+            ModelPath::Local(path.into())
+        }
+        None => ModelPath::Local(refusals.whole_path(key, path)),
     }
 }
 

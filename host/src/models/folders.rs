@@ -47,7 +47,7 @@ pub fn with_models_of_folders(mut config: Config, plugins: &Registry, served: &[
         let candidates = candidates(&folder.path);
         let supported = plugins.supported(&candidates);
         let is_model = |path: &&PathBuf| {
-            supported.contains(path) || served.iter().any(|model| model.path == **path)
+            supported.contains(path) || served.iter().any(|model| model.path.local() == Some(path))
         };
         for path in candidates.iter().filter(is_model) {
             let model = folder.model_at(path);

@@ -208,8 +208,10 @@ async fn make(
     like: Option<Arc<LoadedModel>>,
     catalog: &Catalog,
 ) -> anyhow::Result<LoadedModel> {
-    make_room(served, catalog).await?;
     let source = served.source().await;
+    let fetched = source.clone();
+    spawn_blocking(move || fetched.fetch()).await??;
+    make_room(served, catalog).await?;
     spawn_blocking(move || source.load(like.as_deref())).await?
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -10,11 +11,12 @@ use tenon_plugin_api::{LoadArgs, SessionArgs};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{ChatOptions, ModelSpec, Source};
+use super::{ChatOptions, ModelSpec, Source, files::ModelFiles};
 use crate::{
     config::{self, Config, Isolation, Sandbox, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
+    hub::{Hub, Progress},
     metrics::Metrics,
     plugin::{CurrentPlugins, EXECUTABLE, InstalledPlugin, Registry, RegistryOptions, TrustedKeys},
     runner::{Recipe, Spawner, Workshop, process::Start},
@@ -29,6 +31,8 @@ pub struct Loading {
     pub draining: CancellationToken,
     /// Each load uses those that are current when it begins.
     pub plugins: CurrentPlugins,
+    /// Fetches models that are on a hub.
+    hub: Arc<dyn Hub>,
     threads: Arc<OnceLock<Arc<GrammarThreads>>>,
 }
 
@@ -36,6 +40,7 @@ pub struct Loading {
 pub struct ConfiguredModel {
     loading: Arc<Loading>,
     model: config::Model,
+    files: ModelFiles,
     /// What makes the model in this process, and the plugins that it was chosen from. All loads use the same, because this
     /// process keeps the library.
     in_process: OnceLock<(Arc<Registry>, Arc<Workshop>)>,
@@ -51,8 +56,10 @@ impl Source for ConfiguredModel {
                     .with_context(|| format!("cannot read the chat template {}", path.display()))
             })
             .transpose()?;
+        let path = self.files.path();
+        let path = path.context("its files were not fetched so far: load it")?;
         let plugins = self.plugins();
-        let plugin = plugins.plugin_for(&model.path, model.backend.as_deref())?;
+        let plugin = plugins.plugin_for(&path, model.backend.as_deref())?;
         let options = &plugin.facts.options;
         let checked = options.check_model(&model.id, &model.options);
         checked.map_err(anyhow::Error::msg)?;
@@ -64,8 +71,8 @@ impl Source for ConfiguredModel {
             plugin_path: plugin.path.clone(),
             level: model.quantize.clone(),
             maker: match is_isolated {
-                true => Box::new(loading.spawner(model, &plugins, plugin)),
-                false => Box::new(self.workshop(&plugins)?),
+                true => Box::new(loading.spawner(model, &path, &plugins, plugin)),
+                false => Box::new(self.workshop(&path, &plugins)?),
             },
             max_restarts: is_isolated.then_some(model.engine.max_restarts),
             max_queue: model.engine.max_queue,
@@ -80,6 +87,18 @@ impl Source for ConfiguredModel {
             draining: loading.draining.clone(),
         })
     }
+
+    fn fetch(&self) -> anyhow::Result<()> {
+        self.files.fetch(&self.model.id, &self.loading.draining)
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.files.path()
+    }
+
+    fn download(&self) -> Option<Progress> {
+        self.files.download()
+    }
 }
 
 impl ConfiguredModel {
@@ -89,6 +108,7 @@ impl ConfiguredModel {
         Self {
             loading: loading.clone(),
             model: model.clone(),
+            files: ModelFiles::new(&model.path, &loading.hub),
             in_process: OnceLock::new(),
         }
     }
@@ -101,11 +121,11 @@ impl ConfiguredModel {
         }
     }
 
-    fn workshop(&self, plugins: &Arc<Registry>) -> anyhow::Result<Arc<Workshop>> {
+    fn workshop(&self, path: &Path, plugins: &Arc<Registry>) -> anyhow::Result<Arc<Workshop>> {
         if let Some((_, workshop)) = self.in_process.get() {
             return Ok(workshop.clone());
         }
-        let workshop = Arc::new(self.loading.workshop(&self.model, plugins)?);
+        let workshop = Arc::new(self.loading.workshop(&self.model, path, plugins)?);
         let in_process = || (plugins.clone(), workshop);
         Ok(self.in_process.get_or_init(in_process).1.clone())
     }
@@ -118,8 +138,10 @@ impl Loading {
         metrics: &Metrics,
         draining: &CancellationToken,
         plugins: &CurrentPlugins,
+        hub: Arc<dyn Hub>,
     ) -> Self {
         Self {
+            hub,
             config,
             metrics: metrics.clone(),
             draining: draining.clone(),
@@ -149,6 +171,7 @@ impl Loading {
     fn spawner(
         &self,
         model: &config::Model,
+        path: &Path,
         plugins: &Registry,
         plugin: &InstalledPlugin,
     ) -> Spawner {
@@ -156,7 +179,7 @@ impl Loading {
             executable: EXECUTABLE.into(),
             plugins: self.plugins.clone(),
             start: Start {
-                recipe: recipe(model, &self.config),
+                recipe: recipe(model, path, &self.config),
                 plugin: plugin.path.clone(),
                 plugin_id: plugin.facts.id.clone(),
                 options: plugins.options_of(&plugin.facts.id),
@@ -171,11 +194,16 @@ impl Loading {
         }
     }
 
-    fn workshop(&self, model: &config::Model, plugins: &Registry) -> anyhow::Result<Workshop> {
-        let backend = plugins.choose(&model.path, model.backend.as_deref())?;
+    fn workshop(
+        &self,
+        model: &config::Model,
+        path: &Path,
+        plugins: &Registry,
+    ) -> anyhow::Result<Workshop> {
+        let backend = plugins.choose(path, model.backend.as_deref())?;
         let (metrics, grammar_metrics) = counted(&model.id, &self.metrics)?;
         Ok(Workshop {
-            recipe: recipe(model, &self.config),
+            recipe: recipe(model, path, &self.config),
             backend,
             grammar_threads: self.threads()?,
             metrics,
@@ -203,7 +231,9 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     options.sandbox = sandbox_of_trials(config);
     options.trusted_keys = TrustedKeys(config.plugins.trusted_keys.clone());
     let models = config.models.iter();
-    options.models = models.map(|model| model.path.clone()).collect();
+    // Those that are on a hub are asked about once they are fetched.
+    let paths = models.filter_map(|model| model.path.local());
+    options.models = paths.map(Path::to_owned).collect();
     // A plugin with one pool of threads for all its models makes the pool now.
     let threads = config
         .models
@@ -235,11 +265,11 @@ fn counted(model: &str, metrics: &Metrics) -> prometheus::Result<(EngineMetrics,
     Ok((engine.shown_by(shown), grammars))
 }
 
-fn recipe(model: &config::Model, config: &Config) -> Recipe {
+fn recipe(model: &config::Model, path: &Path, config: &Config) -> Recipe {
     Recipe {
         model: model.id.clone(),
         args: LoadArgs {
-            path: model.path.clone(),
+            path: path.to_owned(),
             devices: model.devices.clone(),
             quantize: None,
             threads: thread_count(model.engine.threads),

@@ -3,7 +3,8 @@
 //! 1. A [`Catalog`] has all models. What it has at a moment is a [`Snapshot`], which requests read.
 //! 2. [`Serving`] gives each configured model a [`Source`], and loads those that are to be loaded at the start. Later requests,
 //!    idle times and administrators load and unload them (`lifecycle.rs`), and changes of plugins (`serving.rs`) and of the
-//!    configuration and its directories of models (`configure.rs`, `folders.rs`) do. Each load makes a [`ModelSpec`].
+//!    configuration and its directories of models (`configure.rs`, `folders.rs`) do. Each load makes a [`ModelSpec`], once the model's
+//!    files are on this machine (`files.rs`).
 //! 3. A [`ServedModel`] has a model's names and state. While it answers, the state holds a [`LoadedModel`]: what computes, and
 //!    the encoding of requests into prompts.
 //! 4. [`Requantize`] changes the level of a model while it is served.
@@ -17,6 +18,7 @@ mod catalog;
 mod chat;
 mod checkpoints;
 mod configure;
+mod files;
 mod folders;
 mod lifecycle;
 mod loaded;

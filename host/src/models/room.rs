@@ -162,7 +162,9 @@ async fn loaded_bytes(served: &ServedModel) -> u64 {
 async fn expected_bytes(served: &ServedModel) -> u64 {
     match served.last_bytes() {
         0 => {
-            let path = served.path.clone();
+            let Some(path) = served.path() else {
+                return 0;
+            };
             let asked = spawn_blocking(move || file_bytes(&path)).await;
             asked.unwrap_or_default()
         }

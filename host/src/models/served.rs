@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{LoadedModel, source::Source};
-use crate::{config, engine::End, plugin::Current};
+use crate::{config, engine::End, hub::Progress, plugin::Current};
 
 /// A model as it is served: its settings, and its state, whatever that is. Clones share the state.
 #[derive(Clone)]
@@ -30,8 +30,6 @@ pub struct ServedModel {
     pub loads_on_request: bool,
     /// The time without a request after which it is unloaded. None: never.
     pub idle_unload: Option<Duration>,
-    /// Its file or directory.
-    pub path: PathBuf,
     /// Limits of what one request may ask for.
     pub bounds: config::RequestBounds,
     /// How it is made. Known once the plugins were tried out.
@@ -110,7 +108,6 @@ impl ServedModel {
             aliases: model.aliases.clone(),
             loads_on_request: model.engine.loads_on_request(),
             idle_unload: model.engine.idle_unload,
-            path: model.path.clone(),
             bounds: model.engine.requests,
             ..self.clone()
         }
@@ -124,7 +121,6 @@ impl ServedModel {
             since: SystemTime::now(),
             loads_on_request: false,
             idle_unload: None,
-            path: PathBuf::new(),
             bounds: config::RequestBounds::default(),
             source: Current::default(),
             last_use: Arc::new(Mutex::new(Instant::now())),
@@ -143,6 +139,16 @@ impl ServedModel {
     /// How the model is made. Waits until that is known.
     pub async fn source(&self) -> Arc<dyn Source> {
         self.source.clone().filled().await
+    }
+
+    /// Its file or directory. None if that is not on this machine, or not known so far.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.source.get()?.path()
+    }
+
+    /// How much is there of its files while they are fetched. None at other times.
+    pub fn download(&self) -> Option<Progress> {
+        self.source.get()?.download()
     }
 
     /// The permission to change the model, held until it is dropped. None if someone else holds it.

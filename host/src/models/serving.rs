@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    hub::Hub,
     plugin::{Changes, ChooseError, CurrentPlugins, Registry, RegistryOptions},
     system::watched::{Waker, Watched},
 };
@@ -48,9 +49,14 @@ struct Written {
 
 impl Serving {
     /// Makes what serves these models. Loads are cancelled when the server drains.
-    pub fn new(catalog: Catalog, plugins: &CurrentPlugins, draining: &CancellationToken) -> Self {
+    pub fn new(
+        catalog: Catalog,
+        plugins: &CurrentPlugins,
+        hub: Arc<dyn Hub>,
+        draining: &CancellationToken,
+    ) -> Self {
         let config = catalog.now().config.clone();
-        let loading = Loading::new(config.clone(), &catalog.metrics, draining, plugins);
+        let loading = Loading::new(config.clone(), &catalog.metrics, draining, plugins, hub);
         Self {
             catalog,
             loading: Arc::new(loading),
@@ -205,7 +211,10 @@ impl Serving {
 
     /// Loads the models that are to be loaded at the start: those that count as loading. Returns those that failed.
     fn load_at_start<'a>(&self, models: &'a [Arc<ServedModel>]) -> Vec<(&'a str, anyhow::Error)> {
-        let failures = models.iter().filter_map(|served| {
+        // Downloads take long, and the other models need not wait for them.
+        let mut models: Vec<_> = models.iter().collect();
+        models.sort_by_key(|served| served.path().is_none());
+        let failures = models.into_iter().filter_map(|served| {
             let loaded = Handle::current().block_on(load_begun(served, &self.catalog));
             Some((served.id.as_str(), loaded.err()?))
         });

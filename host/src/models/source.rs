@@ -1,16 +1,35 @@
 //! What served models are made from.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{LoadedModel, ModelSpec};
+use crate::hub::Progress;
 
 /// Says how a served model is made, each time anew: with the plugin and the chat template that are there by then.
 pub trait Source: Send + Sync {
     /// How the model is made now.
     ///
     /// # Errors
-    /// There is no plugin for it, or its chat template cannot be read.
+    /// There is no plugin for it, its chat template cannot be read, or its files are not fetched.
     fn spec(&self) -> anyhow::Result<ModelSpec>;
+
+    /// Fetches the model's files if they are not on this machine. Blocks; to be called within a runtime.
+    ///
+    /// # Errors
+    /// They cannot be fetched.
+    fn fetch(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// The model's file or directory. None if it is not on this machine so far.
+    fn path(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// How much is there of the model's files while they are fetched. None at other times.
+    fn download(&self) -> Option<Progress> {
+        None
+    }
 }
 
 impl dyn Source {

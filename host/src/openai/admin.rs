@@ -28,9 +28,21 @@ pub struct AdminModel {
     pub loads_on_request: bool,
     /// Number of times that the model was started again after its worker ended.
     pub restarts: u32,
+    /// How much of its files is there while they are fetched from a hub; null at other times.
+    #[schema(required)]
+    pub download: Option<AdminDownload>,
     /// What is known of it while it is loaded; null if it is not.
     #[schema(required)]
     pub loaded: Option<AdminLoadedModel>,
+}
+
+/// A download of a model's files.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminDownload {
+    /// Bytes that are there.
+    pub done_bytes: u64,
+    /// Bytes of all files.
+    pub total_bytes: u64,
 }
 
 /// A loaded model.

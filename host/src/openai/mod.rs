@@ -26,8 +26,8 @@ mod tools;
 use std::time::SystemTime;
 
 pub use admin::{
-    AdminChange, AdminConfig, AdminDrain, AdminFailedModel, AdminLoadedModel, AdminModel,
-    AdminModelChanges, AdminModelList, AdminOutcome, AdminPlugin,
+    AdminChange, AdminConfig, AdminDownload, AdminDrain, AdminFailedModel, AdminLoadedModel,
+    AdminModel, AdminModelChanges, AdminModelList, AdminOutcome, AdminPlugin,
 };
 pub use chat::{
     ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Content,

@@ -57,6 +57,8 @@ pub struct ModelObject {
 pub enum ModelStatus {
     /// It is being loaded.
     Loading,
+    /// Its files are being fetched from a hub. It is loaded then.
+    Downloading,
     /// It answers.
     Ready,
     /// It is not loaded.

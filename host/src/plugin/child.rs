@@ -25,7 +25,7 @@ use rustix::{
 use thiserror::Error;
 
 use crate::{
-    config,
+    config, hub,
     system::sandbox::{Sandbox, SandboxError},
 };
 
@@ -48,9 +48,13 @@ pub fn command(executable: &Path, library: File, socket: UnixStream) -> Command 
     command
 }
 
-/// The variables of a child: all but those of the server's configuration, among which keys may be.
+/// The variables of a child: all but those of the server's configuration, among which keys may be, and the tokens for hubs.
 fn environment() -> impl Iterator<Item = (OsString, OsString)> {
-    env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"TENON__"))
+    let is_secret = |name: &OsString| {
+        name.as_encoded_bytes().starts_with(b"TENON__")
+            || hub::TOKEN_VARIABLES.iter().any(|token| name == token)
+    };
+    env::vars_os().filter(move |(name, _)| !is_secret(name))
 }
 
 /// What this process got as a child.

@@ -14,7 +14,7 @@ use super::{
     candidate::try_out,
     cpu::Cpu,
     discover::{Discovered, Library, discover},
-    probe::{Probe, Request},
+    probe::{Answer, Probe, Request},
 };
 
 /// Number of libraries that are tried out at the same time.
@@ -147,6 +147,16 @@ impl Registry {
                 .and_then(|plugin| not_broken_by(path, plugin)),
             None => self.best_for(path),
         }
+    }
+
+    /// What each plugin says of a model: how well it fits, 0 to 100, and why; or why it could not be asked. For a model that is not
+    /// one of the options' this may take as long as a child process.
+    pub fn answers(&self, path: &Path) -> Vec<(&InstalledPlugin, Answer)> {
+        self.ask(&[path]);
+        let plugins = self.plugins.iter().map(Arc::as_ref);
+        plugins
+            .map(|plugin| (plugin, plugin.supports(path)))
+            .collect()
     }
 
     /// Those of these files and directories that a plugin can load. The plugins look at those that are new.

@@ -15,8 +15,8 @@ use crate::{
     layers::client::Client,
     models::{self, Catalog, Change, ChangeError, LoadedModel, ModelState, ServedModel},
     openai::{
-        AdminChange, AdminLoadedModel, AdminModel, AdminModelList, AdminOutcome, AdminPlugin,
-        ModelStatus, unix_seconds,
+        AdminChange, AdminDownload, AdminLoadedModel, AdminModel, AdminModelList, AdminOutcome,
+        AdminPlugin, ModelStatus, unix_seconds,
     },
 };
 
@@ -160,10 +160,14 @@ fn described(served: &ServedModel) -> AdminModel {
     AdminModel {
         id: served.id.clone(),
         aliases: served.aliases.clone(),
-        state: status(&state),
+        state: status(served, &state),
         error,
         loads_on_request: served.loads_on_request,
         restarts: served.restarts(),
+        download: served.download().map(|progress| AdminDownload {
+            done_bytes: progress.done_bytes,
+            total_bytes: progress.total_bytes,
+        }),
         loaded,
     }
 }
@@ -213,6 +217,7 @@ fn example(outcome: AdminOutcome) -> AdminChange {
             error: None,
             loads_on_request: false,
             restarts: 0,
+            download: None,
             loaded: is_loaded.then_some(loaded),
         },
     }

@@ -63,8 +63,9 @@ pub async fn retrieve_model(
 }
 
 /// The state of a model in words of the API.
-pub fn status(state: &ModelState) -> ModelStatus {
+pub fn status(served: &ServedModel, state: &ModelState) -> ModelStatus {
     match state {
+        ModelState::Loading if served.download().is_some() => ModelStatus::Downloading,
         ModelState::Loading => ModelStatus::Loading,
         ModelState::Ready(_) => ModelStatus::Ready,
         ModelState::Unloaded(_) => ModelStatus::Unloaded,
@@ -80,7 +81,7 @@ fn listed(served: &ServedModel) -> Option<ModelObject> {
         ModelState::Failed(_) => None,
         state => served
             .loads_on_request
-            .then(|| object(served, status(&state), served.since)),
+            .then(|| object(served, status(served, &state), served.since)),
     }
 }
 

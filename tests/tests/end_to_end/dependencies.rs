@@ -100,7 +100,7 @@ fn the_host_takes_the_plugin_api_as_it_is_but_for_serde() {
     }
 }
 
-/// Only `tenon-bench` and `tenon-chat` send requests.
+/// Only `tenon-bench`, `tenon-chat` and `tenon-hub` send requests. The program gives the server the last one.
 #[test]
 fn the_server_has_no_http_client() {
     let options = "tree --package tenon --edges normal --prefix none --format {lib}";
@@ -115,16 +115,17 @@ fn the_server_has_no_http_client() {
 const ROOMS: &[(&str, &[&str])] = &[
     ("system", &[]),
     ("text", &[]),
+    ("hub", &[]),
     ("openai", &[]),
     ("anthropic", &[]),
     ("markup", &[]),
     ("keys", &[]),
     ("prompt", &["markup"]),
-    ("config", &["keys", "markup", "prompt", "system"]),
+    ("config", &["hub", "keys", "markup", "prompt", "system"]),
     ("telemetry", &["config", "text"]),
     ("shutdown", &["telemetry"]),
     ("metrics", &["keys", "telemetry"]),
-    ("plugin", &["config", "system", "text"]),
+    ("plugin", &["config", "hub", "system", "text"]),
     (
         "grammar",
         &["config", "metrics", "plugin", "shutdown", "system"],
@@ -149,8 +150,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "models",
         &[
-            "config", "engine", "grammar", "markup", "metrics", "plugin", "prompt", "runner",
-            "system", "tools",
+            "config", "engine", "grammar", "hub", "markup", "metrics", "plugin", "prompt",
+            "runner", "system", "tools",
         ],
     ),
     ("rereading", &["models"]),
@@ -227,6 +228,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "app",
             "config",
             "connections",
+            "hub",
             "metrics",
             "models",
             "reread",
@@ -239,6 +241,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "config",
             "connections",
+            "hub",
             "lib",
             "shutdown",
             "system",
@@ -252,6 +255,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "config",
             "grammar",
+            "hub",
+            "markup",
             "models",
             "plugin",
             "runner",
@@ -455,6 +460,7 @@ fn may_use(user: &Member, used: &Member) -> bool {
         "tenon-plugin-api" => is_one_of(&["tenon-plugin-abi"]),
         "tenon" => is_one_of(&["tenon-plugin-api"]),
         "tenon-chat" => is_one_of(&["tenon-client"]),
+        "tenon-hub" => is_one_of(&["tenon", "tenon-client"]),
         "tenon-check" | "tenon-tests" => is_one_of(&["tenon", "tenon-plugin-api"]),
         "tenon-bench" => is_one_of(&["tenon", "tenon-plugin-api", "tenon-client"]),
         "tenon-cli" => is_one_of(&[
@@ -463,6 +469,7 @@ fn may_use(user: &Member, used: &Member) -> bool {
             "tenon-bench",
             "tenon-chat",
             "tenon-check",
+            "tenon-hub",
         ]),
         // Plugins, and crates that several plugins share.
         _ => used.name == "tenon-plugin-api" || is_for_plugins && !used.is_plugin(),

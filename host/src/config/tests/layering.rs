@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use super::{environment, load, load_toml};
 use crate::{
     config::{
-        Config, Engine, Flags, Hosts, Isolation, Listen, Load, LogFormat, Origins, Place,
-        RequestBounds, Sandbox, Scope, Server, Threads, load_from,
+        Config, Engine, Flags, Hosts, Isolation, Listen, Load, LogFormat, ModelPath, Origins,
+        Place, RequestBounds, Sandbox, Scope, Server, Threads, load_from,
     },
     markup::ReasoningTags,
 };
@@ -62,10 +62,8 @@ fn a_bare_model_path_is_enough() {
     let config = load_from(None, &environment(&[]), &flags).unwrap();
     let model = &config.models[0];
     assert_eq!(model.id, "Some.Q4_1");
-    assert_eq!(
-        model.path,
-        env::current_dir().unwrap().join("models/Some.Q4_1.gguf")
-    );
+    let path = env::current_dir().unwrap().join("models/Some.Q4_1.gguf");
+    assert_eq!(model.path, ModelPath::Local(path));
     assert_eq!(model.options, json!({}));
     let expected = Engine {
         context_length: 0,
@@ -223,8 +221,8 @@ fn a_model_path_replaces_the_models_of_the_file() {
         panic!("{:?}", config.models)
     };
     assert_eq!(
-        (model.id.as_str(), model.path.as_path()),
-        ("c/1", Path::new("/models/c.gguf"))
+        (model.id.as_str(), model.path.local()),
+        ("c/1", Some(Path::new("/models/c.gguf")))
     );
     assert_eq!(model.backend.as_deref(), Some("org.tenon.echo"));
     assert_eq!(model.engine.threads, fixed(2));
@@ -266,9 +264,27 @@ fn paths_start_at_the_file_or_at_home() {
     let [a, b] = config.models.as_slice() else {
         panic!("{:?}", config.models)
     };
-    assert_eq!(a.path, Path::new("/home/ada/models/a.gguf"));
+    assert_eq!(a.path.local(), Some(Path::new("/home/ada/models/a.gguf")));
     assert_eq!(a.chat_template.as_deref(), Some(Path::new("DIR/a.jinja")));
-    assert_eq!(b.path, Path::new("DIR/../b.gguf"));
+    assert_eq!(b.path.local(), Some(Path::new("DIR/../b.gguf")));
+}
+
+#[test]
+fn a_model_on_the_hub_is_called_as_its_repository() {
+    let text = "hf:Qwen/Qwen3-4B-GGUF@main:Q4_K_M";
+    let flags = Flags {
+        model_path: Some(text.into()),
+        ..Flags::default()
+    };
+    let toml = format!("[[models]]\npath = '{text}'");
+    for config in [
+        load_toml(&toml),
+        load_from(None, &environment(&[]), &flags).unwrap(),
+    ] {
+        assert_eq!(config.models[0].id, "Qwen3-4B-GGUF");
+        let path = ModelPath::Hub(text.parse().unwrap());
+        assert_eq!(config.models[0].path, path);
+    }
 }
 
 #[test]

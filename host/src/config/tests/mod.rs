@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-use super::{Config, Flags, environment::Environment, load_from};
+use super::{Config, Flags, ModelPath, environment::Environment, load_from};
 
 /// Loads this text as `tenon.toml` under these variables and flags, with /home/ada as the home directory. In the result,
 /// the directory of the file is `DIR`.
@@ -52,7 +52,9 @@ fn relative_to(directory: &Path, mut config: Config) -> Config {
     };
     config.plugins.directories.iter_mut().for_each(strip);
     for model in &mut config.models {
-        strip(&mut model.path);
+        if let ModelPath::Local(path) = &mut model.path {
+            strip(path);
+        }
         model.chat_template.iter_mut().for_each(strip);
     }
     config

@@ -109,6 +109,7 @@ fn models() {
         r#"
         id = 'a' → "models[0].path" is missing: it says where the model is
         path = ''; id = 'a' → "models[0].path" must not be empty
+        path = 'hf:a'; id = 'a' → "models[0].path" is "hf:a", but a model on the hub is written hf:OWNER/REPO, hf:OWNER/REPO:QUANT or hf:OWNER/REPO:FILE, with @REVISION after REPO if needed
         path = 'a'; id = '' → "models[0].id" must not be empty
         directory = '' → "models[0].directory" must not be empty
         directory = 'd'; id = 'a' → "models[0].id" is for one model, but "directory" is for several: leave one of the two out

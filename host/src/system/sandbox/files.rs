@@ -132,9 +132,12 @@ fn accelerators() -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The links in a directory. None if the path is a file.
+/// The links in a directory and in those in it. None if the path is a file.
 fn links(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    entries(directory).filter(|path| path.is_symlink())
+    let folders = entries(directory).filter(|path| path.is_dir() && !path.is_symlink());
+    let inner = folders.flat_map(|folder| entries(&folder).collect::<Vec<_>>());
+    let all = entries(directory).chain(inner);
+    all.filter(|path| path.is_symlink())
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {

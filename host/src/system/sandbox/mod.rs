@@ -20,8 +20,8 @@ use thiserror::Error;
 /// do not exist are skipped.
 #[derive(Clone, Debug, Default)]
 pub struct Sandbox {
-    /// Files and directories to read and execute: the model and the plugin's folders. The targets of links that are directly
-    /// in one of these directories may be read too, as caches of models consist of links. An open file is given as
+    /// Files and directories to read and execute: the model and the plugin's folders. The targets of links in one
+    /// of these directories, or in a directory in it, may be read too, as caches of models consist of links. An open file is given as
     /// `/proc/self/fd/N`, so that it can be opened anew.
     pub readable: Vec<PathBuf>,
     /// Directories to read, write and create files in; and further devices.

@@ -30,6 +30,10 @@ const ALLOWED: &[(&str, Attempt)] = &[
     ("read what a link beside the model leads to", |place| {
         read(&place.join("model/link"))
     }),
+    (
+        "read what a link in a folder of the model leads to",
+        |place| read(&place.join("model/pooling/link")),
+    ),
     ("read what was given as a file", |place| {
         read(&place.join("single"))
     }),
@@ -265,12 +269,13 @@ fn run_child(place: &Path) -> BTreeMap<String, String> {
 fn place() -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
     let path = |name: &str| place.path().join(name);
-    for name in ["model", "cache", "home", "elsewhere"] {
-        fs::create_dir(path(name)).unwrap();
+    for name in ["model/pooling", "cache", "home", "elsewhere"] {
+        fs::create_dir_all(path(name)).unwrap();
     }
     for (name, content) in [
         ("model/weights", "weights"),
         ("elsewhere/blob", "weights"),
+        ("elsewhere/settings", "mean"),
         ("elsewhere/plugin", "plugin"),
         ("single", "weights"),
         ("home/secret", "secret"),
@@ -278,6 +283,7 @@ fn place() -> tempfile::TempDir {
         fs::write(path(name), content).unwrap();
     }
     symlink("../elsewhere/blob", path("model/link")).unwrap();
+    symlink("../../elsewhere/settings", path("model/pooling/link")).unwrap();
     place
 }
 

@@ -1,0 +1,118 @@
+//! The files of a model: on this machine, or on a hub from which they are fetched before the model is loaded.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+use indicatif::HumanBytes;
+use tokio::{runtime::Handle, select};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    config::ModelPath,
+    hub::{Hub, HubModel, Progress, Watcher},
+};
+
+/// The time between two lines of the log about a download.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The files of one model.
+pub struct ModelFiles {
+    path: ModelPath,
+    hub: Arc<dyn Hub>,
+    /// Where files from the hub are. They are asked for once: the server keeps the version that it began with.
+    fetched: Mutex<Option<PathBuf>>,
+    download: Mutex<Option<Progress>>,
+}
+
+/// Writes to the log how a download goes on.
+struct Log<'a> {
+    model: &'a str,
+    download: &'a Mutex<Option<Progress>>,
+    last_line: Mutex<Instant>,
+}
+
+impl ModelFiles {
+    pub fn new(path: &ModelPath, hub: &Arc<dyn Hub>) -> Self {
+        Self {
+            path: path.clone(),
+            hub: hub.clone(),
+            fetched: Mutex::default(),
+            download: Mutex::default(),
+        }
+    }
+
+    /// The model's file or directory. None if it is still to be fetched.
+    pub fn path(&self) -> Option<PathBuf> {
+        match &self.path {
+            ModelPath::Local(path) => Some(path.clone()),
+            ModelPath::Hub(_) => locked(&self.fetched).clone().filter(|path| path.exists()),
+        }
+    }
+
+    /// How much is there of a download that runs.
+    pub fn download(&self) -> Option<Progress> {
+        *locked(&self.download)
+    }
+
+    /// Fetches the files if they are on a hub and were not fetched yet. Blocks; to be called within a runtime.
+    ///
+    /// # Errors
+    /// They cannot be fetched, or the server stops.
+    pub fn fetch(&self, model: &str, stop: &CancellationToken) -> anyhow::Result<()> {
+        let ModelPath::Hub(on_hub) = &self.path else {
+            return Ok(());
+        };
+        if self.path().is_some() {
+            return Ok(());
+        }
+        info!(model, "fetching {on_hub}");
+        let fetched = Handle::current().block_on(self.ask(on_hub, model, stop));
+        *locked(&self.download) = None;
+        let path = fetched?;
+        info!(model, path = %path.display(), "fetched");
+        *locked(&self.fetched) = Some(path);
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        on_hub: &HubModel,
+        model: &str,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<PathBuf> {
+        let log = Log {
+            model,
+            download: &self.download,
+            last_line: Mutex::new(Instant::now()),
+        };
+        select! {
+            fetched = self.hub.fetch(on_hub, &log) => fetched,
+            () = stop.cancelled() => bail!("the server stops while {on_hub} is fetched"),
+        }
+    }
+}
+
+impl Watcher for Log<'_> {
+    fn progress(&self, progress: Progress) {
+        *locked(self.download) = Some(progress);
+        let mut last_line = locked(&self.last_line);
+        if last_line.elapsed() >= LOG_INTERVAL {
+            *last_line = Instant::now();
+            let [done, total] = [progress.done_bytes, progress.total_bytes].map(HumanBytes);
+            info!(model = self.model, "downloading: {done} of {total}");
+        }
+    }
+
+    fn note(&self, sentence: &str) {
+        warn!(model = self.model, "{sentence}");
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
