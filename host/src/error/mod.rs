@@ -342,7 +342,9 @@ impl From<PromptError> for ApiError {
     fn from(error: PromptError) -> Self {
         let message = error.to_string();
         match error {
-            PromptError::NoChat(_) => Self::invalid_parameter("model", message),
+            PromptError::NoChat(_) | PromptError::NoPair(_) => {
+                Self::invalid_parameter("model", message)
+            }
             PromptError::Template(TemplateError::Syntax(_)) => Self::internal(message),
             PromptError::Template(TemplateError::NothingToContinue) => {
                 Self::invalid_parameter("continue_final_message", message)

@@ -1,15 +1,18 @@
 //! Models for tests, with random weights from fixed seeds and small vocabularies. They are written as a Hugging Face
 //! directory and as GGUF.
 
+mod bert;
 mod family;
 mod random;
 mod recurrent;
 mod smollm2;
 mod split;
+mod tensors;
 mod texts;
 mod vocabulary;
 mod write;
 
+pub use bert::Bert;
 pub use family::{Family, Shape};
 pub use recurrent::Recurrent;
 pub use smollm2::{smollm2_f32_dir, smollm2_f32_gguf};

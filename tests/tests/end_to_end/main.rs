@@ -18,6 +18,7 @@ mod clients;
 mod config;
 mod config_reload;
 mod connections;
+mod cross_encoder;
 mod dependencies;
 mod deploy;
 mod docs_browser;

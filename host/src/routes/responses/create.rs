@@ -8,7 +8,7 @@ use super::{
         body::Body,
         chat::{messages::variables, prompt::prompt, tools::Calling},
         generation::begin,
-        lookup::loaded,
+        lookup::generating,
         waiting::{Asked, answered},
     },
     encode::{Encoding, encode},
@@ -216,7 +216,7 @@ async fn respond(
         mut request,
         left_out,
     } = read;
-    let (served, model) = loaded(&app, &client, request.model.as_deref()).await?;
+    let (served, model) = generating(&app, &client, request.model.as_deref()).await?;
     let deadline = arrival.deadline(app.now().config.server.request_timeout);
     let asker = Asker {
         client: client.clone(),
