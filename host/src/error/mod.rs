@@ -19,6 +19,7 @@ use tenon_plugin_api::{Code, Error};
 
 use crate::{
     engine::{EmbeddingError, Failure, SubmitError},
+    kept_responses::StoreError,
     keys::Exceeded,
     models::{ChangeError, PromptError, RequantizeError},
     openai::{ErrorBody, ErrorEnvelope},
@@ -355,6 +356,12 @@ impl From<PromptError> for ApiError {
             PromptError::Tokenizer(error) if error.code == Code::DEVICE_LOST => error.into(),
             PromptError::Tokenizer(_) => Self::internal(message),
         }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(format!("kept responses cannot be read: {error}"))
     }
 }
 

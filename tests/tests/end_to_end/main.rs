@@ -65,6 +65,7 @@ mod requantize_smollm2;
 mod requantize_streams;
 mod request_log;
 mod rerank;
+mod response_files;
 mod responses;
 mod same_answers;
 mod same_embeddings;

@@ -291,6 +291,16 @@ fn flags() {
     check("[server]\nlisten = 'a:1'", port, &[sentence]);
 }
 
+#[test]
+fn a_file_of_responses_needs_bytes() {
+    let sentence = "tenon.toml: \"responses.file\" has no effect while max_kept_bytes is 0: set that too, or leave it out";
+    let refused = refusals("[responses]\nfile = 'a.db'", &[], &Flags::default());
+    assert!(
+        refused.iter().any(|refusal| refusal == sentence),
+        "{refused:?}"
+    );
+}
+
 /// The rows of a table: each has a case, and behind `→` what is expected of it.
 fn rows(table: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = table.trim().lines();

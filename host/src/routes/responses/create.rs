@@ -228,7 +228,7 @@ async fn respond(
         request.tool_choice.as_ref(),
         request.parallel_tool_calls.unwrap_or(true),
     )?;
-    let earlier = keep::earlier(&app, client.id, &request)?;
+    let earlier = keep::earlier(&app, client.id, &request).await?;
     let input = request.input.take().map(items).unwrap_or_default();
     let keeper = Keeper::new(&app, client.id, &request, &earlier, &input)?;
     let messages = messages(request.instructions.as_deref(), earlier, input)?;
