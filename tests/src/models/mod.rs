@@ -38,6 +38,16 @@ pub struct TestModel {
     pub seed: u64,
     /// The pooling that the files state. None: they state none.
     pub pooling: Option<Pooling>,
+    /// Makes the GGUF file one of a model that judges pairs of texts, as Qwen3-Reranker does.
+    pub rank: Option<RankHead>,
+}
+
+/// The tokens by whose probabilities a model judges, and the text of a pair.
+#[derive(Clone, Copy)]
+pub struct RankHead {
+    pub yes: u32,
+    pub no: u32,
+    pub template: &'static str,
 }
 
 impl TestModel {
@@ -54,6 +64,7 @@ impl TestModel {
             dtype: DType::F32,
             seed: 42,
             pooling: None,
+            rank: None,
         }
     }
 

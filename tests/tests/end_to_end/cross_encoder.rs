@@ -1,10 +1,16 @@
 //! llama.cpp with encoders: a cross-encoder that judges pairs of texts, and one that makes vectors. Both have random weights, and
 //! a plain computation says what they must give.
 
+use std::path::Path;
+
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tenon_tests::{Backend, Client, Server, ServerOptions, models::Bert};
+use tenon_plugin_api::EncodeFlags;
+use tenon_tests::{
+    Backend, Client, RowReader, Server, ServerOptions,
+    models::{Bert, Family, RankHead, TestModel},
+};
 
 const RERANK: &str = "/v1/rerank";
 const SCORE: &str = "/v1/score";
@@ -149,10 +155,55 @@ async fn an_encoder_makes_the_vectors_of_a_plain_computation() {
     assert!(message.contains("cannot judge texts"), "{message}");
 }
 
+/// A decoder with a template of its own and two outputs, as Qwen3-Reranker. Its own logits say what it must give.
+#[tokio::test]
+async fn a_decoder_judges_by_what_it_would_say() {
+    let head = RankHead {
+        yes: 300,
+        no: 301,
+        template: "<|im_start|>{query}\n<D>: {document}<|im_end|>\n",
+    };
+    let model = TestModel {
+        rank: Some(head),
+        ..TestModel::tiny(Family::Qwen3)
+    };
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("model.gguf");
+    model.write_gguf(&path);
+    let (_server, client) = start_file(&path);
+    let texts = &TEXTS[..2];
+    let (scores, tokens) = scores(&client, json!({"text_1": QUERY, "text_2": texts})).await;
+    let loaded = Backend::LlamaCpp.load(&path, &Backend::LlamaCpp.exact());
+    let tokenizer = loaded.model.tokenizer().unwrap();
+    let mut counted = 0;
+    for (text, score) in texts.iter().zip(scores) {
+        let pair = format!("<|im_start|>{QUERY}\n<D>: {text}<|im_end|>\n");
+        let pair = tokenizer.encode(&pair, EncodeFlags::PARSE_CONTROL).unwrap();
+        let rows = RowReader::new(&loaded, 1).append_one(0, &pair);
+        let last = rows.last().unwrap();
+        let gap = last[head.no as usize] - last[head.yes as usize];
+        let expected = 1.0 / (1.0 + f64::from(gap).exp());
+        assert!((score - expected).abs() < 1e-3, "{score} {expected}");
+        counted += pair.len();
+    }
+    assert_eq!(tokens, counted);
+    let body = json!({"prompt": "a", "max_tokens": 1});
+    let (status, answer) = client.post("/v1/completions", &body).await;
+    assert_eq!(
+        status,
+        StatusCode::OK,
+        "a decoder generates text too: {answer}"
+    );
+}
+
 fn start(bert: &Bert) -> (Server, Client) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("bert.gguf");
     bert.write_gguf(&path);
+    start_file(&path)
+}
+
+fn start_file(path: &Path) -> (Server, Client) {
     let config = format!(
         "[engine]\nthreads = 1\n[[models]]\npath = {path:?}\n\
          options = {{ kv_type = 'f32', flash_attention = 'off' }}\n"
