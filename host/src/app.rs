@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    kept_responses::KeptResponses,
+    kept_responses::{KeptResponses, StoreError},
     metrics::Metrics,
     models::{Catalog, Snapshot},
     plugin::CurrentPlugins,
@@ -35,9 +35,16 @@ pub struct App {
 
 impl App {
     /// Makes the state of a server of these models, which may still be loading.
-    pub fn new(snapshot: Snapshot, metrics: Metrics, rereading: Rereading) -> Self {
-        Self {
-            responses: KeptResponses::new(snapshot.config.responses),
+    ///
+    /// # Errors
+    /// The file of responses cannot be used.
+    pub fn new(
+        snapshot: Snapshot,
+        metrics: Metrics,
+        rereading: Rereading,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            responses: KeptResponses::open(&snapshot.config.responses)?,
             catalog: Catalog::new(snapshot, metrics.clone()),
             plugins: CurrentPlugins::default(),
             metrics,
@@ -45,7 +52,7 @@ impl App {
             stopping: CancellationToken::new(),
             draining: CancellationToken::new(),
             cut_off: CancellationToken::new(),
-        }
+        })
     }
 
     /// The models and the configuration at this moment.

@@ -68,7 +68,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// running requests have finished or the drain timeout is over.
 ///
 /// # Errors
-/// No model can be loaded.
+/// No model can be loaded, or the file of responses cannot be used.
 async fn run(
     source: Source,
     config: Config,
@@ -79,7 +79,7 @@ async fn run(
     let most = connections::bounded(config.server.max_connections);
     let patience = Patience::new(&config.server);
     let (rereading, orders) = Rereading::channel();
-    let app = App::new(Snapshot::new(config), Metrics::new()?, rereading);
+    let app = App::new(Snapshot::new(config), Metrics::new()?, rereading)?;
     let app = Arc::new(app);
     let counters = connections::Metrics::register(&app.metrics.registry)?;
     let register = Arc::new(Register::new(most, patience, counters));

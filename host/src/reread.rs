@@ -86,12 +86,14 @@ impl Reader {
         {
             info!("new connections get another certificate");
         }
-        let (server, responses) = (config.server.clone(), config.responses);
+        let (server, responses) = (config.server.clone(), config.responses.clone());
         let work = self.serving.configure(config).await;
         let work = work.map_err(|error| format!("{error:#}"))?;
         let most = connections::bounded(server.max_connections);
         self.register.set_limits(most, Patience::new(&server));
-        self.app.responses.set_limits(responses);
+        if let Err(error) = self.app.responses.set_limits(responses).await {
+            error!("responses could not be dropped: {error}");
+        }
         let reread = Reread {
             changed,
             needs_restart,

@@ -271,6 +271,8 @@ typedef struct tenon_model_info {
     float min_p;
     uint32_t top_k;
     float repetition_penalty;
+    /* `text` = `none`: the model generates no text, as encoders do. The host refuses requests for text, and makes no batches for
+       the model's session. */
     tenon_meta meta;
 } tenon_model_info;
 
@@ -289,8 +291,11 @@ typedef struct tenon_embedder_info {
     uint32_t dimensions;
     /* Longest text, in tokens. */
     uint32_t max_tokens;
-    /* How the vectors of all tokens become one: `mean`, `last` or `cls`. For people. */
+    /* How the vectors of all tokens become one: `mean`, `last`, `cls`, or `rank` for a judge of pairs. For people. */
     tenon_str pooling;
+    /* `pair`: the embedder judges pairs of texts, as cross-encoders do. The value is the text of a pair with `{query}` and
+       `{document}` in it, which is read with its control tokens, for example `[CLS]{query}[SEP]{document}[SEP]`. `dimensions` is
+       1: a number from 0 to 1, which the host leaves as it is. */
     tenon_meta meta;
 } tenon_embedder_info;
 

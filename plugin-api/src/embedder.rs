@@ -11,7 +11,7 @@ pub struct EmbedderInfo {
     pub dimensions: u32,
     /// Longest text, in tokens.
     pub max_tokens: u32,
-    /// How the vectors of all tokens become one: `mean`, `last` or `cls`. For people.
+    /// How the vectors of all tokens become one: `mean`, `last`, `cls`, or `rank` for a judge of pairs. For people.
     pub pooling: String,
     /// More facts.
     pub meta: Meta,
@@ -27,7 +27,28 @@ impl EmbedderInfo {
             meta: Meta::default(),
         }
     }
+
+    /// An embedder that judges pairs of texts, as cross-encoders do. Its text is a query with a document, in one text of up to
+    /// `max_tokens` tokens, and its vector is one number from 0 to 1: how relevant the document is to the query. The host
+    /// leaves that number as it is.
+    ///
+    /// `template` is the text of a pair. It has `{query}` and `{document}` in the places of the two texts, and is read with its
+    /// control tokens, for example `[CLS]{query}[SEP]{document}[SEP]`. Control tokens that are written in the two texts are
+    /// read as text.
+    pub fn judge(max_tokens: u32, template: impl Into<String>) -> Self {
+        let mut info = Self::new(1, max_tokens, "rank");
+        info.meta.set(PAIR, template);
+        info
+    }
+
+    /// The template of a pair, if the embedder judges pairs of texts.
+    pub fn pair_template(&self) -> Option<&str> {
+        self.meta.get(PAIR)
+    }
 }
+
+/// The fact that makes an embedder a judge of pairs: the template of a pair.
+const PAIR: &str = "pair";
 
 /// Turns texts into vectors. Texts with a similar meaning get vectors that are near each other.
 ///

@@ -184,7 +184,21 @@ impl ModelInfo {
             ..Self::default()
         }
     }
+
+    /// Says that the model generates no text, as encoders do: it only makes embeddings, or judges texts. The host then refuses
+    /// requests for text, and makes no batches for the model's session.
+    pub fn set_without_text(&mut self) {
+        self.meta.set(TEXT, "none");
+    }
+
+    /// Whether the model generates text.
+    pub fn generates_text(&self) -> bool {
+        self.meta.get(TEXT) != Some("none")
+    }
 }
+
+/// The fact that says whether a model generates text.
+const TEXT: &str = "text";
 
 /// What the host asks of a session. Later versions add fields: to make one, end with `..SessionArgs::default()`.
 #[derive(Clone, Default)]

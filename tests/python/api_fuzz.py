@@ -1,6 +1,6 @@
 """schemathesis against the server's own OpenAPI document: no request breaks the server or gets an undocumented status.
 
-The requests are the same each time. Other tests check the form of answers: schemathesis does not read the data of a stream's events.
+Arguments behind the server's address are schemathesis's own. The requests are the same each time. Other tests check the form of answers: schemathesis does not read the data of a stream's events.
 """
 
 import sys
@@ -14,4 +14,5 @@ schemathesis([
     "--seed", "1", "--max-examples", "50", "--checks", CHECKS, "--phases", "examples,coverage,fuzzing",
     # It would end the server.
     "--exclude-path", "/admin/drain",
+    *sys.argv[2:],
 ])

@@ -91,6 +91,9 @@ pub fn args() -> SessionArgs {
 
 /// A session of a model.
 pub fn session(model: &Model, args: &SessionArgs) -> Checked<Driver> {
+    if !model.info().generates_text() {
+        return Err(Finding::skipped("the model generates no text"));
+    }
     let session = model.session(args).map_err(|error| {
         Finding::failed(format!("the model makes no session ({error})"))
             .of("session/grants-in-bounds")

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Config, Plugins, Server, layers::toml_key};
+use super::{Config, Plugins, Responses, Server, layers::toml_key};
 
 /// A change of the running configuration.
 #[derive(Debug)]
@@ -48,7 +48,8 @@ impl Config {
     }
 }
 
-/// Whether a running server cannot change a key: it listens and logs already, and plugins were tried out with their settings.
+/// Whether a running server cannot change a key: it listens, logs and has opened a file already, and plugins were tried out with
+/// their settings.
 fn needs_a_restart(key: &[&str]) -> bool {
     match key {
         ["server", name] => matches!(
@@ -56,6 +57,7 @@ fn needs_a_restart(key: &[&str]) -> bool {
             "host" | "port" | "listen" | "admin_listen" | "log_format" | "watch_config"
         ),
         ["plugins", name] => *name != "reload_on_replace",
+        ["responses", name] => *name == "file",
         _ => false,
     }
 }
@@ -85,6 +87,10 @@ fn keep(running: &Config, new: Config) -> Config {
             ..running.plugins.clone()
         },
         tls,
+        responses: Responses {
+            file: running.responses.file.clone(),
+            ..new.responses
+        },
         ..new
     }
 }

@@ -83,7 +83,7 @@ impl RawConfig {
             plugins,
             grammar: self.grammar.resolve(),
             prompts,
-            responses: self.responses.resolve(),
+            responses: self.responses.resolve(refusals),
             models,
             folders,
         }

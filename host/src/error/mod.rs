@@ -19,6 +19,7 @@ use tenon_plugin_api::{Code, Error};
 
 use crate::{
     engine::{EmbeddingError, Failure, SubmitError},
+    kept_responses::StoreError,
     keys::Exceeded,
     models::{ChangeError, PromptError, RequantizeError},
     openai::{ErrorBody, ErrorEnvelope},
@@ -342,7 +343,9 @@ impl From<PromptError> for ApiError {
     fn from(error: PromptError) -> Self {
         let message = error.to_string();
         match error {
-            PromptError::NoChat(_) => Self::invalid_parameter("model", message),
+            PromptError::NoChat(_) | PromptError::NoPair(_) => {
+                Self::invalid_parameter("model", message)
+            }
             PromptError::Template(TemplateError::Syntax(_)) => Self::internal(message),
             PromptError::Template(TemplateError::NothingToContinue) => {
                 Self::invalid_parameter("continue_final_message", message)
@@ -353,6 +356,12 @@ impl From<PromptError> for ApiError {
             PromptError::Tokenizer(error) if error.code == Code::DEVICE_LOST => error.into(),
             PromptError::Tokenizer(_) => Self::internal(message),
         }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(format!("kept responses cannot be read: {error}"))
     }
 }
 

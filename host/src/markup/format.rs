@@ -22,6 +22,9 @@ pub struct ToolFormat {
     pub call: Call,
     /// The text between calls of one block. None: a block has one call.
     pub separator: Option<&'static str>,
+    /// What stands behind `begin` in place of a call where text follows. Such a model writes `begin` before everything that it says,
+    /// and its templates end the prompt with it. Empty: text needs no mark.
+    pub text: &'static str,
     /// The text that ends a block. It may be empty.
     pub end: &'static str,
     /// The text between blocks.
@@ -116,7 +119,7 @@ impl ToolFormat {
     /// All texts that calls are written with. Control tokens in these texts count as text of an answer.
     pub fn texts(&self) -> Vec<&'static str> {
         let mut texts = self.begin.to_vec();
-        texts.extend([self.open, self.end, self.between]);
+        texts.extend([self.open, self.text, self.end, self.between]);
         texts.extend(self.separator);
         if let Call::Named {
             before,
@@ -135,6 +138,14 @@ impl ToolFormat {
             }
         }
         texts
+    }
+
+    /// The mark that templates of this format end a prompt with. It belongs to the answer.
+    pub fn prompted(&self) -> Option<&'static str> {
+        match self.text {
+            "" => None,
+            _ => self.begin.first().copied(),
+        }
     }
 
     /// What a chat template writes for an argument of this name, if it writes calls in this format.

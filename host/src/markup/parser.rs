@@ -154,6 +154,14 @@ impl CallParser {
     }
 
     fn opening(&mut self, skip: usize) -> NextState {
+        let (text, behind) = (self.rules.format.text, &self.held[skip..]);
+        if !text.is_empty() && behind.starts_with(text) {
+            self.held.drain(..skip + text.len());
+            return Some(State::Text);
+        }
+        if text.starts_with(behind) && !text.is_empty() {
+            return None;
+        }
         match self.read_head(skip) {
             Ok(head) => Some(self.begin(skip, head)),
             Err(Unread::Incomplete) => None,

@@ -37,6 +37,16 @@ pub enum Demand {
 }
 
 impl CallRules {
+    /// The rules of answers that call nothing, if the format marks text too.
+    pub fn of_marked_text(format: &'static ToolFormat) -> Option<Self> {
+        format.prompted().map(|_| Self {
+            format,
+            functions: Arc::new([]),
+            is_parallel: false,
+            demand: Demand::Nothing,
+        })
+    }
+
     /// Whether the answer consists of calls only, at least one.
     pub fn are_forced(&self) -> bool {
         self.demand != Demand::Nothing

@@ -15,6 +15,7 @@ const PLAIN: ToolFormat = ToolFormat {
         arguments: "arguments",
     },
     separator: None,
+    text: "",
     end: "",
     between: "",
     number: "",
@@ -138,6 +139,20 @@ pub const FORMATS: &[ToolFormat] = &[
         number: "tool_call_id",
         separator: Some(",\n    "),
         end: "\n]<|END_ACTION|>",
+        ..PLAIN
+    },
+    // Command R and R+, of 2024. Templates have the mark with a line's end, models write it with a space.
+    ToolFormat {
+        name: "command_r",
+        signs: &["Action:\\n```json\\n[", "Action:\n```json\n["],
+        begin: &["Action: ```json\n", "Action:\n```json\n"],
+        open: "[\n    ",
+        call: Call::Object {
+            name: "tool_name",
+            arguments: "parameters",
+        },
+        separator: Some(",\n    "),
+        end: "\n]```",
         ..PLAIN
     },
     ToolFormat {
@@ -271,6 +286,20 @@ pub const FORMATS: &[ToolFormat] = &[
         between: "\n",
         ..PLAIN
     },
+    ToolFormat {
+        name: "functionary_v3_2",
+        signs: &[">>>all"],
+        begin: &[">>>"],
+        call: Call::Named {
+            before: "",
+            after: "\n",
+            arguments: Arguments::Json,
+            end: "",
+        },
+        text: "all\n",
+        ..PLAIN
+    },
+    // Functionary 3.1.
     ToolFormat {
         name: "functionary",
         signs: &["<function="],

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use tenon_plugin_api::{TokenKind, Vocabulary};
+use tenon_plugin_api::{EmbedderInfo, TokenKind, Vocabulary};
 
 use crate::{
     markup::{ReasoningTags, ToolFormat},
     plugin::ModelFacts,
-    prompt::{ChatTemplate, ChatTemplates, ControlTokens, SpecialTokens, VolatileLines},
+    prompt::{
+        ChatTemplate, ChatTemplates, ControlTokens, PairTemplate, SpecialTokens, VolatileLines,
+    },
 };
 
 /// Settings that replace what the model says about its chats.
@@ -58,6 +60,22 @@ fn chat_template(
         Some(tags) => template.with_reasoning_tags(tags.clone()),
         None => template,
     })
+}
+
+/// The template of the pairs of texts that the model judges. None if it judges none. Err: why it cannot be used, in words.
+pub fn pair_template(facts: &ModelFacts) -> Result<Option<PairTemplate>, String> {
+    let template = facts
+        .embedder
+        .as_ref()
+        .and_then(EmbedderInfo::pair_template);
+    let Some(source) = template else {
+        return Ok(None);
+    };
+    let control =
+        ControlTokens::new(control_texts(&facts.vocabulary)).map_err(|e| e.to_string())?;
+    let parsed = PairTemplate::parse(source, control);
+    let incomplete = || format!("its template {source:?} has no {{query}} and {{document}}");
+    parsed.ok_or_else(incomplete).map(Some)
 }
 
 /// Control tokens with which tool calls of the format, or reasoning, are written.

@@ -10,7 +10,7 @@ use tenon_plugin_api::{EncodeFlags, Error, ModelInfo, Vocabulary};
 
 use super::{
     ModelSpec,
-    chat::{chat_templates, marks},
+    chat::{chat_templates, marks, pair_template},
     checkpoints,
 };
 use crate::{
@@ -18,8 +18,9 @@ use crate::{
     markup::ReasoningTags,
     plugin::ModelFacts,
     prompt::{
-        ChatTemplates, Encoder, Ending, PastAnswers, Recorder, RenderRequest, RenderedChat,
-        Special, TemplateCapabilities, TemplateError, encode_chat, encode_text, encode_texts,
+        ChatTemplates, Encoder, Ending, PairTemplate, PastAnswers, Recorder, RenderRequest,
+        RenderedChat, Special, TemplateCapabilities, TemplateError, encode_chat, encode_pairs,
+        encode_text, encode_texts,
     },
     runner::Runner,
     system::memory,
@@ -42,6 +43,8 @@ pub struct LoadedModel {
     pub level: Option<String>,
     /// The chat templates. Err: why there is no chat, in words.
     templates: Result<ChatTemplates, String>,
+    /// The template of the pairs of texts that the model judges. None if it judges none. Err: why it cannot, in words.
+    pair: Result<Option<PairTemplate>, String>,
     /// Earlier answers, for prompts that continue them.
     past_answers: Arc<PastAnswers>,
     /// Length of the longest token in bytes, at least 1.
@@ -66,6 +69,9 @@ pub enum PromptError {
     /// The model has no usable chat template.
     #[error("this model cannot chat: {0}; use /v1/completions")]
     NoChat(String),
+    /// The model judges pairs of texts, but its template cannot be used.
+    #[error("this model cannot judge texts: {0}")]
+    NoPair(String),
     /// The chat template refused the messages.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -106,6 +112,7 @@ impl LoadedModel {
             longest_token_bytes: longest_token_bytes(&facts.vocabulary),
             marks: marks(&facts.vocabulary, format, reasoning_tags.as_ref()),
             templates,
+            pair: pair_template(&facts),
             past_answers: Arc::default(),
             reasoning_tags,
             estimated_bytes: OnceLock::new(),
@@ -274,6 +281,24 @@ impl LoadedModel {
     fn encode_plain(&self, text: &str, special: Special) -> Result<Vec<u32>, PromptError> {
         self.check_length(text.len())?;
         Ok(encode_text(text, special, &*self.runner)?)
+    }
+
+    /// Encodes queries, each with a document, for a model that judges such pairs. None if it judges none.
+    pub fn encode_pairs(
+        &self,
+        pairs: &[(String, String)],
+    ) -> Result<Option<Vec<Vec<u32>>>, PromptError> {
+        let pair = self.pair.as_ref();
+        let Some(template) = pair.map_err(|why| PromptError::NoPair(why.clone()))? else {
+            return Ok(None);
+        };
+        let render = |(query, document): &(String, String)| {
+            self.check_length(query.len() + document.len())?;
+            let pieces = template.render(query, document);
+            pieces.ok_or(PromptError::Template(TemplateError::NoSentinel))
+        };
+        let rendered = pairs.iter().map(render).collect::<Result<_, _>>()?;
+        Ok(Some(encode_pairs(rendered, &*self.runner)?))
     }
 
     /// Encodes any text. Takes a while for a long one.

@@ -19,7 +19,7 @@ pub struct RerankRequest {
     /// Whether to return the documents too. Default: false.
     pub return_documents: Option<bool>,
     /// What makes a document relevant, in a sentence. Default: `Given a web search query, retrieve relevant passages that answer
-    /// the query`.
+    /// the query`. Cross-encoders take none.
     pub instruction: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use super::fault::plugin_fault;
 /// Limit of a vector's dimensions, many times those of any real model.
 const MAX_DIMENSIONS: u32 = 1 << 20;
 
-/// Turns texts into vectors of length 1.
+/// Turns texts into vectors of length 1, or judges pairs of texts.
 pub struct Embedder {
     object: EmbedderBox,
     info: EmbedderInfo,
@@ -25,6 +25,10 @@ impl Embedder {
             let what = format!("embeds texts into {} dimensions", info.dimensions);
             return Err(plugin_fault(&what));
         }
+        if info.pair_template().is_some() && info.dimensions != 1 {
+            let what = format!("judges a pair of texts with {} numbers", info.dimensions);
+            return Err(plugin_fault(&what));
+        }
         Ok(Self { object, info })
     }
 
@@ -33,7 +37,8 @@ impl Embedder {
         &self.info
     }
 
-    /// Vectors of texts: `[texts, dimensions]`. Each text has 1 to `max_tokens` known tokens.
+    /// Vectors of texts, or how relevant they are if the texts are pairs: `[texts, dimensions]`. Each text has 1 to `max_tokens`
+    /// known tokens.
     pub fn embed(&mut self, texts: &[Vec<u32>], interrupt: &Interrupt) -> Result<Vec<f32>> {
         let dimensions = self.info.dimensions as usize;
         let mut out = vec![0.0; texts.len() * dimensions];
@@ -43,9 +48,24 @@ impl Embedder {
             .object
             .embed(texts, interrupt, out.as_mut_slice().into());
         result.into_result()?;
-        out.chunks_exact_mut(dimensions)
-            .try_for_each(scale_to_one)?;
+        match self.info.pair_template() {
+            Some(_) => out.iter().try_for_each(check_relevance)?,
+            None => out
+                .chunks_exact_mut(dimensions)
+                .try_for_each(scale_to_one)?,
+        }
         Ok(out)
+    }
+}
+
+/// Checks how relevant a text is said to be.
+fn check_relevance(relevance: &f32) -> Result<()> {
+    match (0.0..=1.0).contains(relevance) {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::INTERNAL,
+            format!("the model judged a text with {relevance}, which is not from 0 to 1"),
+        )),
     }
 }
 
@@ -79,6 +99,16 @@ mod tests {
         );
         for mut wrong in [[0.0, 0.0], [f32::NAN, 1.0], [f32::INFINITY, 1.0]] {
             assert_eq!(scale_to_one(&mut wrong).unwrap_err().code, Code::INTERNAL);
+        }
+    }
+
+    #[test]
+    fn relevance_is_from_zero_to_one() {
+        for right in [0.0, 0.5, 1.0] {
+            assert_eq!(check_relevance(&right), Ok(()));
+        }
+        for wrong in [-0.1, 1.1, f32::NAN] {
+            assert_eq!(check_relevance(&wrong).unwrap_err().code, Code::INTERNAL);
         }
     }
 }

@@ -204,8 +204,15 @@ impl ChatTemplate {
         if is_open {
             append_to_last(&mut request.messages, end).ok_or(TemplateError::NothingToContinue)?;
         }
+        let is_prompted = request.ending == Ending::GenerationPrompt;
         let written = self.write(request);
         let mut written = written.map_err(|error| explain(&error, sentinels))?;
+        if is_prompted
+            && let Some(mark) = self.capabilities.tool_format.prompted()
+            && written.ends_with(mark)
+        {
+            written.truncate(written.len() - mark.len());
+        }
         if is_open {
             let at = written.rfind(end).ok_or(TemplateError::NothingToContinue)?;
             written.truncate(at);

@@ -83,6 +83,26 @@ pub fn encode_texts<E: Encoder + ?Sized>(
     Ok(encoded)
 }
 
+/// Encodes the texts of pairs, each of which is cut into pieces. Control tokens are those of the pieces themselves.
+///
+/// # Errors
+/// Those of the tokenizer.
+pub fn encode_pairs<E: Encoder + ?Sized>(
+    pairs: Vec<Vec<String>>,
+    encoder: &E,
+) -> Result<Vec<Vec<u32>>, E::Error> {
+    let counts: Vec<usize> = pairs.iter().map(Vec::len).collect();
+    let pieces = pairs.into_iter().flat_map(|pieces| {
+        let pieces = pieces.into_iter().enumerate();
+        pieces.map(|(index, piece)| (piece, chat_flags(index, true)))
+    });
+    let mut encoded = encoder.encode_all(pieces.collect())?.into_iter();
+    let pairs = counts.into_iter();
+    Ok(pairs
+        .map(|count| encoded.by_ref().take(count).flatten().collect())
+        .collect())
+}
+
 /// Whether the model's special tokens, such as BOS, are put around a plain prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {

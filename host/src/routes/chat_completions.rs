@@ -11,7 +11,7 @@ use super::{
     generation::{
         Format, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs, settings,
     },
-    lookup::loaded,
+    lookup::generating,
     waiting::{Asked, answered, failure},
 };
 use crate::{
@@ -257,7 +257,7 @@ async fn chat(
     client: Client,
     request: ChatCompletionRequest,
 ) -> Result<Response, ApiError> {
-    let (served, model) = loaded(&app, &client, request.parameters.model.as_deref()).await?;
+    let (served, model) = generating(&app, &client, request.parameters.model.as_deref()).await?;
     let own = RouteParameters {
         client,
         deadline: arrival.deadline(app.now().config.server.request_timeout),

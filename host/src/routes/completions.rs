@@ -11,7 +11,7 @@ use super::{
         Format, Prompt, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs,
         settings,
     },
-    lookup::loaded,
+    lookup::generating,
     waiting::{Asked, answered, failure},
 };
 use crate::{
@@ -152,7 +152,7 @@ async fn complete(
     client: Client,
     request: CompletionRequest,
 ) -> Result<Response, ApiError> {
-    let (served, model) = loaded(&app, &client, request.parameters.model.as_deref()).await?;
+    let (served, model) = generating(&app, &client, request.parameters.model.as_deref()).await?;
     let is_echoed = request.echo.unwrap_or(false);
     let sources = sources(request.prompt);
     let own = RouteParameters {

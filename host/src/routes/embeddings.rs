@@ -3,6 +3,7 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
+use tenon_plugin_api::EmbedderInfo;
 
 use super::{
     blocking::blocking,
@@ -15,11 +16,12 @@ use crate::{
     engine::Failure,
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::{arrival::Arrival, client::Client},
-    models::LoadedModel,
+    models::{LoadedModel, ServedModel},
     openai::{
         EmbeddingList, EmbeddingObject, EmbeddingRequest, EmbeddingUsage, EmbeddingVector,
         EncodingFormat, Prompt,
     },
+    plugin::ModelFacts,
 };
 
 /// Most texts in a request, as in OpenAI's API.
@@ -80,10 +82,7 @@ pub async fn embeddings(
 ) -> Result<Json<EmbeddingList>, ApiError> {
     let (served, model) = loaded(&app, &client, request.model.as_deref()).await?;
     let facts = model.facts();
-    let embedder = facts.embedder.as_ref().ok_or_else(|| {
-        let message = format!("the model '{}' makes no embeddings", served.id);
-        ApiError::unsupported("model", message)
-    })?;
+    let embedder = embedder(&served, &facts)?;
     let dimensions = dimensions(request.dimensions, embedder.dimensions)?;
     let texts = texts(&model, request.input).await?;
     check_lengths(&texts, facts.longest_embedded(embedder))?;
@@ -114,6 +113,16 @@ pub async fn embeddings(
             total_tokens: tokens,
         },
     }))
+}
+
+fn embedder<'a>(served: &ServedModel, facts: &'a ModelFacts) -> Result<&'a EmbedderInfo, ApiError> {
+    let why_not = match &facts.embedder {
+        Some(embedder) if embedder.pair_template().is_none() => return Ok(embedder),
+        Some(_) => "judges pairs of texts and makes no embeddings: use it with /v1/rerank",
+        None => "makes no embeddings",
+    };
+    let message = format!("the model '{}' {why_not}", served.id);
+    Err(ApiError::unsupported("model", message))
 }
 
 impl RequestBody for EmbeddingRequest {

@@ -34,6 +34,28 @@ pub async fn loaded(
     Ok((served, model))
 }
 
+/// The same, if the model generates text.
+pub async fn generating(
+    app: &App,
+    client: &Client,
+    name: Option<&str>,
+) -> Result<(Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
+    let (served, model) = loaded(app, client, name).await?;
+    let facts = model.facts();
+    if facts.info.generates_text() {
+        return Ok((served, model));
+    }
+    let instead = match &facts.embedder {
+        Some(embedder) if embedder.pair_template().is_some() => {
+            "use it with /v1/rerank or /v1/score"
+        }
+        Some(_) => "use it with /v1/embeddings",
+        None => "use another model",
+    };
+    let message = format!("the model '{}' generates no text: {instead}", served.id);
+    Err(ApiError::unsupported("model", message))
+}
+
 /// The model with this name, whether it answers or not, if the client may use it. Without a name, the first one that it may use.
 pub fn served(
     app: &App,

@@ -12,7 +12,7 @@ use super::{
     body::{Body, RequestBody, read},
     chat::prompt::{encode, prompt},
     generation::{RouteParameters, Settings, begin},
-    lookup::loaded,
+    lookup::generating,
     waiting::{Asked, answered},
 };
 use crate::{
@@ -171,7 +171,7 @@ async fn answer(
     client: Client,
     request: MessagesRequest,
 ) -> Result<Response, ApiError> {
-    let (served, model) = loaded(&app, &client, request.conversation.model.as_deref()).await?;
+    let (served, model) = generating(&app, &client, request.conversation.model.as_deref()).await?;
     let own = RouteParameters {
         client,
         deadline: arrival.deadline(app.now().config.server.request_timeout),

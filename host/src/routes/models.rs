@@ -108,6 +108,8 @@ fn object(served: &ServedModel, state: ModelStatus, created: SystemTime) -> Mode
 fn of_loaded(served: &ServedModel, model: &LoadedModel) -> ModelObject {
     let facts = model.facts();
     let info = &facts.info;
+    let embedder = facts.embedder.as_ref();
+    let vectors = embedder.filter(|embedder| embedder.pair_template().is_none());
     ModelObject {
         backend: Some(model.backend().to_owned()),
         architecture: Some(info.architecture.clone()),
@@ -122,7 +124,7 @@ fn of_loaded(served: &ServedModel, model: &LoadedModel) -> ModelObject {
             min_p: info.sampling.min_p().unwrap_or(0.0),
             repetition_penalty: info.sampling.repetition_penalty().unwrap_or(1.0),
         }),
-        embeddings: facts.embedder.as_ref().map(|embedder| ModelEmbeddings {
+        embeddings: vectors.map(|embedder| ModelEmbeddings {
             dimensions: embedder.dimensions,
             max_tokens: facts.longest_embedded(embedder),
             pooling: embedder.pooling.clone(),

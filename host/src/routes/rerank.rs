@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::{
     body::{Body, RequestBody, read},
     checks,
-    lookup::loaded,
     relevance::{MAX_PAIRS, Question, relevance},
 };
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
 
 /// Sorts documents by their relevance to a query.
 ///
-/// A model that can chat is asked whether a document meets the query, in the words that Qwen3-Reranker was trained with. The score
+/// A cross-encoder judges each document with the query. A model that can chat is asked whether a document meets the query, in the words that Qwen3-Reranker was trained with. The score
 /// is the probability of the answer `yes` rather than `no`.
 #[utoipa::path(
     post,
@@ -58,16 +57,16 @@ pub async fn rerank(
 ) -> Result<Json<Reranking>, ApiError> {
     checks::count("documents", request.documents.len(), MAX_PAIRS)?;
     let top_n = checks::within("top_n", request.top_n, 1..=u32::MAX)?;
-    let (served, model) = loaded(&app, &client, request.model.as_deref()).await?;
     let texts: Vec<String> = request.documents.into_iter().map(text).collect();
     let pair = |text: &String| (request.query.clone(), text.clone());
     let question = Question {
         client,
-        deadline: arrival.deadline(app.now().config.server.request_timeout),
+        arrival,
+        model: request.model,
         instruction: request.instruction,
         pairs: texts.iter().map(pair).collect(),
     };
-    let relevance = relevance(&app, &served, &model, question).await?;
+    let relevance = relevance(&app, question).await?;
     let with_documents = request.return_documents.unwrap_or(false);
     let results = relevance.scores.into_iter().zip(texts).enumerate();
     let results = results.map(|(index, (relevance_score, text))| RankedDocument {
@@ -77,7 +76,7 @@ pub async fn rerank(
     });
     Ok(Json(Reranking {
         id: format!("rerank-{}", Uuid::new_v4().simple()),
-        model: served.id.clone(),
+        model: relevance.model,
         results: best(results.collect(), top_n),
         usage: relevance.usage,
     }))

@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::{
     body::{Body, RequestBody, read},
     checks,
-    lookup::loaded,
     relevance::{MAX_PAIRS, Question, relevance},
 };
 use crate::{
@@ -64,14 +63,14 @@ pub async fn score(
     Body(request): Body<ScoreRequest>,
 ) -> Result<Json<ScoreList>, ApiError> {
     let pairs = pairs(request.text_1, request.text_2)?;
-    let (served, model) = loaded(&app, &client, request.model.as_deref()).await?;
     let question = Question {
         client,
-        deadline: arrival.deadline(app.now().config.server.request_timeout),
+        arrival,
+        model: request.model,
         instruction: request.instruction,
         pairs,
     };
-    let relevance = relevance(&app, &served, &model, question).await?;
+    let relevance = relevance(&app, question).await?;
     let scores = relevance.scores.into_iter().enumerate();
     let data = scores.map(|(index, score)| ScoreObject {
         index,
@@ -82,7 +81,7 @@ pub async fn score(
         id: format!("score-{}", Uuid::new_v4().simple()),
         object: "list",
         created: unix_seconds(SystemTime::now()),
-        model: served.id.clone(),
+        model: relevance.model,
         data: data.collect(),
         usage: relevance.usage,
     }))

@@ -155,7 +155,14 @@ impl Writer<'_> {
                 }
                 _ => self.marks.until(rules.clone(), mark),
             };
-            [until, self.behind(mark)].concat()
+            let behind = match self.rules.calls.format.text {
+                "" => self.behind(mark),
+                text => vec![Pattern::OneOf(vec![
+                    self.behind(mark),
+                    self.marks.split(text),
+                ])],
+            };
+            [until, behind].concat()
         });
         vec![Pattern::OneOf(alternatives.collect())]
     }

@@ -28,7 +28,7 @@ impl Context {
             return Err(Error::unsupported("models with an encoder"));
         }
         let params = params(args, options);
-        let mut context = Self::with(weights, params)?;
+        let mut context = Self::with(weights, params)?.with_kv()?;
         context.set_interrupt(&args.interrupt);
         Ok(context)
     }
@@ -45,6 +45,24 @@ impl Context {
         let mut params = params(args, options);
         params.embeddings = true;
         params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+        Self::with(weights, params)?.with_kv()
+    }
+
+    /// A context that computes one vector for each text, which it pools itself. A batch is computed at once, so that it has
+    /// whole texts.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn for_pooled(
+        weights: Arc<Weights>,
+        args: &SessionArgs,
+        options: &Options,
+        pooling: sys::llama_pooling_type,
+    ) -> Result<Self> {
+        let mut params = params(args, options);
+        params.n_ubatch = params.n_batch;
+        params.embeddings = true;
+        params.pooling_type = pooling;
         Self::with(weights, params)
     }
 
@@ -55,15 +73,19 @@ impl Context {
         let (raw, reason) = log::with_reason(|| shim::reading(make));
         let raw = NonNull::new(raw)
             .ok_or_else(|| log::failure("llama.cpp cannot make a session", &reason))?;
-        let context = Self {
+        Ok(Self {
             raw,
             interrupt: Box::default(),
             _weights: weights,
-        };
-        if context.memory().is_null() {
-            return Err(Error::unsupported("models without a KV cache"));
+        })
+    }
+
+    /// The context, if it has a KV cache.
+    fn with_kv(self) -> Result<Self> {
+        match self.memory().is_null() {
+            true => Err(Error::unsupported("models without a KV cache")),
+            false => Ok(self),
         }
-        Ok(context)
     }
 
     /// Makes later batches stop when this flag is set.
@@ -138,9 +160,29 @@ impl Context {
         }
     }
 
+    /// The vector of a text of the last batch, by its sequence.
+    ///
+    /// # Errors
+    /// `INTERNAL` if there is none.
+    pub fn pooled(&self, seq: u32, dimensions: usize) -> Result<&[f32]> {
+        // SAFETY: the context is valid. llama.cpp keeps as many numbers for each text as the model has dimensions, or its head
+        // outputs, until the next batch.
+        unsafe {
+            let vector = NonNull::new(sys::llama_get_embeddings_seq(
+                self.raw(),
+                seq as sys::llama_seq_id,
+            ));
+            let lost = || Error::new(Code::INTERNAL, "llama.cpp lost the vector of a text");
+            Ok(std::slice::from_raw_parts(
+                vector.ok_or_else(lost)?.as_ptr(),
+                dimensions,
+            ))
+        }
+    }
+
     /// Drops all sequences.
     pub fn clear(&mut self) {
-        // SAFETY: the context is valid.
+        // SAFETY: the context is valid. Without a KV cache there is nothing to drop.
         unsafe { sys::llama_memory_clear(self.memory(), false) }
     }
 

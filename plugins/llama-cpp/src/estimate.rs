@@ -57,13 +57,17 @@ impl Shape {
             .sum_over("attention.head_count", sizes.layers)
             .unwrap_or(0);
         let attending = sizes.attending_layers(heads);
+        // The layers of an encoder store nothing.
+        let stores = sizes.get("attention.causal") != Some(&Value::Bool(false));
         let kv_heads = sizes.sum_over("attention.head_count_kv", attending);
         let average = (sizes.width * sizes.layers).checked_div(heads).unwrap_or(0);
         let head = |part: &str| number(&format!("attention.{part}_length")).unwrap_or(average);
         let inner = number("feed_forward_length").unwrap_or(4 * sizes.width);
         let vocab = metadata.texts("tokenizer.ggml.tokens")?.len() as u64;
         Some(Self {
-            kv_numbers: kv_heads.unwrap_or(heads) * (head("key") + head("value")),
+            kv_numbers: u64::from(stores)
+                * kv_heads.unwrap_or(heads)
+                * (head("key") + head("value")),
             state_numbers: sizes
                 .recurrent_layers(attending)
                 .saturating_mul(sizes.state_numbers()),

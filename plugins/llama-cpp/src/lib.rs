@@ -7,7 +7,8 @@
 //!   tokenizers, sessions and embedders.
 //! - `session` is one KV pool for many sequences. It checks each span against its ledger, hands the valid spans to llama.cpp
 //!   as one `batch`, and rolls all of them back if that fails. `context` is the KV pool, and `threads` compute.
-//! - `embedder` makes embeddings, in a context of its own.
+//! - `embedder` makes embeddings, in a context of its own. `pooled` makes those of encoders, and judges texts with
+//!   cross-encoders. Encoders generate no text: their session, `encoder_session`, computes nothing.
 //! - `cpu` refuses a build for newer CPUs, `shim` catches C++ exceptions, and `log` is llama.cpp's log.
 //!
 //! The crate llama-cpp-2 provides the backend, the model and the vocabulary. Its context hides thread pools and the abort
@@ -19,6 +20,7 @@ mod context;
 mod cpu;
 mod devices;
 mod embedder;
+mod encoder_session;
 mod estimate;
 mod file_types;
 mod finite;
@@ -27,6 +29,7 @@ mod level_file;
 mod log;
 mod model;
 mod options;
+mod pooled;
 mod quantize;
 mod session;
 mod shim;

@@ -14,10 +14,12 @@ use tenon_plugin_api::{
 use crate::{
     devices,
     embedder::LlamaEmbedder,
+    encoder_session::EncoderSession,
     file_types, finite, gguf,
     level_file::{LevelFile, LevelFiles},
     log,
     options::Options,
+    pooled::{Output, PooledEmbedder},
     quantize::Report,
     session::LlamaSession,
     shim,
@@ -138,6 +140,9 @@ impl Model for GgufModel {
         info.requantize_levels = levels.into_iter().map(str::to_owned).collect();
         info.capabilities = weights.capabilities();
         info.sampling = weights.sampling();
+        if weights.is_bidirectional() {
+            info.set_without_text();
+        }
         info
     }
 
@@ -151,6 +156,9 @@ impl Model for GgufModel {
             threads => threads,
         };
         let weights = Arc::clone(&self.weights);
+        if weights.is_bidirectional() {
+            return Ok(Box::new(EncoderSession::new(&weights, args)?));
+        }
         Ok(Box::new(LlamaSession::new(
             weights,
             args,
@@ -161,9 +169,16 @@ impl Model for GgufModel {
 
     fn embedder(&self) -> Option<Box<dyn Embedder>> {
         let weights = Arc::clone(&self.weights);
-        let pooling = weights.pooling().filter(|_| !weights.is_encoder())?;
         let threads = self.loader.threads(self.args.threads);
         let options = self.options.clone();
+        if weights.is_encoder() {
+            return None;
+        }
+        if let Some(output) = Output::of(&weights) {
+            let embedder = PooledEmbedder::new(weights, options, threads, output);
+            return Some(Box::new(embedder));
+        }
+        let pooling = weights.pooling()?;
         Some(Box::new(LlamaEmbedder::new(
             weights, options, threads, pooling,
         )))

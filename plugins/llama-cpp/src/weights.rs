@@ -2,7 +2,7 @@
 
 use std::{ffi::CStr, str::FromStr};
 
-use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::{model::LlamaModel, token::LlamaToken};
 use llama_cpp_sys_2 as sys;
 use tenon_plugin_api::{Capabilities, Pooling, SamplingDefaults};
 
@@ -46,10 +46,79 @@ impl Weights {
         }
     }
 
-    /// How the vectors of a text's tokens become one vector. None for models that score pairs of texts instead.
+    /// How the vectors of a text's tokens become one vector. None for models that judge pairs of texts instead.
     pub fn pooling(&self) -> Option<Pooling> {
-        let architecture = self.text("general.architecture").unwrap_or_default();
-        Pooling::from_gguf(self.number(&format!("{architecture}.pooling_type")))
+        Pooling::from_gguf(self.number(&self.key("pooling_type")))
+    }
+
+    /// Whether tokens attend to later ones too. Such a model computes whole texts, has no KV cache and generates no text.
+    pub fn is_bidirectional(&self) -> bool {
+        self.number(&self.key("attention.causal")) == Some(false)
+    }
+
+    /// Whether the model judges pairs of texts: it has one output, or those of a yes and a no.
+    pub fn is_judge(&self) -> bool {
+        // SAFETY: the model is valid.
+        let outputs = unsafe { sys::llama_model_n_cls_out(self.raw()) };
+        let pooling: Option<i32> = self.number(&self.key("pooling_type"));
+        pooling == Some(sys::LLAMA_POOLING_TYPE_RANK)
+            && (outputs == 1 || (outputs == 2 && self.judges_in_probabilities()))
+    }
+
+    /// Whether llama.cpp turns the outputs of the model's head into probabilities.
+    pub fn judges_in_probabilities(&self) -> bool {
+        let architecture = self.text("general.architecture");
+        matches!(architecture.as_deref(), Some("qwen3" | "qwen3vl"))
+    }
+
+    /// The text of a pair with its control tokens: the file's own, or that of the vocabulary's special tokens.
+    pub fn pair_template(&self) -> String {
+        let own = self.text("tokenizer.chat_template.rerank");
+        own.unwrap_or_else(|| self.pair_of_special_tokens())
+    }
+
+    /// The text of a pair as llama.cpp's server builds it. It always ends with a token: vocabularies of BERT whose files do not
+    /// say which tokens are added have one there too.
+    fn pair_of_special_tokens(&self) -> String {
+        let vocab = self.vocab();
+        // SAFETY: the vocabulary belongs to the model.
+        let (bos, eos, sep) = unsafe {
+            (
+                (
+                    sys::llama_vocab_get_add_bos(vocab),
+                    sys::llama_vocab_bos(vocab),
+                ),
+                (
+                    sys::llama_vocab_get_add_eos(vocab),
+                    sys::llama_vocab_eos(vocab),
+                ),
+                (
+                    sys::llama_vocab_get_add_sep(vocab),
+                    sys::llama_vocab_sep(vocab),
+                ),
+            )
+        };
+        let text = |(is_added, token): (bool, i32)| match is_added {
+            true => self.token_text(token),
+            false => String::new(),
+        };
+        let begin = text(bos);
+        let (eos, sep) = (
+            text((eos.0, if eos.1 < 0 { sep.1 } else { eos.1 })),
+            text(sep),
+        );
+        let end = if eos.is_empty() { &sep } else { &eos };
+        format!("{begin}{{query}}{eos}{sep}{{document}}{end}")
+    }
+
+    /// The text of a token. Empty for an id that is no token.
+    fn token_text(&self, token: sys::llama_token) -> String {
+        let mut bytes = Vec::new();
+        if (0..self.vocab_size() as i32).contains(&token) {
+            let vocab = self.0.vocab();
+            vocab.token_to_piece_into(LlamaToken(token), &mut bytes, true, None);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Length of a token's vector.
@@ -61,10 +130,9 @@ impl Weights {
     /// Numbers that the KV cache holds for one token.
     pub fn kv_numbers_per_token(&self) -> u64 {
         let model = &self.0;
-        let architecture = self.text("general.architecture").unwrap_or_default();
         let average = model.n_embd().unsigned_abs() / model.n_head().max(1);
         let head = |part| {
-            self.number(&format!("{architecture}.attention.{part}_length"))
+            self.number(&self.key(&format!("attention.{part}_length")))
                 .unwrap_or(average)
         };
         let per_layer = u64::from(model.n_head_kv()) * u64::from(head("key") + head("value"));
@@ -80,6 +148,12 @@ impl Weights {
         let heads = self.0.n_layer() * self.0.n_head();
         let cells = self.0.size() as f64 * IDLE_HEADS_PER_WEIGHT_BYTE / f64::from(heads.max(1));
         (cells as u32).max(1)
+    }
+
+    /// The name of a key of the architecture.
+    fn key(&self, name: &str) -> String {
+        let architecture = self.text("general.architecture").unwrap_or_default();
+        format!("{architecture}.{name}")
     }
 
     /// A text of the file's metadata.

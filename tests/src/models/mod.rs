@@ -1,15 +1,18 @@
 //! Models for tests, with random weights from fixed seeds and small vocabularies. They are written as a Hugging Face
 //! directory and as GGUF.
 
+mod bert;
 mod family;
 mod random;
 mod recurrent;
 mod smollm2;
 mod split;
+mod tensors;
 mod texts;
 mod vocabulary;
 mod write;
 
+pub use bert::Bert;
 pub use family::{Family, Shape};
 pub use recurrent::Recurrent;
 pub use smollm2::{smollm2_f32_dir, smollm2_f32_gguf};
@@ -35,6 +38,16 @@ pub struct TestModel {
     pub seed: u64,
     /// The pooling that the files state. None: they state none.
     pub pooling: Option<Pooling>,
+    /// Makes the GGUF file one of a model that judges pairs of texts, as Qwen3-Reranker does.
+    pub rank: Option<RankHead>,
+}
+
+/// The tokens by whose probabilities a model judges, and the text of a pair.
+#[derive(Clone, Copy)]
+pub struct RankHead {
+    pub yes: u32,
+    pub no: u32,
+    pub template: &'static str,
 }
 
 impl TestModel {
@@ -51,6 +64,7 @@ impl TestModel {
             dtype: DType::F32,
             seed: 42,
             pooling: None,
+            rank: None,
         }
     }
 

@@ -1,13 +1,13 @@
 //! Models with recurrent layers, as GGUF files for llama.cpp. The shapes are those that its loaders want.
 
-use std::{fs::File, io::BufWriter, path::Path};
+use std::path::Path;
 
-use candle_core::{
-    Device, Result, Tensor,
-    quantized::{GgmlDType, QTensor, gguf_file, gguf_file::Value},
+use candle_core::{Result, quantized::gguf_file::Value};
+
+use super::{
+    TestVocabulary,
+    tensors::{RandomWeight, bias, embedding, matrix, norm, random_tensors, weight, write_tensors},
 };
-
-use super::{TestVocabulary, random::Random};
 
 /// An architecture with recurrent layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +36,6 @@ const HEAD_SIZE: usize = HIDDEN / HEADS;
 const KV_HEADS: [usize; 4] = [0, 2, 0, 2];
 const WINDOW: usize = 3;
 
-/// A tensor to write.
-struct Weight {
-    name: String,
-    /// The last dimension is the one that is consecutive in memory.
-    dims: Vec<usize>,
-    mean: f32,
-    spread: f32,
-}
-
 impl Recurrent {
     pub const ALL: [Self; 2] = [Self::Mamba, Self::Lfm2];
 
@@ -56,25 +47,10 @@ impl Recurrent {
 
     fn write(self, path: &Path) -> Result<()> {
         let vocabulary = TestVocabulary::byte_level(700);
-        let mut random = Random::new(7);
-        let weights = self.weights(vocabulary.size()).into_iter();
-        let tensors = weights.map(|weight| Ok((weight.name.clone(), weight.random(&mut random)?)));
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let tensors = random_tensors(&self.weights(vocabulary.size()), 7)?;
         let mut metadata = self.metadata();
         metadata.extend(vocabulary.gguf("gpt-2"));
-        let metadata: Vec<_> = metadata
-            .iter()
-            .map(|(key, value)| (key.as_str(), value))
-            .collect();
-        let tensors: Vec<_> = tensors
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
-            .collect();
-        gguf_file::write(
-            &mut BufWriter::new(File::create(path)?),
-            &metadata,
-            &tensors,
-        )
+        write_tensors(path, &metadata, &tensors)
     }
 
     fn architecture(self) -> &'static str {
@@ -125,7 +101,7 @@ impl Recurrent {
         [general].into_iter().chain(named).collect()
     }
 
-    fn weights(self, vocab_size: usize) -> Vec<Weight> {
+    fn weights(self, vocab_size: usize) -> Vec<RandomWeight> {
         let (output_norm, layers) = match self {
             Self::Mamba => ("output_norm", MAMBA_LAYERS),
             Self::Lfm2 => ("token_embd_norm", KV_HEADS.len()),
@@ -136,15 +112,14 @@ impl Recurrent {
             matrix("output.weight", &[vocab_size, HIDDEN]),
         ];
         for layer in 0..layers {
-            weights.extend(self.layer(layer).into_iter().map(|weight| Weight {
-                name: format!("blk.{layer}.{}", weight.name),
-                ..weight
-            }));
+            let prefix = format!("blk.{layer}.");
+            let layer = self.layer(layer).into_iter();
+            weights.extend(layer.map(|weight| weight.prefixed(&prefix)));
         }
         weights
     }
 
-    fn layer(self, layer: usize) -> Vec<Weight> {
+    fn layer(self, layer: usize) -> Vec<RandomWeight> {
         match self {
             Self::Mamba => mamba_layer(),
             Self::Lfm2 => lfm2_layer(KV_HEADS[layer]),
@@ -152,7 +127,7 @@ impl Recurrent {
     }
 }
 
-fn mamba_layer() -> Vec<Weight> {
+fn mamba_layer() -> Vec<RandomWeight> {
     vec![
         norm("attn_norm.weight", HIDDEN),
         matrix("ssm_in.weight", &[2 * INNER, HIDDEN]),
@@ -168,7 +143,7 @@ fn mamba_layer() -> Vec<Weight> {
     ]
 }
 
-fn lfm2_layer(kv_heads: usize) -> Vec<Weight> {
+fn lfm2_layer(kv_heads: usize) -> Vec<RandomWeight> {
     let mut weights = vec![
         norm("attn_norm.weight", HIDDEN),
         norm("ffn_norm.weight", HIDDEN),
@@ -193,40 +168,4 @@ fn lfm2_layer(kv_heads: usize) -> Vec<Weight> {
         ],
     });
     weights
-}
-
-fn weight(name: &str, dims: &[usize], mean: f32, spread: f32) -> Weight {
-    Weight {
-        name: name.to_owned(),
-        dims: dims.to_vec(),
-        mean,
-        spread,
-    }
-}
-
-fn embedding(name: &str, dims: &[usize]) -> Weight {
-    weight(name, dims, 0.0, 0.5)
-}
-
-fn norm(name: &str, len: usize) -> Weight {
-    weight(name, &[len], 1.0, 0.1)
-}
-
-fn bias(name: &str, len: usize) -> Weight {
-    weight(name, &[len], 0.0, 0.5)
-}
-
-/// A matrix whose products are about as large as its input.
-fn matrix(name: &str, dims: &[usize]) -> Weight {
-    weight(name, dims, 0.0, (dims[1] as f32).sqrt().recip())
-}
-
-impl Weight {
-    fn random(&self, random: &mut Random) -> Result<QTensor> {
-        let count = self.dims.iter().product();
-        let numbers = (0..count).map(|_| self.mean + self.spread * random.number());
-        let numbers: Vec<f32> = numbers.collect();
-        let tensor = Tensor::from_vec(numbers, self.dims.clone(), &Device::Cpu)?;
-        QTensor::quantize(&tensor, GgmlDType::F32)
-    }
 }

@@ -20,6 +20,11 @@ use super::{
 pub fn gguf(model: &TestModel, path: &Path) -> Result<()> {
     let mut tensors = Vec::new();
     for (weight, tensor) in weights(model)? {
+        if let (Role::Embedding, Some(head)) = (weight.role, model.rank) {
+            let rows = Tensor::new(&[head.yes, head.no], &Device::Cpu)?;
+            let head = QTensor::quantize(&tensor.index_select(&rows, 0)?, GgmlDType::F32)?;
+            tensors.push(("cls.output.weight".to_owned(), head));
+        }
         let tensor = as_gguf(model, &weight, tensor)?;
         let dtype = match (model.dtype, weight.role) {
             (_, Role::Norm | Role::FaintNorm | Role::Bias) | (DType::F32, _) => GgmlDType::F32,
@@ -170,6 +175,15 @@ fn metadata(model: &TestModel) -> Vec<(String, Value)> {
     if let Some(pooling) = model.pooling {
         let number = Value::U32(pooling_number(pooling));
         pairs.push((format!("{architecture}.pooling_type"), number));
+    }
+    if let Some(head) = model.rank {
+        let labels = Value::Array(["yes", "no"].map(text).into());
+        pairs.push((format!("{architecture}.pooling_type"), Value::U32(4)));
+        pairs.push((format!("{architecture}.classifier.output_labels"), labels));
+        pairs.push((
+            "tokenizer.chat_template.rerank".to_owned(),
+            text(head.template),
+        ));
     }
     pairs.extend(model.vocabulary.gguf(model.pre));
     pairs

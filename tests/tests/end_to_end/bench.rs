@@ -8,11 +8,25 @@ use tenon_tests::{Client, Server, ServerOptions, artifacts};
 
 #[tokio::test]
 async fn tokens_and_requests_are_counted_as_the_server_counts_them() {
+    check_counts("chat").await;
+}
+
+#[tokio::test]
+async fn responses_are_measured_as_chats_are() {
+    check_counts("responses").await;
+}
+
+#[tokio::test]
+async fn messages_are_measured_as_chats_are() {
+    check_counts("messages").await;
+}
+
+async fn check_counts(api: &str) {
     let mut server = ServerOptions::echo(0).start();
     let client = server.client();
     let before = counters(&client).await;
     let loads = "--loads throughput --clients 1,3 --requests 2 --rounds 2 --output-tokens 32";
-    let report = bench(&mut server, loads);
+    let report = bench(&mut server, &format!("{loads} --api {api}"));
     // Two additional requests measure the length of words.
     let requests = 2.0 + (1.0 + 3.0) * 2.0 * 2.0;
     let tokens = 2.0 + (requests - 2.0) * 32.0;
@@ -48,6 +62,24 @@ async fn long_prompts_have_the_length_asked_for() {
     let long_prompt =
         measurements(&report).find(|measurement| measurement["load"] == "long_prompt");
     assert!(values(long_prompt.unwrap(), "gaps")[0] >= 2.0);
+}
+
+#[tokio::test]
+async fn smollm2_is_asked_for_a_schema_through_each_api() {
+    for api in ["chat", "responses", "messages"] {
+        let mut server = ServerOptions::smollm2().start();
+        let loads = format!(
+            "--api {api} --loads schema --streams 1 --requests 1 --rounds 1 --output-tokens 12"
+        );
+        let report = bench(&mut server, &loads);
+        let schema = measurements(&report).next().unwrap();
+        assert_eq!(values(schema, "answers that ended early"), [0.0]);
+        let compiled = server
+            .client()
+            .metric("tenon_grammar_compile_seconds_count")
+            .await;
+        assert!(compiled > 0.0, "{api}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tempfile::tempdir;
-use tenon_tests::{Server, ServerOptions, has_node, packages, smollm2};
+use tenon_tests::{Server, ServerOptions, has_node, models::Bert, packages, smollm2};
 
 const TESTS: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -39,7 +39,30 @@ fn smollm2_answers_litellm() {
 
 #[test]
 fn schemathesis_finds_no_request_that_the_document_does_not_cover() {
-    python("api_fuzz.py", &mut ServerOptions::echo(0).start());
+    let options = ServerOptions::echo(0);
+    let mut server = options
+        .config("[responses]\nmax_kept_bytes = 1000000\n")
+        .start();
+    python("api_fuzz.py", &mut server);
+}
+
+/// Echo judges nothing, so its answers to these routes are all refusals.
+#[test]
+fn schemathesis_finds_no_such_request_to_a_cross_encoder() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("bert.gguf");
+    Bert::judge().write_gguf(&path);
+    let options = ServerOptions::new(&["tenon_plugin_llama_cpp"]);
+    let mut server = options.arguments(&[&path.to_string_lossy()]).start();
+    let routes = [
+        "/v1/rerank",
+        "/rerank",
+        "/v1/score",
+        "/v1/embeddings",
+        "/v1/messages",
+    ];
+    let routes = routes.map(|route| format!("--include-path={route}"));
+    python_with("api_fuzz.py", &mut server, &routes);
 }
 
 #[test]
@@ -71,9 +94,14 @@ fn smollm2_server() -> Server {
 }
 
 fn python(script: &str, server: &mut Server) {
+    python_with(script, server, &[]);
+}
+
+fn python_with(script: &str, server: &mut Server, arguments: &[String]) {
     let output = Command::new("python3")
         .arg(Path::new(TESTS).join("python").join(script))
         .arg(server.address())
+        .args(arguments)
         // Some suites write into the folder that they run in.
         .current_dir(server.home())
         .env("PYTHONPATH", packages("python"))

@@ -155,11 +155,13 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("rereading", &["models"]),
+    ("kept_responses", &["config", "engine"]),
     (
         "error",
         &[
             "anthropic",
             "engine",
+            "kept_responses",
             "keys",
             "models",
             "openai",
@@ -168,7 +170,6 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("connections", &["config", "error", "metrics"]),
-    ("kept_responses", &["config", "engine"]),
     (
         "app",
         &["kept_responses", "metrics", "models", "plugin", "rereading"],

@@ -369,3 +369,37 @@ fn call_pieces(stream: &Stream) -> Vec<Value> {
     let calls = deltas.filter_map(|delta| delta["tool_calls"].as_array());
     calls.flatten().cloned().collect()
 }
+
+/// Templates of Functionary 3.2 end the prompt with the mark that begins calls and texts.
+#[tokio::test]
+async fn functionary_s_marks_are_no_text() {
+    let template = "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{{ '>>>all\n' }}{% endif %}\
+                    {{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>>>>{% endif %}";
+    let mut server = ServerOptions::new(&["tenon_fixture_scripted"])
+        .file("chat.jinja", template)
+        .file(
+            "model.scripted",
+            "=== answer\n>>>all\nIt is dry.\n=== answer\n>>>all\nI look.>>>f\n{\"a\": 1}\n",
+        )
+        .config("[[models]]\npath = 'model.scripted'\nchat_template = 'chat.jinja'\n")
+        .start();
+    let client = server.client();
+    let user = json!({"role": "user", "content": "Rain?"});
+    let message = |body: Value| {
+        let client = client.clone();
+        async move {
+            let (status, answer) = client.post("/v1/chat/completions", &body).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            answer["choices"][0]["message"].clone()
+        }
+    };
+    let plain = message(json!({"messages": [user]})).await;
+    assert_eq!(plain["content"], "It is dry.");
+    let messages = json!([user, {"role": "assistant", "content": "It is dry."}, user]);
+    let parameters = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": parameters}}]);
+    let calling = message(json!({"messages": messages, "tools": tools})).await;
+    assert_eq!(calling["content"], "I look.");
+    let call = &calling["tool_calls"][0]["function"];
+    assert_eq!(call, &json!({"name": "f", "arguments": "{\"a\": 1}"}));
+}

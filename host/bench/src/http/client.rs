@@ -1,25 +1,29 @@
-//! A client of any OpenAI-compatible server that notes when text arrives.
+//! A client of any server of one of the APIs that notes when text arrives.
 
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tenon_client::{Events, Server};
+
+use super::api::{Api, News};
 
 /// A server that is measured.
 pub struct Client {
     server: Server,
+    api: Api,
     pub model: String,
     /// Fields that are added to every request.
     extra: Map<String, Value>,
 }
 
-/// The model, the key and further fields of the requests to a server.
+/// The API, the model, the key and further fields of the requests to a server.
 pub struct Access {
+    pub api: Api,
     /// None: the first model that the server lists.
     pub model: Option<String>,
     pub api_key: Option<String>,
@@ -32,7 +36,8 @@ pub struct Access {
 pub struct Question {
     pub user: String,
     pub max_tokens: u32,
-    pub response_format: Option<Value>,
+    /// The JSON Schema of the answer. None: any text.
+    pub schema: Option<Value>,
 }
 
 /// An answer as the client saw it, as far as it has arrived.
@@ -62,6 +67,7 @@ impl Client {
         };
         Ok(Self {
             server,
+            api: access.api,
             model,
             extra: access.extra.clone(),
         })
@@ -83,28 +89,16 @@ impl Client {
     pub async fn open(&self, question: &Question) -> anyhow::Result<Reply> {
         let body = self.body(question);
         let sent = Instant::now();
-        let response = self.server.post("/v1/chat/completions", &body).await?;
+        let response = self.server.post(self.api.path(), &body).await?;
         Ok(Reply {
+            api: self.api,
             events: Events::of(response),
             answer: Answer::new(sent, question.max_tokens),
         })
     }
 
     fn body(&self, question: &Question) -> Value {
-        let mut body = json!({
-            "model": self.model,
-            "messages": [
-                {"role": "system", "content": "You are a helpful assistant."},
-                {"role": "user", "content": question.user},
-            ],
-            "max_tokens": question.max_tokens,
-            "temperature": 0,
-            "stream": true,
-            "stream_options": {"include_usage": true},
-        });
-        if let Some(format) = &question.response_format {
-            body["response_format"] = format.clone();
-        }
+        let mut body = self.api.body(&self.model, question);
         for (name, value) in &self.extra {
             body[name] = value.clone();
         }
@@ -114,48 +108,22 @@ impl Client {
 
 /// An answer that is being read. Dropping it cuts the connection.
 pub struct Reply {
+    api: Api,
     events: Events,
     pub answer: Answer,
-}
-
-/// The data of one event.
-#[derive(Deserialize)]
-struct Chunk {
-    #[serde(default)]
-    choices: Vec<Choice>,
-    usage: Option<Usage>,
-    error: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    #[serde(default)]
-    delta: Delta,
-    finish_reason: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Delta {
-    content: Option<String>,
-    reasoning_content: Option<String>,
 }
 
 impl Reply {
     /// Waits for more text. False at the end of the answer.
     pub async fn next(&mut self) -> anyhow::Result<bool> {
         while let Some(data) = self.events.next().await? {
-            if self.answer.take(&data)? {
+            let news = self.api.read(&data)?;
+            self.answer.take(news);
+            if news.has_text {
                 return Ok(true);
             }
         }
         Ok(false)
-    }
-}
-
-impl Choice {
-    fn has_text(&self) -> bool {
-        let texts = [&self.delta.content, &self.delta.reasoning_content];
-        texts.into_iter().flatten().any(|text| !text.is_empty())
     }
 }
 
@@ -169,23 +137,15 @@ impl Answer {
         }
     }
 
-    /// Takes the data of an event, and returns whether it brought text.
-    fn take(&mut self, data: &[u8]) -> anyhow::Result<bool> {
-        let chunk: Chunk = serde_json::from_slice(data)
-            .with_context(|| format!("cannot read {}", String::from_utf8_lossy(data)))?;
-        if let Some(error) = chunk.error {
-            bail!("the server broke off: {error}");
-        }
-        self.usage = chunk.usage.or(self.usage);
-        let mut choices = chunk.choices.iter();
-        if choices.any(|choice| choice.finish_reason.is_some()) {
+    /// Takes what an event tells.
+    fn take(&mut self, news: News) {
+        self.usage = news.usage.or(self.usage);
+        if news.is_end {
             self.finished = Some(Instant::now());
         }
-        let has_text = chunk.choices.iter().any(Choice::has_text);
-        if has_text {
+        if news.has_text {
             self.arrivals.push(Instant::now());
         }
-        Ok(has_text)
     }
 
     /// The number of tokens of the answer: as the server counts, else the pieces that arrived.
@@ -203,48 +163,5 @@ impl Answer {
     /// The times between pieces of text.
     pub fn gaps(&self) -> impl Iterator<Item = Duration> {
         self.arrivals.windows(2).map(|two| two[1] - two[0])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer() -> Answer {
-        Answer::new(Instant::now(), 0)
-    }
-
-    #[test]
-    fn only_pieces_with_text_are_arrivals() {
-        let mut answer = answer();
-        for (data, has_text) in [
-            (
-                r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
-                false,
-            ),
-            (
-                r#"{"choices":[{"delta":{"content":"a"}}],"usage":null}"#,
-                true,
-            ),
-            (r#"{"choices":[{"delta":{"reasoning_content":"b"}}]}"#, true),
-            (
-                r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#,
-                false,
-            ),
-            (
-                r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}"#,
-                false,
-            ),
-        ] {
-            assert_eq!(answer.take(data.as_bytes()).unwrap(), has_text, "{data}");
-        }
-        assert_eq!(answer.arrivals.len(), 2);
-        assert_eq!(answer.tokens(), 3);
-    }
-
-    #[test]
-    fn an_error_in_a_stream_is_an_error() {
-        let error = answer().take(br#"{"error":{"message":"gone"}}"#);
-        assert!(error.unwrap_err().to_string().contains("gone"));
     }
 }

@@ -100,13 +100,13 @@ impl Measurement {
         sizes: &Sizes,
         prompts: &mut Prompts,
     ) -> anyhow::Result<Vec<Figure>> {
-        let format = (self.load == Load::Schema).then(endless_list);
+        let schema = (self.load == Load::Schema).then(endless_list);
         let clients = (0..self.clients).map(|_| {
             let questions: Vec<_> = (0..sizes.requests)
                 .map(|_| Question {
                     user: prompts.story(sizes.prompt_words),
                     max_tokens: sizes.output,
-                    response_format: format.clone(),
+                    schema: schema.clone(),
                 })
                 .collect();
             ask_in_turn(client, questions)
@@ -201,7 +201,7 @@ fn question(user: String, max_tokens: u32) -> Question {
     Question {
         user,
         max_tokens,
-        response_format: None,
+        schema: None,
     }
 }
 

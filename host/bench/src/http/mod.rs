@@ -1,10 +1,11 @@
 //! `tenon bench http`: measures a server of the OpenAI API, seen from its clients.
 //!
-//! 1. `client` sends requests and reads the clock whenever text arrives.
+//! 1. `client` sends requests and reads the clock whenever text arrives. `api` has the forms of the APIs.
 //! 2. `prompts` makes texts of a given length that are new to the server.
 //! 3. `measurements` puts one kind of load on a server, once, and computes figures from it.
 //! 4. [`HttpBench::run`] repeats that in rounds, and with several servers in turns. `report` shows the medians.
 
+mod api;
 mod client;
 mod measurements;
 mod prompts;
@@ -18,6 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use api::Api;
 use client::{Access, Client, Question};
 use measurements::{Load, Measurement};
 use prompts::{Prompts, Sizing};
@@ -41,6 +43,9 @@ pub struct HttpBench {
     /// The model to ask for [default: the first that each server lists].
     #[arg(long, value_name = "ID")]
     model: Option<String>,
+    /// The API to measure through.
+    #[arg(long, value_enum, default_value_t)]
+    api: Api,
     /// The API key of the servers.
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
@@ -126,6 +131,7 @@ impl HttpBench {
 
     async fn measure(&self) -> anyhow::Result<Report> {
         let access = Access {
+            api: self.api,
             model: self.model.clone(),
             api_key: self.api_key.clone(),
             authorities: self.ca.clone(),
@@ -186,7 +192,7 @@ impl Target {
             let question = Question {
                 user: prompts.story(*words),
                 max_tokens: 1,
-                response_format: None,
+                schema: None,
             };
             let usage = client.ask(&question).await.with_context(reach)?.usage;
             let usage =

@@ -71,17 +71,10 @@ pub fn endless_list() -> Value {
         "additionalProperties": false,
     });
     json!({
-        "type": "json_schema",
-        "json_schema": {
-            "name": "people",
-            "strict": true,
-            "schema": {
-                "type": "object",
-                "properties": {"people": {"type": "array", "items": person, "minItems": 1000}},
-                "required": ["people"],
-                "additionalProperties": false,
-            },
-        },
+        "type": "object",
+        "properties": {"people": {"type": "array", "items": person, "minItems": 1000}},
+        "required": ["people"],
+        "additionalProperties": false,
     })
 }
 

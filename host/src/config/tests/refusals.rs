@@ -119,7 +119,7 @@ fn models() {
         path = 'a'; devices = [''] → "models[0].devices" must not be empty
         path = 'a'; options = 'fast' → "models[0].options" must be a table, not "fast"
         path = 'a'; chat_template = '' → "models[0].chat_template" must not be empty
-        path = 'a'; tool_format = 'xml' → "models[0].tool_format" is "xml", but must be one of harmony, mistral_args, mistral, deepseek_v3_1, deepseek_v3, kimi_k2, command_r7b, gemma4, function_gemma, lfm2, phi4_mini, granite, minimax_m2, qwen3_coder, glm, hermes, functionary, llama3
+        path = 'a'; tool_format = 'xml' → "models[0].tool_format" is "xml", but must be one of harmony, mistral_args, mistral, deepseek_v3_1, deepseek_v3, kimi_k2, command_r7b, command_r, gemma4, function_gemma, lfm2, phi4_mini, granite, minimax_m2, qwen3_coder, glm, hermes, functionary_v3_2, functionary, llama3
         path = 'a'; reasoning_tags = ['<think>'] → "models[0].reasoning_tags" must be two texts, the one that begins thoughts and the one that ends them, or []
         path = 'a'; quantize = '' → "models[0].quantize" must not be empty
         path = 'a'; requantize = 'in-place' → "models[0].requantize" can only be "in-place" where memory_limit_bytes says how much there is: set it too
@@ -290,6 +290,16 @@ fn flags() {
     };
     let sentence = "--port has no effect beside \"server.listen\": leave one of the two out";
     check("[server]\nlisten = 'a:1'", port, &[sentence]);
+}
+
+#[test]
+fn a_file_of_responses_needs_bytes() {
+    let sentence = "tenon.toml: \"responses.file\" has no effect while max_kept_bytes is 0: set that too, or leave it out";
+    let refused = refusals("[responses]\nfile = 'a.db'", &[], &Flags::default());
+    assert!(
+        refused.iter().any(|refusal| refusal == sentence),
+        "{refused:?}"
+    );
 }
 
 /// The rows of a table: each has a case, and behind `→` what is expected of it.

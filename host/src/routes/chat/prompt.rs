@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::ApiError,
-    markup::Reasoning,
+    markup::{CallRules, Reasoning},
     models::{ChatPrompt, LoadedModel},
     prompt::RenderRequest,
     reply::Reading,
@@ -43,13 +43,17 @@ pub async fn prompt(
     });
     let grammar = grammar(model, calling.as_ref(), reasoning.clone(), wanted).await?;
     let capabilities = model.capabilities()?;
+    let calls = match calling {
+        Some(calling) => Some(calling.rules(capabilities)),
+        None => CallRules::of_marked_text(capabilities.tool_format),
+    };
     let prompt = Prompt {
         input: encoded.input,
         echo: None,
         goes_on,
         reading: Reading {
             reasoning,
-            calls: calling.map(|calling| calling.rules(capabilities)),
+            calls,
             marks: model.marks().clone(),
         },
     };

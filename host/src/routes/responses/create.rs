@@ -8,7 +8,7 @@ use super::{
         body::Body,
         chat::{messages::variables, prompt::prompt, tools::Calling},
         generation::begin,
-        lookup::loaded,
+        lookup::generating,
         waiting::{Asked, answered},
     },
     encode::{Encoding, encode},
@@ -219,7 +219,7 @@ async fn respond(
         mut request,
         left_out,
     } = read;
-    let (served, model) = loaded(&app, &client, request.model.as_deref()).await?;
+    let (served, model) = generating(&app, &client, request.model.as_deref()).await?;
     let deadline = arrival.deadline(app.now().config.server.request_timeout);
     let asker = Asker {
         client: client.clone(),
@@ -231,7 +231,7 @@ async fn respond(
         request.tool_choice.as_ref(),
         request.parallel_tool_calls.unwrap_or(true),
     )?;
-    let earlier = keep::earlier(&app, client.id, &request)?;
+    let earlier = keep::earlier(&app, client.id, &request).await?;
     let input = request.input.take().map(items).unwrap_or_default();
     let keeper = Keeper::new(&app, client.id, &request, &earlier, &input)?;
     let messages = messages(request.instructions.as_deref(), earlier, input)?;

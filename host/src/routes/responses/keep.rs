@@ -41,32 +41,33 @@ impl Keeper {
         Ok(Some(Self {
             app: app.clone(),
             client,
-            input: json(&all)?,
+            input: json(&all).map_err(|error| {
+                ApiError::internal(format!("a conversation cannot be written: {error}"))
+            })?,
         }))
     }
 
     /// Keeps the response.
-    pub fn keep(self, response: &ResponseObject) {
-        // Only an error in serde's own work is possible, and it is logged.
-        if let Ok(json) = json(response) {
-            let kept = KeptResponse {
-                client: self.client,
-                response: json,
-                input: self.input,
-            };
-            self.app.responses.keep(response.id.clone(), kept);
-        }
+    ///
+    /// # Errors
+    /// Why it is not kept, in words.
+    pub async fn keep(self, response: &ResponseObject) -> Result<(), String> {
+        let kept = KeptResponse {
+            client: self.client,
+            response: json(response).map_err(|error| error.to_string())?,
+            input: self.input,
+        };
+        let done = self.app.responses.keep(response.id.clone(), kept).await;
+        done.map_err(|error| error.to_string())
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Arc<str>, ApiError> {
-    let json = serde_json::to_string(value);
-    json.map(Arc::from)
-        .map_err(|error| ApiError::internal(format!("a response cannot be written: {error}")))
+fn json(value: &impl Serialize) -> serde_json::Result<Arc<str>> {
+    serde_json::to_string(value).map(Arc::from)
 }
 
 /// The items of the response that a request continues: its input and its output.
-pub fn earlier(
+pub async fn earlier(
     app: &App,
     client: ClientId,
     request: &ResponseRequest,
@@ -76,7 +77,7 @@ pub fn earlier(
         return Ok(Vec::new());
     };
     check_is_on(app, PARAM)?;
-    let kept = app.responses.get(id, client);
+    let kept = app.responses.get(id, client).await?;
     let kept = kept.ok_or_else(|| ApiError::response_not_found(PARAM, id))?;
     let (mut all, response) = (list(&kept.input)?, read(&kept.response)?);
     all.extend(response["output"].as_array().into_iter().flatten().cloned());

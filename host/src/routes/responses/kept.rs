@@ -48,7 +48,7 @@ pub async fn retrieve_response(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Path(id) = id?;
-    let kept = kept(&app, &id, client.id)?;
+    let kept = kept(&app, &id, client.id).await?;
     let headers = [(CONTENT_TYPE, "application/json")];
     Ok((headers, kept.response.to_string()).into_response())
 }
@@ -72,7 +72,7 @@ pub async fn delete_response(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedResponse>, ApiError> {
     let Path(id) = id?;
-    match app.responses.remove(&id, client.id) {
+    match app.responses.remove(&id, client.id).await? {
         true => Ok(Json(DeletedResponse {
             id,
             object: "response",
@@ -100,7 +100,7 @@ pub async fn cancel_response(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<(), ApiError> {
     let Path(id) = id?;
-    kept(&app, &id, client.id)?;
+    kept(&app, &id, client.id).await?;
     let message = "only a response in the background can be cancelled, and this one is over";
     Err(ApiError::invalid_parameter("response_id", message))
 }
@@ -130,14 +130,14 @@ pub async fn input_items(
     let Path(id) = id?;
     let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
     within("limit", query.limit, 1..=MAX_LIMIT)?;
-    let kept = kept(&app, &id, client.id)?;
+    let kept = kept(&app, &id, client.id).await?;
     let items = list(&kept.input)?.into_iter().enumerate();
     let items = items.map(|(index, item)| listed(&id, index, item));
     page(items.collect(), &query).map(Json)
 }
 
-fn kept(app: &App, id: &str, client: ClientId) -> Result<KeptResponse, ApiError> {
-    let kept = app.responses.get(id, client);
+async fn kept(app: &App, id: &str, client: ClientId) -> Result<KeptResponse, ApiError> {
+    let kept = app.responses.get(id, client).await?;
     kept.ok_or_else(|| ApiError::response_not_found("response_id", id))
 }
 

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, future::ready, stream};
+use tracing::error;
 
 use super::{
     super::{
@@ -79,7 +80,7 @@ async fn whole(draft: Draft, answers: Answers) -> Result<Response, ApiError> {
     let (mut writer, replies) = Writer::new(draft, answers);
     for mut reply in replies {
         while let Some(delta) = reply.next().await {
-            writer.write(Ok(delta?));
+            writer.write(Ok(delta?)).await;
         }
     }
     Ok(Json(writer.response).into_response())
@@ -97,7 +98,14 @@ fn streamed(
     let deltas = deltas.map(|delta| delta.map_err(ApiError::from));
     let deltas = until(end, deltas, [Err(ApiError::cut_off())]);
     let begin = stream::iter(writer.begin());
-    let events = begin.chain(deltas.flat_map(move |delta| stream::iter(writer.write(delta))));
+    let written = stream::unfold(
+        (writer, Box::pin(deltas)),
+        |(mut writer, mut deltas)| async move {
+            let events = writer.write(deltas.next().await?).await;
+            Some((stream::iter(events), (writer, deltas)))
+        },
+    );
+    let events = begin.chain(written.flatten());
     let events = events.map(|event| named_event(event.name(), &event));
     sse::send(events.chain(stream::once(ready(done()))), keep_alive)
 }
@@ -128,14 +136,14 @@ impl Writer {
     }
 
     /// Takes the next piece. Returns the events that tell of it.
-    fn write(&mut self, delta: Result<Delta, ApiError>) -> Vec<Event> {
+    async fn write(&mut self, delta: Result<Delta, ApiError>) -> Vec<Event> {
         match delta {
             Ok(Delta::Text(piece)) => {
                 self.remember(&piece);
                 self.items.write(piece, &mut self.events);
             }
-            Ok(Delta::End(end)) => self.end(&end),
-            Err(error) => self.fail(error),
+            Ok(Delta::End(end)) => self.end(&end).await,
+            Err(error) => self.fail(error).await,
         }
         self.events.take()
     }
@@ -150,7 +158,7 @@ impl Writer {
         }
     }
 
-    fn end(&mut self, end: &End) {
+    async fn end(&mut self, end: &End) {
         let is_cut_off = end.reason == FinishReason::Length;
         self.items.finish(is_cut_off, &mut self.events);
         self.response.output = self.items.take();
@@ -161,16 +169,17 @@ impl Writer {
             true => {
                 let reason = "max_output_tokens";
                 self.response.incomplete_details = Some(IncompleteDetails { reason });
-                self.over(ResponseStatus::Incomplete, Event::Incomplete);
+                self.over(ResponseStatus::Incomplete, Event::Incomplete)
+                    .await;
             }
             false => {
                 self.response.completed_at = Some(unix_seconds(SystemTime::now()));
-                self.over(ResponseStatus::Completed, Event::Completed);
+                self.over(ResponseStatus::Completed, Event::Completed).await;
             }
         }
     }
 
-    fn fail(&mut self, error: ApiError) {
+    async fn fail(&mut self, error: ApiError) {
         let error = error.into_envelope().error;
         self.response.output = self.items.take();
         self.response.error = Some(ResponseFailure {
@@ -183,14 +192,20 @@ impl Writer {
         });
         self.events
             .add(|sequence_number| error_event(sequence_number, error));
-        self.over(ResponseStatus::Failed, Event::Failed);
+        self.over(ResponseStatus::Failed, Event::Failed).await;
     }
 
-    /// Ends the response.
-    fn over(&mut self, status: ResponseStatus, event: fn(ResponseEvent) -> Event) {
+    /// Ends the response, and keeps it. If that fails, the response says so.
+    async fn over(&mut self, status: ResponseStatus, event: fn(ResponseEvent) -> Event) {
         self.response.status = status;
-        if let Some(keeper) = self.keeper.take() {
-            keeper.keep(&self.response);
+        if let Some(keeper) = self.keeper.take()
+            && let Err(why) = keeper.keep(&self.response).await
+        {
+            error!("a response was not kept: {why}");
+            self.response.store = false;
+            let warning =
+                format!("the response was not kept, so no request can continue it: {why}");
+            self.response.warnings.push(warning);
         }
         self.tell(event);
     }

@@ -51,7 +51,7 @@ fn app_of(config: config::Config) -> App {
         config,
         models: [loading, failed].map(Arc::new).into(),
     };
-    App::new(snapshot, Metrics::new().unwrap(), Rereading::channel().0)
+    App::new(snapshot, Metrics::new().unwrap(), Rereading::channel().0).unwrap()
 }
 
 /// A configuration with these API keys.
@@ -60,6 +60,7 @@ fn config_with_keys(keys: &[&str]) -> config::Config {
         server: server(),
         keys: keys_of(keys, &[]),
         responses: config::Responses {
+            file: None,
             max_kept_bytes: 1 << 20,
             max_kept_time: Duration::from_secs(60),
         },

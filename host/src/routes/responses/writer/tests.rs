@@ -1,6 +1,7 @@
 use std::{collections::HashMap, future::pending};
 
 use axum::body::to_bytes;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use super::{
@@ -87,13 +88,18 @@ fn end(reason: FinishReason) -> Delta {
     })
 }
 
+/// The events of a piece. Nothing waits, because the response is not kept.
+fn written(writer: &mut Writer, delta: Result<Delta, ApiError>) -> Vec<Event> {
+    writer.write(delta).now_or_never().unwrap()
+}
+
 /// The events of an answer. Checks their order.
 fn events_of(pieces: Vec<AnswerPiece>, reason: FinishReason) -> Vec<Value> {
     let mut writer = writer(true);
     let mut events = writer.begin();
     let pieces = pieces.into_iter().map(Delta::Text);
     for delta in pieces.chain([end(reason)]) {
-        events.extend(writer.write(Ok(delta)));
+        events.extend(written(&mut writer, Ok(delta)));
     }
     let events = events.iter().map(|event| {
         let value = serde_json::to_value(event).unwrap();
@@ -303,8 +309,8 @@ fn what_is_cut_off_is_incomplete() {
 fn an_error_fails_the_response() {
     let mut writer = writer(false);
     writer.begin();
-    writer.write(Ok(Delta::Text(text("Hi"))));
-    let events = writer.write(Err(ApiError::cut_off()));
+    written(&mut writer, Ok(Delta::Text(text("Hi"))));
+    let events = written(&mut writer, Err(ApiError::cut_off()));
     let events = serde_json::to_value(events).unwrap();
     let [error, failed] = &events.as_array().unwrap()[..] else {
         panic!("{events}")

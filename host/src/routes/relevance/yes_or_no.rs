@@ -1,5 +1,5 @@
-//! How relevant texts are to queries, as a model that can chat judges it: by the probability that it answers `yes` rather than
-//! `no`. The question is that which Qwen3-Reranker was trained with.
+//! Relevance as a model that can chat judges it: by the probability that it answers `yes` rather than `no`. The question is that
+//! which Qwen3-Reranker was trained with.
 
 use std::{sync::Arc, time::Instant};
 
@@ -7,20 +7,14 @@ use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 use serde_json::{Map, json};
 use tenon_plugin_api::{EncodeFlags, SampleParams, TokenBias};
 
-use super::blocking::blocking;
+use super::{Judge, Question, Scores, blocking};
 use crate::{
-    app::App,
     engine::{ClientId, Event, PromptTokens, Request, Scoring},
     error::ApiError,
-    layers::client::Client,
-    models::{LoadedModel, PromptError, ServedModel},
-    openai::EmbeddingUsage,
+    models::{LoadedModel, PromptError},
     prompt::{Encoder, RenderRequest},
     runner::Steering,
 };
-
-/// Most pairs of texts in a request.
-pub const MAX_PAIRS: usize = 1000;
 
 const SYSTEM: &str = "Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".";
 const INSTRUCTION: &str =
@@ -28,52 +22,24 @@ const INSTRUCTION: &str =
 /// A logit bias that makes a token the most likely one. Log-probabilities do not change with it.
 const CERTAIN: f32 = 1e6;
 
-/// Texts to judge, and who wants to know.
-pub struct Question {
-    pub client: Client,
-    /// The time by which the answer has to be complete. None without a limit.
-    pub deadline: Option<Instant>,
-    /// What makes a text relevant. None: it answers a web search.
-    pub instruction: Option<String>,
-    /// Queries, each with a text that may be relevant to it.
-    pub pairs: Vec<(String, String)>,
-}
-
-/// How relevant the texts are, from 0 to 1, and how many tokens were read for that.
-pub struct Relevance {
-    pub scores: Vec<f32>,
-    pub usage: EmbeddingUsage,
-}
-
-/// Judges texts with a model. Texts with the same query share what the model computes for it.
+/// Judges texts with a model that can chat. Texts with the same query share what the model computes for it.
 ///
 /// # Errors
 /// The model cannot chat, always reasons before it answers, or does not have `yes` and `no` as tokens.
-pub async fn relevance(
-    app: &App,
-    served: &ServedModel,
-    model: &Arc<LoadedModel>,
-    question: Question,
-) -> Result<Relevance, ApiError> {
-    let encoder = model.clone();
-    let (client, deadline) = (question.client.clone(), question.deadline);
-    let cannot = |why: &str| {
-        let message = format!("the model '{}' cannot judge texts: {why}", served.id);
-        ApiError::unsupported("model", message)
-    };
+pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiError> {
+    let (model, client) = (judge.model, question.client.clone());
+    let limit = judge.app.now().config.server.request_timeout;
+    let deadline = question.arrival.deadline(limit);
     if let Some(why) = model.why_no_chat() {
-        return Err(cannot(why));
+        return Err(judge.cannot(why));
     }
+    let encoder = model.clone();
     let encoded = blocking(move || encode(&encoder, question)).await?;
-    let (prompts, answers) = match encoded {
-        Ok(encoded) => encoded,
-        Err(why) => return Err(cannot(why)),
-    };
-    let account = client.account.as_deref();
-    if let Some(account) = account {
+    let (prompts, answers) = encoded.map_err(|why| judge.cannot(why))?;
+    if let Some(account) = &client.account {
         account.check_tokens()?;
     }
-    let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.tokens.len()).collect();
+    let lengths = prompts.iter().map(|prompt| prompt.tokens.len()).collect();
     let score = |prompt: PromptTokens| async move {
         let logprob = |token| logprob(model, request(client.id, deadline, token), prompt.clone());
         let [yes, no] = answers;
@@ -83,16 +49,7 @@ pub async fn relevance(
     // A pair needs two sequences. More pairs at once would only wait.
     let at_once = (model.facts().granted.max_sequences as usize / 2).max(1);
     let scores = stream::iter(prompts).map(score).buffered(at_once);
-    let scores = scores.try_collect().await?;
-    for &length in &lengths {
-        app.metrics.prompt(&served.id, length, account);
-    }
-    let tokens = lengths.iter().sum();
-    let usage = EmbeddingUsage {
-        prompt_tokens: tokens,
-        total_tokens: tokens,
-    };
-    Ok(Relevance { scores, usage })
+    Ok((scores.try_collect().await?, lengths))
 }
 
 /// The prompts, and the tokens of `yes` and `no`. An inner error says why the model cannot judge texts.
