@@ -8,6 +8,7 @@ use crate::{
     kept_responses::KeptResponses,
     metrics::Metrics,
     models::{Catalog, Snapshot},
+    otel::Otel,
     plugin::CurrentPlugins,
     rereading::Rereading,
 };
@@ -20,6 +21,8 @@ pub struct App {
     pub plugins: CurrentPlugins,
     /// The counters that `/metrics` shows.
     pub metrics: Metrics,
+    /// Traces and metrics for a collector. None if there is no collector.
+    pub otel: Option<Otel>,
     /// Has the configuration read again.
     pub rereading: Rereading,
     /// Earlier responses of `/v1/responses`.
@@ -41,6 +44,7 @@ impl App {
             catalog: Catalog::new(snapshot, metrics.clone()),
             plugins: CurrentPlugins::default(),
             metrics,
+            otel: None,
             rereading,
             stopping: CancellationToken::new(),
             draining: CancellationToken::new(),

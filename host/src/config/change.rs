@@ -48,13 +48,14 @@ impl Config {
     }
 }
 
-/// Whether a running server cannot change a key: it listens and logs already, and plugins were tried out with their settings.
+/// Whether a running server cannot change a key: it listens, logs and sends traces already, and plugins were tried out with their settings.
 fn needs_a_restart(key: &[&str]) -> bool {
     match key {
         ["server", name] => matches!(
             *name,
             "host" | "port" | "listen" | "admin_listen" | "log_format" | "watch_config"
         ),
+        ["telemetry", _] => true,
         ["plugins", name] => *name != "reload_on_replace",
         _ => false,
     }
@@ -85,6 +86,7 @@ fn keep(running: &Config, new: Config) -> Config {
             ..running.plugins.clone()
         },
         tls,
+        telemetry: running.telemetry.clone(),
         ..new
     }
 }

@@ -100,7 +100,7 @@ fn the_host_takes_the_plugin_api_as_it_is_but_for_serde() {
     }
 }
 
-/// Only `tenon-bench` and `tenon-chat` send requests.
+/// Only `tenon-bench` and `tenon-chat` send requests. What the server sends to a collector goes through `otel`.
 #[test]
 fn the_server_has_no_http_client() {
     let options = "tree --package tenon --edges normal --prefix none --format {lib}";
@@ -124,6 +124,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "text"]),
     ("shutdown", &["telemetry"]),
     ("metrics", &["keys", "telemetry"]),
+    ("otel", &["config", "keys", "text"]),
     ("plugin", &["config", "system", "text"]),
     (
         "grammar",
@@ -170,7 +171,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("kept_responses", &["config", "engine"]),
     (
         "app",
-        &["kept_responses", "metrics", "models", "plugin", "rereading"],
+        &[
+            "kept_responses",
+            "metrics",
+            "models",
+            "otel",
+            "plugin",
+            "rereading",
+        ],
     ),
     (
         "layers",
@@ -181,6 +189,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "engine",
             "error",
             "keys",
+            "otel",
             "text",
         ],
     ),
@@ -229,6 +238,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "connections",
             "metrics",
             "models",
+            "otel",
             "reread",
             "rereading",
             "routes",

@@ -42,6 +42,7 @@ mod messages;
 mod metrics;
 mod model_directory;
 mod openapi;
+mod otel;
 mod perplexity;
 mod plugin_calls;
 mod plugin_crashes;
