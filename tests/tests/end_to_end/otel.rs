@@ -279,7 +279,11 @@ async fn the_variables_of_opentelemetry_count() {
 async fn a_collector_that_is_down_is_told_once_and_holds_nothing_up() {
     let port = free_port();
     let (mut server, client) = start(&format!("http://127.0.0.1:{port}"));
-    let ask = || client.post(CHAT, &chat("x", json!({"temperature": 0})));
+    let ask = async || {
+        client
+            .post(CHAT, &chat("x", json!({"temperature": 0})))
+            .await
+    };
     for _ in 0..3 {
         assert_eq!(ask().await.0, StatusCode::OK);
     }
