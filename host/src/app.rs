@@ -1,6 +1,6 @@
 //! The state that all requests share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,8 @@ use crate::{
 
 /// The server's state. A request only reads it, or holds a lock for as long as a clone takes, never across an await.
 pub struct App {
+    /// When the server began.
+    pub started: Instant,
     /// The models, and the configuration that they are served by.
     pub catalog: Catalog,
     /// The plugins. None until they are found.
@@ -40,6 +42,7 @@ impl App {
     /// Makes the state of a server of these models, which may still be loading.
     pub fn new(snapshot: Snapshot, metrics: Metrics, rereading: Rereading) -> Self {
         Self {
+            started: Instant::now(),
             responses: KeptResponses::new(snapshot.config.responses),
             catalog: Catalog::new(snapshot, metrics.clone()),
             plugins: CurrentPlugins::default(),

@@ -104,6 +104,7 @@ async fn run(
         () = watch(stop, &app) => Ok(()),
         () = ended(&app, &register) => Ok(()),
         () = reader.run(orders) => Ok(()),
+        () = app.metrics.watch() => Ok(()),
         failure = loading_failure(serving) => Err(failure),
     };
     if let Some(otel) = &app.otel {

@@ -7,7 +7,7 @@ use std::{
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
-use super::vectors::Vectors;
+use super::vectors::{Vectors, sum};
 use crate::keys::{Account, AnswerEnd};
 
 /// The metrics of all models' answers.
@@ -69,6 +69,11 @@ impl AnswerMetrics {
                 &["model", "outcome"],
             )?,
         })
+    }
+
+    /// The tokens of all answers.
+    pub fn all_tokens(&self) -> f64 {
+        sum(&self.tokens, |_| true)
     }
 
     /// Begins to measure an answer, for the account of its request.

@@ -214,6 +214,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "reply",
             "rereading",
             "runner",
+            "system",
+            "telemetry",
             "text",
             "tools",
         ],

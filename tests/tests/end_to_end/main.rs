@@ -72,6 +72,7 @@ mod same_tokens;
 mod seeds;
 mod smollm2;
 mod startup;
+mod status_page;
 mod steering;
 mod structural_tags;
 mod templates;
