@@ -276,5 +276,5 @@ fn reasons(ends: &[AnswerEnd]) -> Option<Value> {
         .iter()
         .map(|end| StringValue::from(end.reason))
         .collect();
-    (!reasons.is_empty()).then(|| Value::Array(Array::String(reasons)))
+    (!reasons.is_empty()).then_some(Value::Array(Array::String(reasons)))
 }
