@@ -1,6 +1,6 @@
 //! The state that all requests share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,18 +8,23 @@ use crate::{
     kept_responses::{KeptResponses, StoreError},
     metrics::Metrics,
     models::{Catalog, Snapshot},
+    otel::Otel,
     plugin::CurrentPlugins,
     rereading::Rereading,
 };
 
 /// The server's state. A request only reads it, or holds a lock for as long as a clone takes, never across an await.
 pub struct App {
+    /// When the server began.
+    pub started: Instant,
     /// The models, and the configuration that they are served by.
     pub catalog: Catalog,
     /// The plugins. None until they are found.
     pub plugins: CurrentPlugins,
     /// The counters that `/metrics` shows.
     pub metrics: Metrics,
+    /// Traces and metrics for a collector. None if there is no collector.
+    pub otel: Option<Otel>,
     /// Has the configuration read again.
     pub rereading: Rereading,
     /// Earlier responses of `/v1/responses`.
@@ -44,10 +49,12 @@ impl App {
         rereading: Rereading,
     ) -> Result<Self, StoreError> {
         Ok(Self {
+            started: Instant::now(),
             responses: KeptResponses::open(&snapshot.config.responses)?,
             catalog: Catalog::new(snapshot, metrics.clone()),
             plugins: CurrentPlugins::default(),
             metrics,
+            otel: None,
             rereading,
             stopping: CancellationToken::new(),
             draining: CancellationToken::new(),

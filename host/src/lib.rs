@@ -5,7 +5,8 @@
 //! HTTP in `error` and nowhere else.
 //!
 //! The rest of the host: [`config`] (what the operator decides), [`plugin`] (from a file to a backend), [`models`] (the
-//! served models: loading and requantizing), [`hub`] (models that are fetched first), [`shutdown`], [`telemetry`], [`metrics`].
+//! served models: loading and requantizing), [`hub`] (models that are fetched first), [`shutdown`], [`telemetry`], [`metrics`],
+//! [`otel`].
 //!
 //! [`serve()`] serves the models of a configuration until the process is told to stop.
 
@@ -24,6 +25,7 @@ pub mod markup;
 pub mod metrics;
 pub mod models;
 pub mod openai;
+pub mod otel;
 pub mod plugin;
 pub mod prompt;
 pub mod reply;
@@ -56,6 +58,7 @@ use crate::{
     hub::Hub,
     metrics::Metrics,
     models::{Serving, Snapshot},
+    otel::Otel,
     reread::Reader,
     rereading::Rereading,
     routes::router,
@@ -79,8 +82,10 @@ async fn run(
     let most = connections::bounded(config.server.max_connections);
     let patience = Patience::new(&config.server);
     let (rereading, orders) = Rereading::channel();
-    let app = App::new(Snapshot::new(config), Metrics::new()?, rereading)?;
-    let app = Arc::new(app);
+    let app = Arc::new(App {
+        otel: Otel::start(&config.telemetry)?,
+        ..App::new(Snapshot::new(config), Metrics::new()?, rereading)?
+    });
     let counters = connections::Metrics::register(&app.metrics.registry)?;
     let register = Arc::new(Register::new(most, patience, counters));
     let serving = Serving::new(app.catalog.clone(), &app.plugins, hub, &app.draining);
@@ -96,14 +101,19 @@ async fn run(
         let router = router(app.clone(), listener.scope);
         connections::accept(listener, router, register.clone())
     });
-    tokio::select! {
+    let end = tokio::select! {
         _ = join_all(accepting) => Ok(()),
         () = register.watch() => Ok(()),
         () = watch(stop, &app) => Ok(()),
         () = ended(&app, &register) => Ok(()),
         () = reader.run(orders) => Ok(()),
+        () = app.metrics.watch() => Ok(()),
         failure = loading_failure(serving) => Err(failure),
+    };
+    if let Some(otel) = &app.otel {
+        otel.shut_down().await;
     }
+    end
 }
 
 /// Begins to stop the server at `stop`. Never returns.

@@ -2,6 +2,8 @@
 
 mod answers;
 mod figures;
+mod gauges;
+mod history;
 mod models;
 mod open_metrics;
 mod vectors;
@@ -9,7 +11,9 @@ mod vllm;
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry, TEXT_FORMAT, TextEncoder};
+use prometheus::{
+    HistogramVec, IntCounterVec, IntGaugeVec, Registry, TEXT_FORMAT, TextEncoder, proto::Metric,
+};
 use tenon_plugin_api::ModelInfo;
 
 use crate::{keys::Account, telemetry};
@@ -17,10 +21,13 @@ use crate::{keys::Account, telemetry};
 use answers::AnswerMetrics;
 pub use answers::{Meter, Outcome};
 pub use figures::Figures;
+pub use gauges::Gauges;
+use history::History;
+pub use history::{SPAN as HISTORY_SPAN, Slice, Totals};
 pub use models::{ModelMetrics, ModelPart};
 use open_metrics::{OPEN_METRICS, OpenMetrics};
-use vectors::Vectors;
 pub use vectors::registered;
+use vectors::{Vectors, sum};
 
 /// The metrics of the whole server.
 #[derive(Clone)]
@@ -29,6 +36,8 @@ pub struct Metrics {
     pub registry: Registry,
     /// What models count.
     pub models: ModelMetrics,
+    /// The last minutes.
+    pub history: History,
     requests: IntCounterVec,
     key_requests: IntCounterVec,
     key_tokens: IntCounterVec,
@@ -65,6 +74,7 @@ impl Metrics {
         registered(&registry, telemetry::lost_lines().clone())?;
         Ok(Self {
             models: registered(&registry, ModelMetrics::default())?,
+            history: History::default(),
             requests: vectors.counters(
                 "tenon_http_requests_total",
                 "HTTP requests answered",
@@ -175,6 +185,29 @@ impl Metrics {
         let outcome = if finished { "finished" } else { "failed" };
         let histogram = self.requantize_seconds.with_label_values(&[model, outcome]);
         histogram.observe(took.as_secs_f64());
+    }
+
+    /// Takes samples for the history. Never returns.
+    pub async fn watch(&self) {
+        self.history.watch(|| self.totals()).await;
+    }
+
+    fn totals(&self) -> Totals {
+        let has_failed = |metric: &Metric| {
+            let mut labels = metric.get_label().iter();
+            labels.any(|label| label.name() == "status" && label.value().starts_with('5'))
+        };
+        Totals {
+            prompt_tokens: sum(&self.prompt_tokens, |_| true),
+            completion_tokens: self.answers.all_tokens(),
+            requests: sum(&self.requests, |_| true),
+            failures: sum(&self.requests, has_failed),
+        }
+    }
+
+    /// The gauges now. Those of workers are as they were last asked for.
+    pub fn gauges(&self) -> Gauges {
+        Gauges::of_registry(&self.registry)
     }
 
     /// All metrics, those that vLLM also has under both names.

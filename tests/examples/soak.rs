@@ -1,17 +1,22 @@
-//! A server under churn: chats of which many are cancelled, good and bad grammars, incomplete requests, changes of the
-//! level, and model files that are replaced by damaged ones. Each minute it prints the numbers of answers and the resources
-//! that the server's process holds. It ends with an error if a request got a server error, or if the number of idle
-//! descriptors grew.
+//! A server under churn with all of operating switched on: keys, access and audit log, traces and metrics for a collector, several
+//! models in workers. There are chats of which many are cancelled, good and bad grammars, incomplete requests, changes of the level,
+//! and model files that are replaced by damaged ones. Each minute it prints the numbers of answers, the times to the first piece of a
+//! stream, and the resources that the server's processes hold. It ends with an error if a request got a server error, or if the
+//! number of idle descriptors grew.
 //!
 //!     cargo run --release -p tenon-tests --example soak -- [MINUTES]
 
 use std::{
     env, fmt, fs,
     io::Write,
+    mem,
     net::TcpStream,
     path::Path,
     process::ExitCode,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,11 +26,13 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenon_tests::{
-    Backend, Client, Held, Mutants, Server, ServerOptions, chat, examples,
+    Backend, Client, Collector, Held, Mutants, Server, ServerOptions, chat, examples,
     models::{Family, TestModel},
     smollm2,
 };
 
+/// A key of clients, and one for administration too: changes of the level need it.
+const KEYS: [&str; 2] = ["soak-client", "soak-operator"];
 const CHAT: &str = "/v1/chat/completions";
 const CHATS: u64 = 4;
 const GRAMMARS: u64 = 2;
@@ -38,21 +45,25 @@ async fn main() -> ExitCode {
     let minutes = env::args().nth(1);
     let minutes = minutes.map_or(20, |minutes| minutes.parse().expect("a number of minutes"));
     let folder = TempDir::new().expect("a temporary directory");
-    let (mut server, address) = start(folder.path());
+    let mut collector = Collector::start();
+    let (mut server, address) = start(folder.path(), &collector.endpoint());
     // After the first answers, all pools and caches exist.
     let warm = Soak::new(&address, Duration::from_secs(30));
     warm.run(folder.path()).await;
     let before = idle(&server).await;
+    println!("front and workers before: {}", processes(&server));
     println!(
-        "| minute | answered | cancelled | refused | broken files | server errors | RSS, MB | descriptors | threads |"
+        "| minute | answered | cancelled | refused | broken files | server errors | p50, ms | p99, ms | RSS, MB | descriptors | threads |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
-    println!("| idle | {} | {before} |", Counts::default());
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    println!("| idle | {} | – | – | {before} |", Counts::default());
 
     let soak = Soak::new(&address, Duration::from_secs(60 * minutes));
     tokio::join!(soak.run(folder.path()), soak.report(&server));
     let after = idle(&server).await;
-    println!("| idle | {} | {after} |", soak.counts);
+    println!("| idle | {} | – | – | {after} |", soak.counts);
+    println!("front and workers after: {}", processes(&server));
+    println!("spans at the collector: {}", collector.spans().len());
     server.signal("TERM");
     println!("{}", server.wait());
     let is_flat = after.descriptors <= before.descriptors + 2;
@@ -61,13 +72,18 @@ async fn main() -> ExitCode {
 }
 
 /// Serves SmolLM2 as `chat`, and a tiny model as `tiny`, whose file may be replaced.
-fn start(folder: &Path) -> (Server, String) {
+fn start(folder: &Path, collector: &str) -> (Server, String) {
     TestModel::tiny(Family::Llama).write_gguf(&folder.join("tiny.gguf"));
     let backend = Backend::CandleQuantized;
     let config = format!(
-        "[engine]\ncontext_length = 1024\nkv_tokens = 8192\n\
+        "[server]\naccess_log = true\nlog_format = 'json'\n[telemetry]\notlp_endpoint = '{collector}'\n\
+         [[keys]]\nname = 'client'\nkey = '{}'\ntokens_per_minute = 10000000\n\
+         [[keys]]\nname = 'operator'\nkey = '{}'\nadmin = true\n\
+         [engine]\ncontext_length = 1024\nkv_tokens = 8192\n\
          [[models]]\nid = 'chat'\npath = {:?}\nquantize = 'Q8_0'\n\
          [[models]]\nid = 'tiny'\npath = {:?}\nbackend = '{}'\n",
+        KEYS[0],
+        KEYS[1],
         smollm2(),
         folder.join("tiny.gguf"),
         backend.id()
@@ -85,9 +101,19 @@ async fn idle(server: &Server) -> Held {
     Held::by(server)
 }
 
+/// The resident memory of the server and of each worker.
+fn processes(server: &Server) -> String {
+    let processes = server.processes().into_iter().map(Held::by_process);
+    let memory = processes.map(|held| format!("{} MB", held.resident_mb));
+    memory.collect::<Vec<_>>().join(", ")
+}
+
 struct Soak {
     address: String,
     client: Client,
+    operator: Client,
+    /// Times to the first piece of streams, since they were last told.
+    first_pieces: Mutex<Vec<Duration>>,
     end: Instant,
     counts: Counts,
 }
@@ -133,9 +159,12 @@ fn add(count: &AtomicU64) {
 
 impl Soak {
     fn new(address: &str, duration: Duration) -> Self {
+        let client = Client::new(address.to_owned());
         Self {
             address: address.to_owned(),
-            client: Client::new(address.to_owned()),
+            operator: client.with_key(KEYS[1]),
+            client: client.with_key(KEYS[0]),
+            first_pieces: Mutex::default(),
             end: Instant::now() + duration,
             counts: Counts::default(),
         }
@@ -174,9 +203,14 @@ impl Soak {
 
     /// Reads at most `pieces` pieces of a stream.
     async fn stream(&self, body: &Value, pieces: usize) {
+        let begin = Instant::now();
         let mut response = self.client.send(CHAT, body).await;
-        for _ in 0..pieces {
-            match response.chunk().await {
+        for piece in 0..pieces {
+            let chunk = response.chunk().await;
+            if piece == 0 {
+                self.first_pieces().push(begin.elapsed());
+            }
+            match chunk {
                 Ok(Some(_)) => {}
                 Ok(None) => return self.counts.count(response.status()),
                 Err(_) => return self.counts.count(StatusCode::BAD_GATEWAY),
@@ -211,7 +245,8 @@ impl Soak {
                 return;
             }
             let body = json!({"model": "chat", "ggml_type": level});
-            self.post("/re_isq", &body).await;
+            let (status, _) = self.operator.post("/re_isq", &body).await;
+            self.counts.count(status);
         }
     }
 
@@ -228,7 +263,7 @@ impl Soak {
             let (broken, what) = mutants.write(number, Backend::CandleQuantized);
             fs::rename(broken, folder.join("tiny.gguf")).expect("a rename");
             let body = json!({"model": "tiny", "ggml_type": LEVELS[number as usize % 2]});
-            let (status, answer) = self.client.post("/re_isq", &body).await;
+            let (status, answer) = self.operator.post("/re_isq", &body).await;
             let is_told = answer["error"]["message"].is_string();
             assert!(status.is_success() || is_told, "{what}: {status} {answer}");
             add(&self.counts.broken);
@@ -251,13 +286,32 @@ impl Soak {
         self.counts.count(status);
     }
 
+    /// The 50th and the 99th percentile of the times to the first piece since the last call, in milliseconds.
+    fn percentiles(&self) -> String {
+        let mut times = mem::take(&mut *self.first_pieces());
+        times.sort();
+        let last = times.len().saturating_sub(1);
+        let at = |percent| {
+            times
+                .get(last * percent / 100)
+                .map_or(0, Duration::as_millis)
+        };
+        format!("{} | {}", at(50), at(99))
+    }
+
+    fn first_pieces(&self) -> MutexGuard<'_, Vec<Duration>> {
+        let times = self.first_pieces.lock();
+        times.unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn report(&self, server: &Server) {
         for minute in 1.. {
             tokio::time::sleep(Duration::from_secs(60)).await;
             if !self.goes_on() {
                 return;
             }
-            println!("| {minute} | {} | {} |", self.counts, Held::by(server));
+            let (times, held) = (self.percentiles(), Held::by(server));
+            println!("| {minute} | {} | {times} | {held} |", self.counts);
         }
     }
 }

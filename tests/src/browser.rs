@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    fs::read_to_string,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
@@ -11,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{PATIENCE, plain_http};
+use crate::{PATIENCE, packages, plain_http};
 
 /// The browser's name for this machine. With `localhost`, Swagger UI would send fewer requests to other hosts.
 pub const HOST: &str = "tenon.test";
@@ -90,6 +91,33 @@ impl Browser {
     pub async fn resize(&self, width: u32, height: u32) {
         let size = json!({"width": width, "height": height});
         self.post("/window/rect", size).await;
+    }
+
+    /// Makes the browser one that prefers `light` or `dark` colours.
+    pub async fn prefer(&self, scheme: &str) {
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        let command =
+            json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}});
+        self.post("/goog/cdp/execute", command).await;
+    }
+
+    /// Checks that axe-core finds nothing serious on the page, and that nothing is wider than the window.
+    pub async fn check_access(&self, what: &str) {
+        let axe = packages("node").join("axe-core/axe.min.js");
+        self.run(&read_to_string(axe).expect("axe-core")).await;
+        // Colours that are fading in have less contrast for a moment.
+        let run = "await Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => {})));\
+            return (await axe.run()).violations.filter(({impact}) => ['serious', 'critical'].includes(impact))";
+        let found = self
+            .run(&format!("return (async () => {{ {run} }})()"))
+            .await;
+        assert_eq!(found, json!([]), "{what}: {found:#}");
+        let beyond = "return document.documentElement.scrollWidth - innerWidth";
+        let beyond = self.run(beyond).await;
+        assert!(
+            beyond.as_i64().is_some_and(|pixels| pixels <= 0),
+            "{what}: {beyond}"
+        );
     }
 
     /// The addresses of all requests since the last call.

@@ -48,14 +48,15 @@ impl Config {
     }
 }
 
-/// Whether a running server cannot change a key: it listens, logs and has opened a file already, and plugins were tried out with
-/// their settings.
+/// Whether a running server cannot change a key: it listens, logs, sends traces and has opened a file already, and plugins were tried
+/// out with their settings.
 fn needs_a_restart(key: &[&str]) -> bool {
     match key {
         ["server", name] => matches!(
             *name,
             "host" | "port" | "listen" | "admin_listen" | "log_format" | "watch_config"
         ),
+        ["telemetry", _] => true,
         ["plugins", name] => *name != "reload_on_replace",
         ["responses", name] => *name == "file",
         _ => false,
@@ -91,6 +92,7 @@ fn keep(running: &Config, new: Config) -> Config {
             file: running.responses.file.clone(),
             ..new.responses
         },
+        telemetry: running.telemetry.clone(),
         ..new
     }
 }

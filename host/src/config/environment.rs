@@ -1,5 +1,5 @@
-//! Environment variables that set single values of `[server]`, `[engine]` and `[grammar]`: `TENON__SERVER__PORT=9000` is
-//! `port` of `[server]`.
+//! Environment variables that set single values of `[server]`, `[engine]`, `[grammar]` and `[telemetry]`:
+//! `TENON__SERVER__PORT=9000` is `port` of `[server]`. Some keys also have variables with the names that others gave them.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,17 @@ use figment::value::Value;
 use super::{layer::Layer, schema, sentences::instead_of};
 
 const PREFIX: &str = "TENON__";
-const SECTIONS: [&str; 3] = ["server", "engine", "grammar"];
-const KEEP_ALIVE: &str = "KEEP_ALIVE_INTERVAL";
+const SECTIONS: [&str; 4] = ["server", "engine", "grammar", "telemetry"];
+/// Variables without the prefix, with their keys, and whether these are numbers.
+const SHORT: [(&str, &str, bool); 3] = [
+    ("KEEP_ALIVE_INTERVAL", "server.keep_alive_interval_ms", true),
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "telemetry.otlp_endpoint",
+        false,
+    ),
+    ("OTEL_SERVICE_NAME", "telemetry.service_name", false),
+];
 
 /// Environment variables, by name.
 pub struct Environment {
@@ -70,8 +79,12 @@ impl Environment {
     /// A layer for each variable that sets something. Later layers override earlier ones.
     pub fn layers(&self) -> impl Iterator<Item = Result<Layer, String>> {
         let settings = settings();
-        let short = self.variables.get(KEEP_ALIVE);
-        let short = short.map(|text| Ok(Setting::keep_alive().layer(KEEP_ALIVE, text)));
+        let short = SHORT.into_iter().filter_map(|(name, key, is_number)| {
+            // OpenTelemetry takes an empty variable for an absent one.
+            let text = self.variables.get(name)?;
+            let is_absent = text.is_empty() && name.starts_with("OTEL_");
+            (!is_absent).then(|| Ok(Setting::short(key, is_number).layer(name, text)))
+        });
         let prefixed = self
             .variables
             .iter()
@@ -80,7 +93,7 @@ impl Environment {
             Some(setting) => Ok(setting.layer(name, text)),
             None => Err(unknown(name, &settings)),
         });
-        short.into_iter().chain(prefixed)
+        short.chain(prefixed)
     }
 
     /// An absolute directory. An empty or relative one counts as absent, as in the XDG specification. The crate
@@ -102,10 +115,10 @@ struct Setting {
 }
 
 impl Setting {
-    fn keep_alive() -> Self {
+    fn short(key: &str, is_number: bool) -> Self {
         Self {
-            key: "server.keep_alive_interval_ms".into(),
-            is_number: true,
+            key: key.into(),
+            is_number,
             is_switch: false,
         }
     }

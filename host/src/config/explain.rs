@@ -4,7 +4,7 @@ use super::{Config, listen::Listen, listen::Scope};
 use crate::keys::Key;
 
 impl Config {
-    /// Where the server listens, who is let in, and what is logged, a line each.
+    /// Where the server listens, who is let in, and what is logged and sent elsewhere, a line each.
     pub fn explained(&self) -> Vec<String> {
         let addresses = self.server.listen.iter().map(address);
         let keys = self.keys.iter().map(key);
@@ -18,6 +18,8 @@ impl Config {
         };
         let access_log = self.server.access_log;
         let access_log = access_log.then(|| "a line in the log about each request".to_owned());
+        let collector = self.telemetry.otlp_endpoint.iter();
+        let collector = collector.map(|url| format!("traces and metrics go to {url}"));
         let missing = self.files.iter().filter(|file| !file.exists());
         let missing = missing.map(|file| format!("not on this machine: {}", file.display()));
         addresses
@@ -25,6 +27,7 @@ impl Config {
             .chain(keys)
             .chain(administration)
             .chain(access_log)
+            .chain(collector)
             .chain(missing)
             .collect()
     }

@@ -33,6 +33,7 @@ mod sections;
 mod sentences;
 mod server;
 mod source;
+mod telemetry;
 #[cfg(test)]
 pub mod tests;
 mod threads;
@@ -64,6 +65,7 @@ pub use self::{
     sentences::instead_of,
     server::{LogFormat, Server},
     source::Source,
+    telemetry::Telemetry,
     threads::Threads,
     tls::Tls,
 };

@@ -17,6 +17,7 @@ use super::{
     refusals::Refusals,
     responses::{RawResponses, Responses},
     server::{RawServer, Server},
+    telemetry::{RawTelemetry, Telemetry},
     tls::{RawTls, Tls},
 };
 use crate::keys::Keys;
@@ -35,6 +36,7 @@ pub struct Config {
     pub grammar: Grammar,
     pub prompts: Prompts,
     pub responses: Responses,
+    pub telemetry: Telemetry,
     /// The models to serve; may be empty. `[engine]` is merged into each.
     pub models: Vec<Model>,
     /// Directories of models to serve.
@@ -55,6 +57,7 @@ pub struct RawConfig {
     grammar: RawGrammar,
     prompts: RawPrompts,
     responses: RawResponses,
+    telemetry: RawTelemetry,
     /// Keys of clients, each with rights and limits of its own.
     keys: Vec<RawKey>,
     /// The models to serve. The first one answers requests that name no model.
@@ -73,6 +76,7 @@ impl RawConfig {
         let server = self.server.resolve(tls.is_some(), refusals);
         let plugins = self.plugins.resolve(refusals);
         let prompts = self.prompts.resolve(refusals);
+        let telemetry = self.telemetry.resolve(refusals);
         let (models, folders) = models::resolve(self.models, &self.engine, refusals);
         Config {
             written,
@@ -84,6 +88,7 @@ impl RawConfig {
             grammar: self.grammar.resolve(),
             prompts,
             responses: self.responses.resolve(refusals),
+            telemetry,
             models,
             folders,
         }

@@ -82,7 +82,7 @@ pub struct RawServer {
     /// Instead of `host` and `port`: an address with its port such as `0.0.0.0:8080` or `[::1]:8080`, a Unix socket such as
     /// `unix:/run/tenon/tenon.sock`, or a list of them. With `[tls]`, addresses speak TLS unless they begin with `http://` or `unix:`.
     listen: Option<Addresses>,
-    /// Further addresses, written as those of `listen`, for `/metrics` and administration, which the others then do not serve.
+    /// Further addresses, written as those of `listen`, for `/metrics`, `/status` and administration, which the others then do not serve.
     /// Besides these, only the health and `/re_isq` are served there. Default: none.
     admin_listen: Option<Addresses>,
     /// Milliseconds of silence after which a stream gets a comment, so that no proxy on the way closes it. The environment

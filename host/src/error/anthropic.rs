@@ -52,7 +52,7 @@ impl ApiError {
 
 /// Puts a response that is an error into the form of Anthropic's API. Its headers stay.
 pub fn into_anthropic_form(mut response: Response, request_id: Option<String>) -> Response {
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+    if let Some(error) = response.extensions().get::<ApiError>().cloned() {
         *response.status_mut() = error.anthropic_status();
         let envelope = Json(error.into_anthropic_envelope(request_id));
         *response.body_mut() = envelope.into_response().into_body();

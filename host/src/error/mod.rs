@@ -49,6 +49,11 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// The kind of the error, in one word: its code, else its type.
+    pub fn kind(&self) -> &'static str {
+        self.body.code.unwrap_or(self.body.kind)
+    }
+
     /// 400: the request as a whole is wrong.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, None, message)

@@ -3,7 +3,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::key::{Exceeded, Key, Running};
+use super::{
+    answers::Answers,
+    key::{Exceeded, Key, Running},
+};
 
 /// What a request uses. Filled in while the request is answered, and read at its end.
 #[derive(Debug, Default)]
@@ -14,6 +17,8 @@ pub struct Account {
     model: OnceLock<String>,
     prompt_tokens: AtomicU64,
     completion_tokens: AtomicU64,
+    /// What else is noted of its answers.
+    pub answers: Answers,
 }
 
 impl Account {

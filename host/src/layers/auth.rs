@@ -9,10 +9,14 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header::AUTHORIZATION},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    },
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{client::Client, limits, local::is_local};
 use crate::{
@@ -29,6 +33,13 @@ const API_KEY: &str = "x-api-key";
 
 /// The path that changes a model's level. It belongs to administration if the operator wants it.
 const REQUANTIZE: &str = "/re_isq";
+
+/// The status page, which belongs to administration. It changes nothing, so browsers may send the key as a password: they also do so
+/// for pages of others.
+const STATUS: &str = "/status";
+
+/// What makes a browser ask for a password.
+const ASK: HeaderValue = HeaderValue::from_static("Basic realm=\"Tenon\", charset=\"UTF-8\"");
 
 /// What a request needs to be let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +62,21 @@ pub async fn require_key(
     next: Next,
 ) -> Result<Response, ApiError> {
     let now = app.now();
-    let key = known_key(request.headers(), &now.config.keys);
+    let is_status = request.uri().path() == STATUS;
+    let password = is_status.then(|| password(request.headers())).flatten();
+    let key = known_key(request.headers(), password.as_deref(), &now.config.keys);
     let mut account = request.extensions().get::<Arc<Account>>().cloned();
     if let Some(key) = key {
         // A request without an account began before there were keys.
         account.get_or_insert_default().set_key(key.clone());
     }
     let key = key.map(AsRef::as_ref);
-    check(&request, key, &now.config)?;
+    if let Err(refusal) = check(&request, key, &now.config) {
+        return match is_status {
+            true => Ok(asking(refusal)),
+            false => Err(refusal),
+        };
+    }
     let id = client(key, request.extensions().get().copied());
     let has_limits = key.is_some_and(Key::is_limited) && limits::are_for(&request);
     let limited = account.clone().filter(|_| has_limits);
@@ -72,7 +90,7 @@ pub async fn require_key(
 /// Whether a request has a known key, or no keys are needed.
 pub fn is_trusted(app: &App, headers: &HeaderMap) -> bool {
     let keys = &app.now().config.keys;
-    !keys.are_needed || known_key(headers, keys).is_some()
+    !keys.are_needed || known_key(headers, None, keys).is_some()
 }
 
 fn check(request: &Request, key: Option<&Key>, config: &Config) -> Result<(), ApiError> {
@@ -95,7 +113,7 @@ fn need(path: &str, config: &Config) -> Need {
     match path {
         _ if is_open(path) => Need::Nothing,
         REQUANTIZE if config.server.requantize_needs_admin_key && has_admin() => Need::AdminKey,
-        _ if !path.starts_with("/admin/") => Need::Key,
+        _ if path != STATUS && !path.starts_with("/admin/") => Need::Key,
         _ if has_admin() => Need::AdminKey,
         _ => Need::Locality,
     }
@@ -109,16 +127,40 @@ fn is_open(path: &str) -> bool {
             .any(|start| path.starts_with(start))
 }
 
-/// The key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`. If both headers have a known key, the bearer
-/// counts.
-fn known_key<'a>(headers: &HeaderMap, keys: &'a Keys) -> Option<&'a Arc<Key>> {
+/// A refusal that makes a browser ask for a password, if a key is missing.
+fn asking(refusal: ApiError) -> Response {
+    let mut response = refusal.into_response();
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, ASK);
+    }
+    response
+}
+
+/// The password of `Authorization: Basic`.
+fn password(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, value) = value.split_once(' ')?;
+    let is_basic = scheme.eq_ignore_ascii_case("basic");
+    let decoded = BASE64_STANDARD.decode(value.trim()).ok()?;
+    let decoded = String::from_utf8(decoded).ok()?;
+    let (_, password) = decoded.split_once(':')?;
+    is_basic.then(|| password.to_owned())
+}
+
+/// The key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`, or the one that is its password. Of several
+/// known ones the first counts.
+fn known_key<'a>(
+    headers: &HeaderMap,
+    password: Option<&str>,
+    keys: &'a Keys,
+) -> Option<&'a Arc<Key>> {
     if keys.is_empty() {
         return None;
     }
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = value(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let sent = [bearer.map(|(_, key)| key), value(API_KEY)];
+    let sent = [bearer.map(|(_, key)| key), value(API_KEY), password];
     sent.into_iter()
         .flatten()
         .find_map(|sent| keys.find(sent.trim()))

@@ -8,6 +8,7 @@ mod cors;
 mod limits;
 mod local;
 mod record;
+mod request_id;
 mod request_log;
 
 use std::{any::Any, sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     decompression::RequestDecompressionLayer,
-    request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
     trace::{DefaultOnResponse, OnResponse, TraceLayer},
 };
 use tracing::{Level, Span, info_span};
@@ -33,6 +34,7 @@ use self::{
     auth::require_key,
     cors::{check_host, cors},
     record::{InAccessLog, record},
+    request_id::request_id,
 };
 use crate::{app::App, error::ApiError, text::quoted};
 
@@ -79,8 +81,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
 }
 
 fn span(request: &axum::http::Request<axum::body::Body>) -> Span {
-    let id = request.extensions().get::<RequestId>();
-    let id = id.and_then(|id| id.header_value().to_str().ok());
+    let id = request_id(request);
     let method = quoted(request.method().as_str());
     let path = quoted(request.uri().path());
     info_span!("request", %method, path = &*path, id)

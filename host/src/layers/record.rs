@@ -14,8 +14,13 @@ use axum::{
 };
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::request_log::RequestLog;
-use crate::{app::App, keys::Account};
+use super::{request_id::request_id, request_log::RequestLog};
+use crate::{
+    app::App,
+    error::ApiError,
+    keys::Account,
+    otel::{RequestEnd, RequestSpan},
+};
 
 /// The status of a request whose client left before its answer began, as nginx writes it.
 const CLIENT_LEFT: u16 = 499;
@@ -32,17 +37,18 @@ pub async fn record(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let record = Record::begin(&app, &request);
+    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
+    let record = Record::begin(&app, &request, route);
     if let Some(record) = &record {
         request.extensions_mut().insert(record.account.clone());
     }
     let mut response = next.run(request).await;
-    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
     app.metrics.answered(route, response.status().as_u16());
     let Some(mut record) = record else {
         return response;
     };
     record.status = response.status().as_u16();
+    record.error = response.extensions().get().map(ApiError::kind);
     if record.log.as_ref().is_some_and(|log| log.is_access) {
         response.extensions_mut().insert(InAccessLog);
     }
@@ -55,22 +61,32 @@ struct Record {
     account: Arc<Account>,
     /// None: the request belongs in no log.
     log: Option<RequestLog>,
+    /// None: nobody traces the request.
+    span: Option<RequestSpan>,
+    id: Option<String>,
     status: u16,
+    /// The kind of the error that it was answered with.
+    error: Option<&'static str>,
     /// Whether the whole answer was sent.
     is_complete: bool,
 }
 
 impl Record {
     /// Begins the record of a request. None if nobody asks for it.
-    fn begin(app: &Arc<App>, request: &Request) -> Option<Self> {
+    fn begin(app: &Arc<App>, request: &Request, route: &str) -> Option<Self> {
         let now = app.now();
         let log = RequestLog::begin(now.config.server.access_log, request);
-        let is_wanted = log.is_some() || !now.config.keys.is_empty();
+        let otel = app.otel.as_ref();
+        let span = otel.and_then(|otel| otel.begin(request, route));
+        let is_wanted = log.is_some() || span.is_some() || !now.config.keys.is_empty();
         is_wanted.then(|| Self {
             app: app.clone(),
             account: Arc::default(),
             log,
+            span,
+            id: request_id(request).map(str::to_owned),
             status: CLIENT_LEFT,
+            error: None,
             is_complete: false,
         })
     }
@@ -81,6 +97,16 @@ impl Drop for Record {
         self.app.metrics.used(&self.account, self.status);
         if let Some(log) = &self.log {
             log.write(&self.account, self.status, self.is_complete);
+        }
+        if let (Some(otel), Some(span)) = (&self.app.otel, self.span.take()) {
+            let end = RequestEnd {
+                account: &self.account,
+                request_id: self.id.as_deref(),
+                status: self.status,
+                error: self.error,
+                is_complete: self.is_complete,
+            };
+            otel.end(span, &end);
         }
     }
 }

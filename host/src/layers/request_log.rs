@@ -4,9 +4,9 @@
 use std::time::Instant;
 
 use axum::{extract::Request, http::Method};
-use tower_http::request_id::RequestId;
 use tracing::info;
 
+use super::request_id::request_id;
 use crate::{connections::Peer, keys::Account, text::quoted};
 
 /// What the line about a request says that is known when it begins.
@@ -28,14 +28,12 @@ impl RequestLog {
         if !is_access && !is_audit {
             return None;
         }
-        let id = request.extensions().get::<RequestId>();
-        let id = id.and_then(|id| id.header_value().to_str().ok());
         Some(Self {
             is_access,
             is_audit,
             method: request.method().clone(),
             path: quoted(path).into_owned(),
-            id: id.map(str::to_owned),
+            id: request_id(request).map(str::to_owned),
             client: request.extensions().get().map(shown),
             started: Instant::now(),
         })

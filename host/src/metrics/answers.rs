@@ -7,8 +7,8 @@ use std::{
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
-use super::vectors::Vectors;
-use crate::keys::Account;
+use super::vectors::{Vectors, sum};
+use crate::keys::{Account, AnswerEnd};
 
 /// The metrics of all models' answers.
 #[derive(Clone)]
@@ -71,6 +71,11 @@ impl AnswerMetrics {
         })
     }
 
+    /// The tokens of all answers.
+    pub fn all_tokens(&self) -> f64 {
+        sum(&self.tokens, |_| true)
+    }
+
     /// Begins to measure an answer, for the account of its request.
     pub fn meter(&self, model: &str, account: Option<Arc<Account>>) -> Meter {
         Meter {
@@ -83,6 +88,7 @@ impl AnswerMetrics {
             tokens: 0,
             first_and_last: None,
             outcome: Outcome::Cancelled,
+            ends_with_calls: false,
         }
     }
 }
@@ -123,6 +129,7 @@ pub struct Meter {
     /// When the first and the last token came.
     first_and_last: Option<(Instant, Instant)>,
     outcome: Outcome,
+    ends_with_calls: bool,
 }
 
 impl Meter {
@@ -159,6 +166,29 @@ impl Meter {
         self.outcome = outcome;
     }
 
+    /// Notes that tool calls are the reason for the answer's end.
+    pub fn ended_with_calls(&mut self) {
+        self.ends_with_calls = true;
+    }
+
+    /// The mean time from a token to the next one. None before the second token.
+    fn per_token(&self) -> Option<Duration> {
+        let (first, last) = self.first_and_last?;
+        (self.tokens > 1).then(|| (last - first) / (self.tokens - 1))
+    }
+
+    /// How the answer ended, for the account of its request.
+    fn end(&self, reason: &'static str) -> AnswerEnd {
+        AnswerEnd {
+            reason: match self.ends_with_calls {
+                true => "tool_calls",
+                false => reason,
+            },
+            first_token: self.first_and_last.map(|(first, _)| first),
+            per_token: self.per_token(),
+        }
+    }
+
     fn of_model(&self, histograms: &HistogramVec) -> Histogram {
         histograms.with_label_values(&[self.model.as_str()])
     }
@@ -166,11 +196,9 @@ impl Meter {
     fn record_finished(&self) {
         let metrics = &self.metrics;
         self.of_model(&metrics.lengths).observe(self.tokens.into());
-        if let Some((first, last)) = self.first_and_last
-            && self.tokens > 1
-        {
-            let mean = (last - first).as_secs_f64() / f64::from(self.tokens - 1);
-            self.of_model(&metrics.per_token_seconds).observe(mean);
+        if let Some(mean) = self.per_token() {
+            let histogram = self.of_model(&metrics.per_token_seconds);
+            histogram.observe(mean.as_secs_f64());
         }
     }
 }
@@ -179,6 +207,9 @@ impl Drop for Meter {
     fn drop(&mut self) {
         let (model, metrics) = (self.model.as_str(), &self.metrics);
         let (reason, outcome) = self.outcome.labels();
+        if let Some(account) = &self.account {
+            account.answers.add_end(self.end(reason));
+        }
         metrics.ends.with_label_values(&[model, reason]).inc();
         let seconds = metrics.seconds.with_label_values(&[model, outcome]);
         seconds.observe(self.started.elapsed().as_secs_f64());

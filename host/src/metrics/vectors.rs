@@ -1,8 +1,10 @@
 //! Makes vectors of metrics and registers them.
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector,
+    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    core::Collector,
     exponential_buckets,
+    proto::{Metric, MetricFamily},
 };
 
 /// Makes vectors in this registry. A vector has a metric for each combination of its labels' values.
@@ -51,6 +53,14 @@ impl Vectors<'_> {
         let options = HistogramOpts::new(name, help).buckets(buckets);
         registered(self.0, HistogramVec::new(options, labels)?)
     }
+}
+
+/// The sum of those counters for which this is true.
+pub fn sum(counters: &IntCounterVec, counts: impl Fn(&Metric) -> bool) -> f64 {
+    let families = counters.collect();
+    let metrics = families.iter().flat_map(MetricFamily::get_metric);
+    let counted = metrics.filter(|metric| counts(metric));
+    counted.map(|metric| metric.get_counter().get_value()).sum()
 }
 
 /// Registers a metric and returns it.

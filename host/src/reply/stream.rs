@@ -86,6 +86,11 @@ impl Reply {
     pub async fn next(&mut self) -> Option<Result<Delta, Failure>> {
         loop {
             if let Some(delta) = self.text.ready.pop_front() {
+                if let Delta::End(end) = &delta
+                    && end.ends_with_calls
+                {
+                    self.meter.ended_with_calls();
+                }
                 return Some(Ok(delta));
             }
             match self.generation.as_mut()?.next().await {

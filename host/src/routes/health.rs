@@ -135,6 +135,18 @@ enum Status {
     Failed,
 }
 
+/// The status of the server in words, and whether it is as it should be.
+pub fn server_status(app: &App) -> (&'static str, bool) {
+    match Probe::new(app).status {
+        Status::Ok => ("answers requests", true),
+        Status::Degraded => ("answers requests, but not with all models", false),
+        Status::Loading => ("is loading models", true),
+        Status::Unloaded => ("has no model loaded", false),
+        Status::Draining => ("is shutting down", false),
+        Status::Failed => ("has no model that works", false),
+    }
+}
+
 /// What a request without a key is told about a failed model. The full error may name files and plugins.
 const WITHOUT_KEY: &str =
     "it failed; the log says why, and so does this page to a request with a key";

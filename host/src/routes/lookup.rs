@@ -9,6 +9,7 @@ use crate::{
     error::ApiError,
     layers::client::Client,
     models::{LoadedModel, ModelState, ServedModel, state_for_request},
+    text::quoted,
 };
 
 /// The longest time that a request waits for a model whose worker is started again.
@@ -68,6 +69,9 @@ pub fn served(
     let now = app.now();
     let allowed = || now.models.iter().filter(|model| may_use(client, model));
     let name = name.filter(|name| !name.is_empty());
+    if let (Some(account), Some(name)) = (&client.account, name) {
+        account.answers.set_asked_model(&quoted(name));
+    }
     let found = match name {
         Some(name) => now.model(Some(name)),
         None => allowed().next(),

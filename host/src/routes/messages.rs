@@ -190,6 +190,7 @@ async fn answer(
     let encoded = encode(&model, chat, true).await?;
     let length = encoded.input.tokens.len();
     let head = AnswerHead::new(&served.id, length, settings.stop.clone(), shows_thinking);
+    settings.note_id(&head.id);
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, true).await?;
     let answers = begin(&app, &served, &model, vec![prompt], &settings, grammar).await?;
     let reply = answers.replies.into_iter().next();

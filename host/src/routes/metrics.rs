@@ -36,6 +36,16 @@ pub async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let format = format(&headers);
+    refresh(&app).await;
+    let text = app
+        .metrics
+        .render(format)
+        .map_err(|error| ApiError::internal(format!("the metrics cannot be written: {error}")))?;
+    Ok(([(CONTENT_TYPE, format.content_type())], text).into_response())
+}
+
+/// Asks workers for what they have counted.
+pub async fn refresh(app: &App) {
     let now = app.now();
     let states = now.models.iter().map(|served| served.state());
     join_all(states.map(async |state| {
@@ -44,11 +54,6 @@ pub async fn metrics(
         }
     }))
     .await;
-    let text = app
-        .metrics
-        .render(format)
-        .map_err(|error| ApiError::internal(format!("the metrics cannot be written: {error}")))?;
-    Ok(([(CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
 fn format(headers: &HeaderMap) -> Format {

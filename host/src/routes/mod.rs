@@ -32,6 +32,7 @@ mod responses;
 mod scope;
 mod score;
 mod sse;
+mod status;
 #[cfg(test)]
 mod tests;
 mod tokenize;
@@ -93,6 +94,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(admin_plugins::list_plugins))
         .routes(routes!(admin_drain::drain))
         .routes(routes!(admin_config::reload_config))
+        .routes(routes!(status::status))
         .routes(routes!(metrics::metrics).layer(compression()))
         .routes(routes!(health::health))
         .routes(routes!(page::root))

@@ -21,7 +21,7 @@ pub async fn only(
 }
 
 fn has(scope: Scope, path: &str) -> bool {
-    let is_admin = path == "/metrics" || path.starts_with("/admin/");
+    let is_admin = matches!(path, "/metrics" | "/status") || path.starts_with("/admin/");
     let is_common = path == "/re_isq" || path == "/health" || path.starts_with("/health/");
     match scope {
         Scope::Everything => true,

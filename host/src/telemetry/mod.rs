@@ -2,9 +2,10 @@
 //!
 //! No request waits for the log. Lines go through a queue to a thread that writes them. What libraries write to the
 //! standard outputs by themselves takes the same way. Lines that find no room in the queue or cannot be written are lost
-//! and counted.
+//! and counted. The last problems are kept for the status page.
 
 mod queue;
+mod recent;
 mod stderr;
 
 use std::{
@@ -15,10 +16,13 @@ use std::{
     time::Duration,
 };
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-pub use self::queue::lost_lines;
-use self::{queue::Queue, stderr::Relay};
+use self::{queue::Queue, recent::Recent, stderr::Relay};
+pub use self::{
+    queue::lost_lines,
+    recent::{Problem, recent_problems},
+};
 use crate::config::LogFormat;
 
 /// The time that the end of the process waits for the last lines.
@@ -64,8 +68,11 @@ fn subscribe<W: Write + 'static>(
         .with_writer(writer)
         .log_internal_errors(false);
     match format {
-        LogFormat::Json => log.json().init(),
-        LogFormat::Text => log.with_ansi(is_terminal).with_target(false).init(),
+        LogFormat::Json => log.json().finish().with(Recent).init(),
+        LogFormat::Text => {
+            let log = log.with_ansi(is_terminal).with_target(false);
+            log.finish().with(Recent).init();
+        }
     }
     Ok(())
 }

@@ -170,21 +170,21 @@ async fn everybody_can_use_it() {
     }
     let mut server = ServerOptions::echo(0).config(&allowed("")).start();
     open_page(&browser, &mut server).await;
-    check_access(&browser, "the empty page").await;
+    browser.check_access("the empty page").await;
     ask(&browser, "# Title\n\n```\ncode\n```\n\n- item").await;
     browser.text(FIGURES).await;
-    check_access(&browser, "an answer").await;
+    browser.check_access("an answer").await;
     browser.click("#theme").await;
-    check_access(&browser, "the other colours").await;
+    browser.check_access("the other colours").await;
     browser.click("#open-settings").await;
     browser.text("#settings[open] legend").await;
-    check_access(&browser, "the settings").await;
+    browser.check_access("the settings").await;
     browser.click("#settings header button").await;
     browser.resize(500, 800).await;
-    check_access(&browser, "a narrow window").await;
+    browser.check_access("a narrow window").await;
     browser.click("#open-sidebar").await;
     browser.text("#sidebar.open .title").await;
-    check_access(&browser, "the list in a narrow window").await;
+    browser.check_access("the list in a narrow window").await;
 }
 
 /// marked is part of the page. It is the file of its package, whose version is pinned beside the other packages of Node.
@@ -199,25 +199,6 @@ fn marked_is_the_published_one() {
     assert!(
         read(&kept) == read(&published),
         "copy {published:?} to host/page/marked.js"
-    );
-}
-
-/// Checks that axe-core finds nothing serious, and that nothing is wider than the window.
-async fn check_access(browser: &Browser, what: &str) {
-    let axe = packages("node").join("axe-core/axe.min.js");
-    browser.run(&read_to_string(axe).expect("axe-core")).await;
-    // Colours that are fading in have less contrast for a moment.
-    let run = "await Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => {})));\
-        return (await axe.run()).violations.filter(({impact}) => ['serious', 'critical'].includes(impact))";
-    let found = browser
-        .run(&format!("return (async () => {{ {run} }})()"))
-        .await;
-    assert_eq!(found, json!([]), "{what}: {found:#}");
-    let beyond = "return document.documentElement.scrollWidth - innerWidth";
-    let beyond = browser.run(beyond).await;
-    assert!(
-        beyond.as_i64().is_some_and(|pixels| pixels <= 0),
-        "{what}: {beyond}"
     );
 }
 

@@ -100,7 +100,8 @@ fn the_host_takes_the_plugin_api_as_it_is_but_for_serde() {
     }
 }
 
-/// Only `tenon-bench`, `tenon-chat` and `tenon-hub` send requests. The program gives the server the last one.
+/// Only `tenon-bench`, `tenon-chat` and `tenon-hub` send requests, and the program gives the server the last one. What the server sends
+/// to a collector goes through `otel`.
 #[test]
 fn the_server_has_no_http_client() {
     let options = "tree --package tenon --edges normal --prefix none --format {lib}";
@@ -125,6 +126,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "text"]),
     ("shutdown", &["telemetry"]),
     ("metrics", &["keys", "telemetry"]),
+    ("otel", &["config", "keys", "text"]),
     ("plugin", &["config", "hub", "system", "text"]),
     (
         "grammar",
@@ -172,7 +174,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("connections", &["config", "error", "metrics"]),
     (
         "app",
-        &["kept_responses", "metrics", "models", "plugin", "rereading"],
+        &[
+            "kept_responses",
+            "metrics",
+            "models",
+            "otel",
+            "plugin",
+            "rereading",
+        ],
     ),
     (
         "layers",
@@ -183,6 +192,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "engine",
             "error",
             "keys",
+            "otel",
             "text",
         ],
     ),
@@ -207,6 +217,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "reply",
             "rereading",
             "runner",
+            "system",
+            "telemetry",
             "text",
             "tools",
         ],
@@ -232,6 +244,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "hub",
             "metrics",
             "models",
+            "otel",
             "reread",
             "rereading",
             "routes",

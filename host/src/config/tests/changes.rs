@@ -34,6 +34,13 @@ fn keys_change_at_once_but_for_those_that_need_a_restart() {
 }
 
 #[test]
+fn traces_go_elsewhere_after_a_restart_only() {
+    let new = "[telemetry]\notlp_endpoint = 'http://a:4318'";
+    let config = check("", new, &[], &["telemetry.otlp_endpoint"]);
+    assert_eq!(config.telemetry.otlp_endpoint, None);
+}
+
+#[test]
 fn a_key_that_is_taken_out_has_its_default_again() {
     let running = "[server]\napi_keys = ['a']\nlog_format = 'json'";
     let config = check(running, "", &["server.api_keys"], &["server.log_format"]);

@@ -72,6 +72,7 @@ fn the_main_file_shows_every_key_and_its_default() {
         &properties["grammar"],
         &properties["prompts"],
         &properties["plugins"],
+        &properties["telemetry"],
     ];
     let lists = ["keys", "models"].map(|list| &properties[list]["items"]);
     for section in sections.into_iter().chain(lists) {

@@ -144,6 +144,31 @@ fn addresses_can_be_several() {
 }
 
 #[test]
+fn variables_of_opentelemetry_set_the_collector() {
+    let toml = "[telemetry]\notlp_endpoint = 'http://file:4318'\nservice_name = 'file'";
+    let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let check = |toml, variables: &[_], endpoint, name| {
+        let telemetry = load(toml, variables, &Flags::default()).unwrap().telemetry;
+        let found = (telemetry.otlp_endpoint, telemetry.service_name);
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        assert_eq!(found, (text(endpoint), text(name)));
+    };
+    check("", &[], None, None);
+    check(toml, &[], Some("http://file:4318"), Some("file"));
+    let variables = [
+        (endpoint, "https://variable/otlp"),
+        ("OTEL_SERVICE_NAME", "front"),
+    ];
+    check(
+        toml,
+        &variables,
+        Some("https://variable/otlp"),
+        Some("front"),
+    );
+    check("", &[(endpoint, ""), ("OTEL_SERVICE_NAME", "")], None, None);
+}
+
+#[test]
 fn keep_alive_has_two_variables() {
     let toml = "[server]\nkeep_alive_interval_ms = 1";
     let short = ("KEEP_ALIVE_INTERVAL", "2");

@@ -25,7 +25,7 @@ fn unknown_keys() {
     check(
         "[sever]\nport = 1",
         &[
-            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, tls, plugins, engine, grammar, prompts, responses, keys, models",
+            "tenon.toml: \"sever\" is no known key; did you mean \"server\"? Allowed: server, tls, plugins, engine, grammar, prompts, responses, telemetry, keys, models",
         ],
     );
 }
@@ -45,6 +45,9 @@ fn wrong_values() {
         [server]; listen = '0.0.0.0' → "server.listen" has "0.0.0.0", but must hold addresses such as "0.0.0.0:8080", "[::1]:8080" or "unix:/run/tenon/tenon.sock"
         [server]; listen = 'ftp://a:1' → "server.listen" has "ftp://a:1", but must hold addresses such as "0.0.0.0:8080", "[::1]:8080" or "unix:/run/tenon/tenon.sock"
         [server]; listen = 'https://a:1' → "server.listen" has "https://a:1", which needs a certificate: set it in [tls]
+        [telemetry]; otlp_endpoint = 'a:4318' → "telemetry.otlp_endpoint" must be the address of a collector, such as http://127.0.0.1:4318
+        [telemetry]; otlp_endpoint = '' → "telemetry.otlp_endpoint" must be the address of a collector, such as http://127.0.0.1:4318
+        [telemetry]; service_name = '' → "telemetry.service_name" must not be empty
         [tls]; key_file = 'a' → "tls.certificate_file" is missing: TLS needs a certificate and its key
         [tls]; certificate_file = ''; key_file = 'a' → "tls.certificate_file" must not be empty
         [server]; listen = 'unix:' → "server.listen" must not be empty

@@ -15,7 +15,7 @@ const INVALID_JSON: &str = "INVALID_JSON";
 
 /// What is known of an answer before it begins.
 pub struct AnswerHead {
-    id: String,
+    pub id: String,
     model: String,
     prompt_tokens: u32,
     stop_sequences: Vec<String>,

@@ -55,6 +55,7 @@ pub async fn answer<F: Format>(
     grammar: Option<AnswerGrammar>,
 ) -> Result<Response, ApiError> {
     let head = Head::new::<F>(served, model);
+    settings.note_id(&head.id);
     let answers = begin(app, served, model, prompts, &settings, grammar).await?;
     let Answers {
         replies,

@@ -11,7 +11,7 @@ use crate::{
     config::RequestBounds,
     engine::{Request, Scoring},
     error::ApiError,
-    keys::Account,
+    keys::{Account, Parameters},
     layers::client::Client,
     openai::{GenerationParameters, Stop},
 };
@@ -46,6 +46,15 @@ pub struct Settings {
     pub stream: bool,
     /// Whether a stream ends with its usage.
     pub include_usage: bool,
+}
+
+impl Settings {
+    /// Notes the id of the response, for the record of the request.
+    pub fn note_id(&self, id: &str) {
+        if let Some(account) = &self.account {
+            account.answers.set_response_id(id);
+        }
+    }
 }
 
 /// What a route knows of a request besides the parameters that all requests have.
@@ -87,6 +96,9 @@ impl Settings {
         if let Some(max) = bounds.max_answers {
             check_answers(max, own.prompts, n, best_of)?;
         }
+        if let Some(account) = &own.client.account {
+            account.answers.set_parameters(noted(parameters));
+        }
         let is_scored = own.logprobs.is_some() || best_of > n;
         Ok(Self {
             request: Arc::new(Request {
@@ -117,6 +129,21 @@ impl Settings {
             stream,
             include_usage: options.include_usage.unwrap_or(false),
         })
+    }
+}
+
+/// What is noted of a request's parameters.
+fn noted(parameters: &GenerationParameters) -> Parameters {
+    Parameters {
+        max_tokens: parameters.max_completion_tokens.or(parameters.max_tokens),
+        temperature: parameters.temperature,
+        top_p: parameters.top_p,
+        top_k: parameters.top_k,
+        frequency_penalty: parameters.frequency_penalty,
+        presence_penalty: parameters.presence_penalty,
+        seed: parameters.seed,
+        answers: parameters.n,
+        is_streamed: parameters.stream.unwrap_or(false),
     }
 }
 

@@ -243,6 +243,7 @@ async fn respond(
     let answers = begin(&app, &served, &model, vec![prompt], &settings, grammar).await?;
     let items = Items::new(names, includes(&request, "reasoning.encrypted_content"));
     let response = settings::response(request, &settings, &served.id, &model.fingerprint);
+    settings.note_id(&response.id);
     let draft = Draft {
         response,
         items,
