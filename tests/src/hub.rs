@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     sync::{Arc, Mutex, MutexGuard},
     thread,
+    time::Duration,
 };
 
 use axum::{
@@ -18,13 +19,16 @@ use futures_util::{StreamExt, future::pending, stream};
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
-use tokio::runtime;
+use tokio::{runtime, time::sleep};
 
 /// The repository that the hub has.
 pub const REPOSITORY: &str = "tenon/tiny";
 
 /// The commit that the repository's branch `main` has.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// The time before a file breaks off.
+const BEFORE_BREAK: Duration = Duration::from_millis(50);
 
 /// A hub with one repository. It ends with the process.
 pub struct HubServer {
@@ -194,8 +198,13 @@ fn file(name: &str, content: &Bytes, trouble: Trouble, headers: &HeaderMap) -> R
     let len = rest.len();
     let body = match trouble {
         Trouble::Breaks(after) if after < len => {
-            let broken = Err(io::Error::other("it breaks"));
-            Body::from_stream(stream::iter([Ok(rest.slice(..after)), broken]))
+            let begin = stream::iter([Ok(rest.slice(..after))]);
+            let broken = async {
+                // What came before is on its way by then.
+                sleep(BEFORE_BREAK).await;
+                Err(io::Error::other("it breaks"))
+            };
+            Body::from_stream(begin.chain(stream::once(broken)))
         }
         Trouble::Stalls(after) if after < len => {
             let begin = stream::iter([Ok::<_, io::Error>(rest.slice(..after))]);

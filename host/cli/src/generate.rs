@@ -34,13 +34,18 @@ impl Generate {
     }
 }
 
-/// A command without those of its commands that are not for people: completions would offer them.
+/// A command without those of its commands and options that are not for people: completions would offer them.
 fn without_hidden(command: &Command) -> Command {
     let shown = command
         .get_subcommands()
         .filter(|inner| !inner.is_hide_set());
     let mut copy = Command::new(command.get_name().to_owned())
-        .args(command.get_arguments().cloned())
+        .args(
+            command
+                .get_arguments()
+                .filter(|argument| !argument.is_hide_set())
+                .cloned(),
+        )
         .subcommands(shown.map(without_hidden));
     if let Some(about) = command.get_about() {
         copy = copy.about(about.clone());

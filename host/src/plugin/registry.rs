@@ -295,13 +295,17 @@ impl Registry {
             .ok_or_else(|| self.unsupported(path, why))
     }
 
-    /// The error for a model that no plugin can load. What the plugins say about it counts if nothing better is known.
-    fn unsupported(&self, path: &Path, why: Vec<String>) -> ChooseError {
+    /// The error for a model that no plugin can load. What the plugins say comes last: their formats may be unknown here.
+    fn unsupported(&self, path: &Path, said: Vec<String>) -> ChooseError {
         let ids = self.plugins.iter().map(|plugin| plugin.facts.id.as_str());
         let advice = known::advice(path, &ids.collect::<Vec<_>>());
+        let said = path.exists().then_some(said);
         ChooseError::Unsupported {
             path: path.into(),
-            why: advice.map_or(why, |advice| vec![advice]),
+            why: advice
+                .into_iter()
+                .chain(said.into_iter().flatten())
+                .collect(),
         }
     }
 }

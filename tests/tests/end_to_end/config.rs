@@ -88,6 +88,7 @@ fn the_schema_names_every_section() {
             "grammar",
             "prompts",
             "responses",
+            "telemetry",
             "keys",
             "models"
         ]

@@ -86,7 +86,7 @@ async fn every_api_has_its_operation() {
     for (path, body, operation) in [
         (
             "/v1/completions",
-            json!({"prompt": "private"}),
+            json!({"prompt": "private", "max_tokens": 64}),
             "text_completion",
         ),
         ("/v1/responses", json!({"input": "private"}), "chat"),

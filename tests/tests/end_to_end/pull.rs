@@ -296,7 +296,7 @@ fn what_cannot_be_fetched_is_said_in_a_sentence() {
         (
             Trouble::Nothing,
             "Q2_K",
-            "it has no Q2_K; it has tiny-BF16.gguf, tiny-Q4_K_M.gguf, ",
+            "it has no Q2_K; it has Q8_0/tiny-Q8_0-00001-of-00002.gguf, tiny-BF16.gguf, ",
         ),
         (
             Trouble::Exaggerates,

@@ -99,6 +99,15 @@ impl Reader {
                 let answer = self.run(command);
                 assert!(answer.contains("Tokyo"), "{answer}");
             }
+            [_, "serve", model] if model.starts_with("hf:") => {
+                let offline = format!("HF_HUB_OFFLINE=1 {command} 2>&1 || true");
+                let said = self.run(&offline);
+                // The name is understood. Fetching has tests of its own.
+                assert!(
+                    said.contains(model) && said.contains("HF_HUB_OFFLINE is set"),
+                    "{said}"
+                );
+            }
             [program @ ("tenon" | "target/dist/tenon"), "serve", model] => {
                 drop(serve(self.folder.path(), program, model));
             }

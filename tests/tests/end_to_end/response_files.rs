@@ -100,7 +100,7 @@ async fn a_response_without_room_says_so_and_the_server_goes_on() {
             last = event;
         }
     }
-    assert_eq!(last["type"], "response.completed", "{last}");
+    assert_eq!(last["type"], "response.incomplete", "{last}");
     assert_eq!(last["response"]["store"], false, "{last}");
 }
 

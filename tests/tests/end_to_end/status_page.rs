@@ -30,7 +30,7 @@ async fn it_shows_models_workers_and_what_went_wrong() {
     );
     let page = response.text().await.unwrap();
     let (_, models) = client.get("/admin/models").await;
-    let worker = &models["data"][0]["process_id"];
+    let worker = &models["data"][0]["loaded"]["process_id"];
     for text in [
         "answers requests, but not with all models",
         "<code>echo</code></th><td class=\"words\">answers</td>",
