@@ -83,17 +83,19 @@ async fn every_api_has_its_operation() {
     let mut collector = Collector::start();
     let (_server, client) = start(&collector.endpoint());
     let message = json!([{"role": "user", "content": "private"}]);
-    for (path, body, operation) in [
+    for (path, body, operation, end) in [
         (
             "/v1/completions",
-            json!({"prompt": "private", "max_tokens": 64}),
+            json!({"prompt": "private"}),
             "text_completion",
+            "length",
         ),
-        ("/v1/responses", json!({"input": "private"}), "chat"),
+        ("/v1/responses", json!({"input": "private"}), "chat", "stop"),
         (
             "/v1/messages",
             json!({"max_tokens": 9, "messages": message}),
             "chat",
+            "stop",
         ),
     ] {
         for is_streamed in [false, true] {
@@ -110,7 +112,7 @@ async fn every_api_has_its_operation() {
             assert_eq!(attributes["gen_ai.operation.name"], operation, "{span}");
             assert_eq!(
                 attributes["gen_ai.response.finish_reasons"],
-                json!(["stop"]),
+                json!([end]),
                 "{span}"
             );
             let response = attributes["gen_ai.response.id"].as_str().unwrap();
