@@ -1,4 +1,4 @@
-//! The readers of the batch that is being computed. When the last one leaves, the batch is interrupted: nobody waits for it.
+//! The readers of an engine. It knows those of the batch that is being computed. When the last one leaves, the batch is interrupted: nobody waits for it.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use tenon_plugin_api::Interrupt;
 
-use super::event::ReaderPlace;
+use super::{event::ReaderPlace, options::OnEvents};
 
 /// Counts the readers of an engine's running batch. The model thread and all readers share it.
 pub struct Audience {
@@ -20,6 +20,7 @@ pub struct Audience {
     began: AtomicU64,
     created: Instant,
     interrupt: Interrupt,
+    on_events: OnEvents,
 }
 
 /// Shared by a reader and its sequence: whether the reader has left, and which batch it last waited for.
@@ -37,11 +38,25 @@ impl Default for Audience {
             began: AtomicU64::new(0),
             created: Instant::now(),
             interrupt: Interrupt::default(),
+            on_events: Arc::new(|| {}),
         }
     }
 }
 
 impl Audience {
+    /// The readers of an engine, of which this is told when there may be events.
+    pub fn new(on_events: OnEvents) -> Self {
+        Self {
+            on_events,
+            ..Self::default()
+        }
+    }
+
+    /// Says that there may be events.
+    pub fn notify(&self) {
+        (self.on_events)();
+    }
+
     /// The flag that stops a running `forward`.
     pub fn interrupt(&self) -> Interrupt {
         self.interrupt.clone()

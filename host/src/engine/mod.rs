@@ -54,7 +54,7 @@ pub use event::{
     EmbeddingError, Event, Failure, FinishReason, Generation, Logprobs, ReaderPlace, SubmitError,
 };
 pub use metrics::EngineMetrics;
-pub use options::{AfterStep, EngineLimits, EngineOptions, Loader};
+pub use options::{EngineLimits, EngineOptions, Loader, OnEvents};
 use queue::Queue;
 pub use request::{PromptTokens, Request, Scoring, Steering};
 use sequence::{Common, MAX_EVENTS, Reader, Sequence};
@@ -110,13 +110,13 @@ impl Engine {
         mut options: EngineOptions,
         loader: Loader,
         metrics: EngineMetrics,
-        after_step: AfterStep,
+        on_events: OnEvents,
     ) -> Result<(Self, CurrentFacts), Error> {
         let (arrivals, inbox) = mpsc::channel();
         let (started, ready) = oneshot::channel();
         let failure = Current::default();
         let queue = Queue::new(options.max_queue);
-        let audience = Arc::new(Audience::default());
+        let audience = Arc::new(Audience::new(on_events));
         options.session.interrupt = audience.interrupt();
         let model = CurrentModel::default();
         let (alive, end) = watch::channel(());
@@ -129,7 +129,6 @@ impl Engine {
             queue: queue.clone(),
             audience: audience.clone(),
             metrics,
-            after_step,
             failure: failure.clone(),
             model: model.clone(),
         };

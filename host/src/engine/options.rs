@@ -11,9 +11,9 @@ use crate::plugin::Model;
 /// Loads the model: at the start, and again if the plugin panics or loses its device.
 pub type Loader = Box<dyn FnMut() -> Result<Model, Error> + Send>;
 
-/// Called on the model thread after each step, when events are in the channels of sequences: for readers that are not tasks, and
-/// so cannot be woken. It must not block.
-pub type AfterStep = Arc<dyn Fn() + Send + Sync>;
+/// Called on the model thread when events may be in the channels of sequences, before and after each forward: for readers that are not
+/// tasks, and so cannot be woken. It must not block.
+pub type OnEvents = Arc<dyn Fn() + Send + Sync>;
 
 /// Options of an engine.
 #[derive(Clone, Serialize, Deserialize)]

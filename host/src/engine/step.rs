@@ -83,6 +83,8 @@ impl Stepper {
     pub fn step(&mut self) -> Result<bool, Error> {
         self.scheduler
             .schedule(&mut self.session, &mut self.plan, &self.cost);
+        // Tokens that a grammar forces need no forward.
+        self.audience.notify();
         if self.plan.spans.is_empty() {
             let mut running = self.scheduler.running.iter_mut();
             return Ok(running.any(|s| s.await_grammar() || s.end_by_grammar().is_some()));

@@ -11,8 +11,8 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use super::{
-    AfterStep, Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence,
-    audience::Audience, queue::Queue, step::Stepper, threads::Threads,
+    Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence, audience::Audience,
+    queue::Queue, step::Stepper, threads::Threads,
 };
 use crate::plugin::{
     Current, CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized,
@@ -28,7 +28,6 @@ pub struct Worker {
     pub queue: Queue,
     pub audience: Arc<Audience>,
     pub metrics: EngineMetrics,
-    pub after_step: AfterStep,
     pub failure: Current<Option<Error>>,
     pub model: CurrentModel,
 }
@@ -65,7 +64,7 @@ impl Worker {
                 return;
             };
             stepper.fail_all(&error);
-            (self.after_step)();
+            self.audience.notify();
             drop(stepper);
             stepper = match self.recover(reloads, error, &handle) {
                 Ok(stepper) => stepper,
@@ -88,7 +87,7 @@ impl Worker {
                 stepper.enqueue(sequence);
             }
             let is_working = stepper.step()?;
-            (self.after_step)();
+            self.audience.notify();
             if is_working {
                 continue;
             }

@@ -211,7 +211,7 @@ impl Loading {
             stop: self.draining.clone(),
             grammars: Mutex::default(),
             // Readers in this process are tasks.
-            after_step: Arc::new(|| {}),
+            on_events: Arc::new(|| {}),
         })
     }
 

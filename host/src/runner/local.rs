@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CompiledForm, Maker, Recipe, Runner, Steering};
 use crate::{
     engine::{
-        self, AfterStep, ClientId, EmbeddingError, End, Engine, EngineMetrics, Generation, Loader,
+        self, ClientId, EmbeddingError, End, Engine, EngineMetrics, Generation, Loader, OnEvents,
         PromptTokens, Request, SubmitError,
     },
     grammar::{CompiledGrammar, Grammar, GrammarError, GrammarMetrics, GrammarThreads, Grammars},
@@ -34,8 +34,8 @@ pub struct Workshop {
     pub backend: Arc<Backend>,
     /// Metrics. All engines of the model use the same.
     pub metrics: EngineMetrics,
-    /// Called after each step.
-    pub after_step: AfterStep,
+    /// Called when there may be events.
+    pub on_events: OnEvents,
     /// Threads for grammars.
     pub grammar_threads: Arc<GrammarThreads>,
     /// Metrics of grammars. All engines of the model use the same.
@@ -91,7 +91,7 @@ impl Workshop {
         let metrics = self.metrics.of_another_engine();
         let options = self.recipe.engine.clone();
         let (engine, facts) =
-            Engine::start(options, loader, metrics.clone(), self.after_step.clone())?;
+            Engine::start(options, loader, metrics.clone(), self.on_events.clone())?;
         Ok(Arc::new(LocalRunner {
             metrics,
             workshop: self.clone(),

@@ -116,7 +116,7 @@ fn workshop(
         backend,
         stop: CancellationToken::new(),
         grammars: Mutex::default(),
-        after_step: Arc::new(move || relays.deliver()),
+        on_events: Arc::new(move || relays.deliver()),
     })))
 }
 
