@@ -19,10 +19,11 @@ use crate::telemetry;
 
 /// Waits for Ctrl-C or SIGTERM. After that, a second signal ends the process at once.
 pub async fn requested() {
-    stop_signal().await;
+    let mut signals = StopSignals::listen();
+    signals.next().await;
     info!("stopping: running requests may finish; stop again to end at once");
-    tokio::spawn(async {
-        stop_signal().await;
+    tokio::spawn(async move {
+        signals.next().await;
         warn!("stopped at once");
         exit_now(130);
     });
@@ -34,9 +35,10 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let requested = flag.clone();
     let wait = async move {
-        stop_signal().await;
+        let mut signals = StopSignals::listen();
+        signals.next().await;
         requested.store(true, Ordering::Relaxed);
-        stop_signal().await;
+        signals.next().await;
         exit_now(130)
     };
     let thread = thread::Builder::new().name("signals".to_owned());
@@ -102,16 +104,31 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-async fn stop_signal() {
-    tokio::select! {
-        () = received(SignalKind::interrupt()) => {}
-        () = received(SignalKind::terminate()) => {}
+/// Ctrl-C and SIGTERM. One listener gets both signals that may come: a second listener would miss a signal that comes before it listens.
+struct StopSignals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+}
+
+impl StopSignals {
+    fn listen() -> Self {
+        Self {
+            interrupt: signals(SignalKind::interrupt()),
+            terminate: signals(SignalKind::terminate()),
+        }
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            () = received(&mut self.interrupt) => {}
+            () = received(&mut self.terminate) => {}
+        }
     }
 }
 
-async fn received(kind: SignalKind) {
-    match signals(kind) {
-        Some(mut signals) => {
+async fn received(signals: &mut Option<Signal>) {
+    match signals {
+        Some(signals) => {
             signals.recv().await;
         }
         None => std::future::pending().await,

@@ -1,4 +1,5 @@
-//! The readers of an engine. It knows those of the batch that is being computed. When the last one leaves, the batch is interrupted: nobody waits for it.
+//! The readers of an engine. They are told when there may be events. When the last reader of the batch that is being computed
+//! leaves, the batch is interrupted: nobody waits for it.
 
 use std::{
     sync::{
@@ -44,7 +45,7 @@ impl Default for Audience {
 }
 
 impl Audience {
-    /// The readers of an engine, of which this is told when there may be events.
+    /// The readers of an engine. `on_events` is called when there may be events for them.
     pub fn new(on_events: OnEvents) -> Self {
         Self {
             on_events,
@@ -52,7 +53,7 @@ impl Audience {
         }
     }
 
-    /// Says that there may be events.
+    /// Tells the readers that there may be events.
     pub fn notify(&self) {
         (self.on_events)();
     }

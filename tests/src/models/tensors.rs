@@ -75,6 +75,15 @@ pub fn write_tensors(
         Ok((name.clone(), QTensor::quantize(tensor, GgmlDType::F32)?))
     };
     let tensors = tensors.iter().map(quantize).collect::<Result<Vec<_>>>()?;
+    write_gguf(path, metadata, &tensors)
+}
+
+/// Writes a GGUF file with tensors in the types that they have.
+pub fn write_gguf(
+    path: &Path,
+    metadata: &[(String, Value)],
+    tensors: &[(String, QTensor)],
+) -> Result<()> {
     let metadata: Vec<_> = metadata
         .iter()
         .map(|(key, value)| (key.as_str(), value))

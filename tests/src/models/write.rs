@@ -1,10 +1,10 @@
 //! Writes models as files.
 
-use std::{collections::HashMap, fs, fs::File, io::BufWriter, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{
     DType, Device, Result, Tensor,
-    quantized::{GgmlDType, QTensor, gguf_file, gguf_file::Value},
+    quantized::{GgmlDType, QTensor, gguf_file::Value},
     safetensors,
 };
 use serde_json::json;
@@ -14,6 +14,7 @@ use super::{
     TestModel,
     family::{Role, Weight},
     random::Random,
+    tensors::write_gguf,
 };
 
 /// Writes a GGUF file.
@@ -36,17 +37,7 @@ pub fn gguf(model: &TestModel, path: &Path) -> Result<()> {
             QTensor::quantize(&tensor, dtype)?,
         ));
     }
-    let metadata = metadata(model);
-    let metadata: Vec<_> = metadata
-        .iter()
-        .map(|(key, value)| (key.as_str(), value))
-        .collect();
-    let tensors: Vec<_> = tensors
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .collect();
-    let mut file = BufWriter::new(File::create(path)?);
-    gguf_file::write(&mut file, &metadata, &tensors)
+    write_gguf(path, &metadata(model), &tensors)
 }
 
 /// Writes a Hugging Face directory.

@@ -5,8 +5,6 @@ use clap::ValueEnum;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::client::{Question, Usage};
-
 /// An API that streams answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Api {
@@ -17,6 +15,21 @@ pub enum Api {
     Responses,
     /// Anthropic's /v1/messages.
     Messages,
+}
+
+/// A request.
+pub struct Question {
+    pub user: String,
+    pub max_tokens: u32,
+    /// The JSON Schema of the answer. None: any text.
+    pub schema: Option<Value>,
+}
+
+/// The token counts of an answer.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Usage {
+    pub prompt_tokens: u32,
+    pub completion_tokens: u32,
 }
 
 /// What an event tells.

@@ -6,11 +6,10 @@ use std::{
 };
 
 use anyhow::Context;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use tenon_client::{Events, Server};
 
-use super::api::{Api, News};
+use super::api::{Api, News, Question, Usage};
 
 /// A server that is measured.
 pub struct Client {
@@ -32,14 +31,6 @@ pub struct Access {
     pub extra: Map<String, Value>,
 }
 
-/// A request.
-pub struct Question {
-    pub user: String,
-    pub max_tokens: u32,
-    /// The JSON Schema of the answer. None: any text.
-    pub schema: Option<Value>,
-}
-
 /// An answer as the client saw it, as far as it has arrived.
 pub struct Answer {
     pub sent: Instant,
@@ -49,12 +40,6 @@ pub struct Answer {
     pub finished: Option<Instant>,
     /// The token counts of the server. None until it has reported them.
     pub usage: Option<Usage>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Usage {
-    pub prompt_tokens: u32,
-    pub completion_tokens: u32,
 }
 
 impl Client {

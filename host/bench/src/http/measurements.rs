@@ -16,7 +16,8 @@ use tokio::{
 
 use super::{
     Sizes,
-    client::{Answer, Client, Question},
+    api::Question,
+    client::{Answer, Client},
     prompts::{Prompts, Sizing, endless_list},
 };
 use crate::statistics::{median, percentile};

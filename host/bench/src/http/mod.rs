@@ -19,8 +19,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use api::Api;
-use client::{Access, Client, Question};
+use api::{Api, Question};
+use client::{Access, Client};
 use measurements::{Load, Measurement};
 use prompts::{Prompts, Sizing};
 use report::Report;

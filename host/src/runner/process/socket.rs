@@ -42,18 +42,6 @@ impl Sending {
         let sender = pipe::Sender::from_owned_fd_unchecked(socket)?;
         sender.writable().await
     }
-
-    /// Writes all bytes.
-    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        loop {
-            let written = self.write_now(bytes)?;
-            bytes = &bytes[written..];
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            self.writable().await?;
-        }
-    }
 }
 
 impl Drop for Sending {
@@ -71,6 +59,16 @@ mod tests {
 
     use super::*;
 
+    async fn write_all(sending: &Sending, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            bytes = &bytes[sending.write_now(bytes)?..];
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            sending.writable().await?;
+        }
+    }
+
     #[tokio::test]
     async fn more_than_the_socket_holds_arrives_and_then_the_end() {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -78,7 +76,7 @@ mod tests {
         let (mut receiving, _open_too) = halves(theirs).unwrap();
         let sent = vec![7; 3_000_000];
         let expected = sent.clone();
-        let task = tokio::spawn(async move { sending.write_all(&sent).await });
+        let task = tokio::spawn(async move { write_all(&sending, &sent).await });
         let mut received = Vec::new();
         receiving.read_to_end(&mut received).await.unwrap();
         assert!(task.await.unwrap().is_ok() && received == expected);
@@ -89,7 +87,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (_receiving, sending) = halves(ours).unwrap();
         drop(theirs);
-        let written = timeout(Duration::from_secs(5), sending.write_all(&[0; 1 << 20])).await;
+        let written = timeout(Duration::from_secs(5), write_all(&sending, &[0; 1 << 20])).await;
         assert!(written.unwrap().is_err());
     }
 }
