@@ -1,6 +1,6 @@
 //! Runs the files of `make dist` on this CPU and on emulated ones, from a separate folder and without Rust and compilers on
 //! the path. Every backend is listed, measured and served, and its answers are compared with those of the workspace's own
-//! build.
+//! build. With SmolLM2 each backend answers the first question of the README right, and clearly so.
 //!
 //!     make dist emulate
 
@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenon_tests::{
-    Backend, Client, Judge, ModelFiles, Server, TOLERANCE,
+    Backend, Client, Judge, ModelFiles, Question, Server, TOLERANCE,
     models::{Family, TestModel},
     text, token_bytes,
 };
@@ -38,9 +38,10 @@ async fn main() {
         program: &program,
         cpu,
     };
-    check(&machine(None), &models, "x86-64-").await;
-    for (cpu, level) in EMULATED {
-        check(&machine(Some(cpu)), &models, level).await;
+    let cpus = EMULATED.map(|(cpu, level)| (Some(cpu), level));
+    for (cpu, level) in [(None, "x86-64-")].into_iter().chain(cpus) {
+        check(&machine(cpu), &models, level).await;
+        answer(&machine(cpu)).await;
     }
 }
 
@@ -97,6 +98,10 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
+    fn name(&self) -> &'static str {
+        self.cpu.unwrap_or("this CPU")
+    }
+
     fn tenon(&self, arguments: &[&str]) -> Command {
         let mut command = match self.cpu {
             None => Command::new(self.program),
@@ -120,7 +125,7 @@ impl Machine<'_> {
 }
 
 async fn check(machine: &Machine<'_>, models: &Models, level: &str) {
-    let cpu = machine.cpu.unwrap_or("this CPU");
+    let cpu = machine.name();
     check_list(machine, level);
     measure(machine, "model.echo", "org.tenon.echo", &[]);
     for backend in Backend::ALL {
@@ -141,6 +146,26 @@ async fn check(machine: &Machine<'_>, models: &Models, level: &str) {
         let gap = worst_gap(&client, backend, models).await;
         assert!(gap <= TOLERANCE, "{cpu}: {backend:?} is {gap} behind");
         println!("{cpu}: {backend:?} answers greedily, at most {gap} behind the best token");
+    }
+}
+
+/// Asks the first question of the README, of a model that knows the answer.
+async fn answer(machine: &Machine<'_>) {
+    for backend in Backend::ALL {
+        let config = format!(
+            "[engine]\nthreads = 1\nisolation = 'none'\n[[models]]\nbackend = '{}'\npath = {:?}\n",
+            backend.id(),
+            backend.smollm2()
+        );
+        fs::write(machine.home.join("tenon.toml"), config).expect("a configuration");
+        let mut server = Server::run(machine.tenon(&["serve", "--port", "0"]));
+        let client = server.client();
+        server.wait_for_log("model ready");
+        let [question, _] = Question::of_readme();
+        let wrong = question.wrong(&client).await;
+        let cpu = machine.name();
+        assert_eq!(wrong, None, "{cpu}: {backend:?}");
+        println!("{cpu}: {backend:?} answers the README's question");
     }
 }
 

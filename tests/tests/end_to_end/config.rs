@@ -40,6 +40,7 @@ fn check_explains_who_is_let_in() {
             "key partner: models chat; 30 requests a minute; 20000 tokens a minute; 2 requests at the same time; priority from 0",
             "key operator: administration",
             "a line in the log about each request",
+            "traces and metrics go to http://127.0.0.1:4318",
             "not on this machine: /etc/tenon/keys/website",
             "not on this machine: /etc/tenon/keys/operator",
             "not on this machine: /etc/letsencrypt/live/llm.example.com/fullchain.pem",

@@ -1,12 +1,8 @@
 //! What somebody asks first: the examples of the README, of `/docs` and of the chat page. The small model of the quickstart answers
-//! them right, and clearly so: each token up to the answer is ahead of every other one. Of answers in a given form only the text is
-//! checked, because log-probabilities are those before the form rules tokens out.
+//! them right, and clearly so.
 
 use serde_json::{Value, json};
-use tenon_tests::{Backend, Client, with_every_backend};
-
-/// How far each token must be ahead, in log-probability. Backends, kernels and batches differ by about a tenth of that.
-const MARGIN: f64 = 1.0;
+use tenon_tests::{Backend, Client, Question, with_every_backend};
 
 const CHAT: &str = "/v1/chat/completions";
 const PLAIN: &str = "/v1/completions";
@@ -36,7 +32,7 @@ with_every_backend!([the_first_answers_are_right]);
 
 async fn the_first_answers_are_right(backend: Backend) {
     let (_server, client) = backend.serve_smollm2("");
-    let questions = of_readme()
+    let questions = Question::of_readme()
         .into_iter()
         .chain(of_document(&client).await)
         .chain(of_page());
@@ -47,118 +43,6 @@ async fn the_first_answers_are_right(backend: Backend) {
     assert!(wrong.is_empty(), "{backend:?}:\n{}", wrong.join("\n"));
 }
 
-/// A question, as a request of a chat or of a completion.
-struct Question {
-    path: &'static str,
-    body: Value,
-    /// A text in the right answer.
-    right: String,
-}
-
-impl Question {
-    fn chat(body: Value, right: &str) -> Self {
-        Self {
-            path: CHAT,
-            body,
-            right: right.to_owned(),
-        }
-    }
-
-    /// Whether a schema or a grammar rules tokens out.
-    fn has_form(&self) -> bool {
-        let forms = ["response_format", "grammar"];
-        forms.iter().any(|form| self.body.get(form).is_some())
-    }
-
-    /// Asks greedily. Returns what is wrong with the answer.
-    async fn wrong(&self, client: &Client) -> Option<String> {
-        let mut body = self.body.clone();
-        body["temperature"] = json!(0);
-        body["stream"] = json!(false);
-        body["cache_prompt"] = json!(false);
-        let object = body.as_object_mut().expect("an object");
-        object.remove("stream_options");
-        match self.path {
-            CHAT => object.extend([
-                ("logprobs".into(), json!(true)),
-                ("top_logprobs".into(), json!(2)),
-            ]),
-            _ => object.extend([("logprobs".into(), json!(2))]),
-        }
-        let (status, answer) = client.post(self.path, &body).await;
-        assert_eq!(status, 200, "{body}: {answer}");
-        let tokens = match self.path {
-            CHAT => chat_tokens(&answer),
-            _ => plain_tokens(&answer),
-        };
-        assert!(!tokens.is_empty(), "{answer}");
-        let mut text = String::new();
-        for (token, margin) in &tokens {
-            if text.contains(&self.right) {
-                break;
-            }
-            if *margin < MARGIN && !self.has_form() {
-                return Some(format!(
-                    "{body}: {token:?} after {text:?} is only {margin:.2} ahead"
-                ));
-            }
-            text += token;
-        }
-        let is_right = text.contains(&self.right);
-        (!is_right).then(|| format!("{body}: no {:?} in {text:?}", self.right))
-    }
-}
-
-/// The tokens of a chat's answer, each with its lead over the next best.
-fn chat_tokens(answer: &Value) -> Vec<(String, f64)> {
-    let tokens = answer["choices"][0]["logprobs"]["content"].as_array();
-    let tokens = tokens.expect("tokens").iter();
-    let lead = |token: &Value| {
-        let text = token["token"].as_str().expect("text");
-        let top = token["top_logprobs"].as_array().expect("tokens").iter();
-        let others = top.filter(|other| other["token"] != *text);
-        let others = others.filter_map(|other| other["logprob"].as_f64());
-        (text.to_owned(), lead(&token["logprob"], others))
-    };
-    tokens.map(lead).collect()
-}
-
-fn plain_tokens(answer: &Value) -> Vec<(String, f64)> {
-    let all = &answer["choices"][0]["logprobs"];
-    let list = |name: &str| all[name].as_array().expect("a list").iter();
-    let tokens = list("tokens")
-        .zip(list("token_logprobs"))
-        .zip(list("top_logprobs"));
-    let lead = |((text, logprob), top): ((&Value, &Value), &Value)| {
-        let text = text.as_str().expect("text");
-        let others = top.as_object().expect("tokens").iter();
-        let others = others.filter(|(other, _)| *other != text);
-        let others = others.filter_map(|(_, logprob)| logprob.as_f64());
-        (text.to_owned(), lead(logprob, others))
-    };
-    tokens.map(lead).collect()
-}
-
-/// Infinite if no other token is possible.
-fn lead(logprob: &Value, others: impl Iterator<Item = f64>) -> f64 {
-    let best = others.fold(f64::NEG_INFINITY, f64::max);
-    logprob.as_f64().expect("a number") - best
-}
-
-/// The requests of the README: the one of curl, and the one in Python.
-fn of_readme() -> [Question; 2] {
-    let readme = include_str!("../../../README.md");
-    let between = |begin: &str, end: &str| {
-        let (_, rest) = readme.split_once(begin).expect(begin);
-        rest.split_once(end).expect(end).0
-    };
-    let curl = serde_json::from_str(between("  -d '", "'\n")).expect("JSON");
-    let messages: Value =
-        serde_json::from_str(between("    messages=", ",\n    max_tokens")).expect("JSON");
-    let python = json!({"messages": messages, "max_tokens": 64});
-    [Question::chat(curl, "Tokyo"), Question::chat(python, "Ag")]
-}
-
 async fn of_document(client: &Client) -> Vec<Question> {
     let (_, document) = client.get("/openapi.json").await;
     let question = |&(path, name, right): &(&'static str, &str, &str)| {
@@ -166,11 +50,7 @@ async fn of_document(client: &Client) -> Vec<Question> {
         let example = &content["application/json"]["examples"][name]["value"];
         assert!(example.is_object(), "{path} has no example {name}");
         match path {
-            PLAIN => Question {
-                path: PLAIN,
-                body: example.clone(),
-                right: right.to_owned(),
-            },
+            PLAIN => Question::completion(example.clone(), right),
             _ => Question::chat(as_chat(example), right),
         }
     };

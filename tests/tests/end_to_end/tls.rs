@@ -5,8 +5,8 @@ use std::{fs, future::pending, process::Command, time::Duration};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tenon_tests::{
-    Authority, Client, Identity, Server, ServerOptions, TlsClient, artifacts, chat, next_piece,
-    whole,
+    Authority, Client, Collector, Identity, Server, ServerOptions, TlsClient, artifacts, chat,
+    next_piece, whole,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -219,8 +219,11 @@ async fn a_stop_waits_for_running_streams() {
 async fn the_example_of_a_public_server_serves() {
     let authority = Authority::new();
     let Identity { certificate, key } = authority.sign();
+    let mut collector = Collector::start();
+    let endpoint = collector.endpoint();
     let mut config = EXAMPLE.to_owned();
     for (written, replaced) in [
+        ("http://127.0.0.1:4318", endpoint.as_str()),
         ("0.0.0.0:8443", "127.0.0.1:0"),
         ("127.0.0.1:9090", "127.0.0.1:0"),
         ("/run/tenon/admin.sock", "admin.sock"),
@@ -278,8 +281,15 @@ async fn the_example_of_a_public_server_serves() {
     assert_eq!(admin.get("/metrics").await.0, 401);
     let admin = admin.with_key("key-o");
     assert_eq!(admin.get("/admin/models").await.0, 200);
+    assert!(
+        admin
+            .get_text("/status")
+            .await
+            .contains("<code>chat</code>")
+    );
     let line = server.wait_for_log("\"target\":\"access\"");
     assert!(line.contains(CHAT), "{line}");
+    collector.wait_for_span(|span| span["attributes"]["tenon.key"] == "website");
 }
 
 #[test]
