@@ -8,7 +8,9 @@ use crate::kernels::quantized::packed::{LANES, Layout, Line, QUADS};
 struct Avx512;
 
 pub fn is_available() -> bool {
-    is_x86_feature_detected!("avx512vnni")
+    super::avx2::is_available()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vnni")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
 }
