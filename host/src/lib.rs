@@ -116,7 +116,7 @@ async fn run(
     end
 }
 
-/// Begins to stop the server at `stop`. Never returns.
+/// Waits for `stop`, and then begins to stop the server. Never returns.
 async fn watch(stop: impl Future<Output = ()>, app: &App) {
     stop.await;
     app.stopping.cancel();

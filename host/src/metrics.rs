@@ -1,4 +1,5 @@
-//! The metrics of requests. Connections register their own counters in the same registry; those of models are collected from theirs.
+//! The server's metrics. Requests and answers are counted here. Connections register their own counters in the same registry.
+//! Models count in registries of their own (`metrics/models.rs`).
 
 mod answers;
 mod figures;
@@ -34,9 +35,9 @@ use vectors::{Vectors, sum};
 pub struct Metrics {
     /// The registry of everything that `/metrics` shows.
     pub registry: Registry,
-    /// What models count.
+    /// The metrics of models.
     pub models: ModelMetrics,
-    /// The last minutes.
+    /// Samples of the counters from the last minutes.
     pub history: History,
     requests: IntCounterVec,
     key_requests: IntCounterVec,
@@ -126,7 +127,8 @@ impl Metrics {
         self.requests.with_label_values(&[route, &status]).inc();
     }
 
-    /// Counts what a request used that has ended, if it had a key. Only configured keys have names, so the number of series stays small.
+    /// Counts an ended request and its tokens under the name of its key. A request without a key is not counted. Only configured
+    /// keys have names, so the number of series stays small.
     pub fn used(&self, account: &Account, status: u16) {
         let Some(key) = account.key() else {
             return;
@@ -168,7 +170,7 @@ impl Metrics {
         self.weight_bytes.with_label_values(&[model]).set(bytes);
     }
 
-    /// Removes what is shown of a loaded model.
+    /// Removes the level of a model that is no longer loaded, and sets its size to 0.
     pub fn unloaded(&self, model: &str, info: &ModelInfo) {
         self.left_level(model, &info.quantization);
         self.weight_bytes.with_label_values(&[model]).set(0);
@@ -205,12 +207,12 @@ impl Metrics {
         }
     }
 
-    /// The gauges now. Those of workers are as they were last asked for.
+    /// The gauges now. Those of a worker are the ones that it sent last.
     pub fn gauges(&self) -> Gauges {
         Gauges::of_registry(&self.registry)
     }
 
-    /// All metrics, those that vLLM also has under both names.
+    /// All metrics as text. Metrics that vLLM also has are in it under both names.
     pub fn render(&self, format: Format) -> prometheus::Result<String> {
         let mut families = self.registry.gather();
         families.extend(vllm::families(&families));

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Most bytes of a client's name or other text in a message or the log.
+/// Most bytes of a client's text that a message or the log quotes.
 pub const MAX_QUOTED: usize = 200;
 
 /// The text, without its middle if it is longer than `max_bytes`.

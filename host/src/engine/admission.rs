@@ -1,12 +1,12 @@
 //! Chooses the prompts of the next step, and admits waiting sequences.
 //!
-//! A waiting sequence is admitted under two conditions. The step must have room for some of its prompt, so no sequence
-//! holds a place before its prefill starts. The KV pool must have room for all that this sequence and the running ones still
-//! have to store, so every prefill that was started can be finished. A sequence that is owed a share (`shares.rs`) and
-//! finds no place takes that of another, which waits again.
+//! A waiting sequence is admitted under two conditions. The step must have room for some of its prompt, so no sequence holds a
+//! place before its prefill starts. The KV pool must have room for all that this sequence and the running ones still have to
+//! store, so every prefill that was started can be finished. A sequence that is owed a share (`shares.rs`) and finds no place
+//! takes the place of another sequence, which then waits again.
 //!
-//! A prompt that finds no room in the pool lets shorter ones overtake it, as long as it would find no room without them
-//! either. Once it would, the overtaking sequences of its own client give way.
+//! Shorter prompts may overtake a prompt that finds no room in the pool, as long as it would find none even without them. Once it
+//! would find room, the sequences of its own client that overtook it give way.
 
 use std::mem;
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::plugin::Session;
 
-/// Tokens that waiting must save before a prompt waits for another one that is being computed.
+/// A prompt waits for another one that is being computed if that saves at least this many tokens.
 const WORTH_WAITING_TOKENS: u32 = 32;
 
 /// Outcome of trying to admit a waiting sequence.
@@ -141,7 +141,7 @@ impl Scheduler {
         blocked.is_some_and(|blocked| !self.fits_beside(blocked, earlier))
     }
 
-    /// Whether the pool has room for a sequence beside these. Errs towards no: common prefixes count several times.
+    /// Whether the pool has room for a sequence beside these. Errs towards no: a common prefix counts once for each sequence.
     fn fits_beside<'a>(
         &self,
         sequence: &Sequence,
@@ -180,14 +180,14 @@ impl Scheduler {
             }
         }
         self.leaving = leaving;
-        // The suspended sequences may now be where its cached prefix is.
+        // Its longest cached prefix may now be that of a suspended sequence.
         is_enough && self.begin(session, at, self.reusable(&self.waiting[at]))
     }
 
     /// Starts a waiting sequence. False if the KV pool has no room.
     fn begin(&mut self, session: &mut Session, at: usize, prefix: Prefix) -> bool {
         let needed = self.promised() + self.waiting[at].pending();
-        // What a suspended sequence had stored is of no use to others.
+        // A prefix that a suspended sequence left behind is of no use to others.
         let stays = self.waiting[at].is_new();
         let Some((seq, stored)) = self.pool.claim(session, prefix, needed, stays) else {
             return false;
@@ -250,7 +250,7 @@ impl Scheduler {
     }
 }
 
-/// The prompt that is first in line, of those that wait and get tokens of the step.
+/// The first in line of the waiting prompts that get tokens of the step.
 fn next_to_admit(unread: &[Unread]) -> Option<usize> {
     let waiting = unread.iter().enumerate();
     let waiting = waiting.filter(|(_, prompt)| !prompt.runs && prompt.part > 0);

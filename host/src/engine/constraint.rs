@@ -98,7 +98,8 @@ impl Constraint {
         }
     }
 
-    /// Has the grammar take the chosen tokens and find the next mask. With drafts, masks are found once these are made.
+    /// Has a worker take the chosen tokens and find the next mask. If the sequence drafts, masks are found only once its next
+    /// draft is made, unless the grammar is slow.
     pub fn advance(&mut self) {
         if let State::Here(task) = &self.state
             && !task.chosen.is_empty()

@@ -121,8 +121,8 @@ impl Drafter {
     }
 }
 
-/// The position after the earlier occurrence of the last tokens that has the longest common text before it. The latest of
-/// several equal ones.
+/// The position after an earlier occurrence of the last tokens. Of several occurrences, the one with the longest common text
+/// before it counts, and of equal ones the latest.
 fn find(tokens: &[u32]) -> Option<usize> {
     let (_, key) = tokens.split_last_chunk::<KEY>()?;
     let begin = tokens.len().saturating_sub(MAX_DISTANCE);

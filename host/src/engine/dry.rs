@@ -16,7 +16,7 @@ pub struct DryOptions {
     pub multiplier: f32,
     /// At least 1.
     pub base: f32,
-    /// Length from which on a repeated stretch is weakened.
+    /// Length of a repeated stretch from which on the next token is weakened.
     pub allowed_length: u32,
     /// Tokens that end a stretch, ordered by id.
     pub breakers: Vec<u32>,

@@ -80,7 +80,7 @@ impl Embeddings {
         })
     }
 
-    /// Goes on with the embedder of a model that was loaded again.
+    /// Replaces the embedder after the model was loaded again.
     pub fn replace(&self, embedder: Embedder) {
         // Sending fails only if the thread has ended, and the old embedder with it.
         let _ = self.inbox.send(Message::Embedder(embedder));
@@ -148,7 +148,7 @@ fn run(mut turns: Turns, inbox: Receiver<Message>) {
                     turns.queue.paced(last_end.elapsed());
                     last_end = Instant::now();
                 }
-                // Before others come in: a client without a job is forgotten then, with what it had.
+                // The job must be back before new ones are added: adding forgets the shares of clients without a job.
                 false => turns.jobs.push(job),
             }
             inbox.try_iter().for_each(|message| turns.take(message));
@@ -164,7 +164,7 @@ impl Turns {
         }
     }
 
-    /// Adds a new job. If too many wait then, the client that has most of them loses one.
+    /// Adds a new job. If too many jobs wait then, the client that has most of them loses one.
     fn add(&mut self, job: Job) {
         let jobs = &self.jobs;
         let has_jobs = |client| jobs.iter().any(|job| job.origin.client == client);
@@ -178,7 +178,7 @@ impl Turns {
         }
     }
 
-    /// The youngest job that has not begun, of the client that has most of these.
+    /// The youngest job that has not begun, of the client that has most such jobs.
     fn youngest_of_most(&self) -> Option<usize> {
         let new = || {
             let jobs = self.jobs.iter().enumerate();

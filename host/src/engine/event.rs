@@ -17,8 +17,8 @@ pub struct Logprobs {
     pub top: Vec<TokenLogprob>,
 }
 
-/// The events of one sequence as they come. Dropping it cancels the sequence: at the next step, or in the running one if nobody
-/// else waits for that.
+/// The events of one sequence as they come. Dropping them cancels the sequence: during the running step if no other reader waits
+/// for that step, otherwise at the next one.
 pub struct Generation {
     events: Receiver<Event>,
     place: Box<dyn ReaderPlace>,
@@ -34,7 +34,7 @@ pub trait ReaderPlace: Send {
 }
 
 impl Generation {
-    /// The events that a reader at this place gets.
+    /// Reads `events`. `place` is told what the reader does.
     pub fn new(events: Receiver<Event>, place: impl ReaderPlace + 'static) -> Self {
         let place = Box::new(place);
         Self { events, place }

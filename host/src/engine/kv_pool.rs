@@ -145,7 +145,7 @@ impl KvPool {
         }
     }
 
-    /// Caches what a running sequence has stored now, as a prefix of its own.
+    /// Caches the tokens that a running sequence has stored so far, as a separate prefix.
     pub fn cache_stored(&mut self, session: &mut Session, source: u32, stored: &[u32]) {
         if self.max_cached == 0 || self.refuses_forks || self.is_cached(stored) {
             return;
@@ -163,7 +163,7 @@ impl KvPool {
         }
     }
 
-    /// Whether the cached prefixes already offer all that one with these tokens would.
+    /// Whether a prefix with these tokens would add nothing to the cached ones.
     fn is_cached(&self, tokens: &[u32]) -> bool {
         match self.fork_any_len {
             true => self.cache.holds(tokens),
@@ -198,9 +198,10 @@ impl KvPool {
         }
     }
 
-    /// Claims an id for a sequence that begins with a stored prefix. Returns the id and how many tokens it has stored. Room
-    /// for the rest of `needed` tokens is free then. None if there is no room. If the prefix `stays`, it is not used up where
-    /// only whole sequences can be forked: nothing of the new sequence would serve the next prompt that begins so.
+    /// Claims an id for a sequence that begins with a stored prefix. Returns the id and how many tokens it has stored. The pool
+    /// then has room for the rest of `needed` tokens. None if there is no room. With `stays`, a pool that forks only whole
+    /// sequences keeps the cached prefix beside the new sequence, because the next prompt that begins so could not fork the new
+    /// sequence.
     pub fn claim(
         &mut self,
         session: &mut Session,
@@ -216,7 +217,8 @@ impl KvPool {
         let is_whole = source.is_some_and(|cached| cached.tokens.len() == prefix.len as usize);
         let used_up = is_whole && !stays;
         let (seq, len) = match prefix.seq {
-            // Takes the cached prefix itself if all of it is shared, or if the tokens after the prefix take needed room.
+            // Takes the cached sequence itself if all of it is shared, or if its tokens after the shared prefix take room that is
+            // needed.
             Some(seq) if source.is_some() && (used_up || self.free_tokens() < free) => {
                 (seq, self.take_over(session, seq, prefix.len))
             }
@@ -226,7 +228,7 @@ impl KvPool {
         if self.free_tokens() < needed - len {
             let idle = self.idle_tokens;
             self.release(session, seq);
-            // This sequence did not run yet.
+            // The released sequence never ran, so the count still holds.
             self.idle_tokens = idle;
             return None;
         }
@@ -260,7 +262,8 @@ impl KvPool {
         Some((seq, if forked.is_ok() { len } else { 0 }))
     }
 
-    /// Whether cached prefixes slow down the running sequences. The last one stays: its conversation may go on.
+    /// Whether cached prefixes slow down the running sequences. A single prefix never counts as costly, because its conversation
+    /// may go on.
     fn is_costly(&self, running: &[Sequence]) -> bool {
         let costly = |most: NonZeroU32| self.count_idle_tokens(running) > most.get();
         self.cache.len() > 1 && self.max_idle_tokens.is_some_and(costly)

@@ -9,7 +9,8 @@ use prometheus::{IntCounter, IntGauge, Opts, Registry};
 
 use crate::metrics::{ModelPart, registered};
 
-/// Counters and gauges of one model. While its level changes, the old and the new engine update the same ones.
+/// Counters and gauges of one model. While the model's level changes, the old and the new engine update the same
+/// metrics.
 #[derive(Clone)]
 pub struct EngineMetrics {
     pub steps: IntCounter,
@@ -29,7 +30,7 @@ pub struct EngineMetrics {
     pub decode_threads: PartGauge,
     pub prefill_threads: PartGauge,
     pub thread_switches: IntCounter,
-    /// Shows all of these, until the last engine has ended.
+    /// Keeps these metrics in `/metrics` until the last engine has ended.
     _shown: Option<Arc<ModelPart>>,
 }
 
@@ -104,7 +105,7 @@ impl EngineMetrics {
         })
     }
 
-    /// The same metrics, which keep what shows them.
+    /// The same metrics. They stay in `/metrics` until their last clone is dropped.
     pub fn shown_by(self, part: ModelPart) -> Self {
         Self {
             _shown: Some(Arc::new(part)),

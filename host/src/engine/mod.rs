@@ -99,7 +99,7 @@ impl End {
 
     /// Waits until the engine has ended.
     pub async fn wait(mut self) {
-        // Nothing is ever sent: the channel closes.
+        // Nothing is ever sent; the channel only closes.
         while self.0.changed().await.is_ok() {}
     }
 }

@@ -1,4 +1,4 @@
-//! What an engine is started with.
+//! The options and callbacks that an engine is started with.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::plugin::Model;
 /// Loads the model: at the start, and again if the plugin panics or loses its device.
 pub type Loader = Box<dyn FnMut() -> Result<Model, Error> + Send>;
 
-/// Called on the model thread when events may be in the channels of sequences, before and after each forward: for readers that are not
-/// tasks, and so cannot be woken. It must not block.
+/// Called on the model thread before and after each forward, when there may be events in the channels of sequences. It is for
+/// readers that are not tasks, and so cannot be woken. It must not block.
 pub type OnEvents = Arc<dyn Fn() + Send + Sync>;
 
 /// Options of an engine.
@@ -29,7 +29,7 @@ pub struct EngineOptions {
     /// Limits of the steps.
     pub limits: EngineLimits,
     /// Measures which number of threads and way of waiting is the fastest. None: the session's threads stay as they are.
-    /// Measurements do not cross to another process, which makes its own.
+    /// Measurements are not sent to a worker process, which makes its own.
     pub calibration: Option<Arc<Calibration>>,
 }
 

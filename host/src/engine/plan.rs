@@ -59,7 +59,7 @@ impl Plan {
     /// Adds up to `most` pending tokens of a sequence, as many as fit. If these are all of them, its draft follows.
     pub fn add(&mut self, sequence: &Sequence, most: u32) {
         let len = sequence.ready().min(most).min(self.free_tokens);
-        // Each token fewer needs at most one row fewer.
+        // As long as rows are needed, each token fewer needs one row fewer.
         let free_rows = self.free_rows.min(sequence.reader.room());
         let len = len - sequence.rows(len).saturating_sub(free_rows);
         if len == 0 {

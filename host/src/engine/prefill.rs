@@ -49,7 +49,7 @@ impl Room<'_> {
     }
 }
 
-/// Least tokens that longer prompts get in a step that finishes others, however short those are.
+/// Fewest tokens that longer prompts get in a step that finishes others, however short those are.
 const MIN_SHARED_TOKENS: u32 = 16;
 
 /// Divides the room among prompts, and sorts them: shorter ones first, about equally long ones by their places in line.

@@ -62,8 +62,8 @@ impl PrefixCache {
         Some(self.0.remove(at))
     }
 
-    /// Removes and returns the least recently used prefix, except the last one, whose conversation may go on, and beginnings of
-    /// others: all of their tokens stay in use.
+    /// Removes and returns the least recently used prefix, with two exceptions. The most recently used one stays, because its
+    /// conversation may go on. Beginnings of other prefixes stay, because all of their tokens would remain in use.
     pub fn take_oldest_apart(&mut self) -> Option<CachedPrefix> {
         let (_, older) = self.0.split_last()?;
         let is_apart = |prefix: &CachedPrefix| {

@@ -37,7 +37,7 @@ pub struct Ticket {
     pub arrived: Instant,
 }
 
-/// Longest time after which a client is told to try again.
+/// The longest time that a client is told to wait before it tries again.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 impl Queue {

@@ -1,4 +1,4 @@
-//! What an engine is asked for, in tokens.
+//! Requests to an engine, in tokens.
 
 mod remaining;
 
@@ -25,7 +25,7 @@ pub struct Request {
     pub cache_prompt: bool,
     /// Most tokens of an answer; the end of the context may come first. 0 only prefills the prompt, for example to score it.
     pub max_tokens: u32,
-    /// Tokens before which the model cannot end the answer. Ignored if there is a grammar: the grammar decides alone.
+    /// Fewest tokens of an answer: the model cannot end it earlier. Ignored if there is a grammar: the grammar decides alone.
     pub min_tokens: u32,
     /// Sampling parameters.
     pub params: SampleParams,
@@ -37,8 +37,8 @@ pub struct Request {
     pub scoring: Option<Scoring>,
 }
 
-/// What changes the logits depending on the tokens so far. Each sequence has its own state of DRY and grammar. `G` is a compiled
-/// grammar.
+/// The parts of a request that change the logits depending on the tokens so far. Each sequence has its own state of DRY and
+/// grammar. `G` is a compiled grammar.
 #[derive(Clone, Debug)]
 pub struct Steering<G = Arc<CompiledGrammar>> {
     /// DRY, which keeps the sequence from repeating itself. The bias then depends on all earlier tokens.
@@ -74,7 +74,8 @@ pub struct Scoring {
 }
 
 impl PromptTokens {
-    /// A prompt of which only the whole is expected to come again. One of its tokens is always left to compute.
+    /// A prompt that later prompts are expected to share only as a whole. Its checkpoint leaves out the last token, which is
+    /// always computed.
     pub fn new(tokens: Vec<u32>) -> Self {
         let all_but_one = tokens.len().saturating_sub(1) as u32;
         let checkpoints = vec![all_but_one];

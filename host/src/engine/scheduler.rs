@@ -99,7 +99,7 @@ impl Scheduler {
         self.cache_checkpoints(session);
         self.make_room(session);
         self.plan_all(session, plan, cost, true);
-        // That plan still has the sequences that were suspended.
+        // The plan still has sequences that were suspended while it was made.
         if mem::take(&mut self.has_suspended) {
             self.plan_all(session, plan, cost, false);
         }
@@ -211,8 +211,8 @@ impl Scheduler {
         self.has_suspended = true;
     }
 
-    /// Frees KV space: drops a cached prefix, or else requeues a running one. False if fewer than two run: a lone sequence may
-    /// have the whole pool.
+    /// Frees KV space: drops a cached prefix, or else requeues a running sequence. False if fewer than two run: a lone sequence
+    /// may have the whole pool.
     pub fn preempt(&mut self, session: &mut Session) -> bool {
         if self.pool.drop_cached(session) {
             return true;

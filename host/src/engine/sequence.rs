@@ -35,7 +35,7 @@ pub struct Sequence {
     ticket: Option<Ticket>,
     pub request: Arc<Request>,
     lengths: Lengths,
-    /// The mask until the model may end the sequence: all but the end tokens.
+    /// Mask of all tokens except the end tokens. It applies until the model may end the sequence.
     endless: Arc<[u32]>,
     output: Output,
     pub reader: Reader,
@@ -48,7 +48,7 @@ pub struct Sequence {
     unscored: Range<u32>,
 }
 
-/// Lengths of a sequence in tokens, each with the prompt.
+/// Lengths of a sequence in tokens, each including the prompt.
 struct Lengths {
     prompt: usize,
     /// Length below which the model cannot end the sequence.
@@ -76,7 +76,7 @@ const CHECKPOINT_TOKENS: u32 = 32;
 /// Tokens of an answer for which memory is reserved at the start.
 const RESERVED_TOKENS: usize = 4096;
 
-/// What follows from a row of logits.
+/// How a sequence goes on after a row of logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// The sequence goes on with the next row.
@@ -331,7 +331,7 @@ impl Sequence {
         Ok(())
     }
 
-    /// Waits for the grammar if the sequence skips the step because of it. False otherwise.
+    /// Waits for the grammar if the sequence skips the next step because of it. Returns whether it does.
     pub fn await_grammar(&mut self) -> bool {
         match &mut self.output.constraint {
             Some(constraint) if constraint.is_held() => {
@@ -342,7 +342,7 @@ impl Sequence {
         }
     }
 
-    /// Why the grammar ends the sequence, if it does: nothing may follow, or there is no room for what must.
+    /// Why a sequence with a grammar ends, if it does: nothing may follow, or the sequence has its greatest length.
     pub fn end_by_grammar(&self) -> Option<FinishReason> {
         let constraint = self.output.constraint.as_ref()?;
         if constraint.is_held() || !self.unscored.is_empty() {
@@ -354,7 +354,7 @@ impl Sequence {
         }
     }
 
-    /// Starts finding the masks, if the next `len` tokens are all pending ones and perhaps a draft.
+    /// Starts finding the masks if a step of `len` tokens has all pending tokens.
     pub fn begin_masks(&mut self, len: u32) {
         if len >= self.pending()
             && let Some(constraint) = &mut self.output.constraint
@@ -368,7 +368,7 @@ impl Sequence {
         self.output.constraint.as_mut()
     }
 
-    /// Takes the pick from the sequence's next row.
+    /// Takes the pick from the sequence's next row. `ends`: the picked token ends a text.
     pub fn take(&mut self, pick: &Pick<'_>, ends: bool) -> Taken {
         if let Some(position) = self.unscored.next() {
             return self.take_score(position, pick);

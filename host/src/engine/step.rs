@@ -68,7 +68,7 @@ impl Stepper {
         }
     }
 
-    /// Adds a new sequence. If too many wait then, the client that has most of them loses one.
+    /// Adds a new sequence. If too many sequences wait then, the client that has most of them loses one.
     pub fn enqueue(&mut self, sequence: Sequence) {
         self.scheduler.enqueue(sequence);
         while let Some(retry_after_secs) = self.queue.overfull()
@@ -83,7 +83,7 @@ impl Stepper {
     pub fn step(&mut self) -> Result<bool, Error> {
         self.scheduler
             .schedule(&mut self.session, &mut self.plan, &self.cost);
-        // Tokens that a grammar forces need no forward.
+        // Tokens that a grammar forces are sent before the forward.
         self.audience.notify();
         if self.plan.spans.is_empty() {
             let mut running = self.scheduler.running.iter_mut();

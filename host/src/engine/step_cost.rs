@@ -1,6 +1,6 @@
 //! Predicts how long a step takes, from recent steps of about the same number of tokens.
 //!
-//! It decides how many prompt tokens fit into a step beside decoding sequences, and whether drafts pay.
+//! The prediction decides how many prompt tokens fit into a step beside decoding sequences, and whether drafts pay.
 
 use std::time::Duration;
 

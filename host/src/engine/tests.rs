@@ -1,4 +1,4 @@
-//! What is asked of an engine and what it answers cross to another process and are equal there.
+//! Requests, events, errors and options of an engine are equal after they have crossed to another process.
 
 use std::{
     sync::Arc,

@@ -32,7 +32,7 @@ use crate::{
     system::{memory, niceness::give_way},
 };
 
-/// Longer grammar texts leave enough free memory behind that it is given back to the operating system.
+/// After a longer grammar text was compiled, free memory is given back to the operating system.
 const LONG_TEXT_BYTES: usize = 64 << 10;
 
 /// A compiled grammar, or why it could not be compiled. Empty until that is known.
@@ -62,7 +62,7 @@ pub struct Grammars {
     cache_bytes: usize,
     /// What trials need to know about the vocabulary.
     tokens: Arc<Tokens>,
-    /// The vocabulary that the compiled grammars are made for. The same holds for `eos`.
+    /// The vocabulary and the end tokens that the compiled grammars are made for.
     vocabulary: Arc<Vocabulary>,
     eos: Vec<u32>,
     served: ServedFacts,
@@ -77,7 +77,8 @@ struct UncompiledGrammar {
 }
 
 impl UncompiledGrammar {
-    /// Reads a grammar. This takes time in proportion to its text, which may be as long as a request.
+    /// Converts a grammar to llguidance's form and hashes it. Takes a while if the text is long, and it may be as long
+    /// as a request.
     fn of(grammar: &Grammar, compiler: &Compiler) -> Result<Self, GrammarError> {
         let grammar = compiler.source(grammar)?;
         let text = serde_json::to_vec(&grammar);
@@ -133,8 +134,8 @@ impl Grammars {
         })
     }
 
-    /// Uses this model from now on, in place of the one before. `false`: the model has other tokens, and these grammars
-    /// cannot be used for it.
+    /// Uses the grammars for this model from now on, in place of the one before. Returns false, and changes nothing, if
+    /// the model has other tokens.
     pub fn move_to(&self, current: &CurrentFacts) -> bool {
         let facts = current.get();
         let same = *self.vocabulary == *facts.vocabulary
@@ -146,7 +147,7 @@ impl Grammars {
         same
     }
 
-    /// Lets go of the facts of a model that ends, unless another model is used by now.
+    /// Drops the facts of a model that ends, unless another model has replaced it.
     pub fn leave(&self, current: &CurrentFacts) {
         let served = self.served.get();
         if served.is_some_and(|served| served.is_same(current)) {
@@ -185,7 +186,7 @@ impl Grammars {
         self.runtime.metrics.cache_misses.inc();
         let compiled =
             entry.get_or_try_init(async || match self.compile_anew(source.grammar).await {
-                // These may not happen again when the server is less busy.
+                // These errors may not occur again when the server is less busy.
                 Err(error @ (GrammarError::Busy | GrammarError::Timeout(_))) => Err(error),
                 compiled => Ok(compiled.map(Arc::new)),
             });
@@ -237,8 +238,8 @@ impl Grammars {
         }
     }
 
-    /// Compiles on a new thread, after a trial, which can be stopped. A grammar that its trial compiled in time takes
-    /// about as long here.
+    /// Compiles on a new thread, after a trial in another process, which can be stopped. Compiling here takes about as
+    /// long as the trial did.
     fn spawn(
         &self,
         source: TopLevelGrammar,

@@ -98,7 +98,7 @@ impl Compiler {
         self.factory.limits()
     }
 
-    /// Converts a grammar into llguidance's form. Takes time in proportion to its text.
+    /// Converts a grammar into llguidance's form. Takes a while if the text is long.
     pub fn source(&self, grammar: &Grammar) -> Result<TopLevelGrammar, GrammarError> {
         self.unchecked_source(grammar)
             .map_err(|error| invalid(&format!("{error:#}")))
@@ -132,8 +132,8 @@ impl Compiler {
     }
 }
 
-/// Regular expressions of texts that many grammars allow within strings. What a mask allows of these texts is computed
-/// once.
+/// Regular expressions of texts that many grammars allow within strings. The part of a mask that allows these texts is
+/// computed once.
 pub fn slices() -> Vec<String> {
     llguidance::earley::SlicedBiasComputer::json_slices()
 }
@@ -148,10 +148,10 @@ pub fn begin(
         let message = "no text is long enough for it: some part of it always needs another one";
         return Err(GrammarError::Invalid(message.into()));
     }
-    // Nothing else sets it, so this cannot fail.
+    // Nothing else sets `stop`, so this cannot fail.
     let _ = stop.set(parser.enable_cancellation());
     parser.start_without_prompt();
-    // A matcher would compute the mask too, but its errors have no reason to stop.
+    // A matcher would compute the mask too, but its errors do not have the parser's stop reason.
     match catch_unwind(AssertUnwindSafe(|| parser.compute_mask())) {
         Ok(mut mask) => {
             mask.sub(&parser.token_env.tok_trie().eos_token_set());

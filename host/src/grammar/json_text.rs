@@ -1,4 +1,5 @@
-//! Serializes a JSON value as its text, because formats that do not describe themselves cannot read a value. The order of keys stays.
+//! Serializes a JSON value as its text, because formats that are not self-describing cannot read a value. The order of keys
+//! stays.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;

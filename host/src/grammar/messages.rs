@@ -1,9 +1,9 @@
-//! What llguidance's messages mean. Its errors and warnings about grammars have no types, so their texts are all that
-//! tells them apart. No other file compares these texts.
+//! Interprets llguidance's messages. Its errors and warnings about grammars have no types and differ only in their
+//! texts. No other file compares these texts.
 
 use super::GrammarError;
 
-/// Before the part of an error that is for llguidance's developers. Errors have that part if llguidance panicked.
+/// Begins the part of an error that is for llguidance's developers. Errors have that part if llguidance panicked.
 const DETAILS: &str = "\n<backtrace>";
 /// Parts of errors about something that llguidance does not support.
 const UNSUPPORTED: [&str; 3] = ["Unimplemented keys", "Unknown format", "not supported"];
@@ -20,8 +20,8 @@ pub fn invalid(message: &str) -> GrammarError {
     GrammarError::Invalid(message.to_owned())
 }
 
-/// The keywords that llguidance left out, according to its warning. Formats that it does not know do not count: they
-/// are annotations, which ask for nothing.
+/// The keywords that llguidance left out, according to its warning. Unknown formats do not count: they are annotations,
+/// which restrict nothing.
 pub fn left_out(warning: &str) -> Vec<String> {
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     match warning {
@@ -49,7 +49,8 @@ mod tests {
         tests::{compiled, refusal},
     };
 
-    /// Schemas with something that llguidance does not support, and the keywords that a lenient one does without.
+    /// Schemas with something that llguidance does not support, and the keywords that are not enforced if the schema is
+    /// lenient.
     fn unsupported() -> [(Value, &'static [&'static str]); 3] {
         let ambiguous = json!({"oneOf": [{"type": "integer"}, {"type": "number"}]});
         [

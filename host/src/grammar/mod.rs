@@ -1,11 +1,11 @@
-//! Grammars: they make an answer have an exact form, with every backend.
+//! Grammars, which hold answers to an exact form, with every backend.
 //!
 //! 1. [`Grammars::compile`] compiles a request's [`Grammar`]. Requests with the same grammar share the result
 //!    (`cache.rs`). Compiling has threads of its own (`compile.rs`), and another process tries it first (`trial.rs`).
 //! 2. Each sequence gets a [`Matcher`] of the [`CompiledGrammar`] (`matcher.rs`). The matcher tells which tokens may
 //!    come next, takes the token that was chosen, and tells which tokens must follow.
-//! 3. The engine has matchers run on other threads ([`Workers`]) while the model computes (`engine/constraint.rs`). Each
-//!    sequence has a [`Task`] for that (`task.rs`).
+//! 3. The engine has other threads ([`Workers`]) run the matchers while the model computes (`engine/constraint.rs`).
+//!    Each sequence has a [`Task`] for that (`task.rs`).
 //!
 //! Invariant: nothing here knows HTTP. Wire types become a [`Grammar`] in `routes/generation/grammar.rs`.
 
@@ -80,7 +80,7 @@ pub enum GrammarError {
 }
 
 impl GrammarError {
-    /// Whether the same grammar may be compiled at another time.
+    /// Whether compiling the same grammar may succeed at another time.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Busy | Self::Gone(_))
     }

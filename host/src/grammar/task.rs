@@ -11,7 +11,7 @@ use prometheus::Histogram;
 
 use super::{GrammarError, Matcher, matcher::Prototype};
 
-/// A result of a task. They come in this order.
+/// A result of a task. Results come in this order.
 pub enum Found {
     /// The tokens that must follow the chosen ones. Sent at the beginning of the grammar, and whenever tokens were
     /// chosen.
@@ -29,8 +29,8 @@ pub struct FastForward {
     pub is_last: bool,
 }
 
-/// What a thread has to do for one sequence, and afterwards the results. The task goes back and forth between threads,
-/// so that its buffers are used again.
+/// The work of a thread for one sequence, and afterwards the results. The task goes back and forth between threads, so
+/// that its buffers are reused.
 pub struct Task {
     /// The beginning of the grammar.
     prototype: Arc<Prototype>,
@@ -54,7 +54,7 @@ pub struct Task {
     pub took: Duration,
 }
 
-/// Tells when a task began to run, and stops it. None while the task does not run.
+/// Tells since when a task has been running, and stops it. None while the task does not run.
 #[derive(Default)]
 pub struct RunHandle(Mutex<Option<(Instant, Option<CancellationHandle>)>>);
 

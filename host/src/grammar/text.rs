@@ -159,7 +159,7 @@ impl<S: Fn(Value) -> Value> Writer<S> {
     }
 }
 
-/// Writes a string of Lark. These are JSON strings with one more character escaped.
+/// Writes a string in Lark's notation: a JSON string in which DEL is escaped too.
 pub fn quoted(text: &str) -> String {
     Value::from(text).to_string().replace('\x7f', "\\u007f")
 }

@@ -11,7 +11,7 @@ pub enum AnswerContent {
 pub struct CallPiece {
     /// Number of the call in the answer, from 0.
     pub index: u32,
-    /// What is called. Only in the first piece of a call.
+    /// The call's id and function. Only in the first piece of a call.
     pub begin: Option<CallBegin>,
     /// More of the arguments, which are JSON.
     pub arguments: String,

@@ -22,15 +22,15 @@ pub struct ToolFormat {
     pub call: Call,
     /// The text between calls of one block. None: a block has one call.
     pub separator: Option<&'static str>,
-    /// What stands behind `begin` in place of a call where text follows. Such a model writes `begin` before everything that it says,
-    /// and its templates end the prompt with it. Empty: text needs no mark.
+    /// The text behind `begin` which announces that text follows instead of a call. Models with such a format write `begin`
+    /// before everything that they say, and their templates end the prompt with `begin`. Empty: text needs no mark.
     pub text: &'static str,
     /// The text that ends a block. It may be empty.
     pub end: &'static str,
     /// The text between blocks.
     pub between: &'static str,
-    /// Where a call's number within the answer stands, counted from 0: behind the function's name and this text; in an object
-    /// as its first member, which has this key. Empty: calls have no number.
+    /// How a call's number within the answer is written, counted from 0. In a named call, this text and the number follow the
+    /// function's name. In an object, the number is the first member, and this is its key. Empty: calls have no number.
     pub number: &'static str,
     /// The call ids that the model's templates accept.
     pub ids: CallIds,

@@ -34,7 +34,7 @@ enum Value {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Histogram {
-    /// Upper bounds, and how many samples are not above them.
+    /// The upper bound of each bucket, and the number of samples at or below it.
     buckets: Vec<(f64, u64)>,
     sum: f64,
     count: u64,

@@ -55,7 +55,7 @@ impl History {
         }
     }
 
-    /// The last minutes, the oldest part first.
+    /// What was counted from each sample to the next one, oldest first.
     pub fn slices(&self) -> Vec<Slice> {
         self.slices_at(Instant::now())
     }
@@ -72,7 +72,7 @@ impl History {
     }
 
     fn samples(&self) -> MutexGuard<'_, VecDeque<(Instant, Totals)>> {
-        // The list is whole also after a panic of whoever held it.
+        // A panic while the lock was held leaves the list whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

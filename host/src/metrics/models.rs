@@ -1,4 +1,5 @@
-//! The metrics of models: workers count for themselves and send their figures, and a model in this process has a registry of its own.
+//! The metrics of models. A worker counts in its own process and sends its figures. A model in this process has a registry of its
+//! own.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use super::figures::Figures;
 /// Shows the figures of all models as if they were counted in one registry. A metric that several parts have is shown as their sum.
 /// Counters and histograms of ended parts stay in the sum, so a counter never goes back. Their gauges count as 0.
 ///
-/// A part with metrics of 0 that is dropped shows a model's metrics before the model is first loaded.
+/// To show a model's metrics before the model is first loaded, a part whose metrics are all 0 is added and dropped.
 #[derive(Clone, Default)]
 pub struct ModelMetrics(Arc<Mutex<Parts>>);
 
@@ -29,11 +30,11 @@ struct Parts {
     count: u64,
 }
 
-/// Where the figures of a part are that has not ended.
+/// The figures of a part that has not ended.
 enum Living {
-    /// The latest ones that its worker has sent.
+    /// The latest figures that its worker has sent.
     Sent(Figures),
-    /// In a registry of this process.
+    /// The registry of this process in which they are counted.
     Counted(Registry),
 }
 
@@ -74,7 +75,8 @@ impl Living {
 }
 
 impl Collector for ModelMetrics {
-    /// None: what workers count is not known before they send it. A registry takes one collector without descriptors.
+    /// Empty, because the metrics of workers are not known before they are sent. A registry accepts one collector without
+    /// descriptors.
     fn desc(&self) -> Vec<&Desc> {
         Vec::new()
     }
@@ -89,14 +91,14 @@ impl Collector for ModelMetrics {
     }
 }
 
-/// One part of the metrics. To be dropped when its worker has ended, or its model in this process.
+/// One part of the metrics. It must be dropped when its worker, or its model in this process, has ended.
 pub struct ModelPart {
     metrics: ModelMetrics,
     number: u64,
 }
 
 impl ModelPart {
-    /// Replaces the figures of a worker. They are to be given in the order in which the worker took them.
+    /// Replaces the figures of a worker. Figures must come in the order in which the worker recorded them.
     pub fn update(&self, figures: Figures) {
         let mut parts = self.metrics.lock();
         parts.living.insert(self.number, Living::Sent(figures));

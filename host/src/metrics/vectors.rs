@@ -55,7 +55,7 @@ impl Vectors<'_> {
     }
 }
 
-/// The sum of those counters for which this is true.
+/// The sum of the counters that `counts` accepts.
 pub fn sum(counters: &IntCounterVec, counts: impl Fn(&Metric) -> bool) -> f64 {
     let families = counters.collect();
     let metrics = families.iter().flat_map(MetricFamily::get_metric);

@@ -74,7 +74,7 @@ impl TemplateCapabilities {
     }
 }
 
-/// Joins text parts to a string, because most templates take only that. They are joined by newlines, as vLLM does it.
+/// Joins text parts by newlines to one string, as vLLM does, because most templates take only strings.
 fn join_text_parts(content: &mut Json) {
     let text_of = |part: &Json| match part["type"].as_str() {
         Some("text") => part["text"].as_str().map(str::to_owned),

@@ -6,7 +6,7 @@ use super::render_request::RenderRequest;
 use super::turns::Turns;
 use crate::markup::ToolFormat;
 
-/// Texts to look for in what a template writes.
+/// Texts to look for in the output of a template.
 const TEXT: &str = "probe text";
 const NAME: &str = "probe_name";
 const KEY: &str = "probe_key";

@@ -10,12 +10,12 @@
 //! * After rendering, the sentinels are removed. The text is cut where one stood strictly inside a control token's text.
 //!   The other marks leave no trace, so they change no tokens.
 //!
-//! Why this is safe: pieces are encoded separately, so a token lies within one piece. A control-token text within a piece
-//! had no sentinel inside. If it came from a user string, or across the edge of one, it would have had one.
+//! Why this is safe: pieces are encoded separately, so a token lies within one piece. A control-token text within a piece had no
+//! sentinel inside. If it came from a user string, or lay across the edge of one, it would have had a sentinel inside.
 //!
-//! Why not mark the begin and end of every user string, which would tell exactly who wrote what: templates look into user
-//! text (`content.startswith('<tool_response>')`, `content.split('</think>')`, `role == 'user'`), and a mark in the wrong
-//! place changes what they do. Hence as few marks as possible:
+//! Why not mark the beginning and end of every user string, which would tell exactly who wrote what: templates look into user
+//! text (`content.startswith('<tool_response>')`, `content.split('</think>')`, `role == 'user'`), and a mark in the wrong place
+//! changes what they do. Hence as few marks as possible:
 //!
 //! * Edge marks are placed beside the outermost character that is not white space, so that `trim` and `strip` still work.
 //! * Protocol words (`role`, `type`) are never marked: every template compares them, and the API checks them first.

@@ -53,7 +53,7 @@ pub fn encode_text<E: Encoder + ?Sized>(
     Ok(encode_texts(vec![prompt.to_owned()], special, encoder)?.concat())
 }
 
-/// Encodes plain prompts, each for itself, as [`encode_text`] does.
+/// Encodes plain prompts, each by itself, as [`encode_text`] does.
 ///
 /// # Errors
 /// Those of the tokenizer.
@@ -83,7 +83,8 @@ pub fn encode_texts<E: Encoder + ?Sized>(
     Ok(encoded)
 }
 
-/// Encodes the texts of pairs, each of which is cut into pieces. Control tokens are those of the pieces themselves.
+/// Encodes the texts of pairs, each of which is cut into pieces. The pieces contain their control tokens, so none are
+/// added.
 ///
 /// # Errors
 /// Those of the tokenizer.

@@ -1,4 +1,4 @@
-//! Tools for models whose chat template does not support them: put into words, in messages that every template takes.
+//! Puts tools, calls and results into words for models whose chat template does not support them.
 
 use serde_json::{Value as Json, json};
 
@@ -115,7 +115,7 @@ fn text_of(message: &Json) -> &str {
     message["content"].as_str().unwrap_or_default()
 }
 
-/// JSON on one line, as models write it. A text is JSON already.
+/// JSON on one line, as models write it. A string is taken for JSON text.
 pub(super) fn compact(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),

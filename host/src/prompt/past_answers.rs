@@ -1,4 +1,4 @@
-//! Gives the answers in a prompt the same tokens as the model wrote.
+//! Gives the answers in a prompt the tokens that the model wrote them with.
 //!
 //! A sampled answer does not always have the tokens that its text encodes to: `Hel` `lo` reads like `Hello`. When the
 //! conversation goes on, the client sends the text, and from the first such place on no cached prefix would match. So the

@@ -1,4 +1,4 @@
-//! Keeps answers whole that quote the tags around reasoning.
+//! Keeps an answer whole if it quotes the tags around reasoning.
 //!
 //! Templates of reasoning models cut an earlier answer at `</think>`, because reasoning comes before it. An answer that
 //! only mentions the tag would lose text. So each quoted tag gets a character without meaning before rendering. The

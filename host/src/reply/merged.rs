@@ -10,7 +10,7 @@ use futures_util::{Stream, stream};
 type Deltas = Pin<Box<dyn Stream<Item = Result<Delta, Failure>> + Send>>;
 
 /// Merges replies into one stream. Each piece comes with the index of its reply. The replies take turns, so that a fast
-/// one does not keep back the others. A piece costs no allocation here. The stream ends after the first error.
+/// one does not hold back the others. A piece costs no allocation here. The stream ends after the first error.
 ///
 /// No crate's merged stream does this: `SelectAll` of futures allocates for each piece, and `StreamMap` of tokio-stream
 /// takes turns at random, so the order of pieces would differ from run to run.

@@ -74,7 +74,7 @@ impl HeldTokens {
         });
     }
 
-    /// Takes the text that the latest tokens have made. `is_whole`: this includes their last byte.
+    /// Takes the text that the latest tokens have made. `is_whole`: the text includes the last byte of these tokens.
     pub fn made(&mut self, text: &str, is_whole: bool) {
         self.made_bytes += text.len();
         self.made_characters += text.chars().count();

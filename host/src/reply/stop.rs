@@ -59,8 +59,8 @@ impl StopMatcher {
         Matched::Text(std::mem::replace(&mut self.held, rest))
     }
 
-    /// Returns the text that was held back, at the end of the text or before something else. Stop strings do not
-    /// continue across this place.
+    /// Returns the text that was held back. To be called at the end of the text, and before content that is not text.
+    /// Stop strings do not continue across this place.
     pub fn flush(&mut self) -> String {
         self.stops.iter_mut().for_each(|stop| stop.matched = 0);
         std::mem::take(&mut self.held)

@@ -36,8 +36,8 @@ pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     [before_forced(reasoning, marks), opening].concat()
 }
 
-/// The arguments of a call that fit this schema, in the notation of a format that writes each of them between tags. The texts of
-/// control tokens stay text.
+/// The grammar of arguments that fit this schema. If the format writes each argument between tags, they have its notation,
+/// otherwise they are JSON. The texts of control tokens stay text.
 pub fn arguments(format: &str, schema: &Value) -> Vec<Pattern> {
     let marks = Marks::default();
     let values = Values::new(schema, &marks);
@@ -84,8 +84,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Optional reasoning, then text and calls. How the answer begins tells whether it begins with reasoning, so that a
-    /// mark of a call within reasoning begins no call.
+    /// Optional reasoning, then text and calls. The beginning of the answer decides whether it has reasoning, so that a call's
+    /// mark within reasoning begins no call.
     fn reasoning_and_text(&self, reasoning: &Reasoning) -> Vec<Pattern> {
         let behind = self.answer(&TextRules::default());
         let rest = [closing(reasoning, self.marks), behind].concat();

@@ -14,7 +14,8 @@ pub fn serialize<S: Serializer>(
     remaining.serialize(serializer)
 }
 
-/// Reads a deadline that comes after the time that remained. There is none if the clock does not reach that far.
+/// Reads the remaining time, and returns the deadline that lies so far ahead. None if the clock does not reach that
+/// far.
 pub fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Instant>, D::Error> {

@@ -1,4 +1,4 @@
-//! Measures what each choice costs, before the first request.
+//! Measures the step time of each choice of threads, before the first request.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ const MAX_ROUNDS: usize = 5;
 /// Choices that are measured however long they take. With busy neighbours, one step with all threads may last a second.
 const AT_LEAST: usize = 2;
 
-/// 1, 2, 3, 4, 6, 8, 12, 16, 24, …
+/// Whether the count is one of 1, 2, 3, 4, 6, 8, 12, 16, 24, …
 fn is_step(count: u32) -> bool {
     let power = 1 << count.ilog2();
     count == power || 2 * count == 3 * power

@@ -85,7 +85,8 @@ const UNCALIBRATED: f64 = 1.25;
 const SURPRISE_PAUSE: u32 = 64;
 
 impl Tuner {
-    /// Starts with `seconds` of calibration for the same step, None if there was no time for it. At least one choice.
+    /// Starts with the choice that was the fastest in calibration. `seconds` has the time of the same step with each choice, None
+    /// if there was no time to measure it. There must be at least one choice.
     pub fn new(choices: &[Choice], seconds: &[Option<f64>]) -> Self {
         let cost = |at: usize| seconds.get(at).copied().flatten().unwrap_or(f64::INFINITY);
         let used = (0..choices.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
@@ -232,7 +233,8 @@ impl Trial {
     }
 }
 
-/// Seconds until a choice is tried again whose trial took `excess` seconds more. `others` choices share trial time.
+/// Seconds until a choice is tried again after a trial that took `excess` seconds longer than usual. `others` choices share the
+/// time of trials.
 fn wait(excess: f64, others: f64) -> f64 {
     (excess * others / TRIAL_SHARE).clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
@@ -256,12 +258,13 @@ struct Cost {
 
 /// One size for each number of tokens below 8, then four for each doubling, up to 2^20.
 const SIZES: usize = 8 + 4 * 17;
-/// How many costs the median is taken of. It ignores a step that was interrupted, and soon follows a real change.
+/// How many costs the median is taken of. The median ignores a step that was interrupted, and soon follows a real change.
 const LAST: usize = 9;
+/// Weight of the newest cost in the long run.
 const LONG_RUN: f64 = 0.01;
-/// A cost is known while one of this many last steps had its size.
+/// A cost stays known for this many steps after the last step of its size.
 const FRESH_STEPS: u64 = 64;
-/// Ratio between recent steps and the long run from which on there is a surprise.
+/// Ratio between recent costs and the long run from which on there is a surprise.
 const DRIFT: f64 = 1.4;
 
 impl Cost {

@@ -32,7 +32,7 @@ impl CharSet {
         is_news
     }
 
-    /// All characters that are not in it.
+    /// All characters that are not in the set.
     pub fn complement(&self) -> Self {
         let mut rest = Self::default();
         let mut next = 0;

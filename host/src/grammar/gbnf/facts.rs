@@ -32,7 +32,7 @@ pub struct Analysis {
 
 impl Analysis {
     /// # Errors
-    /// A text for a grammar whose rules refer to each other in too many ways to analyze.
+    /// The rules refer to each other in too many ways to analyze.
     pub fn of(rules: &Rules) -> Result<Self, String> {
         let mut analysis = Self {
             facts: vec![Facts::default(); rules.parts.len()],

@@ -67,7 +67,7 @@ pub fn parse(text: &str) -> Result<Rules, String> {
 
 struct Parser<'a> {
     text: &'a str,
-    /// Bytes that are read.
+    /// Number of bytes read so far.
     at: usize,
     rules: Rules,
 }
@@ -236,7 +236,7 @@ impl<'a> Parser<'a> {
         self.name().map(Part::Rule)
     }
 
-    /// The rest of a text in quotation marks, and of a range of characters if one follows.
+    /// Reads a text in quotation marks behind its first mark, or a range of characters that begins with the text.
     fn text_or_range(&mut self) -> Result<Part, String> {
         let first = self.quoted()?;
         if self.take("..") {
@@ -267,7 +267,7 @@ impl<'a> Parser<'a> {
         let rest = self.rest();
         let flags = &rest[..rest.len() - rest.trim_start_matches(['i', 'm', 's', 'u', 'x']).len()];
         self.at += flags.len();
-        // Regular expressions are of Unicode text without 'u' too.
+        // Regular expressions match Unicode text without 'u' too.
         let flags = flags.replace('u', "");
         Ok(Part::Regex(match flags.is_empty() {
             true => regex.to_owned(),
@@ -275,7 +275,8 @@ impl<'a> Parser<'a> {
         }))
     }
 
-    /// The text before a character that is not escaped. Reads that character too. None if there is none on this line.
+    /// Reads up to the first `end` that is not escaped, and returns the text before it. None if there is none on this
+    /// line.
     fn until(&mut self, end: char) -> Option<&'a str> {
         let rest = self.rest();
         let mut is_escaped = false;
@@ -338,7 +339,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Skips blanks and comments, and perhaps the ends of lines.
+    /// Skips blanks and comments, and with `with_lines` also ends of lines.
     fn skip_blanks(&mut self, with_lines: bool) {
         loop {
             let rest = self.rest();

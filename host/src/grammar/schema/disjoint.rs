@@ -1,5 +1,5 @@
-//! Proves that no value obeys two schemas at once. If that holds for all branches of a `oneOf`, it means the same as
-//! `anyOf`.
+//! Proves that no value obeys two schemas at once. If that holds for all branches of a `oneOf`, the `oneOf` means the
+//! same as `anyOf`.
 
 use std::cell::Cell;
 

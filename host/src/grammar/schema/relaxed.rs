@@ -54,8 +54,8 @@ fn drop_irregular_members(fields: &mut Map<String, Value>) -> bool {
     is_dropped
 }
 
-/// Whether llguidance cannot make an automaton of a regular expression: it looks ahead or back, refers back, or has
-/// syntax that only JavaScript knows.
+/// Whether llguidance cannot make an automaton of a regular expression: the expression has a lookaround, a
+/// back-reference, or syntax that only JavaScript knows.
 fn is_irregular(pattern: &str) -> bool {
     /// Nobody writes longer patterns. They are left to the compilation, whose time is limited.
     const MAX_BYTES: usize = 4096;

@@ -1,4 +1,4 @@
-//! Grammars and their errors cross to another process and are equal there.
+//! Grammars and their errors are equal after they have crossed to another process.
 
 use super::*;
 use crate::plugin::tests::{check, crossed};

@@ -1,4 +1,4 @@
-//! What filters, functions and methods refuse.
+//! Errors and limits of filters, functions and methods.
 
 use minijinja::{Error, ErrorKind, State};
 

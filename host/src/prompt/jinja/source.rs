@@ -20,7 +20,7 @@ pub fn prepare(source: &str) -> String {
     with_python_operators(&source).unwrap_or(source)
 }
 
-/// Turns `{% generation %}` blocks, which only tell trainers who wrote what, into blocks without effect.
+/// Turns `{% generation %}` blocks, which only mark the assistant's text for training, into blocks without effect.
 fn without_generation_tags(source: &str) -> String {
     let mut parts = source.split("{%");
     let mut result = parts.next().unwrap_or_default().to_owned();

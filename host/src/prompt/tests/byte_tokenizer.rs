@@ -1,4 +1,4 @@
-//! A tokenizer that is simple enough for tests to be read.
+//! A tokenizer that is simple enough to keep tests readable.
 
 use tenon_plugin_api::EncodeFlags;
 
