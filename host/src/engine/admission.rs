@@ -67,7 +67,7 @@ impl Scheduler {
 
     fn collect_running(&self, unread: &mut Vec<Unread>) {
         let prompts = self.running.iter();
-        let prompts = prompts.filter(|s| !s.is_decoding() && s.ready() > 0);
+        let prompts = prompts.filter(|s| !s.kv.is_decoding() && s.ready() > 0);
         unread.extend(prompts.map(|s| Unread {
             origin: s.origin,
             place: self.place(s),
@@ -207,7 +207,7 @@ impl Scheduler {
     fn choose_leaving(&self, waiting: &Sequence, leaving: &mut Vec<u32>) -> bool {
         leaving.clear();
         loop {
-            let staying = || self.running.iter().filter(|s| !leaving.contains(&s.seq));
+            let staying = || self.running.iter().filter(|s| !leaving.contains(&s.kv.seq));
             let has_place = staying().count() < self.max_running;
             if has_place && self.fits_beside(waiting, staying()) {
                 return true;
@@ -222,7 +222,7 @@ impl Scheduler {
             let Some(lightest) = lightest.max_by_key(|s| place(s).lightness()) else {
                 return false;
             };
-            leaving.push(lightest.seq);
+            leaving.push(lightest.kv.seq);
         }
     }
 
@@ -237,13 +237,13 @@ impl Scheduler {
     /// Whether a prompt that is being computed shares a prefix with this one, long enough that waiting for it saves work.
     fn is_on_its_way(&self, waiting: &Sequence, stored: Prefix) -> bool {
         let tokens = waiting.reusable_tokens();
-        let prompts = self.running.iter().filter(|s| !s.is_decoding());
+        let prompts = self.running.iter().filter(|s| !s.kv.is_decoding());
         prompts
             .map(|prompt| {
                 let common = common_len(&prompt.tokens, tokens);
                 match self.pool.forks_any_len() {
                     true => common,
-                    false => prompt.next_checkpoint_within(common),
+                    false => prompt.kv.next_checkpoint_within(common),
                 }
             })
             .any(|len| len >= stored.len + WORTH_WAITING_TOKENS)

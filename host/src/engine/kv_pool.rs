@@ -183,7 +183,7 @@ impl KvPool {
         };
         let cached = self.cache.iter();
         let cached = cached.map(|prefix| (prefix.seq, prefix.tokens.as_slice()));
-        let running = running.iter().map(|s| (s.seq, s.stored()));
+        let running = running.iter().map(|s| (s.kv.seq, s.stored()));
         let common = cached.chain(running).map(|(seq, stored)| {
             let len = common_len(stored, prompt);
             let usable = self.fork_any_len || len as usize == stored.len();
@@ -272,7 +272,7 @@ impl KvPool {
     /// KV positions that only cached prefixes use.
     fn count_idle_tokens(&self, running: &[Sequence]) -> u32 {
         let mut is_counted = vec![false; self.tokens as usize];
-        let cells = running.iter().flat_map(|s| self.ledger.cells(s.seq));
+        let cells = running.iter().flat_map(|s| self.ledger.cells(s.kv.seq));
         let in_use = cells.filter(|&&cell| !mem::replace(&mut is_counted[cell as usize], true));
         self.used_tokens() - in_use.count() as u32
     }

@@ -68,13 +68,13 @@ impl Plan {
         let whole = len == sequence.pending();
         let draft = if whole { sequence.draft() } else { &[] };
         let span = Span {
-            seq: sequence.seq,
-            start: sequence.computed,
+            seq: sequence.kv.seq,
+            start: sequence.kv.computed,
             len: len + draft.len() as u32,
             rows: sequence.rows(len) + draft.len() as u32,
             ..Span::default()
         };
-        let from = sequence.computed as usize;
+        let from = sequence.kv.computed as usize;
         self.tokens
             .extend_from_slice(&sequence.tokens[from..from + len as usize]);
         self.tokens.extend_from_slice(draft);

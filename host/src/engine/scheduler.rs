@@ -135,7 +135,7 @@ impl Scheduler {
     pub fn commit(&mut self, span: &Span) {
         self.pool.append(span);
         if let Some(sequence) = self.get_mut(span.seq) {
-            sequence.computed += span.len;
+            sequence.kv.computed += span.len;
             let client = sequence.origin.client;
             self.shares.charge(client, span.len);
         }
@@ -143,14 +143,14 @@ impl Scheduler {
 
     /// Removes rejected draft tokens from the KV pool.
     pub fn roll_back(&mut self, session: &mut Session, seq: u32) {
-        let Some(sequence) = self.running.iter_mut().find(|s| s.seq == seq) else {
+        let Some(sequence) = self.running.iter_mut().find(|s| s.kv.seq == seq) else {
             return;
         };
         let len = sequence.tokens.len() as u32 - 1;
-        if sequence.computed <= len {
+        if sequence.kv.computed <= len {
             return;
         }
-        sequence.computed = len;
+        sequence.kv.computed = len;
         // If the backend cannot truncate, the whole sequence is computed again.
         if self.pool.truncate(session, seq, len).is_err() {
             self.pool.clear(session, seq);
@@ -160,7 +160,7 @@ impl Scheduler {
 
     /// The running sequence with this id.
     pub fn get_mut(&mut self, seq: u32) -> Option<&mut Sequence> {
-        self.running.iter_mut().find(|s| s.seq == seq)
+        self.running.iter_mut().find(|s| s.kv.seq == seq)
     }
 
     /// Removes a sequence that is over. Its KV is cached for prompts that begin like it.
@@ -219,7 +219,7 @@ impl Scheduler {
         }
         let lightest = self.running.iter();
         let lightest = lightest.max_by_key(|s| self.place(s).lightness());
-        match lightest.map(|s| s.seq) {
+        match lightest.map(|s| s.kv.seq) {
             Some(seq) if self.running.len() > 1 => {
                 self.requeue(session, seq);
                 true
@@ -235,7 +235,7 @@ impl Scheduler {
     }
 
     fn take(&mut self, seq: u32) -> Option<Sequence> {
-        let at = self.running.iter().position(|s| s.seq == seq)?;
+        let at = self.running.iter().position(|s| s.kv.seq == seq)?;
         Some(self.running.remove(at))
     }
 
@@ -256,7 +256,7 @@ impl Scheduler {
             sequence.reader.look_at(now);
             if let Some(why) = sequence.ended(now, timeout) {
                 sequence.fail(why);
-                let seq = sequence.seq;
+                let seq = sequence.kv.seq;
                 self.finish(session, seq);
             }
         }
@@ -266,7 +266,7 @@ impl Scheduler {
     fn follow_grammars(&mut self, session: &mut Session) {
         for at in (0..self.running.len()).rev() {
             let sequence = &mut self.running[at];
-            let seq = sequence.seq;
+            let seq = sequence.kv.seq;
             match sequence.follow_grammar() {
                 Ok(()) => {
                     if let Some(reason) = sequence.end_by_grammar() {
@@ -285,7 +285,7 @@ impl Scheduler {
     /// Caches the beginnings that later prompts are expected to share, as soon as they are computed.
     fn cache_checkpoints(&mut self, session: &mut Session) {
         for sequence in &mut self.running {
-            let seq = sequence.seq;
+            let seq = sequence.kv.seq;
             if let Some(stored) = sequence.take_checkpoint() {
                 self.pool.cache_stored(session, seq, stored);
             }
@@ -303,14 +303,14 @@ impl Scheduler {
     }
 
     fn plan_decodes(&mut self, plan: &mut Plan, cost: &StepCost) {
-        let decoding = self.running.iter().filter(|s| s.is_decoding());
+        let decoding = self.running.iter().filter(|s| s.kv.is_decoding());
         let mut others = decoding.map(Sequence::pending).sum();
         let promised = self.promised();
         // Drafts take only tokens, rows and KV space that no sequence needs.
         let mut spare = plan.room().saturating_sub(others);
         spare = spare.min(plan.rows().saturating_sub(self.running.len() as u32));
         spare = spare.min(self.pool.free_tokens().saturating_sub(promised));
-        for sequence in self.running.iter_mut().filter(|s| s.is_decoding()) {
+        for sequence in self.running.iter_mut().filter(|s| s.kv.is_decoding()) {
             sequence.propose(DraftRoom {
                 tokens: spare.min(self.max_draft),
                 others,

@@ -1,5 +1,6 @@
 //! A sequence: one token stream and its state.
 
+mod kv_state;
 mod output;
 mod reader;
 
@@ -11,8 +12,8 @@ use std::{
 
 use tenon_plugin_api::SampleRequest;
 
-use self::output::Output;
 pub use self::reader::Reader;
+use self::{kv_state::KvState, output::Output};
 use super::{
     Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering, constraint::Constraint,
     draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
@@ -23,12 +24,7 @@ use crate::grammar::GrammarError;
 pub struct Sequence {
     /// Prompt and output.
     pub tokens: Vec<u32>,
-    /// How many tokens have their KV stored.
-    pub computed: u32,
-    /// The sequence's id in the session. Valid only while the sequence runs.
-    pub seq: u32,
-    /// How many times the backend lost the sequence, so that it was computed again.
-    pub losses: u32,
+    pub kv: KvState,
     /// Determines the sequence's place in line.
     pub origin: Origin,
     /// The place in the queue, until the sequence runs for the first time.
@@ -39,10 +35,6 @@ pub struct Sequence {
     endless: Arc<[u32]>,
     output: Output,
     pub reader: Reader,
-    /// Length from which on the sequence decodes. The tokens known at its start are prefilled like a prompt.
-    prefill_len: usize,
-    /// Lengths of the beginnings that are still to be cached by themselves, longer ones first.
-    checkpoints: Vec<u32>,
     /// Positions whose logits must still score the token that follows, which is a prompt token or a fast-forward token. Empty
     /// unless scores were asked for.
     unscored: Range<u32>,
@@ -69,9 +61,6 @@ pub struct Common {
 
 /// Most events that wait for their reader.
 pub const MAX_EVENTS: usize = 128;
-
-/// Least number of tokens between a checkpoint and what is stored before it. A prompt's last checkpoint may be nearer.
-const CHECKPOINT_TOKENS: u32 = 32;
 
 /// Tokens of an answer for which memory is reserved at the start.
 const RESERVED_TOKENS: usize = 4096;
@@ -105,24 +94,21 @@ impl Sequence {
             min: prompt_len.saturating_add(request.min_tokens as usize),
             max: max_len.min(common.context_length as usize),
         };
+        let checkpoints = match common.forks_whole_only && request.cache_prompt {
+            true => prompt.checkpoints,
+            false => Vec::new(),
+        };
         let output = Output::new(&request, steering, &tokens, common.max_draft_tokens);
         // Decoding does not allocate until the reserved memory is used up.
         tokens.reserve(RESERVED_TOKENS.min(lengths.max.saturating_sub(lengths.prompt)));
         Self {
             tokens,
-            computed: 0,
-            seq: u32::MAX,
-            losses: 0,
+            kv: KvState::new(prompt_len as u32, checkpoints),
             origin,
             ticket: Some(ticket),
             endless: common.endless.clone(),
             output,
             reader,
-            prefill_len: lengths.prompt,
-            checkpoints: match common.forks_whole_only && request.cache_prompt {
-                true => prompt.checkpoints.into_iter().rev().collect(),
-                false => Vec::new(),
-            },
             // The logits at a token's position predict the next token.
             unscored: match request.scoring {
                 Some(Scoring { prompt: true, .. }) => 0..lengths.prompt as u32 - 1,
@@ -135,12 +121,7 @@ impl Sequence {
 
     /// Starts the sequence under an id that already has the KV of its first `stored` tokens.
     pub fn start(&mut self, seq: u32, stored: u32) {
-        self.seq = seq;
-        self.computed = stored;
-        self.prefill_len = self.tokens.len();
-        let last = self.checkpoints.first().copied();
-        self.checkpoints
-            .retain(|&len| len >= stored + CHECKPOINT_TOKENS || Some(len) == last);
+        self.kv.start(seq, stored, self.tokens.len() as u32);
         if let Some(grammar) = self.output.grammar.take() {
             self.output.constraint = Some(Constraint::new(grammar));
         }
@@ -154,7 +135,7 @@ impl Sequence {
 
     /// Resets the sequence so that all of it is computed again.
     pub fn restart(&mut self) {
-        self.computed = 0;
+        self.kv.computed = 0;
         self.reader.forgive();
         self.output.drafter.clear();
     }
@@ -166,7 +147,7 @@ impl Sequence {
 
     /// Tokens that have no KV yet: usually 1 while decoding, more during prefill.
     pub fn pending(&self) -> u32 {
-        self.tokens.len() as u32 - self.computed
+        self.tokens.len() as u32 - self.kv.computed
     }
 
     /// How many pending tokens the next step can have. The last one waits while fast-forward tokens must still follow it.
@@ -176,9 +157,9 @@ impl Sequence {
         match self.is_held() || self.end_by_grammar().is_some() {
             true => 0,
             // A step ends at the next checkpoint.
-            false => match self.checkpoints.last() {
-                Some(&end) if end > self.computed => end - self.computed,
-                _ => self.pending() - u32::from(waits),
+            false => match self.kv.to_checkpoint() {
+                Some(len) => len,
+                None => self.pending() - u32::from(waits),
             },
         }
     }
@@ -191,27 +172,16 @@ impl Sequence {
 
     /// The stored tokens, if they are exactly a beginning that is to be cached by itself. Returns each only once.
     pub fn take_checkpoint(&mut self) -> Option<&[u32]> {
-        let computed = self.computed;
-        let mut reached = None;
-        while let Some(end) = self.checkpoints.pop_if(|end| *end <= computed) {
-            reached = Some(end);
-        }
-        (computed > 0 && reached == Some(computed)).then(|| self.stored())
-    }
-
-    /// Length of the longest beginning of at most `len` tokens that is still to be cached by itself; 0 if there is none.
-    pub fn next_checkpoint_within(&self, len: u32) -> u32 {
-        let within = self.checkpoints.iter().find(|&&end| end <= len);
-        within.copied().unwrap_or(0)
+        self.kv.take_checkpoint().then(|| self.stored())
     }
 
     /// How many of the next `len` pending tokens need logits. They are the last ones.
     pub fn rows(&self, len: u32) -> u32 {
-        let end = self.computed + len;
+        let end = self.kv.computed + len;
         if self.unscored.is_empty() {
             (len == self.pending()).into()
         } else {
-            end.saturating_sub(self.unscored.start.max(self.computed))
+            end.saturating_sub(self.unscored.start.max(self.kv.computed))
         }
     }
 
@@ -245,19 +215,14 @@ impl Sequence {
             .with_appended(&self.draft()[..drafted])
     }
 
-    /// Whether the prefill is done.
-    pub fn is_decoding(&self) -> bool {
-        self.computed as usize + 1 >= self.prefill_len
-    }
-
     /// Tokens whose KV is stored.
     pub fn stored(&self) -> &[u32] {
-        &self.tokens[..self.computed as usize]
+        &self.tokens[..self.kv.computed as usize]
     }
 
     /// Takes the tokens whose KV is stored out of a sequence that is over.
     pub fn into_stored(mut self) -> Vec<u32> {
-        self.tokens.truncate(self.computed as usize);
+        self.tokens.truncate(self.kv.computed as usize);
         self.tokens
     }
 

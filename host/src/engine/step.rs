@@ -128,7 +128,7 @@ impl Stepper {
         let number = self.audience.begin(self.plan.spans.len());
         for span in &self.plan.spans {
             let mut running = self.scheduler.running.iter();
-            if let Some(sequence) = running.find(|sequence| sequence.seq == span.seq) {
+            if let Some(sequence) = running.find(|sequence| sequence.kv.seq == span.seq) {
                 sequence.reader.wait_for(number);
             }
         }
@@ -240,9 +240,9 @@ impl Stepper {
         let Some(sequence) = self.scheduler.get_mut(seq) else {
             return;
         };
-        sequence.losses += 1;
+        sequence.kv.losses += 1;
         let lost = matches!(code, Code::SEQUENCE_LOST | Code::BAD_POSITION);
-        let recompute = lost && sequence.losses <= MAX_LOSSES;
+        let recompute = lost && sequence.kv.losses <= MAX_LOSSES;
         if recompute || (code == Code::NO_KV_SPACE && self.scheduler.running.len() > 1) {
             self.scheduler.requeue(&mut self.session, seq);
         } else {

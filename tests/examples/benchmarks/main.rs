@@ -2,11 +2,13 @@
 //! the bare engine. `make bench` runs it; `PEERS` is a directory with llama-server and llama-batched-bench.
 //!
 //! - `serving` measures what clients see, and `grammar` what grammars cost, with the schemas in `schemas`. `backends`
-//!   compares backends without a server.
+//!   compares backends without a server. `isolation` measures what workers cost, and `apis` what the newer APIs cost.
 //! - `servers` starts servers, `measurements` runs `tenon bench` and llama-batched-bench, `table` shows medians.
 
+mod apis;
 mod backends;
 mod grammar;
+mod isolation;
 mod measurements;
 mod schemas;
 mod servers;
@@ -40,7 +42,7 @@ struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "clients,prefix,schema,grammar,large-schema,long-prompt,short-prompts,copy,threads,backends"
+        default_value = "clients,prefix,schema,grammar,large-schema,long-prompt,short-prompts,copy,threads,isolation,apis,backends"
     )]
     only: Vec<Part>,
 }
@@ -56,6 +58,8 @@ enum Part {
     ShortPrompts,
     Copy,
     Threads,
+    Isolation,
+    Apis,
     Backends,
 }
 
@@ -100,6 +104,8 @@ async fn main() {
             Part::ShortPrompts => bench.short_prompts().await,
             Part::Copy => bench.copy().await,
             Part::Threads => bench.threads().await,
+            Part::Isolation => bench.isolation().await,
+            Part::Apis => bench.apis().await,
             Part::Backends => bench.backends(),
         };
         println!("\n{table}");
@@ -129,6 +135,10 @@ impl Bench {
     }
 
     fn tenon(&self, threads: Option<u32>) -> Server {
+        self.options(threads).start()
+    }
+
+    fn options(&self, threads: Option<u32>) -> ServerOptions {
         let plugins = [Backend::LlamaCpp, Backend::CandleQuantized].map(Backend::library);
         let model = self.model.to_string_lossy();
         let mut options = ServerOptions::new(&plugins).arguments(&[&model]);
@@ -138,7 +148,7 @@ impl Bench {
         if let Some(count) = threads {
             options = options.arguments(&["--threads", &count.to_string()]);
         }
-        options.start()
+        options
     }
 
     async fn peer(&self, threads: Option<u32>, slots: u32, context: u32) -> Option<servers::Peer> {
