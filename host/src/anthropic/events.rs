@@ -28,7 +28,7 @@ pub enum StreamEvent {
     ContentBlockDelta {
         /// Index of the block.
         index: u32,
-        /// What is added.
+        /// What the event adds.
         delta: BlockDelta,
     },
     /// A block is complete.
@@ -38,7 +38,7 @@ pub enum StreamEvent {
     },
     /// The answer is complete.
     MessageDelta {
-        /// How it ended.
+        /// How the answer ended.
         delta: MessageEnd,
         /// How many tokens the whole request took.
         usage: Usage,

@@ -134,7 +134,7 @@ impl RawKey {
         Ok(Some(value.clone()))
     }
 
-    /// The name of what says where the key is.
+    /// The name of the field that says where the key is.
     fn source(&self) -> &'static str {
         match (&self.key_file, &self.env) {
             (Some(_), _) => "key_file",
@@ -156,7 +156,7 @@ impl RawKey {
         for name in self.models.iter().flatten() {
             refusals.check_not_empty(&place("models"), name);
         }
-        // Without a hash where secrets are not read.
+        // Where secrets are not read, there is no hash.
         let hash = self.key.as_deref().map_or(KeyHash::NONE, KeyHash::of);
         let rights = Rights {
             is_admin: self.admin,

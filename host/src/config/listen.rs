@@ -22,7 +22,7 @@ pub struct Listen {
 /// Where connections come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A port of an address or name. Port 0: any free one.
+    /// A port of an address or name. Port 0: any free port.
     Tcp { host: String, port: u16 },
     /// A Unix socket.
     Unix(PathBuf),

@@ -34,7 +34,7 @@ pub struct Server {
     pub write_timeout: Duration,
     pub max_connections: usize,
     pub max_body_bytes: usize,
-    /// Whether `/re_isq` belongs to administration if there is a key for that.
+    /// Whether `/re_isq` needs an admin key if there is one.
     pub requantize_needs_admin_key: bool,
     pub origins: Origins,
     pub hosts: Hosts,
@@ -186,7 +186,7 @@ impl Default for RawServer {
 }
 
 impl RawServer {
-    /// All keys: those of the lists here, and these.
+    /// All keys: those of `admin_keys` and `api_keys`, and `named`.
     pub fn keys(&self, named: Vec<Key>) -> Keys {
         let are_needed = !named.is_empty() || !self.api_keys.is_empty();
         let all = listed("admin_keys", &self.admin_keys, true)

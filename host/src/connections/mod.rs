@@ -49,7 +49,7 @@ pub async fn accept(listener: Listener, router: Router, register: Arc<Register>)
         stream.set_nodelay();
         let tls = listener.tls();
         let Some(activity) = register.enter() else {
-            // Words in TLS would take a place too.
+            // A refusal over TLS would need a place itself.
             if tls.is_none() {
                 refusal::refuse(stream);
             }

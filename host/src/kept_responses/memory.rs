@@ -15,7 +15,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Nothing is kept yet.
+    /// An empty store.
     pub fn new(limits: config::Responses) -> Self {
         Self {
             limits,

@@ -39,12 +39,12 @@ impl KeptResponse {
 #[error("{0}")]
 pub struct StoreError(String);
 
-/// What keeps responses by their ids, bounded by bytes and time. Its calls may block.
+/// A store of responses by their ids, bounded by bytes and time. Its calls may block.
 trait Keep: Send {
     /// Sets other limits.
     fn set_limits(&mut self, limits: config::Responses) -> Result<(), StoreError>;
 
-    /// Keeps a response, unless it is too large by itself. The ones that were not used for longest make room for it.
+    /// Keeps a response, unless it is too large by itself. The least recently used responses make room for it.
     fn keep(&mut self, id: String, response: KeptResponse) -> Result<(), StoreError>;
 
     /// The response with this id, if the client has one.
@@ -62,7 +62,7 @@ pub struct KeptResponses {
 }
 
 impl KeptResponses {
-    /// The responses of the configured file, or none yet.
+    /// Opens the configured file, or begins an empty store in memory.
     ///
     /// # Errors
     /// The file cannot be used.
@@ -110,7 +110,7 @@ impl KeptResponses {
         self.with(move |kept| kept.remove(&id, client)).await
     }
 
-    /// Works on the responses: with a file, on a thread that may block.
+    /// Runs `work` on the store: for a file, on a thread that may block.
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut dyn Keep) -> Result<T, StoreError> + Send + 'static,

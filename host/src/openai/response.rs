@@ -13,7 +13,7 @@ pub struct Completion<C> {
     pub created: u64,
     /// The model that answers.
     pub model: String,
-    /// Changes when the model or the server does: the same `seed` may then give another answer.
+    /// Changes when the model or the server changes: the same `seed` may then give another answer.
     pub system_fingerprint: String,
     /// The answers. Empty in the chunk of a stream that carries the usage.
     pub choices: Vec<C>,
@@ -45,7 +45,7 @@ pub struct Usage {
 /// Details of the prompt tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PromptTokensDetails {
-    /// Tokens of the cached prefix: an earlier prompt had them in common, so they did not have to be computed.
+    /// Tokens of the cached prefix: an earlier prompt began with them too, so they were not computed again.
     pub cached_tokens: u32,
 }
 

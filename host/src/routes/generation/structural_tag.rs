@@ -10,18 +10,18 @@ use crate::{
     tools,
 };
 
-/// Most repetitions that are counted.
+/// The largest `min` and `max` of `repeat`.
 const MAX_COUNT: u32 = 1000;
 
 /// The patterns of an answer in this format.
 ///
 /// # Errors
-/// The format contradicts itself, in words.
+/// Says what is wrong with the format.
 pub fn patterns(format: &TagFormat) -> Result<Vec<Pattern>, String> {
     part(format, Until::TheEnd)
 }
 
-/// The newer form of tags in the older form: text in which a structure follows each trigger.
+/// Converts structural tags of the older form to the newer one: text in which a structure follows each trigger.
 pub fn of_structures(structures: Vec<Structure>, triggers: Vec<String>) -> TagFormat {
     let tag = |structure: Structure| TagOfFormat {
         kind: None,
@@ -162,7 +162,7 @@ fn one_of(alternatives: Vec<Vec<Pattern>>, name: &str) -> Patterns {
     }
 }
 
-/// A tag, from behind the text `begun`.
+/// A tag without the text `begun` at its beginning, which an earlier pattern has.
 fn tag(tag: &TagOfFormat, begun: &str) -> Patterns {
     let ends: &[String] = match &tag.end {
         TagEnd::One(end) => std::slice::from_ref(end),
