@@ -28,8 +28,8 @@ pub trait Hub: Send + Sync {
     /// The model's file or directory in the cache. None if it is missing or incomplete. Sends no requests.
     fn cached(&self, model: &HubModel) -> Option<PathBuf>;
 
-    /// Fetches the files of the model that the cache lacks. Returns the model's file or directory. A download whose future is dropped
-    /// is continued by the next one. Polling the future reads and writes files, so it needs a thread that may block.
+    /// Fetches the files of the model that the cache lacks. Returns the model's file or directory. A download whose future is
+    /// dropped is continued by the next one. Polling the future reads and writes files, so it needs a thread that may block.
     ///
     /// # Errors
     /// A sentence: there is no such model, the hub refuses it or cannot be reached, what arrived is damaged, or the disk is full.

@@ -1,8 +1,9 @@
 //! Traces and metrics for an OpenTelemetry collector, sent by OTLP over HTTP.
 //!
-//! [`Otel`] exists only if a collector is configured. Each request that asks for work has a [`RequestSpan`], and its end is recorded in
-//! the metrics of the GenAI conventions. Threads of the SDK collect batches and send them. If they cannot, spans beyond a bounded
-//! queue are dropped: no request waits. Invariant: neither spans nor metrics have texts of requests and answers, nor keys.
+//! [`Otel`] exists only if a collector is configured. Each request that asks for work has a [`RequestSpan`], and its end is
+//! recorded in the metrics of the GenAI conventions. Threads of the SDK collect batches and send them. If they cannot, spans
+//! beyond a bounded queue are dropped: no request waits. Invariant: neither spans nor metrics have texts of requests and answers,
+//! nor keys.
 
 mod collector;
 mod instruments;
@@ -101,7 +102,8 @@ impl Otel {
     }
 }
 
-/// The attributes of this server. Those of `OTEL_RESOURCE_ATTRIBUTES` override the defaults, and the configured name overrides both.
+/// The attributes of this server. Those of `OTEL_RESOURCE_ATTRIBUTES` override the defaults, and the configured name overrides
+/// both.
 fn resource(service_name: Option<&str>) -> Resource {
     let instance = Uuid::new_v4().to_string();
     let defaults = [

@@ -54,7 +54,7 @@ struct Report {
     isolation: Isolation,
     gpus: Vec<Gpu>,
     plugins: Registry,
-    /// None: there is none.
+    /// None if there is none.
     configuration: Option<PathBuf>,
     /// What makes answers slow, and what to do, a sentence each.
     slow: Vec<String>,

@@ -132,7 +132,7 @@ fn accelerators() -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The links in a directory and in those in it. None if the path is a file.
+/// The links in a directory and in the directories in it. Empty if the path is a file.
 fn links(directory: &Path) -> impl Iterator<Item = PathBuf> {
     let folders = entries(directory).filter(|path| path.is_dir() && !path.is_symlink());
     let inner = folders.flat_map(|folder| entries(&folder).collect::<Vec<_>>());
