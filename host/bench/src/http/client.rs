@@ -26,8 +26,8 @@ pub struct Access {
     /// None: the first model that the server lists.
     pub model: Option<String>,
     pub api_key: Option<String>,
-    /// A file with the certificates of the authorities that may sign a server's certificate. None: the authorities that this machine
-    /// trusts.
+    /// A file with the certificates of the authorities that may sign a server's certificate. None: the authorities that this
+    /// machine trusts.
     pub authorities: Option<PathBuf>,
     pub extra: Map<String, Value>,
 }

@@ -49,7 +49,8 @@ pub struct HttpBench {
     /// The API key of the servers.
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
-    /// A file with the certificates, in PEM, of the authorities that may sign a server's (https) [default: those that this machine trusts].
+    /// A file with the certificates, in PEM, of the authorities that may sign a server's certificate (https) [default: those
+    /// that this machine trusts].
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// A JSON object whose fields are added to every request.
