@@ -36,8 +36,8 @@ pub struct RawKey {
     models: Option<Vec<String>>,
     /// Most requests in a minute (POST, except administration). Default: no limit.
     requests_per_minute: Option<NonZeroU32>,
-    /// Most tokens in a minute, of prompts and answers together. A request begins as long as some are left; what it takes beyond
-    /// that is missing later. Default: no limit.
+    /// Most tokens in a minute, of prompts and answers together. A request may begin as long as some are left. Tokens that it takes
+    /// beyond the limit are taken from the next minutes. Default: no limit.
     tokens_per_minute: Option<NonZeroU32>,
     /// Most requests at the same time (POST, except administration). Default: no limit.
     max_concurrent: Option<NonZeroU32>,

@@ -52,7 +52,7 @@ pub struct Reranking {
     pub model: String,
     /// The documents, most relevant first.
     pub results: Vec<RankedDocument>,
-    /// How many tokens were read.
+    /// Number of tokens that the model read.
     pub usage: EmbeddingUsage,
 }
 
@@ -104,7 +104,7 @@ pub struct ScoreList {
     pub model: String,
     /// The scores, in the order of the texts.
     pub data: Vec<ScoreObject>,
-    /// How many tokens were read.
+    /// Number of tokens that the model read.
     pub usage: EmbeddingUsage,
 }
 
