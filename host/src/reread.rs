@@ -1,5 +1,5 @@
 //! Reads the configuration again while the server runs: at SIGHUP, when its file changes, and when an administrator asks for
-//! it. What can change does so at once. A configuration with mistakes changes nothing.
+//! it. Settings that can change without a restart change at once. A configuration with mistakes changes nothing.
 
 use std::{
     collections::BTreeMap,

@@ -29,7 +29,7 @@ impl Markdown {
         out
     }
 
-    /// What is left at the end of the text. Ends all colours.
+    /// The rest of the text, at its end. Ends all colours.
     pub fn end(&mut self) -> String {
         let mut out = String::new();
         self.take_signs(None, &mut out);

@@ -64,7 +64,7 @@ impl StreamEvent {
     }
 }
 
-/// What is added to a block.
+/// An addition to a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[schema(as = anthropic::BlockDelta)]

@@ -10,7 +10,7 @@ use serde::{
 
 use super::refusals::Refusals;
 
-/// An address to listen at, and what is served there.
+/// An address to listen at, and the routes that are served there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     pub place: Place,
@@ -28,7 +28,7 @@ pub enum Place {
     Unix(PathBuf),
 }
 
-/// What is served at an address.
+/// The routes that are served at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     Everything,

@@ -2,7 +2,7 @@
 //!
 //! hyper speaks HTTP on each connection, in a task of its own ([`connection`]), and rustls speaks TLS below it. The
 //! [`register`](Register) knows all connections and tells one to close when its client is silent for too long, when another client
-//! needs its place, or when the server stops. Invariant: nothing here knows what is asked or answered.
+//! needs its place, or when the server stops. Invariant: nothing here knows the content of requests and answers.
 
 mod activity;
 mod body;

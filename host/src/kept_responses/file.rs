@@ -72,7 +72,7 @@ impl ResponseFile {
         now().saturating_sub(most)
     }
 
-    /// Drops the responses that are too old, and those that were not used for longest, until the others fit into the limit.
+    /// Drops the responses that are too old, and the least recently used ones until the others fit into the limit.
     fn shrink(&mut self) -> Result<(), StoreError> {
         let oldest = self.expired_before();
         let most = i64::try_from(self.limits.max_kept_bytes).unwrap_or(i64::MAX);
@@ -181,8 +181,7 @@ fn make(connection: &Connection) -> Result<(), StoreError> {
     Ok(connection.execute_batch(&format!("BEGIN; {TABLES} {versions} COMMIT;"))?)
 }
 
-/// Drops the responses from before `oldest`, and those that were not used for longest, until the others have at most `most`
-/// bytes.
+/// Drops the responses from before `oldest`, and the least recently used ones until the others have at most `most` bytes.
 fn drop_more(connection: &Connection, oldest: i64, most: i64) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM responses WHERE kept_at < ?", [oldest])?;
     let sql = "DELETE FROM responses WHERE used IN (

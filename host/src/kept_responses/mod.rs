@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Checks what every way to keep responses has to do.
+    /// Checks the behaviour that every store must have.
     pub fn check(make: impl Fn(config::Responses) -> Box<dyn Keep>) {
         let mut kept = make(limits(25, Duration::from_secs(60)));
         let client = ClientId(u64::MAX);
@@ -175,7 +175,7 @@ mod tests {
         keep(&mut kept, "a");
         keep(&mut kept, "b");
         assert!(has(&mut kept, "a"));
-        // The one that was not used for longest goes first.
+        // The least recently used response goes first.
         keep(&mut kept, "c");
         let all = |kept: &mut Box<dyn Keep>| ["a", "b", "c", "d", "e"].map(|id| has(kept, id));
         assert_eq!(all(&mut kept), [true, false, true, false, false]);

@@ -41,7 +41,7 @@ const STATUS: &str = "/status";
 /// The header value that makes a browser ask for a password.
 const ASK: HeaderValue = HeaderValue::from_static("Basic realm=\"Tenon\", charset=\"UTF-8\"");
 
-/// What a request needs to be let in.
+/// The condition on which a request is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Nothing,

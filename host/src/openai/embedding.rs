@@ -68,6 +68,6 @@ pub enum EmbeddingVector {
 pub struct EmbeddingUsage {
     /// Tokens of all texts.
     pub prompt_tokens: usize,
-    /// The same number.
+    /// The same as `prompt_tokens`.
     pub total_tokens: usize,
 }

@@ -20,7 +20,7 @@ pub struct Completion<C> {
     /// The usage. Absent in streams that did not ask for it; else null in all chunks but the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Option<Usage>>,
-    /// What may not be as the request expects it, a sentence each. Absent if there is nothing. In streams it is in the last
+    /// Warnings about the request or the answers, a sentence each. Absent if there are none. In streams they are in the last
     /// chunk of each answer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

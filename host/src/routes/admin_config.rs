@@ -12,7 +12,7 @@ use crate::{
     rereading::Reread,
 };
 
-/// Reads the configuration again, and changes what can change while the server runs.
+/// Reads the configuration again, and applies the settings that can change while the server runs.
 ///
 /// API keys, limits and the list of models take effect at once. The answer comes when new models, and models with changed
 /// settings, are loaded; the latter are loaded beside their old instances. A configuration with mistakes changes nothing.

@@ -147,7 +147,7 @@ pub fn server_status(app: &App) -> (&'static str, bool) {
     }
 }
 
-/// What a request without a key is told about a failed model. The full error may name files and plugins.
+/// The error of a failed model for requests without a key. The full error may name files and plugins.
 const WITHOUT_KEY: &str =
     "it failed; the log says why, and so does this page to a request with a key";
 

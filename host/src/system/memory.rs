@@ -64,7 +64,7 @@ pub fn give_back() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Bytes that the process has allocated through the C library. 0 where the C library does not tell.
+/// Bytes that the process has allocated through the C library. 0 where the C library does not say.
 #[cfg(target_env = "gnu")]
 pub fn in_use_bytes() -> usize {
     // SAFETY: it takes no pointers and only reads counters.

@@ -17,8 +17,8 @@ use tenon_plugin_api::{Estimate, LoadArgs, SessionArgs};
 
 use super::facts::Facts;
 
-/// Print what a model is: its architecture, size, quantization and context length, whether it can chat, which backend would load it and
-/// why the others would not, and how much memory it takes.
+/// Print a model's architecture, size, quantization and context length, whether it can chat, which backend would load it and why
+/// the others would not, and how much memory it takes.
 #[derive(Args)]
 pub struct Show {
     /// A file or directory, a model on the Hugging Face Hub that was fetched (hf:OWNER/REPO…), or a model's name in the configuration.

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, ToSchema)]
 #[serde(untagged)]
 pub enum ResponseInput {
-    /// What the user says.
+    /// A message of the user.
     Text(String),
     /// Items, the oldest first. Items of an earlier response can be sent back as they came.
     Items(Vec<InputItem>),

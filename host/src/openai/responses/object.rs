@@ -30,7 +30,7 @@ pub struct ResponseObject {
     pub model: String,
     /// Changes when the model or the server changes: the same `seed` may then give another response.
     pub system_fingerprint: String,
-    /// What the model wrote.
+    /// The items that the model wrote.
     pub output: Vec<OutputItem>,
     /// The usage. Null while the response is in progress.
     #[schema(required)]
@@ -87,7 +87,7 @@ pub struct ResponseObject {
     /// As in the request.
     #[schema(required)]
     pub user: Option<String>,
-    /// What may not be as the request expects it, a sentence each. Absent if there is nothing.
+    /// Warnings about the request or the response, a sentence each. Absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

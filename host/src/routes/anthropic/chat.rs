@@ -15,7 +15,7 @@ use crate::{
     prompt::{Ending, RenderRequest},
 };
 
-/// Checks a conversation, and converts it to what chat templates expect. Also returns the tools that the answer may call.
+/// Checks a conversation, and converts it to the form that chat templates expect. Also returns the tools that the answer may call.
 pub fn chat(conversation: Conversation) -> Result<(RenderRequest, Option<Calling>), ApiError> {
     let effort = conversation.output_config.and_then(|config| config.effort);
     let thinks = conversation

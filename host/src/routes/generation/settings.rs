@@ -26,7 +26,7 @@ const MAX_TOP_LOGPROBS: u32 = 20;
 /// The settings of a request: its parameters, checked and with their defaults.
 #[derive(Debug)]
 pub struct Settings {
-    /// What the request uses. None if nobody asks for it.
+    /// The request's account. None if no record is kept of the request.
     pub account: Option<Arc<Account>>,
     /// The parameters that the engine needs.
     pub request: Arc<Request>,
@@ -132,7 +132,7 @@ impl Settings {
     }
 }
 
-/// What is noted of a request's parameters.
+/// The parameters for the request's record.
 fn noted(parameters: &GenerationParameters) -> Parameters {
     Parameters {
         max_tokens: parameters.max_completion_tokens.or(parameters.max_tokens),

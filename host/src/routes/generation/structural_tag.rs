@@ -113,7 +113,7 @@ fn part(format: &TagFormat, until: Until<'_>) -> Patterns {
     }
 }
 
-/// A part that has an end of its own, and what follows it.
+/// Appends the texts that may follow a part with an end of its own.
 fn closed(mut part: Vec<Pattern>, until: Until<'_>) -> Vec<Pattern> {
     if let Until::Texts(ends) = until {
         let ends = ends.iter().map(|end| vec![text(end)]);
@@ -122,7 +122,7 @@ fn closed(mut part: Vec<Pattern>, until: Until<'_>) -> Vec<Pattern> {
     part
 }
 
-/// Text that has no end of its own.
+/// The patterns of text that has no end of its own, and of the texts that end it.
 fn free(rules: TextRules, until: Until<'_>) -> Patterns {
     match until {
         Until::TheEnd => Ok(vec![Pattern::Free(rules)]),

@@ -282,7 +282,7 @@ fn encoding(request: &ResponseRequest, recalls: bool) -> Encoding {
     }
 }
 
-/// Warnings about what was left out of a request: tools by their types, and a number of messages.
+/// Warnings about parts of a request that were left out: tools by their types, and a number of messages.
 fn warnings(tools: &[String], messages: usize) -> impl Iterator<Item = String> {
     let tools = (!tools.is_empty()).then(|| {
         let kinds = tools.join("', '");
