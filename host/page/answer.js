@@ -1,4 +1,4 @@
-// From the chunks of a stream to an answer.
+// Builds an answer from the chunks of a stream.
 
 /** An answer without content. */
 export function emptyAnswer(format) {
@@ -38,7 +38,7 @@ export class Reader {
     calls[index].arguments += part?.arguments ?? "";
   }
 
-  /** The first token took as long as the prompt, so the speed is that of the others. */
+  /** The time before the first token belongs to the prompt, so the speed is that of the other tokens. */
   stats(usage) {
     const seconds = (this.last - this.first) / 1000;
     const tokens = usage.completion_tokens;

@@ -1,4 +1,4 @@
-// Has answers generated. Several conversations can be answered at the same time.
+// Requests answers. Several conversations can be answered at the same time.
 
 import { emptyAnswer, Reader } from "./answer.js";
 import { streamChat } from "./api.js";
@@ -56,7 +56,7 @@ export class Answers {
     else answer.error = error.name === "TypeError" ? "The server cannot be reached." : error.message;
   }
 
-  /** Ends the answer of a conversation. What there is of it stays. */
+  /** Ends the answer of a conversation. The part that has arrived stays. */
   stop(conversation) {
     this.running.get(conversation)?.abort();
   }

@@ -1,4 +1,4 @@
-// The page: what its parts do together. The open conversation is `app.open`; everything that is shown is made from it.
+// The page, which connects its parts. The open conversation is `app.open`; everything that is shown is made from it.
 
 import { Answers } from "./answers.js";
 import { Composer } from "./composer.js";
@@ -54,7 +54,7 @@ class App {
     this.composer.focus();
   }
 
-  /** Shows the open conversation as it is now. */
+  /** Shows the current state of the open conversation. */
   draw() {
     const isRunning = this.answers.isRunning(this.open);
     this.transcript.show(this.open, isRunning);
@@ -84,13 +84,13 @@ class App {
     this.answer();
   }
 
-  /** Asks an example, always with the likeliest words, because only those are known to be right. */
+  /** Asks an example at temperature 0, because only the most likely answers are known to be right. */
   example(prompt) {
     this.open.settings.temperature = "0";
     this.send(prompt);
   }
 
-  /** Replaces a message of the user. Everything after it goes. */
+  /** Replaces a message of the user. Everything after it is removed. */
   edit(index, content) {
     this.stop();
     const { messages } = this.open;
@@ -180,7 +180,7 @@ class App {
     this.settings.open(this.open, this.models.of(this.open)?.sampling);
   }
 
-  /** Keeps what there is of unfinished answers when the page is left. */
+  /** Keeps unfinished answers when the page is left. */
   leave() {
     for (const conversation of this.answers.running.keys()) {
       conversation.messages.at(-1).finish = "stopped";
@@ -188,7 +188,7 @@ class App {
     }
   }
 
-  /** Opens the conversation that is so many places further down in the list. */
+  /** Opens the conversation that is `places` further down in the list. */
   move(places) {
     const index = this.conversations.indexOf(this.open) + places;
     if (this.conversations[index]) this.show(this.conversations[index]);

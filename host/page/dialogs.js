@@ -1,4 +1,4 @@
-// What lies over the page: the question for a key, the list of shortcuts, and short messages.
+// Overlays of the page: the question for a key, the list of shortcuts, and short messages.
 
 import { useKey } from "./api.js";
 import { byId, h } from "./dom.js";

@@ -47,7 +47,7 @@ export function copyButton(text, label = "Copy") {
   return button;
 }
 
-/** Has screen readers read a text. */
+/** Makes screen readers read a text. */
 export function say(text) {
   const live = byId("live");
   live.append(h("p", {}, text));

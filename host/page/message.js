@@ -1,4 +1,4 @@
-// How messages look. Each view has its `element`; those of answers can be updated while the answer grows.
+// The views of messages. Each view has an `element`. Views of answers can be updated while the answer grows.
 
 import { copyButton, h, icon, iconButton } from "./dom.js";
 import { code, Prose } from "./markdown.js";
@@ -44,7 +44,7 @@ export class AnswerView {
     this.element = h("article", { class: "message answer", "aria-label": "Answer" }, h("h2", { class: "hidden" }, "Answer"), this.folded, this.text.element, this.rest);
   }
 
-  /** Shows the answer as it is now. `state` says whether it is `running`, and whether it is the `last` message. */
+  /** Shows the current state of the answer. `state` says whether it is `running`, and whether it is the `last` message. */
   update(state) {
     const { message } = this;
     this.element.classList.toggle("running", state.running);
@@ -58,7 +58,7 @@ export class AnswerView {
     this.rest.replaceChildren(...calls, ...(state.running ? [] : this.end(state)));
   }
 
-  /** What stands below a finished answer. */
+  /** The elements below a finished answer. */
   end({ last }) {
     const { message, actions } = this;
     const again = last && iconButton("again", "Another answer", actions.regenerate);
@@ -78,7 +78,7 @@ export class AnswerView {
     return h("div", { class: "notice error", role: "alert" }, h("span", {}, this.message.error), retry);
   }
 
-  /** Takes the results of the calls, so that the model can go on. */
+  /** A form for the results of the calls, with which the model can go on. */
   resultForm() {
     const { calls } = this.message;
     const areas = calls.map(({ name }) => h("textarea", { rows: "2", placeholder: `What ${name} returns`, "aria-label": `Result of ${name}` }));

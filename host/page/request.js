@@ -1,6 +1,6 @@
-// From a conversation to the body of `POST /v1/chat/completions`.
+// Makes the body of `POST /v1/chat/completions` from a conversation.
 
-/** The number settings. Those that are empty are the model's own. */
+/** The settings that are numbers. An empty one stands for the model's own default. */
 export const NUMBERS = [
   { name: "temperature", label: "Temperature", min: 0, max: 2, step: 0.1, hint: "0 always picks the likeliest word" },
   { name: "top_p", label: "Top p", min: 0, max: 1, step: 0.05 },
@@ -11,10 +11,10 @@ export const NUMBERS = [
   { name: "max_tokens", label: "Longest answer, in tokens", min: 1, step: 1 },
 ];
 
-/** The settings of a conversation that nobody changed. */
+/** The default settings of a conversation. */
 export const defaults = () => ({ system: "", max_tokens: "1024", thinking: false, schema: "", tools: "" });
 
-/** The body of a request for the next answer. With `continues`, the last message is an answer that goes on. */
+/** The body of a request for the next answer. With `continues`, the last message is an answer that the model continues. */
 export function requestBody({ model, settings, messages }, continues) {
   const system = settings.system?.trim() ? [{ role: "system", content: settings.system }] : [];
   const body = {

@@ -80,7 +80,7 @@ export class Settings {
   }
 }
 
-/** What is wrong with a text that should be JSON; empty if nothing is. */
+/** The problem of a text that should be JSON; empty if there is none. */
 function isJson(text) {
   try {
     json("", text);

@@ -1,8 +1,8 @@
-// Keys that work wherever the focus is. Those with Alt are told by their place on the keyboard, because Alt writes other letters.
+// Keys that work wherever the focus is. Those with Alt are recognized by their place on the keyboard, because Alt changes the letter.
 
 import { showShortcuts } from "./dialogs.js";
 
-/** Has keys call the page's actions. */
+/** Makes keys call the page's actions. */
 export function listenForShortcuts(app) {
   const withAlt = {
     KeyN: () => app.create(),

@@ -30,7 +30,7 @@ export class Sidebar {
     return this.element.classList.contains("open");
   }
 
-  /** Slides the list in or out, where it is not always there. */
+  /** Slides the list in or out on narrow screens. */
   toggle(isOpen) {
     const wasOver = this.isOver;
     this.element.classList.toggle("open", isOpen);

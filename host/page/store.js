@@ -35,7 +35,7 @@ export function create(model) {
   return { id, title: "New chat", changed: Date.now(), model, settings: keptSettings(), messages: [] };
 }
 
-/** Makes settings those of new conversations. */
+/** Keeps settings for new conversations. */
 export function keepSettings(settings) {
   localStorage.setItem(SETTINGS, JSON.stringify(settings));
 }

@@ -1,4 +1,4 @@
-// The messages of the open conversation, and where they are scrolled to.
+// The messages of the open conversation, and their scroll position.
 
 import { byId, h, icon, say } from "./dom.js";
 import { AnswerView, resultView, userView } from "./message.js";
@@ -10,10 +10,10 @@ const EXAMPLES = [
   { title: "Write some code", prompt: "Write Python code for a function is_even(num), which checks whether a number is even." },
 ];
 
-/** How near to the end, in pixels, counts as being there. */
+/** Distance from the end, in pixels, up to which the view follows the answer. */
 const NEAR = 80;
 
-/** Shows a conversation. `actions` are what the buttons of its messages do. */
+/** Shows a conversation. `actions` are the actions of the buttons of its messages. */
 export class Transcript {
   constructor(actions) {
     this.actions = actions;
@@ -36,7 +36,7 @@ export class Transcript {
     this.toEnd();
   }
 
-  /** Shows the last answer as it is now. */
+  /** Shows the current state of the last answer. */
   grow(isRunning) {
     const view = this.views.at(-1);
     view?.update?.(this.state(this.views.length - 1, isRunning));
@@ -60,7 +60,7 @@ export class Transcript {
     return { last, running: last && isRunning };
   }
 
-  /** Has screen readers read the blocks that are complete. */
+  /** Makes screen readers read the blocks that are complete. */
   readOut(view, isRunning) {
     const blocks = view?.text?.blocks() ?? [];
     const complete = isRunning ? blocks.length - 1 : blocks.length;

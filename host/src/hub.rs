@@ -1,15 +1,15 @@
-//! Models that are named by their place on the Hugging Face Hub. The server itself speaks with no hub: the program gives it a [`Hub`],
-//! which does.
+//! Models on the Hugging Face Hub, and their names. This library does not connect to the hub: the program gives it a [`Hub`] that
+//! does.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-/// What the name of a model on the hub begins with.
+/// The prefix of names of models on the hub.
 const PREFIX: &str = "hf:";
 
-/// Environment variables that may have the token by which the hub knows its user.
+/// Environment variables that may have the user's token for the hub.
 pub const TOKEN_VARIABLES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
 
 /// A model on the hub, as it is written: `hf:OWNER/REPO`, then `@REVISION` and `:QUANT` or `:FILE` where they are given.
@@ -25,11 +25,11 @@ pub struct HubModel {
 
 /// Fetches models from a hub into a cache on this machine.
 pub trait Hub: Send + Sync {
-    /// The model's file or directory in the cache. None if it is not there, or not all of it. Sends nothing.
+    /// The model's file or directory in the cache. None if it is missing or incomplete. Sends no requests.
     fn cached(&self, model: &HubModel) -> Option<PathBuf>;
 
-    /// Fetches what the cache lacks of the model. Returns the model's file or directory. A download whose future is dropped is
-    /// continued by the next one. Files are read and written whenever the future is polled, so that takes a thread that may block.
+    /// Fetches the files of the model that the cache lacks. Returns the model's file or directory. A download whose future is
+    /// dropped is continued by the next one. Polling the future reads and writes files, so it needs a thread that may block.
     ///
     /// # Errors
     /// A sentence: there is no such model, the hub refuses it or cannot be reached, what arrived is damaged, or the disk is full.
@@ -40,16 +40,16 @@ pub trait Hub: Send + Sync {
     ) -> BoxFuture<'a, anyhow::Result<PathBuf>>;
 }
 
-/// Is told how a download goes on.
+/// Receives the progress of a download.
 pub trait Watcher: Send + Sync {
-    /// How much of the model is there. Called often.
+    /// Takes how much of the model has arrived. Called often.
     fn progress(&self, progress: Progress);
 
-    /// Something that users should know, in a sentence.
+    /// Takes something that users should know, in a sentence.
     fn note(&self, sentence: &str);
 }
 
-/// How much of a model is there.
+/// How much of a model has arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Progress {
     pub done_bytes: u64,

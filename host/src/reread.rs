@@ -1,5 +1,5 @@
 //! Reads the configuration again while the server runs: at SIGHUP, when its file changes, and when an administrator asks for
-//! it. What can change does so at once. A configuration with mistakes changes nothing.
+//! it. Settings that can change without a restart change at once. A configuration with mistakes changes nothing.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::{
     system::watched::{Waker, Watched, nearest},
 };
 
-/// What reading the configuration again needs, and what it changes.
+/// Reads the configuration again, and applies it to the running server.
 pub struct Reader {
     pub source: Source,
     pub app: Arc<App>,
@@ -73,7 +73,7 @@ impl Reader {
         });
     }
 
-    /// Puts the configuration in force. Returns what that has changed so far, and what is left to do.
+    /// Applies the configuration. Returns the changes so far, and the work on models that is left.
     async fn change(&self) -> Result<(Reread, ModelWork), String> {
         let new = self.source.load().map_err(|error| error.to_string())?;
         let ConfigChange {
@@ -129,8 +129,8 @@ fn log(reread: &Reread) {
     }
 }
 
-/// Has the configuration read each time that one of its files has changed. Returns what has them looked at again. The log says if
-/// they cannot be watched.
+/// Orders a reading each time that one of the configuration's files has changed. Returns a handle that makes the watcher look at
+/// the files again. If they cannot be watched, the log says so.
 fn follow(file: &Path, app: &Arc<App>) -> Option<Waker> {
     let (app, file) = (app.clone(), file.to_owned());
     let rereading = app.rereading.clone();
@@ -170,8 +170,9 @@ fn contents(files: impl Iterator<Item = PathBuf>) -> Contents {
         .collect()
 }
 
-/// Takes what files contain now, and returns whether a known file has changed. A file that is new here is one of the configuration
-/// that was just read. Between the removal of a file and the arrival of the next one there is nothing to read.
+/// Remembers the current contents of files, and returns whether a known file has changed. A new file is no change, because it
+/// belongs to the configuration that was just read. A missing file is none either, because files are missing while they are
+/// replaced.
 fn take_changes(seen: &mut Contents, now: Contents) -> bool {
     let differs = |(file, content): (&PathBuf, &Vec<u8>)| {
         seen.get(file).is_some_and(|before| before != content)

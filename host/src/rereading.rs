@@ -1,27 +1,27 @@
-//! Orders to read the configuration again, and what comes of them.
+//! Orders to read the configuration again, and their outcomes.
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::models::ModelChanges;
 
-/// A handle through which any part of the server has the configuration read again. All clones share one reader.
+/// A handle that orders readings of the configuration. All clones share one reader.
 #[derive(Clone)]
 pub struct Rereading(mpsc::UnboundedSender<Order>);
 
 /// The orders to read the configuration again.
 pub type Orders = mpsc::UnboundedReceiver<Order>;
 
-/// An order, and who waits for what comes of it.
+/// An order: the sender of its outcome.
 pub type Order = oneshot::Sender<Result<Reread, String>>;
 
-/// What a new reading of the configuration has changed. Keys are written as in TOML: `server.port`.
+/// The changes that a reading of the configuration has made. Keys are written as in TOML: `server.port`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reread {
     /// Keys outside of `[[models]]` whose new values count now.
     pub changed: Vec<String>,
     /// Keys outside of `[[models]]` whose new values count from the next start on.
     pub needs_restart: Vec<String>,
-    /// What has become of the models.
+    /// Changes of the models.
     pub models: ModelChanges,
 }
 

@@ -87,7 +87,7 @@ async fn log_ignored(number: libc::c_int, name: &str) {
     }
 }
 
-/// Acts at each SIGHUP. Never returns.
+/// Calls `act` at each SIGHUP. Never returns.
 pub async fn at_each_hangup(act: impl Fn()) {
     if let Some(mut signals) = signals(SignalKind::hangup()) {
         while signals.recv().await.is_some() {
@@ -104,7 +104,8 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Ctrl-C and SIGTERM. One listener gets both signals that may come: a second listener would miss a signal that comes before it listens.
+/// Ctrl-C and SIGTERM. The same listener receives the first and the second signal: a second listener would miss a signal that comes
+/// before it listens.
 struct StopSignals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,

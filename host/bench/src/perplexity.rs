@@ -136,7 +136,7 @@ struct Scorer {
 }
 
 impl Scorer {
-    /// Computes a window, and scores what each position of its second half predicts for the next token.
+    /// Computes a window, and scores the prediction of each next token in its second half.
     fn window(&mut self, tokens: &[u32]) -> anyhow::Result<()> {
         let (half, last) = (tokens.len() / 2, tokens.len() - 1);
         let info = self.session.info();

@@ -87,7 +87,7 @@ impl Conversation {
                 Err(ReadlineError::Eof) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            // A history that is full or refuses a line loses it.
+            // A line that the history does not take is only missing there.
             let _ = editor.add_history_entry(&text);
             match text.trim().strip_prefix('/') {
                 None if text.trim().is_empty() => {}
@@ -151,7 +151,7 @@ impl Conversation {
     }
 }
 
-/// Reads a line, and those that it goes on in.
+/// Reads a line, with the lines that continue it.
 fn read(editor: &mut DefaultEditor) -> rustyline::Result<String> {
     let mut text = editor.readline("> ")?;
     while text.ends_with('\\') {

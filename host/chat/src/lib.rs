@@ -1,5 +1,5 @@
-//! `tenon run` and `tenon chat`: a question, or a conversation, in a terminal. Both speak to a server over HTTP: to one that runs, or to
-//! one of their own (`local`) that serves a model as long as they need it.
+//! `tenon run` and `tenon chat`: a question, or a conversation, in a terminal. Both talk to a server over HTTP. They use a running
+//! server, or start their own (`local`), which serves a model as long as they need it.
 //!
 //! 1. `target` finds or starts the server.
 //! 2. `request` makes the body of a request from the messages and the arguments.

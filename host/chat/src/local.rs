@@ -22,9 +22,9 @@ pub struct LocalServer {
     url: String,
 }
 
-/// What the log says before the server's address.
+/// The text of the log before the server's address.
 const LISTENING: &str = "listening at ";
-/// What the names of models on the hub begin with.
+/// The prefix of names of models on the hub.
 const HUB: &str = "hf:";
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
@@ -98,7 +98,7 @@ impl Drop for LocalServer {
     }
 }
 
-/// Fetches a model from the hub, and shows how that goes on. Returns its file or directory.
+/// Fetches a model from the hub, and shows the progress. Returns its file or directory.
 fn fetch(model: &str) -> anyhow::Result<String> {
     let mut command = Command::new(env::current_exe()?);
     command.args(["pull", model]).stderr(Stdio::inherit());
@@ -116,7 +116,7 @@ fn read(log: ChildStderr, address: &Sender<String>) {
         };
         let message = entry["fields"]["message"].as_str().unwrap_or_default();
         if let Some(url) = message.strip_prefix(LISTENING) {
-            // Nobody waits any more once a command was interrupted.
+            // An error means that the command was interrupted, and no longer waits.
             let _ = address.send(url.to_owned());
         } else if ["WARN", "ERROR"]
             .iter()

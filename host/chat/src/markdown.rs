@@ -1,4 +1,4 @@
-//! Markdown in a terminal, lightly: headings and strong text are bold, code is in colour. The text comes in pieces that may end
+//! A little Markdown in a terminal: headings and strong text are bold, code is in colour. The text comes in pieces that may end
 //! anywhere.
 
 use std::mem;
@@ -10,7 +10,7 @@ const CODE: &str = "\x1b[36m";
 /// Puts colours into a text.
 #[derive(Default)]
 pub struct Markdown {
-    /// Signs of one kind whose number is not known yet: backticks, asterisks, or hashes at the beginning of a line.
+    /// A run of equal signs that may not be complete yet: backticks, asterisks, or hashes at the beginning of a line.
     signs: String,
     in_line: bool,
     is_heading: bool,
@@ -29,7 +29,7 @@ impl Markdown {
         out
     }
 
-    /// What is left at the end of the text. Ends all colours.
+    /// The rest of the text, at its end. Ends all colours.
     pub fn end(&mut self) -> String {
         let mut out = String::new();
         self.take_signs(None, &mut out);
@@ -56,7 +56,7 @@ impl Markdown {
         self.in_line = c != '\n';
     }
 
-    /// Decides what the signs mean that end before this character.
+    /// Interprets the run of signs that ends before this character.
     fn take_signs(&mut self, next: Option<char>, out: &mut String) {
         let signs = mem::take(&mut self.signs);
         let is_text = self.is_block || self.is_code;

@@ -18,7 +18,7 @@ pub enum Piece<'a> {
 pub struct Reply {
     /// The text, without reasoning.
     pub text: String,
-    /// Why the server ended it. None: it was not read to its end.
+    /// Why the answer ended. None if it was not read to its end.
     pub finish_reason: Option<String>,
     usage: Option<Usage>,
     first: Option<Instant>,
@@ -108,12 +108,12 @@ impl Reply {
         }
     }
 
-    /// Tokens, speed and cached tokens in words. None: the server has not counted.
+    /// Tokens, speed and cached tokens in words. None if the server has not counted them.
     pub fn figures(&self) -> Option<String> {
         let usage = self.usage.as_ref()?;
         let tokens = usage.completion_tokens;
         let time = self.last.zip(self.first).map(|(last, first)| last - first);
-        // The first token's time is that of the prompt.
+        // The time before the first token belongs to the prompt.
         let speed = time
             .filter(|time| *time > Duration::ZERO && tokens > 1)
             .map(|time| {

@@ -13,7 +13,7 @@ use crate::{
 
 /// Print one answer, and end.
 ///
-/// What comes through a pipe is put below the question: cat report.txt | tenon run MODEL "Summarise this."
+/// Text from a pipe is put below the question: cat report.txt | tenon run MODEL "Summarise this."
 #[derive(Args)]
 pub struct Run {
     /// A model's file or directory, a model on the Hugging Face Hub (see `tenon pull`), or the URL of a running server.
@@ -79,7 +79,7 @@ impl Run {
 fn print(piece: Piece<'_>) {
     if let Piece::Text(text) = piece {
         let mut out = io::stdout();
-        // A reader that is gone, such as `head`, ends the program by itself at the end of the answer.
+        // If the reader is gone, such as `head`, the answer is still read to its end.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 }

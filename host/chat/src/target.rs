@@ -1,4 +1,4 @@
-//! The server to speak to.
+//! The server to ask.
 
 use std::path::PathBuf;
 
@@ -17,8 +17,8 @@ pub struct TargetArgs {
     /// The API key of a running server.
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
-    /// A file with the certificates, in PEM, of those who may sign that of a running server (https) [default: those whom this machine
-    /// trusts, or those in the file that the environment variable SSL_CERT_FILE names].
+    /// A file with the certificates, in PEM, of the authorities that may sign a running server's certificate (https) [default: those
+    /// that this machine trusts, or those in the file that the environment variable SSL_CERT_FILE names].
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// The backend for a model's file [default: the one that fits the model best].
@@ -32,11 +32,11 @@ pub struct TargetArgs {
     threads: Option<String>,
 }
 
-/// A server, and the model of it to ask.
+/// A server, and its model to ask.
 pub struct Target {
     pub server: Server,
     pub model: String,
-    /// Ends when this is dropped.
+    /// A server that was started for this, and ends when this is dropped.
     _local: Option<LocalServer>,
 }
 
@@ -67,7 +67,7 @@ impl TargetArgs {
         })
     }
 
-    /// The flags of `tenon serve` that say the same.
+    /// These arguments as flags of `tenon serve`.
     fn flags(&self) -> Vec<String> {
         let plugins = self.plugins.iter().map(|path| path.display().to_string());
         let plugins = plugins.map(|path| ("--plugins", path));

@@ -9,7 +9,7 @@ use tenon_plugin_api::{
 use crate::finding::broken;
 
 /// A plugin's session behind the safe trait, so that the SDK's driver takes it. An answer that the server refuses becomes an error
-/// that belongs to the case about such answers.
+/// that names the case about such answers.
 pub struct Bridge {
     session: plugin::Session,
     /// A row of the last forward: `[logits_width]`.

@@ -1,4 +1,4 @@
-//! The command: which cases are run, on what.
+//! The command: its arguments, and the choice of cases.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -29,7 +29,7 @@ pub struct Check {
     /// Do not run these cases, or groups of cases.
     #[arg(long, value_name = "CASE", num_args = 1..)]
     exclude: Vec<String>,
-    /// Seed of what is random [default: another one each time; it is printed].
+    /// Seed of random data [default: another one each time; it is printed].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Most seconds that a case may take.

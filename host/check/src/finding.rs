@@ -1,4 +1,4 @@
-//! What a case found.
+//! The outcomes of cases.
 
 use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{Code, Error};
@@ -18,7 +18,7 @@ pub enum Status {
 #[derive(Debug)]
 pub struct Finding {
     status: Status,
-    /// What was seen, and what the author should do.
+    /// The observation, and what the author should do.
     sentence: String,
     /// The case that the broken promise belongs to. None: the case that found it.
     belongs_to: Option<String>,
@@ -41,7 +41,7 @@ impl Finding {
         Self::new(Status::Warning, sentence)
     }
 
-    /// The case cannot say anything.
+    /// The case does not apply.
     pub fn skipped(sentence: impl Into<String>) -> Self {
         Self::new(Status::Skipped, sentence)
     }
@@ -54,7 +54,7 @@ impl Finding {
         }
     }
 
-    /// The same. If nothing else is known, the broken promise is that of another case.
+    /// Says that the broken promise belongs to this case, unless the finding names a case already.
     pub fn of(self, case: &str) -> Self {
         Self {
             belongs_to: self.belongs_to.or_else(|| Some(case.to_owned())),
@@ -62,7 +62,7 @@ impl Finding {
         }
     }
 
-    /// The same. The sentence begins with when it was found.
+    /// Says at the beginning of the sentence when the finding was made.
     pub fn prefixed(self, when: &str) -> Self {
         Self {
             sentence: format!("{when}: {}", self.sentence),
@@ -70,7 +70,7 @@ impl Finding {
         }
     }
 
-    /// Status and sentence for the case that found it.
+    /// Status and sentence as the case that made the finding reports them.
     pub fn told_by(self, case: &str) -> (Status, String) {
         match self.belongs_to {
             Some(other) if other != case && self.status != Status::Skipped => {
@@ -92,7 +92,7 @@ impl From<Error> for Finding {
     }
 }
 
-/// An error that breaks the promise of a case, whichever case meets it.
+/// An error that breaks the promise of this case, even if another case meets it.
 pub fn broken(case: &str, what: &str) -> Error {
     let mut error = Error::new(Code::INTERNAL, what);
     error.meta.set(CASE, case);
@@ -107,7 +107,7 @@ pub fn ensure(holds: bool, sentence: impl FnOnce() -> String) -> Checked<()> {
     }
 }
 
-/// Skips the case if the plugin does not do what it is about.
+/// Skips the case if the plugin does not support the call.
 pub fn unless_unsupported<T>(result: tenon_plugin_api::Result<T>) -> Checked<T> {
     result.map_err(|error| match error.code {
         Code::UNSUPPORTED => {

@@ -1,4 +1,4 @@
-//! `tenon plugins check FILE.so`: tries a plugin out by what its ABI promises.
+//! `tenon plugins check FILE.so`: checks whether a plugin keeps the promises of its ABI.
 //!
 //! 1. [`Check`] is the command. It chooses the cases of the `table` to run.
 //! 2. `process` runs each case in a child process with a time limit: a plugin that crashes or hangs ends its case only. The child

@@ -1,4 +1,4 @@
-//! What the operating system says of this process.
+//! Figures of this process, from the operating system.
 
 use std::{
     fs, io,
@@ -16,7 +16,7 @@ fn number(file: &str, name: &str) -> u64 {
     word.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
-/// Bytes of memory that the process has in RAM.
+/// Resident memory of the process in bytes.
 pub fn resident_bytes() -> u64 {
     number("/proc/self/status", "VmRSS") * 1024
 }

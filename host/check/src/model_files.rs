@@ -1,4 +1,4 @@
-//! Files that are like the model's.
+//! Files that resemble the model's.
 
 use std::{
     ffi::OsStr,
@@ -13,7 +13,7 @@ use crate::{
     subject::Subject,
 };
 
-/// A path that does not exist, and that is like the model's path otherwise.
+/// A path that does not exist, with the ending of the model's path.
 pub fn missing(subject: &Subject) -> String {
     format!("/tenon-check-does-not-exist/model.{}", ending(subject))
 }
@@ -36,7 +36,7 @@ pub fn largest_file(model: &Path) -> Checked<Vec<u8>> {
     fs::read(path).map_err(unreadable)
 }
 
-/// A case that cannot read or write the files that it needs.
+/// The finding of a case that cannot read or write the files that it needs.
 pub fn unreadable(error: std::io::Error) -> Finding {
     Finding::skipped(format!("the model cannot be read or copied: {error}"))
 }

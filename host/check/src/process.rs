@@ -25,20 +25,20 @@ use tenon::plugin::EXECUTABLE;
 
 use crate::{finding::Status, measure::LogCounter, report::Outcome, subject::Subject, table::Case};
 
-/// Most bytes that are kept of what a child printed.
+/// Most bytes of a child's output that are kept.
 const MAX_OUTPUT: u64 = 4 << 10;
 
 /// Runs a case in this process, and writes its status and sentence to the standard output.
 ///
 /// # Errors
-/// The other side is not the checker.
+/// The process was not started by the checker.
 pub fn run_here(case: &Case, subject: &Subject) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     leave_no_core_dump()?;
     let mut checker = File::from(stdout().as_fd().try_clone_to_owned()?);
-    // What the plugin prints must not reach the checker's socket.
+    // The plugin's output must not reach the checker's socket.
     dup2_stdout(stderr())?;
-    // Nobody else has set one.
+    // No other subscriber was set before.
     let _ = tracing::subscriber::set_global_default(LogCounter);
     let told: (Status, String) = match (case.run)(subject) {
         Ok(sentence) => (Status::Success, sentence),
@@ -137,7 +137,7 @@ fn too_slow(limit: Duration) -> String {
     )
 }
 
-/// The end of what was printed.
+/// The end of the output.
 fn end_of(mut output: File) -> io::Result<String> {
     let len = output.metadata()?.len();
     output.seek(SeekFrom::Start(len.saturating_sub(MAX_OUTPUT)))?;

@@ -29,7 +29,7 @@ pub struct Outcome {
     proves: &'static str,
     status: Status,
     sentence: String,
-    /// The end of what the plugin printed meanwhile.
+    /// The end of the plugin's output during the case.
     #[serde(skip_serializing_if = "String::is_empty")]
     output: String,
 }

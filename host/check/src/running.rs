@@ -1,4 +1,4 @@
-//! A model that is loaded and has a session.
+//! A loaded model with a session.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Running {
         })
     }
 
-    /// The same with room for this many sequences, or the case is skipped.
+    /// Like [`new`](Self::new), with room for this many sequences. Without that room the case is skipped.
     pub fn with_sequences(subject: &Subject, wanted: u32) -> Checked<Self> {
         let running = Self::new(subject)?;
         let granted = running.driver.info().max_sequences;
@@ -69,7 +69,7 @@ impl Running {
         Ok(rows.concat())
     }
 
-    /// The row of the last position of these tokens, computed likewise.
+    /// The row of the last position of these tokens, computed in the same way.
     pub fn last_row(&mut self, seq: u32, tokens: &[u32]) -> Result<Vec<Row>> {
         let row = self.driver.prompt(seq, tokens)?;
         self.driver.free(seq);
@@ -102,7 +102,7 @@ pub fn session(model: &Model, args: &SessionArgs) -> Checked<Driver> {
     Ok(Driver::over(Box::new(bridge), model.info().clone()))
 }
 
-/// Compares rows. Returns how far apart they are at most.
+/// Compares rows. Returns the largest distance between two of them.
 pub fn same(what: &str, expected: &[Row], found: &[Row]) -> Checked<f32> {
     let count = (expected.len(), found.len());
     ensure(count.0 == count.1, || {
@@ -118,7 +118,7 @@ pub fn same(what: &str, expected: &[Row], found: &[Row]) -> Checked<f32> {
     Ok(worst)
 }
 
-/// A sentence about rows that are the same.
+/// A sentence about rows that agree.
 pub fn agreement(worst: f32) -> String {
     match worst {
         0.0 => "the rows are equal to the bit".to_owned(),

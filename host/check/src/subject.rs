@@ -1,4 +1,4 @@
-//! What is checked.
+//! The subject of a check: a plugin and its model.
 
 use std::{
     fs::File,
@@ -50,7 +50,7 @@ impl Subject {
         Ok(library)
     }
 
-    /// The open library, whose backend is not started. Its file is checked before: a damaged one would end the process.
+    /// The open library, whose backend is not started. Its file is checked first, because a damaged one would end the process.
     pub fn open(&self) -> Checked<Plugin> {
         Plugin::open(self.sound()?).map_err(|error| {
             let case = match error {
@@ -67,7 +67,7 @@ impl Subject {
         backend.map_err(|why| Finding::failed(format!("it {why}")).of("init/starts"))
     }
 
-    /// Starts the backend with these options, or returns what it says.
+    /// Starts the backend with these options. The inner error is its refusal.
     pub fn start(&self, options: &str) -> Checked<std::result::Result<Arc<Backend>, String>> {
         drop(self.open()?);
         let cache = std::env::temp_dir().join("tenon-plugins-check");
@@ -90,7 +90,7 @@ impl Subject {
     }
 }
 
-/// Loads a model, and lets its progress go on.
+/// Loads a model without cancelling it.
 pub fn load(backend: &Backend, path: &Path) -> Result<Model> {
     load_reporting(backend, path, Box::new(|_, _| true))
 }

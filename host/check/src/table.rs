@@ -9,11 +9,11 @@ use crate::{
     subject::Subject,
 };
 
-/// Something that a plugin promises, and how it is tried.
+/// A promise of plugins, and the function that tests it.
 pub struct Case {
     /// `group/what`. Names never change their meaning.
     pub name: &'static str,
-    /// Whether the case says nothing without a model.
+    /// Whether the case is skipped without a model.
     pub needs_model: bool,
     /// The promise.
     pub proves: &'static str,

@@ -17,7 +17,8 @@ pub enum Config {
     Schema,
 }
 
-/// Check a configuration file, and print everything that is wrong with it, or what it means for clients. Options are checked with the plugins that are installed.
+/// Check a configuration file, and print everything that is wrong with it, or what it means for clients. Options are checked with the
+/// plugins that are installed.
 #[derive(Args)]
 pub struct Check {
     /// The configuration file. Environment variables and other files do not count.

@@ -34,7 +34,7 @@ impl Generate {
     }
 }
 
-/// A command without those of its commands and options that are not for people: completions would offer them.
+/// A copy of a command without its hidden commands and options. Completions would offer them.
 fn without_hidden(command: &Command) -> Command {
     let shown = command
         .get_subcommands()

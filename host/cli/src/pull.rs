@@ -24,7 +24,7 @@ pub struct Pull {
     model: HubModel,
 }
 
-/// The time between two lines about the progress where no terminal shows a bar.
+/// The time between two lines about the progress, if there is no terminal to show a bar on.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows the progress: as a bar on a terminal, else in a line now and then.

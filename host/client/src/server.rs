@@ -1,4 +1,4 @@
-//! A server and how to speak to it.
+//! A server, and requests to it.
 
 use std::path::Path;
 
@@ -17,7 +17,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// `url` may end with `/v1`. `authorities` is a file with the certificates of those who may sign the server's. None: this machine's.
+    /// `url` may end with `/v1`. `authorities` is a file with the certificates of the authorities that may sign the server's
+    /// certificate. None: the authorities that this machine trusts.
     ///
     /// # Errors
     /// The file has no certificates, or the HTTP client cannot be made.

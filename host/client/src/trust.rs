@@ -1,4 +1,4 @@
-//! Whom a client trusts over TLS.
+//! The authorities that a client trusts over TLS.
 
 use std::{error::Error, path::Path, sync::Arc};
 
@@ -10,8 +10,8 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// A builder of HTTP clients that trust the authorities in a file in PEM, and nobody else. Without a file they trust the authorities
-/// of this machine, or those in the file that `SSL_CERT_FILE` names.
+/// A builder of HTTP clients that trust only the authorities in a PEM file. Without a file they trust the authorities of this
+/// machine, or those in the file that `SSL_CERT_FILE` names.
 ///
 /// # Errors
 /// The file cannot be read, or has no certificate.

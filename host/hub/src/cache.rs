@@ -19,7 +19,7 @@ use tenon::hub::HubModel;
 use crate::Selection;
 
 const PREFIX: &str = "models--";
-/// What stands for the slash in the name of a repository.
+/// Replaces the slash in the name of a repository.
 const SLASH: &str = "--";
 
 /// The cache on this machine.
@@ -43,7 +43,7 @@ impl Cache {
         self.root.display()
     }
 
-    /// What the cache has of a repository, `OWNER/REPO`.
+    /// The cached part of a repository, `OWNER/REPO`.
     pub fn repository(&self, name: &str) -> Repository {
         let folder = format!("{PREFIX}{}", name.replace('/', SLASH));
         Repository {
@@ -67,7 +67,7 @@ impl Cache {
     /// The model's file or directory.
     ///
     /// # Errors
-    /// What is missing. This continues a sentence after a colon.
+    /// Says what is missing. The text continues a sentence after a colon.
     pub fn find(&self, model: &HubModel) -> Result<PathBuf, String> {
         let (repository, revision) = (self.repository(&model.repository), model.revision());
         let commit = repository.commit(revision);
@@ -78,7 +78,7 @@ impl Cache {
     }
 }
 
-/// What the cache has of one repository.
+/// The cached part of one repository.
 pub struct Repository {
     /// `OWNER/REPO`.
     pub name: String,
@@ -87,7 +87,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes its directories.
+    /// Makes the directories of the repository.
     pub fn make(&self) -> io::Result<()> {
         for folder in ["blobs", "refs", "snapshots"] {
             fs::create_dir_all(self.root.join(folder))?;
@@ -95,7 +95,7 @@ impl Repository {
         fs::create_dir_all(&self.locks)
     }
 
-    /// The directories that have all of it.
+    /// The directories that hold everything of the repository.
     pub fn folders(&self) -> [&Path; 2] {
         [&self.root, &self.locks]
     }
@@ -110,22 +110,22 @@ impl Repository {
         self.root.join("blobs").join(etag)
     }
 
-    /// The file with what has arrived of it so far.
+    /// The file with the part of this content that has arrived so far.
     pub fn incomplete(&self, etag: &str) -> PathBuf {
         self.root.join("blobs").join(format!("{etag}.incomplete"))
     }
 
-    /// The file that is locked by whoever fetches it.
+    /// The file that a program locks while it fetches this content.
     pub fn lock(&self, etag: &str) -> PathBuf {
         self.locks.join(format!("{etag}.lock"))
     }
 
-    /// Whether the content is there. One of another size is not what it should be.
+    /// Whether this content is there, with the right size.
     pub fn has(&self, etag: &str, size: u64) -> bool {
         len(&self.blob(etag)) == Some(size)
     }
 
-    /// Bytes of it that are still to be fetched.
+    /// Bytes of this content that are still to be fetched.
     pub fn missing_bytes(&self, etag: &str, size: u64) -> u64 {
         match self.has(etag, size) {
             true => 0,
@@ -133,7 +133,7 @@ impl Repository {
         }
     }
 
-    /// The commits of which files are there, each with the branch or tag that had it last, if one did.
+    /// The commits of which files are in the cache, each with the branch or tag that pointed to it last, if one did.
     pub fn commits(&self) -> Vec<(String, Option<String>)> {
         let references = files_below(&self.root.join("refs"));
         let reference_of = |commit: &String| {
@@ -157,7 +157,7 @@ impl Repository {
         self.snapshot(&commit).is_dir().then_some(commit)
     }
 
-    /// Notes which commit a branch or tag has.
+    /// Records the commit of a branch or tag.
     pub fn set_commit(&self, revision: &str, commit: &str) -> io::Result<()> {
         if self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -183,7 +183,7 @@ impl Repository {
     }
 }
 
-/// Makes a file under another name first, so that nobody sees it half made.
+/// Makes a file under a temporary name and renames it, so that no program sees it half written.
 fn make_atomically(path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -199,13 +199,13 @@ fn len(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|file| file.len())
 }
 
-/// The names in a directory. None if it cannot be read.
+/// The names in a directory. Empty if it cannot be read.
 fn entries(folder: &Path) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// The files in a directory and those in it, with their directories, by name. Links whose target is gone do not count.
+/// The files in a directory and in the directories below it, as relative paths, sorted. Links whose target is gone do not count.
 fn files_below(folder: &Path) -> Vec<String> {
     let mut files = Vec::new();
     for name in entries(folder) {

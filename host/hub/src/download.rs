@@ -1,4 +1,4 @@
-//! Fetches one file into the cache: goes on where an earlier download was interrupted, and checks the hash.
+//! Fetches one file into the cache. Continues where an earlier download was interrupted, and checks the hash.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -22,14 +22,14 @@ use crate::{
     listing::{Hash, RemoteFile, escaped, is_passing, refusal, unreachable},
 };
 
-/// How often in a row a download may break off without having got any further.
+/// Most failures in a row without any progress.
 const MOST_FAILURES: u32 = 5;
 /// The pause after the first failure. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// How often it is tried to lock a file that another program has locked.
+/// The pause between two attempts to lock a file that another program has locked.
 const LOCK_POLL: Duration = Duration::from_millis(200);
 
-/// A file to fetch, and everything that this takes.
+/// A file to fetch, and everything that the download needs.
 pub struct Download<'a> {
     pub http: &'a Client,
     pub settings: &'a Settings,
@@ -41,7 +41,7 @@ pub struct Download<'a> {
 
 /// Why a download broke off.
 enum Failure {
-    /// It can go on, for all that is known.
+    /// Another request may continue the download.
     Passing(String),
     Final(anyhow::Error),
 }
@@ -108,7 +108,7 @@ impl Download<'_> {
         }
     }
 
-    /// Fetches what is missing.
+    /// Fetches the missing bytes.
     async fn fill(
         &self,
         partial: &mut Partial,
@@ -136,7 +136,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// Sends one request, and writes what it brings.
+    /// Sends one request, and writes the response to the file.
     async fn receive(
         &self,
         partial: &mut Partial,
@@ -165,7 +165,7 @@ impl Download<'_> {
         }
     }
 
-    /// Asks for what is missing. The response has just that.
+    /// Requests the missing bytes. The response has exactly these.
     async fn ask(&self, partial: &mut Partial) -> Result<Response, Failure> {
         let Self {
             settings,
@@ -226,7 +226,7 @@ fn broken(error: reqwest::Error) -> Failure {
     Failure::Passing(format!("the connection broke ({error:#})"))
 }
 
-/// A file of which the beginning is there.
+/// The beginning of a file, which is still being fetched.
 struct Partial {
     path: PathBuf,
     file: File,
@@ -237,7 +237,7 @@ struct Partial {
 }
 
 impl Partial {
-    /// Opens what an earlier download has left, if it has. More than the whole file is of no use.
+    /// Opens the file that an earlier download has left, or a new one. A file that is too long is cleared.
     fn open(path: PathBuf, remote: &RemoteFile) -> io::Result<Self> {
         let mut file = File::options()
             .create(true)
@@ -280,7 +280,7 @@ impl Partial {
         self.hasher.clone().finished() == self.expected
     }
 
-    /// Gives the file its name, once all of it is on the disk.
+    /// Gives the file its final name, once all of it is on the disk.
     fn keep_as(self, blob: PathBuf) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(self.path, blob)

@@ -1,9 +1,9 @@
 //! Fetches models from the Hugging Face Hub, or a mirror of it, into the cache that `huggingface_hub` in Python and other programs
 //! use too.
 //!
-//! 1. [`Settings`] says which hub and which cache, from the environment variables that those programs know.
-//! 2. [`HuggingFace`] is the hub as the server sees it: `listing` asks for a repository's files, `selection` chooses those that make up
-//!    the model, and `download` fetches each file that is not in the [`Cache`].
+//! 1. [`Settings`] names the hub and the cache, from the environment variables that those programs know.
+//! 2. [`HuggingFace`] implements the server's [`Hub`]: `listing` asks for a repository's files, `selection` chooses those that make
+//!    up the model, and `download` fetches each file that is not in the [`Cache`].
 //!
 //! A file gets its name in the cache only when it is complete and its hash is right.
 
@@ -84,7 +84,7 @@ impl HuggingFace {
         Ok(selection.path_in(&repository.snapshot(&listing.commit)))
     }
 
-    /// What the cache has, because the hub does not answer.
+    /// The model in the cache, which is used because the hub does not answer.
     fn instead(
         &self,
         model: &HubModel,
@@ -142,7 +142,7 @@ impl HuggingFace {
             .with_context(cannot_write)
     }
 
-    /// Refuses a download that does not fit on the disk. The outer error says that the disk cannot be looked at.
+    /// Refuses a download that does not fit on the disk. The outer error says that the disk cannot be inspected.
     fn check_room(
         &self,
         model: &HubModel,

@@ -1,4 +1,4 @@
-//! What a repository has, as the hub says.
+//! The files of a repository, as the hub lists them.
 
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
@@ -36,11 +36,11 @@ pub enum Hash {
 pub enum ListingError {
     /// The hub cannot be reached or is out of order. A later try may succeed.
     Unreachable(String),
-    /// The hub refuses, or says what cannot be true.
+    /// The hub refuses the request, or its answer is invalid.
     Refused(String),
 }
 
-/// The answer of the hub, as far as it is read.
+/// The part of the hub's answer that is read.
 #[derive(Deserialize)]
 struct Answer {
     sha: String,
@@ -92,7 +92,7 @@ impl Listing {
         })
     }
 
-    /// None if the answer lacks something, or is dangerous to believe.
+    /// None if the answer lacks something, or has unsafe paths or malformed hashes.
     fn read(text: &str) -> Option<Self> {
         let Answer { sha, siblings } = serde_json::from_str(text).ok()?;
         let files = siblings.into_iter().map(RemoteFile::read);
@@ -149,12 +149,12 @@ fn is_hash(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(is_digit)
 }
 
-/// A path with the characters escaped that mean something else in URLs. With `/`, which revisions may have, escaped too.
+/// Escapes a revision for a URL, including `/`, which revisions may have.
 fn encoded(revision: &str) -> String {
     escaped(revision, "-_.~")
 }
 
-/// The bytes of a text, each as it is if it is a letter, a digit or one of `plain`, else as `%XX`.
+/// Escapes the bytes of a text as `%XX`, except letters, digits and the characters in `plain`.
 pub fn escaped(text: &str, plain: &str) -> String {
     let escape = |byte: u8| match char::from(byte) {
         c if c.is_ascii_alphanumeric() || plain.contains(c) => c.to_string(),

@@ -1,4 +1,4 @@
-//! Which files of a repository make up a model.
+//! The choice of the files of a repository that make up a model.
 
 use std::{
     collections::BTreeMap,
@@ -7,13 +7,13 @@ use std::{
 
 /// The quantization of a model whose name states none.
 const USUAL: &str = "Q4_K_M";
-/// GGUF files that are no language models: encoders of images, and statistics for quantizing.
+/// Words in the names of GGUF files that are no language models: encoders of images, and statistics for quantizing.
 const BESIDES: &[&str] = &["mmproj", "imatrix"];
 /// Files with these endings belong to a model in safetensors. They are small.
 const ENDINGS: &[&str] = &[".json", ".jinja"];
-/// Other files of its tokenizer.
+/// Other files of such a model, all of its tokenizer.
 const TOKENIZER: &[&str] = &["tokenizer.model", "merges.txt", "vocab.txt"];
-/// What makes embeddings of a model has its settings in a directory of its own.
+/// The settings for the pooling of embeddings, which have a directory of their own.
 const POOLING: &str = "1_Pooling/config.json";
 
 /// The files of a repository that make up one model.
@@ -29,7 +29,7 @@ impl Selection {
     /// The model that `which` names among these files: a quantization, or a file. None: the one that fits best.
     ///
     /// # Errors
-    /// There is none, there are several, or parts are missing. This continues a sentence after a colon.
+    /// No model or several models have this name, or parts are missing. The text continues a sentence after a colon.
     pub fn of<'a>(
         files: impl Iterator<Item = &'a str>,
         which: Option<&str>,
@@ -97,12 +97,12 @@ impl Selection {
         }
     }
 
-    /// What is written after the repository's name for this model. None for a directory.
+    /// The text after the repository's name that names this model. None for a directory.
     pub fn which(&self) -> Option<&str> {
         self.entry.as_deref()
     }
 
-    /// The same if no part is missing.
+    /// Returns the selection if no part of its files is missing.
     fn whole(self) -> Result<Self, String> {
         let parts = self.files.iter().filter_map(|file| Part::of(file));
         let mut counts: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
@@ -167,7 +167,7 @@ fn usual(mut ggufs: Vec<Selection>) -> Selection {
     ggufs.swap_remove(place.unwrap_or(0))
 }
 
-/// The files of weights. Some repositories have them twice, under another name.
+/// The files of weights. Some repositories have the weights a second time under other names, which are left out.
 fn weights<'a>(files: &[&'a str]) -> Vec<&'a str> {
     let all = files.iter().copied();
     let all = all.filter(|file| file.ends_with(".safetensors") && !file.contains('/'));

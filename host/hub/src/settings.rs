@@ -1,4 +1,4 @@
-//! Which hub and which cache, as the environment says.
+//! The hub and the cache, from the environment.
 
 use std::{
     env, fs,
@@ -8,22 +8,22 @@ use std::{
 use reqwest::RequestBuilder;
 use tenon::hub::TOKEN_VARIABLES;
 
-/// Which hub is asked, and where its files are kept.
+/// The hub, and the cache of its files.
 pub struct Settings {
     /// The URL of the hub, without a slash at its end.
     pub endpoint: String,
     /// The directory of the cache.
     pub cache: PathBuf,
-    /// Proves to the hub who asks.
+    /// The user's token for the hub.
     pub token: Option<String>,
-    /// Whether nothing may be sent.
+    /// Whether no requests may be sent.
     pub offline: bool,
 }
 
 const ENDPOINT: &str = "https://huggingface.co";
 
 impl Settings {
-    /// The settings of this process's environment. Nothing is wrong with any: an empty variable counts as one that is not set.
+    /// The settings from this process's environment. No value is refused. An empty variable counts as one that is not set.
     pub fn of_process() -> Self {
         Self::of(
             |name| env::var(name).ok(),

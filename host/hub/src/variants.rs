@@ -1,4 +1,4 @@
-//! What the cache has, model by model, and how it is removed.
+//! The models in the cache, and their removal.
 
 use std::{
     collections::BTreeSet,
@@ -24,13 +24,13 @@ pub struct CachedModel {
     pub files: usize,
 }
 
-/// What a model's removal would remove.
+/// The files and directories that the removal of a model removes.
 pub struct Removal {
     /// Whole directories.
     folders: Vec<PathBuf>,
     /// Contents of files, and the links to them.
     files: BTreeSet<PathBuf>,
-    /// The room that this makes.
+    /// Bytes that the removal frees.
     pub size_bytes: u64,
 }
 
@@ -41,10 +41,10 @@ impl Cache {
         repositories.iter().flat_map(models_of).collect()
     }
 
-    /// What removing a model would remove. Without a quantization or revision it is all that the cache has of the repository.
+    /// The removal of a model. Without a quantization or revision it removes all that the cache has of the repository.
     ///
     /// # Errors
-    /// The cache does not have it. This continues a sentence after a colon.
+    /// The cache does not have the model. The text continues a sentence after a colon.
     pub fn removal(&self, model: &HubModel) -> Result<Removal, String> {
         let repository = self.repository(&model.repository);
         if model.which.is_none() && model.revision.is_none() {
@@ -68,7 +68,7 @@ impl Cache {
 }
 
 impl Removal {
-    /// Removes it.
+    /// Removes the files and directories.
     ///
     /// # Errors
     /// Something cannot be removed.
@@ -132,7 +132,7 @@ fn whole(repository: &Repository) -> Result<Removal, String> {
     })
 }
 
-/// These contents, and every link to them in any commit.
+/// The removal of these contents, and of every link to them in any commit.
 fn contents(repository: &Repository, blobs: BTreeSet<PathBuf>) -> Removal {
     let size_bytes = blobs.iter().map(|blob| len(blob)).sum();
     let mut files = blobs.clone();

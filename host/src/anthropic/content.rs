@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 #[serde(untagged)]
 #[schema(as = anthropic::Content)]
 pub enum Content<Block> {
-    /// A text. Stands for one block of text.
+    /// A text: short for one block of text.
     Text(String),
     /// Blocks, in order.
     Blocks(Vec<Block>),
@@ -53,14 +53,14 @@ pub enum ContentBlockParam {
         /// The text.
         text: String,
     },
-    /// The assistant's reasoning, as it was answered.
+    /// The assistant's reasoning, as an earlier answer had it.
     Thinking {
         /// The reasoning.
         thinking: String,
         /// Accepted, of no effect.
         signature: Option<String>,
     },
-    /// A tool call of the assistant, as it was answered.
+    /// A tool call of the assistant, as an earlier answer had it.
     ToolUse {
         /// The id that the block with the result has as `tool_use_id`.
         id: String,

@@ -28,7 +28,7 @@ pub enum StreamEvent {
     ContentBlockDelta {
         /// Index of the block.
         index: u32,
-        /// What is added.
+        /// What the event adds.
         delta: BlockDelta,
     },
     /// A block is complete.
@@ -38,7 +38,7 @@ pub enum StreamEvent {
     },
     /// The answer is complete.
     MessageDelta {
-        /// How it ended.
+        /// How the answer ended.
         delta: MessageEnd,
         /// How many tokens the whole request took.
         usage: Usage,
@@ -64,7 +64,7 @@ impl StreamEvent {
     }
 }
 
-/// What is added to a block.
+/// An addition to a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[schema(as = anthropic::BlockDelta)]

@@ -9,7 +9,7 @@ use super::{Content, ContentBlockParam, TextBlockParam, Tool, ToolChoice};
 #[schema(as = anthropic::MessagesRequest)]
 pub struct MessagesRequest {
     /// Most tokens to generate. A number beyond the end of the context, or beyond what the operator allows, stands for as many
-    /// as possible.
+    /// tokens as possible.
     #[schema(minimum = 1)]
     pub max_tokens: u32,
     /// Sampling temperature: from 0, which always takes the most likely token, to 2. Default: the model's own, else 1.
@@ -20,7 +20,7 @@ pub struct MessagesRequest {
     pub top_p: Option<f32>,
     /// Sample from this many of the most likely tokens. Only used if positive.
     pub top_k: Option<i64>,
-    /// Up to 64 texts that end the answer and are not part of it. `stop_sequence` of the answer says which one did.
+    /// Up to 64 texts that end the answer and are not part of it. The answer's `stop_sequence` says which one ended it.
     #[schema(max_items = 64)]
     pub stop_sequences: Option<Vec<String>>,
     /// Whether to send the answer in pieces, as server-sent events.
@@ -33,18 +33,18 @@ pub struct MessagesRequest {
     /// Accepted, of no effect: the model always gets the whole conversation.
     #[schema(value_type = Option<Object>)]
     pub context_management: Option<Map<String, Value>>,
-    /// What the answer goes on from.
+    /// The conversation that the model answers.
     #[serde(flatten, skip_deserializing)]
     pub conversation: Conversation,
 }
 
-/// A conversation, and what the model is told with it. Also the request of `POST /v1/messages/count_tokens`.
+/// A conversation, with its tools and instructions. Also the request of `POST /v1/messages/count_tokens`.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[schema(as = anthropic::Conversation)]
 pub struct Conversation {
     /// Name or alias of a model. Empty or absent: the server's default model.
     pub model: Option<String>,
-    /// The conversation so far. The answer continues the text of a last message that is the assistant's.
+    /// The conversation so far. If the last message is the assistant's, the answer continues its text.
     #[schema(min_items = 1)]
     pub messages: Vec<MessageParam>,
     /// Instructions for the whole conversation.
@@ -78,7 +78,7 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
-    /// Instructions from here on.
+    /// Instructions for the rest of the conversation.
     System,
 }
 
@@ -94,7 +94,7 @@ pub enum Thinking {
         /// Whether the answer shows the reasoning. Default: `summarized`.
         display: Option<ThinkingDisplay>,
     },
-    /// The same.
+    /// The same as `enabled`.
     Adaptive {
         /// Whether the answer shows the reasoning. Default: `summarized`.
         display: Option<ThinkingDisplay>,
@@ -118,7 +118,7 @@ pub enum ThinkingDisplay {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[schema(as = anthropic::OutputConfig)]
 pub struct OutputConfig {
-    /// How much a model that reasons should do so. The chat template gets this word, but few templates tell one from another.
+    /// How much the model reasons. The chat template gets this word, but few templates distinguish the levels.
     pub effort: Option<Effort>,
     /// The form of the answer's text. Default: any.
     pub format: Option<OutputFormat>,

@@ -38,6 +38,6 @@ pub enum ToolChoice {
         /// The name of one of the `tools`.
         name: String,
     },
-    /// The model does not get to know the tools.
+    /// The model is not told about the tools.
     None,
 }

@@ -3,7 +3,7 @@ use serde::{
     de::{IntoDeserializer, value::StringDeserializer},
 };
 
-/// Deserializes a variant from its name only. (figment would also take its number.)
+/// Deserializes a variant from its name only. (figment would also accept the variant's index.)
 pub fn by_name<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -13,7 +13,7 @@ where
     T::deserialize(name)
 }
 
-/// The same for a value that may be left out.
+/// Like [`by_name`], for a value that may be left out.
 pub fn if_named<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! What becomes of a running configuration when another one is read.
+//! The change of a running configuration when it is read again.
 
 use serde_json::Value;
 
@@ -16,11 +16,11 @@ pub struct ConfigChange {
 }
 
 impl ConfigChange {
-    /// The change of a running configuration that reading `new` makes.
+    /// Compares the running configuration with `new`.
     pub fn new(running: &Config, mut new: Config) -> Self {
         let written = new.written.clone();
         let keys = different_keys(&running.written, &written).into_iter();
-        // Addresses that listen already speak TLS or not.
+        // An address that listens already cannot change between TLS and plain text.
         let tls_stays = new.tls.is_some() == running.tls.is_some();
         let stays = |key: &[&str]| needs_a_restart(key) || key[0] == "tls" && !tls_stays;
         let (kept, changed): (Vec<_>, Vec<_>) = keys.partition(|key| stays(key));
@@ -40,7 +40,7 @@ impl ConfigChange {
 }
 
 impl Config {
-    /// Whether the sections that all models share lead to the same models as those of another configuration.
+    /// Whether the settings that all models share are the same as in another configuration.
     pub fn loads_models_like(&self, other: &Self) -> bool {
         self.grammar == other.grammar
             && self.prompts == other.prompts
@@ -48,8 +48,8 @@ impl Config {
     }
 }
 
-/// Whether a running server cannot change a key: it listens, logs, sends traces and has opened a file already, and plugins were tried
-/// out with their settings.
+/// Whether a change of the key needs a restart: addresses, log, traces and the file of responses are in use already, and plugins
+/// were tried out with their settings.
 fn needs_a_restart(key: &[&str]) -> bool {
     match key {
         ["server", name] => matches!(
@@ -70,7 +70,7 @@ fn keep(running: &Config, new: Config) -> Config {
         true => new.tls,
         false => running.tls.clone(),
     };
-    // By default, which names are allowed depends on the address.
+    // The default of the allowed names depends on the address.
     let hosts = match server.listen == old.listen {
         true => server.hosts,
         false => old.hosts.clone(),

@@ -51,7 +51,7 @@ pub enum Load {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sandbox {
-    /// Read the folders of its model and its own, and the system's libraries, use devices, and write its cache directory. It has no network.
+    /// Read its own folder, that of its model and the system's libraries, use devices, and write its cache directory. No network.
     #[default]
     Strict,
     /// Whatever the server's user may do.
@@ -120,7 +120,8 @@ pub struct RawEngine {
     pub max_batch_tokens: BatchTokens,
     /// Milliseconds that one step may take for prefill while answers are being generated. 0: no bound.
     pub max_step_ms: u32,
-    /// Most tokens of a draft, which is tried at once where a text repeats itself. The answer stays the same. 0: no drafts.
+    /// Most tokens of a draft: where a text repeats itself, its continuation is guessed and verified in one step (speculative
+    /// decoding). The answer stays the same. 0: no drafts.
     pub max_draft_tokens: DraftTokens,
     /// Requests that may wait. One more is answered with 429, unless another client has more requests waiting: then the
     /// youngest of those is answered with 429.

@@ -1,5 +1,5 @@
 //! Environment variables that set single values of `[server]`, `[engine]`, `[grammar]` and `[telemetry]`:
-//! `TENON__SERVER__PORT=9000` is `port` of `[server]`. Some keys also have variables with the names that others gave them.
+//! `TENON__SERVER__PORT=9000` is `port` of `[server]`. Some keys also have variables with other names, such as OpenTelemetry's.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use super::{layer::Layer, schema, sentences::instead_of};
 
 const PREFIX: &str = "TENON__";
 const SECTIONS: [&str; 4] = ["server", "engine", "grammar", "telemetry"];
-/// Variables without the prefix, with their keys, and whether these are numbers.
+/// Variables without the prefix: name, key, and whether the value is a number.
 const SHORT: [(&str, &str, bool); 3] = [
     ("KEEP_ALIVE_INTERVAL", "server.keep_alive_interval_ms", true),
     (
@@ -47,7 +47,7 @@ impl Environment {
         }
     }
 
-    /// Keeps only the variable that says where files are. Then there are no secrets either, in variables or in files.
+    /// Keeps only `HOME`. Secrets are then read neither from variables nor from files.
     pub fn home_only(mut self) -> Self {
         self.variables.retain(|name, _| name == "HOME");
         self.has_secrets = false;
@@ -80,7 +80,7 @@ impl Environment {
     pub fn layers(&self) -> impl Iterator<Item = Result<Layer, String>> {
         let settings = settings();
         let short = SHORT.into_iter().filter_map(|(name, key, is_number)| {
-            // OpenTelemetry takes an empty variable for an absent one.
+            // OpenTelemetry treats an empty variable as absent.
             let text = self.variables.get(name)?;
             let is_absent = text.is_empty() && name.starts_with("OTEL_");
             (!is_absent).then(|| Ok(Setting::short(key, is_number).layer(name, text)))
@@ -97,7 +97,7 @@ impl Environment {
     }
 
     /// An absolute directory. An empty or relative one counts as absent, as in the XDG specification. The crate
-    /// `etcetera` reads only the variables of the process; tests have others.
+    /// `etcetera` is not used, because it reads only the variables of the process, and tests pass others.
     fn directory(&self, name: &str) -> Option<&Path> {
         self.variables
             .get(name)
@@ -123,7 +123,7 @@ impl Setting {
         }
     }
 
-    /// Makes the layer. Text in the place of a number or of true and false stays text, and its section refuses it.
+    /// Makes the layer. Text in the place of a number or boolean stays text, and its section refuses it.
     fn layer(&self, variable: &str, text: &str) -> Layer {
         let number: Option<i64> = text.parse().ok().filter(|_| self.is_number);
         let switch: Option<bool> = text.parse().ok().filter(|_| self.is_switch);

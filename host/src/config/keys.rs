@@ -36,8 +36,8 @@ pub struct RawKey {
     models: Option<Vec<String>>,
     /// Most requests in a minute (POST, except administration). Default: no limit.
     requests_per_minute: Option<NonZeroU32>,
-    /// Most tokens in a minute, of prompts and answers together. A request begins as long as some are left; what it takes beyond
-    /// that is missing later. Default: no limit.
+    /// Most tokens in a minute, of prompts and answers together. A request may begin as long as some are left. Tokens that it takes
+    /// beyond the limit are taken from the next minutes. Default: no limit.
     tokens_per_minute: Option<NonZeroU32>,
     /// Most requests at the same time (POST, except administration). Default: no limit.
     max_concurrent: Option<NonZeroU32>,
@@ -134,7 +134,7 @@ impl RawKey {
         Ok(Some(value.clone()))
     }
 
-    /// The name of what says where the key is.
+    /// The name of the field that says where the key is.
     fn source(&self) -> &'static str {
         match (&self.key_file, &self.env) {
             (Some(_), _) => "key_file",
@@ -156,7 +156,7 @@ impl RawKey {
         for name in self.models.iter().flatten() {
             refusals.check_not_empty(&place("models"), name);
         }
-        // Without a hash where secrets are not read.
+        // Where secrets are not read, there is no hash.
         let hash = self.key.as_deref().map_or(KeyHash::NONE, KeyHash::of);
         let rights = Rights {
             is_admin: self.admin,

@@ -10,7 +10,7 @@ use serde::{
 
 use super::refusals::Refusals;
 
-/// An address to listen at, and what is served there.
+/// An address to listen at, and the routes that are served there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     pub place: Place,
@@ -22,13 +22,13 @@ pub struct Listen {
 /// Where connections come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A port of an address or name. Port 0: any free one.
+    /// A port of an address or name. Port 0: any free port.
     Tcp { host: String, port: u16 },
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-/// What is served at an address.
+/// The routes that are served at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     Everything,

@@ -1,12 +1,12 @@
 //! The configuration, from four layers: defaults ← TOML ← environment ← flags.
 //!
-//! A section has two types. The raw type is what may be written: its doc comments become the JSON Schema, its types are the
+//! A section has two types. The raw type is what the user may write: its doc comments become the JSON Schema, its types are the
 //! ranges, and serde refuses everything else. The resolved type is what the program uses: defaults merged, paths made
-//! whole. A [`Source`] turns one into the other, or reports everything that is wrong. A [`ConfigChange`] says what of another
-//! configuration a running server takes.
+//! absolute. A [`Source`] turns the raw types into the resolved ones, or reports everything that is wrong. A [`ConfigChange`] is
+//! the part of a new configuration that a running server takes over.
 //!
-//! `layers` merges values and knows where each came from. `environment` knows which variables set what. `sentences` puts
-//! what serde refuses into words. `refusals` collects what sections refuse while they resolve themselves.
+//! `layers` merges values and knows where each came from. `environment` maps variables to keys. `sentences` turns serde's errors
+//! into sentences. `refusals` collects the problems that sections find while they are resolved.
 
 mod bounded;
 mod by_name;

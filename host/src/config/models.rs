@@ -51,7 +51,7 @@ pub struct Model {
     pub requantize: Requantize,
     /// None: no limit.
     pub memory_limit_bytes: Option<u64>,
-    /// Replaces what the model recommends.
+    /// Overrides the model's own recommendations.
     pub sampling: SamplingDefaults,
     pub engine: Engine,
 }
@@ -74,7 +74,7 @@ impl ModelPath {
         }
     }
 
-    /// What the model is called unless the configuration gives it a name.
+    /// The model's default name.
     fn name(&self) -> String {
         match self {
             Self::Local(path) => name_of(path),
@@ -241,8 +241,8 @@ pub fn resolve(
 }
 
 impl Model {
-    /// Whether a model that was loaded by another entry can stay as it is. Names, the time of loading, and limits of requests that
-    /// the server checks itself may differ.
+    /// Whether a model that was loaded by the entry `other` need not be loaded again. Aliases, the time of loading, and limits of
+    /// requests that the server checks itself may differ.
     pub fn loads_like(&self, other: &Self) -> bool {
         let loaded = |model: &Self| {
             let mut loaded = model.clone();

@@ -21,8 +21,8 @@ pub enum Origins {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hosts {
     Any,
-    /// These names, in lower case. Besides them, what no public DNS can give a web page: addresses, and names of private
-    /// networks.
+    /// These names, in lower case. Addresses and names of private networks are allowed too, because no web page can get them
+    /// from public DNS.
     These(Vec<String>),
 }
 
@@ -61,7 +61,7 @@ impl Origins {
 }
 
 impl Hosts {
-    /// Checks the names of a server that listens at these addresses.
+    /// Resolves the names of a server that listens at these addresses.
     pub fn resolve(
         written: Option<Vec<String>>,
         listen: &[Listen],

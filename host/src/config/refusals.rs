@@ -1,4 +1,4 @@
-//! Collects what sections refuse while they resolve themselves.
+//! Collects the problems that sections find while they are resolved.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 
 use super::layers::Layers;
 
-/// The problems that sections find while they resolve themselves, a sentence each.
+/// The problems that sections find while they are resolved, a sentence each.
 pub struct Refusals<'a> {
     layers: &'a Layers,
     home: Option<&'a Path>,
@@ -36,7 +36,7 @@ impl<'a> Refusals<'a> {
             .push(format!("{} {why}", self.layers.name(key)));
     }
 
-    /// Refuses a key that was written although `other` is there in its place.
+    /// Refuses a key that was written although `other` replaces it.
     pub fn check_not_beside(&mut self, key: &[&str], other: &str) {
         if self.layers.has(key) {
             let why = format!("has no effect beside \"{other}\": leave one of the two out");

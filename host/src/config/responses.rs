@@ -32,7 +32,7 @@ pub struct RawResponses {
     /// Only one server can use it. Relative to this file. Default: responses are kept in memory.
     file: Option<PathBuf>,
     /// Most bytes of the responses that are kept for `previous_response_id` and `GET /v1/responses/{id}`, with
-    /// their input. The ones that were not used for longest are dropped first. 0: none is kept.
+    /// their input. The least recently used ones are dropped first. 0: none is kept.
     max_kept_bytes: u32,
     /// Seconds that a response is kept.
     max_kept_secs: NonZeroU32,

@@ -30,7 +30,7 @@ pub struct Config {
     pub keys: Keys,
     /// None: no address speaks TLS.
     pub tls: Option<Tls>,
-    /// The files that belong to it: those that keys and certificates are in.
+    /// The files with keys and certificates.
     pub files: Vec<PathBuf>,
     pub plugins: Plugins,
     pub grammar: Grammar,
@@ -41,7 +41,7 @@ pub struct Config {
     pub models: Vec<Model>,
     /// Directories of models to serve.
     pub folders: Vec<ModelFolder>,
-    /// The values of all other sections, defaults included, as they are written in TOML, but with the hashes of keys.
+    /// The values of all sections but `[[models]]`, defaults included, as they are written in TOML, with hashes in place of keys.
     pub written: Value,
 }
 

@@ -1,4 +1,4 @@
-//! Sentences for what serde refuses. Each names the key, where it was written, and what is allowed there.
+//! Sentences for serde's errors. Each names the key, where it was written, and what is allowed there.
 
 use figment::error::{Actual, Kind};
 

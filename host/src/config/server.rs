@@ -34,7 +34,7 @@ pub struct Server {
     pub write_timeout: Duration,
     pub max_connections: usize,
     pub max_body_bytes: usize,
-    /// Whether `/re_isq` belongs to administration if there is a key for that.
+    /// Whether `/re_isq` needs an admin key if there is one.
     pub requantize_needs_admin_key: bool,
     pub origins: Origins,
     pub hosts: Hosts,
@@ -82,8 +82,8 @@ pub struct RawServer {
     /// Instead of `host` and `port`: an address with its port such as `0.0.0.0:8080` or `[::1]:8080`, a Unix socket such as
     /// `unix:/run/tenon/tenon.sock`, or a list of them. With `[tls]`, addresses speak TLS unless they begin with `http://` or `unix:`.
     listen: Option<Addresses>,
-    /// Further addresses, written as those of `listen`, for `/metrics`, `/status` and administration, which the others then do not serve.
-    /// Besides these, only the health and `/re_isq` are served there. Default: none.
+    /// Further addresses, written as those of `listen`, for `/metrics`, `/status` and administration, which the addresses of `listen`
+    /// then do not serve. The further addresses also serve the health and `/re_isq`, and nothing else. Default: none.
     admin_listen: Option<Addresses>,
     /// Milliseconds of silence after which a stream gets a comment, so that no proxy on the way closes it. The environment
     /// variable `KEEP_ALIVE_INTERVAL` sets it too.
@@ -110,9 +110,9 @@ pub struct RawServer {
     max_connections: NonZeroU32,
     /// Largest request body in bytes. A larger one is answered with 413.
     max_body_bytes: NonZeroU32,
-    /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`; `[[keys]]` has more to say of each. Without any key, every request is
-    /// accepted. With keys, only the health, the documentation and the chat page (`/`, `/page`, `/health`, `/health/ready`,
-    /// `/health/live`, `/docs`, `/openapi.json`) stay open to all.
+    /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`. `[[keys]]` gives a key a name, rights and
+    /// limits. Without any key, every request is accepted. With keys, only the health, the documentation and the chat page (`/`,
+    /// `/page`, `/health`, `/health/ready`, `/health/live`, `/docs`, `/openapi.json`) stay open to all.
     #[serde(serialize_with = "as_hashes")]
     api_keys: Vec<String>,
     /// Keys for administration: the routes under `/admin/`, and `/re_isq`. They are also accepted wherever one of `api_keys` is.
@@ -186,7 +186,7 @@ impl Default for RawServer {
 }
 
 impl RawServer {
-    /// All keys: those of the lists here, and these.
+    /// All keys: those of `admin_keys` and `api_keys`, and `named`.
     pub fn keys(&self, named: Vec<Key>) -> Keys {
         let are_needed = !named.is_empty() || !self.api_keys.is_empty();
         let all = listed("admin_keys", &self.admin_keys, true)

@@ -26,7 +26,7 @@ impl Source {
         }
     }
 
-    /// The configuration file. None: there is none.
+    /// The configuration file. None if there is none.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
@@ -43,7 +43,7 @@ impl Source {
         Ok(config)
     }
 
-    /// Reads the configuration as it is now. It may be without models.
+    /// Reads the configuration as it is now. It need not have models.
     ///
     /// # Errors
     /// Everything that is wrong with it.

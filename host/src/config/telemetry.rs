@@ -50,7 +50,7 @@ impl RawTelemetry {
     }
 }
 
-/// Whether a text is the address of a server of HTTP, with or without a path, and without a query.
+/// Whether a text is the URL of an HTTP server, with or without a path, and without a query.
 fn is_address(url: &str) -> bool {
     let url: Result<Uri, _> = url.parse();
     url.is_ok_and(|url| {

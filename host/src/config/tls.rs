@@ -21,7 +21,7 @@ pub struct Tls {
 #[derive(Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawTls {
-    /// File with the server's certificate, followed by those that lead to the one that clients trust. Relative to this file.
+    /// File with the server's certificate, followed by intermediate certificates. Relative to this file.
     certificate_file: Option<PathBuf>,
     /// File with the private key of the certificate.
     key_file: Option<PathBuf>,

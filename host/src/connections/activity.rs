@@ -19,7 +19,7 @@ pub struct Patience {
     pub head: Duration,
     /// The time between two requests.
     pub idle: Duration,
-    /// The time in which the client takes none of the bytes to be sent.
+    /// The time during which the client takes none of the bytes that wait for it.
     pub unread: Duration,
 }
 
@@ -62,15 +62,15 @@ pub struct Activity {
 struct State {
     /// The number of requests that are being answered. One at most, unless several share the connection.
     requests: u32,
-    /// The number of them whose client has to take a piece of the answer before the next one, where several share the connection.
+    /// The number of requests that wait until their client takes a piece of the answer. Only where several share the connection.
     held_up: u32,
-    /// When one of them last went on.
+    /// When one of the requests last made progress.
     progress: Instant,
     has_answered: bool,
     idle_since: Instant,
     /// When the first byte of a head arrived. None once the head is complete.
     head_since: Option<Instant>,
-    /// When the client last took bytes, while there are more for it.
+    /// When the client last took bytes. None if no bytes wait for it.
     unwritten_since: Option<Instant>,
     close: Option<Close>,
 }
@@ -105,7 +105,7 @@ impl Activity {
         self.is_multiplexed.load(Ordering::Relaxed)
     }
 
-    /// Records that a request has to wait for its client, or goes on.
+    /// Records that a request has to wait for its client, or can continue.
     pub fn hold_up(&self, is_held_up: bool) {
         let mut state = self.state();
         state.progress = Instant::now();
@@ -128,7 +128,7 @@ impl Activity {
         self.state().unwritten_since = Some(Instant::now());
     }
 
-    /// Records that the socket takes no more bytes at the moment. The time of `unread` goes on from the last bytes that it
+    /// Records that the socket takes no more bytes at the moment. The time of `unread` counts from the last bytes that it
     /// took.
     pub fn write_blocked(&self) {
         self.state()

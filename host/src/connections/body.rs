@@ -15,7 +15,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{activity::Activity, socket::Socket};
 
-/// Marks a request as being answered, until this is dropped.
+/// A request that is being answered. It ends when this is dropped.
 pub struct Request(Arc<Activity>);
 
 impl Request {
@@ -44,7 +44,7 @@ pub struct Answering {
 type BodyFrame = Result<Frame<Bytes>, axum::Error>;
 
 impl Answering {
-    /// The body of an answer. `socket` is the client's if the end of what it sends does not end its requests.
+    /// The body of an answer. `socket` is the client's socket. None over TLS, where a client that stops sending is gone.
     pub fn new(
         answer: Response<Body>,
         request: Request,
@@ -114,7 +114,7 @@ impl HttpBody for Answering {
     }
 }
 
-/// Asks a client that stopped sending whether it still reads. The question is a comment, which readers of events skip. Each
+/// Finds out whether a client that stopped sending still reads, by sending a comment, which readers of events skip. Each
 /// frame of the body is a whole event, so the comment stands between two events.
 fn question(socket: Arc<Socket>) -> impl Stream<Item = BodyFrame> + Send {
     let again = socket.clone();

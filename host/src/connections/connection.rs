@@ -38,7 +38,7 @@ use super::{
 
 /// Most requests that a client may have answered at the same time over one connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
-/// The time in which an idle client takes note that its connection is closed, where the protocol has words for that.
+/// The time that the graceful shutdown of an idle TLS connection may take.
 const PARTING: Duration = Duration::from_secs(1);
 
 /// A connection's client, and what its requests need.
@@ -79,10 +79,10 @@ pub async fn serve(
 }
 
 impl Client {
-    /// Begins TLS. None if that fails, or the connection has to be closed before.
+    /// Performs the TLS handshake. None if it fails, or if the connection has to be closed first.
     async fn handshake(&self, io: Io, tls: Arc<ServerConfig>) -> Option<TlsStream<Io>> {
         select! {
-            // An error is the client's fault: it went away, speaks no TLS, or has not the certificate that it needs.
+            // An error is the client's fault: it went away, speaks no TLS, or lacks the certificate that it needs.
             stream = TlsAcceptor::from(tls).accept(io) => stream.ok(),
             _ = self.activity.told_to_close() => None,
         }
@@ -90,8 +90,8 @@ impl Client {
 
     async fn serve_http1(&self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         let mut builder = http1::Builder::new();
-        // The register watches the time instead. A client may stop sending before it has its answer, but not in TLS, where the end of
-        // what it sends cannot be told from its end.
+        // The register checks the time limits instead. A client may stop sending before it has its answer, but not over TLS, where
+        // this looks the same as a client that went away.
         builder
             .header_read_timeout(None::<Duration>)
             .half_close(!self.is_encrypted)
@@ -148,7 +148,7 @@ impl Client {
             Ok(Answering::new(answer, running, socket))
         };
         if self.is_encrypted {
-            // hyper drops this when the client goes away.
+            // hyper drops this future when the client goes away.
             return answered(answer.await);
         }
         select! {

@@ -15,7 +15,7 @@ use crate::config::{Listen, Place, Scope};
 /// A socket that listens.
 pub struct Listener {
     socket: Socket,
-    /// What is served there.
+    /// The routes that are served there.
     pub scope: Scope,
     /// None: without TLS.
     tls: Option<Arc<Tls>>,
@@ -27,7 +27,7 @@ enum Socket {
 }
 
 impl Listener {
-    /// Begins to listen. `tls` is for the addresses that speak it.
+    /// Begins to listen. `tls` is used for addresses that speak TLS.
     pub async fn bind(listen: &Listen, tls: Option<&Arc<Tls>>) -> io::Result<Self> {
         let socket = match &listen.place {
             Place::Tcp { host, port } => {
@@ -56,7 +56,7 @@ impl Listener {
         }
     }
 
-    /// What new connections begin TLS with. None: they do not.
+    /// The TLS configuration of new connections. None: without TLS.
     pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.tls.as_ref().map(|tls| tls.config())
     }
@@ -70,7 +70,7 @@ impl Listener {
     }
 }
 
-/// Listens at a Unix socket. Replaces the file of a server that left it behind.
+/// Listens at a Unix socket. Replaces a file that a former server left behind.
 async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path).await => {

@@ -2,7 +2,7 @@
 //!
 //! hyper speaks HTTP on each connection, in a task of its own ([`connection`]), and rustls speaks TLS below it. The
 //! [`register`](Register) knows all connections and tells one to close when its client is silent for too long, when another client
-//! needs its place, or when the server stops. Invariant: nothing here knows what is asked or answered.
+//! needs its place, or when the server stops. Invariant: nothing here knows the content of requests and answers.
 
 mod activity;
 mod body;
@@ -49,7 +49,7 @@ pub async fn accept(listener: Listener, router: Router, register: Arc<Register>)
         stream.set_nodelay();
         let tls = listener.tls();
         let Some(activity) = register.enter() else {
-            // Words in TLS would take a place too.
+            // A refusal over TLS would need a place itself.
             if tls.is_none() {
                 refusal::refuse(stream);
             }

@@ -12,9 +12,9 @@ use tokio::{
 use super::stream::Stream;
 use crate::error::ApiError;
 
-/// Most clients that are told at the same time that there is no place. Further ones only find their connection closed.
+/// Most clients that are told at the same time that there is no place. Further clients only find their connection closed.
 const MOST_AT_ONCE: usize = 16;
-/// The time in which a client is told.
+/// The time that telling a client may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The answer to a request whose head did not arrive in time.

@@ -1,4 +1,4 @@
-//! A client's socket. Reports what happens on it, and finds out whether a client that stopped sending still listens.
+//! A client's socket. It reports its activity, and finds out whether a client that stopped sending still reads.
 //!
 //! A client may close its half of the connection after its request and wait for the answer. A client that went away looks
 //! the same until something is sent to it: then its system reports an error. Every answer begins with the same bytes, so

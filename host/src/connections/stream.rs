@@ -38,7 +38,7 @@ macro_rules! of {
 }
 
 impl Stream {
-    /// Where it comes from. A client that is already gone has no address.
+    /// Where the stream comes from. None if the client is already gone.
     pub fn peer(&self) -> Option<Peer> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok().map(Peer::Address),
@@ -101,7 +101,7 @@ impl Stream {
         of!(self, try_write_vectored(pieces))
     }
 
-    /// Ends what is sent to the client.
+    /// Closes the half of the stream that sends to the client.
     pub fn end(&self) -> io::Result<()> {
         Ok(shutdown(self, Shutdown::Write)?)
     }

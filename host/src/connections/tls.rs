@@ -1,4 +1,4 @@
-//! TLS: certificates, and the beginning of each connection.
+//! TLS: certificates, and the configuration of new connections.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::config;
 pub const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// The certificate that new connections get, and what they need. Replaced while the server runs.
+/// The TLS configuration of new connections. Replaced while the server runs.
 pub struct Tls(RwLock<Loaded>);
 
 struct Loaded {
@@ -32,7 +32,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// A file cannot be read, or has not what it should have.
+    /// A file cannot be read, or lacks its certificate or key.
     pub fn load(files: &config::Tls) -> anyhow::Result<Self> {
         Ok(Self(RwLock::new(Loaded::new(files)?)))
     }
@@ -40,7 +40,7 @@ impl Tls {
     /// Reads the files again. Returns whether they have changed. Running connections stay as they are.
     ///
     /// # Errors
-    /// The same as when they were first read. Nothing changes then.
+    /// Those of [`load`](Self::load). The former configuration stays then.
     pub fn reload(&self, files: &config::Tls) -> anyhow::Result<bool> {
         let new = Loaded::new(files)?;
         let mut loaded = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +49,7 @@ impl Tls {
         Ok(has_changed)
     }
 
-    /// What new connections get.
+    /// The configuration of new connections.
     pub fn config(&self) -> Arc<ServerConfig> {
         let loaded = self.0.read().unwrap_or_else(PoisonError::into_inner);
         loaded.config.clone()

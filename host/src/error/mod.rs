@@ -1,5 +1,5 @@
-//! The errors of the API. Errors become HTTP here and nowhere else, each in OpenAI's envelope. [`into_anthropic_form`] changes
-//! that to Anthropic's.
+//! The errors of the API. Errors become HTTP here and nowhere else, each in OpenAI's envelope. [`into_anthropic_form`] replaces
+//! that envelope by Anthropic's.
 
 mod anthropic;
 mod documented;
@@ -35,7 +35,7 @@ pub use documented::{
 
 /// Seconds after which a client should try again a request that the server cannot take at the moment.
 const RETRY_AFTER_SECS: u64 = 5;
-/// The time after which a client should try again whose other requests are still running.
+/// The time after which a client should try again if too many of its requests are running.
 const SOON: Duration = Duration::from_secs(1);
 /// Most bytes of a message, which may quote what a client sent.
 const MAX_MESSAGE: usize = 2000;
@@ -87,13 +87,13 @@ impl ApiError {
         Self::forbidden("admin_key_needed", message)
     }
 
-    /// 403: without keys for administration, it is for the machine itself.
+    /// 403: without admin keys, the route answers only to requests from the server's own machine.
     pub fn not_local() -> Self {
         let message = "without admin_keys ([server] in tenon.toml), this route answers only to requests from the server's own machine that came through no proxy: set admin_keys, and send one of them";
         Self::forbidden("admin_is_local", message)
     }
 
-    /// 403: the request's key is not for this model, but for the `available` ones.
+    /// 403: the request's key does not allow this model, but the `available` ones.
     pub fn model_not_allowed(name: &str, available: &[&str]) -> Self {
         let name = quoted(name);
         let message = match available {

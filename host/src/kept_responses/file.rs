@@ -16,7 +16,7 @@ use crate::{config, engine::ClientId};
 const APPLICATION: i32 = 0x7465_6e72;
 /// The version of the tables below.
 const VERSION: i32 = 1;
-/// How long a server that starts waits for the end of one that has the file open.
+/// How long a starting server waits until a former one has closed the file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `used` counts up with each use of a response. `kept_at` is in seconds since 1970.
@@ -72,7 +72,7 @@ impl ResponseFile {
         now().saturating_sub(most)
     }
 
-    /// Drops the responses that are too old, and those that were not used for longest, until the others fit into the limit.
+    /// Drops the responses that are too old, and the least recently used ones until the others fit into the limit.
     fn shrink(&mut self) -> Result<(), StoreError> {
         let oldest = self.expired_before();
         let most = i64::try_from(self.limits.max_kept_bytes).unwrap_or(i64::MAX);
@@ -123,7 +123,7 @@ impl Keep for ResponseFile {
         let found = self.connection.query_row(sql, key, read).optional()?;
         if found.is_some() {
             let sql = format!("UPDATE responses SET used = {NEXT_USE} WHERE id = ?");
-            // On a full disk the response can still be read. It only counts as unused.
+            // On a full disk the response can still be read. Only its use is not counted.
             let _ = self.connection.execute(&sql, [id]);
         }
         Ok(found)
@@ -140,7 +140,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(PATIENCE)?;
-    // What is deleted is overwritten.
+    // Deleted data is overwritten.
     connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA secure_delete = ON;")?;
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     match (number("application_id")?, number("user_version")?) {
@@ -181,8 +181,7 @@ fn make(connection: &Connection) -> Result<(), StoreError> {
     Ok(connection.execute_batch(&format!("BEGIN; {TABLES} {versions} COMMIT;"))?)
 }
 
-/// Drops the responses from before `oldest`, and those that were not used for longest, until the others have at most `most`
-/// bytes.
+/// Drops the responses from before `oldest`, and the least recently used ones until the others have at most `most` bytes.
 fn drop_more(connection: &Connection, oldest: i64, most: i64) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM responses WHERE kept_at < ?", [oldest])?;
     let sql = "DELETE FROM responses WHERE used IN (
@@ -192,7 +191,7 @@ fn drop_more(connection: &Connection, oldest: i64, most: i64) -> rusqlite::Resul
     Ok(())
 }
 
-/// A client's number as SQLite has numbers, which are signed.
+/// A client's number as SQLite stores it: signed.
 fn number(client: ClientId) -> i64 {
     client.0.cast_signed()
 }

@@ -15,7 +15,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Nothing is kept yet.
+    /// An empty store.
     pub fn new(limits: config::Responses) -> Self {
         Self {
             limits,
@@ -44,7 +44,7 @@ impl Memory {
         }
     }
 
-    /// Drops the responses that were not used for longest, until the others fit into the limit.
+    /// Drops the least recently used responses until the others fit into the limit.
     fn shrink(&mut self) {
         while self.bytes > self.limits.max_kept_bytes
             && let Some((_, (response, _))) = self.responses.pop_lru()

@@ -39,12 +39,12 @@ impl KeptResponse {
 #[error("{0}")]
 pub struct StoreError(String);
 
-/// What keeps responses by their ids, bounded by bytes and time. Its calls may block.
+/// A store of responses by their ids, bounded by bytes and time. Its calls may block.
 trait Keep: Send {
     /// Sets other limits.
     fn set_limits(&mut self, limits: config::Responses) -> Result<(), StoreError>;
 
-    /// Keeps a response, unless it is too large by itself. The ones that were not used for longest make room for it.
+    /// Keeps a response, unless it is too large by itself. The least recently used responses make room for it.
     fn keep(&mut self, id: String, response: KeptResponse) -> Result<(), StoreError>;
 
     /// The response with this id, if the client has one.
@@ -62,7 +62,7 @@ pub struct KeptResponses {
 }
 
 impl KeptResponses {
-    /// The responses of the configured file, or none yet.
+    /// Opens the configured file, or begins an empty store in memory.
     ///
     /// # Errors
     /// The file cannot be used.
@@ -110,7 +110,7 @@ impl KeptResponses {
         self.with(move |kept| kept.remove(&id, client)).await
     }
 
-    /// Works on the responses: with a file, on a thread that may block.
+    /// Runs `work` on the store: for a file, on a thread that may block.
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut dyn Keep) -> Result<T, StoreError> + Send + 'static,
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Checks what every way to keep responses has to do.
+    /// Checks the behaviour that every store must have.
     pub fn check(make: impl Fn(config::Responses) -> Box<dyn Keep>) {
         let mut kept = make(limits(25, Duration::from_secs(60)));
         let client = ClientId(u64::MAX);
@@ -175,7 +175,7 @@ mod tests {
         keep(&mut kept, "a");
         keep(&mut kept, "b");
         assert!(has(&mut kept, "a"));
-        // The one that was not used for longest goes first.
+        // The least recently used response goes first.
         keep(&mut kept, "c");
         let all = |kept: &mut Box<dyn Keep>| ["a", "b", "c", "d", "e"].map(|id| has(kept, id));
         assert_eq!(all(&mut kept), [true, false, true, false, false]);

@@ -8,16 +8,16 @@ use super::{
     key::{Exceeded, Key, Running},
 };
 
-/// What a request uses. Filled in while the request is answered, and read at its end.
+/// The key, the model and the tokens of a request. Filled in while the request is answered, and read at its end.
 #[derive(Debug, Default)]
 pub struct Account {
     key: OnceLock<Arc<Key>>,
-    /// Held as long as the account, so that the request counts as running.
+    /// Held as long as the account, so that the request counts as running until then.
     running: OnceLock<Running>,
     model: OnceLock<String>,
     prompt_tokens: AtomicU64,
     completion_tokens: AtomicU64,
-    /// What else is noted of its answers.
+    /// The request's parameters, and how its answers ended.
     pub answers: Answers,
 }
 
@@ -42,7 +42,7 @@ impl Account {
         Ok(())
     }
 
-    /// Checks that the limits of the key allow to compute something now.
+    /// Checks that the key has tokens left.
     pub fn check_tokens(&self) -> Result<(), Exceeded> {
         self.key().map_or(Ok(()), Key::check_tokens)
     }

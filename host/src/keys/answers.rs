@@ -1,11 +1,11 @@
-//! What is noted of a request's parameters and answers while it is answered, for those who record its end.
+//! The parameters of a request and the ends of its answers, for the record that is written when the request ends.
 
 use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-/// What a request asks for, as far as it says so. None of it is text.
+/// The parameters that a request states. None of them is text.
 #[derive(Debug, Default)]
 pub struct Parameters {
     pub max_tokens: Option<i64>,
@@ -87,7 +87,7 @@ impl Answers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<AnswerEnd>> {
-        // A list is whole also after a panic of whoever held it.
+        // A panic while the lock was held cannot have left the list half written.
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

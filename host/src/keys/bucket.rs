@@ -15,12 +15,12 @@ const FILLING: u64 = 60 * 1_000_000_000;
 /// The time from which nanoseconds are counted.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// A bucket that holds what may be used within a minute, and is refilled steadily. It may be overdrawn: then it takes longer to have
-/// something again. (The crate `governor` refuses to take more than the bucket holds, but how much an answer takes is known only
-/// when it has been given.)
+/// A bucket that holds the allowance of a minute, and is refilled steadily. It may be overdrawn: then it takes longer until
+/// something is left. (The crate `governor` refuses to take more than the bucket holds, but the tokens of an answer are known only
+/// after they were generated.)
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// When it is full, if nothing else is taken. Tells all: how much is missing is a matter of time.
+    /// When the bucket will be full, if nothing else is taken. What is missing now follows from the time until then.
     full_at: AtomicU64,
 }
 
@@ -36,17 +36,17 @@ pub struct Level {
 }
 
 impl Bucket {
-    /// Takes one, or says after which time there is one.
+    /// Takes one. The error is the time after which there is one.
     pub fn take_one(&self, limit: NonZeroU32) -> Result<(), Duration> {
         self.take_one_at(now(), limit)
     }
 
-    /// Takes this many, whether they are there or not.
+    /// Takes `count`, even if the bucket holds less.
     pub fn overdraw(&self, limit: NonZeroU32, count: u64) {
         self.overdraw_at(now(), limit, count);
     }
 
-    /// How full it is.
+    /// How full the bucket is.
     pub fn level(&self, limit: NonZeroU32) -> Level {
         self.level_at(now(), limit)
     }

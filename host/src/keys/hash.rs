@@ -3,7 +3,7 @@ use std::fmt::{self, Write};
 use constant_time_eq::constant_time_eq_32;
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of a key. Two are compared in the same time wherever they differ, so that nobody can guess a key byte by byte.
+/// The SHA-256 of a key. Hashes are compared in constant time, so that nobody can guess a key byte by byte.
 #[derive(Clone, Copy)]
 pub struct KeyHash([u8; 32]);
 

@@ -16,17 +16,17 @@ use super::{
 /// A key of a client.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// What the log and the metrics call it.
+    /// Name of the key in the log and in metrics.
     pub name: String,
     pub rights: Rights,
-    /// What the client is told apart by from others.
+    /// Identifies the client of the key.
     pub identity: u64,
     pub(super) hash: KeyHash,
     /// Shared by all versions of the key's entry in the configuration.
     pub(super) use_now: Arc<UseNow>,
 }
 
-/// What requests with a key may do. None: as much as they want.
+/// What requests with a key may do. None: no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     pub is_admin: bool,
@@ -39,7 +39,7 @@ pub struct Rights {
     pub priority_max: Option<i32>,
 }
 
-/// What of a key's rights is used at the moment.
+/// The current use of a key.
 #[derive(Debug, Default)]
 pub(super) struct UseNow {
     requests: Bucket,
@@ -53,7 +53,7 @@ pub(super) struct UseNow {
 pub enum Exceeded {
     Requests(u32, Duration),
     Tokens(u32, Duration),
-    /// It is unknown when a running request ends.
+    /// Without a time, because it is unknown when a running request ends.
     Concurrent(u32),
 }
 
@@ -62,12 +62,12 @@ pub enum Exceeded {
 pub struct Running(Arc<UseNow>);
 
 impl Key {
-    /// A key with an entry of its own. The client stays the same when its key is replaced.
+    /// A key of `[[keys]]`. Its name identifies the client, so the client stays the same when its key is replaced.
     pub fn named(name: String, hash: KeyHash, rights: Rights) -> Self {
         Self::new(identity(name.as_bytes()), name, hash, rights)
     }
 
-    /// A key in a list at this place.
+    /// A key of `api_keys` or `admin_keys`. `place` is its place there.
     pub fn listed(place: String, hash: KeyHash, is_admin: bool) -> Self {
         let rights = Rights {
             is_admin,
@@ -137,7 +137,7 @@ impl Key {
         }
     }
 
-    /// Takes tokens, whether they are left or not.
+    /// Takes tokens, even if fewer are left.
     pub fn take_tokens(&self, count: u64) {
         if let Some(limit) = self.rights.tokens_per_minute {
             self.use_now.tokens.overdraw(limit, count);
@@ -157,7 +157,7 @@ impl Key {
     }
 }
 
-/// Whether two entries of the configuration are the same. What is used at the moment does not count.
+/// Compares entries of the configuration, without their current use.
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         (&self.name, &self.hash, &self.rights) == (&other.name, &other.hash, &other.rights)

@@ -6,7 +6,7 @@ use super::{Key, KeyHash};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Keys {
     all: Vec<Arc<Key>>,
-    /// Whether every request needs a key, except those for what is open to all.
+    /// Whether every request needs a key, except for the open routes.
     pub are_needed: bool,
 }
 
@@ -38,7 +38,7 @@ impl Keys {
         self.all.iter().find(|key| key.hash == hash)
     }
 
-    /// Takes over what is used at the moment of keys with the same name.
+    /// Takes over the current use of former keys with the same identity.
     pub fn go_on_from(&mut self, former: &Self) {
         for key in &mut self.all {
             let mut formers = former.iter();

@@ -1,7 +1,7 @@
-//! The keys of clients: what requests with a key may do, and how much of it.
+//! The keys of clients: their rights, their limits and their current use.
 //!
-//! [`Keys`] finds a [`Key`] by what a client sends. A key has [`Rights`], and counts what of them is used at the moment. An
-//! [`Account`] has what a single request uses, and how its answers ended. Invariant: nothing here knows HTTP, and no key is kept in plain text.
+//! [`Keys`] finds the [`Key`] that a client sends. A key has [`Rights`], and counts its current use. An [`Account`] has the use of
+//! a single request, and how its answers ended. Invariant: nothing here knows HTTP, and no key is kept in plain text.
 
 mod account;
 mod answers;

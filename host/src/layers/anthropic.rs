@@ -1,11 +1,11 @@
-//! What clients of Anthropic's API expect of every answer: errors in its form, and the request's id in its header.
+//! The form of answers in Anthropic's API: errors in its envelope, and the request's id in its header.
 
 use axum::{extract::Request, http::header::HeaderName, middleware::Next, response::Response};
 use tower_http::request_id::RequestId;
 
 use crate::error::into_anthropic_form;
 
-/// Where Anthropic's API is.
+/// The paths of Anthropic's API begin with this.
 const PREFIX: &str = "/v1/messages";
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 

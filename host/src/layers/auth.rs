@@ -34,28 +34,28 @@ const API_KEY: &str = "x-api-key";
 /// The path that changes a model's level. It belongs to administration if the operator wants it.
 const REQUANTIZE: &str = "/re_isq";
 
-/// The status page, which belongs to administration. It changes nothing, so browsers may send the key as a password: they also do so
-/// for pages of others.
+/// The status page, which belongs to administration. Browsers may send the key as a password there. They then also send it when
+/// another site's page asks for the status page, which is harmless because that changes nothing.
 const STATUS: &str = "/status";
 
-/// What makes a browser ask for a password.
+/// The header value that makes a browser ask for a password.
 const ASK: HeaderValue = HeaderValue::from_static("Basic realm=\"Tenon\", charset=\"UTF-8\"");
 
-/// What a request needs to be let in.
+/// The condition on which a request is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Nothing,
     /// Any key, if there are API keys.
     Key,
     AdminKey,
-    /// That it comes from this machine, and any key if there are API keys.
+    /// To come from this machine, and any key if there are API keys.
     Locality,
 }
 
-/// Middleware that lets in requests with the key that their path needs, and requests for what holds no secret: the health, the
-/// documentation and the chat page. Each request that is let in gets the [`Client`] that it is served for.
+/// Middleware that lets in requests with the key that their path needs, and requests for the open routes: the health, the
+/// documentation and the chat page, which hold no secrets. Each request that is let in gets its [`Client`] as an extension.
 ///
-/// The last two are open because a browser that opens them has no key yet.
+/// The documentation and the chat page are open because a browser that opens them has no key yet.
 pub async fn require_key(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -147,8 +147,8 @@ fn password(headers: &HeaderMap) -> Option<String> {
     is_basic.then(|| password.to_owned())
 }
 
-/// The key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`, or the one that is its password. Of several
-/// known ones the first counts.
+/// The key that a request sends in `Authorization: Bearer KEY` or `x-api-key: KEY`, or as its password. The first known key
+/// counts.
 fn known_key<'a>(
     headers: &HeaderMap,
     password: Option<&str>,

@@ -8,9 +8,9 @@ use crate::{
 /// Who sent a request. Each request that is let in has this extension.
 #[derive(Clone, Debug, Default)]
 pub struct Client {
-    /// What the client is told apart by from others.
+    /// Identifies the client.
     pub id: ClientId,
-    /// What the request uses. None if nobody asks for it.
+    /// The request's account. None if no record is kept of the request.
     pub account: Option<Arc<Account>>,
 }
 

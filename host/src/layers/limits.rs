@@ -14,7 +14,7 @@ use crate::{
     keys::{Account, Key, Level},
 };
 
-/// The headers of a limit: the limit itself, what is left of it, and when all of it is there again.
+/// The headers of a limit: the limit itself, the rest of it, and the time until all of it is there again.
 struct Names {
     limit: HeaderName,
     left: HeaderName,

@@ -1,4 +1,4 @@
-//! Requests from the server's own machine, for what is open to them alone.
+//! Recognizes requests from the server's own machine, for routes that are open to them alone.
 
 use axum::{
     extract::Request,
@@ -28,7 +28,7 @@ pub fn is_local(request: &Request) -> bool {
     is_here && !is_forwarded && has_local_origin(headers)
 }
 
-/// Whether a request comes from no web page, or from one that this machine serves. A browser sends some requests for any page.
+/// Whether a request comes from no web page, or from a page that this machine serves. A browser sends some requests for any page.
 fn has_local_origin(headers: &HeaderMap) -> bool {
     let origin = headers.get(ORIGIN);
     origin.is_none_or(|origin| {

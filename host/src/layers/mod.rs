@@ -1,4 +1,4 @@
-//! The layers around all routes: what happens to every request before its route has it, and to every answer after.
+//! The middleware around all routes: each layer handles every request before its route, and every answer after it.
 
 mod anthropic;
 pub mod arrival;

@@ -1,4 +1,4 @@
-//! What is recorded of a request: at its answer that it was answered, and at its end what it used, in metrics and in the log.
+//! The record of a request in metrics, log and traces: its status when it is answered, and its use when it ends.
 
 use std::{
     pin::Pin,
@@ -29,8 +29,7 @@ const CLIENT_LEFT: u16 = 499;
 #[derive(Clone)]
 pub struct InAccessLog;
 
-/// Middleware that counts answered requests, and records what requests use that have keys or belong in the log. These have their
-/// [`Account`] as an extension.
+/// Middleware that counts answered requests. A request with a [`Record`] has its [`Account`] as an extension.
 pub async fn record(
     State(app): State<Arc<App>>,
     route: Option<MatchedPath>,
@@ -61,7 +60,7 @@ struct Record {
     account: Arc<Account>,
     /// None: the request belongs in no log.
     log: Option<RequestLog>,
-    /// None: nobody traces the request.
+    /// None: the request is not traced.
     span: Option<RequestSpan>,
     id: Option<String>,
     status: u16,
@@ -72,7 +71,7 @@ struct Record {
 }
 
 impl Record {
-    /// Begins the record of a request. None if nobody asks for it.
+    /// Begins the record of a request. None if there are no keys, and the request is neither logged nor traced.
     fn begin(app: &Arc<App>, request: &Request, route: &str) -> Option<Self> {
         let now = app.now();
         let log = RequestLog::begin(now.config.server.access_log, request);

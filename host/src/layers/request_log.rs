@@ -1,5 +1,5 @@
-//! Lines of the log about requests that have ended: the access log has all, the audit log those for administration. Neither has texts
-//! of requests, nor keys.
+//! Log lines about requests that have ended: the access log has all requests, the audit log those for administration. Neither log
+//! has texts of requests, nor keys.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use tracing::info;
 use super::request_id::request_id;
 use crate::{connections::Peer, keys::Account, text::quoted};
 
-/// What the line about a request says that is known when it begins.
+/// The parts of a request's line that are known when the request begins.
 pub struct RequestLog {
     pub is_access: bool,
     is_audit: bool,

@@ -28,10 +28,10 @@ pub struct AdminModel {
     pub loads_on_request: bool,
     /// Number of times that the model was started again after its worker ended.
     pub restarts: u32,
-    /// How much of its files is there while they are fetched from a hub; null at other times.
+    /// Progress of the download while the model's files are fetched from a hub; null at other times.
     #[schema(required)]
     pub download: Option<AdminDownload>,
-    /// What is known of it while it is loaded; null if it is not.
+    /// Details of the loaded model; null if it is not loaded.
     #[schema(required)]
     pub loaded: Option<AdminLoadedModel>,
 }
@@ -39,7 +39,7 @@ pub struct AdminModel {
 /// A download of a model's files.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AdminDownload {
-    /// Bytes that are there.
+    /// Bytes that have arrived.
     pub done_bytes: u64,
     /// Bytes of all files.
     pub total_bytes: u64,
@@ -94,13 +94,13 @@ pub struct AdminChange {
 pub enum AdminOutcome {
     /// The model was loaded.
     Loaded,
-    /// It was loaded already.
+    /// The model was loaded already.
     AlreadyLoaded,
     /// The model was unloaded. Running requests finish on it.
     Unloaded,
-    /// It was not loaded.
+    /// The model was not loaded.
     AlreadyUnloaded,
-    /// The model was loaded again, and gets the requests now. Running requests finish on the old one.
+    /// The model was loaded again, and new requests go to it. Running requests finish on its old instance.
     Reloaded,
 }
 
@@ -117,7 +117,7 @@ pub struct AdminDrain {
     pub drain_timeout_secs: u64,
 }
 
-/// The answer of `POST /admin/config/reload`: what reading the configuration again has changed. Keys are written as in TOML.
+/// The answer of `POST /admin/config/reload`: the changes that it made. Keys are written as in TOML.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AdminConfig {
     /// Always `admin.config`.
@@ -126,24 +126,24 @@ pub struct AdminConfig {
     pub changed: Vec<String>,
     /// Keys outside of `[[models]]` whose new values count from the next start on.
     pub needs_restart: Vec<String>,
-    /// What has become of the models.
+    /// Changes of the models.
     pub models: AdminModelChanges,
 }
 
-/// What reading the configuration again has done to the models, by their ids.
+/// Changes of the models after the configuration was read again, by the models' ids.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AdminModelChanges {
     /// Models that are served now and were not before.
     pub added: Vec<String>,
     /// Models that are no longer served. Their running requests finish.
     pub removed: Vec<String>,
-    /// Models that were loaded again by their new settings.
+    /// Models that were loaded again with their new settings.
     pub reloaded: Vec<String>,
     /// Models whose new settings count at once, or at their next load.
     pub changed: Vec<String>,
     /// Models whose new settings count from the next start on, because they compute in the server's process.
     pub needs_restart: Vec<String>,
-    /// Models that could not be loaded. One that was loaded before goes on as before.
+    /// Models that could not be loaded. A model that was loaded before keeps its old instance.
     pub failed: Vec<AdminFailedModel>,
 }
 

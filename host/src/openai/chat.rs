@@ -26,13 +26,13 @@ pub struct ChatCompletionRequest {
     /// Variables for the model's chat template.
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<Map<String, Value>>,
-    /// Whether the prompt ends with the opening of an answer. Default: true, unless `continue_final_message` is.
+    /// Whether the prompt ends with the opening of an answer. Default: true, unless `continue_final_message` is true.
     pub add_generation_prompt: Option<bool>,
     /// Whether the answer continues the text of the last message. Default: false.
     pub continue_final_message: Option<bool>,
     /// Whether to return the log-probabilities of the answer's tokens. Default: false.
     pub logprobs: Option<bool>,
-    /// How many of the most likely tokens to return in each place of the answer. Only with `logprobs`. Default: 0.
+    /// How many of the most likely tokens to return for each position of the answer. Only with `logprobs`. Default: 0.
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: Option<u32>,
     /// The parameters that completions have too.
@@ -46,7 +46,7 @@ pub struct ChatCompletionRequest {
 pub enum ReasoningEffort {
     /// The model does not reason.
     None,
-    /// The model reasons. The chat template gets this word, but few templates tell one from another.
+    /// The model reasons. The chat template gets this word, but few templates distinguish the levels.
     Minimal,
     /// See `minimal`.
     Low,
@@ -158,7 +158,7 @@ pub struct ChatMessage {
 /// A piece of an answer in a stream.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatChunkChoice {
-    /// Index of the answer that this is a piece of.
+    /// Index of the answer that the piece belongs to.
     pub index: u32,
     /// What this piece adds to the answer.
     pub delta: ChatDelta,

@@ -8,7 +8,7 @@ use super::{CompletionLogprobs, FinishReason, GenerationParameters};
 pub struct CompletionRequest {
     /// One or several prompts to continue. With several, the answers to the first one come first.
     pub prompt: Prompt,
-    /// Return the log-probabilities of all tokens, and of this many of the most likely tokens in each place.
+    /// Return the log-probabilities of all tokens, and of this many of the most likely tokens for each position.
     #[schema(minimum = 0, maximum = 20)]
     pub logprobs: Option<u32>,
     /// Whether to repeat the prompt before the answer. With `logprobs`, the prompt's tokens get theirs too. With
@@ -18,10 +18,10 @@ pub struct CompletionRequest {
     /// streams. Default: `n`.
     #[schema(minimum = 1, maximum = 128)]
     pub best_of: Option<u32>,
-    /// Whether a prompt of text gets the model's own tokens around it, such as the one that begins a text. A prompt that
-    /// already begins with that token gets no second one. Default: true.
+    /// Whether the model's special tokens, such as its begin token, are added around a text prompt. A prompt that already
+    /// begins with that token gets no second one. Default: true.
     pub add_special_tokens: Option<bool>,
-    /// The text behind the answer, for infill: only with models that are trained to fill a gap.
+    /// The text after the answer, for infill: only with models that are trained to fill a gap.
     pub suffix: Option<String>,
     /// The parameters that chats have too.
     #[serde(flatten, skip_deserializing)]
@@ -35,7 +35,7 @@ pub struct CompletionRequest {
     expecting = "expected a string, a list of strings, a list of tokens or a list of lists of tokens"
 )]
 pub enum Prompt {
-    /// A text. Control tokens that are written in it are read as such.
+    /// A text. Control tokens that are written in it are encoded as control tokens.
     Text(String),
     /// Tokens of the model.
     Tokens(Vec<u32>),

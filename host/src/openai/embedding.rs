@@ -8,7 +8,7 @@ use super::Prompt;
 pub struct EmbeddingRequest {
     /// Name or alias of a model. Empty: the server's default model.
     pub model: Option<String>,
-    /// What to embed: up to 2048 texts, of up to 300,000 tokens together.
+    /// Up to 2048 texts to embed, of up to 300,000 tokens together.
     pub input: Prompt,
     /// How the vectors are written. Default: `float`.
     pub encoding_format: Option<EncodingFormat>,
@@ -68,6 +68,6 @@ pub enum EmbeddingVector {
 pub struct EmbeddingUsage {
     /// Tokens of all texts.
     pub prompt_tokens: usize,
-    /// The same number.
+    /// The same as `prompt_tokens`.
     pub total_tokens: usize,
 }

@@ -17,7 +17,7 @@ pub struct ChatTokenLogprob {
     /// The token and its own log-probability.
     #[serde(flatten)]
     pub token: TokenLogprob,
-    /// The most likely tokens in its place, the most likely first.
+    /// The most likely tokens at this position, the most likely first.
     pub top_logprobs: Vec<TokenLogprob>,
 }
 
@@ -40,7 +40,7 @@ pub struct CompletionLogprobs {
     /// Natural logarithms of the tokens' probabilities; -9999.0 for probability 0. Null for the first token of a repeated
     /// prompt.
     pub token_logprobs: Vec<Option<f32>>,
-    /// In each place, the most likely tokens and the token that is there. Null for the first token of a repeated prompt.
+    /// For each position, the most likely tokens and the token of the text. Null for the first token of a repeated prompt.
     #[schema(value_type = Vec<Option<std::collections::HashMap<String, f32>>>)]
     pub top_logprobs: Vec<Option<TopLogprobs>>,
     /// Number of characters of the text before each token.

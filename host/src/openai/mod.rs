@@ -3,8 +3,8 @@
 //! Invariant: these types know serde and utoipa and nothing else. `routes` checks what a request's values mean. The
 //! comments of these types are the descriptions in the API's documentation.
 //!
-//! A field with `flatten` and `skip_deserializing` shares its fields with other types. It is documented as part of its
-//! struct, and `routes` reads it by itself.
+//! A field with `flatten` and `skip_deserializing` is a struct that several requests contain. It is documented as part of
+//! its request, and `routes` deserializes it separately.
 
 mod admin;
 mod chat;

@@ -10,7 +10,7 @@ pub struct ModelList {
     pub data: Vec<ModelObject>,
 }
 
-/// A model that is being served. What is known only of a loaded model is left out if it is not loaded.
+/// A model that is being served. Keys that only a loaded model has are left out while it is not loaded.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ModelObject {
     /// Name of the model, for a request's `model`.
@@ -40,7 +40,7 @@ pub struct ModelObject {
     /// Levels that `POST /re_isq` can change the weights to, the most faithful first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requantize_levels: Option<Vec<String>>,
-    /// Most tokens of a prompt and its answer together.
+    /// Most tokens that a prompt and its answer may have together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
     /// Sampling parameters of requests that do not state them.
@@ -57,7 +57,7 @@ pub struct ModelObject {
 pub enum ModelStatus {
     /// It is being loaded.
     Loading,
-    /// Its files are being fetched from a hub. It is loaded then.
+    /// Its files are being fetched from a hub. Afterwards it is loaded.
     Downloading,
     /// It answers.
     Ready,

@@ -8,7 +8,7 @@ use super::EmbeddingUsage;
 pub struct RerankRequest {
     /// Name or alias of a model. Empty: the server's default model.
     pub model: Option<String>,
-    /// What the documents are to answer.
+    /// The question or search text that the documents are judged by.
     pub query: String,
     /// Up to 1000 documents.
     #[schema(min_items = 1)]
@@ -19,7 +19,7 @@ pub struct RerankRequest {
     /// Whether to return the documents too. Default: false.
     pub return_documents: Option<bool>,
     /// What makes a document relevant, in a sentence. Default: `Given a web search query, retrieve relevant passages that answer
-    /// the query`. Cross-encoders take none.
+    /// the query`. Cross-encoders take no instruction.
     pub instruction: Option<String>,
 }
 
@@ -52,7 +52,7 @@ pub struct Reranking {
     pub model: String,
     /// The documents, most relevant first.
     pub results: Vec<RankedDocument>,
-    /// How many tokens were read.
+    /// Number of tokens that the model read.
     pub usage: EmbeddingUsage,
 }
 
@@ -104,7 +104,7 @@ pub struct ScoreList {
     pub model: String,
     /// The scores, in the order of the texts.
     pub data: Vec<ScoreObject>,
-    /// How many tokens were read.
+    /// Number of tokens that the model read.
     pub usage: EmbeddingUsage,
 }
 

@@ -13,14 +13,14 @@ pub struct Completion<C> {
     pub created: u64,
     /// The model that answers.
     pub model: String,
-    /// Changes when the model or the server does: the same `seed` may then give another answer.
+    /// Changes when the model or the server changes: the same `seed` may then give another answer.
     pub system_fingerprint: String,
     /// The answers. Empty in the chunk of a stream that carries the usage.
     pub choices: Vec<C>,
     /// The usage. Absent in streams that did not ask for it; else null in all chunks but the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Option<Usage>>,
-    /// What may not be as the request expects it, a sentence each. Absent if there is nothing. In streams it is in the last
+    /// Warnings about the request or the answers, a sentence each. Absent if there are none. In streams they are in the last
     /// chunk of each answer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -45,7 +45,7 @@ pub struct Usage {
 /// Details of the prompt tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PromptTokensDetails {
-    /// Tokens of the cached prefix: an earlier prompt had them in common, so they did not have to be computed.
+    /// Tokens of the cached prefix: an earlier prompt began with them too, so they were not computed again.
     pub cached_tokens: u32,
 }
 

@@ -18,22 +18,22 @@ pub enum TagFormat {
     QwenXmlParameter { json_schema: Value },
     /// Text that matches a regular expression.
     Regex { pattern: String },
-    /// Any text without these texts. Within a tag it also ends before the tag's `end`.
+    /// Any text that contains none of the `excludes`. Within a tag it also ends before the tag's `end`.
     AnyText {
         #[serde(default)]
         excludes: Vec<String>,
     },
-    /// All of these, in order. Only the last one may be text without an end.
+    /// All elements, in order. Only the last one may be text without an end of its own.
     Sequence { elements: Vec<TagFormat> },
-    /// One of these.
+    /// One of the elements.
     Or { elements: Vec<TagFormat> },
-    /// This, or nothing.
+    /// The content, or nothing.
     Optional { content: Box<TagFormat> },
-    /// This, once or more.
+    /// The content, once or more.
     Plus { content: Box<TagFormat> },
-    /// This, any number of times.
+    /// The content, any number of times.
     Star { content: Box<TagFormat> },
-    /// This, so many times. A `max` of -1 is no limit.
+    /// The content, from `min` to `max` times. A `max` of -1 is no limit.
     Repeat {
         min: u32,
         max: i64,
@@ -65,7 +65,7 @@ pub enum TagFormat {
     },
 }
 
-/// How JSON Schema is written.
+/// The notation of a value that a schema describes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchemaStyle {
@@ -91,7 +91,7 @@ pub struct TagOfFormat {
     pub begin: String,
     /// The content.
     pub content: Box<TagFormat>,
-    /// The text behind the content, or several of which one stands there.
+    /// The text after the content, or several texts, one of which follows the content.
     pub end: TagEnd,
 }
 
@@ -99,11 +99,11 @@ pub struct TagOfFormat {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TagKind {
-    /// The only one.
+    /// The only `type`.
     Tag,
 }
 
-/// The text behind the content of a tag.
+/// The text after the content of a tag.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum TagEnd {
@@ -120,6 +120,6 @@ pub struct Structure {
     pub begin: String,
     /// The schema of the JSON.
     pub schema: Value,
-    /// The text behind the JSON.
+    /// The text after the JSON.
     pub end: String,
 }

@@ -22,7 +22,7 @@ pub struct TextToTokenize {
     pub content: String,
     /// Whether to add the tokens that the model expects around a text, such as its begin token. Default: false.
     pub add_special: Option<bool>,
-    /// Whether control tokens that are written in the text are read as such. Default: true.
+    /// Whether control tokens that are written in the text are encoded as control tokens. Default: true.
     pub parse_special: Option<bool>,
     /// Whether to send the text of each token as well. Default: false.
     pub with_pieces: Option<bool>,

@@ -54,7 +54,7 @@ pub enum ToolChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolMode {
-    /// The model does not get to know the tools.
+    /// The model is not told about the tools.
     None,
     /// The model decides whether to call tools.
     Auto,

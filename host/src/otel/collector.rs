@@ -1,4 +1,4 @@
-//! The way to the collector.
+//! The HTTP client for the collector.
 
 use std::{
     error::Error,
@@ -27,14 +27,14 @@ pub struct Collector {
     /// `traces` or `metrics`.
     signal: &'static str,
     client: Arc<HyperClient<HttpsConnector<HttpConnector>>>,
-    /// Where batches are sent from: the threads that collect them have no runtime.
+    /// The runtime that sends batches. The threads that collect them have none.
     runtime: Handle,
-    /// Whether the last batch was not taken.
+    /// Whether the collector did not take the last batch.
     fails: AtomicBool,
 }
 
 impl Collector {
-    /// Makes the way for a signal. Must be called in a runtime.
+    /// Makes the client for a signal. Must be called in a runtime.
     ///
     /// # Errors
     /// The collector is at an `https://` address, and the system has no certificates of authorities.
@@ -48,7 +48,7 @@ impl Collector {
         })
     }
 
-    /// Logs whether batches are taken, at each change.
+    /// Logs when the collector stops taking batches, and when it takes them again.
     fn note(&self, url: &str, sent: &Result<Response<Bytes>, HttpError>) {
         let problem = match sent {
             Ok(response) if response.status().is_success() => None,

@@ -1,8 +1,9 @@
 //! Traces and metrics for an OpenTelemetry collector, sent by OTLP over HTTP.
 //!
-//! [`Otel`] exists only if a collector is configured. Each request that asks for work has a [`RequestSpan`], and its end is recorded in
-//! the metrics of the GenAI conventions. Threads of the SDK collect batches and send them. If they cannot, spans beyond a bounded
-//! queue are dropped: no request waits. Invariant: neither spans nor metrics have texts of requests and answers, nor keys.
+//! [`Otel`] exists only if a collector is configured. Each request that asks for work has a [`RequestSpan`], and its end is
+//! recorded in the metrics of the GenAI conventions. Threads of the SDK collect batches and send them. If they cannot, spans
+//! beyond a bounded queue are dropped: no request waits. Invariant: neither spans nor metrics have texts of requests and answers,
+//! nor keys.
 
 mod collector;
 mod instruments;
@@ -90,7 +91,7 @@ impl Otel {
     pub async fn shut_down(&self) {
         let (traces, metrics) = (self.traces.clone(), self.metrics.clone());
         let (done, is_done) = oneshot::channel();
-        // A thread that nobody waits for longer than that.
+        // On a thread of its own, because the shutdown blocks and may take longer.
         thread::spawn(move || {
             // Whether a batch is taken is logged where it is sent.
             let _ = traces.shutdown_with_timeout(LAST_BATCHES);
@@ -101,7 +102,8 @@ impl Otel {
     }
 }
 
-/// Who sends: attributes of `OTEL_RESOURCE_ATTRIBUTES` come before the defaults, and the configured name before both.
+/// The attributes of this server. Those of `OTEL_RESOURCE_ATTRIBUTES` override the defaults, and the configured name overrides
+/// both.
 fn resource(service_name: Option<&str>) -> Resource {
     let instance = Uuid::new_v4().to_string();
     let defaults = [

@@ -1,4 +1,4 @@
-//! The span of a request, and what its end adds to the metrics.
+//! The span of a request, and the metrics that are recorded at its end.
 
 use std::time::Instant;
 
@@ -80,7 +80,7 @@ impl Otel {
         let RequestEnd { account, .. } = end;
         let mut labels = of_operation(operation);
         if let Some(model) = account.model() {
-            // The name that a client asked by could be any: then there would be as many series.
+            // The model's id and not the requested name: a client could send any number of names, and each would be a series.
             labels.push(KeyValue::new("gen_ai.request.model", model.to_owned()));
             labels.push(KeyValue::new("gen_ai.response.model", model.to_owned()));
         }
@@ -111,7 +111,7 @@ impl Otel {
 }
 
 impl RequestEnd<'_> {
-    /// The class of what went wrong. None: nothing did.
+    /// The class of the error. None if there was none.
     fn error(&self) -> Option<&'static str> {
         let failed = || {
             self.account
@@ -148,7 +148,7 @@ impl RequestSpan {
         }
         if let Some(error) = error {
             span.set_attribute(KeyValue::new("error.type", error));
-            // By the conventions of HTTP, what a client got wrong or gave up is no error of the server.
+            // By the conventions of HTTP, a client's mistake or cancellation is no error of the server.
             if end.is_complete && !(400..500).contains(&end.status) {
                 span.set_status(Status::error(error));
             }
@@ -165,7 +165,7 @@ impl RequestSpan {
     }
 }
 
-/// What the GenAI conventions call the operation of a route. None: the route is for no model.
+/// The name of a route's operation in the GenAI conventions. None if the route is for no model.
 fn operation(route: &str) -> Option<&'static str> {
     match route {
         "/v1/chat/completions" | "/v1/messages" | "/v1/responses" => Some("chat"),
@@ -184,7 +184,7 @@ fn of_operation(operation: &'static str) -> Vec<KeyValue> {
     ]
 }
 
-/// What is known of a request when its head has arrived.
+/// The attributes that are known when a request's head has arrived.
 fn of_head(request: &Request, route: &str) -> Vec<KeyValue> {
     let text = |text: &str| quoted(text).into_owned();
     let uri = request.uri();
@@ -206,7 +206,7 @@ fn of_head(request: &Request, route: &str) -> Vec<KeyValue> {
     attributes
 }
 
-/// What is known of a request to a model at its end.
+/// The attributes of a request to a model that are known at its end.
 fn of_answers(account: &Account, started: Instant) -> Vec<KeyValue> {
     let answers = &account.answers;
     let mut attributes = Vec::new();
@@ -230,7 +230,7 @@ fn of_answers(account: &Account, started: Instant) -> Vec<KeyValue> {
     add("gen_ai.response.finish_reasons", reasons(&ends));
     let first = ends.iter().filter_map(|end| end.first_token).min();
     let seconds = first.map(|first| Value::from((first - started).as_secs_f64()));
-    // The conventions have a name for it only in streams. This is the name that vLLM gives it.
+    // The conventions name this time only for streams. This is vLLM's name for it.
     add("gen_ai.latency.time_to_first_token", seconds.clone());
     if let Some(parameters) = answers.parameters() {
         add_parameters(parameters, &mut add);

@@ -38,7 +38,7 @@ pub async fn list_models(State(app): State<Arc<App>>) -> Json<AdminModelList> {
 
 /// Loads a model that is not loaded.
 ///
-/// The answer comes when it is loaded. A client that goes away does not stop that.
+/// The answer comes when the model is loaded. Loading continues if the client disconnects.
 #[utoipa::path(
     post,
     // Slashes in a model's name are written %2F.
@@ -65,8 +65,8 @@ pub async fn load_model(
 
 /// Unloads a model.
 ///
-/// Running requests finish on it, and its memory is free once they have. A request for a model that is loaded on demand loads it
-/// again.
+/// Running requests finish first; then the model's memory is freed. A model that is loaded on demand is loaded again by the next
+/// request for it.
 #[utoipa::path(
     post,
     path = "/admin/models/{name}/unload",
@@ -90,10 +90,10 @@ pub async fn unload_model(
     .await
 }
 
-/// Loads a model again while it goes on answering.
+/// Loads a model again while it keeps answering.
 ///
-/// The new one is loaded beside the old one, at the same level. Once it is loaded, new requests go to it; running requests finish
-/// on the old one. If it cannot be loaded, the old one stays.
+/// The new instance is loaded beside the old one, at the same quantization level. Once it is loaded, new requests go to it, and
+/// running requests finish on the old instance. If the new instance cannot be loaded, the old one stays.
 #[utoipa::path(
     post,
     path = "/admin/models/{name}/reload",
@@ -117,14 +117,14 @@ pub async fn reload_model(
     .await
 }
 
-/// Makes a change in a task of its own, so that it is finished even without the client.
+/// Makes a change in a task of its own, so that it is finished even if the client disconnects.
 async fn change<Changing: Future<Output = Result<Change, ChangeError>> + Send + 'static>(
     app: Arc<App>,
     name: Result<Path<String>, PathRejection>,
     make: impl FnOnce(Arc<ServedModel>, Catalog) -> Changing,
 ) -> Result<Json<AdminChange>, ApiError> {
     let Path(name) = name?;
-    // Whoever administers may change every model.
+    // An administrator may change every model.
     let everyone = Client::default();
     let (served, started) = (served(&app, &everyone, Some(&name))?, Instant::now());
     let made = spawn(make(served.clone(), app.catalog.clone())).await;
@@ -188,7 +188,7 @@ fn loaded(model: &LoadedModel) -> AdminLoadedModel {
     }
 }
 
-/// The example of a change in the API's documentation.
+/// An example of a change, for the API's documentation.
 fn example(outcome: AdminOutcome) -> AdminChange {
     let is_loaded = outcome != AdminOutcome::Unloaded;
     let loaded = AdminLoadedModel {

@@ -12,10 +12,10 @@ use crate::{
     rereading::Reread,
 };
 
-/// Reads the configuration again, and changes what can change while the server runs.
+/// Reads the configuration again, and applies the settings that can change while the server runs.
 ///
-/// Keys, limits and the list of models count at once. The answer comes when the models that the change concerns are loaded: new
-/// ones, and those with other settings, which are loaded beside the old ones. A configuration with mistakes changes nothing.
+/// API keys, limits and the list of models take effect at once. The answer comes when new models, and models with changed
+/// settings, are loaded; the latter are loaded beside their old instances. A configuration with mistakes changes nothing.
 #[utoipa::path(
     post,
     path = "/admin/config/reload",
@@ -29,7 +29,7 @@ use crate::{
 )]
 pub async fn reload_config(State(app): State<Arc<App>>) -> Result<Json<AdminConfig>, ApiError> {
     let reread = app.rereading.order().await;
-    // The reader goes when the server ends.
+    // The reader is dropped when the server ends.
     let reread = reread.map_err(|_| ApiError::draining())?;
     let reread = reread.map_err(ApiError::invalid_config)?;
     Ok(Json(told(reread)))
@@ -62,7 +62,7 @@ fn told(reread: Reread) -> AdminConfig {
     }
 }
 
-/// The example of an answer in the API's documentation.
+/// An example of an answer, for the API's documentation.
 fn example() -> AdminConfig {
     told(Reread {
         changed: vec!["server.api_keys".to_owned()],

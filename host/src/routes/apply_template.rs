@@ -14,7 +14,7 @@ use crate::{
 ///
 /// The request is that of `/v1/chat/completions`; nothing is generated. Text of the messages that looks like a control
 /// token is plain text in a chat, but would be a control token if the prompt were sent to `/v1/completions`. Request and
-/// answer are llama-server's, except for `adaptations`.
+/// answer have llama-server's form, except for `adaptations`.
 #[utoipa::path(
     post,
     path = "/apply-template",

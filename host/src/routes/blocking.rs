@@ -1,6 +1,6 @@
 use crate::error::ApiError;
 
-/// Runs blocking work on a thread where it holds up no other request.
+/// Runs blocking work on a thread of its own, where it does not hold up other requests.
 pub async fn blocking<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, ApiError> {

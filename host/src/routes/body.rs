@@ -20,8 +20,8 @@ pub struct Body<T>(pub T);
 
 /// A request that is read from a body.
 pub trait RequestBody: Sized + Send + 'static {
-    /// Reads the fields of a body. A type that shares fields with other types reads these by themselves: serde's `flatten`
-    /// would copy all fields, and lose the names of those that are wrong.
+    /// Reads the fields of a body. A type that contains a struct with `flatten` reads that struct separately: serde's `flatten`
+    /// would copy all fields, and errors would not name the wrong field.
     fn read(fields: &Value) -> Result<Self, ApiError>;
 }
 
@@ -42,7 +42,7 @@ impl<T: RequestBody> FromRequest<Arc<App>> for Body<T> {
     }
 }
 
-/// Size in bytes above which reading a body would hold up other requests of the same thread.
+/// Size in bytes above which parsing a body would hold up other requests of the same thread.
 const LARGE_BYTES: usize = 64 * 1024;
 
 fn read_body<T: RequestBody>(bytes: &[u8]) -> Result<T, ApiError> {
@@ -50,7 +50,7 @@ fn read_body<T: RequestBody>(bytes: &[u8]) -> Result<T, ApiError> {
     T::read(&Value::Object(fields))
 }
 
-/// Refuses a body that the router's layer could not decode. From decoded ones that layer has removed the header.
+/// Refuses a body that the router's layer could not decompress. When that layer decompresses a body, it removes the header.
 fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     match headers.get(CONTENT_ENCODING) {
         Some(encoding) if encoding != "identity" => {
@@ -80,12 +80,12 @@ async fn receive(request: Request, app: &Arc<App>) -> Result<Bytes, ApiError> {
     }
 }
 
-/// Reads a value of a type, or says which field is wrong.
+/// Deserializes a value. An error names the wrong field.
 pub fn read<T: DeserializeOwned>(fields: &Value) -> Result<T, ApiError> {
     read_at(".", fields)
 }
 
-/// Reads a value of a type that is at a place of the body, such as `input[0]`, or says which field is wrong.
+/// Deserializes a value at a place of the body, such as `input[0]`. An error names the wrong field.
 pub fn read_at<T: DeserializeOwned>(place: &str, fields: &Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(fields).map_err(|error| {
         let (path, error) = (error.path().to_string(), error.inner().to_string());
@@ -138,12 +138,12 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     })
 }
 
-/// The name of a missing field, which serde gives only in its message.
+/// The name of a missing field. serde has it only in its message.
 fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// Words serde's message without the names of Rust's types.
+/// Rewrites serde's message without the names of Rust's types.
 fn wrong_value(path: &str, error: &str) -> String {
     let Some((found, expected)) = error.split_once("expected ") else {
         return format!("'{path}' is wrong: {}", quoted(error));

@@ -32,7 +32,7 @@ use crate::{
 /// stream is an event with the error envelope.
 ///
 /// Calls of the `tools` come as `tool_calls`, in streams piece by piece. The model's reasoning before its answer comes as
-/// `reasoning_content`. If the model's chat template has no tools, the model gets them described in words.
+/// `reasoning_content`. If the model's chat template does not support tools, the prompt describes them in words.
 #[utoipa::path(
     post,
     path = "/v1/chat/completions",
@@ -313,7 +313,7 @@ impl Format for Chat {
     }
 
     fn piece(index: u32, piece: AnswerPiece) -> ChatChunkChoice {
-        // A piece that has only tokens counts as text.
+        // A piece that has only log-probabilities counts as text.
         let is_text = !piece.text.is_empty() || piece.has_no_content();
         let delta = ChatDelta {
             role: None,

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 
-/// A known parameter that this server does not implement: its name, the values that request nothing, as compact JSON, and
-/// what to do instead. null never requests anything.
+/// A known parameter that this server does not implement: its name, its harmless values as compact JSON, and what to do
+/// instead. null is always harmless.
 pub type Unsupported = (&'static str, &'static [&'static str], &'static str);
 
 /// Refuses the parameters of a table that this server does not implement.
@@ -22,7 +22,7 @@ pub fn supported(fields: &Value, table: &[Unsupported]) -> Result<(), ApiError> 
     Ok(())
 }
 
-/// Checks that all tokens are in the model's vocabulary. `param` is their place in the request.
+/// Checks that all tokens are in the model's vocabulary. `param` is the place of the tokens in the request.
 pub fn tokens(param: &str, tokens: &[u32], vocab_size: u32) -> Result<(), ApiError> {
     let Some(token) = tokens.iter().find(|&&token| token >= vocab_size) else {
         return Ok(());

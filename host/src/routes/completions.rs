@@ -25,7 +25,7 @@ use crate::{
     reply::{AnswerPiece, Echo, End},
 };
 
-/// The same default as OpenAI's.
+/// Default of `max_tokens`, as in OpenAI's API.
 const DEFAULT_MAX_TOKENS: u32 = 16;
 
 /// Continues a text.

@@ -17,7 +17,7 @@ use crate::{
 
 /// Turns tokens into text.
 ///
-/// Control tokens are written out, so that the text can be tokenized again. Request and answer are llama-server's.
+/// Control tokens are written out, so that the text can be tokenized again. Request and answer have llama-server's form.
 #[utoipa::path(
     post,
     path = "/detokenize",

@@ -61,7 +61,7 @@ impl Modify for Key {
     }
 }
 
-/// Makes the document available to the handlers of this file.
+/// Makes the OpenAPI document available to the handlers of this file.
 pub fn with(mut document: openapi::OpenApi) -> Extension<Arc<openapi::OpenApi>> {
     // OpenAPI has no notation for a parameter with slashes in it.
     let paths = std::mem::take(&mut document.paths.paths).into_iter();
@@ -92,7 +92,7 @@ pub async fn openapi(Extension(document): Extension<Arc<openapi::OpenApi>>) -> R
     responses((status = 200, description = "The page.", body = String, content_type = "text/html")),
 )]
 pub async fn page() -> impl IntoResponse {
-    // With this policy the browser too makes sure that no request leaves the host.
+    // With this policy the browser, too, prevents requests to other hosts.
     let policy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:";
     let headers = [(CONTENT_SECURITY_POLICY, policy)];
     (headers, Html(include_str!("docs.html")))

@@ -31,7 +31,7 @@ const MAX_TOKENS: usize = 300_000;
 
 /// Turns texts into vectors. Texts with a similar meaning get vectors that are close to each other.
 ///
-/// `/v1/models` says which models can do so. Control tokens that are written in a text are read as such.
+/// `/v1/models` says which models make embeddings. Control tokens that are written in a text are encoded as control tokens.
 #[utoipa::path(
     post,
     path = "/v1/embeddings",
@@ -142,7 +142,7 @@ fn dimensions(wanted: Option<u32>, all: u32) -> Result<usize, ApiError> {
     }
 }
 
-/// Checks or encodes the input: the tokens of each text.
+/// The tokens of each text. Input of text is encoded, and input of tokens is checked.
 async fn texts(model: &Arc<LoadedModel>, input: Prompt) -> Result<Vec<Vec<u32>>, ApiError> {
     let vocab_size = model.facts().info.vocab_size;
     let check = |tokens: Vec<u32>| {

@@ -39,7 +39,7 @@ pub async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response
 
 /// Says whether the server wants new requests: 200 if it does, else 503. For load balancers.
 ///
-/// A server that was told to stop does not want any, but answers them until `drain_delay_secs` are over.
+/// A server that was told to stop wants no new requests, but still answers them until `drain_delay_secs` are over.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -103,7 +103,7 @@ impl Health {
     }
 }
 
-/// What a probe is told: the status alone.
+/// The answer to a probe: only the status.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Probe {
     /// Status of the whole server. It is draining as soon as it was told to stop.
@@ -147,7 +147,7 @@ pub fn server_status(app: &App) -> (&'static str, bool) {
     }
 }
 
-/// What a request without a key is told about a failed model. The full error may name files and plugins.
+/// The error of a failed model for requests without a key. The full error may name files and plugins.
 const WITHOUT_KEY: &str =
     "it failed; the log says why, and so does this page to a request with a key";
 
@@ -186,7 +186,7 @@ impl ModelHealth {
 }
 
 impl ModelHealth {
-    /// What the model's status means for the whole: one that requests load answers them.
+    /// The model's status for the status of the server: a model that is loaded on demand counts as answering.
     fn counted(&self) -> Status {
         match self.status {
             Status::Unloaded | Status::Loading if self.loads_on_request => Status::Ok,

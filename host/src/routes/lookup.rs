@@ -17,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest time that a request waits for a model that is loaded for it.
 const LOAD_PATIENCE: Duration = Duration::from_secs(120);
 
-/// The model with this name, if it answers. Loads it first if requests do that. Waits for a while for that, or if the model is being
-/// started again.
+/// The model with this name, loaded. A model that is loaded on demand is loaded first. Waits up to [`LOAD_PATIENCE`] for such a
+/// model, and up to [`PATIENCE`] for another one whose worker is started again.
 pub async fn loaded(
     app: &App,
     client: &Client,
@@ -35,7 +35,7 @@ pub async fn loaded(
     Ok((served, model))
 }
 
-/// The same, if the model generates text.
+/// Like [`loaded`], but refuses a model that generates no text.
 pub async fn generating(
     app: &App,
     client: &Client,
@@ -57,7 +57,8 @@ pub async fn generating(
     Err(ApiError::unsupported("model", message))
 }
 
-/// The model with this name, whether it answers or not, if the client may use it. Without a name, the first one that it may use.
+/// The model with this name, whether it answers or not, if the client may use it. Without a name, the first model that the client
+/// may use.
 pub fn served(
     app: &App,
     client: &Client,
@@ -89,7 +90,7 @@ pub fn served(
     }
 }
 
-/// Whether the client's key is for this model.
+/// Whether the client's key allows this model.
 pub fn may_use(client: &Client, model: &ServedModel) -> bool {
     let names = || [&model.id].into_iter().chain(&model.aliases);
     client

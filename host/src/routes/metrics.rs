@@ -44,7 +44,7 @@ pub async fn metrics(
     Ok(([(CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
-/// Asks workers for what they have counted.
+/// Fetches the counters of the workers.
 pub async fn refresh(app: &App) {
     let now = app.now();
     let states = now.models.iter().map(|served| served.state());

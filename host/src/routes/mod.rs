@@ -1,6 +1,8 @@
-//! All routes on one screen, with one file for each. All of them may use `body` and `checks` (reading a request), `lookup` (its
-//! model), `blocking`, and `sse` (streams). `rerank` and `score` share `relevance`. Those that take a chat share `chat`, those that generate `generation`, and those of
-//! Anthropic's API `anthropic`. The routes of the Responses API are in `responses`.
+//! All routes on one screen, with one file for each.
+//!
+//! Every route may use `body` and `checks` (reading a request), `lookup` (its model), `blocking`, and `sse` (streams). The routes
+//! that take a chat share `chat`, those that generate text `generation`, those of Anthropic's API `anthropic`, and `rerank` and
+//! `score` share `relevance`. The routes of the Responses API are in `responses`.
 
 mod admin;
 mod admin_config;
@@ -50,7 +52,7 @@ use utoipa_axum::{
 
 use crate::{app::App, config::Scope, layers};
 
-/// The server's routes with their middleware, as far as they are served in this scope.
+/// The router of the server, with the routes that this scope serves and their middleware.
 pub fn router(app: Arc<App>, scope: Scope) -> Router {
     let (routes, document) = routes().split_for_parts();
     let routes = routes.layer(docs::with(document));

@@ -14,8 +14,8 @@ use crate::{
     openai::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, ModelStatus, unix_seconds},
 };
 
-/// Lists the models that are being served: those that answer, and those that are loaded on demand. Models that the request's key may
-/// not use are left out.
+/// Lists the models that are being served: those that answer, and those that are loaded on demand. Models that the request's key
+/// does not allow are left out.
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -35,7 +35,7 @@ pub async fn list_models(
     })
 }
 
-/// Describes the model with a name or alias. One that is loaded on demand is not loaded for this.
+/// Describes the model with a name or alias. A model that is loaded on demand is not loaded for it.
 #[utoipa::path(
     get,
     // A model's name may have slashes in it.
@@ -62,7 +62,7 @@ pub async fn retrieve_model(
     Ok(Json(of_loaded(&served, &model)))
 }
 
-/// The state of a model in words of the API.
+/// The state of a model in the API.
 pub fn status(served: &ServedModel, state: &ModelState) -> ModelStatus {
     match state {
         ModelState::Loading if served.download().is_some() => ModelStatus::Downloading,
@@ -74,7 +74,7 @@ pub fn status(served: &ServedModel, state: &ModelState) -> ModelStatus {
     }
 }
 
-/// What is told of a model that requests can be sent to. None for another one.
+/// Describes a model that takes requests. None for any other model.
 fn listed(served: &ServedModel) -> Option<ModelObject> {
     match served.state() {
         ModelState::Ready(model) => Some(of_loaded(served, &model)),
@@ -85,7 +85,7 @@ fn listed(served: &ServedModel) -> Option<ModelObject> {
     }
 }
 
-/// What is known of every model.
+/// Describes a model without the keys that only a loaded model has.
 fn object(served: &ServedModel, state: ModelStatus, created: SystemTime) -> ModelObject {
     ModelObject {
         id: served.id.clone(),

@@ -33,7 +33,7 @@ type Changed = Result<Requantized, RequantizeError>;
 ///
 /// By default the new weights are made from the model's file, beside the old ones. Running requests finish on the old
 /// weights; later ones get the new weights. The answer comes when the change is done. If it fails, the model answers as
-/// before. A client that goes away does not stop the change.
+/// before. The change continues if the client disconnects.
 #[utoipa::path(
     post,
     path = "/re_isq",
@@ -93,7 +93,7 @@ pub async fn requantize(
     let served = served(&app, &client, request.model.as_deref())?;
     let id = served.id.clone();
     let right = served.begin_change().await.ok_or_else(|| busy(&served))?;
-    // Only now: before, this might be the model from before a change that has just ended.
+    // Read only after the change was granted: before that, a change that was just ending could replace the model.
     let current = answering(&served)?;
     let keep_alive = app.now().config.server.keep_alive_interval;
     let end = app.cut_off.clone().cancelled_owned();
@@ -109,7 +109,7 @@ pub async fn requantize(
     }
 }
 
-/// Why a model that somebody else changes cannot be changed.
+/// The error for a model that another request is changing.
 fn busy(served: &ServedModel) -> ApiError {
     match (served.state(), answering(served)) {
         (ModelState::Restarting(_), Err(error)) => error,

@@ -18,8 +18,8 @@ use crate::{
 
 /// Sorts documents by their relevance to a query.
 ///
-/// A cross-encoder judges each document with the query. A model that can chat is asked whether a document meets the query, in the words that Qwen3-Reranker was trained with. The score
-/// is the probability of the answer `yes` rather than `no`.
+/// A cross-encoder judges each document with the query. A model that can chat is asked whether a document meets the query, in the
+/// words that Qwen3-Reranker was trained with. The score is then the probability of the answer `yes` rather than `no`.
 #[utoipa::path(
     post,
     path = "/v1/rerank",
@@ -82,7 +82,7 @@ pub async fn rerank(
     }))
 }
 
-/// The same as `/v1/rerank`, at the path that other servers have too.
+/// The same as `/v1/rerank`, at the path that other servers use.
 #[utoipa::path(
     post,
     path = "/rerank",
@@ -109,7 +109,7 @@ pub async fn rerank_alias(
     rerank(app, arrival, client, body).await
 }
 
-/// An answer for the documentation.
+/// An example of an answer, for the API's documentation.
 fn example() -> Value {
     json!({
         "id": "rerank-0e3837a4bf4aec860564224a67873b0a",
@@ -135,7 +135,7 @@ fn text(document: RerankDocument) -> String {
     }
 }
 
-/// The most relevant documents, as many as wanted. Those that are equally relevant keep their order.
+/// The `top_n` most relevant documents. Documents that are equally relevant keep their order.
 fn best(mut documents: Vec<RankedDocument>, top_n: Option<u32>) -> Vec<RankedDocument> {
     documents.sort_by(|a, b| b.relevance_score.total_cmp(&a.relevance_score));
     documents.truncate(top_n.map_or(usize::MAX, |n| n as usize));

@@ -1,4 +1,4 @@
-//! Addresses for administration, and those for everything else.
+//! Restricts an address to administration, or to everything else.
 
 use axum::{
     extract::{Request, State},
@@ -8,7 +8,7 @@ use axum::{
 
 use crate::{config::Scope, error::ApiError};
 
-/// Middleware that serves only what belongs to a scope.
+/// Middleware that serves only the routes of a scope.
 pub async fn only(
     State(scope): State<Scope>,
     request: Request,

@@ -18,7 +18,8 @@ use crate::{
 
 /// Scores pairs of texts: how relevant the second one is to the first one.
 ///
-/// The scores are those of `/v1/rerank`. `text_1` is one text, or has as many texts as `text_2`. Request and answer are vLLM's.
+/// The scores are those of `/v1/rerank`. `text_1` is one text, or has as many texts as `text_2`. Request and answer have vLLM's
+/// form.
 #[utoipa::path(
     post,
     path = "/v1/score",

@@ -14,7 +14,7 @@ use crate::error::ApiError;
 /// An event to be sent.
 pub type SseResult = Result<Event, axum::Error>;
 
-/// Sends events as they come, until the server ends: then an error in place of the rest. In between, it sends comments.
+/// Sends events as they come, and comments while there are none. If the server ends, an error takes the place of the rest.
 pub fn sse(
     events: impl Stream<Item = SseResult> + Send + 'static,
     keep_alive: Duration,
@@ -24,7 +24,7 @@ pub fn sse(
     send(until(end, events, [error, done()]), keep_alive)
 }
 
-/// Sends events as they come, and comments in between.
+/// Sends events as they come, and comments while there are none.
 pub fn send(
     events: impl Stream<Item = SseResult> + Send + 'static,
     keep_alive: Duration,
@@ -32,7 +32,7 @@ pub fn send(
     send_with(events, KeepAlive::new().interval(keep_alive).text("ping"))
 }
 
-/// Sends events as they come, and in between what keeps the stream alive.
+/// Sends events as they come, and the event of `keep_alive` while there are none.
 pub fn send_with(
     events: impl Stream<Item = SseResult> + Send + 'static,
     keep_alive: KeepAlive,

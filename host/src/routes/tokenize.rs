@@ -22,7 +22,7 @@ use crate::{
 /// Turns a text or a chat into tokens.
 ///
 /// A chat gets the tokens that `/v1/chat/completions` gives the model for the same request. A text that is certainly longer
-/// than the context is refused. Request and answer are llama-server's, and `count` is vLLM's.
+/// than the context is refused. Request and answer have llama-server's form, and `count` is vLLM's.
 #[utoipa::path(
     post,
     path = "/tokenize",

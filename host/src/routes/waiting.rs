@@ -21,7 +21,7 @@ use crate::{app::App, error::ApiError, layers::client::Client, models::ModelStat
 
 /// The time that a request waits for its model before its stream begins. Until then an error still has its own status.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What a stream gets while its model is being loaded. Clients skip comments.
+/// Sent to a stream while its model is being loaded. Clients skip comments.
 const COMMENT: &[u8] = b": loading\n\n";
 
 /// A request for an answer.
@@ -35,8 +35,8 @@ pub struct Asked<'a> {
     pub failure: fn(ApiError) -> Vec<SseResult>,
 }
 
-/// Answers a request. If it wants a stream and its model is not ready within a second, the stream begins with comments, and an
-/// error comes as an event.
+/// Answers a request. If the answer is a stream and the model is not ready within a second, the stream begins with comments, and
+/// an error comes as an event.
 pub async fn answered(
     app: &Arc<App>,
     asked: Asked<'_>,

@@ -13,7 +13,7 @@ use std::{
 
 /// Where the groups are.
 const ROOT: &str = "/sys/fs/cgroup";
-/// The group that this process moves into with its children so far, because a group with groups that are limited may have no
+/// The group that this process moves into with its children, because a group that limits the groups below it may contain no
 /// processes itself.
 const OWN: &str = "server";
 
@@ -25,7 +25,7 @@ pub struct Delegated(PathBuf);
 #[derive(Debug)]
 pub struct Cgroup(PathBuf);
 
-/// The delegated group of this process. Err: why there is none, in words. The first call prepares it.
+/// The delegated group of this process. The error says why there is none. The first call prepares the group.
 pub fn of_process() -> Result<&'static Delegated, &'static str> {
     static OF_PROCESS: LazyLock<Result<Delegated, String>> = LazyLock::new(find);
     OF_PROCESS.as_ref().map_err(String::as_str)
@@ -46,7 +46,7 @@ fn own() -> Result<PathBuf, String> {
 /// Whether the group of this process seems delegated to it. Changes nothing.
 ///
 /// # Errors
-/// Why it is not, in words.
+/// Says why it is not.
 pub fn seems_delegated() -> Result<(), String> {
     let own = own()?;
     check_controller(&own)?;
@@ -88,7 +88,7 @@ impl Delegated {
         &self.0
     }
 
-    /// Makes a group whose processes together may take so many bytes.
+    /// Makes a group whose processes together may take this many bytes of memory.
     ///
     /// # Errors
     /// The system refuses it.
@@ -99,7 +99,7 @@ impl Delegated {
         fs::write(child.0.join("memory.max"), bytes.to_string())?;
         // Systems without swap lack this file.
         let _ = fs::write(child.0.join("memory.swap.max"), "0");
-        // All processes of a group end together.
+        // If memory runs out, all processes of the group are ended together.
         let _ = fs::write(child.0.join("memory.oom.group"), "1");
         Ok(child)
     }
@@ -113,11 +113,11 @@ impl Delegated {
         }
         let own = self.0.join(OWN);
         fs::create_dir_all(&own)?;
-        // Children that start from now on are in it too.
+        // Children that are started from now on begin in the new group.
         move_into(&own, process::id())?;
         move_children(&self.0, &own);
         switch_on().inspect_err(|_| {
-            // Other processes are in the group too.
+            // Processes that are no children are in the group too.
             let _ = move_into(&self.0, process::id());
             move_children(&own, &self.0);
             let _ = fs::remove_dir(&own);
@@ -156,7 +156,7 @@ fn move_children(from: &Path, to: &Path) {
     let processes = fs::read_to_string(from.join("cgroup.procs")).unwrap_or_default();
     let processes = processes.lines().filter_map(|line| line.parse().ok());
     for child in processes.filter(|&process| parent(process) == Some(process::id())) {
-        // An error means that it has ended.
+        // An error means that the child has ended.
         let _ = move_into(to, child);
     }
 }

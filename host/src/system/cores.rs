@@ -22,7 +22,7 @@ pub fn limit(asked: u32) -> (u32, Option<String>) {
     (cores, Some(warning))
 }
 
-/// The share of cores that the control groups of this process may use, such as 1.5. None: as many as there are.
+/// The number of cores that the control groups of this process may use, such as 1.5. None without a limit.
 pub fn quota() -> Option<f64> {
     let groups = group_paths::of_process("cpu").into_iter();
     let quotas = groups.filter_map(|(version, group)| quota_of(version, &group));

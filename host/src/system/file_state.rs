@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-/// What differs once a file was written to, or another file has taken its name.
+/// Differs after a file was written to, or after another file has taken its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileState {
     device: u64,
@@ -13,7 +13,7 @@ pub struct FileState {
 }
 
 impl FileState {
-    /// The state now. None: the file cannot be looked at.
+    /// The current state. None if the file cannot be inspected.
     pub fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         Some(Self {

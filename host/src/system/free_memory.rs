@@ -10,14 +10,14 @@ use super::{
     memory::bytes_of,
 };
 
-/// A limit on memory, and what of it is free.
+/// A limit on memory, and how much of it is free.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limit {
     /// What sets the limit, in words.
     pub of: String,
     /// The limit in bytes.
     pub bytes: u64,
-    /// Bytes that can still be taken, with what the kernel would give back first: the page cache.
+    /// Bytes that can still be taken, including the page cache, which the kernel would reclaim first.
     pub free_bytes: u64,
 }
 
@@ -53,7 +53,7 @@ fn machine() -> Option<Limit> {
 struct Files {
     limit: &'static str,
     used: &'static str,
-    /// Keys of `memory.stat` for pages that are given back first.
+    /// Keys of `memory.stat` for pages that the kernel reclaims first.
     cache: [&'static str; 2],
 }
 

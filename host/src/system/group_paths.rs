@@ -5,14 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Which version of control groups a group is of. The files have other names.
+/// The version of a control group. The versions have different names for files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     V1,
     V2,
 }
 
-/// The groups of this process that may limit something, each followed by those above it: those with `controller`, and all of version 2.
+/// The groups of this process that may limit it, each followed by its ancestors: the groups of version 1 with `controller`, and
+/// those of version 2.
 pub fn of_process(controller: &str) -> Vec<(Version, PathBuf)> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = groups.lines().filter_map(|line| of_line(line, controller));

@@ -14,7 +14,7 @@ pub fn of_machine() -> Option<u64> {
 /// The memory limit of the container's control group (cgroup v2).
 const CONTAINER_LIMIT: &str = "/sys/fs/cgroup/memory.max";
 
-/// Bytes of memory in which a process has something now. None if it is gone.
+/// Resident memory of a process in bytes. None if the process is gone.
 pub fn resident_bytes(process_id: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process_id}/status")).ok()?;
     bytes_of("VmRSS:", &status)
@@ -64,7 +64,7 @@ pub fn give_back() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Bytes that the process has allocated through the C library. 0 where the C library does not tell.
+/// Bytes that the process has allocated through the C library. 0 where the C library does not say.
 #[cfg(target_env = "gnu")]
 pub fn in_use_bytes() -> usize {
     // SAFETY: it takes no pointers and only reads counters.

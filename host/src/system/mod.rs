@@ -1,5 +1,5 @@
-//! What the machine offers this process: cores, memory, priorities, control groups, the files installed beside the program, changes of
-//! files, and a sandbox.
+//! Facilities of the operating system: cores, memory, niceness, control groups, installed files, owners of ports, changes of files,
+//! and a sandbox.
 
 pub mod cgroup;
 pub mod cores;

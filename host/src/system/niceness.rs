@@ -1,4 +1,4 @@
-//! Niceness: long work, such as requantizing, beside models that answer.
+//! Niceness of long work, such as requantizing, so that models can answer meanwhile.
 
 use std::{
     panic::resume_unwind,
@@ -8,13 +8,13 @@ use std::{
 
 use tenon_plugin_api::{Code, Error};
 
-/// The niceness of long work. Beside threads that take all the time they can get, it leaves about a tenth to this work.
+/// The niceness of long work. Beside threads that are always busy, such work gets about a tenth of a core's time.
 const NICENESS: i32 = 10;
 
 /// The number of [`LongWork`] values that exist.
 static WORK: AtomicUsize = AtomicUsize::new(0);
 
-/// Marks that long work is being done, until it is dropped. Meanwhile running models leave a core free.
+/// Marks that long work is being done, until this is dropped. Meanwhile running models leave a core free.
 pub struct LongWork(());
 
 impl LongWork {

@@ -13,7 +13,7 @@ pub struct Process {
 /// Most characters of a command that are shown.
 const SHOWN: usize = 60;
 
-/// The process that listens at a port of this machine. None if there is none, or if it belongs to somebody else.
+/// The process that listens at a port of this machine. None if there is none, or if it belongs to another user.
 pub fn of(port: u16) -> Option<Process> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let tables = tables

@@ -23,18 +23,18 @@ pub struct Watched<F> {
     waker: Waker,
 }
 
-/// Makes who waits for a change look as if there had been one.
+/// Wakes the thread that waits for a change, as if there had been one.
 #[derive(Clone)]
 pub struct Waker(SyncSender<()>);
 
-/// The time for which everything must stay as it is. Programs that copy a file write more often.
+/// The time for which nothing may change before a change counts as complete. Programs that copy a file write more often.
 pub const REST: Duration = Duration::from_millis(300);
 
 impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
-    /// Watches the entries of these folders from now on. `folders` is asked again after each change, for those that are new.
+    /// Watches the entries of these folders from now on. `folders` is called again after each change, so that new ones are watched.
     ///
     /// # Errors
-    /// The system does not watch them, for example because it watches as many as it may.
+    /// The system does not watch them, for example because its limit of watches is reached.
     pub fn new(folders: F) -> notify::Result<Self> {
         let (sender, events) = sync_channel(1);
         let waker = Waker(sender);
@@ -53,7 +53,7 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
         })
     }
 
-    /// What wakes who waits, for example because there are other folders.
+    /// A handle that wakes the waiting thread, for example because there are other folders.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
@@ -61,7 +61,7 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
     /// Calls `act` after each change, with what `look` then sees, in a thread of this name that never ends.
     ///
     /// # Errors
-    /// There can be no further thread.
+    /// The thread cannot be started.
     pub fn follow<T: PartialEq>(
         mut self,
         thread_name: &str,
@@ -89,7 +89,7 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
             events,
             ..
         } = self;
-        // A sender is in the waker.
+        // It cannot fail: `self` has a sender, the waker.
         let _ = events.recv();
         let look = || {
             while events.try_recv().is_ok() {}
@@ -103,14 +103,14 @@ impl<F: Fn() -> Vec<PathBuf>> Watched<F> {
 }
 
 impl Waker {
-    /// Wakes who waits now, or who does so next.
+    /// Ends the current wait, or else the next one.
     pub fn wake(&self) {
         // If the channel is full, there is a message to be received.
         let _ = self.0.try_send(());
     }
 }
 
-/// The folder, or the nearest one above it as long as it is missing: a change there tells when it is made.
+/// The folder, or its nearest ancestor while it is missing: a change there shows when the folder is made.
 pub fn nearest(folder: &Path) -> Option<PathBuf> {
     // The last ancestor of a relative path is empty.
     let mut paths = folder.ancestors().map(|path| Path::new(".").join(path));
@@ -148,7 +148,7 @@ fn is_change(event: &notify::Result<Event>) -> bool {
 mod tests {
     use super::*;
 
-    /// The looks after which files count as complete.
+    /// Checks after how many looks files count as complete.
     #[track_caller]
     fn check(seen: &[u32], looks: usize) {
         let mut left = seen.iter().copied();

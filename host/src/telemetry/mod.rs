@@ -1,8 +1,8 @@
 //! The log, on the standard error output: lines for people, or JSON if configured.
 //!
-//! No request waits for the log. Lines go through a queue to a thread that writes them. What libraries write to the
-//! standard outputs by themselves takes the same way. Lines that find no room in the queue or cannot be written are lost
-//! and counted. The last problems are kept for the status page.
+//! No request waits for the log. Lines go through a queue to a thread that writes them. Text that libraries write to the
+//! standard outputs by themselves goes through the same queue. Lines that find no room in the queue or cannot be written are
+//! lost and counted. The last problems are kept for the status page.
 
 mod queue;
 mod recent;

@@ -34,12 +34,12 @@ pub fn recent_problems() -> Vec<Problem> {
     problems().iter().rev().cloned().collect()
 }
 
-/// Keeps what the log says about problems.
+/// A layer of the log that keeps warnings and errors.
 pub struct Recent;
 
 impl<S: Subscriber> Layer<S> for Recent {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // Levels are ordered by how much they tell.
+        // A more verbose level is greater.
         if *event.metadata().level() > Level::WARN {
             return;
         }
@@ -58,7 +58,7 @@ impl<S: Subscriber> Layer<S> for Recent {
 }
 
 fn problems() -> MutexGuard<'static, VecDeque<Problem>> {
-    // The list is whole also after a panic of whoever held it.
+    // A panic while the lock was held cannot have left the list half written.
     PROBLEMS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,4 +1,4 @@
-//! The APIs that a server can be measured through: their requests, and what the events of their streams tell.
+//! The APIs that a server can be measured through: their requests, and the events of their streams.
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -32,11 +32,11 @@ pub struct Usage {
     pub completion_tokens: u32,
 }
 
-/// What an event tells.
+/// The content of an event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct News {
     pub has_text: bool,
-    /// Whether the answer is over.
+    /// Whether the answer has ended.
     pub is_end: bool,
     pub usage: Option<Usage>,
 }
@@ -101,7 +101,7 @@ impl Api {
     /// Reads the data of an event.
     ///
     /// # Errors
-    /// It is none of this API, or tells of an error.
+    /// The event does not belong to this API, or reports an error.
     pub fn read(self, data: &[u8]) -> anyhow::Result<News> {
         match self {
             Self::Chat => parse::<Chunk>(data)?.news(),
@@ -256,7 +256,7 @@ impl MessageEvent {
 mod tests {
     use super::*;
 
-    /// Checks what the events of a stream tell, in this order: something, text, the end; and how many tokens there were.
+    /// Checks the contents of a stream's events, in this order: something, text, the end; and how many tokens there were.
     fn check(api: Api, events: [&str; 3], errors: &[&str]) {
         let news = events.map(|data| api.read(data.as_bytes()).unwrap());
         assert_eq!(news.map(|news| news.has_text), [false, true, false]);

@@ -1,4 +1,4 @@
-//! A client of any server of one of the APIs that notes when text arrives.
+//! A client for servers of these APIs. It records when text arrives.
 
 use std::{
     path::PathBuf,
@@ -26,7 +26,8 @@ pub struct Access {
     /// None: the first model that the server lists.
     pub model: Option<String>,
     pub api_key: Option<String>,
-    /// A file with the certificates of those who may sign a server's. None: those whom this machine trusts.
+    /// A file with the certificates of the authorities that may sign a server's certificate. None: the authorities that this
+    /// machine trusts.
     pub authorities: Option<PathBuf>,
     pub extra: Map<String, Value>,
 }
@@ -122,7 +123,7 @@ impl Answer {
         }
     }
 
-    /// Takes what an event tells.
+    /// Takes the content of an event.
     fn take(&mut self, news: News) {
         self.usage = news.usage.or(self.usage);
         if news.is_end {
@@ -133,7 +134,7 @@ impl Answer {
         }
     }
 
-    /// The number of tokens of the answer: as the server counts, else the pieces that arrived.
+    /// The number of tokens of the answer, as the server counts them. Without its count, the number of pieces that arrived.
     pub fn tokens(&self) -> u32 {
         let counted = self.usage.map(|usage| usage.completion_tokens);
         counted.unwrap_or(self.arrivals.len() as u32)

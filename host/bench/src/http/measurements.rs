@@ -1,4 +1,4 @@
-//! The measurements: runs one kind of load once against one server.
+//! The measurements. Each puts one kind of load on one server once.
 
 use std::{
     fmt,
@@ -147,8 +147,8 @@ impl Measurement {
         long_prompt_figures(&gaps.concat(), &answer)
     }
 
-    /// Sends one long prompt for each client at once. Until the last of them is answered, another client asks short
-    /// prompts, with pauses, so that their own work is little beside that of the long ones.
+    /// Sends one long prompt for each client at once. Until the last of them is answered, another client sends short
+    /// prompts, with pauses, so that the short prompts take little work beside the long ones.
     async fn short_prompts(
         &self,
         client: &Client,

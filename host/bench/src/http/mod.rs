@@ -49,7 +49,8 @@ pub struct HttpBench {
     /// The API key of the servers.
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
-    /// A file with the certificates, in PEM, of those who may sign a server's (https) [default: those whom this machine trusts].
+    /// A file with the certificates, in PEM, of the authorities that may sign a server's certificate (https) [default: those
+    /// that this machine trusts].
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// A JSON object whose fields are added to every request.
@@ -109,7 +110,7 @@ pub struct Sizes {
     long_prompt: u32,
 }
 
-/// A server, and how many tokens it makes of words.
+/// A server, and its number of tokens per word.
 struct Target {
     client: Client,
     sizing: Sizing,

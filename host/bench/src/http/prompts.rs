@@ -61,7 +61,7 @@ impl Prompts {
     }
 }
 
-/// A JSON schema whose answers do not end before `max_tokens` does it.
+/// A JSON schema whose answers are so long that only `max_tokens` ends them.
 pub fn endless_list() -> Value {
     let text = json!({"type": "string"});
     let person = json!({

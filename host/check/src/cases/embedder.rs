@@ -25,10 +25,10 @@ fn embedder(subject: &Subject) -> Checked<(Embedder, Vec<Vec<u32>>)> {
     Ok((embedder, texts.to_vec()))
 }
 
-/// How far apart two vectors are.
+/// Checks that two vectors of a text are near each other.
 fn near(what: &str, expected: &[f32], found: &[f32]) -> Checked<()> {
     let apart = match (expected, found) {
-        // A judgement is one number, which has no spread.
+        // The score of a cross-encoder is one number, which has no spread.
         ([expected], [found]) => (expected - found).abs(),
         _ => distance(expected, found),
     };

@@ -7,9 +7,9 @@ use crate::{
     subject::{Subject, load_args},
 };
 
-/// How many times larger one of the figures may be than the other.
+/// The factor by which estimate and measurement may differ.
 const FACTOR: u64 = 2;
-/// A difference that does not count: what a process needs besides.
+/// Bytes by which they may differ besides, because the process needs memory for other things too.
 const SLACK: u64 = 64 << 20;
 
 pub fn near_measured(subject: &Subject) -> Checked {

@@ -1,4 +1,4 @@
-//! What the file says before any of its code runs.
+//! Properties of the file, before any of its code runs.
 
 use object::{Endianness, Object, ObjectSymbol, elf, read::elf::ElfFile64};
 use tenon_plugin_api::abi::LOADER_SYMBOL;
@@ -8,7 +8,7 @@ use crate::{
     subject::Subject,
 };
 
-/// The beginnings of names of symbols that the server looks for.
+/// Prefixes of the names of symbols that the server looks for.
 const LOOKED_FOR: [&str; 2] = ["tenon_plugin", LOADER_SYMBOL];
 
 pub fn whole(subject: &Subject) -> Checked {

@@ -1,4 +1,4 @@
-//! Batches: what is computed, and what is refused.
+//! Batches that are computed, and batches that are refused.
 
 use tenon_plugin_api::{
     Batch, Code, Result, SampleRequest, SessionArgs, Span, SpanOut,
@@ -46,7 +46,7 @@ pub fn chunks_equal_whole(subject: &Subject) -> Checked {
     let expected = running.alone(0, &tokens)?;
     let mut at = 0;
     for len in [1, 3, 7, 12, 1] {
-        // Inside a prompt no rows are asked for.
+        // One chunk asks for no rows, as chunks inside a prompt do.
         let part = Part {
             seq: 1,
             tokens: &tokens[at..at + len],
@@ -107,7 +107,7 @@ pub fn bad_start(subject: &Subject) -> Checked {
     Ok(agreement(worst))
 }
 
-/// A forward of one span that the driver does not know of.
+/// Computes one span without the driver, which does not count its tokens.
 fn forward_one(running: &mut Running, span: Span, tokens: &[u32]) -> Result<()> {
     let mut out = [SpanOut::default()];
     let session = running.driver.session();
@@ -137,7 +137,7 @@ pub fn full_pool_changes_nothing(subject: &Subject) -> Checked {
     running.driver.append(&[Part::new(0, &texts[0][..8])])?;
     fill(&mut running, &texts[1])?;
     let refused = running.driver.append(&[Part::new(0, &texts[0][8..])]);
-    // Pools have blocks: the sequence may have room for this token in its own.
+    // Pools may consist of blocks: the sequence may still have room for this token in its last block.
     let found = match refused {
         Ok(rows) => rows.concat(),
         Err(_) => {
@@ -189,7 +189,7 @@ pub fn failure_isolated(subject: &Subject) -> Checked {
         rows: 2,
         ..Span::default()
     };
-    // The one in the middle does not begin where its sequence, which is empty, ends.
+    // The span in the middle begins at 5, but its sequence is empty.
     let spans = [span(0, 0), span(1, 5), span(2, 0)];
     let mut outs = [SpanOut::default(); 3];
     let session = running.driver.session();
@@ -243,7 +243,7 @@ pub fn reserved_zero(subject: &Subject) -> Checked {
             tokens: &tokens[at..at + len],
             rows,
         };
-        // The bridge looks at the words of every outcome.
+        // The bridge checks the reserved words of every outcome.
         running.driver.append(&[part])?;
         at += len;
     }
@@ -261,7 +261,7 @@ pub fn interrupt_changes_nothing(subject: &Subject) -> Checked {
     let interrupted = running.driver.append(&[Part::new(0, &tokens[10..])]);
     args.interrupt.set(false);
     match interrupted {
-        // A step may be done before it looks.
+        // A step may be done before it checks the interrupt.
         Ok(rows) => {
             same(
                 "an interrupted step that was done",

@@ -12,10 +12,10 @@ use crate::{
 /// An option that no plugin has.
 const UNKNOWN: &str = "tenon_check_unknown_option";
 
-/// The key in a descriptor's `meta` of the schema by which the server checks options.
+/// The key of a descriptor's `meta` that has the schema by which the server checks options.
 const SCHEMA: &str = "options_schema";
 
-/// Threads beyond those that compute which a plugin may have: for a log, or for waiting.
+/// Threads that a plugin may have beside those that compute: for a log, or for waiting.
 const OTHER_THREADS: u64 = 2;
 
 pub fn starts(subject: &Subject) -> Checked {

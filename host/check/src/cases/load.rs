@@ -23,7 +23,7 @@ use crate::{
 const MAX_CANCELLED: u32 = 8;
 /// How often a model is loaded and dropped.
 const ROUNDS: usize = 6;
-/// Bytes for each round that may stay: heaps keep some room.
+/// Bytes that may stay in use after each round, because heaps keep some room.
 const KEPT: u64 = 4 << 20;
 
 pub fn missing_io(subject: &Subject) -> Checked {

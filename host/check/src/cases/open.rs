@@ -1,4 +1,4 @@
-//! The library and what it says of itself.
+//! The library and its descriptor.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::{
     subject::Subject,
 };
 
-/// Longest time that finding out about a plugin should take. The server does it for every plugin when it starts.
+/// Longest time that inspecting a plugin should take. The server inspects every plugin when it starts.
 const SCAN_TIME: Duration = Duration::from_secs(1);
 
 pub fn abi_agrees(subject: &Subject) -> Checked {

@@ -1,4 +1,4 @@
-//! What is picked from a row of logits.
+//! Sampling from a row of logits.
 
 use std::cmp::Ordering;
 
@@ -18,7 +18,7 @@ const TOLERANCE: f32 = 0.02;
 /// Random draws from a row.
 const DRAWS: u64 = 64;
 
-/// What a plugin picked.
+/// A plugin's answer to a sampling request.
 struct Picked {
     status: Code,
     token: u32,
@@ -258,7 +258,7 @@ pub fn padding_never_picked(subject: &Subject) -> Checked {
     let mut rows = Rows::new(subject, 2)?;
     for _ in 0..DRAWS {
         let draw = rows.running.dice.u64(..);
-        // At this temperature all tokens are about equally likely. The bridge looks at the answers.
+        // At this temperature all tokens are about equally likely. The bridge checks the answers.
         rows.pick_one(&random(0, 1000.0, draw))?;
     }
     let info = rows.running.model.info();

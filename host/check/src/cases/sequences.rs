@@ -8,7 +8,7 @@ use crate::{
     subject::Subject,
 };
 
-/// The rows of positions of some tokens, and a session whose first sequence stores the first `stored` of them.
+/// A session whose first sequence stores the first `stored` of some tokens, all of these tokens, and their expected rows.
 fn stored(subject: &Subject, stored: usize) -> Checked<(Running, Vec<u32>, Vec<Vec<f32>>)> {
     let mut running = Running::with_sequences(subject, 3)?;
     let tokens = running.tokens(stored + 4);
@@ -45,7 +45,7 @@ pub fn fork_isolated(subject: &Subject) -> Checked {
     let (mut running, tokens, expected) = stored(subject, 17)?;
     unless_unsupported(running.driver.fork(0, 1, 17))?;
     let other = running.tokens(3);
-    // Each goes its own way, and then the first one ends.
+    // Source and fork get different tokens, and then the source is freed.
     running.driver.append(&[Part::new(1, &other)])?;
     let source = running
         .driver

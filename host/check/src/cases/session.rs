@@ -13,7 +13,7 @@ use crate::{
 
 /// Number of random operations.
 const OPERATIONS: usize = 120;
-/// Longest sequence in them.
+/// Longest sequence in the random operations.
 const LONGEST: usize = 15;
 
 pub fn grants_in_bounds(subject: &Subject) -> Checked {
@@ -74,13 +74,13 @@ pub fn outlives_model(subject: &Subject) -> Checked {
     Ok(agreement(worst))
 }
 
-/// What the rules of the KV pool say of a session: the tokens of each sequence.
+/// The expected state of a session by the rules of the KV pool: the tokens of each sequence.
 struct Expected(Vec<Vec<u32>>);
 
 pub fn random_operations(subject: &Subject) -> Checked {
     let mut running = Running::with_sequences(subject, 3)?;
     let info = *running.driver.info();
-    // The last sequence computes what is expected.
+    // The last sequence computes the expected rows.
     let spare = info.max_sequences.min(4) - 1;
     let mut expected = Expected(vec![Vec::new(); spare as usize]);
     let mut worst = 0.0_f32;

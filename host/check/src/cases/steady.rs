@@ -1,4 +1,4 @@
-//! What many steps leave behind.
+//! Memory, log lines and threads that many steps leave behind.
 
 use tenon_plugin_api::{
     SampleParams, SampleRequest,

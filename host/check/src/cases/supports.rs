@@ -1,4 +1,4 @@
-//! Whether the backend says quickly and safely what it can load.
+//! Whether the backend decides quickly and safely which models it can load.
 
 use std::{fs, path::Path};
 

@@ -23,7 +23,7 @@ const TEXTS: [&str; 6] = [
     "色は匂へど 散りぬるを",
     "🦀 and 👩‍👩‍👧 are more than one byte",
 ];
-/// Texts whose every end is encoded as the continuation of the rest.
+/// Texts of which every suffix is encoded as a continuation.
 const CONTINUED: [&str; 2] = ["the quick brown fox jumps", "名前 = \"äöü\"; // ✓"];
 /// Most control tokens that are tried.
 const MAX_CONTROL: usize = 64;

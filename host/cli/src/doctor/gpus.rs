@@ -13,7 +13,7 @@ pub struct Gpu {
     pub driver: String,
 }
 
-/// The devices of NVIDIA's driver, and those that render.
+/// The devices of NVIDIA's driver, and all render nodes.
 pub fn all() -> Vec<Gpu> {
     let nvidia = read("/proc/driver/nvidia/version");
     let nvidia = nvidia.lines().next().unwrap_or_default();

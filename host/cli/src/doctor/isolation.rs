@@ -1,4 +1,4 @@
-//! What confines workers on this system.
+//! The confinement of workers on this system.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ pub struct Isolation {
     pub missing: Vec<String>,
     /// Why the sandbox cannot be entered. Models then need `sandbox = "off"`.
     pub error: Option<String>,
-    /// Why `memory_limit_bytes` is not kept by control groups. None: it is.
+    /// Why `memory_limit_bytes` is not enforced by control groups. None if it is.
     pub no_cgroups: Option<String>,
 }
 
@@ -33,7 +33,7 @@ impl Isolation {
     }
 }
 
-/// Asks a child process, because nothing leaves the sandbox again.
+/// Asks a child process, because no process can leave the sandbox again.
 fn missing() -> anyhow::Result<Vec<String>> {
     let child = Command::new(EXECUTABLE)
         .args(["doctor", "--enter-sandbox"])

@@ -24,7 +24,8 @@ use self::{
     cpu::Cpu, gpus::Gpu, isolation::Isolation, memory::Memory, read::read, threads::Threads,
 };
 
-/// Say what this machine offers a server, what of it is slow, and whether a server could start. The exit code is 0 if it could, else 1.
+/// Report what this machine offers a server, what makes it slow, and whether a server could start. The exit code is 0 if it could,
+/// else 1.
 #[derive(Args)]
 pub struct Doctor {
     /// The configuration file [default: ./tenon.toml, then $XDG_CONFIG_HOME/tenon/tenon.toml, else none].
@@ -36,7 +37,7 @@ pub struct Doctor {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Enter the sandbox of workers, and print what the kernel does not restrict. This command starts itself so.
+    /// Enter the sandbox of workers, and print what the kernel does not restrict. The command starts itself with this flag.
     #[arg(long, hide = true)]
     enter_sandbox: bool,
 }
@@ -54,7 +55,7 @@ struct Report {
     isolation: Isolation,
     gpus: Vec<Gpu>,
     plugins: Registry,
-    /// None: there is none.
+    /// None if there is none.
     configuration: Option<PathBuf>,
     /// What makes answers slow, and what to do, a sentence each.
     slow: Vec<String>,

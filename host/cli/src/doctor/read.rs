@@ -29,7 +29,7 @@ pub fn count(list: &str) -> usize {
     parts.sum()
 }
 
-/// The entries of a directory whose names begin so and go on with a number, ordered.
+/// The entries of a directory whose names are `begin` and a number, sorted.
 pub fn numbered(directory: &str, begin: &str) -> BTreeSet<PathBuf> {
     let is_numbered = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -43,7 +43,7 @@ pub fn numbered(directory: &str, begin: &str) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// The different texts of a file that each of these directories has.
+/// The distinct texts of a file that each of these directories has.
 pub fn distinct(directories: &BTreeSet<PathBuf>, file: &str) -> BTreeSet<String> {
     let texts = directories
         .iter()

@@ -1,4 +1,4 @@
-//! What would keep a server from starting.
+//! The reasons why a server could not start.
 
 use tenon::{
     config::{Config, Place},
@@ -24,7 +24,7 @@ pub fn unloadable_models(config: &Config, plugins: &Registry) -> Vec<String> {
         let chosen = plugins.plugin_for(path, model.backend.as_deref());
         let why = match chosen {
             Err(error) => error.to_string(),
-            // A plugin may go by the name alone.
+            // A plugin may accept a file by its name alone.
             Ok(_) if !path.exists() => {
                 format!("{}: it does not exist: check its path", path.display())
             }

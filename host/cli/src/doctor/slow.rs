@@ -1,4 +1,4 @@
-//! What makes answers slow on this machine, and what to do about it.
+//! Causes of slow answers on this machine, and their remedies.
 
 use tenon::{
     config::{Config, Threads as Configured},
@@ -8,12 +8,12 @@ use tenon::{
 
 use super::{Report, cpu::Cpu, memory::Memory, threads::Threads};
 
-/// The part of time that a hypervisor may take away without being named, in percent.
+/// Percentage of stolen time up to which the hypervisor is not reported.
 const FEW_STOLEN_PERCENT: f64 = 2.0;
-/// Memory that may be swapped out without being named, in bytes: what programs hardly use.
+/// Bytes of swapped memory up to which swapping is not reported: memory that programs hardly use.
 const FEW_SWAPPED_BYTES: u64 = 256 << 20;
 
-/// A sentence for each thing that is slow.
+/// A sentence for each cause.
 pub fn findings(report: &Report, config: Option<&Config>) -> Vec<String> {
     let build = cfg!(debug_assertions).then(|| {
         "this program is a debug build: build it with `make build` or `cargo build --release`"

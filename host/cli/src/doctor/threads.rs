@@ -1,4 +1,4 @@
-//! How many threads can compute at the same time, and what else computes.
+//! How many threads can compute at the same time, and the load by other programs.
 
 use serde::Serialize;
 use tenon::system::cores;
@@ -48,7 +48,8 @@ impl Threads {
     }
 }
 
-/// Of the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal, and times that are among these.
+/// The share of stolen time. The first line of `/proc/stat` has user, nice, system, idle, iowait, irq, softirq and steal, and then
+/// times that are included in these.
 fn stolen_percent(stat: &str) -> f64 {
     let line = stat.lines().next().unwrap_or_default();
     let times = line.split_whitespace().skip(1).take(8);

@@ -1,4 +1,4 @@
-//! What a model's files say of it, without loading it.
+//! Facts about a model, from the headers of its files.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use tenon::markup::ToolFormat;
 use tenon_hub::Selection;
 use tenon_plugin_api::gguf::Gguf;
 
-/// What a model's files say of it. None: they do not say.
+/// Facts about a model that its files state. None: they do not state it.
 #[derive(Debug, Default, Serialize)]
 pub struct Facts {
     pub architecture: Option<String>,
@@ -25,11 +25,11 @@ pub struct Facts {
     /// Positions (tokens) that the model was trained for.
     pub context_length: Option<u64>,
     pub has_chat_template: bool,
-    /// How the chat template has calls of tools written. None without such a template.
+    /// The format of tool calls in the chat template. None if there is no template, or it has no known format.
     pub tool_format: Option<&'static str>,
 }
 
-/// The longest header of a file of safetensors that is read.
+/// The longest header of a safetensors file that is read.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
 
 impl Facts {
@@ -165,7 +165,7 @@ fn weights(folder: &Path) -> Vec<PathBuf> {
     weights.map(|name| folder.join(name)).collect()
 }
 
-/// The names in a directory. None if it cannot be read.
+/// The names in a directory. Empty if it cannot be read.
 fn names(folder: &Path) -> Vec<String> {
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")

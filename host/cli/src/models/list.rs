@@ -61,7 +61,7 @@ impl List {
     }
 }
 
-/// The models that the configuration names. None without a configuration.
+/// The models that the configuration names. Empty without a configuration.
 fn configured(file: Option<PathBuf>, hub: &HuggingFace) -> anyhow::Result<Vec<Listed>> {
     let source = Source::new(file, Flags::default());
     if source.file().is_none() {

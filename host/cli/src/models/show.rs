@@ -17,8 +17,8 @@ use tenon_plugin_api::{Estimate, LoadArgs, SessionArgs};
 
 use super::facts::Facts;
 
-/// Print what a model is: its architecture, size, quantization and context length, whether it can chat, which backend would load it and
-/// why the others would not, and how much memory it takes.
+/// Print a model's architecture, size, quantization and context length, whether it can chat, which backend would load it and why
+/// the others would not, and how much memory it takes.
 #[derive(Args)]
 pub struct Show {
     /// A file or directory, a model on the Hugging Face Hub that was fetched (hf:OWNER/REPO…), or a model's name in the configuration.
@@ -35,7 +35,7 @@ pub struct Show {
     json: bool,
 }
 
-/// Sequences and tokens of a batch that estimates are for: those that the server has by default.
+/// The sequences and the tokens of a batch that an estimate is for: the server's defaults.
 const SESSION: (u32, u32) = (32, 512);
 
 /// All that is printed.
@@ -49,7 +49,7 @@ struct Shown {
     memory: Option<Vec<Memory>>,
 }
 
-/// What a backend says of the model.
+/// A backend's opinion of the model.
 #[derive(Serialize)]
 struct Opinion {
     id: String,
@@ -62,10 +62,10 @@ struct Opinion {
 #[derive(Serialize)]
 struct Memory {
     device: String,
-    /// Weights, scratch space, and what each sequence takes whatever its length.
+    /// Weights, scratch space, and the part of each sequence's memory that does not depend on its length.
     fixed_bytes: u64,
     kv_bytes_per_token: u64,
-    /// With a KV pool for one sequence of the whole context length.
+    /// All memory, with a KV pool for one sequence of the whole context length.
     full_context_bytes: Option<u64>,
 }
 
@@ -140,7 +140,7 @@ fn opinions(registry: &Registry, path: &Path) -> Vec<Opinion> {
     opinions
 }
 
-/// What the backend that fits best estimates. None: no backend loads the model, or it gives no estimates.
+/// The estimates of the backend that fits best. None: no backend loads the model, or it gives no estimates.
 fn memory(
     registry: &Registry,
     path: &Path,

@@ -10,7 +10,7 @@ use rust_embed::RustEmbed;
 #[folder = "templates/rust"]
 struct InRust;
 
-/// What surrounds the example in C in a project for a plugin called `my-backend`.
+/// The files around the example in C, in a project for a plugin called `my-backend`.
 #[derive(RustEmbed)]
 #[folder = "templates/c"]
 struct InC;
@@ -32,7 +32,7 @@ pub enum Language {
     C,
 }
 
-/// The name of a plugin, in the forms that its files have it in.
+/// The name of a plugin, in its two spellings.
 pub struct Names {
     /// Of the crate: `my-backend`.
     pub package: String,

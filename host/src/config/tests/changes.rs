@@ -1,4 +1,4 @@
-//! What of another configuration a running server takes.
+//! Tests of the changes that a running server takes over from a new configuration.
 
 use super::{Config, load_toml};
 use crate::config::ConfigChange;
@@ -10,7 +10,7 @@ fn check(running: &str, new: &str, changed: &[&str], needs_restart: &[&str]) -> 
     let change = ConfigChange::new(&running, load_toml(new));
     assert_eq!(change.changed, changed);
     assert_eq!(change.needs_restart, needs_restart);
-    // Reading it once more tells the same of what needs a restart, and nothing else.
+    // Reading the same configuration again reports the keys that need a restart, and no other change.
     let again = ConfigChange::new(&change.config, load_toml(new));
     assert!(again.changed.is_empty(), "{:?}", again.changed);
     assert_eq!(again.needs_restart, needs_restart);

@@ -305,7 +305,7 @@ fn a_file_of_responses_needs_bytes() {
     );
 }
 
-/// The rows of a table: each has a case, and behind `→` what is expected of it.
+/// The rows of a table: each has a case, and the expectation after `→`.
 fn rows(table: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = table.trim().lines();
     lines.map(|line| line.trim().split_once(" → ").unwrap())

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, ToSchema)]
 #[serde(untagged)]
 pub enum ResponseInput {
-    /// What the user says.
+    /// A message of the user.
     Text(String),
     /// Items, the oldest first. Items of an earlier response can be sent back as they came.
     Items(Vec<InputItem>),
@@ -123,10 +123,10 @@ pub struct InputReasoning {
     /// The reasoning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Vec<InputPart>>,
-    /// A summary of the reasoning. Only used if neither `content` nor `encrypted_content` says the reasoning itself.
+    /// A summary of the reasoning. Only used if neither `content` nor `encrypted_content` has the reasoning itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Vec<InputPart>>,
-    /// The reasoning as this server gave it. Another server's is ignored.
+    /// The reasoning as this server returned it. The encrypted reasoning of another server is ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encrypted_content: Option<String>,
 }

@@ -50,6 +50,6 @@ pub struct InputItemList {
     /// The id of the last item. Null if there is none.
     #[schema(required)]
     pub last_id: Option<String>,
-    /// Whether there are more items behind the last one.
+    /// Whether there are more items after the last one.
     pub has_more: bool,
 }

@@ -28,9 +28,9 @@ pub struct ResponseObject {
     pub incomplete_details: Option<IncompleteDetails>,
     /// The model that answers.
     pub model: String,
-    /// Changes when the model or the server does: the same `seed` may then give another response.
+    /// Changes when the model or the server changes: the same `seed` may then give another response.
     pub system_fingerprint: String,
-    /// What the model wrote.
+    /// The items that the model wrote.
     pub output: Vec<OutputItem>,
     /// The usage. Null while the response is in progress.
     #[schema(required)]
@@ -87,7 +87,7 @@ pub struct ResponseObject {
     /// As in the request.
     #[schema(required)]
     pub user: Option<String>,
-    /// What may not be as the request expects it, a sentence each. Absent if there is nothing.
+    /// Warnings about the request or the response, a sentence each. Absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -140,7 +140,7 @@ pub struct ResponseUsage {
 /// Details of a prompt's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct InputTokensDetails {
-    /// Tokens of the cached prefix: an earlier prompt had them in common, so they did not have to be computed.
+    /// Tokens of the cached prefix: an earlier prompt began with them too, so they were not computed again.
     pub cached_tokens: u32,
     /// Always 0: keeping a prompt for later ones costs nothing.
     pub cache_write_tokens: u32,

@@ -20,9 +20,9 @@ pub struct ResponseRequest {
     pub previous_response_id: Option<String>,
     /// Whether to keep the response, for requests that continue or read it. Default: true if the server keeps any.
     pub store: Option<bool>,
-    /// A system message before the input. That of an earlier response is not used.
+    /// A system message before the input. The instructions of an earlier response are not used.
     pub instructions: Option<String>,
-    /// Most tokens to generate, with those of the reasoning. Default: up to the end of the context.
+    /// Most tokens to generate, including those of the reasoning. Default: up to the end of the context.
     #[schema(minimum = 1)]
     pub max_output_tokens: Option<i64>,
     /// The form of the text.
@@ -35,7 +35,7 @@ pub struct ResponseRequest {
     pub tool_choice: Option<ResponseToolChoice>,
     /// Whether the response may have several calls. Default: true.
     pub parallel_tool_calls: Option<bool>,
-    /// Accepted, of no effect: it limits calls of tools that the server itself runs, and there are none.
+    /// Accepted, of no effect: it limits calls of tools that the server itself runs, and this server runs none.
     pub max_tool_calls: Option<u64>,
     /// Whether and how much a model that can reason should do so. Default: not at all.
     pub reasoning: Option<ReasoningOptions>,
@@ -43,7 +43,7 @@ pub struct ResponseRequest {
     /// `reasoning.encrypted_content`: reasoning items have `encrypted_content`, for clients that send only this back. Other
     /// values of OpenAI's API belong to tools that the server itself runs, and have no effect.
     pub include: Option<Vec<String>>,
-    /// How many of the most likely tokens to return in each place of the text. Default: 0.
+    /// How many of the most likely tokens to return for each position of the text. Default: 0.
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: Option<u32>,
     /// What to do with an input that is longer than the context. Default: `disabled`.

@@ -15,7 +15,7 @@ use crate::{
     prompt::{Ending, RenderRequest},
 };
 
-/// Checks a conversation, and converts it to what chat templates expect. Also returns the tools that the answer may call.
+/// Checks a conversation, and converts it to the form that chat templates expect. Also returns the tools that the answer may call.
 pub fn chat(conversation: Conversation) -> Result<(RenderRequest, Option<Calling>), ApiError> {
     let effort = conversation.output_config.and_then(|config| config.effort);
     let thinks = conversation
@@ -35,7 +35,7 @@ pub fn chat(conversation: Conversation) -> Result<(RenderRequest, Option<Calling
     Ok((chat, calling))
 }
 
-/// The word for an effort that chat templates know.
+/// The word for an effort in the vocabulary of chat templates.
 fn word(effort: Effort) -> ReasoningEffort {
     match effort {
         Effort::Low => ReasoningEffort::Low,
@@ -45,7 +45,7 @@ fn word(effort: Effort) -> ReasoningEffort {
     }
 }
 
-/// An answer continues a last message that is the assistant's.
+/// Where the prompt ends. If the last message is the assistant's, the answer continues it.
 fn ending(messages: &[MessageParam]) -> Result<Ending, ApiError> {
     let Some((last, before)) = messages.split_last() else {
         let message = "'messages' is empty: send at least one";

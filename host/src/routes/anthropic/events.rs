@@ -12,7 +12,7 @@ use crate::{
 /// Writes the events of one answer. Blocks begin and end where the kind of content changes.
 pub struct EventWriter {
     head: AnswerHead,
-    /// The kind of the block that has begun and not ended.
+    /// The kind of the open block.
     open: Option<BlockKind>,
     /// Index of the open block, or of the next one.
     index: u32,
@@ -47,7 +47,7 @@ impl EventWriter {
         }
     }
 
-    /// The events of a piece or of the end.
+    /// Writes the events of a piece or of the end.
     pub fn write(&mut self, delta: Delta) -> Vec<StreamEvent> {
         match delta {
             Delta::Text(piece) => self.piece(piece),

@@ -10,10 +10,10 @@ use crate::{
 
 /// The signature of all reasoning. The server takes reasoning back without checking it.
 pub const SIGNATURE: &str = "unsigned";
-/// The member that has the arguments of a call if they are no JSON object, as Anthropic's documentation recommends it.
+/// The key for a call's arguments that are no JSON object, as Anthropic's documentation recommends it.
 const INVALID_JSON: &str = "INVALID_JSON";
 
-/// What is known of an answer before it begins.
+/// The part of an answer that is known before it begins.
 pub struct AnswerHead {
     pub id: String,
     model: String,
@@ -73,7 +73,7 @@ impl AnswerHead {
         }
     }
 
-    /// Writes how an answer ended. Tool calls are the reason unless it was ended early.
+    /// Writes how an answer ended. An answer with tool calls has the reason `tool_use`, unless a limit or a stop sequence ended it.
     pub fn end(&self, has_calls: bool, end: &End) -> MessageEnd {
         let stop = end.stop.and_then(|index| self.stop_sequences.get(index));
         MessageEnd {
@@ -126,7 +126,7 @@ pub fn tool_use(begin: CallBegin, input: Map<String, Value>) -> ContentBlock {
     }
 }
 
-/// The arguments of a call as an object. They are no JSON if the answer was cut off within them.
+/// The arguments of a call as an object. They are not valid JSON if the answer was cut off within them.
 fn input(arguments: &str) -> Map<String, Value> {
     let invalid = |_| Map::from_iter([(INVALID_JSON.to_owned(), json!(arguments))]);
     serde_json::from_str(arguments).unwrap_or_else(invalid)

@@ -1,8 +1,9 @@
-//! Anthropic's Messages API on the core that chats have.
+//! Anthropic's Messages API, which generates answers as chat completions do.
 //!
 //! 1. [`check`] refuses what the server does not implement.
-//! 2. [`chat`] turns a conversation into what chat templates expect, and [`parameters`] makes parameters those of chats.
-//! 3. An [`AnswerHead`] writes a whole answer. [`streamed`] writes one as events.
+//! 2. [`chat`] converts a conversation to the form that chat templates expect, and [`parameters`] converts its parameters to
+//!    those of chat completions.
+//! 3. [`AnswerHead::whole`] writes a whole answer, and [`streamed`] writes an answer as events.
 
 mod chat;
 mod events;

@@ -10,8 +10,8 @@ use crate::{
 /// Most stop sequences in a request.
 const MAX_STOPS: usize = 64;
 
-/// The parameters of a request as chats have them, without the stop sequences: errors would call these by another name. Of
-/// more tokens than `most` only so many are wanted, because clients ask for as many as Anthropic's models can give.
+/// Converts a request's parameters to those of chat completions. Stop sequences are left out, because errors would call them by
+/// their name there. `max_tokens` is reduced to `most`, because clients ask for as many tokens as Anthropic's models can generate.
 pub fn parameters(request: &MessagesRequest, most: Option<u32>) -> GenerationParameters {
     let max_tokens = request.max_tokens.min(most.unwrap_or(u32::MAX));
     GenerationParameters {

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{anthropic::StreamEvent, engine::Failure, error::ApiError, reply::Delta};
 
-/// Sends an answer as a stream. While there is nothing to send, the stream gets pings. If the server ends, it gets an error in
-/// place of the rest.
+/// Sends an answer as a stream. While there is nothing to send, pings are sent. If the server ends, an error takes the place of
+/// the rest.
 pub fn streamed(
     deltas: impl Stream<Item = Result<Delta, Failure>> + Send + 'static,
     head: AnswerHead,

@@ -6,7 +6,7 @@ use crate::{
     openai::{self, Function, ToolKind},
 };
 
-/// Reads the tools of a request. None if the model does not get to know any.
+/// Reads the tools of a request. None if the model is not told about any.
 pub fn calling(tools: Vec<Tool>, choice: Option<&ToolChoice>) -> Result<Option<Calling>, ApiError> {
     if tools.is_empty() && matches!(choice, Some(ToolChoice::Any { .. })) {
         let message = "'tool_choice' is 'any', but there are no 'tools': send some";

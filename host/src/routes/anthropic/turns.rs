@@ -15,7 +15,7 @@ pub fn say_system(system: Content<TextBlockParam>) -> Result<Value, ApiError> {
     Ok(json!({"role": "system", "content": content(texts)}))
 }
 
-/// Writes a message in the form of chats. The results of tools are messages of their own, before what the user says beside
+/// Writes a message in the form of chats. The results of tools become messages of their own, before the user's text beside
 /// them.
 pub fn say(index: usize, message: MessageParam) -> Result<Vec<Value>, ApiError> {
     let blocks = match message.content {

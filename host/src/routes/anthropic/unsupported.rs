@@ -26,7 +26,7 @@ const OF_TOOLS: &[Unsupported] = &[
     ("input_examples", &["[]"], "put them into the description"),
 ];
 
-/// Refuses what this server does not implement.
+/// Refuses parameters, options and tools that this server does not implement.
 pub fn check(fields: &Value) -> Result<(), ApiError> {
     supported(fields, OF_REQUESTS)?;
     supported(&fields["output_config"], OF_OUTPUT_CONFIG)?;

@@ -22,7 +22,7 @@ pub fn whole(calls: Vec<CallPiece>) -> Option<Vec<ToolCall>> {
     (!calls.is_empty()).then_some(calls)
 }
 
-/// The pieces of calls in a chunk. None if there are none.
+/// The pieces of tool calls in a chunk. None if there are none.
 pub fn chunks(calls: Vec<CallPiece>) -> Option<Vec<ToolCallChunk>> {
     let calls = calls.into_iter().map(|call| {
         let (id, name) = call.begin.map(|begin| (begin.id, begin.name)).unzip();

@@ -14,9 +14,9 @@ use crate::{
     tools::{self, AnswerRules, Marks},
 };
 
-/// The grammar of an answer: perhaps reasoning, then text or what is `wanted`, and calls that fit the schemas of their
-/// functions. None if any text is allowed. If the schema of a function cannot be followed, its arguments are left to the
-/// model. If the schemas together are too much and calls are optional, there is no grammar.
+/// Compiles the grammar of an answer: optional reasoning, then any text or the `wanted` grammar, and calls that fit the schemas
+/// of their functions. None if any text is allowed. If the schema of a function cannot be followed, the function's arguments are
+/// not constrained. If the schemas together cannot be compiled and calls are optional, there is no grammar.
 pub async fn grammar(
     model: &LoadedModel,
     calling: Option<&Calling>,
@@ -88,7 +88,7 @@ async fn loosen(
             continue;
         };
         slow += u32::from(matches!(why, GrammarError::Timeout(_)));
-        // Each slow schema holds up other grammars for as long as compiling may take.
+        // A slow schema holds up other grammars until the time limit for compiling.
         let is_too_slow = slow > 1;
         if offered.is_strict() || why.is_passing() || is_too_slow {
             let param = format!("{}.{}", offered.place, offered.schema);
@@ -138,7 +138,7 @@ fn schema_of_answers(wanted: WantedGrammar) -> Result<Value, ApiError> {
     }
 }
 
-/// Lets reasoning come before JSON and structural tags. Any other grammar describes the whole text.
+/// Allows reasoning before JSON and structural tags. Any other grammar describes the whole text, including reasoning.
 fn behind(
     reasoning: Option<Reasoning>,
     wanted: WantedGrammar,

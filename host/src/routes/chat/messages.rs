@@ -21,8 +21,8 @@ impl RequestBody for ChatCompletionRequest {
     }
 }
 
-/// Checks the conversation of a request, and converts it to what chat templates expect. Also returns the tools that the
-/// answer may call.
+/// Checks the conversation of a request, and converts it to the form that chat templates expect. Also returns the tools that
+/// the answer may call.
 pub fn chat(
     mut request: ChatCompletionRequest,
 ) -> Result<(RenderRequest, Option<Calling>), ApiError> {

@@ -1,5 +1,5 @@
-//! What chats have besides parameters. Their messages and tools become what a chat template gets, for all routes that take a
-//! chat. Answers may follow a grammar of calls, and have calls.
+//! Messages, tools and tool calls, for all routes that take a chat: converting a request's messages and tools for the chat
+//! template, the grammar of answers with tool calls, and writing tool calls.
 
 pub mod calls;
 pub mod grammar;

@@ -18,7 +18,7 @@ use crate::{
     reply::Reading,
 };
 
-/// Renders and encodes a chat. If it `recalls`, earlier answers get the tokens that the model wrote them with.
+/// Renders and encodes a chat. With `recalls`, earlier answers keep the tokens that the model generated for them.
 pub async fn encode(
     model: &Arc<LoadedModel>,
     chat: RenderRequest,
@@ -28,8 +28,8 @@ pub async fn encode(
     blocking(move || encoder.encode_chat(&chat, recalls)).await
 }
 
-/// Completes an encoded chat with the reading of its answers, and compiles their grammar. `goes_on`: later prompts may continue
-/// the answers.
+/// Adds to an encoded chat how its answers are read, and compiles their grammar. `goes_on`: later prompts may continue the
+/// answers.
 pub async fn prompt(
     model: &LoadedModel,
     encoded: ChatPrompt,

@@ -20,7 +20,7 @@ const MAX_NAME: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Calling {
     pub tools: Vec<OfferedTool>,
-    /// The functions that may be called. If the request names some, only these.
+    /// The functions that may be called. If the request names some, only those.
     functions: Arc<[Callable]>,
     is_parallel: bool,
     demand: Demand,
@@ -39,14 +39,14 @@ pub struct OfferedTool {
 /// Which of a request's tools an answer may or must call.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// Whether it must call some. None: the model does not get to know the tools.
+    /// Whether the answer must call a tool. None: the model is not told about the tools.
     pub demand: Option<Demand>,
     /// Names of the functions that may be called. None: all.
     pub names: Option<Vec<String>>,
 }
 
 impl Calling {
-    /// Reads the tools of a chat. None if the model does not get to know any.
+    /// Reads the tools of a chat. None if the model is not told about any.
     pub fn of(
         tools: Vec<Tool>,
         choice: Option<&ToolChoice>,
@@ -61,7 +61,7 @@ impl Calling {
         Self::new(tools.collect(), Choice::of(choice), is_parallel)
     }
 
-    /// Checks the tools of a request and the choice between them. None if the model does not get to know any.
+    /// Checks the tools of a request and the choice between them. None if the model is not told about any.
     pub fn new(
         tools: Vec<OfferedTool>,
         choice: Choice,
@@ -99,7 +99,7 @@ impl Calling {
         }
     }
 
-    /// Whether answers may do without the grammar: none has to call a tool, and no function is strict.
+    /// Whether an answer may be generated without a grammar: it need not call a tool, and no function is strict.
     pub fn is_free(&self) -> bool {
         self.demand == Demand::Nothing && !self.tools.iter().any(OfferedTool::is_strict)
     }
@@ -179,7 +179,7 @@ pub fn any_arguments() -> Value {
 }
 
 /// Adds the options of the grammar to a schema. Keywords that cannot be followed are ignored, unless the function is
-/// strict. As models do, JSON may have a space or none behind `,` and `:`.
+/// strict. JSON may have one space or none after `,` and `:`, because models write both.
 fn with_options(schema: &Value, is_strict: bool) -> Value {
     let mut schema = schema.clone();
     let Some(fields) = schema.as_object_mut() else {

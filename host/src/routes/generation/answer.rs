@@ -27,7 +27,7 @@ use crate::{
 /// A prompt that is ready for the model.
 #[derive(Default)]
 pub struct Prompt {
-    /// What the engine gets.
+    /// The prompt's tokens, for the engine.
     pub input: PromptTokens,
     /// The prompt's text, if the answer is to repeat it.
     pub echo: Option<Echo>,
@@ -37,7 +37,7 @@ pub struct Prompt {
     pub reading: Reading,
 }
 
-/// The answers to a request while the engine generates them, with what their end needs.
+/// The answers to a request while the engine generates them, with the token counts and warnings for their end.
 pub struct Answers {
     /// Each answer, in order.
     pub replies: Vec<Reply>,

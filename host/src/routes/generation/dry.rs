@@ -1,4 +1,4 @@
-//! The parameters of DRY, which keeps an answer from repeating itself.
+//! The parameters of DRY, a penalty that keeps an answer from repeating itself.
 
 use aho_corasick::AhoCorasick;
 use tenon_plugin_api::{TokenKind, Vocabulary};

@@ -14,7 +14,7 @@ use crate::{
     runner::CompiledForm,
 };
 
-/// The beginning of a Lark grammar that clients of llama-server send in the place of GBNF.
+/// The beginning of a Lark grammar. Clients of llama-server send such grammars in the place of GBNF.
 const LARK_MARK: &str = "%llguidance";
 
 /// The grammar that a request asks for, and the parameter that asks for it.
@@ -65,7 +65,7 @@ impl WantedGrammar {
         }
     }
 
-    /// The grammar of a schema that `param` asks for. A `strict` one is followed exactly.
+    /// The grammar of a schema that the parameter `param` has. With `strict`, the schema is followed exactly or refused.
     pub fn of_schema(schema: Value, strict: Option<bool>, param: &'static str) -> Self {
         if strict == Some(true) {
             return Self::exact(Grammar::JsonSchema(schema), param);
@@ -99,7 +99,7 @@ impl WantedGrammar {
     }
 }
 
-/// The error that tells the client why a grammar cannot be compiled. `subject` is what it is made of, in the words of the client.
+/// The error that tells the client why a grammar cannot be compiled. `subject` names the part of the request that asks for it.
 pub fn refused(param: &str, subject: &str, error: &GrammarError) -> ApiError {
     match error {
         GrammarError::Busy => ApiError::try_later("grammar_busy", error.to_string()),

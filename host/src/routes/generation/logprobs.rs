@@ -7,7 +7,7 @@ use crate::{
     reply::ScoredToken,
 };
 
-/// The number in place of the logarithm of 0, which JSON has no number for.
+/// Stands for the logarithm of 0, which JSON cannot express.
 const IMPOSSIBLE: f32 = -9999.0;
 
 /// Log-probabilities in the form of chats.
@@ -57,7 +57,7 @@ fn chat_token(bytes: Vec<u8>, logprob: f32) -> TokenLogprob {
     }
 }
 
-/// Bytes as text. If they are no text, the prefix and their hexadecimal numbers.
+/// Bytes as text. If they are not UTF-8, the prefix and each byte as `\xNN`.
 fn text_of(bytes: &[u8], prefix: &str) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),

@@ -1,8 +1,8 @@
-//! What the routes that generate share: from a request's parameters to its answers.
+//! The code that all generating routes share, from a request's parameters to its answers.
 //!
 //! 1. [`Settings`] are the parameters, checked and with their defaults.
 //! 2. [`answer`] submits a route's prompts to the engine. It sends the answers whole or as a stream, in the route's [`Format`].
-//!    A route whose answers have another form [`begin`]s them and writes them itself.
+//!    A route whose answers have another form calls [`begin`], and writes the answers itself.
 
 mod answer;
 mod dry;

@@ -20,13 +20,13 @@ use crate::{
 const MAX_STOPS: usize = 4;
 /// Most answers to a prompt.
 const MAX_ANSWERS: u32 = 128;
-/// Most log-probabilities for each place, besides that of its token.
+/// Most log-probabilities for each position, besides that of its token.
 const MAX_TOP_LOGPROBS: u32 = 20;
 
 /// The settings of a request: its parameters, checked and with their defaults.
 #[derive(Debug)]
 pub struct Settings {
-    /// What the request uses. None if nobody asks for it.
+    /// The request's account. None if no record is kept of the request.
     pub account: Option<Arc<Account>>,
     /// The parameters that the engine needs.
     pub request: Arc<Request>,
@@ -57,7 +57,7 @@ impl Settings {
     }
 }
 
-/// What a route knows of a request besides the parameters that all requests have.
+/// The parameters of a request that only its route knows.
 #[derive(Default)]
 pub struct RouteParameters {
     /// The client that the request comes from.
@@ -66,9 +66,9 @@ pub struct RouteParameters {
     pub deadline: Option<Instant>,
     /// Number of prompts.
     pub prompts: usize,
-    /// Most tokens of an answer, if the request does not say. None: up to the end of the context.
+    /// Default of `max_tokens`. None: up to the end of the context.
     pub max_tokens: Option<u32>,
-    /// At each place, how many of the most likely tokens are returned with their log-probabilities, besides the token
+    /// How many of the most likely tokens are returned for each position with their log-probabilities, besides the token
     /// itself. None: no log-probabilities.
     pub logprobs: Option<u32>,
     /// Whether to repeat the prompts before the answers.
@@ -132,7 +132,7 @@ impl Settings {
     }
 }
 
-/// What is noted of a request's parameters.
+/// The parameters for the request's record.
 fn noted(parameters: &GenerationParameters) -> Parameters {
     Parameters {
         max_tokens: parameters.max_completion_tokens.or(parameters.max_tokens),
@@ -157,7 +157,7 @@ pub fn top_logprobs(name: &str, value: Option<u32>) -> Result<Option<u32>, ApiEr
     within(name, value, 0..=MAX_TOP_LOGPROBS)
 }
 
-/// Reads how many answers to generate for each prompt, of which the best `n` are given.
+/// Reads how many answers to generate for each prompt. The best `n` of them are returned.
 fn best_of(asked: Option<u32>, n: u32, stream: bool) -> Result<u32, ApiError> {
     let best_of = count("best_of", asked)?.unwrap_or(n);
     let problem = match best_of {
@@ -185,13 +185,14 @@ fn check_answers(max: u32, prompts: usize, n: u32, best_of: u32) -> Result<(), A
     Err(ApiError::invalid_parameter(param, message))
 }
 
-/// The priority of a request, as urgent as its key allows.
+/// The priority of a request, limited to the most urgent one that its key allows. Lower numbers are more urgent.
 fn priority(asked: Option<i32>, client: &Client) -> i32 {
     let most_urgent = client.key().and_then(|key| key.rights.priority_max);
     asked.unwrap_or(0).max(most_urgent.unwrap_or(i32::MIN))
 }
 
-/// Reads the limit of tokens. -1 and numbers that are too large stand for as many as fit, or for the configured limit `most`.
+/// Reads the limit of tokens. -1 and numbers beyond `u32` stand for as many as fit. With a configured limit `most`, larger numbers
+/// are refused, and -1 stands for `most`.
 fn max_tokens(
     parameters: &GenerationParameters,
     own: &RouteParameters,

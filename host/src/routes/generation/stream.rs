@@ -17,8 +17,8 @@ use crate::{
     reply::{AnswerPiece, Delta, End},
 };
 
-/// Sends answers as a stream. Each chunk has the index of its answer. While there are no chunks, the stream gets comments.
-/// If the server ends, it gets an error in place of the rest.
+/// Sends answers as a stream. Each chunk has the index of its answer. While there are no chunks, comments are sent. If the
+/// server ends, an error takes the place of the rest.
 pub fn streamed<F: Format>(
     deltas: impl Stream<Item = (u32, Result<Delta, Failure>)> + Send + 'static,
     chunks: ChunkWriter,

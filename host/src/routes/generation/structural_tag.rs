@@ -10,18 +10,18 @@ use crate::{
     tools,
 };
 
-/// Most repetitions that are counted.
+/// The largest `min` and `max` of `repeat`.
 const MAX_COUNT: u32 = 1000;
 
 /// The patterns of an answer in this format.
 ///
 /// # Errors
-/// The format contradicts itself, in words.
+/// Says what is wrong with the format.
 pub fn patterns(format: &TagFormat) -> Result<Vec<Pattern>, String> {
     part(format, Until::TheEnd)
 }
 
-/// The newer form of tags in the older form: text in which a structure follows each trigger.
+/// Converts structural tags of the older form to the newer one: text in which a structure follows each trigger.
 pub fn of_structures(structures: Vec<Structure>, triggers: Vec<String>) -> TagFormat {
     let tag = |structure: Structure| TagOfFormat {
         kind: None,
@@ -113,7 +113,7 @@ fn part(format: &TagFormat, until: Until<'_>) -> Patterns {
     }
 }
 
-/// A part that has an end of its own, and what follows it.
+/// Appends the texts that may follow a part with an end of its own.
 fn closed(mut part: Vec<Pattern>, until: Until<'_>) -> Vec<Pattern> {
     if let Until::Texts(ends) = until {
         let ends = ends.iter().map(|end| vec![text(end)]);
@@ -122,7 +122,7 @@ fn closed(mut part: Vec<Pattern>, until: Until<'_>) -> Vec<Pattern> {
     part
 }
 
-/// Text that has no end of its own.
+/// The patterns of text that has no end of its own, and of the texts that end it.
 fn free(rules: TextRules, until: Until<'_>) -> Patterns {
     match until {
         Until::TheEnd => Ok(vec![Pattern::Free(rules)]),
@@ -162,7 +162,7 @@ fn one_of(alternatives: Vec<Vec<Pattern>>, name: &str) -> Patterns {
     }
 }
 
-/// A tag, from behind the text `begun`.
+/// A tag without the text `begun` at its beginning, which an earlier pattern has.
 fn tag(tag: &TagOfFormat, begun: &str) -> Patterns {
     let ends: &[String] = match &tag.end {
         TagEnd::One(end) => std::slice::from_ref(end),

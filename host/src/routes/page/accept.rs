@@ -1,7 +1,7 @@
 use axum::http::{HeaderMap, header::ACCEPT};
 
-/// Whether a client prefers HTML to JSON. It has to name HTML: programs that take everything (`*/*`) get JSON, and so do those
-/// that like both equally.
+/// Whether a client prefers HTML to JSON. The client has to name HTML: programs that accept everything (`*/*`) get JSON, and so do
+/// those that accept both equally.
 pub fn prefers_html(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter();
     let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
@@ -10,7 +10,7 @@ pub fn prefers_html(headers: &HeaderMap) -> bool {
     html > quality(&accepted, "application/json") && html >= quality(&accepted, "*/*")
 }
 
-/// The quality value that is given to a media type; 0 if it is not named.
+/// The quality value of a media type; 0 if the header does not name it.
 fn quality(accepted: &str, media_type: &str) -> f32 {
     let quality = accepted.split(',').find_map(|range| {
         let mut parts = range.split(';').map(str::trim);

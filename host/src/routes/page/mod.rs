@@ -1,4 +1,4 @@
-//! The chat page. Browsers get it at `/`, where everybody else gets the server's health. Its files are in `host/page`.
+//! The chat page. Browsers get it at `/`, where other clients get the server's health. Its files are in `host/page`.
 
 mod accept;
 mod files;
@@ -80,7 +80,7 @@ pub async fn asset(
     }
 }
 
-/// Sends a file, or 304 if the browser has it already. A browser asks each time, so that it never mixes files of two versions.
+/// Sends a file, or 304 if the browser has it already. The browser revalidates each file, so it never mixes files of two versions.
 fn send(file: &File, headers: &HeaderMap) -> Response {
     let caching = [(ETAG, file.etag.as_str()), (CACHE_CONTROL, "no-cache")];
     if has_current(headers, &file.etag) {

@@ -18,7 +18,7 @@ use crate::{
 /// Most pairs of texts in a request.
 pub const MAX_PAIRS: usize = 1000;
 
-/// Texts to judge, and who wants to know.
+/// Texts to judge, with their request.
 pub struct Question {
     pub client: Client,
     pub arrival: Arrival,

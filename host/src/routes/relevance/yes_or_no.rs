@@ -1,5 +1,5 @@
-//! Relevance as a model that can chat judges it: by the probability that it answers `yes` rather than `no`. The question is that
-//! which Qwen3-Reranker was trained with.
+//! Relevance judged by a model that can chat: the probability that it answers `yes` rather than `no`. The question has the words
+//! that Qwen3-Reranker was trained with.
 
 use std::{sync::Arc, time::Instant};
 
@@ -22,7 +22,7 @@ const INSTRUCTION: &str =
 /// A logit bias that makes a token the most likely one. Log-probabilities do not change with it.
 const CERTAIN: f32 = 1e6;
 
-/// Judges texts with a model that can chat. Texts with the same query share what the model computes for it.
+/// Judges texts with a model that can chat. Prompts with the same query share a cached prefix.
 ///
 /// # Errors
 /// The model cannot chat, always reasons before it answers, or does not have `yes` and `no` as tokens.
@@ -89,7 +89,7 @@ fn chat(instruction: &str, query: &str, text: &str) -> RenderRequest {
     }
 }
 
-/// A request whose answer is this token.
+/// A request whose logit bias makes this token the answer, so that its log-probability is reported.
 fn request(client: ClientId, deadline: Option<Instant>, token: u32) -> Request {
     let bias = CERTAIN;
     Request {

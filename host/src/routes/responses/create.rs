@@ -31,8 +31,8 @@ use crate::{
 /// Answers a conversation with items: reasoning, messages and calls.
 ///
 /// Without `max_output_tokens` the response may go on to the end of the context. With `"stream": true` it comes as a stream of
-/// server-sent events, each with its `type` as name; the last one is `data: [DONE]`. A conversation goes on by sending its
-/// items, those of the model too, as `input`. If the server keeps responses, `previous_response_id` does the same.
+/// server-sent events, each with its `type` as name; the last one is `data: [DONE]`. To continue a conversation, send its items,
+/// including those of the model, as `input`. If the server keeps responses, `previous_response_id` stands for them.
 #[utoipa::path(
     post,
     path = "/v1/responses",
@@ -282,7 +282,7 @@ fn encoding(request: &ResponseRequest, recalls: bool) -> Encoding {
     }
 }
 
-/// Warnings about what was left out of a request: tools by their types, and a number of messages.
+/// Warnings about parts of a request that were left out: tools by their types, and a number of messages.
 fn warnings(tools: &[String], messages: usize) -> impl Iterator<Item = String> {
     let tools = (!tools.is_empty()).then(|| {
         let kinds = tools.join("', '");

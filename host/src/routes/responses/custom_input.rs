@@ -29,7 +29,7 @@ pub fn schema(regex: Option<&str>) -> Value {
 pub struct InputReader {
     /// The arguments so far.
     arguments: String,
-    /// Where the part of the text begins that was not returned yet. None before the text.
+    /// Offset of the text that was not returned yet. None until the text begins.
     at: Option<usize>,
 }
 
@@ -44,7 +44,7 @@ impl InputReader {
         let rest = &self.arguments[at..];
         let length = whole(rest);
         self.at = Some(at + length);
-        // The escapes are whole, so only wrong ones cannot be decoded.
+        // All escapes are complete, so decoding fails only if one of them is invalid.
         let text = &rest[..length];
         serde_json::from_str(&format!("\"{text}\"")).unwrap_or_else(|_| text.to_owned())
     }
@@ -54,7 +54,7 @@ impl InputReader {
         serde_json::from_str::<serde::de::IgnoredAny>(&self.arguments).is_ok()
     }
 
-    /// Ends the arguments. Returns the rest of the text: arguments of another form are the text themselves.
+    /// Ends the arguments. Returns the rest of the text. Arguments of another form are the text themselves.
     pub fn finish(&mut self) -> String {
         match self.at {
             Some(_) => String::new(),
@@ -63,7 +63,7 @@ impl InputReader {
     }
 }
 
-/// Where the text begins in arguments.
+/// Offset of the text in the arguments.
 fn begin(arguments: &str) -> Option<usize> {
     let rest = arguments.trim_start().strip_prefix('{')?.trim_start();
     let rest = rest
@@ -75,7 +75,7 @@ fn begin(arguments: &str) -> Option<usize> {
     Some(arguments.len() - text.len())
 }
 
-/// The length in bytes of the text up to its end or to an escape that is not whole.
+/// The length in bytes of the text up to its end or to an incomplete escape.
 fn whole(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -93,7 +93,7 @@ fn whole(text: &str) -> usize {
     at
 }
 
-/// The length of an escape. The two halves of a character beyond 16 bits are one. None if the escape is not whole.
+/// The length in bytes of an escape. A surrogate pair counts as one escape. None if the escape is incomplete.
 fn escape_length(text: &str) -> Option<usize> {
     const CODE: usize = r"\u0000".len();
     match text.as_bytes().get(1)? {

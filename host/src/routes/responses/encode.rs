@@ -1,4 +1,5 @@
-//! Encodes the conversation of a request. One that is longer than the context loses its oldest messages, if the request allows.
+//! Encodes the conversation of a request. If the request allows it, a conversation that is longer than the context loses its
+//! oldest messages.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ pub struct Encoding {
     pub truncation: Truncation,
     /// Tokens of the context that a truncated conversation leaves to the answer. None: an eighth of the context.
     pub room: Option<u32>,
-    /// Whether earlier answers get the tokens that the model wrote them with.
+    /// Whether earlier answers keep the tokens that the model generated for them.
     pub recalls: bool,
 }
 
@@ -32,7 +33,7 @@ pub async fn encode(
     blocking(move || fitting(&encoder, chat, encoding).map_err(of_input)).await
 }
 
-/// An error in the conversation, which is the request's `input`.
+/// Converts an error. An error of the chat template is about the conversation, which is the request's `input`.
 fn of_input(error: PromptError) -> ApiError {
     match error {
         PromptError::Template(TemplateError::Syntax(_)) => error.into(),
@@ -71,7 +72,7 @@ enum Fitted {
     No(Result<ChatPrompt, PromptError>),
 }
 
-/// Checks the length of a prompt. An error that has nothing to do with its length stays one.
+/// Checks the length of a prompt. Other errors are returned.
 fn fitted(encoded: Result<ChatPrompt, PromptError>, most: u32) -> Result<Fitted, PromptError> {
     match encoded {
         Ok(prompt) if prompt.input.tokens.len() <= most as usize => Ok(Fitted::Yes(prompt)),
@@ -80,7 +81,7 @@ fn fitted(encoded: Result<ChatPrompt, PromptError>, most: u32) -> Result<Fitted,
     }
 }
 
-/// Finds the longest end of a conversation that fits, by halving. None if no end does.
+/// Finds the longest rest of a conversation that fits, by bisection. None if no rest fits.
 fn longest_rest(
     chat: &RenderRequest,
     encode: impl Fn(&RenderRequest) -> Result<Fitted, PromptError>,
@@ -103,8 +104,8 @@ fn longest_rest(
     Ok(found)
 }
 
-/// The number of system messages at the beginning, which always stay, and where the rest of a conversation may begin: at any
-/// later message but a tool's, which needs the call before it.
+/// The number of system messages at the beginning, which always stay, and the indexes where the rest of a conversation may begin:
+/// at any later message but a tool's, which needs the call before it.
 fn cuts(messages: &[Value]) -> (usize, Vec<usize>) {
     let is_system =
         |message: &&Value| message["role"] == "system" || message["role"] == "developer";

@@ -1,4 +1,4 @@
-//! Makes items of the pieces of an answer.
+//! Turns the pieces of an answer into items.
 
 use super::{
     super::generation::logprobs,
@@ -13,7 +13,7 @@ use crate::{
     reply::{AnswerPiece, ScoredToken},
 };
 
-/// The items of a response: those that are over, and the one that the model writes.
+/// The items of a response: those that have ended, and the one that the model is writing.
 pub struct Items {
     names: ToolNames,
     /// Whether reasoning comes as `encrypted_content` too.
@@ -56,7 +56,7 @@ impl Items {
         }
     }
 
-    /// Ends the answer. An answer without any text or call has an empty text, unless it `is_cut_off`.
+    /// Ends the answer. An answer without any text or call gets an empty message, unless it `is_cut_off`.
     pub fn finish(&mut self, is_cut_off: bool, events: &mut Events) {
         let is_reasoning = |item: &OutputItem| matches!(item, OutputItem::Reasoning(_));
         let is_open = self
@@ -69,7 +69,7 @@ impl Items {
         self.close(is_cut_off, events);
     }
 
-    /// Takes the items, with the one that the model was writing.
+    /// Takes all items, including the one that the model was writing.
     pub fn take(&mut self) -> Vec<OutputItem> {
         let open = self.open.take();
         let open = open.map(|open| open.item(ItemStatus::Incomplete, self.encrypts));
@@ -77,7 +77,7 @@ impl Items {
         over.into_iter().chain(open).collect()
     }
 
-    /// Whether the next text belongs to the item that the model writes, or to the first one.
+    /// Whether the next text continues the open message or begins the first item.
     fn is_writing_text(&self) -> bool {
         match &self.open {
             Some(open) => matches!(open.kind, Kind::Message),
@@ -146,7 +146,7 @@ impl Items {
         }
     }
 
-    /// Ends the item that the model writes, and begins another.
+    /// Ends the open item, and begins another.
     fn begin(&mut self, kind: Kind, events: &mut Events) {
         self.close(false, events);
         let open = OpenItem::new(kind, self.over.len() as u32);
@@ -162,7 +162,7 @@ impl Items {
     }
 }
 
-/// The number of tokens before those of the text: they made reasoning or calls before it.
+/// The number of leading tokens that do not belong to the text, but to reasoning or calls before it.
 fn tokens_before(text: &str, tokens: &[ScoredToken]) -> usize {
     let bytes_from = |at: usize| -> Vec<u8> {
         let bytes = tokens[at..].iter().map(|token| &token.bytes[..]);

@@ -1,4 +1,4 @@
-//! What a request wants of kept responses: to continue one, and to be kept.
+//! Reads the kept response that a request continues, and keeps the new one.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     openai::responses::{InputItem, ResponseObject, ResponseRequest},
 };
 
-/// Keeps a response when it is over.
+/// Keeps a response once it has ended.
 pub struct Keeper {
     app: Arc<App>,
     client: ClientId,
@@ -23,7 +23,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The keeper of the response to a request. None if it is not to be kept. `earlier` and `input` are the items before it.
+    /// The keeper of the response to a request. None if the response is not to be kept. `earlier` and `input` are the items before
+    /// the response.
     pub fn new(
         app: &Arc<App>,
         client: ClientId,
@@ -50,7 +51,7 @@ impl Keeper {
     /// Keeps the response.
     ///
     /// # Errors
-    /// Why it is not kept, in words.
+    /// Says why the response is not kept.
     pub async fn keep(self, response: &ResponseObject) -> Result<(), String> {
         let kept = KeptResponse {
             client: self.client,

@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// The beginning of reasoning that this server gave as `encrypted_content`. The rest is the reasoning as it is: it stays
-/// between this server and its clients.
+/// The prefix of `encrypted_content` that this server wrote. The reasoning follows in plain text, because it stays between this
+/// server and its clients.
 const OWN_REASONING: &str = "tenon:";
 
 /// Reasoning as `encrypted_content`.
@@ -23,8 +23,8 @@ pub fn encrypted(reasoning: &str) -> String {
     format!("{OWN_REASONING}{reasoning}")
 }
 
-/// The messages of a conversation: instructions, the items of an earlier response, and the input. What the model said in one
-/// turn is one message.
+/// The messages of a conversation: instructions, the items of an earlier response, and the input. All that the model said in one
+/// turn becomes one message.
 pub fn messages(
     instructions: Option<&str>,
     earlier: Vec<InputItem>,
@@ -96,7 +96,7 @@ impl Chat {
         self.messages.push(message(role, Some(content)));
     }
 
-    /// The model's message of this turn. A new one if the last message is of somebody else or `is_over`.
+    /// The model's message of the current turn. A new message begins if the last one is not the model's or `is_over`.
     fn turn(&mut self, is_over: impl Fn(&Message) -> bool) -> &mut Message {
         let last = self
             .messages
@@ -187,7 +187,7 @@ fn part_of(place: &str, part: InputPart) -> Result<ContentPart, ApiError> {
     })
 }
 
-/// The text of reasoning that comes back. A summary stands for reasoning that another server keeps to itself.
+/// The text of reasoning that the client sends back. A summary stands for reasoning that another server encrypted.
 fn reasoning_of(item: InputReasoning) -> String {
     let texts = |parts: Option<Vec<InputPart>>| {
         let texts = parts.into_iter().flatten().filter_map(|part| part.text);

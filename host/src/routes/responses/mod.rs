@@ -1,9 +1,9 @@
 //! The Responses API.
 //!
 //! 1. [`read`] reads a request: its parameters, items and tools.
-//! 2. [`messages`] and [`tools`] convert these to the messages and tools of a chat. [`settings`] does so with the parameters.
-//!    From here on a response is made as the answer to a chat is.
-//! 3. [`items`] makes items of the answer's pieces, each with its events ([`open_item`]). [`writer`] makes the response around
+//! 2. [`messages`], [`tools`] and [`settings`] convert these to the messages, tools and settings of a chat. From here on a
+//!    response is generated like the answer to a chat.
+//! 3. [`items`] turns the answer's pieces into items, each with its events ([`open_item`]). [`writer`] writes the response around
 //!    them.
 //! 4. [`keep`] keeps responses if the server is configured so, [`kept`] has the routes that read them.
 

@@ -1,4 +1,4 @@
-//! The item that the model writes, and the events that tell of it.
+//! The item that the model is writing, and its events.
 
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::openai::{
 /// Index of the only part of an item.
 const PART: u32 = 0;
 
-/// An item that the model writes.
+/// An item that the model is writing.
 pub struct OpenItem {
     pub kind: Kind,
     id: String,
@@ -27,7 +27,7 @@ pub struct OpenItem {
     logprobs: Vec<ChatTokenLogprob>,
 }
 
-/// What the item is.
+/// The kind of an item.
 pub enum Kind {
     Reasoning,
     Message,
@@ -59,7 +59,7 @@ impl OpenItem {
         }
     }
 
-    /// Tells that the item begins.
+    /// Adds the events for the beginning of the item.
     pub fn tell_begin(&self, events: &mut Events) {
         events.add(|sequence_number| {
             Event::ItemAdded(ItemEvent {
@@ -71,7 +71,7 @@ impl OpenItem {
         self.tell_part(Event::PartAdded, events);
     }
 
-    /// Tells of the part, if the item has one.
+    /// Adds an event about the item's part, if the item has one.
     fn tell_part(&self, event: fn(PartEvent) -> Event, events: &mut Events) {
         if let Some(part) = self.part() {
             events.add(|sequence_number| {
@@ -122,8 +122,8 @@ impl OpenItem {
         });
     }
 
-    /// Ends the item. A call that has all of its arguments is complete even if the answer `is_cut_off`. Reasoning comes as
-    /// `encrypted_content` too if the request `encrypts`.
+    /// Ends the item. A call that has all of its arguments is complete even if the answer `is_cut_off`. With `encrypts`, reasoning
+    /// also comes as `encrypted_content`.
     pub fn close(mut self, is_cut_off: bool, encrypts: bool, events: &mut Events) -> OutputItem {
         let is_complete = !is_cut_off || self.is_whole_call();
         if let Kind::Call {
@@ -167,7 +167,7 @@ impl OpenItem {
         }
     }
 
-    /// Tells the whole text.
+    /// Adds the event with the whole text.
     fn tell_text(&self, events: &mut Events) {
         let (item_id, output_index) = (self.id.clone(), self.index);
         let text = self.text.clone();
@@ -218,7 +218,7 @@ impl OpenItem {
         }
     }
 
-    /// The item as it is now. One in progress has no part yet.
+    /// The item in its current state. An item in progress is shown without its part.
     pub fn item(&self, status: ItemStatus, encrypts: bool) -> OutputItem {
         let id = self.id.clone();
         let is_over = status != ItemStatus::InProgress;

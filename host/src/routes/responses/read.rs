@@ -1,4 +1,4 @@
-//! Reads a request. Items and tools are read one by one, so that an error names the wrong field.
+//! Reads a request. Each item and tool is deserialized separately, so that an error names the wrong field.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// A request, and what was left out of it.
+/// A request, and the tools that were left out of it.
 #[derive(Debug)]
 pub struct ReadRequest {
     pub request: ResponseRequest,

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Who asks for a response, and by when.
+/// The client of a response, and the response's deadline.
 pub struct Asker {
     pub client: Client,
     pub deadline: Option<Instant>,
@@ -68,7 +68,7 @@ fn check_limit(asked: Option<i64>, most: Option<u32>) -> Result<(), ApiError> {
     }
 }
 
-/// Whether the request asks for something additional in the response.
+/// Whether the request's `include` has this value.
 pub fn includes(request: &ResponseRequest, name: &str) -> bool {
     let mut included = request.include.iter().flatten();
     included.any(|included| included == name)

@@ -38,7 +38,7 @@ pub fn visible_name(namespace: Option<&str>, name: &str) -> String {
     }
 }
 
-/// Converts the tools. None if the model does not get to know any. Also returns their names.
+/// Converts the tools. None if the model is not told about any. Also returns their names.
 pub fn calling(
     tools: &[ResponseTool],
     choice: Option<&ResponseToolChoice>,
@@ -65,7 +65,7 @@ pub fn calling(
     Ok((calling, offer.names))
 }
 
-/// The tools that the model gets.
+/// The tools that the model is told about.
 #[derive(Default)]
 struct Offer {
     tools: Vec<OfferedTool>,
@@ -129,7 +129,7 @@ impl Offer {
     }
 }
 
-/// The regular expression of a custom tool's text, and what the model is told about it. None if any text is allowed.
+/// The regular expression of a custom tool's text, and its explanation for the model. None if any text is allowed.
 fn input(place: &str, format: &CustomToolFormat) -> Result<Option<(String, String)>, ApiError> {
     let refuse = |field: &str, why: &str| {
         let param = format!("{place}.{field}");

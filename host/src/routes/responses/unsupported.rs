@@ -1,4 +1,4 @@
-//! What of the API this server does not implement.
+//! Parameters of the API that this server does not implement.
 
 use serde_json::Value;
 
@@ -46,7 +46,7 @@ const UNSUPPORTED_OPTIONS: &[(&str, &str, &[&str], &str)] = &[
     ),
 ];
 
-/// Values of `include`. Most belong to tools that the server itself runs, and there are none.
+/// Values of `include`. Most of them belong to tools that a server runs itself; this server runs none.
 const INCLUDABLE: &[&str] = &[
     "reasoning.encrypted_content",
     "message.output_text.logprobs",

@@ -1,5 +1,5 @@
-//! Makes the response, and the events of its stream, from the pieces of an answer. A whole response is made in the same way, so
-//! that both are the same.
+//! Writes the response, and the events of its stream, from the pieces of an answer. A response that is not streamed is written in
+//! the same way, so that both have the same content.
 
 use std::time::{Duration, SystemTime};
 
@@ -39,11 +39,11 @@ use crate::{
 pub struct Draft {
     pub response: ResponseObject,
     pub items: Items,
-    /// Keeps the response when it is over. None if it is not to be kept.
+    /// Keeps the response once it has ended. None if it is not to be kept.
     pub keeper: Option<Keeper>,
 }
 
-/// Makes a response.
+/// Writes a response.
 pub struct Writer {
     response: ResponseObject,
     items: Items,
@@ -86,7 +86,7 @@ async fn whole(draft: Draft, answers: Answers) -> Result<Response, ApiError> {
     Ok(Json(writer.response).into_response())
 }
 
-/// If the server `end`s, the response fails.
+/// Sends the response as a stream. If the server `end`s, the response fails.
 fn streamed(
     draft: Draft,
     answers: Answers,
@@ -111,7 +111,7 @@ fn streamed(
 }
 
 impl Writer {
-    /// Makes a writer and takes the replies that it will get. There is one, because a response has one answer.
+    /// Makes a writer. Also returns the replies that it writes: a single one, because a response has one answer.
     fn new(draft: Draft, answers: Answers) -> (Self, Vec<Reply>) {
         let writer = Self {
             response: ResponseObject {
@@ -135,7 +135,7 @@ impl Writer {
         self.events.take()
     }
 
-    /// Takes the next piece. Returns the events that tell of it.
+    /// Takes the next piece. Returns its events.
     async fn write(&mut self, delta: Result<Delta, ApiError>) -> Vec<Event> {
         match delta {
             Ok(Delta::Text(piece)) => {
@@ -195,7 +195,7 @@ impl Writer {
         self.over(ResponseStatus::Failed, Event::Failed).await;
     }
 
-    /// Ends the response, and keeps it. If that fails, the response says so.
+    /// Ends the response, and keeps it. If it cannot be kept, a warning in the response says so.
     async fn over(&mut self, status: ResponseStatus, event: fn(ResponseEvent) -> Event) {
         self.response.status = status;
         if let Some(keeper) = self.keeper.take()
@@ -210,7 +210,7 @@ impl Writer {
         self.tell(event);
     }
 
-    /// Tells how the response is now.
+    /// Adds an event with the current state of the response.
     fn tell(&mut self, event: fn(ResponseEvent) -> Event) {
         let response = Box::new(self.response.clone());
         self.events.add(|sequence_number| {

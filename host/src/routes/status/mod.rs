@@ -1,4 +1,4 @@
-//! The status page. The server writes it whole: there is no script in it, and nothing is loaded for it.
+//! The status page. The server renders all of it: the page has no script and loads nothing.
 
 mod plot;
 mod words;
@@ -42,7 +42,7 @@ use crate::{
 const PAGE: &str = "status.html";
 const STYLE: &str = include_str!("status.css");
 
-/// With this policy a browser loads nothing for the page, and takes no other style than its own.
+/// With this policy a browser loads nothing for the page, and applies no style but the page's own.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     format!(
@@ -56,7 +56,7 @@ const HEADERS: [(HeaderName, &str); 3] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
 
-/// How the page is wanted.
+/// The query parameters of the page.
 #[derive(Deserialize)]
 pub struct Wanted {
     /// `off`: the browser does not ask again by itself.
@@ -65,8 +65,8 @@ pub struct Wanted {
 
 /// Shows the state of the server to people: models, workers, queue, tokens a second and recent problems.
 ///
-/// A browser asks for an admin key, if there is one, as a password; the user name does not matter. It asks for the page again every
-/// 10 seconds, but not with `refresh=off`.
+/// If the server has admin keys, a browser asks for one as a password; the user name does not matter. The page is loaded again
+/// every 10 seconds, but not with `refresh=off`.
 #[utoipa::path(
     get,
     path = "/status",
@@ -91,7 +91,7 @@ pub async fn status(
 }
 
 fn render(page: &Page) -> Result<String, ApiError> {
-    // By its name, what is put into the template is escaped as HTML.
+    // Because the template's name ends with `.html`, values are escaped as HTML.
     let mut templates = Environment::new();
     let html = templates.add_template(PAGE, include_str!("status.html"));
     let html = html.and_then(|()| templates.get_template(PAGE)?.render(Serde(page)));
@@ -100,7 +100,7 @@ fn render(page: &Page) -> Result<String, ApiError> {
     })
 }
 
-/// What the template shows.
+/// The values of the template.
 #[derive(Serialize)]
 struct Page {
     style: &'static str,
@@ -231,7 +231,7 @@ impl Model {
 }
 
 impl Worker {
-    /// None: the model is not loaded.
+    /// None if the model is not loaded.
     fn new(served: &ServedModel) -> Option<Self> {
         let ModelState::Ready(model) = served.state() else {
             return None;
@@ -250,7 +250,7 @@ impl Worker {
 }
 
 impl Rates {
-    /// Those of the last minute.
+    /// The rates of the last minute.
     fn new(slices: &[Slice]) -> Self {
         let minute = Duration::from_secs(60);
         let last: Vec<_> = slices.iter().filter(|slice| slice.age < minute).collect();

@@ -31,7 +31,7 @@ impl Plot {
     }
 }
 
-/// For each slice, how far its end is to the right, and its tokens a second.
+/// For each slice, the x coordinate of its end, and its tokens a second.
 fn line(slices: &[Slice], tokens: impl Fn(&Totals) -> f64) -> Vec<(f64, f64)> {
     let slices = slices.iter().map(|slice| {
         let age = slice.age.as_secs_f64() / HISTORY_SPAN.as_secs_f64();
@@ -50,7 +50,7 @@ fn points(line: &[(f64, f64)], top: f64) -> String {
     points.collect::<Vec<_>>().join(" ")
 }
 
-/// The next of 1, 2, 5, 10, 20, 50 and so on.
+/// Rounds up to the next of 1, 2, 5, 10, 20, 50 and so on.
 fn round_up(value: f64) -> f64 {
     let mut power = 1.0;
     loop {

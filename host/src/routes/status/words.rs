@@ -51,7 +51,7 @@ pub fn bytes(bytes: Option<u64>) -> String {
     }
 }
 
-/// A number with as many digits as one reads.
+/// A number with one decimal below 10, and with none from 10 on.
 pub fn number(number: f64) -> String {
     match number {
         0.0 => "0".to_owned(),
@@ -70,7 +70,7 @@ pub fn share(part: f64, whole: f64) -> String {
 
 /// A time in UTC, to the second.
 pub fn time(time: SystemTime) -> String {
-    // Only times thousands of years away are beyond the range.
+    // Only times that are thousands of years away are out of range.
     let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

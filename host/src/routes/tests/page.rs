@@ -1,6 +1,6 @@
 use super::*;
 
-/// What Chrome sends when a page is opened.
+/// The header `Accept` that Chrome sends when a page is opened.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
 
 /// Most bytes of the page with all its files.

@@ -8,8 +8,8 @@ use seccompiler::{
     SeccompFilter, SeccompRule,
 };
 
-/// System calls that are refused with all arguments: connections, other processes, and what changes the machine. `io_uring`
-/// would do the work of other calls unseen.
+/// System calls that are refused with all arguments: those that connect, reach other processes or change the machine. `io_uring`
+/// would do the work of other calls without passing the filter.
 const REFUSED: &[i64] = &[
     libc::SYS_connect,
     libc::SYS_io_uring_setup,
@@ -109,7 +109,7 @@ fn refused_sockets() -> Result<Vec<SeccompRule>, BackendError> {
     let refused = [
         condition(0, SeccompCmpOp::Ne, libc::AF_UNIX),
         of_type(libc::SOCK_DGRAM),
-        // The kernel makes a socket for datagrams of it.
+        // The kernel turns this type into a socket for datagrams.
         of_type(libc::SOCK_RAW),
     ];
     let rules = refused.map(|condition| SeccompRule::new(vec![condition?]));

@@ -13,9 +13,9 @@ use landlock::{
 /// The version of Landlock whose restrictions are used. Later versions restrict sockets, which `calls.rs` does on all kernels.
 const VERSION: ABI = ABI::V7;
 
-/// What programs, the dynamic linker, loaders of GPU drivers and the clock read. Nothing about users, hosts and certificates
-/// is among it, because there is no network. Other processes' memory and environment below `/proc` stay closed: Landlock
-/// refuses what a debugger may do.
+/// Paths that programs, the dynamic linker, loaders of GPU drivers and the clock read. Files about users, hosts and certificates
+/// are not among them, because there is no network. Other processes' memory and environment below `/proc` stay closed, because
+/// Landlock refuses the accesses of a debugger.
 const SYSTEM: &[&str] = &[
     "/usr",
     "/bin",
@@ -41,7 +41,7 @@ const SYSTEM: &[&str] = &[
     "/proc/self/exe",
 ];
 
-/// Devices that hold nothing.
+/// Devices that store nothing.
 const PLAIN_DEVICES: &[&str] = &[
     "/dev/null",
     "/dev/zero",
@@ -50,7 +50,7 @@ const PLAIN_DEVICES: &[&str] = &[
     "/dev/urandom",
 ];
 
-/// The beginnings of the names of devices that compute.
+/// Prefixes of the names of accelerator devices.
 const ACCELERATORS: &[&str] = &[
     "accel",
     "davinci",
@@ -72,8 +72,8 @@ const SHARED_MEMORY: &str = "/dev/shm";
 /// The threads of this process. Writing there names them: CUDA starts only if it can name its threads.
 const THREADS: &str = "/proc/self/task";
 
-/// Restricts this thread, and those that it starts, to these paths and those of the system. Refuses TCP and signals to
-/// processes outside too. Returns a sentence if the kernel cannot do all of this.
+/// Restricts this thread, and those that it starts, to these paths and those of the system. Also refuses TCP, and signals to
+/// processes outside of the sandbox. Returns a sentence if the kernel cannot do all of this.
 pub fn restrict(
     readable: &[PathBuf],
     writable: &[PathBuf],
@@ -96,7 +96,7 @@ pub fn restrict(
     let status = match PathFd::new(THREADS) {
         Ok(threads) => {
             let rules = rules.add_rule(PathBeneath::new(&threads, AccessFs::WriteFile))?;
-            // The rule holds for the directory as the kernel has it in memory now, which an open file keeps there.
+            // The rule is bound to the kernel's inode of the directory, which an open file keeps in memory.
             mem::forget(threads);
             rules.restrict_self()?
         }
@@ -109,8 +109,8 @@ fn reading() -> BitFlags<AccessFs> {
     AccessFs::from_read(VERSION)
 }
 
-/// Rights in a directory to write to. A new file cannot be executed, and cannot be a device: one made by root would open any
-/// disk.
+/// Rights in a directory to write to. A new file cannot be executed, and cannot be a device: a device that root makes could open
+/// any disk.
 fn writing() -> BitFlags<AccessFs> {
     AccessFs::from_all(VERSION) & !make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock})
 }
@@ -119,7 +119,7 @@ fn device() -> BitFlags<AccessFs> {
     make_bitflags!(AccessFs::{ReadFile | WriteFile | ReadDir | IoctlDev})
 }
 
-/// The directories in which the dynamic linker looks first.
+/// The directories that the dynamic linker searches first.
 fn library_path() -> Vec<PathBuf> {
     let path = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     env::split_paths(&path).collect()
@@ -132,7 +132,7 @@ fn accelerators() -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The links in a directory and in those in it. None if the path is a file.
+/// The links in a directory and in the directories in it. Empty if the path is a file.
 fn links(directory: &Path) -> impl Iterator<Item = PathBuf> {
     let folders = entries(directory).filter(|path| path.is_dir() && !path.is_symlink());
     let inner = folders.flat_map(|folder| entries(&folder).collect::<Vec<_>>());

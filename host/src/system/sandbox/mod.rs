@@ -16,13 +16,13 @@ use std::{fs, io, path::PathBuf};
 
 use thiserror::Error;
 
-/// Paths that a process may use beside the system's libraries and devices. What is below a directory counts too. Paths that
+/// Paths that a process may use beside the system's libraries and devices. A directory includes everything below it. Paths that
 /// do not exist are skipped.
 #[derive(Clone, Debug, Default)]
 pub struct Sandbox {
-    /// Files and directories to read and execute: the model and the plugin's folders. The targets of links in one
-    /// of these directories, or in a directory in it, may be read too, as caches of models consist of links. An open file is given as
-    /// `/proc/self/fd/N`, so that it can be opened anew.
+    /// Files and directories to read and execute: the model and the plugin's folders. The targets of links in one of these
+    /// directories, or in a directory in it, may be read too, because caches of models consist of links. An open file is given as
+    /// `/proc/self/fd/N`, so that it can be opened again.
     pub readable: Vec<PathBuf>,
     /// Directories to read, write and create files in; and further devices.
     pub writable: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! What a process in a sandbox can do. Child processes enter it and try everything, because nothing can leave a sandbox.
+//! Tests of what a process in a sandbox can do. Child processes enter it and try everything, because nothing can leave a sandbox.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ const PLACE: &str = "TENON_TEST_SANDBOX";
 
 type Attempt = fn(&Path) -> io::Result<()>;
 
-/// What works in the sandbox. Each attempt gets the directory of the test.
+/// Attempts that work in the sandbox. Each attempt gets the directory of the test.
 const ALLOWED: &[(&str, Attempt)] = &[
     ("read the model", |place| read(&place.join("model/weights"))),
     ("read what a link beside the model leads to", |place| {
@@ -68,7 +68,7 @@ const ALLOWED: &[(&str, Attempt)] = &[
     ("make a pair of sockets", |_| UnixStream::pair().map(drop)),
 ];
 
-/// What is refused in the sandbox.
+/// Attempts that are refused in the sandbox.
 const REFUSED: &[(&str, Attempt)] = &[
     ("read passwords", |_| read("/etc/shadow".as_ref())),
     ("read the user's files", |place| {
@@ -120,7 +120,7 @@ const REFUSED: &[(&str, Attempt)] = &[
     }),
 ];
 
-/// What is refused from a version of the kernel on, with a word of the sentence for earlier ones.
+/// Attempts that are refused only by newer kernels, with a word of the sentence about older kernels.
 const REFUSED_BY_NEW_KERNELS: &[(&str, &str, Attempt)] = &[
     ("truncate the model", "truncate", |place| {
         let path = std::ffi::CString::new(place.join("model/weights").to_str().unwrap())?;

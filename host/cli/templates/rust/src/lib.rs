@@ -75,7 +75,8 @@ fn check_device(ids: &[String]) -> Result<()> {
     }
 }
 
-/// Reads a file of whole lines: one that ends within a line is cut off. The host may cancel that at each report: the error of `report` is then the error of the load.
+/// Reads a file of whole lines. A file that ends within a line was cut off, and is refused. The host may cancel the load at each
+/// report: the error of `report` is then the error of the load.
 fn read_text(path: &Path, progress: &Progress) -> Result<Vec<u8>> {
     let io = |error| Error::io(path, &error);
     let mut file = File::open(path).map_err(io)?;

@@ -60,7 +60,7 @@ impl Weights {
         self.options.order as usize
     }
 
-    /// Appends the row of logits for the token after `past`. A token is the likelier the more of the last tokens precede it
+    /// Appends the row of logits for the token after `past`. A token is more likely if more of the last tokens precede it
     /// somewhere in the text.
     pub fn predict(&self, past: &[u32], logits: &mut Vec<f32>) {
         let row = logits.len();
