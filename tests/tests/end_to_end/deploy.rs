@@ -21,7 +21,7 @@ const PROMQL: [&str; 7] = [
     "rate",
     "sum",
 ];
-/// Labels by which the dashboard adds up, and those of variables.
+/// Labels that the dashboard sums by, and labels that its variables read.
 const LABELS: [&str; 6] = [
     "finished_reason",
     "instance",

@@ -13,7 +13,7 @@ const CONFIG: &str = "
     [[models]]
     path = 'local.echo'
 ";
-/// Loads quickly, and takes so long to fetch that a test can look at it.
+/// A model that loads quickly, and whose fetch lasts long enough for a test to look at it.
 const MODEL: &[u8] = b"0                                                           ";
 
 fn options(hub: &HubServer, config: &str) -> ServerOptions {
@@ -27,7 +27,7 @@ fn options(hub: &HubServer, config: &str) -> ServerOptions {
         .environment("NO_PROXY", "127.0.0.1")
 }
 
-/// What administrators see of the model from the hub.
+/// What `GET /admin/models` reports of the model from the hub.
 async fn seen(client: &Client) -> Value {
     let (_, models) = client.get("/admin/models").await;
     models["data"][0].clone()

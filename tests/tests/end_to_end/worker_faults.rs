@@ -281,7 +281,7 @@ fn check_died((status, answer): &(StatusCode, Value), how: &str) {
     assert!(message.contains(&expected), "{message} is not: {expected}");
 }
 
-/// Asks a model until it answers. Until then it may only say that it will be back.
+/// Asks a model until it answers. Until then it must answer 503 with `Retry-After`.
 async fn wait_for_answer(client: &Client, model: &str) {
     let mut body = ask(model, "Go");
     body["max_tokens"] = json!(2);
