@@ -30,8 +30,7 @@ async fn every_answer_of_several_obeys_the_grammar() {
     }
 }
 
-/// Forced tokens have the model's own log-probabilities too: exactly those that the same text has as a prompt, not
-/// certainties.
+/// Forced tokens have the model's own log-probabilities, not 0: exactly those that the same text has as a prompt.
 #[tokio::test]
 async fn log_probabilities_are_the_models_own() {
     let (_server, client) = start("");

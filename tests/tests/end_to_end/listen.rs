@@ -48,7 +48,7 @@ async fn a_client_that_leaves_a_unix_socket_ends_its_request() {
     client
         .wait_for_metric("tenon_engine_running_sequences", 0.0)
         .await;
-    // An answer as a whole has not begun when its client leaves.
+    // An answer that is not streamed has not begun when its client leaves.
     let whole = client.request(Method::POST, CHAT).json(&slow);
     let sent = whole.timeout(Duration::from_millis(500)).send().await;
     assert!(sent.unwrap_err().is_timeout());

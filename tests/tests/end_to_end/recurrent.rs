@@ -113,7 +113,7 @@ async fn answers_to_one_prompt_compute_it_once() {
     assert_eq!(computed, prompt - 1 + 4 * 8, "{answer}");
 }
 
-/// One prompt's checkpoints are no use to the others: they differ before its end.
+/// A prompt's checkpoints are of no use to the other prompts, which differ from it before its end.
 #[tokio::test]
 async fn prompts_that_begin_alike_change_no_answer_of_each_other() {
     let common = "The same beginning for all of them. ".repeat(8);

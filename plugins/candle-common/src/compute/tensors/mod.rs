@@ -49,7 +49,8 @@ impl Tensors {
     /// `INTERNAL` for a GPU that cannot be used.
     #[cfg(feature = "cuda")]
     pub fn on_gpu(number: usize) -> Result<Self> {
-        // All threads share one stream: what one thread computed or loaded is ready for what another thread begins later.
+        // All threads share one CUDA stream, so the results of one thread are ready for work that another thread submits
+        // later.
         let device = computed(Device::new_cuda_with_stream(number))?;
         Ok(Self { device })
     }
