@@ -16,7 +16,7 @@ use crate::artifacts;
 pub enum FrozenAbi {
     /// The copy of 1.0.
     First,
-    /// What 1.1 might be: the copy with one more method in every table, and a use for reserved words.
+    /// A possible 1.1: the copy of 1.0 with one more method in every table, and a use for reserved words.
     Later,
 }
 

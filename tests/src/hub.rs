@@ -36,7 +36,7 @@ pub struct HubServer {
     shared: Arc<Mutex<Shared>>,
 }
 
-/// What is wrong with a hub.
+/// A way in which the hub fails.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Trouble {
     Nothing,

@@ -66,7 +66,8 @@ pub fn silently<R>(call: impl FnOnce() -> R) -> (R, String) {
     capture(Capture::Silent, call)
 }
 
-/// Like [`silently`], but every line goes to `watcher`. Only for [`shim::quantize`], the one call that a line can stop.
+/// Like [`silently`], but every line goes to `watcher`. Use it only for [`shim::quantize`]: no other call can be stopped at a
+/// line of the log.
 pub fn watched<R>(
     watcher: impl FnMut(&str) -> bool + 'static,
     call: impl FnOnce() -> R,

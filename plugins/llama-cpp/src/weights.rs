@@ -188,7 +188,7 @@ impl Weights {
     pub fn capabilities(&self) -> Capabilities {
         // SAFETY: the vocabulary belongs to the model.
         match unsafe { sys::llama_vocab_type(self.vocab()) } {
-            // These tokenizers cut text by merges or scores alone, and lose nothing of it. The others normalize text.
+            // These tokenizers cut text by merges or scores alone, and keep all of it. Other tokenizers normalize text.
             sys::LLAMA_VOCAB_TYPE_BPE | sys::LLAMA_VOCAB_TYPE_SPM => {
                 Capabilities::CANONICAL_TOKENIZER
             }

@@ -213,7 +213,7 @@ async fn the_first_request_loads_a_model_that_is_on_demand() {
     assert_eq!(listed["state"], "unloaded");
     assert_eq!(client.get("/v1/models/gpt").await.1["state"], "unloaded");
     assert_eq!(server.workers(), Vec::<u32>::new());
-    // One load serves all that wait for it.
+    // One load serves all requests that wait for it.
     join_all((0..STREAMS).map(|_| check_echo(&client))).await;
     assert_eq!(server.workers().len(), 1);
     assert_eq!(client.get("/v1/models/gpt").await.1["state"], "ready");

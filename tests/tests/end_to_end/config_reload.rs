@@ -174,7 +174,7 @@ async fn a_model_in_the_servers_process_comes_back_and_counts_on() {
     assert_eq!(changes["models"], models(&["one"], &[], &[], &[]));
     check_echo(&client, "one").await;
     assert_eq!(tokens().await, before * 2.0);
-    // It may also come back into a worker.
+    // The model may also come back in a worker.
     change(&server, &client, BY_REQUEST, &[TWO]).await;
     change(&server, &client, BY_REQUEST, &[TWO, ONE]).await;
     check_echo(&client, "one").await;

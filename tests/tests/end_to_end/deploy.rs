@@ -149,7 +149,7 @@ fn restarts(proxy: &str) {
         eprintln!("skipped: {proxy} is not installed (.ci/setup --ci installs it)");
         return;
     }
-    // It has a directory with the echo plugin.
+    // Started only for its directory with the echo plugin.
     let server = ServerOptions::echo(0).start();
     let output = Command::new("python3")
         .arg(Path::new(TESTS).join("examples/restarts.py"))

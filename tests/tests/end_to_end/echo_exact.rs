@@ -47,7 +47,7 @@ async fn check_repeated(client: &Client, message: &str) {
     let body = chat(message, json!({"temperature": 0}));
     let (_, answer) = client.post(CHAT, &body).await;
     assert_eq!(text(&answer), message);
-    // One token for each byte, and four of the template.
+    // The prompt has a token for each byte, and four tokens of the template.
     let bytes = message.len();
     let usage = &answer["usage"];
     assert_eq!(usage["prompt_tokens"], bytes + 4, "{message}");

@@ -1,6 +1,6 @@
-//! What somebody asks first: the examples of the README, of `/docs` and of the chat page. The small model of the quickstart answers
-//! them right, and clearly so: each token up to the answer is ahead of every other one. Of answers in a given form only the text is
-//! checked, because log-probabilities are those before the form rules tokens out.
+//! The questions that people ask first: the examples of the README, of `/docs` and of the chat page. The small model of the
+//! quickstart answers them correctly and clearly: each token up to the answer is well ahead of every other token. Of answers
+//! in a given form only the text is checked, because log-probabilities are those before the form rules tokens out.
 
 use serde_json::{Value, json};
 use tenon_tests::{Backend, Client, with_every_backend};
@@ -29,7 +29,7 @@ const DOCUMENTED: &[(&str, &str, &str)] = &[
     ("/v1/messages", "Stream", "Ag"),
 ];
 
-/// What the chat page proposes, in its order.
+/// Texts in the answers to the chat page's proposals, in the page's order.
 const PROPOSED: &[&str] = &["Tokyo", "Ag", "num % 2 == 0"];
 
 with_every_backend!([the_first_answers_are_right]);
@@ -145,7 +145,7 @@ fn lead(logprob: &Value, others: impl Iterator<Item = f64>) -> f64 {
     logprob.as_f64().expect("a number") - best
 }
 
-/// The requests of the README: the one of curl, and the one in Python.
+/// The two requests of the README: one with curl, one in Python.
 fn of_readme() -> [Question; 2] {
     let readme = include_str!("../../../README.md");
     let between = |begin: &str, end: &str| {

@@ -144,7 +144,7 @@ async fn a_stream_whose_grammar_gets_too_slow_ends_with_an_error() {
     assert!(message.contains("Too many items"), "{message}");
     assert!(!chunks.is_empty());
     assert!(chunks.iter().all(|chunk| chunk.get("error").is_none()));
-    // Other requests do not notice.
+    // Other requests are not affected.
     let answer = post(&client, &request(json!({}))).await;
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
 }

@@ -78,7 +78,7 @@ async fn the_first_request_fetches_a_model_on_demand() {
     let asked = hub.asked_for_files();
     assert_eq!(asked[0].authorization.as_deref(), Some("Bearer hf_mine"));
     assert_no_token_in_workers(&server);
-    // It is loaded again without another question to the hub, even if that is gone.
+    // Later loads do not ask the hub, so they work even if the hub lacks the model by then.
     hub.set(Trouble::LacksIt);
     for change in ["unload", "load", "reload"] {
         let (status, answer) = client

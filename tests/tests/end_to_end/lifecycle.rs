@@ -76,7 +76,7 @@ async fn until_the_drain_delay_is_over_all_requests_are_answered() {
     server.signal("TERM");
     server.wait_for_log("requests are still taken");
 
-    // One client has a connection from before, the other one opens its first.
+    // The first client has a connection from before the signal. The second opens a new one.
     for client in [client, server.client()] {
         check_probes(&client, 503, "draining").await;
         assert_eq!(client.get("/health").await.0, 200);

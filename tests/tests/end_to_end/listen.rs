@@ -23,7 +23,7 @@ async fn a_unix_socket_serves_as_a_port_does() {
         .stream(CHAT, &chat(long, json!({"temperature": 0})))
         .await;
     assert_eq!(stream.text(), long);
-    // Whoever may connect to the socket is on this machine.
+    // A client that connects to the socket is on this machine, so it may administrate.
     assert_eq!(by_socket.get("/admin/models").await.0, StatusCode::OK);
     let forwarded = by_socket.request(Method::GET, "/admin/models");
     let forwarded = forwarded

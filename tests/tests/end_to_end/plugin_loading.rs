@@ -238,7 +238,7 @@ fn with_byte(bytes: &[u8], at: usize, value: u8) -> Vec<u8> {
     bytes
 }
 
-/// The same library, but it needs libggml instead of libgcc.
+/// The library, changed so that it needs libggml instead of libgcc.
 fn needing_ggml(library: &[u8]) -> Vec<u8> {
     let (from, to) = (b"libgcc_s.so.1", b"libggml.so.12");
     let at = library.windows(from.len()).position(|bytes| bytes == from);

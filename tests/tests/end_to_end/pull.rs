@@ -252,7 +252,7 @@ fn a_damaged_download_is_refused_and_removed() {
     assert_eq!(fs::read(machine.pull("")).unwrap(), Q4);
 }
 
-/// The same for a small file, whose hash is the one of git.
+/// A small file, whose hash is that of git, is damaged before its download is continued.
 #[test]
 fn a_damaged_beginning_is_fetched_once_more() {
     let hub = HubServer::start(&[("config.json", b"{\"a\": 1}"), ("model.safetensors", b"w")]);

@@ -42,7 +42,7 @@ async fn drafts_stay_within_what_can_be_taken_back_and_change_no_answer() {
         assert_eq!(all_at_once(&client).await, expected);
         let (accepted, drafted) = (client.metric(ACCEPTED).await, client.metric(DRAFTED).await);
         assert_eq!(accepted > 0.0, drafts, "{accepted} of {drafted}");
-        // Some were rejected, so states were taken back.
+        // Some drafts were rejected, so states were taken back.
         assert_eq!(drafted > accepted, drafts, "{accepted} of {drafted}");
     }
 }
@@ -89,7 +89,7 @@ async fn another_last_message_computes_only_itself() {
         let answer = check_answer(&client, &exact, &talk).await;
         assert_eq!(prompt_tokens(&answer).1, SYSTEM.len() + BEFORE_USER);
     }
-    // Other second messages in the first chat.
+    // Other last messages in the first chat.
     let stored = prompt + text(&answer).len();
     talk[1] = message("user", "First");
     talk.push(message("assistant", text(&answer)));

@@ -209,7 +209,7 @@ async fn no_worker_outlives_its_server() {
     let (mut server, client) = start(&[("calm", ""), ("forward-hang", "3")], UNHURRIED).await;
     let workers = server.workers();
     assert_eq!(workers.len(), 3);
-    // One of the workers computes, and another hangs after three steps.
+    // One worker computes, another hangs after three steps, and the third is idle.
     let mut calm = client.open(PLAIN, &ask("calm", "Go")).await;
     let mut stuck = client.open(PLAIN, &ask("forward-hang", "Go!")).await;
     calm.next_text().await;

@@ -36,9 +36,9 @@ pub struct Tensors {
 pub struct DevicePlan {
     /// The cell of each token's keys and values.
     stored: Cells,
-    /// What layers without a window see.
+    /// The keys and values that layers without a window see.
     global: Seen,
-    /// What layers with a window see, if that is less.
+    /// The keys and values that layers with a window see, if those are fewer.
     local: Option<Seen>,
     /// The tokens whose rows are wanted. None: all.
     rows: Option<Tensor>,
@@ -227,7 +227,7 @@ impl DevicePlan {
         })
     }
 
-    /// What the queries of a layer see.
+    /// The keys and values that the queries of a layer see.
     fn seen(&self, layer: Layer) -> &Seen {
         let local = self.local.as_ref().filter(|_| layer.window().is_some());
         local.unwrap_or(&self.global)
