@@ -13,8 +13,8 @@
  *   Tables and `tenon_plugin` live until the process ends: make them `static const`. The host calls `drop` once, after every
  *   other call, and in any order with the `drop` of other objects: a session and a tokenizer own what they need of the model.
  * - Growth. Every table, and every struct that crosses once, begins with `size`, its `sizeof`. The reader reads only what
- *   the size covers. Later minor versions add fields at the end; an absent field counts as NULL or 0. A function that may be
- *   NULL says so. The host may be older than this header: before you read a field or call a function that says "since ABI
+ *   the size covers. Later minor versions add fields and functions at the end; what is absent counts as NULL or 0. A function
+ *   that may be NULL says so. The host may be older than this header: before you read a field or call a function that says "since ABI
  *   1.N", check that `size` covers it. Fields of 1.0 need no check. Optional interfaces are not found by name as in Rust: each
  *   later interface is a function at the end of a table.
  * - What must be understood. Words called `reserved`, and flags, are 0 unless a later minor version gives them a meaning. The
@@ -23,8 +23,8 @@
  *   values. Words called `hints` may be ignored.
  *   In `meta`, names that the reader does not know are ignored, except those that begin with `!`: the host refuses them.
  * - Strings. UTF-8 with a length, without a zero at the end. `ptr` may be NULL if `len` is 0. Arguments of a function are
- *   borrowed: they are valid for the call only. A plugin hands each struct that crosses once to a sink, which copies it: the
- *   memory that the struct points to need only live for the call of the sink.
+ *   borrowed: they are valid for the call only. A plugin hands its results as structs to a sink, which copies them: the memory
+ *   that a struct points to need only live for the call of the sink.
  * - Errors. Functions that can fail return a code. Before it returns another code than TENON_OK, a function may hand a
  *   sentence to `error`: what is wrong, with names, and what to do about it. Results of a failed call are not read.
  * - Units. Sizes are in bytes, lengths and positions in tokens, unless the name says otherwise.
