@@ -8,22 +8,23 @@
  * Rules that hold for every function and struct here:
  *
  * - Threads. `[any thread]`: may be called from several threads at once. `[model thread]`: called by the one thread that owns
- *   the session, never by two at once.
+ *   the session, so never by two threads at once.
  * - Objects. An object is a pair of `self`, which only its maker understands and which may be NULL, and a table of functions.
  *   Tables and `tenon_plugin` live until the process ends: make them `static const`. The host calls `drop` once, after every
  *   other call, and in any order with the `drop` of other objects: a session and a tokenizer own what they need of the model.
  * - Growth. Every table, and every struct that crosses once, begins with `size`, its `sizeof`. The reader reads only what
- *   the size covers. Later minor versions add at the end; absent means NULL or 0. A function that may be NULL says so. What
- *   the host passes may be from an older host than this header: fields and functions that say "since ABI 1.N" need a look at
- *   `size` first. Fields of 1.0 need none. There is no search for optional interfaces by name, which plugins in Rust have:
- *   each later one is a function at the end of a table.
+ *   the size covers. Later minor versions add fields and functions at the end; what is absent counts as NULL or 0. A function
+ *   that may be NULL says so. The host may be older than this header: before you read a field or call a function that says "since ABI
+ *   1.N", check that `size` covers it. Fields of 1.0 need no check. Optional interfaces are not found by name as in Rust: each
+ *   later interface is a function at the end of a table.
  * - What must be understood. Words called `reserved`, and flags, are 0 unless a later minor version gives them a meaning. The
- *   host knows `abi_minor` of the plugin, and itself answers TENON_UNSUPPORTED to what needs a later one: a plugin need not
- *   look at them. What the plugin returns has 0 in them; the host refuses other values. Words called `hints` may be ignored.
+ *   host knows the plugin's `abi_minor`, and itself answers TENON_UNSUPPORTED to a call that needs a later version, so a
+ *   plugin need not look at these words. The plugin sets them to 0 in everything that it returns; the host refuses other
+ *   values. Words called `hints` may be ignored.
  *   In `meta`, names that the reader does not know are ignored, except those that begin with `!`: the host refuses them.
- * - Strings. UTF-8 with a length, without a zero at the end. `ptr` may be NULL if `len` is 0. What a function gets is
- *   borrowed: it is valid for the call only. Each struct that crosses once is handed to a sink, which copies it at once: what
- *   the struct points to need only live for the call of the sink.
+ * - Strings. UTF-8 with a length, without a zero at the end. `ptr` may be NULL if `len` is 0. Arguments of a function are
+ *   borrowed: they are valid for the call only. A plugin hands its results as structs to a sink, which copies them: the memory
+ *   that a struct points to need only live for the call of the sink.
  * - Errors. Functions that can fail return a code. Before it returns another code than TENON_OK, a function may hand a
  *   sentence to `error`: what is wrong, with names, and what to do about it. Results of a failed call are not read.
  * - Units. Sizes are in bytes, lengths and positions in tokens, unless the name says otherwise.
@@ -45,14 +46,14 @@ extern "C" {
 #define TENON_ABI_MAJOR 1
 #define TENON_ABI_MINOR 0
 
-/* Marks the function that a plugin exports. */
+/* Makes the function that a plugin exports visible to the host. */
 #if defined(__GNUC__)
 #define TENON_EXPORT __attribute__((visibility("default")))
 #else
 #define TENON_EXPORT
 #endif
 
-/* A size without a limit, in what a plugin grants. */
+/* A size without a limit, in `tenon_session_info`. */
 #define TENON_UNLIMITED UINT32_MAX
 /* Value of `tenon_sample_request.forced` that means: choose a token. */
 #define TENON_NOT_FORCED UINT32_MAX
@@ -168,7 +169,7 @@ typedef struct tenon_key_value {
     tenon_str value;
 } tenon_key_value;
 
-/* Named facts beyond the fields of a struct. Each key occurs at most once. */
+/* Named facts that a struct has no fields for. Each key occurs at most once. */
 typedef struct tenon_meta {
     const tenon_key_value *ptr;
     size_t len;
@@ -176,7 +177,7 @@ typedef struct tenon_meta {
 
 /* ---- What a plugin hands to the host --------------------------------------------------------------------------------- */
 
-/* What a failed call says besides its code. */
+/* An error: the sentence and the details that a failed call has besides its code. */
 typedef struct tenon_error {
     size_t size;
     /* One plain sentence: what is wrong, with names, and what to do about it. */
@@ -299,7 +300,7 @@ typedef struct tenon_embedder_info {
     tenon_meta meta;
 } tenon_embedder_info;
 
-/* Sinks: where a function puts its results. A sink belongs to the host and is valid for the call that it was passed to. `put`
+/* Sinks take the results of a function. A sink belongs to the host and is valid for the call that it was passed to. `put`
    may be called on the calling thread only, as often as the function says. It copies what it gets. Only the error of a failed
    call counts. */
 typedef struct tenon_error_sink {
@@ -420,15 +421,15 @@ typedef struct tenon_session_args {
 typedef struct tenon_span {
     /* Sequence id, below the number of sequences that the session grants. */
     uint32_t seq;
-    /* Where the span begins: the number of tokens that the sequence has stored, else TENON_BAD_POSITION. It counts stored
-       tokens. The positions that a model gives to tokens, for rotary embeddings and the like, may be others. */
+    /* Where the span begins: the number of tokens that the sequence has stored; any other number is TENON_BAD_POSITION. A
+       model may give its tokens other positions, for rotary embeddings and the like. */
     uint32_t start;
     /* Number of tokens, at least 1. */
     uint32_t len;
     /* How many trailing positions need logits: 1 for decoding and for the last chunk of a prompt, k + 1 with k draft tokens, 0
        inside a prompt. */
     uint32_t rows;
-    /* Flags that must be understood. None is defined yet: 0. */
+    /* Flags that must be understood. 0, because no flag is defined yet. */
     uint32_t flags;
     uint64_t reserved[2];
     uint64_t hints[1];
@@ -637,7 +638,7 @@ typedef struct tenon_session_vtable {
        does not show in the other. May be NULL: TENON_UNSUPPORTED.
        A fork takes no room in the KV pool: the host counts shared positions once. It may take time and other memory. A KV cache
        only notes who shares its cells. A recurrent model copies its state: a part of `tenon_estimate.sequence_bytes`. The host
-       forks once for each prompt that it finds a stored beginning of, and to keep a beginning; never in each step.
+       forks when a prompt begins like a stored sequence, and to store a prefix for later prompts. It does not fork in each step.
        Errors: TENON_UNSUPPORTED if `len` is not the whole of `src` where `fork_any_len` is 0; TENON_INVALID for a `dst` that is
        not empty, a `src` shorter than `len`, or ids that do not exist. An error changes nothing. */
     tenon_code (*fork)(void *self, uint32_t src, uint32_t dst, uint32_t len, tenon_error_sink error);
@@ -647,7 +648,7 @@ typedef struct tenon_session_vtable {
     tenon_code (*truncate)(void *self, uint32_t seq, uint32_t len, tenon_error_sink error);
     /* [model thread] Drops a sequence: its length is 0 and its KV space free again. Never fails, also for an empty sequence. */
     void (*free)(void *self, uint32_t seq);
-    /* [model thread] How full the pool is, as a hint. `out` arrives as zeros. May be NULL: it stays so. */
+    /* [model thread] How full the pool is, as a hint. `out` arrives as zeros. May be NULL: `out` then stays zero. */
     void (*kv_stats)(void *self, tenon_kv_stats *out);
     /* [model thread, between forwards] Changes how many threads the session computes with, from the next forward on. May be
        NULL: TENON_UNSUPPORTED.

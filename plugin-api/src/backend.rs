@@ -196,12 +196,12 @@ pub trait Session {
     ///
     /// A fork takes no room in the KV pool: the host counts shared positions once. It may take time and other memory. A KV
     /// cache only notes who shares its cells. A recurrent model copies its state, which may be many megabytes: a part of
-    /// [`Estimate::sequence_bytes`]. The host forks once for each prompt that it finds a stored beginning of, and to keep a
-    /// beginning; never in each step.
+    /// [`Estimate::sequence_bytes`]. The host forks when a prompt begins like a stored sequence, and to store a prefix for
+    /// later prompts. It does not fork in each step.
     ///
-    /// Where [`SessionInfo::fork_any_len`] is false, `len` is the length of `src`. The host ends a span at each position that it
-    /// wants to return to, and forks the whole there. Such a checkpoint has no positions to take back, and takes an id and a
-    /// state until the host frees it.
+    /// Where [`SessionInfo::fork_any_len`] is false, `len` is the length of `src`. The host ends a span at each position that
+    /// it wants to return to, and forks the whole sequence there. Such a checkpoint takes a sequence id and a state until the
+    /// host frees it, and `truncate` is not called on it.
     ///
     /// # Errors
     /// `UNSUPPORTED` without a ledger, or if `len` is not the whole of `src` where [`SessionInfo::fork_any_len`] is false;
@@ -215,7 +215,7 @@ pub trait Session {
     }
 
     /// Drops the positions of `seq` from `len` on. Does nothing if `seq` is not longer. The host calls this after a `forward`
-    /// whose draft was wrong, and to shorten a sequence of which only the beginning is still wanted.
+    /// with a wrong draft, and to shorten a stored sequence to the part that a new prompt shares.
     ///
     /// # Errors
     /// `UNSUPPORTED` without a ledger, or beyond [`SessionInfo::max_rollback`]: the host then frees the sequence and computes it

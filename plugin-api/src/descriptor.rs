@@ -1,4 +1,4 @@
-//! Who a plugin is, and what its users may choose.
+//! A plugin's identity, and the options that its users may set.
 
 use crate::Meta;
 

@@ -33,15 +33,16 @@ impl Error {
         Self::new(Code::INVALID, message)
     }
 
-    /// [`Code::INVALID`] for [`Session::logits`](crate::Session::logits): `row` is none of the `rows` rows of the last batch.
+    /// [`Code::INVALID`] for [`Session::logits`](crate::Session::logits): the last batch has `rows` rows, and
+    /// `row` is none of them.
     pub fn no_row(row: u32, rows: usize) -> Self {
         Self::invalid(format!(
             "the last batch has {rows} rows of logits, and none with number {row}"
         ))
     }
 
-    /// [`Code::INVALID`] for [`LoadArgs::devices`](crate::LoadArgs::devices): there is no device `wanted`, but there are those
-    /// with the ids `known`.
+    /// [`Code::INVALID`] for [`LoadArgs::devices`](crate::LoadArgs::devices): the device `wanted` does not
+    /// exist. `known` are the ids of those that do.
     pub fn no_device(wanted: &str, known: &[String]) -> Self {
         Self::invalid(format!(
             "there is no device {wanted:?}: choose from {}",

@@ -320,7 +320,7 @@ fn session_args(record: &SessionArgsRecord) -> Result<SessionArgs> {
     args.meta.check().map(|()| args)
 }
 
-/// Refuses what the host asks for if this version does not know all of it.
+/// Refuses a call if its arguments have parts that this version does not know.
 fn understood(all: bool) -> Result<()> {
     all.then_some(()).ok_or_else(|| {
         Error::new(

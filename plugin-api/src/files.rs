@@ -1,4 +1,4 @@
-//! Reads small files of a model that need not exist.
+//! Reads a model's small files, each of which may be missing.
 
 use std::{
     fs::{self, File},
@@ -10,11 +10,11 @@ use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
-/// Longest file that is read as text. The largest tokenizers have a third of it. The data that is made of a file takes
-/// several times its length.
+/// Longest file that is read as text. The largest tokenizers take a third of this length. Parsed data takes several times the
+/// length of its file.
 const MAX_BYTES: u64 = 128 << 20;
 
-/// Reads a JSON file that need not exist.
+/// Reads a JSON file. None if the file is missing.
 ///
 /// # Errors
 /// `IO`, or `INVALID` with the place of the mistake in the file.
@@ -31,7 +31,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     value.map(Some)
 }
 
-/// Reads a text file that need not exist.
+/// Reads a text file. None if the file is missing.
 ///
 /// # Errors
 /// `IO`; `INVALID` for a path that is no file, and for a file that is too long.

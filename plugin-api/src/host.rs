@@ -1,4 +1,4 @@
-//! What the host does for a plugin.
+//! The services of the host for a plugin.
 
 use std::{path::PathBuf, sync::Arc};
 

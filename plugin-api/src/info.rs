@@ -48,7 +48,7 @@ impl Device {
     }
 }
 
-/// How well a backend fits a file.
+/// Whether, and how well, a backend fits a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Support {

@@ -59,7 +59,7 @@ impl KvLedger {
     ///
     /// # Errors
     /// `INVALID` for an unknown sequence, `BAD_POSITION` if the span does not begin at the stored length, `NO_KV_SPACE` if
-    /// it does not fit. An error changes nothing.
+    /// too few cells are free. An error changes nothing.
     pub fn append(&mut self, span: &Span) -> std::result::Result<(), Code> {
         let Some(sequence) = self.sequences.get_mut(span.seq as usize) else {
             return Err(Code::INVALID);

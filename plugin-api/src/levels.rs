@@ -74,8 +74,8 @@ pub fn find(spelling: &str) -> Option<&'static Level> {
     LEVELS.iter().find(|level| normal(level.name) == wanted)
 }
 
-/// The level among those of a model (`offered`) that `asked` means, in any spelling. A name without the size of a mixture
-/// means the medium one (`Q4K` is `Q4_K_M`). Where there are no mixtures, a mixture's name means its tensor type.
+/// The level of `offered` (a model's levels) that `asked` names, in any spelling. A name without the size of a mixture means
+/// the medium one (`Q4K` is `Q4_K_M`). Where there are no mixtures, a mixture's name means its tensor type.
 ///
 /// # Errors
 /// [`Code::INVALID`] if there is no such level, [`Code::UNSUPPORTED`] if it is not offered. The message lists the offered
@@ -109,8 +109,8 @@ pub fn choose<'a, S: AsRef<str>>(asked: &str, offered: &'a [S]) -> Result<&'a st
     })
 }
 
-/// The level that weights at the level `source` are to be quantized to, if `asked` is asked for. None if they stay as they
-/// are: because no level is asked for, or their own.
+/// The level to quantize weights of the level `source` to, if a user asks for `asked`. None if the weights stay as they are,
+/// because `asked` is None or is `source` itself.
 ///
 /// # Errors
 /// As [`choose`].

@@ -16,8 +16,8 @@
 //! them to another process, and backends do not need it. It changes no layout. The feature `testing`, also off by default, is for
 //! the unit tests of a backend: a host, and a driver that calls a session as the server does.
 //!
-//! The feature `options`, which is off by default too, has options as ordinary structs: their schema, and the way to read them. The
-//! feature `hf-tokenizer` has tokenizers from the files of Hugging Face models and of GGUF files.
+//! The feature `options`, also off by default, turns ordinary structs into options: it makes their JSON Schema and reads
+//! them. The feature `hf-tokenizer` makes tokenizers from Hugging Face directories and from GGUF files.
 //!
 //! A panic anywhere in a plugin becomes an error; the host lives on.
 

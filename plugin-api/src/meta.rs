@@ -7,10 +7,10 @@ use crate::{
     abi::{KeyValue, RVec},
 };
 
-/// Named facts beyond the fields of a struct: what a later version adds, and what a plugin and a host agree on between
-/// themselves. Names of others than Tenon are reverse URIs.
+/// Named facts beyond the fields of a struct: facts that a later version adds, and facts that a plugin and a host agree on.
+/// Names that Tenon does not define are reverse URIs.
 ///
-/// Who does not know a name ignores the fact. Only a name that begins with `!` must be understood.
+/// A reader ignores facts whose names it does not know. Only a name that begins with `!` must be understood.
 ///
 /// ```
 /// use tenon_plugin_api::Device;

@@ -1,7 +1,8 @@
 //! Options as ordinary structs: what users may set for a plugin and for each of its models.
 //!
-//! A struct with [`JsonSchema`] and serde's `Deserialize` is all of it. The doc comments of its fields are what
-//! `tenon plugins show` prints. The derives need the crates `schemars` (1.x) and `serde` among the plugin's dependencies.
+//! A struct that derives [`JsonSchema`] and serde's `Deserialize` is all that is needed. The doc comments of its fields are
+//! what `tenon plugins show` prints. The derives need the crates `schemars` (1.x) and `serde` among the plugin's
+//! dependencies.
 //!
 //! ```
 //! use schemars::JsonSchema;

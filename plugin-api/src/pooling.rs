@@ -14,8 +14,8 @@ pub enum Pooling {
 }
 
 impl Pooling {
-    /// The pooling with this number, which GGUF files have as `pooling_type`. Without a number it is the mean, which suits
-    /// models best that were not trained for embeddings. None for models that score pairs of texts instead.
+    /// The pooling with this number, which GGUF files have as `pooling_type`. Without a number it is the mean, which is the
+    /// best choice for models that were not trained for embeddings. None for models that score pairs of texts instead.
     pub fn from_gguf(number: Option<u32>) -> Option<Self> {
         match number {
             None | Some(0 | 1) => Some(Self::Mean),

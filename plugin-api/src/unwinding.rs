@@ -1,4 +1,4 @@
-//! Keeps panics of authors inside of the plugin.
+//! Keeps panics in an author's code inside the plugin.
 
 use std::{
     any::Any,
@@ -55,14 +55,14 @@ impl<T: ?Sized> Exported<T> {
 impl<T: ?Sized> Drop for Exported<T> {
     fn drop(&mut self) {
         let inner = self.inner.take();
-        // Nobody is told of a panic here: the host drops the object because it is done with it.
+        // A panic here is not reported, because the host no longer uses the object that it drops.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(inner)));
     }
 }
 
 /// Runs a call and turns a panic into an error.
 pub fn caught<R>(call: impl FnOnce() -> Result<R>) -> Result<R> {
-    // What the panic left half-done is not used again: the object in which it happened is marked.
+    // State that the panic left half-done is not used again, because the object is marked as panicked.
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         let message = format!("the plugin panicked: {}", panic_message(&*payload));
         // Dropping a payload may panic in turn.

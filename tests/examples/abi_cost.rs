@@ -1,8 +1,8 @@
-//! Measures what a call into a plugin costs: through the door of Rust with echo, and through that of C with the example in C.
+//! Measures what a call into a plugin costs: through the Rust ABI with echo, and through the C ABI with the example in C.
 //!
-//! `cargo run --release -p tenon-tests --example abi_cost -- [PLUGIN MODEL]...` prints nanoseconds per call. Calls without work show
-//! the door alone; `forward+sample` of 8 spans is a step, in which the two models do different work. Without arguments the
-//! workspace is built first.
+//! `cargo run --release -p tenon-tests --example abi_cost -- [PLUGIN MODEL]...` prints nanoseconds per call. Calls without
+//! work show the cost of the ABI alone; `forward+sample` of 8 spans is a step, in which the two models do different work.
+//! Without arguments the workspace is built first.
 
 use std::{
     env, fs,

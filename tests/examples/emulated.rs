@@ -55,7 +55,7 @@ fn unpack(archive: &Path, folder: &Path) -> PathBuf {
     release.expect("an unpacked folder").path().join("tenon")
 }
 
-/// A small random model for each backend.
+/// Small random models, one for each backend.
 struct Models {
     files: ModelFiles,
 }

@@ -11,7 +11,7 @@ use tenon_tests::{Browser, Client, HOST, ServerOptions};
 /// Loads of the page. The times are medians.
 const LOADS: usize = 9;
 
-/// What the page's own clock says, in milliseconds since the navigation began.
+/// Times by the page's own clock, in milliseconds since the navigation began.
 const TIMES: &str = r#"
 const [page] = performance.getEntriesByType("navigation");
 const [paint] = performance.getEntriesByName("first-contentful-paint");

@@ -79,7 +79,7 @@ impl Round {
     }
 }
 
-/// Measures with an empty cache, so that all of the work is done, and without drafts, whose steps are long by themselves.
+/// Measures with an empty cache, so that the level is really made, and without drafts, whose steps take longer than others.
 async fn stall(backend: Backend, threads: &str) -> Round {
     let model = backend.smollm2();
     let mut server = ServerOptions::new(&[backend.library()])

@@ -1,8 +1,8 @@
-//! A server under churn with all of operating switched on: keys, access and audit log, traces and metrics for a collector, several
-//! models in workers. There are chats of which many are cancelled, good and bad grammars, incomplete requests, changes of the level,
-//! and model files that are replaced by damaged ones. Each minute it prints the numbers of answers, the times to the first piece of a
-//! stream, and the resources that the server's processes hold. It ends with an error if a request got a server error, or if the
-//! number of idle descriptors grew.
+//! A server under churn, with keys, access and audit log, traces and metrics for a collector, and several models in workers.
+//! Clients send chats, many of which they cancel, good and bad grammars, incomplete requests and changes of the level. Model
+//! files are replaced by damaged ones. Each minute the program prints the numbers of answers, the times to the first piece of
+//! a stream, and the resources that the server's processes hold. The program ends with an error if a request got a server
+//! error, or if the number of idle descriptors grew.
 //!
 //!     cargo run --release -p tenon-tests --example soak -- [MINUTES]
 
@@ -112,7 +112,7 @@ struct Soak {
     address: String,
     client: Client,
     operator: Client,
-    /// Times to the first piece of streams, since they were last told.
+    /// Times to the first piece of streams since the last report.
     first_pieces: Mutex<Vec<Duration>>,
     end: Instant,
     counts: Counts,

@@ -21,13 +21,13 @@ use tokio::time::{sleep, timeout};
 
 const PLAIN: &str = "/v1/completions";
 const ECHO: &str = "tenon_plugin_echo";
-/// Has nothing to do with echo, so its worker can be told from those of echo.
+/// The library of the model whose worker is killed: not echo, so that its worker can be told from those of echo.
 const VICTIM: &str = "tenon_fixture_crashes";
 /// Streams of the model whose worker is killed.
 const STREAMS: usize = 16;
 /// Clients of each other model.
 const CLIENTS: usize = 2;
-/// The time after which a request hangs.
+/// The time after which a request counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Parser)]
@@ -60,7 +60,7 @@ impl Pace {
 #[derive(Default)]
 struct Counts {
     answered: AtomicU64,
-    /// Requests that were told that the model is not available.
+    /// Requests that were answered with an error that says that the model is unavailable.
     told: AtomicU64,
     failed: AtomicU64,
     hung: AtomicU64,

@@ -108,7 +108,7 @@ def the_deployment_fits_the_configuration():
 
 
 def check_paths(mounts):
-    """Checks directories of a container with a root that is read only: each with whether it is read only too."""
+    """Checks the mounts of a container whose root is read only: the folders of models are read only too, and the cache is not."""
     for model in CONFIG["models"]:
         assert mounts[str(Path(model["path"]).parent)] is True
     assert mounts[CONFIG["plugins"]["cache_directory"]] is False

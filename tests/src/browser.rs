@@ -93,7 +93,7 @@ impl Browser {
         self.post("/window/rect", size).await;
     }
 
-    /// Makes the browser one that prefers `light` or `dark` colours.
+    /// Makes the browser prefer `light` or `dark` colours.
     pub async fn prefer(&self, scheme: &str) {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         let command =

@@ -41,7 +41,7 @@ pub fn c_library(name: &str) -> PathBuf {
         .status();
     let compiled = status.expect("cc starts").success();
     assert!(compiled, "{} does not compile", source.display());
-    // Other tests compile the same at the same time.
+    // Other tests may compile the same plugin at the same time, so the library appears by rename.
     let library = folder.join(format!("{name}.so"));
     fs::rename(new, &library).expect("a new name");
     library

@@ -30,7 +30,7 @@ use tokio::{net::TcpListener, runtime};
 
 use crate::PATIENCE;
 
-/// What a collector does with a batch.
+/// How a collector treats the batches that it gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     Takes,
@@ -44,7 +44,7 @@ pub struct Collector {
     batches: Receiver<Batch>,
     spans: Vec<Value>,
     points: Vec<Value>,
-    /// Everything that came, as bytes.
+    /// The bytes of everything that the collector has received.
     raw: Vec<u8>,
     /// The headers of the last batch.
     pub headers: HeaderMap,
@@ -105,7 +105,7 @@ impl Collector {
         &self.spans
     }
 
-    /// Whether this text was in anything that came.
+    /// Whether anything that was received contains this text.
     pub fn has_seen(&self, text: &str) -> bool {
         let text = text.as_bytes();
         self.raw.windows(text.len()).any(|bytes| bytes == text)

@@ -64,8 +64,9 @@ impl Judge {
         })
     }
 
-    /// The same for an answer whose tokens are known, each by its bytes. This matters where a text can be cut into tokens in
-    /// two almost equally likely ways: what follows may be very unlikely after one of them.
+    /// Like [`worst_gap`](Self::worst_gap), for an answer whose tokens are known, each by its bytes. This matters where a
+    /// text can be cut into tokens in two almost equally likely ways, because the next token may be very unlikely after one
+    /// of them.
     pub fn worst_gap_of_tokens(&mut self, prompt: &str, answer: &[Vec<u8>]) -> f32 {
         let mut rest = answer.iter();
         self.worst_gap_of(prompt, |judge| {
@@ -76,7 +77,7 @@ impl Judge {
         })
     }
 
-    /// The same for the tokens of an answer that `next` returns one after the other.
+    /// Like [`worst_gap`](Self::worst_gap), for the tokens that `next` returns one after the other.
     fn worst_gap_of(&mut self, prompt: &str, mut next: impl FnMut(&Self) -> Option<u32>) -> f32 {
         let flags = EncodeFlags::PARSE_CONTROL | EncodeFlags::ADD_SPECIAL;
         let mut tokens = self.tokenizer.encode(prompt, flags).expect("tokens");

@@ -16,7 +16,7 @@ use crate::artifacts;
 pub enum FrozenAbi {
     /// The copy of 1.0.
     First,
-    /// What 1.1 might be: the copy with one more method in every table, and a use for reserved words.
+    /// A possible 1.1: the copy of 1.0 with one more method in every table, and a use for reserved words.
     Later,
 }
 
@@ -42,7 +42,8 @@ impl FrozenAbi {
             );
         }
         self.copy(&fixtures.join("plugin"), &root.join("plugin"));
-        // All that it names was downloaded for the workspace. Cargo removes the rest from it.
+        // Every crate in the workspace's lock file was downloaded already. Cargo removes the crates that the plugin does not
+        // use.
         let lock = root.join("plugin/Cargo.lock");
         if !lock.exists() {
             fs::copy(repository.join("Cargo.lock"), &lock).expect("a lock file");
@@ -138,7 +139,7 @@ fn replace(text: &str, old: &str, new: &str) -> String {
     text.replacen(old, new, 1)
 }
 
-/// Writes a file whole and at once. A file that is the same already stays, so that it is not compiled again.
+/// Writes a file by rename. A file with the same content is left untouched, so that cargo does not compile it again.
 fn write_if_changed(path: &Path, text: &str) -> io::Result<()> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What a server holds of the machine, as `/proc` tells it.
+//! The resources of the machine that a server holds, read from `/proc`.
 
 use std::{fmt, fs, ops::Add};
 
@@ -16,13 +16,13 @@ pub struct Held {
 }
 
 impl Held {
-    /// Those of a server and its workers.
+    /// The resources of a server and its workers.
     pub fn by(server: &Server) -> Self {
         let processes = server.processes().into_iter().map(Self::by_process);
         processes.fold(Self::default(), Self::add)
     }
 
-    /// Those of one process.
+    /// The resources of one process.
     pub fn by_process(process: u32) -> Self {
         let process = format!("/proc/{process}");
         let status = fs::read_to_string(format!("{process}/status")).expect("a process");

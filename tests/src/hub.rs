@@ -1,4 +1,4 @@
-//! A small server that speaks the API of the Hugging Face Hub, and can do so badly.
+//! A small server that speaks the API of the Hugging Face Hub, and can fail in chosen ways.
 
 use std::{
     io,
@@ -36,7 +36,7 @@ pub struct HubServer {
     shared: Arc<Mutex<Shared>>,
 }
 
-/// What is wrong with a hub.
+/// A way in which the hub fails.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Trouble {
     Nothing,
@@ -65,7 +65,7 @@ pub struct Asked {
 }
 
 struct Shared {
-    /// With their names.
+    /// The repository's files with their names.
     files: Vec<(String, Bytes)>,
     trouble: Trouble,
     asked: Vec<Asked>,
@@ -100,7 +100,7 @@ impl HubServer {
         &self.address
     }
 
-    /// Has something go wrong from now on.
+    /// Makes the hub fail in this way from now on.
     pub fn set(&self, trouble: Trouble) {
         self.shared().trouble = trouble;
     }
@@ -182,7 +182,7 @@ fn refused(status: StatusCode, code: &'static str) -> Response {
     (status, [("x-error-code", code)]).into_response()
 }
 
-/// A file, from where the request wants it.
+/// A file, from the byte on that the request asks for.
 fn file(name: &str, content: &Bytes, trouble: Trouble, headers: &HeaderMap) -> Response {
     let range = headers
         .get(header::RANGE)
@@ -200,7 +200,7 @@ fn file(name: &str, content: &Bytes, trouble: Trouble, headers: &HeaderMap) -> R
         Trouble::Breaks(after) if after < len => {
             let begin = stream::iter([Ok(rest.slice(..after))]);
             let broken = async {
-                // What came before is on its way by then.
+                // By then, the bytes before the break have been sent.
                 sleep(BEFORE_BREAK).await;
                 Err(io::Error::other("it breaks"))
             };
@@ -237,7 +237,7 @@ fn is_large(name: &str) -> bool {
     !name.ends_with(".json")
 }
 
-/// The hash by which the hub knows a content.
+/// The hash that identifies the content of a file.
 fn etag(name: &str, content: &[u8]) -> String {
     match is_large(name) {
         true => format!("{:x}", Sha256::digest(content)),

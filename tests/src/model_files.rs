@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::{Backend, LoadedModel, models::TestModel};
 
-/// A model in both formats.
+/// The files of a model in both formats.
 pub struct ModelFiles {
     folder: TempDir,
 }

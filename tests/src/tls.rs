@@ -64,7 +64,7 @@ impl Default for Authority {
     }
 }
 
-/// A builder of HTTP clients that trust nobody: those of servers that speak no TLS.
+/// A builder of HTTP clients without trusted authorities, for servers without TLS.
 pub fn plain_http() -> reqwest::ClientBuilder {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -148,7 +148,7 @@ impl TlsConnection {
         self.send_as("none", path, body).await
     }
 
-    /// The same with a key.
+    /// Sends a request with an API key.
     pub async fn send_as(
         &mut self,
         key: &str,

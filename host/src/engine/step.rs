@@ -160,7 +160,7 @@ impl Stepper {
         let running = &self.scheduler.running;
         let spans = self.plan.spans.iter().zip(&self.outs);
         let requests = spans.filter_map(|(span, out)| {
-            let sequence = running.iter().find(|s| s.seq == span.seq)?;
+            let sequence = running.iter().find(|s| s.kv.seq == span.seq)?;
             let first = span.start + span.len - span.rows;
             let request = move |at| sequence.sample_request(first + at, out.first_row + at);
             (out.status == Code::OK).then(|| (0..span.rows).map(request))

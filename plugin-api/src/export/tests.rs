@@ -1,4 +1,4 @@
-//! Calls through the vtables that no example makes.
+//! Tests of calls through the vtables that no example makes.
 
 use super::*;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     abi::{HostObject, HostObject_TO, ProgressObject, ProgressObject_TO, RString, Reserved},
 };
 
-/// A backend whose objects panic in each call of which the model's path has the name.
+/// A backend whose objects panic in each call that the model's path names.
 struct Told;
 
 #[derive(Clone)]

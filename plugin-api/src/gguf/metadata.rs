@@ -1,4 +1,4 @@
-//! The metadata of a GGUF file: what it says of its model.
+//! The metadata of a GGUF file: its statements about the model.
 
 use std::collections::HashMap;
 

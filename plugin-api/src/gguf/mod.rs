@@ -1,7 +1,8 @@
 //! Reads GGUF files: the header, in which every number is checked before memory is asked for, and the bytes of tensors.
 //!
-//! 1. [`Gguf::open`] reads the header. It refuses a file whose header cannot be true, and says why in a sentence.
-//! 2. [`Gguf::metadata`] is what the file says of the model. [`Gguf::tensor`] and [`Gguf::tensors`] find its tensors.
+//! 1. [`Gguf::open`] reads the header. It refuses a file whose header contradicts itself or the length of the file, and says
+//!    why in a sentence.
+//! 2. [`Gguf::metadata`] has the file's statements about the model. [`Gguf::tensor`] and [`Gguf::tensors`] find its tensors.
 //! 3. [`Metadata::check_model`] refuses values that no language model has: of sizes, epsilons, and tokens outside of the
 //!    vocabulary.
 //! 4. [`Gguf::read`] returns the bytes of a tensor. They come from the file that was opened, even if another file has its

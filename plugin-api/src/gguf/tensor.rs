@@ -131,7 +131,7 @@ fn check_apart(tensors: &HashMap<String, Tensor>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Number of elements, and bytes.
+/// Number of elements of a tensor, and its size in bytes.
 fn size(sides: &[u64], kind: TensorType) -> Result<(u64, u64), Fault> {
     if sides.contains(&0) {
         return Err(Fault::wrong("has a dimension of 0"));

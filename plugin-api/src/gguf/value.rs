@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::reader::{Fault, Reader};
 
-/// A value. The many types of numbers in files become two here.
+/// A value. Files have many types of numbers, which become two here.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A whole number of any type.
@@ -21,7 +21,7 @@ pub enum Value {
     Texts(Vec<String>),
 }
 
-/// GGUF's numbers of these types.
+/// GGUF's numbers for the types that are not plain numbers.
 const BOOL: u32 = 7;
 const TEXT: u32 = 8;
 const LIST: u32 = 9;
@@ -41,7 +41,7 @@ const SIZES: [Option<u64>; 13] = [
     Some(8),
     Some(8),
 ];
-/// Bytes of the shortest text: its length alone takes as many.
+/// Bytes of the shortest text: those of its length.
 const LEAST_TEXT_BYTES: u64 = 8;
 
 impl Value {

@@ -39,7 +39,7 @@ const ENDS: [&str; 31] = [
     "<eos>",
     "<turn|>",
     "<｜end▁of▁sentence｜>",
-    // What follows these tokens is another file, or nothing.
+    // Infill models write these tokens at the end of a file: another file follows, or nothing.
     "<|fim_pad|>",
     "<fim-pad>",
     "<fim_pad>",

@@ -9,7 +9,8 @@ use serde::Deserialize;
 pub struct TokenizerConfig {
     bos_token: Option<Name>,
     eos_token: Option<Name>,
-    /// Whether `ADD_SPECIAL` adds these tokens, if this file says it instead of tokenizer.json.
+    /// Whether `ADD_SPECIAL` adds BOS, where this file says so instead of tokenizer.json. `add_eos_token` says the same of
+    /// EOS.
     pub add_bos_token: Option<bool>,
     pub add_eos_token: Option<bool>,
     chat_template: Option<Templates>,

@@ -26,9 +26,8 @@ use crate::{
     files::{read_json, read_text},
 };
 
-/// Reads tokenizer.json, tokenizer_config.json, generation_config.json, config.json, chat_template.jinja and
-/// additional_chat_templates/tool_use.jinja of a directory.
-/// All but the first may be missing.
+/// Reads the files of a directory: tokenizer.json, tokenizer_config.json, generation_config.json, config.json,
+/// chat_template.jinja and additional_chat_templates/tool_use.jinja. All but the first may be missing.
 ///
 /// # Errors
 /// `IO`, or `INVALID` with the file and the fault in it.

@@ -40,8 +40,8 @@ impl Default for Token {
 }
 
 impl Token {
-    /// Whether the byte-pair model may make this token from text. The other tokens are kept out of the model's vocabulary,
-    /// so that no text at all becomes one of them.
+    /// Whether the byte-pair model may make this token from text. All other tokens are left out of the byte-pair model's
+    /// vocabulary, so that no text becomes one of them.
     fn is_text(&self) -> bool {
         let control = [TokenKind::CONTROL, TokenKind::UNKNOWN].contains(&self.kind);
         !control && !self.text.is_empty()

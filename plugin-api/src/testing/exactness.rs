@@ -1,4 +1,4 @@
-//! When two rows of logits are the same.
+//! Compares rows of logits.
 
 /// The [`distance`] up to which two rows count as equal.
 ///

@@ -16,9 +16,9 @@ use crate::{
 /// A host for tests. It keeps what is logged, and has no extensions.
 #[derive(Clone, Debug)]
 pub struct TestHost {
-    /// What [`Host::threads`] says.
+    /// The answer of [`Host::threads`].
     pub threads: u32,
-    /// What [`Host::cache_dir`] says.
+    /// The answer of [`Host::cache_dir`].
     pub cache_dir: PathBuf,
     log: Arc<Mutex<Vec<String>>>,
 }

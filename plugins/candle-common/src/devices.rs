@@ -11,7 +11,7 @@ use crate::kernels;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Cpu,
-    /// The GPU with this number of CUDA's.
+    /// The GPU that CUDA counts under this number.
     #[cfg(feature = "cuda")]
     Cuda(usize),
 }

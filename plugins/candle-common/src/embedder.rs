@@ -1,5 +1,4 @@
-//! Embeddings. They have a KV pool of their own, which is made when the first text comes and has room for the longest text
-//! so far.
+//! Embeddings. They have a KV pool of their own. It is made for the first text, and has room for the longest text so far.
 
 use std::sync::Arc;
 
@@ -68,7 +67,8 @@ impl<C: Compute> DecoderEmbedder<C> {
         // The threads sleep while they wait, because they share their cores with those of the session.
         workers.set(workers.count(), 0);
         let decoder = Arc::clone(&self.decoder);
-        // The same for all texts: some models use other RoPE frequencies where contexts are long.
+        // Not the length of the texts: some models use other RoPE frequencies for long contexts, and vectors must not depend
+        // on that.
         let context_length = decoder.config().context_length;
         Ok(EmbeddingSequences {
             sequences: Sequences::new(decoder, MAX_TEXTS, context_length, self.kv_type, kv_tokens)?,

@@ -50,7 +50,7 @@ pub trait Files: Send + Sync {
 /// Opens a model's files again: every level is made from the original weights.
 pub type Open = Box<dyn Fn() -> Result<Box<dyn Files>> + Send + Sync>;
 
-/// Where a model comes from and how it is used, without its level.
+/// A model's files and settings, without its level.
 pub struct Origin {
     pub open: Open,
     pub kv_type: KvType,

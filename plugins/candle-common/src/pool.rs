@@ -19,7 +19,7 @@ use candle_core::utils::barrier_pool;
 use crate::kernels::gemm::Target;
 pub use workers::Workers;
 
-/// How busily threads wait for the next batch by default, in hundredths.
+/// The default busy wait for the next batch, in hundredths of the longest one. After it threads sleep.
 pub const DEFAULT_POLL: u32 = 50;
 /// Environment variable that candle reads when it makes its thread pool, which some of its kernels use.
 const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";

@@ -69,7 +69,7 @@ impl Context {
     fn with(weights: Arc<Weights>, params: sys::llama_context_params) -> Result<Self> {
         // SAFETY: the model is valid.
         let make = || unsafe { sys::llama_init_from_model(weights.raw(), params) };
-        // This is the first use of what the model's file says.
+        // llama.cpp uses the values in the model's file here for the first time, and asserts some of them.
         let (raw, reason) = log::with_reason(|| shim::reading(make));
         let raw = NonNull::new(raw)
             .ok_or_else(|| log::failure("llama.cpp cannot make a session", &reason))?;

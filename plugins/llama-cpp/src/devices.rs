@@ -51,7 +51,7 @@ pub fn gpus(ids: &[String]) -> Result<Vec<usize>> {
     Ok(gpus)
 }
 
-/// All devices except accelerators such as BLAS: those work for the CPU, and nobody chooses them.
+/// All devices except accelerators such as BLAS, which work for the CPU and are not chosen by users.
 fn usable() -> impl Iterator<Item = LlamaBackendDevice> {
     list_llama_ggml_backend_devices()
         .into_iter()

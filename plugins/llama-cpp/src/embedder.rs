@@ -1,8 +1,7 @@
-//! Embeddings. They have a context of their own, which is made when the first text comes and has room for the longest text
-//! so far.
+//! Embeddings. They have a context of their own. It is made for the first text, and has room for the longest text so far.
 //!
-//! llama.cpp can pool too, but only texts that fit into one micro-batch. So llama.cpp computes the vectors of all tokens,
-//! and this module pools them: a text of any length then needs no more compute buffers than a short one.
+//! llama.cpp can pool too, but only texts that fit into one micro-batch. So llama.cpp computes the vectors of all tokens, and
+//! this module pools them. A long text then needs no larger compute buffers than a short one.
 
 use std::sync::Arc;
 

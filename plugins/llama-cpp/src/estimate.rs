@@ -14,7 +14,7 @@ use crate::{context::MICRO_BATCH_TOKENS, devices, file_types, gguf, options::Opt
 /// The errors of loading, as far as the header shows them.
 pub fn estimate(load: &LoadArgs, session: &SessionArgs) -> Result<Vec<Estimate>> {
     let options = Options::of(load)?;
-    // This also refuses sizes that no model has.
+    // Reading the parts also refuses sizes that no model has.
     let weight_bytes = weight_bytes(load)?;
     let shape = Shape::read(Gguf::open(&load.path)?.metadata())
         .ok_or_else(|| Error::unsupported("estimates for this architecture"))?;

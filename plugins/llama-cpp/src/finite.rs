@@ -15,11 +15,11 @@ use tenon_plugin_api::{
 
 use crate::gguf;
 
-/// Checks that the weights of a model, in all of its files, are finite. The data is loaded next anyway, so it is read from
-/// the disk only once.
+/// Checks that the weights of a model, in all of its files, are finite. The load that follows reads the same data, which is
+/// in the page cache by then.
 ///
 /// # Errors
-/// `IO`; `INVALID` with the name of the tensor that has other weights.
+/// `IO`; `INVALID` with the name of a tensor whose weights are not finite.
 pub fn check(path: &Path, threads: u32) -> Result<()> {
     for (path, _) in gguf::read_parts(path)? {
         let header = Gguf::open(&path)?;
@@ -40,7 +40,7 @@ fn first_broken<'a>(tensors: &[(&'a str, &Tensor)], bytes: &[u8], threads: u32) 
     let find = || {
         while let Some((name, tensor)) = tensors.get(next.fetch_add(1, Ordering::Relaxed)) {
             let end = tensor.start() + tensor.bytes();
-            // The file may have been replaced by another one.
+            // The file may have been replaced by a shorter one.
             let bytes = bytes.get(tensor.start() as usize..end as usize)?;
             if !all_finite(tensor.kind(), bytes) {
                 return Some(*name);

@@ -36,7 +36,7 @@ pub struct LevelFiles {
     hashes: Mutex<HashMap<Identity, String>>,
 }
 
-/// Where a file is and when it was changed. As long as this stays the same, the file's content does too.
+/// Device, inode, length and time of change of a file. While these stay the same, the content does too.
 type Identity = (u64, u64, u64, i64, i64);
 
 impl LevelFiles {

@@ -27,7 +27,7 @@ thread_local! {
 struct State {
     line: LogLine,
     capture: Option<Capture>,
-    /// The first error since the capture began. Later errors only say which caller passed it on.
+    /// The first error since the capture began. Later errors only name the callers that passed it on.
     reason: String,
     watcher: Option<Watcher>,
 }
@@ -43,7 +43,7 @@ enum Capture {
     Silent,
 }
 
-/// From now on sends the log to `host`, and also the reason if llama.cpp ends the process.
+/// From now on sends llama.cpp's log to `host`, and also the reason when llama.cpp ends the process.
 pub fn install(host: Host) {
     // A second backend in the process has the same host.
     let _ = HOST.set(host);
@@ -66,7 +66,8 @@ pub fn silently<R>(call: impl FnOnce() -> R) -> (R, String) {
     capture(Capture::Silent, call)
 }
 
-/// Like [`silently`], but every line goes to `watcher`. Only for [`shim::quantize`], the one call that a line can stop.
+/// Like [`silently`], but every line goes to `watcher`. Use it only for [`shim::quantize`]: no other call can be stopped at a
+/// line of the log.
 pub fn watched<R>(
     watcher: impl FnMut(&str) -> bool + 'static,
     call: impl FnOnce() -> R,

@@ -27,7 +27,7 @@ use crate::{
     weights::Weights,
 };
 
-/// A model in memory. Its users share the weights.
+/// A model in memory. Its tokenizers, sessions and embedders share the weights.
 pub struct GgufModel {
     weights: Arc<Weights>,
     options: Options,
@@ -37,7 +37,7 @@ pub struct GgufModel {
     file: LevelFile,
 }
 
-/// What loading needs besides its arguments.
+/// Loads models. Holds what a load needs besides its arguments.
 pub struct ModelLoader {
     pub backend: Arc<LlamaBackend>,
     pub files: LevelFiles,

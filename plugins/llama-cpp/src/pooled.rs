@@ -19,7 +19,7 @@ const MAX_TEXTS: u32 = 32;
 /// Waiting threads sleep, because they share their cores with those of other models.
 const POLL: u32 = 0;
 
-/// What is computed of a text.
+/// What the model computes from a text.
 pub enum Output {
     /// Its vector.
     Vector(Pooling),
@@ -28,8 +28,8 @@ pub enum Output {
 }
 
 impl Output {
-    /// What the model computes of whole texts. None if it generates text and judges nothing, or if its head has outputs whose
-    /// meaning is unknown.
+    /// What the model computes from whole texts. None if the model generates text and judges nothing, or if the meaning of
+    /// its head's outputs is unknown.
     pub fn of(weights: &Weights) -> Option<Self> {
         if weights.is_judge() {
             let template = weights.pair_template();
@@ -84,7 +84,7 @@ impl PooledEmbedder {
         Ok(self.running.insert(running))
     }
 
-    /// The number from 0 to 1 that the model's outputs for a pair mean.
+    /// The relevance of a pair, from 0 to 1, by the model's output.
     fn relevance(&self, output: f32) -> f32 {
         match self.weights.judges_in_probabilities() {
             true => output,

@@ -25,7 +25,7 @@ use crate::{
 /// Receives the finished fraction and what is being done. Its error stops the work.
 pub type Report<'a> = &'a (dyn Fn(Option<f32>, &str) -> Result<()> + Sync);
 
-/// What quantizing would make.
+/// The result that quantizing would have.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DryRun {
     /// Size of the weights in bytes, exact to a hundredth of a MiB.
@@ -34,7 +34,7 @@ pub struct DryRun {
     pub fallback_tensors: u32,
 }
 
-/// Finds out what quantizing to `level` would make, without doing it.
+/// Finds out what quantizing to `level` would result in, without writing a file.
 ///
 /// # Errors
 /// `UNSUPPORTED` for a level that cannot be made; the errors that llama.cpp has for the file.
@@ -131,7 +131,7 @@ fn call(
     let (done, reason) = log::watched(watcher, quantize);
     match done? {
         true => Ok(()),
-        // The text of C++ if a file cannot be written, whatever the reason is.
+        // The C++ library reports this for every file that cannot be written, whatever the reason is.
         false if reason.contains("iostream error") => Err(Error::new(
             Code::IO,
             "the quantized file cannot be written: the disk is full, or the limit on the size of files (ulimit -f) is too low",

@@ -33,7 +33,7 @@ pub enum Phase {
 }
 
 impl Threads {
-    /// The same threads for decode and prefill. `poll` is how long they spin before they sleep, 0 to 100.
+    /// Makes one pool for decode and prefill. `poll` says how long its threads spin before they sleep, from 0 to 100.
     ///
     /// # Errors
     /// `NO_MEMORY` if the threads cannot be started.

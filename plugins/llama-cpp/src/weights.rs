@@ -8,11 +8,11 @@ use tenon_plugin_api::{Capabilities, Pooling, SamplingDefaults};
 
 use crate::file_types;
 
-/// How many cells times heads cost a twentieth of a step, for each byte of weights. Measured on CPUs with `tenon bench
-/// engine --idle-tokens`: 1,000 cells of SmolLM2, with its 270 heads and 97 MB.
+/// The product of idle cells and heads, for each byte of weights, that makes a step a twentieth slower. Measured on CPUs with
+/// `tenon bench engine --idle-tokens`: 1,000 cells of SmolLM2, with its 270 heads and 97 MB.
 const IDLE_HEADS_PER_WEIGHT_BYTE: f64 = 0.0028;
 
-/// A loaded model, with everything that tokenizers and sessions need of it.
+/// A loaded model. Tokenizers and sessions share it.
 pub struct Weights(pub LlamaModel);
 
 impl Weights {
@@ -56,7 +56,7 @@ impl Weights {
         self.number(&self.key("attention.causal")) == Some(false)
     }
 
-    /// Whether the model judges pairs of texts: it has one output, or those of a yes and a no.
+    /// Whether the model judges pairs of texts: its head has one output, or two for yes and no.
     pub fn is_judge(&self) -> bool {
         // SAFETY: the model is valid.
         let outputs = unsafe { sys::llama_model_n_cls_out(self.raw()) };
@@ -77,8 +77,8 @@ impl Weights {
         own.unwrap_or_else(|| self.pair_of_special_tokens())
     }
 
-    /// The text of a pair as llama.cpp's server builds it. It always ends with a token: vocabularies of BERT whose files do not
-    /// say which tokens are added have one there too.
+    /// The text of a pair as llama.cpp's server builds it. It ends with the end token, or with the separator where no end
+    /// token is added, as in BERT vocabularies whose files do not say which tokens are added.
     fn pair_of_special_tokens(&self) -> String {
         let vocab = self.vocab();
         // SAFETY: the vocabulary belongs to the model.
@@ -188,7 +188,7 @@ impl Weights {
     pub fn capabilities(&self) -> Capabilities {
         // SAFETY: the vocabulary belongs to the model.
         match unsafe { sys::llama_vocab_type(self.vocab()) } {
-            // These tokenizers cut text by merges or scores alone, and lose nothing of it. The others normalize text.
+            // These tokenizers cut text by merges or scores alone, and keep all of it. Other tokenizers normalize text.
             sys::LLAMA_VOCAB_TYPE_BPE | sys::LLAMA_VOCAB_TYPE_SPM => {
                 Capabilities::CANONICAL_TOKENIZER
             }

@@ -113,7 +113,7 @@ impl Family {
         self == Self::Llama
     }
 
-    /// How much lower the norms' weights are in directories: Gemma stores them around 0.
+    /// How much lower the norms' weights are in directories than in GGUF files: Gemma stores them around 0.
     pub fn norm_offset(self) -> f32 {
         if self.is_gemma() { 1.0 } else { 0.0 }
     }

@@ -31,7 +31,7 @@ const NUMBERS: [u64; 22] = [
     (1 << 42) + 1,
     i64::MAX as u64,
     1 << 63,
-    // As floats of four bytes: NaN and infinity.
+    // Bits of floats of four bytes: NaN and infinity.
     0x7FC0_0000,
     0x7F80_0000,
 ];

@@ -21,7 +21,7 @@ use crate::{
 pub struct Mutants {
     folder: PathBuf,
     gguf: Vec<u8>,
-    /// Where the tensors' data begins, and where the numbers before it are.
+    /// The byte at which the tensors' data begins, and the places of the numbers before it.
     data: usize,
     fields: Vec<gguf::Field>,
 }

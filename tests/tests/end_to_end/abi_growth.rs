@@ -1,5 +1,5 @@
-//! Plugins that are built against an older and against a newer ABI than the host's, or were built when 1.0 was frozen. What either
-//! side does not know is not used, and what must be understood is refused.
+//! Plugins that are built against an older and against a newer ABI than the host's, or were built when 1.0 was frozen.
+//! Neither side uses what it does not know, and each refuses what it would have to understand.
 
 use std::path::{Path, PathBuf};
 

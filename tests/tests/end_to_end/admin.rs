@@ -1,4 +1,4 @@
-//! Models are loaded, unloaded and reloaded while the server runs, by those who may.
+//! Authorized clients load, unload and reload models while the server runs.
 
 use std::{
     fs,
@@ -62,7 +62,7 @@ async fn admin_keys_are_needed_and_never_logged() {
     let admin = client.with_key("admin-b41d");
     let (status, _) = post(&admin, "/admin/models/echo/unload").await;
     assert_eq!(status, 200);
-    // The key was accepted: echo has no levels, and is not loaded.
+    // 503 instead of 401 or 403: the key is accepted, but the model is not loaded.
     assert_eq!(post(&admin, REQUANTIZE).await.0, 503);
     server.signal("TERM");
     server.wait();
@@ -213,7 +213,7 @@ async fn the_first_request_loads_a_model_that_is_on_demand() {
     assert_eq!(listed["state"], "unloaded");
     assert_eq!(client.get("/v1/models/gpt").await.1["state"], "unloaded");
     assert_eq!(server.workers(), Vec::<u32>::new());
-    // One load serves all that wait for it.
+    // One load serves all requests that wait for it.
     join_all((0..STREAMS).map(|_| check_echo(&client))).await;
     assert_eq!(server.workers().len(), 1);
     assert_eq!(client.get("/v1/models/gpt").await.1["state"], "ready");
@@ -319,7 +319,7 @@ async fn check_echo(client: &Client) {
     assert_eq!(client.chat("Hi", parameters).await, "Hi");
 }
 
-/// What is told of a model.
+/// What `GET /admin/models` reports of a model.
 async fn model(client: &Client, id: &str) -> Value {
     let (status, list) = client.get(MODELS).await;
     assert_eq!(status, StatusCode::OK, "{list}");
@@ -334,7 +334,7 @@ async fn post(client: &Client, path: &str) -> (StatusCode, Value) {
     (response.status(), response.json().await.unwrap())
 }
 
-/// Makes a change of a model. Returns what it has done.
+/// Changes a model, for example with `reload`. Returns the outcome that the server reports.
 async fn change(client: &Client, id: &str, what: &str) -> String {
     let (status, answer) = post(client, &format!("{MODELS}/{id}/{what}")).await;
     assert_eq!(status, StatusCode::OK, "{answer}");

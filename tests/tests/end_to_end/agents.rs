@@ -1,4 +1,4 @@
-//! Agents that people use, unchanged: each reads a file, edits it and runs a command. The model says what a script tells it.
+//! Agents that people use, unchanged: each reads a file, edits it and runs a command. The model answers from a script.
 
 use std::{
     collections::BTreeMap,
@@ -155,8 +155,9 @@ impl Workplace {
     }
 }
 
-/// Checks what a loop of three calls and an answer computes: the numbers of tokens of its prompts, and how many of all these were
-/// cached. The first prompt is the shortest one, and nothing of it can be cached.
+/// Checks how much of the prompts of a loop (three calls and an answer) was cached. `prompts` has their lengths in tokens,
+/// and `cached` is the number of cached tokens of all prompts together. The first prompt is the shortest one, and no token of
+/// it can be cached.
 fn check_cached(prompts: &[u64], cached: u64) {
     assert_eq!(prompts.len(), 4, "{prompts:?}");
     let later = prompts.iter().sum::<u64>() - prompts.iter().min().unwrap();

@@ -149,7 +149,7 @@ async fn check(client: &Client, body: Value, expected: &str, reason: &str, token
     assert_eq!(usage["completion_tokens"], tokens, "{body}");
 }
 
-/// Continues the same prompt with a model that knows nothing: any token may come.
+/// Continues the same prompt with echo. Its completions are pseudo-random: any token may follow.
 async fn continued(client: &Client, parameters: Value) -> String {
     let body = with(parameters, "prompt", "Once upon a time");
     let (_, answer) = client.post(PLAIN, &with(body, "max_tokens", 40)).await;

@@ -68,7 +68,7 @@ async fn those_who_are_sent_away_learn_when_to_come_back() {
     for _ in 0..5 {
         waiting.push(client.open(CHAT, &body).await);
     }
-    // The first request has ended, so the server knows the pace.
+    // The first request has ended, so the server knows how long a request takes.
     client.wait_for_metric(WAITING, 3.0).await;
     waiting.push(client.open(CHAT, &body).await);
     let refused = client.send(CHAT, &body).await;

@@ -11,7 +11,7 @@ const PLAIN: &str = "/v1/completions";
 const EMBEDDINGS: &str = "/v1/embeddings";
 const COMPUTED: &str = "tenon_engine_computed_tokens_total";
 
-/// The plugin always goes on with what followed most often here: the text is its own continuation.
+/// The plugin continues with the byte that most often followed in this text, so it writes the text itself.
 const TEXT: &str = "one and two and three.\n\none and two and three.\n\n";
 
 fn start(config: &str) -> (Server, Client) {

@@ -100,7 +100,7 @@ fn the_same_plugin_without_a_mistake_works() {
     assert_eq!(tokenizer.vocabulary().unwrap().bytes(98), b"b");
     let mut session = session("sound").unwrap();
     assert_eq!(next_token(&mut session).unwrap(), 98);
-    // What it lacks is not supported.
+    // The functions that the plugin lacks answer `UNSUPPORTED`.
     for missing in [session.fork(0, 0, 1), session.truncate(0, 0)] {
         assert_eq!(missing.unwrap_err().code, Code::UNSUPPORTED);
     }

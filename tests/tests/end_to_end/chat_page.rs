@@ -14,7 +14,7 @@ const ANSWER: &str = ".answer:last-child > .prose";
 /// The figures under the last answer, once it is complete.
 const FIGURES: &str = ".answer:last-child .figures:not(:empty)";
 
-/// What Chrome sends when a page is opened.
+/// The header `Accept` that Chrome sends when it opens a page.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn an_answer_is_shown_and_kept_and_nothing_leaves_the_host() {
     assert!(figures.contains("prompt tokens cached"), "{figures}");
     assert_eq!(browser.text(ANSWER).await, "Is this <b>bold</b>?");
     assert_eq!(browser.text(&format!("{ANSWER} strong")).await, "this");
-    // A second answer, so that there is a conversation.
+    // A second question makes it a conversation.
     ask(&browser, "And now?").await;
     browser
         .text(".answer:nth-child(4) .figures:not(:empty)")
@@ -88,7 +88,7 @@ async fn an_answer_is_streamed_stopped_and_given_again() {
     let Some(browser) = Browser::start().await else {
         return;
     };
-    // So slow that it cannot be over before it is stopped.
+    // The model is so slow that the answer cannot end before it is stopped.
     let mut server = ServerOptions::echo(500).config(&allowed("")).start();
     open_page(&browser, &mut server).await;
     let question = "word ".repeat(150);

@@ -13,7 +13,7 @@ const CHAT: &str = "/v1/chat/completions";
 const RELOAD: &str = "/admin/config/reload";
 const ONE: &str = "[[models]]\npath = 'one.echo'\n";
 const TWO: &str = "[[models]]\npath = 'two.echo'\n";
-/// Without it, a change of the file could count before the request that is to make it count.
+/// Keeps the server from noticing a change of the file before the test asks it to read the file.
 const BY_REQUEST: &str = "watch_config = false";
 /// Longer than a worker lives after its model was removed.
 const END: Duration = Duration::from_secs(3);
@@ -174,7 +174,7 @@ async fn a_model_in_the_servers_process_comes_back_and_counts_on() {
     assert_eq!(changes["models"], models(&["one"], &[], &[], &[]));
     check_echo(&client, "one").await;
     assert_eq!(tokens().await, before * 2.0);
-    // It may also come back into a worker.
+    // The model may also come back in a worker.
     change(&server, &client, BY_REQUEST, &[TWO]).await;
     change(&server, &client, BY_REQUEST, &[TWO, ONE]).await;
     check_echo(&client, "one").await;

@@ -15,7 +15,7 @@ use tenon_tests::{
 const RERANK: &str = "/v1/rerank";
 const SCORE: &str = "/v1/score";
 const QUERY: &str = "what is the capital of france?";
-/// The third one would be other tokens if it were read with its control tokens.
+/// The third text has other tokens if control tokens in it are parsed.
 const TEXTS: [&str; 4] = [
     "the sky is blue.",
     "paris",
@@ -155,7 +155,8 @@ async fn an_encoder_makes_the_vectors_of_a_plain_computation() {
     assert!(message.contains("cannot judge texts"), "{message}");
 }
 
-/// A decoder with a template of its own and two outputs, as Qwen3-Reranker. Its own logits say what it must give.
+/// A decoder with a template of its own and two outputs, as Qwen3-Reranker. The expected scores are computed from its own
+/// logits.
 #[tokio::test]
 async fn a_decoder_judges_by_what_it_would_say() {
     let head = RankHead {

@@ -16,8 +16,8 @@ const NEEDS: &[(&str, &[&str])] = &[
     ("tenon-plugin-api", &["fearless_simd", "tenon-plugin-abi"]),
 ];
 
-/// The sources that may name `abi_stable`: everybody else uses what the ABI is made of by its own names. The fixtures are versions of
-/// the ABI, and a plugin of another ABI.
+/// The sources that may name `abi_stable`. All other sources use the names that the ABI crate exports. The fixtures are
+/// versions of the ABI, and a plugin of another ABI.
 const MAY_NAME_ABI_STABLE: &[&str] = &[
     "plugin-api/abi/",
     "host/src/plugin/",
@@ -111,8 +111,9 @@ fn the_server_has_no_http_client() {
     assert!(libraries.all(|library| library != "reqwest"));
 }
 
-/// The rooms of the host, each with the rooms that it uses. These stand above it, so there is no circle. A room is a folder or file
-/// of `host/src`, or one of the crates `host/bench`, `host/check` and `host/cli`. `lib` is what `lib.rs` itself has.
+/// The rooms of the host, each with the rooms that it uses. A room uses only rooms above it in the table, so there is no
+/// circle. A room is a folder or file of `host/src`, or one of the crates `host/bench`, `host/check` and `host/cli`. `lib` is
+/// what `lib.rs` itself has.
 const ROOMS: &[(&str, &[&str])] = &[
     ("system", &[]),
     ("text", &[]),
@@ -306,7 +307,7 @@ fn files_of_a_folder_of_the_host_use_each_other_in_one_direction() {
         let mut left = uses_within(&folder, &prefix);
         let inner = left.keys().filter(|name| folder.join(name).is_dir());
         folders.extend(inner.map(|name| (folder.join(name), format!("{prefix}{name}::"))));
-        // Those that use none of the others go, until only circles are left.
+        // Removes modules that use none of the others, until only circles are left.
         while !left.is_empty() {
             let before: BTreeSet<String> = left.keys().cloned().collect();
             left.retain(|_, used| !used.is_disjoint(&before));
@@ -326,7 +327,7 @@ fn uses_within(folder: &Path, prefix: &str) -> BTreeMap<String, BTreeSet<String>
     let face = face.into_iter().find(|path| path.is_file());
     let face = code_of(&face.unwrap_or(folder.with_extension("rs")));
     let declared = face.split("mod ").filter_map(|rest| rest.split_once(';'));
-    // An item that is handed on is used where it is defined.
+    // Using a re-exported item counts as using the module that defines it.
     let mut definers: BTreeMap<&str, &str> = declared.map(|(name, _)| (name, name)).collect();
     let modules: Vec<&str> = definers.keys().copied().collect();
     for module in &modules {

@@ -21,7 +21,7 @@ const PROMQL: [&str; 7] = [
     "rate",
     "sum",
 ];
-/// Labels by which the dashboard adds up, and those of variables.
+/// Labels that the dashboard sums by, and labels that its variables read.
 const LABELS: [&str; 6] = [
     "finished_reason",
     "instance",
@@ -149,7 +149,7 @@ fn restarts(proxy: &str) {
         eprintln!("skipped: {proxy} is not installed (.ci/setup --ci installs it)");
         return;
     }
-    // It has a directory with the echo plugin.
+    // Started only for its directory with the echo plugin.
     let server = ServerOptions::echo(0).start();
     let output = Command::new("python3")
         .arg(Path::new(TESTS).join("examples/restarts.py"))

@@ -1,4 +1,4 @@
-//! `tenon doctor`: what it says of this machine, and when a server could not start.
+//! `tenon doctor`: its report of this machine, and of why a server could not start.
 
 use std::{
     fs,
@@ -84,7 +84,7 @@ fn this_machine_is_described() {
     assert_eq!(debug, cfg!(debug_assertions));
 }
 
-/// The kernels are those that the plugin says it has, and fit what the CPU has.
+/// The report has the kernels that the plugin names, and these fit the features of the CPU.
 #[test]
 fn kernels_are_those_that_the_cpu_has() {
     let (report, _) = Machine::with(&[CANDLE]).report();
@@ -190,7 +190,7 @@ fn what_a_configuration_makes_slow_or_doubtful_is_named() {
     );
 }
 
-/// A limit of the shell's `ulimit` is one of memory.
+/// A limit that the shell sets with `ulimit` counts as a limit of memory.
 #[test]
 fn limits_of_the_process_are_shown() {
     let machine = Machine::with(&[ECHO]);

@@ -1,4 +1,4 @@
-//! Drafts make repetitive texts faster and change no text.
+//! Drafts make repetitive texts faster, and do not change any text.
 
 use serde_json::{Value, json};
 use tenon_tests::{Client, Server, ServerOptions, chat};

@@ -170,7 +170,7 @@ async fn clients_of_smollm2_take_turns() {
         let client = client.with_key("a");
         tokio::spawn(async move { embed(&client, json!({"input": texts})).await })
     };
-    // All of these but the first come while the first client's texts are embedded.
+    // All but the first of these answers come while the first client's texts are still being embedded.
     for _ in 0..5 {
         embed(&client.with_key("b"), json!({"input": SKY})).await;
     }

@@ -1,5 +1,5 @@
-//! What somebody asks first: the examples of the README, of `/docs` and of the chat page. The small model of the quickstart answers
-//! them right, and clearly so.
+//! The questions that people ask first: the examples of the README, of `/docs` and of the chat page. The small model of the
+//! quickstart answers them correctly and clearly.
 
 use serde_json::{Value, json};
 use tenon_tests::{Backend, Client, Question, with_every_backend};

@@ -100,7 +100,7 @@ async fn every_text_that_matches_is_allowed() {
     let mut random = SmallRng::seed_from_u64(9);
     let mut cases = Vec::new();
     for regex in regexes() {
-        // That crate does not support anchors, which some of the expressions have.
+        // The crate `rand_regex` does not support anchors, which some of the expressions have.
         let Ok(texts) = rand_regex::Regex::compile(&regex, 6) else {
             continue;
         };

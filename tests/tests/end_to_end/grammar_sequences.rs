@@ -30,8 +30,7 @@ async fn every_answer_of_several_obeys_the_grammar() {
     }
 }
 
-/// Forced tokens have the model's own log-probabilities too: exactly those that the same text has as a prompt, not
-/// certainties.
+/// Forced tokens have the model's own log-probabilities, not 0: exactly those that the same text has as a prompt.
 #[tokio::test]
 async fn log_probabilities_are_the_models_own() {
     let (_server, client) = start("");
@@ -145,7 +144,7 @@ async fn a_stream_whose_grammar_gets_too_slow_ends_with_an_error() {
     assert!(message.contains("Too many items"), "{message}");
     assert!(!chunks.is_empty());
     assert!(chunks.iter().all(|chunk| chunk.get("error").is_none()));
-    // Other requests do not notice.
+    // Other requests are not affected.
     let answer = post(&client, &request(json!({}))).await;
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
 }

@@ -1,4 +1,4 @@
-//! Grammars that would take all time, stack or memory. They are refused, and other requests do not notice.
+//! Grammars that would take unbounded time, stack or memory. They are refused, and other requests are not affected.
 
 use std::{fs, time::Duration};
 
@@ -33,7 +33,7 @@ async fn whatever_a_grammar_does_the_next_one_is_compiled() {
     assert!(server.wait().success());
 }
 
-/// Each grammar is small, but takes longer than anybody wants to wait, or ends the process that compiles it.
+/// Each grammar is small, but compiles for far too long, or ends the process that compiles it.
 fn hostile_grammars() -> Vec<(&'static str, Value)> {
     let grammar = |kind: &str, value: Value| json!({"grammar": {"type": kind, "value": value}});
     let times = |many: usize, part: &dyn Fn(usize) -> String, between: &str| {

@@ -13,7 +13,7 @@ const CONFIG: &str = "
     [[models]]
     path = 'local.echo'
 ";
-/// Loads quickly, and takes so long to fetch that a test can look at it.
+/// A model that loads quickly, and whose fetch lasts long enough for a test to look at it.
 const MODEL: &[u8] = b"0                                                           ";
 
 fn options(hub: &HubServer, config: &str) -> ServerOptions {
@@ -27,7 +27,7 @@ fn options(hub: &HubServer, config: &str) -> ServerOptions {
         .environment("NO_PROXY", "127.0.0.1")
 }
 
-/// What administrators see of the model from the hub.
+/// What `GET /admin/models` reports of the model from the hub.
 async fn seen(client: &Client) -> Value {
     let (_, models) = client.get("/admin/models").await;
     models["data"][0].clone()
@@ -78,7 +78,7 @@ async fn the_first_request_fetches_a_model_on_demand() {
     let asked = hub.asked_for_files();
     assert_eq!(asked[0].authorization.as_deref(), Some("Bearer hf_mine"));
     assert_no_token_in_workers(&server);
-    // It is loaded again without another question to the hub, even if that is gone.
+    // Later loads do not ask the hub, so they work even if the hub lacks the model by then.
     hub.set(Trouble::LacksIt);
     for change in ["unload", "load", "reload"] {
         let (status, answer) = client

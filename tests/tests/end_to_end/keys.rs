@@ -1,4 +1,4 @@
-//! Keys of clients, with rights and limits of their own.
+//! Keys of clients, each with its own rights and limits.
 
 use std::{fs, time::Duration};
 
@@ -39,7 +39,7 @@ async fn requests_beyond_the_limit_are_told_when_to_come_back() {
     assert_eq!(answer["type"], "error");
     assert_eq!(answer["error"]["type"], "rate_limit_error");
 
-    // Only requests to compute something count, and other clients are not concerned.
+    // Only requests that compute something count, and other clients are not affected.
     assert_eq!(a.get("/v1/models").await.0, StatusCode::OK);
     assert_eq!(b.post(CHAT, &greedy("Hi", "one")).await.0, StatusCode::OK);
 }
@@ -56,7 +56,7 @@ async fn tokens_of_prompts_and_answers_are_limited() {
     let used = body(answer).await["usage"]["total_tokens"]
         .as_u64()
         .unwrap();
-    // Some may have come back in the meantime.
+    // Tokens come back with time, so a few more may be left than were unused.
     assert!(
         (100 - used..100).contains(&left),
         "{left} of 100, {used} used"
@@ -68,7 +68,7 @@ async fn tokens_of_prompts_and_answers_are_limited() {
     let refused = client.send(CHAT, &greedy("Hi", "one")).await;
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(header(&refused, "x-ratelimit-remaining-tokens"), "0");
-    // The two texts of 100 bytes took more than what two minutes bring.
+    // Prompt and answer of 100 bytes each took more tokens than two minutes bring.
     let retry_after: u64 = header(&refused, "retry-after").parse().unwrap();
     assert!(retry_after > 30, "{retry_after}");
 }
@@ -159,7 +159,7 @@ async fn keys_come_from_files_and_variables_and_can_be_replaced() {
     assert_eq!(old.get("/v1/models").await.0, StatusCode::UNAUTHORIZED);
     let answer = new.send(CHAT, &greedy("Hi", "one")).await;
     assert_eq!(answer.status(), StatusCode::OK);
-    // It is the same client.
+    // The new key belongs to the same client, so the request counts with the earlier one.
     assert_eq!(header(&answer, "x-ratelimit-remaining-requests"), "3");
     let reread = c.post("/admin/config/reload", &json!({})).await.1;
     assert_eq!(reread["changed"], json!([]));
@@ -180,7 +180,7 @@ async fn the_log_and_the_metrics_have_names_and_no_keys() {
         .await
         .unwrap();
     assert_eq!(in_header.status(), StatusCode::OK);
-    // What a request used counts when its body was sent.
+    // The tokens of a request are counted after its body was sent.
     let page = loop {
         let page = a.get_text("/metrics").await;
         if page.contains(r#"tenon_key_requests_total{key="team a",status="403"} 1"#) {

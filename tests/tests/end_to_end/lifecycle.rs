@@ -12,7 +12,7 @@ fn long_chat(len: usize) -> Value {
     chat(&"x".repeat(len), json!({"temperature": 0}))
 }
 
-/// Waits until the server has a sequence to finish.
+/// Waits until the server computes a sequence.
 async fn wait_until_running(server: &mut Server) {
     let client = server.client();
     let running = async {
@@ -25,7 +25,7 @@ async fn wait_until_running(server: &mut Server) {
         .expect("a running sequence");
 }
 
-/// Checks that the server is ready or not, that it is alive, and that both probes tell its status.
+/// Checks that readiness is answered with this HTTP status, that the server is alive, and that both probes report `status`.
 async fn check_probes(client: &Client, ready: u16, status: &str) {
     for (path, expected) in [("/health/ready", ready), ("/health/live", 200)] {
         let (answered, probe) = client.get(path).await;
@@ -76,7 +76,7 @@ async fn until_the_drain_delay_is_over_all_requests_are_answered() {
     server.signal("TERM");
     server.wait_for_log("requests are still taken");
 
-    // One client has a connection from before, the other one opens its first.
+    // The first client has a connection from before the signal. The second opens a new one.
     for client in [client, server.client()] {
         check_probes(&client, 503, "draining").await;
         assert_eq!(client.get("/health").await.0, 200);
@@ -89,7 +89,7 @@ async fn until_the_drain_delay_is_over_all_requests_are_answered() {
     assert_eq!(server.wait().code(), Some(130));
 }
 
-/// A hook drains the server, and what started the server then sends SIGTERM, as Kubernetes does.
+/// A hook drains the server, and then SIGTERM arrives, as with Kubernetes.
 #[tokio::test]
 async fn a_drain_by_an_administrator_is_a_stop_that_the_first_signal_does_not_hasten() {
     let mut server = ServerOptions::echo(0)

@@ -23,7 +23,7 @@ async fn a_unix_socket_serves_as_a_port_does() {
         .stream(CHAT, &chat(long, json!({"temperature": 0})))
         .await;
     assert_eq!(stream.text(), long);
-    // Whoever may connect to the socket is on this machine.
+    // A client that connects to the socket is on this machine, so it may administrate.
     assert_eq!(by_socket.get("/admin/models").await.0, StatusCode::OK);
     let forwarded = by_socket.request(Method::GET, "/admin/models");
     let forwarded = forwarded
@@ -48,7 +48,7 @@ async fn a_client_that_leaves_a_unix_socket_ends_its_request() {
     client
         .wait_for_metric("tenon_engine_running_sequences", 0.0)
         .await;
-    // An answer as a whole has not begun when its client leaves.
+    // An answer that is not streamed has not begun when its client leaves.
     let whole = client.request(Method::POST, CHAT).json(&slow);
     let sent = whole.timeout(Duration::from_millis(500)).send().await;
     assert!(sent.unwrap_err().is_timeout());

@@ -39,7 +39,7 @@ async fn comments_come_until_the_model_is_loaded_and_then_the_answer() {
 
 #[tokio::test]
 async fn an_error_after_the_head_is_an_event() {
-    // Only the model can tell that this is longer than its context.
+    // This text is longer than the context, which is known only when the model is loaded.
     let long = "x".repeat(10_000);
     for (path, body, error) in routes(&long) {
         let answer = loaded_late(path, body).await;
@@ -61,7 +61,7 @@ async fn an_error_before_the_head_has_its_own_status() {
     }
 }
 
-/// What a stream sends after the comments, if its model is loaded after several of them.
+/// What a stream sends after its comments, if its model is loaded after several comments.
 async fn loaded_late(path: &str, body: Value) -> String {
     let (server, client) = start();
     let mut response = open(&client, path, body).await;

@@ -1,4 +1,4 @@
-//! Log-probabilities of answers and of prompts, in both forms of OpenAI's API.
+//! Log-probabilities of answers and prompts, in the forms of chats and of completions.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -80,7 +80,7 @@ async fn the_gauges_show_who_runs_and_who_waits() {
         ("vllm:num_requests_waiting", 0.0),
         ("vllm:num_requests_running", 0.0),
         ("vllm:request_queue_time_seconds_count", 2.0),
-        // One was aborted and one stopped.
+        // One answer was aborted, and one stopped.
         ("vllm:request_success_total", 2.0),
         ("vllm:e2e_request_latency_seconds_count", 1.0),
         ("vllm:kv_cache_usage_perc", 0.0),

@@ -20,7 +20,7 @@ async fn every_model_of_a_directory_is_loaded_by_the_first_request_for_it() {
     check_echo(&client, "b").await;
     check_states(&client, &[("a", "unloaded"), ("b", "ready")]).await;
     assert_eq!(server.workers().len(), 1);
-    // The first one is the default.
+    // The first model is the default.
     assert_eq!(client.chat("Hi", json!({"temperature": 0})).await, "Hi");
     assert_eq!(server.workers().len(), 2);
 }
@@ -37,7 +37,7 @@ async fn files_that_appear_and_go_count_without_a_restart() {
     wait_for(&client, &["b"]).await;
     let body = chat("Hi", json!({"model": "a"}));
     assert_eq!(client.post(CHAT, &body).await.0, StatusCode::NOT_FOUND);
-    // The other one was not touched.
+    // The other model was not touched.
     check_states(&client, &[("b", "ready")]).await;
 }
 
@@ -96,7 +96,7 @@ async fn the_least_recently_used_idle_model_makes_room() {
     check_echo(&client, "b").await;
     check_echo(&client, "a").await;
     check_echo(&client, "c").await;
-    // It has begun to answer before the others make room for what it took more than expected.
+    // Model `c` may answer before another model is unloaded for the memory that `c` takes beyond its expected size.
     while model(&client, "b").await["state"] == "ready" {
         sleep(Duration::from_millis(20)).await;
     }
@@ -129,7 +129,7 @@ async fn a_model_in_use_makes_no_room_and_the_figures_are_told() {
         assert!(message.contains(part), "{message}");
     }
     assert_eq!(first + &stream.all_text().await, text);
-    // It is idle now.
+    // Model `a` is idle now, so it can be unloaded.
     check_echo(&client, "b").await;
 }
 
@@ -195,7 +195,7 @@ async fn wait_for(client: &Client, expected: &[&str]) {
     }
 }
 
-/// What is told of a model.
+/// What `GET /admin/models` reports of a model.
 async fn model(client: &Client, id: &str) -> Value {
     let (_, list) = client.get("/admin/models").await;
     let models = list["data"].as_array().unwrap();

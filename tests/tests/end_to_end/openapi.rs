@@ -9,7 +9,7 @@ const CHAT: &str = "/v1/chat/completions";
 #[tokio::test]
 async fn the_examples_run() {
     let mut server = ServerOptions::echo(0).start();
-    // Echo has neither embeddings nor levels, nor tokens of whole words.
+    // Echo has no embeddings, no levels, and no tokens for whole words.
     let without = ["/v1/embeddings", "/v1/rerank", "/v1/score", "/re_isq"];
     check_examples(&server.client(), &without).await;
 }
@@ -134,7 +134,7 @@ impl Document {
         );
     }
 
-    /// The errors that the schema of this content finds in a value.
+    /// The errors of a value by the schema of this content.
     fn errors(&self, content: &Value, value: &Value) -> Vec<String> {
         let mut schema = content["schema"].clone();
         assert!(schema.is_object(), "no schema in {content}");

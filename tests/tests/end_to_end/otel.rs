@@ -176,7 +176,7 @@ async fn errors_have_their_kind() {
     let failed = collector
         .wait_for_histogram(|histogram| histogram["attributes"]["error.type"] == "model_not_found");
     assert_eq!(failed["name"], "gen_ai.server.request.duration");
-    // The names that clients send are no labels.
+    // The model name that the client sent is not used as a label.
     assert_eq!(failed["attributes"]["gen_ai.request.model"], Value::Null);
     stop(server);
 }
@@ -340,7 +340,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A request whose client has a span, which it records if the flags are `01`.
+/// A request of a client that has a span. The client records the span if the flags are `01`.
 fn traced(request: RequestBuilder, flags: &str) -> RequestBuilder {
     request.header("traceparent", format!("00-{TRACE}-{PARENT}-{flags}"))
 }

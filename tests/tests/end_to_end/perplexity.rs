@@ -22,7 +22,7 @@ fn windows_begin_with_bos_where_the_model_wants_it() {
     check(Family::Gemma2, &[1]);
 }
 
-/// `before` has the tokens that the model's texts begin with.
+/// `before` has the tokens that begin every window.
 fn check(family: Family, before: &[u32]) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");

@@ -119,7 +119,7 @@ fn a_model_that_a_library_crashes_on_is_no_reason_to_refuse_it_for_others() {
         let name = format!("supports-{deed}");
         let folder = folder(&[&name]);
         let mut options = folder.options();
-        // Nothing is asked of a model that does not exist.
+        // Plugins are asked only about model files that exist.
         let bad = folder.path("bad.crashes");
         fs::write(&bad, "a model").unwrap();
         let bad = bad.to_str().unwrap();

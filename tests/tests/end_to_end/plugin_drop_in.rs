@@ -134,7 +134,8 @@ fn start(keys: &str) -> (Server, Client) {
     (server, client)
 }
 
-/// A server of an echo model without its plugin, with these keys in `[plugins]`. Drafts would shorten long answers.
+/// A server of an echo model without its plugin, with these keys in `[plugins]`. It makes no drafts, which would shorten long
+/// answers.
 fn spawn(keys: &str) -> (Server, Client) {
     let config = format!(
         "[plugins]\n{keys}\n[engine]\nmax_draft_tokens = 0\n[[models]]\npath = 'echo.echo'\n"
@@ -201,7 +202,7 @@ async fn wait_for_worker_besides(server: &Server, first: u32) -> u32 {
     }
 }
 
-/// Whether a worker has loaded a file of the plugin whose name is another file's by now.
+/// Whether a worker has loaded a plugin file that has been replaced since.
 fn has_replaced_file(worker: u32) -> bool {
     let maps = fs::read_to_string(format!("/proc/{worker}/maps")).unwrap();
     let mut of_plugin = maps.lines().filter(|line| line.contains(FILE)).peekable();

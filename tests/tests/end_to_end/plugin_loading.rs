@@ -1,4 +1,4 @@
-//! Files in a plugin directory: which are used, and what is said of the others.
+//! Files in a plugin directory: which are used, and why the others are not.
 
 use std::{fs, path::Path};
 
@@ -132,7 +132,7 @@ fn only_what_has_changed_is_tried_again() {
     let fourth = third.renewed(&options);
     assert_eq!(new_ids(&fourth, &third), Vec::<&str>::new());
     assert_eq!(registry_ids(&fourth), ["org.tenon.echo"]);
-    // Whoever reads an earlier one still finds what it had.
+    // An earlier registry still has its plugins.
     assert_eq!(registry_ids(&third).len(), 2);
 }
 
@@ -238,7 +238,7 @@ fn with_byte(bytes: &[u8], at: usize, value: u8) -> Vec<u8> {
     bytes
 }
 
-/// The same library, but it needs libggml instead of libgcc.
+/// The library, changed so that it needs libggml instead of libgcc.
 fn needing_ggml(library: &[u8]) -> Vec<u8> {
     let (from, to) = (b"libgcc_s.so.1", b"libggml.so.12");
     let at = library.windows(from.len()).position(|bytes| bytes == from);

@@ -1,4 +1,5 @@
-//! Libraries with errors that are random but the same in every run. Whatever they do, the server serves with a good library.
+//! Libraries with seeded random errors, which are the same in every run. Whatever they do, the server serves with a good
+//! library.
 
 use std::fs;
 

@@ -130,7 +130,7 @@ fn every_shipped_plugin_declares_its_options() {
     }
 }
 
-/// What `tenon plugins show` prints about the plugin.
+/// The output of `tenon plugins show` about a plugin.
 fn shown(folder: &PluginFolder, id: &str, flags: &[&str]) -> String {
     let directory = folder.path("");
     let arguments = [

@@ -1,4 +1,4 @@
-//! Plugins that must be signed: which are used, and what is said of the others.
+//! Plugins that must be signed: which are used, and why the others are not.
 
 use std::{fs, io::Cursor, path::Path};
 

@@ -1,4 +1,4 @@
-//! Builds of one plugin for different CPUs: which is used, and what is said of the others.
+//! Builds of one plugin for different CPUs: which is used, and why the others are not.
 #![cfg(target_arch = "x86_64")]
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};

@@ -82,7 +82,7 @@ const FAULTS: &[(&str, &str)] = &[
 /// Checks that run at the same time.
 const WORKERS: usize = 4;
 
-/// What the checker says of a library.
+/// The report of `tenon plugins check` about a library.
 struct Checked {
     exit_code: Option<i32>,
     report: Value,

@@ -101,7 +101,7 @@ impl Author {
         panic!("nothing is served in:\n{commands}");
     }
 
-    /// Goes into a project. What earlier runs have compiled of the crates that it uses is there.
+    /// Enters a project. Its build directory has the crates that earlier runs compiled.
     fn enter(&mut self, project: &str) {
         self.at.push(project);
         let release = artifacts().tenon.parent().unwrap();
@@ -147,7 +147,7 @@ impl Author {
         (server, client)
     }
 
-    /// Sends the request of a command with curl, and returns the answer's text. With it the first steps are done.
+    /// Sends the request of a curl command, and returns the answer's text. This ends the measured time.
     async fn ask(&self, client: &Client, curl: &str) -> String {
         let path = curl.split_once(":8080").unwrap().1;
         let body = curl.split('\'').rfind(|part| part.starts_with('{'));

@@ -80,7 +80,7 @@ impl Machine {
         PathBuf::from(out(&output).trim_end())
     }
 
-    /// Why a model is not fetched.
+    /// The error for a model that cannot be fetched.
     fn refusal(&self, which: &str) -> String {
         let output = self.run(&["pull", &named(which)]);
         assert_eq!(output.status.code(), Some(2), "{}", err(&output));
@@ -88,13 +88,13 @@ impl Machine {
         err(&output)
     }
 
-    /// What the cache has of the repository.
+    /// The repository's folder in the cache.
     fn repository(&self) -> PathBuf {
         let cache = self.home.path().join(".cache/huggingface/hub");
         cache.join(format!("models--{}", REPOSITORY.replace('/', "--")))
     }
 
-    /// The names of the contents in the cache, without those that are complete.
+    /// The files in the cache that are not complete.
     fn incomplete(&self) -> Vec<PathBuf> {
         let blobs = fs::read_dir(self.repository().join("blobs"));
         let blobs = blobs
@@ -252,7 +252,7 @@ fn a_damaged_download_is_refused_and_removed() {
     assert_eq!(fs::read(machine.pull("")).unwrap(), Q4);
 }
 
-/// The same for a small file, whose hash is the one of git.
+/// A small file, whose hash is that of git, is damaged before its download is continued.
 #[test]
 fn a_damaged_beginning_is_fetched_once_more() {
     let hub = HubServer::start(&[("config.json", b"{\"a\": 1}"), ("model.safetensors", b"w")]);
@@ -347,7 +347,7 @@ fn the_token_is_sent_and_the_network_can_be_forbidden() {
         out(&offline()).trim_end(),
         machine.pull("").to_str().unwrap()
     );
-    // The cache is as good as a hub that does not answer.
+    // If the hub does not answer, the model is taken from the cache.
     hub.set(Trouble::IsBroken);
     let output = machine.run(&["pull", &named("")]);
     assert!(

@@ -42,7 +42,7 @@ async fn drafts_stay_within_what_can_be_taken_back_and_change_no_answer() {
         assert_eq!(all_at_once(&client).await, expected);
         let (accepted, drafted) = (client.metric(ACCEPTED).await, client.metric(DRAFTED).await);
         assert_eq!(accepted > 0.0, drafts, "{accepted} of {drafted}");
-        // Some were rejected, so states were taken back.
+        // Some drafts were rejected, so states were taken back.
         assert_eq!(drafted > accepted, drafts, "{accepted} of {drafted}");
     }
 }
@@ -89,7 +89,7 @@ async fn another_last_message_computes_only_itself() {
         let answer = check_answer(&client, &exact, &talk).await;
         assert_eq!(prompt_tokens(&answer).1, SYSTEM.len() + BEFORE_USER);
     }
-    // Other second messages in the first chat.
+    // Other last messages in the first chat.
     let stored = prompt + text(&answer).len();
     talk[1] = message("user", "First");
     talk.push(message("assistant", text(&answer)));
@@ -113,7 +113,7 @@ async fn answers_to_one_prompt_compute_it_once() {
     assert_eq!(computed, prompt - 1 + 4 * 8, "{answer}");
 }
 
-/// One prompt's checkpoints are no use to the others: they differ before its end.
+/// A prompt's checkpoints are of no use to the other prompts, which differ from it before its end.
 #[tokio::test]
 async fn prompts_that_begin_alike_change_no_answer_of_each_other() {
     let common = "The same beginning for all of them. ".repeat(8);

@@ -91,7 +91,7 @@ async fn check_turns(model: Recurrent) {
         stored = prompt + tokens(&answer["usage"]["completion_tokens"]) - 1;
         talk.push(message("assistant", text(&answer)));
     }
-    // Another last message after the same ones.
+    // Another last message after the same earlier messages.
     talk.truncate(talk.len() - 2);
     talk.push(message("user", "Something else"));
     let answer = check_answer(&client, &exact, &talk).await;

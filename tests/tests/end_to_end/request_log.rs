@@ -147,7 +147,7 @@ fn start(keys: &str) -> (Server, Client) {
         .file("slow.echo", "20")
         .config(&config)
         .start();
-    // In the log as text and as JSON.
+    // The text and the JSON format of the log both contain this.
     server.wait_for_log("slow\"");
     let client = server.client();
     (server, client)

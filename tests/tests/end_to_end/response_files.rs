@@ -19,7 +19,7 @@ async fn responses_are_continued_after_a_restart_by_their_client() {
     assert_eq!(first["store"], true);
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // It is killed.
+    // Dropping the server kills it.
     drop(server);
 
     let (mut server, client) = start(&file, keys);
@@ -30,7 +30,7 @@ async fn responses_are_continued_after_a_restart_by_their_client() {
     let second = post(&a, &ask("Two", previous.clone())).await;
     assert_eq!(second["output"][0]["content"][0]["text"], "Two");
     assert!(second["usage"]["input_tokens"].as_u64() > first["usage"]["input_tokens"].as_u64());
-    // Another key finds nothing.
+    // A client with another key does not find the response.
     assert_eq!(b.get(&path).await.0, StatusCode::NOT_FOUND);
     let (status, _) = b.post(RESPONSES, &ask("Two", previous)).await;
     assert_eq!(status, StatusCode::NOT_FOUND);

@@ -376,7 +376,7 @@ async fn an_input_that_is_too_long_loses_its_oldest_items_on_request() {
         without_ids(&stream(&client, &body).await),
         without_ids(&response)
     );
-    // A last item that is too long by itself cannot be helped.
+    // If the last item alone is too long, leaving out older items does not help.
     body["input"] = json!("x".repeat(300));
     let (status, answer) = client.post(RESPONSES, &body).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -386,7 +386,7 @@ async fn an_input_that_is_too_long_loses_its_oldest_items_on_request() {
     );
 }
 
-/// The form of a coding agent's request.
+/// A request in the form that a coding agent sends.
 #[tokio::test]
 async fn an_agent_is_answered_although_it_offers_tools_of_the_server() {
     let (_server, client) = start_echo("");
@@ -662,7 +662,7 @@ async fn stream(client: &Client, body: &Value) -> Value {
     response
 }
 
-/// Applies an event to the items so far, as a client does.
+/// Applies an event of a stream to the items, as a client does.
 fn tell(items: &mut Vec<Value>, event: &Value) {
     let index = event["output_index"].as_u64().unwrap() as usize;
     let kind = event["type"].as_str().unwrap();

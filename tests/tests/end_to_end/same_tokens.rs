@@ -27,7 +27,8 @@ const PRE_TOKENIZERS: [&str; 11] = [
     "megrez",
 ];
 
-/// Pre-tokenizers whose expressions tell upper case from lower case in every script. llama.cpp does so for ASCII only.
+/// Pre-tokenizers whose regular expressions distinguish upper case from lower case. llama.cpp distinguishes them only in
+/// ASCII.
 const WITH_CASE: [&str; 2] = ["tekken", "gpt-4o"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a server says if it cannot serve its models, or not all of them.
+//! The messages of a server that cannot serve some or all of its models.
 
 use std::{fs, net::TcpListener};
 
@@ -247,7 +247,7 @@ fn check_ends(plugins: &[&str], arguments: &[&str], expected: &[&str]) {
     check_options(ServerOptions::new(plugins), arguments, expected);
 }
 
-/// The same for a server that does not wait for plugins that may appear.
+/// Like [`check_ends`], for a server that does not watch for new plugins.
 #[track_caller]
 fn check_ends_unwatched(plugins: &[&str], arguments: &[&str], expected: &[&str]) {
     let options = ServerOptions::new(plugins).config("[plugins]\nwatch = false\n");

@@ -1,5 +1,5 @@
-//! Parameters that steer the choice of tokens: bias, DRY, typical sampling. Echo repeats the message unless it is kept from
-//! it.
+//! Parameters that steer the choice of tokens: bias, DRY, typical sampling. Echo repeats the message unless a parameter
+//! prevents it.
 
 use serde_json::{Value, json};
 use tenon_tests::ServerOptions;

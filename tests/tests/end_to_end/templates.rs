@@ -1,4 +1,4 @@
-//! Chats as agents send them, through templates like those of real models.
+//! Chats as agents send them, with templates like those of real models.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

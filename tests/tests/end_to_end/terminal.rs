@@ -1,4 +1,4 @@
-//! `tenon run` and `tenon chat`: with a server that runs, and with one of their own.
+//! `tenon run` and `tenon chat`: with a running server, and with a server that they start themselves.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use tenon_tests::{PATIENCE, ServerOptions, artifacts, install};
 struct Folder(TempDir);
 
 impl Folder {
-    /// The model's steps take so many milliseconds.
+    /// A folder with a model whose steps take `step_ms` milliseconds.
     fn new(step_ms: u32) -> Self {
         let folder = Self(TempDir::new().unwrap());
         fs::create_dir(folder.0.path().join("plugins")).unwrap();

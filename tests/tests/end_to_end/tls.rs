@@ -41,7 +41,7 @@ async fn clients_get_the_protocol_that_they_speak() {
         let refused = connection.send("/nope", "").await.unwrap();
         assert_eq!(refused.status(), 404);
     }
-    // The other address speaks no TLS.
+    // The server's other address does not speak TLS.
     assert_eq!(tls.plain.chat("Hi", json!({"temperature": 0})).await, "Hi");
     let mut stream = TcpStream::connect(&tls.address).await.unwrap();
     stream
@@ -151,7 +151,7 @@ async fn slow_and_silent_clients_lose_their_connections() {
         "",
         "header_timeout_secs = 1\nidle_timeout_secs = 1\nwrite_timeout_secs = 1",
     );
-    // One that does not begin TLS, and one that begins it and no more.
+    // A client that does not begin TLS, and a client that sends only the beginning of a handshake.
     let mut silent = TcpStream::connect(&tls.address).await.unwrap();
     let mut slow = TcpStream::connect(&tls.address).await.unwrap();
     slow.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
@@ -162,11 +162,11 @@ async fn slow_and_silent_clients_lose_their_connections() {
     }
     for protocols in [HTTP1, BOTH] {
         let client = TlsClient::new(&authority, None, protocols);
-        // One without a request.
+        // A client that sends no request.
         let mut stream = client.connect(&tls.address).await.unwrap();
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest).await;
-        // One that is idle after a request.
+        // A client that is idle after a request.
         let mut connection = client.open(&tls.address).await.unwrap();
         whole(connection.send("/health/live", "").await.unwrap())
             .await
@@ -174,7 +174,7 @@ async fn slow_and_silent_clients_lose_their_connections() {
         wait_for_connections(&tls.plain, 1.0).await;
         assert!(connection.send("/health/live", "").await.is_err());
     }
-    // One that does not read its answer.
+    // A client that does not read its answer.
     let client = TlsClient::new(&authority, None, BOTH);
     let mut connection = client.open(&tls.address).await.unwrap();
     let long = "x".repeat(3000);
@@ -356,9 +356,9 @@ fn clients_of_the_program_trust_the_authority_that_they_are_given() {
 /// A server with two addresses.
 struct Tls {
     server: Server,
-    /// The one that speaks TLS.
+    /// The address that speaks TLS.
     address: String,
-    /// A client of the other one.
+    /// A client of the address without TLS.
     plain: Client,
 }
 
@@ -397,7 +397,7 @@ fn options(authority: &Authority, tls: &str, keys: &str) -> ServerOptions {
         .addresses_of_config()
 }
 
-/// Waits until there are only so many connections, the one that asks for it among them.
+/// Waits until the server has this number of connections, including the one that reads the metric.
 async fn wait_for_connections(plain: &Client, number: f64) {
     while plain.metric("tenon_http_connections").await > number {
         sleep(Duration::from_millis(50)).await;

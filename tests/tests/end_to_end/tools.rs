@@ -370,7 +370,7 @@ fn call_pieces(stream: &Stream) -> Vec<Value> {
     calls.flatten().cloned().collect()
 }
 
-/// Templates of Functionary 3.2 end the prompt with the mark that begins calls and texts.
+/// Templates of Functionary 3.2 end the prompt with the marker that begins calls and texts.
 #[tokio::test]
 async fn functionary_s_marks_are_no_text() {
     let template = "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{{ '>>>all\n' }}{% endif %}\

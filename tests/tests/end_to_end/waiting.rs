@@ -1,4 +1,4 @@
-//! What clients receive while they have to wait, and when they are told to come back later.
+//! What clients receive while they wait, and when they are told to try again later.
 
 use std::{fs, process::Command};
 
@@ -51,7 +51,7 @@ async fn a_full_queue_sends_away_and_those_in_it_get_their_turn() {
 
 #[tokio::test]
 async fn a_model_that_is_still_loading_sends_away() {
-    // An echo model is a file that is read to its end. This one ends when the test says so.
+    // The echo plugin reads a model's file to its end. This file is a pipe that ends when the test closes it.
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("slow.echo");
     assert!(
@@ -106,7 +106,7 @@ async fn comments_before_texts(mut events: Events) -> Vec<usize> {
     counts
 }
 
-/// Checks that the answer says when to come back. Returns its error.
+/// Checks that the answer says when to try again. Returns its error.
 async fn check_later(response: Response, expected: StatusCode) -> Value {
     assert_eq!(response.status(), expected);
     let seconds = response.headers()["retry-after"].to_str().unwrap();

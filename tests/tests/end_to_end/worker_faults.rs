@@ -209,7 +209,7 @@ async fn no_worker_outlives_its_server() {
     let (mut server, client) = start(&[("calm", ""), ("forward-hang", "3")], UNHURRIED).await;
     let workers = server.workers();
     assert_eq!(workers.len(), 3);
-    // One of the workers computes, and another hangs after three steps.
+    // One worker computes, another hangs after three steps, and the third is idle.
     let mut calm = client.open(PLAIN, &ask("calm", "Go")).await;
     let mut stuck = client.open(PLAIN, &ask("forward-hang", "Go!")).await;
     calm.next_text().await;
@@ -281,7 +281,7 @@ fn check_died((status, answer): &(StatusCode, Value), how: &str) {
     assert!(message.contains(&expected), "{message} is not: {expected}");
 }
 
-/// Asks a model until it answers. Until then it may only say that it will be back.
+/// Asks a model until it answers. Until then it must answer 503 with `Retry-After`.
 async fn wait_for_answer(client: &Client, model: &str) {
     let mut body = ask(model, "Go");
     body["max_tokens"] = json!(2);

@@ -26,7 +26,7 @@ async fn a_plugin_reaches_neither_the_network_nor_the_users_files() {
     assert!(listener.accept().is_err(), "a plugin has connected");
 }
 
-/// The same attempts work without a sandbox, so it is the sandbox that refuses them.
+/// Without a sandbox the same attempts succeed, which shows that the sandbox refuses them.
 #[tokio::test]
 async fn without_a_sandbox_a_plugin_reaches_both() {
     let listener = listener();

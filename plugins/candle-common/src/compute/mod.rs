@@ -1,4 +1,5 @@
-//! The operations of a decoder. This crate's CPU kernels implement them, and candle's tensors on a device.
+//! The operations of a decoder, as a trait with two implementations: this crate's CPU kernels, and candle's tensors on a
+//! device.
 
 mod cpu;
 #[cfg(any(test, feature = "cuda"))]
@@ -29,7 +30,7 @@ pub trait Compute: Hardware + Clone + Send + Sync {
     type Rows: Send;
     /// The cosines and sines of RoPE at the positions of a batch.
     type CosSin: Default + Send;
-    /// A batch, prepared: the cells of its keys and values, and what its queries see.
+    /// A prepared batch: the cells of its keys and values, and the positions that its queries see.
     type Plan<'a>;
     /// Keys and values of all layers.
     type Kv: Send;
@@ -101,7 +102,7 @@ pub trait Compute: Hardware + Clone + Send + Sync {
         soft_cap: Option<f32>,
         to: &mut Matrix,
     ) -> Result<()>;
-    /// Rows as floats in memory. They are in `copy` if they had to be copied.
+    /// Rows as floats in memory. If they had to be copied, `copy` holds them.
     fn read<'a>(&self, rows: &'a Self::Rows, copy: &'a mut Matrix) -> Result<&'a Matrix>;
 }
 

@@ -1,5 +1,5 @@
-//! How one decoder differs from another, as data. Read from `config.json` ([`hf`]) or from the metadata of a GGUF file
-//! ([`gguf`]).
+//! The differences between decoders, as data. The data is read from `config.json` ([`hf`]) or from the metadata of a GGUF
+//! file ([`gguf`]).
 
 mod checks;
 pub mod gguf;
@@ -60,7 +60,7 @@ pub struct Family {
     hf: &'static str,
     gguf: &'static str,
     gemma: bool,
-    /// One of this many neighbouring layers is not local. 0: all layers are alike.
+    /// Of each `pattern` neighbouring layers, the last is not local. 0: all layers are alike.
     pattern: usize,
     /// Number of layers of Gemma's largest model, whose attention has another scale.
     largest: usize,

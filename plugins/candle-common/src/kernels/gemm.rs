@@ -1,5 +1,5 @@
-//! Products of float matrices, by the crate that candle multiplies with. Calling it directly writes the products into place
-//! without a copy, and lets each thread compute its own product.
+//! Products of float matrices, computed by `gemm`, the crate that candle multiplies with. Calls without candle write the
+//! products into place without a copy, and each thread computes its own product.
 
 use gemm::Parallelism;
 

@@ -38,8 +38,8 @@ pub struct Arena {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum LargePages {
     AtOnce,
-    /// When the mapping is full, and then as the system finds the time. To make room for a large page at once, the system
-    /// moves other pages and stops the threads that use them, for a tenth of a second as was observed.
+    /// In the background, once the mapping is full. To make room for a large page at once, the system moves other pages and
+    /// stops the threads that use them, for up to a tenth of a second in measurements.
     Later,
 }
 

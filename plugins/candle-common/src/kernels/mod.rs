@@ -1,4 +1,4 @@
-//! Kernels on slices, for what candle does on CPUs not at all, or only with a new tensor on one thread.
+//! Kernels on slices, for operations that candle lacks on CPUs, or that it computes on one thread and into a new tensor.
 
 pub mod attention;
 pub mod element;

@@ -5,7 +5,7 @@ use tenon_plugin_api::Result;
 
 use crate::kernels::memory::Arena;
 
-/// What a decoder's weights are on some hardware, and how they get there.
+/// The form of a decoder's weights on some hardware, and their conversion to it.
 ///
 /// Unless something else is stated, an error is `NO_MEMORY`, or `INTERNAL` for errors of candle.
 pub trait Hardware: Sized + 'static {

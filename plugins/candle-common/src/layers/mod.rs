@@ -1,4 +1,4 @@
-//! Layers as data: their weights, in the form of the hardware that computes with them.
+//! Layers as data: their weights, in the form that the computing hardware needs.
 
 mod hardware;
 mod linear;

@@ -69,10 +69,10 @@ unsafe impl Send for Job {}
 /// Chunks for each thread: few enough that threads seldom meet at the counter, and enough that nobody waits long for the
 /// last one.
 const CHUNKS: usize = 8;
-/// How often a worker looks in any case: the pauses between the jobs of one batch are short.
+/// Least number of looks before a worker sleeps: the pauses between the jobs of one batch are short.
 const LEAST_SPINS: u32 = 2_000;
-/// Additional looks for each hundredth of busy waiting. Half of all hundredths take about as long as the host needs between
-/// two batches.
+/// Additional looks for each hundredth of busy waiting. 50 hundredths take about as long as the host needs between two
+/// batches.
 const SPINS_PER_POLL: u32 = 500;
 
 impl Workers {

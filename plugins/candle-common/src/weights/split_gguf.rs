@@ -83,7 +83,7 @@ impl SplitGguf {
     }
 }
 
-/// How many files the model has that this file belongs to.
+/// The number of files of the model that this file belongs to.
 fn count(file: &Gguf) -> u64 {
     file.metadata().whole("split.count").unwrap_or(1).max(1)
 }

@@ -1,4 +1,4 @@
-//! Tests of files: the facts of a model's file, and the faults of others.
+//! Tests of files: the facts of a valid model file, and the faults of invalid files.
 
 use std::fs;
 

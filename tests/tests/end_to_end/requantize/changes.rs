@@ -143,7 +143,7 @@ async fn only_one_change_at_a_time_and_it_goes_on_without_the_client() {
     assert_eq!(write(&client).await, "8".repeat(16));
 }
 
-/// Each change begins at the level where the one before ended, however closely they follow each other.
+/// Each change begins at the level where the previous change ended, even if changes overlap.
 #[tokio::test]
 async fn changes_one_after_the_other_are_a_chain() {
     let (_server, client) = start("plain", "");

@@ -27,7 +27,7 @@ async fn models_before_count_while_requests_run_on_them() {
     let message = "on which requests still run, take about 2000000 bytes, 500000 more than";
     check_refused(&client, "Q4_K", 409, "not_enough_memory", message).await;
     drop(stream);
-    // This stream's model ends a moment later, and so does the model before.
+    // The stream's model ends a moment later, and after each change the earlier model does too.
     for level in ["Q4_K", "Q8_0", "Q4_K"] {
         assert_eq!(change(level).await, StatusCode::OK);
     }

@@ -1,5 +1,5 @@
-//! Computes with this crate's kernels, on the threads that are installed. Buffers keep their memory, so a step allocates
-//! nothing for them after a similar one.
+//! Computes with this crate's kernels, on the threads that are installed. Buffers keep their memory: a step that is no larger
+//! than an earlier one allocates nothing for them.
 
 mod floats;
 mod linear;

@@ -8,7 +8,7 @@ use crate::config::Config;
 /// The largest head size that every GPU has room for.
 const LARGEST_HEAD: usize = 256;
 
-/// A batch in the description that the kernel needs.
+/// The description of a batch that the kernel takes.
 pub struct Flash {
     /// Where each span's queries and keys begin, followed by where the last ones end: each `[spans + 1]`.
     queries: Tensor,

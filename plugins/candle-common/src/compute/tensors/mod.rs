@@ -36,9 +36,9 @@ pub struct Tensors {
 pub struct DevicePlan {
     /// The cell of each token's keys and values.
     stored: Cells,
-    /// What layers without a window see.
+    /// The keys and values that layers without a window see.
     global: Seen,
-    /// What layers with a window see, if that is less.
+    /// The keys and values that layers with a window see, if those are fewer.
     local: Option<Seen>,
     /// The tokens whose rows are wanted. None: all.
     rows: Option<Tensor>,
@@ -49,7 +49,8 @@ impl Tensors {
     /// `INTERNAL` for a GPU that cannot be used.
     #[cfg(feature = "cuda")]
     pub fn on_gpu(number: usize) -> Result<Self> {
-        // All threads share one stream: what one thread computed or loaded is ready for what another thread begins later.
+        // All threads share one CUDA stream, so the results of one thread are ready for work that another thread submits
+        // later.
         let device = computed(Device::new_cuda_with_stream(number))?;
         Ok(Self { device })
     }
@@ -226,7 +227,7 @@ impl DevicePlan {
         })
     }
 
-    /// What the queries of a layer see.
+    /// The keys and values that the queries of a layer see.
     fn seen(&self, layer: Layer) -> &Seen {
         let local = self.local.as_ref().filter(|_| layer.window().is_some());
         local.unwrap_or(&self.global)

@@ -1,4 +1,4 @@
-//! The absent kernel of CPUs that have none.
+//! Replaces the kernels on CPUs without any: `Kernel` has no value, so nothing here is ever called.
 
 use std::ops::Range;
 
