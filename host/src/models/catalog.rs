@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use super::ServedModel;
 use crate::{config::Config, metrics::Metrics, plugin::Current};
 
-/// What is served at a moment. A snapshot never changes: a change of the configuration makes another one.
+/// The configuration and its models at one time. A snapshot never changes: a change of the configuration makes another one.
 pub struct Snapshot {
     /// The configuration.
     pub config: Config,
@@ -24,7 +24,7 @@ impl Snapshot {
     }
 
     /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model. A name
-    /// that is written out comes before one that an alias with `*` stands for.
+    /// or alias that is equal comes before an alias that ends with `*`.
     pub fn model(&self, name: Option<&str>) -> Option<&Arc<ServedModel>> {
         match name {
             None | Some("") => self.models.first(),
@@ -46,7 +46,7 @@ impl Snapshot {
 #[derive(Clone)]
 pub struct Catalog {
     current: Current<Arc<Snapshot>>,
-    /// Counts what happens to the models.
+    /// The server's metrics.
     pub metrics: Metrics,
     /// Held while models make room for another one.
     pub(super) room: Arc<Mutex<()>>,
@@ -63,12 +63,12 @@ impl Catalog {
         }
     }
 
-    /// What is served now.
+    /// The current snapshot.
     pub fn now(&self) -> Arc<Snapshot> {
         self.current.get()
     }
 
-    /// Sets what is served from now on.
+    /// Replaces the current snapshot.
     pub fn set(&self, snapshot: Snapshot) {
         self.current.set(Arc::new(snapshot));
     }

@@ -1,4 +1,4 @@
-//! Changes what is served to another configuration.
+//! Serves the models of another configuration.
 
 use std::sync::Arc;
 
@@ -67,7 +67,8 @@ pub fn configure(catalog: &Catalog, loading: Arc<Loading>) -> anyhow::Result<Mod
 }
 
 impl ModelWork {
-    /// How a model is served from now on: by its new settings, or, if those need a restart, by `model`'s former ones.
+    /// Decides how a model is served from now on: by its new settings, or by its former ones if the new ones need a restart.
+    /// `model` is then set to the former ones.
     fn serve(
         &mut self,
         before: &Snapshot,
@@ -109,7 +110,7 @@ impl ModelWork {
         Ok(served)
     }
 
-    /// Loads what is to be loaded, one model after the other.
+    /// Loads the models that are to be loaded, one after the other.
     pub async fn finish(self, catalog: &Catalog) -> ModelChanges {
         let mut changes = self.changes;
         for served in self.added {
@@ -147,7 +148,7 @@ async fn renew(served: &Arc<ServedModel>, catalog: &Catalog, level: Level) -> Re
     made.map(|_| true).map_err(|error| error.to_string())
 }
 
-/// The level of a model that is loaded by another entry: that of the entry only if it names another file or level.
+/// The level at which a changed model is loaded again: the configured one only if the new entry names another file or level.
 fn level(old: &Model, new: &Model) -> Level {
     match (&old.path, &old.quantize) == (&new.path, &new.quantize) {
         true => Level::AsBefore,

@@ -132,7 +132,7 @@ impl ConfiguredModel {
 }
 
 impl Loading {
-    /// What loads the models of this configuration with these plugins.
+    /// What is needed to load the models of this configuration with these plugins.
     pub fn new(
         config: Config,
         metrics: &Metrics,
@@ -163,7 +163,7 @@ impl Loading {
     /// # Errors
     /// They cannot be registered.
     pub fn announce(&self, model: &config::Model) -> anyhow::Result<()> {
-        // Metrics that have ended show what they have counted: nothing.
+        // Metrics that have ended stay in `/metrics` with their counts, which are 0.
         drop(counted(&model.id, &self.metrics)?);
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Loading {
                 log_format: self.config.server.log_format,
                 sandbox: model.engine.sandbox,
                 stuck_timeout: model.engine.stuck_timeout,
-                // Each worker's is set when it starts.
+                // Set for each worker when it starts.
                 own_limit_bytes: None,
             },
             metrics: self.metrics.models.clone(),
@@ -233,7 +233,7 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     options.sandbox = sandbox_of_trials(config);
     options.trusted_keys = TrustedKeys(config.plugins.trusted_keys.clone());
     let models = config.models.iter();
-    // Those that are on a hub are asked about once they are fetched.
+    // Plugins are asked about models on a hub once these are fetched.
     let paths = models.filter_map(|model| model.path.local());
     options.models = paths.map(Path::to_owned).collect();
     // A plugin with one pool of threads for all its models makes the pool now.
@@ -248,7 +248,7 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     Ok(options)
 }
 
-/// What plugins may do while they are tried out: whatever they need, if a model may do so.
+/// The sandbox of plugins while they are tried out: off if it is off for a model.
 fn sandbox_of_trials(config: &Config) -> Sandbox {
     let of_folders = config.folders.iter().map(|folder| &folder.model);
     let mut models = config.models.iter().chain(of_folders);

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{metrics::Metrics, plugin::ReportProgress};
 
-/// A change that was found possible and that holds the permission to happen.
+/// A change of level that was found possible. Holds the permission to change the model.
 pub struct Requantize {
     metrics: Metrics,
     served: Arc<ServedModel>,
@@ -156,7 +156,8 @@ impl Requantize {
     }
 }
 
-/// Why the change failed. Whether a plugin without `requantize` has a level is known only after it was asked to load it.
+/// Why the change failed. Whether a plugin without `requantize` has a level is known only after it was asked to load the model at
+/// that level.
 fn refused(error: Error, has_levels: bool) -> RequantizeError {
     match error.code {
         Code::INVALID | Code::UNSUPPORTED if !has_levels => RequantizeError::Level(error),
@@ -164,7 +165,8 @@ fn refused(error: Error, has_levels: bool) -> RequantizeError {
     }
 }
 
-/// The level that is asked for. A plugin that cannot change levels says only when it loads the model at one whether it has it.
+/// The level that is asked for. Whether a plugin that cannot change levels has this one is known only when it loads the model at
+/// it.
 fn level(asked: &str, current: &LoadedModel) -> Result<String, RequantizeError> {
     let info = &current.facts().info;
     let is_isolated = current.spec.max_restarts.is_some();

@@ -20,7 +20,7 @@ pub struct ModelSpec {
     pub plugin_path: PathBuf,
     /// The level of the configuration. None: that of the model's file.
     pub level: Option<String>,
-    /// Makes what computes.
+    /// Makes the model's runners.
     pub maker: Box<dyn Maker>,
     /// How many times within ten minutes the model is started again after its worker ended. None: it has no worker.
     pub max_restarts: Option<u32>,

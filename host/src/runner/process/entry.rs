@@ -47,7 +47,8 @@ pub fn run() -> anyhow::Result<()> {
     shutdown::ignore_other_signals()?;
     let Given { library, socket } = Given::take()?;
     let start: Start = frames::read_one(&socket)?;
-    // Before the first thread starts: threads that exist already would stay outside.
+    // The process must be confined before its first thread starts, because threads that exist already would stay
+    // unconfined.
     let unrestricted = confinement(&start).enter(&library)?;
     telemetry::start_in_worker(start.log_format)?;
     let registry = Registry::new();

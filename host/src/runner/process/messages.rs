@@ -1,4 +1,4 @@
-//! What the server and a worker tell each other. Each message is a frame (`frames.rs`).
+//! The messages between the server and a worker. Each message is a frame (`frames.rs`).
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -40,7 +40,7 @@ pub struct Start {
     pub own_limit_bytes: Option<u64>,
 }
 
-/// What the server asks of a worker.
+/// An order of the server to a worker.
 #[derive(Serialize, Deserialize)]
 pub enum Order {
     /// Answer a question about a runner.
@@ -97,12 +97,12 @@ pub struct Submission {
     pub copies: u32,
 }
 
-/// What a worker tells the server.
+/// News of a worker for the server.
 #[derive(Serialize, Deserialize)]
 pub enum News {
-    /// The answer to a call. It is the last word about it.
+    /// The answer to a call. No other news of the call follows.
     Answer { call: Id, answer: Answer },
-    /// How far a call is.
+    /// The progress of a call.
     Progress {
         call: Id,
         fraction: Option<f32>,
@@ -130,6 +130,6 @@ pub enum Answer {
     Submitted(Result<(), SubmitError>),
     Vectors(Result<Vec<f32>, EmbeddingError>),
     Bytes(Result<u64, Error>),
-    /// The worker has told its metrics before.
+    /// The worker has sent its metrics before this answer.
     Told,
 }

@@ -17,7 +17,7 @@ const MAX_LINE: u64 = 4096;
 /// A line that was printed longer ago says nothing about why the worker ended.
 const RECENT: Duration = Duration::from_secs(3);
 
-/// The last line that was printed. Clones are the same.
+/// The last line that was printed. Clones share it.
 #[derive(Clone, Default)]
 pub struct LastLine(Arc<Mutex<Option<(Instant, String)>>>);
 

@@ -208,7 +208,7 @@ impl Runner for RemoteRunner {
     }
 
     fn step_age(&self) -> Duration {
-        // The worker itself looks at it.
+        // The worker itself checks how long a forward takes.
         Duration::ZERO
     }
 }
