@@ -1,4 +1,4 @@
-//! What a path is that no backend can load, found out from its content, and what its user can do.
+//! Finds out from its content what a path is that no backend can load, and what its user can do.
 
 use std::{
     fs::{self, File},

@@ -18,7 +18,7 @@ pub struct DeclaredOption<'a> {
     pub name: &'a str,
     /// What its value may be.
     pub allowed: String,
-    /// What it is if it is left out. None: the plugin decides.
+    /// Its value if it is left out. None: the plugin decides.
     pub default: Option<String>,
     /// What it is for. May be empty.
     pub description: &'a str,

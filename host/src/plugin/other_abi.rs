@@ -1,4 +1,4 @@
-//! What is said of a plugin that was built against an ABI that this host does not take.
+//! The message about a plugin that was built against an ABI that this host does not take.
 
 use std::fmt;
 

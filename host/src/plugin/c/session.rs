@@ -20,7 +20,7 @@ pub struct CSession {
     object: Owned<SessionVtable>,
     info: SessionInfo,
     logits_width: usize,
-    /// The plugin has its address.
+    /// Kept because the plugin has its address.
     _interrupt: Interrupt,
 }
 

@@ -13,7 +13,7 @@ use crate::{
 /// The host's request to a child: what to find out about a library.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// The path of the library. Empty as long as the request is about any.
+    /// The path of the library. Empty in the request that is for all libraries.
     pub plugin: String,
     /// What the library may do.
     pub sandbox: Sandbox,
@@ -95,7 +95,7 @@ pub struct Refusal {
 }
 
 impl Request {
-    /// The request about the library at a path, without the first files, about which it has answered.
+    /// The request about the library at a path, without the first `answered` files.
     pub fn of_library(&self, path: &Path, answered: usize) -> Self {
         Self {
             plugin: path.to_string_lossy().into_owned(),
