@@ -12,7 +12,7 @@ use super::{
 };
 use crate::config::{Isolation, Load, Model};
 
-/// What a change of the configuration has done to the models, by their ids.
+/// The effects of a change of the configuration on the models, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelChanges {
     /// Models that are served now and were not before.
@@ -29,7 +29,7 @@ pub struct ModelChanges {
     pub failed: Vec<(String, String)>,
 }
 
-/// What is left to do once a new configuration is in force.
+/// The work that is left once a new configuration is in force.
 #[derive(Default)]
 pub struct ModelWork {
     changes: ModelChanges,

@@ -16,16 +16,16 @@ use super::{
 /// The time between two checks for idle models.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a change has done.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The model was loaded.
     Loaded,
-    /// It was loaded already.
+    /// The model was loaded already.
     AlreadyLoaded,
     /// The model was unloaded. It ends with its last request.
     Unloaded,
-    /// It was not loaded.
+    /// The model was not loaded.
     AlreadyUnloaded,
     /// The model was loaded once more. The new one gets the requests now, and the old one ends with its last request.
     Reloaded,
@@ -54,7 +54,7 @@ pub enum ChangeError {
     Failed {
         /// Name of the model.
         id: String,
-        /// What the plugin or the host says.
+        /// The reason that the plugin or the host gives.
         why: String,
     },
 }

@@ -57,7 +57,7 @@ pub struct LoadedModel {
 
 /// The prompt of a chat, encoded for the engine.
 pub struct ChatPrompt {
-    /// What the engine gets.
+    /// The prompt's tokens and checkpoints.
     pub input: PromptTokens,
     /// Whether the answer begins inside reasoning.
     pub opens_reasoning: bool,

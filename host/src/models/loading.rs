@@ -23,7 +23,7 @@ use crate::{
     system::cores,
 };
 
-/// What loading needs besides a model's own part of the configuration.
+/// Everything that loading needs besides a model's own part of the configuration.
 #[derive(Clone)]
 pub struct Loading {
     pub config: Config,
@@ -41,8 +41,8 @@ pub struct ConfiguredModel {
     loading: Arc<Loading>,
     model: config::Model,
     files: ModelFiles,
-    /// What makes the model in this process, and the plugins that it was chosen from. All loads use the same, because this
-    /// process keeps the library.
+    /// The workshop that makes the model in this process, and the plugins that its plugin was chosen from. All loads use the same
+    /// workshop, because this process keeps the library.
     in_process: OnceLock<(Arc<Registry>, Arc<Workshop>)>,
 }
 
@@ -132,7 +132,7 @@ impl ConfiguredModel {
 }
 
 impl Loading {
-    /// What is needed to load the models of this configuration with these plugins.
+    /// Everything that is needed to load the models of this configuration with these plugins.
     pub fn new(
         config: Config,
         metrics: &Metrics,
@@ -150,7 +150,7 @@ impl Loading {
         }
     }
 
-    /// The same for another configuration.
+    /// Everything that is needed to load the models of another configuration.
     pub fn of(&self, config: Config) -> Self {
         Self {
             config,
@@ -161,7 +161,7 @@ impl Loading {
     /// Shows the metrics of a model before its first load.
     ///
     /// # Errors
-    /// They cannot be registered.
+    /// The metrics cannot be registered.
     pub fn announce(&self, model: &config::Model) -> anyhow::Result<()> {
         // Metrics that have ended stay in `/metrics` with their counts, which are 0.
         drop(counted(&model.id, &self.metrics)?);

@@ -24,7 +24,7 @@ pub async fn put_away(
         catalog.metrics.unloaded(&served.id, &model.facts().info);
         right.push(model.runner.end(), 0);
         drop(model);
-        // It takes longer only if requests still run.
+        // The end takes longer only if requests still run.
         let _ = timeout(END_TIMEOUT, right.ended()).await;
         memory::give_back_soon();
     }

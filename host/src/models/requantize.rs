@@ -40,7 +40,7 @@ pub struct Requantized {
     pub weight_bytes: (u64, u64),
     /// How long it took.
     pub seconds: f64,
-    /// What users should know about the weights, a sentence each.
+    /// Warnings for users about the weights, a sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub enum RequantizeError {
         bytes: u64,
         /// The limit in bytes.
         limit: u64,
-        /// What else helps.
+        /// Other advice, for the end of the sentence. May be empty.
         advice: &'static str,
     },
     /// The plugin failed.

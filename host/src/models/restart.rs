@@ -23,7 +23,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(1);
 /// The ends of a model's workers.
 #[derive(Default)]
 struct Ends {
-    /// Those within `WINDOW`.
+    /// The ends within `WINDOW`.
     recent: Vec<Instant>,
     /// Number of ends since a worker last served for `LONG_ENOUGH`, including the end of that worker.
     in_a_row: u32,

@@ -11,7 +11,7 @@ use super::{Catalog, ModelState, ServedModel, put_away::put_away};
 /// Why there is no room for a model.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
-    /// It would not fit alone.
+    /// The model would not even fit alone.
     #[error(
         "it takes about {needed} bytes, more than the memory_budget_bytes of {budget}: raise that, or choose a smaller level (quantize)"
     )]
@@ -159,7 +159,7 @@ async fn loaded_bytes(served: &ServedModel) -> u64 {
     asked.unwrap_or_else(|_| served.last_bytes())
 }
 
-/// What a model took when it was last loaded; before its first load the size of its files.
+/// The bytes that a model took when it was last loaded. Before its first load, the size of its files.
 async fn expected_bytes(served: &ServedModel) -> u64 {
     match served.last_bytes() {
         0 => {

@@ -29,7 +29,7 @@ use crate::{
 /// Serves the models of a catalog.
 pub struct Serving {
     catalog: Catalog,
-    /// What loads the models of the first configuration.
+    /// Loads the models of the first configuration.
     loading: Arc<Loading>,
     /// Set once the plugins are known and each model of the first configuration has its source.
     prepared: SetOnce<()>,
@@ -41,7 +41,7 @@ pub struct Serving {
 struct Written {
     /// The configuration without the models of its directories.
     config: Config,
-    /// What its directories contained when they were last looked into.
+    /// The contents of its directories when they were last looked into.
     seen: Contents,
     /// Makes the watching thread look at the directories again. None: they are not watched.
     waker: Option<Waker>,
@@ -267,7 +267,7 @@ impl Serving {
     }
 }
 
-/// What the directories of a configuration contain now.
+/// The contents of a configuration's directories now.
 async fn contents_of(config: &Config) -> Contents {
     let folders = config.folders.clone();
     let looked = spawn_blocking(move || contents(&folders)).await;

@@ -43,7 +43,7 @@ impl ModelSpec {
     }
 }
 
-/// What users of this model should know about its weights, a sentence each.
+/// Warnings for users about the model's weights, a sentence each.
 pub fn weight_warnings(info: &ModelInfo) -> Vec<String> {
     let (level, source) = (&info.quantization, &info.source_quantization);
     let mut warnings = Vec::new();

@@ -1,4 +1,4 @@
-//! What a JSON Schema allows, in words.
+//! Describes in words the values that a JSON Schema allows.
 
 use serde_json::Value;
 

@@ -87,7 +87,7 @@ pub enum ConfinementError {
     Sandbox(#[from] SandboxError),
 }
 
-/// What the code of a plugin may do to this process and its user.
+/// Limits what the code of a plugin may do to this process and its user.
 pub struct Confinement {
     pub sandbox: config::Sandbox,
     /// Most bytes that the process may allocate. A model's file that is mapped does not count.

@@ -10,7 +10,7 @@ struct Known {
     id: &'static str,
     /// The file of its library.
     library: &'static str,
-    /// What it loads.
+    /// The format that it loads.
     loads: Format,
 }
 
@@ -40,8 +40,8 @@ const KNOWN: &[Known] = &[
 /// Where libraries come from, and who says why one is not used.
 const GET: &str = "`make build` leaves it in target/dist/plugins, `tenon plugins list` says why a file is not used";
 
-/// What to do about a model that none of the plugins with these ids can load, in a sentence. None if the plugins' own answers say
-/// all that is known about the model.
+/// Advice about a model that none of the plugins with these ids can load, in a sentence. None if the plugins' own answers say all
+/// that is known about the model.
 pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
     let format = match ModelFile::at(model) {
         ModelFile::Other(sentence) => return Some(sentence),

@@ -25,7 +25,7 @@ pub struct Library {
     pub built_from: String,
 }
 
-/// What a library exports as a plugin.
+/// The entry that a library exports as a plugin.
 pub enum Entry {
     Rust(AbiHeaderRef),
     C(PluginFn),

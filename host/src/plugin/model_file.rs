@@ -9,7 +9,7 @@ use std::{
 /// Bytes that are read of a file: enough for the names of the first files of an archive.
 const HEAD: u64 = 4096;
 
-/// What a path is.
+/// The kind of thing at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelFile {
     /// A model in a format that backends of Tenon load.

@@ -32,7 +32,7 @@ pub struct RegistryOptions {
     pub trusted_keys: TrustedKeys,
     /// Models for which a backend may be chosen by how well it fits.
     pub models: Vec<PathBuf>,
-    /// What plugins may do while they are tried out.
+    /// The sandbox of plugins while they are tried out.
     pub sandbox: Sandbox,
     /// Longest time for each step of a plugin: being loaded, starting, and looking at a model.
     pub try_timeout: Duration,

@@ -37,7 +37,7 @@ impl fmt::Display for OtherAbi {
 }
 
 impl OtherAbi {
-    /// What to do about it.
+    /// The advice at the end of the message.
     fn advice(&self) -> String {
         let AbiVersion { major, minor } = AbiVersion::CURRENT;
         let mut numbers = self.abi.split('.').map(|n| n.parse().unwrap_or(0));

@@ -151,8 +151,8 @@ impl Registry {
         }
     }
 
-    /// What each plugin says of a model: how well it fits, 0 to 100, and why; or why it could not be asked. For a model that is
-    /// not in the options, this may take as long as a child process.
+    /// The answer of each plugin about a model: how well the plugin fits, 0 to 100, and why; or why it could not be asked. For a
+    /// model that is not in the options, this may take as long as a child process.
     pub fn answers(&self, path: &Path) -> Vec<(&InstalledPlugin, Answer)> {
         self.ask(&[path]);
         let plugins = self.plugins.iter().map(Arc::as_ref);

@@ -28,7 +28,7 @@ use crate::{
 
 /// Makes runners of one model that compute in this process.
 pub struct Workshop {
-    /// What the model is made from.
+    /// The model's recipe.
     pub recipe: Recipe,
     /// The plugin that loads it.
     pub backend: Arc<Backend>,

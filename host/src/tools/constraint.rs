@@ -30,7 +30,7 @@ impl AnswerRules {
     }
 }
 
-/// What may come before an answer in JSON: reasoning, and the text that opens the answer.
+/// The patterns before an answer in JSON: reasoning, and the text that opens the answer.
 pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     let opening = marks.split(reasoning.tags.frame.answer);
     [before_forced(reasoning, marks), opening].concat()

@@ -10,7 +10,7 @@ use tenon_plugin_api::{
 use super::read;
 use crate::plugin::fault::plugin_fault;
 
-/// What was read, or what is wrong with it.
+/// A value that was read, or a text that says what is wrong with it.
 type Read<T> = std::result::Result<T, String>;
 
 /// A struct that a plugin puts into a sink.

@@ -1,4 +1,4 @@
-//! What the host lends to a plugin in C for the time of a call.
+//! Lends the host's data to a plugin in C for the time of a call.
 
 use std::ptr;
 

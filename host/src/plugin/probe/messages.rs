@@ -15,7 +15,7 @@ use crate::{
 pub struct Request {
     /// The path of the library. Empty in the request that is for all libraries.
     pub plugin: String,
-    /// What the library may do.
+    /// The sandbox of the library.
     pub sandbox: Sandbox,
     /// Threads that the plugin may use for computing.
     pub threads: u32,
@@ -79,7 +79,7 @@ pub struct Facts {
     pub build: String,
     pub abi: String,
     pub devices: Vec<String>,
-    /// What computes on its devices, by their ids, where the plugin says so.
+    /// The compute kernels of its devices, by the ids of the devices, as far as the plugin names them.
     pub kernels: BTreeMap<String, String>,
     /// Levels that it can quantize weights to.
     pub levels: Vec<String>,

@@ -135,7 +135,7 @@ impl Probe {
     }
 }
 
-/// What a child has reported so far.
+/// The reports of a child so far.
 #[derive(Default)]
 struct ChildReport {
     step: Step,

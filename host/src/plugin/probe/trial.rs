@@ -153,7 +153,8 @@ fn leave_no_core_dump() -> io::Result<()> {
 }
 
 impl Request {
-    /// What the library may do. It may write to the directories of all plugins, because only the library knows its id.
+    /// The confinement of the library. The library may write to the directories of all plugins, because only the
+    /// library knows its id.
     fn confinement(&self) -> Confinement {
         Confinement {
             sandbox: self.sandbox,

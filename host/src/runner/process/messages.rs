@@ -20,7 +20,7 @@ pub type Id = u64;
 /// The first message to a worker.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Start {
-    /// What the model is made from.
+    /// The model's recipe.
     pub recipe: Recipe,
     /// The path of the plugin's file. The worker has the open file as its standard input.
     pub plugin: PathBuf,
@@ -32,7 +32,7 @@ pub struct Start {
     pub cache: PathBuf,
     /// How log lines are written.
     pub log_format: LogFormat,
-    /// What the plugin may do.
+    /// The sandbox of the plugin.
     pub sandbox: config::Sandbox,
     /// How long a forward may take before the worker counts as stuck.
     pub stuck_timeout: Duration,
@@ -112,7 +112,7 @@ pub enum News {
     Events(Vec<(Id, Event)>),
     /// The metrics of all runners.
     Figures(Figures),
-    /// What the kernel cannot restrict, in a sentence.
+    /// A sentence about a restriction that the kernel does not support.
     Unrestricted(String),
     /// A runner's model no longer serves.
     Failed { runner: Id, error: Error },

@@ -1,4 +1,4 @@
-//! What a worker writes to its standard outputs: its log lines, and what its plugin and C libraries print.
+//! The output of a worker: its log lines, and the text that its plugin and C libraries print.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
