@@ -70,7 +70,7 @@ pub struct Common {
 /// Most events that wait for their reader.
 pub const MAX_EVENTS: usize = 128;
 
-/// Least number of tokens between a checkpoint and what is stored before it. A prompt's last checkpoint may be nearer.
+/// Fewest tokens between a checkpoint and the tokens that are stored before it. A prompt's last checkpoint may be nearer.
 const CHECKPOINT_TOKENS: u32 = 32;
 
 /// Tokens of an answer for which memory is reserved at the start.

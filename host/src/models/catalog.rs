@@ -23,8 +23,8 @@ impl Snapshot {
         Self { config, models }
     }
 
-    /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model. A name
-    /// or alias that is equal comes before an alias that ends with `*`.
+    /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model. An exact
+    /// name or alias takes precedence over an alias that ends with `*`.
     pub fn model(&self, name: Option<&str>) -> Option<&Arc<ServedModel>> {
         match name {
             None | Some("") => self.models.first(),
@@ -53,7 +53,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The catalog that begins with this snapshot.
+    /// A catalog whose first snapshot is this one.
     pub fn new(snapshot: Snapshot, metrics: Metrics) -> Self {
         let current = Current::new(Arc::new(snapshot));
         Self {

@@ -27,16 +27,16 @@ pub enum Change {
     Unloaded,
     /// The model was not loaded.
     AlreadyUnloaded,
-    /// The model was loaded once more. The new one gets the requests now, and the old one ends with its last request.
+    /// The model was loaded again. New requests go to the new model, and the old one ends with its last request.
     Reloaded,
 }
 
 /// The level at which a model is loaded again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// The one that it has.
+    /// The level that the model has.
     AsBefore,
-    /// The one of its configuration.
+    /// The level of the model's configuration.
     Configured,
 }
 

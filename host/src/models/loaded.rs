@@ -90,7 +90,7 @@ pub enum PromptError {
 }
 
 impl LoadedModel {
-    /// Makes a model that answers requests of a runner.
+    /// Makes the model that this runner computes.
     pub fn new(spec: Arc<ModelSpec>, runner: Arc<dyn Runner>, level: Option<String>) -> Self {
         let (options, facts) = (&spec.chat, runner.facts());
         let templates = chat_templates(&facts, options);

@@ -29,7 +29,7 @@ pub struct Loading {
     pub config: Config,
     pub metrics: Metrics,
     pub draining: CancellationToken,
-    /// Each load uses those that are current when it begins.
+    /// The plugins. Each load uses those that are current when it begins.
     pub plugins: CurrentPlugins,
     /// Fetches models that are on a hub.
     hub: Arc<dyn Hub>,
@@ -210,7 +210,7 @@ impl Loading {
             grammar_metrics,
             stop: self.draining.clone(),
             grammars: Mutex::default(),
-            // Readers in this process are tasks.
+            // Readers in this process are tasks, which the events wake by themselves.
             on_events: Arc::new(|| {}),
         })
     }
@@ -311,7 +311,7 @@ fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptio
         },
         max_queue,
         max_reloads: match model.engine.isolation {
-            // Its worker is started again.
+            // A new worker is started instead.
             Isolation::Process => 0,
             Isolation::None => 1,
         },

@@ -73,7 +73,7 @@ pub enum RequantizeError {
     Failed(Error),
 }
 
-/// Longer than a model takes to end after its last request.
+/// The time to wait for the end of a model without requests, longer than it takes.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 enum Way {
@@ -239,7 +239,7 @@ fn beside(
     progress: ReportProgress,
 ) -> Result<Arc<LoadedModel>, Error> {
     let new = match current.facts().info.requantize_levels.is_empty() {
-        // Another worker may load what this one cannot make.
+        // A backend that cannot change the level of a loaded model may still load the model at another level.
         true => loaded_at(&current.spec, level, progress),
         false => current.spec.beside(current, level, progress),
     };

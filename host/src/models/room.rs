@@ -101,13 +101,13 @@ async fn unload_for(
             break;
         };
         let Some(right) = left[victim].served.begin_change().await else {
-            // Somebody else changes it, so it is in use.
+            // Another task is changing the model, so it is in use.
             break;
         };
         let victim = left.swap_remove(victim).served;
         put_away(right, &victim, catalog, ModelState::Unloaded(None)).await;
         info!(model = victim.id, "unloaded to make room for {}", served.id);
-        // Only requests that still run keep it.
+        // The victim's memory is free once its running requests have ended.
         victim.change().await.ended().await;
     }
     left

@@ -47,7 +47,8 @@ pub struct ServedModel {
     former: Arc<tokio::sync::Mutex<FormerModels>>,
 }
 
-/// How long to wait for the permission to change a model. A change that is done is seen a moment before its permission is free.
+/// How long to wait for the permission to change a model. The result of a change is visible a moment before its permission is
+/// free.
 const LETTING_GO: Duration = Duration::from_millis(100);
 
 /// Permission to change a model: its level, or whether it is loaded. Tracks the previous models until their last request ends.

@@ -10,7 +10,7 @@ pub trait Source: Send + Sync {
     /// How the model is made now.
     ///
     /// # Errors
-    /// There is no plugin for it, its chat template cannot be read, or its files are not fetched.
+    /// There is no plugin for the model, its chat template cannot be read, or its files are not fetched.
     fn spec(&self) -> anyhow::Result<ModelSpec>;
 
     /// Fetches the model's files if they are not on this machine. Blocks; to be called within a runtime.

@@ -37,7 +37,7 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// Where libraries come from, and who says why one is not used.
+/// How to get a plugin's library, and how to find out why a file is not used.
 const GET: &str = "`make build` leaves it in target/dist/plugins, `tenon plugins list` says why a file is not used";
 
 /// Advice about a model that none of the plugins with these ids can load, in a sentence. None if the plugins' own answers say all

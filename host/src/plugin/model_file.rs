@@ -1,4 +1,4 @@
-//! Finds out from its content what a path is that no backend can load, and what its user can do.
+//! Explains why no backend can load a file or directory, from its content, and what the user can do.
 
 use std::{
     fs::{self, File},

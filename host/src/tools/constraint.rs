@@ -61,7 +61,7 @@ fn before_forced(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     vec![Pattern::OneOf(vec![all, Vec::new()])]
 }
 
-/// The rest of reasoning that was opened.
+/// The rest of reasoning whose opening tag is written already.
 fn closing(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     marks.until(TextRules::default(), &reasoning.tags.close)
 }

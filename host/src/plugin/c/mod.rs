@@ -5,7 +5,7 @@
 //! adds to them what it adds to plugins in Rust (sampling on the CPU, refusing what this version does not know).
 //!
 //! Rust's types guarantee nothing about what C returns. `read` checks pointers, lengths, sizes, UTF-8 and flags; `call` checks
-//! codes. What is wrong becomes an error that names the function.
+//! codes. A wrong value becomes an error that names the function.
 
 mod backend;
 mod call;

@@ -1,4 +1,4 @@
-//! The session of a model of a plugin in C. What crosses on every step is passed as it is.
+//! The session of a model of a plugin in C. The data of every step is passed without conversion.
 
 use std::{ptr, slice};
 

@@ -37,7 +37,8 @@ use crate::{
 /// Most threads for blocking work: loading, and tokenizing long prompts.
 const BLOCKING_THREADS: usize = 16;
 
-/// Works for the server whose socket is this process's standard output. Returns only if there is no such server.
+/// Runs the worker of the server whose socket is this process's standard output. Returns only if there is no such
+/// server.
 ///
 /// # Errors
 /// The other side is not a server.

@@ -18,7 +18,7 @@ use crate::{
     runner::{CompiledForm, Maker, Runner, Steering},
 };
 
-/// The time that a worker gets to tell its metrics.
+/// The time that a worker gets to send its metrics.
 const SCRAPE: Duration = Duration::from_secs(1);
 
 /// Each load starts a worker.
