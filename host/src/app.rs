@@ -25,7 +25,7 @@ pub struct App {
     pub metrics: Metrics,
     /// Traces and metrics for a collector. None if there is no collector.
     pub otel: Option<Otel>,
-    /// Has the configuration read again.
+    /// Orders that the configuration is read again.
     pub rereading: Rereading,
     /// Earlier responses of `/v1/responses`.
     pub responses: KeptResponses,

@@ -133,7 +133,7 @@ impl Constraint {
         self.is_held
     }
 
-    /// Waits longer, because no other sequence is delayed.
+    /// Waits longer for the worker. To be called only if no step can be made, so that no other sequence is delayed.
     pub fn wait(&mut self) {
         if !self.is_known() {
             // `prepare` reports an error again.

@@ -20,7 +20,7 @@ pub type OnEvents = Arc<dyn Fn() + Send + Sync>;
 pub struct EngineOptions {
     /// The thread's name.
     pub name: String,
-    /// What to ask of the plugin's session.
+    /// The arguments of the plugin's session.
     pub session: SessionArgs,
     /// Most requests that may wait; one more is refused.
     pub max_queue: usize,

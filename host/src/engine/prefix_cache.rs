@@ -25,7 +25,7 @@ impl PrefixCache {
         self.0.iter()
     }
 
-    /// How many there are.
+    /// The number of cached prefixes.
     pub fn len(&self) -> usize {
         self.0.len()
     }

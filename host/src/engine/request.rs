@@ -10,7 +10,7 @@ use tenon_plugin_api::{SampleParams, TokenBias};
 use super::{ClientId, DryOptions};
 use crate::grammar::CompiledGrammar;
 
-/// What a request asks of each of its sequences. It never changes, and the sequences share it.
+/// The parameters of a request. They never change, and the request's sequences share them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The client. Clients get fair shares.

@@ -1,10 +1,10 @@
 //! Chooses the sequences of the next step, and how many tokens of each.
 //!
-//! Decoding sequences come first, each with a draft if that pays. Then come parts of prompts (`prefill.rs`), until the
-//! batch is full or, while others decode, until the step would take too long. `admission.rs` decides which waiting
-//! sequences are admitted. Running sequences grow beyond their prompts and may fill the KV pool. Then cached prefixes are
-//! dropped first, and after them a sequence is preempted: it waits again and is computed again later. At equal priorities
-//! it is the youngest sequence of the client that runs most.
+//! Decoding sequences come first, each with a draft if that pays. Then come parts of prompts (`prefill.rs`), until the batch is
+//! full or, while others decode, until the step would take too long. `admission.rs` decides which waiting sequences are admitted.
+//! Running sequences grow beyond their prompts and may fill the KV pool. Then cached prefixes are dropped first, and after them a
+//! sequence is preempted: it waits again and is computed again later. At equal priorities, this is the youngest sequence of the
+//! client that runs most.
 
 use std::{mem, time::Instant};
 

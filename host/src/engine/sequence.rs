@@ -49,7 +49,7 @@ struct Lengths {
     max: usize,
 }
 
-/// What all sequences of a model have in common.
+/// Values that all sequences of a model share.
 pub struct Common {
     pub context_length: u32,
     pub max_draft_tokens: u32,

@@ -268,7 +268,7 @@ impl Stepper {
     }
 }
 
-/// What a sequence got from its rows.
+/// The result of a sequence's rows.
 struct Outcome {
     tokens: u64,
     /// Whether the sequence is over, or why it failed.

@@ -39,8 +39,8 @@ impl StepCost {
         });
     }
 
-    /// Milliseconds that a step with `tokens` tokens takes. Between the sizes seen it is interpolated, above them proportional,
-    /// below them that of the smallest. None before the first step.
+    /// Milliseconds that a step with `tokens` tokens takes. The time is interpolated between the sizes seen, grows in proportion
+    /// above them, and is that of the smallest size below them. None before the first step.
     pub fn predict_ms(&self, tokens: u32) -> Option<f32> {
         let tokens = tokens as f32;
         let points = || self.seen.iter().flatten();

@@ -32,7 +32,7 @@ pub struct Worker {
     pub model: CurrentModel,
 }
 
-/// What the handle gets once the model is loaded.
+/// The model's facts and its embeddings, which the handle gets once the model is loaded.
 #[derive(Clone)]
 pub struct Started {
     pub facts: CurrentFacts,

@@ -60,7 +60,7 @@ pub struct Grammars {
     compile_timeout: Duration,
     max_text_bytes: usize,
     cache_bytes: usize,
-    /// What trials need to know about the vocabulary.
+    /// The facts about the vocabulary that trials need.
     tokens: Arc<Tokens>,
     /// The vocabulary and the end tokens that the compiled grammars are made for.
     vocabulary: Arc<Vocabulary>,

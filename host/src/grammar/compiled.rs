@@ -13,7 +13,7 @@ pub struct CompiledGrammar {
     pub(super) bytes: usize,
 }
 
-/// What all grammars of a model share: threads, metrics and limits of matching.
+/// The parts that all grammars of a model share: threads, metrics and limits of matching.
 pub struct GrammarRuntime {
     pub workers: Arc<Workers>,
     pub metrics: GrammarMetrics,

@@ -118,7 +118,7 @@ fn push_mask(
 
 fn failed(error: &impl ToString) -> GrammarError {
     let error = error.to_string();
-    // What follows the first line is for llguidance's developers.
+    // The lines after the first one are for llguidance's developers.
     let error = error.lines().next().unwrap_or_default();
     GrammarError::Invalid(format!(
         "the grammar cannot be followed any further: {error}"

@@ -74,7 +74,7 @@ pub enum GrammarError {
     /// Other grammars kept all permits to compile, or no process for a trial could be started.
     #[error("too many grammars are being compiled; try again later")]
     Busy,
-    /// What compiles the model's grammars is gone, for this reason.
+    /// The runner that compiles the model's grammars is gone, for this reason.
     #[error("{0}")]
     Gone(String),
 }

@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 100_000;
 /// The regular expression of a grammar in Lark.
 ///
 /// # Errors
-/// What is wrong with the grammar, in words: it is not in Lark, a rule contains itself, or it is too large.
+/// A message: the grammar is not in Lark, a rule contains itself, or the grammar is too large.
 pub fn regex_of_lark(text: &str) -> Result<String, String> {
     let rules = lark::parse(text)?;
     let mut writer = Writer {

@@ -1,4 +1,4 @@
-//! What a worker does for one sequence: takes the chosen tokens, and finds what may follow.
+//! Tasks of worker threads. A task takes the chosen tokens of one sequence, and finds the tokens that may follow.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -148,7 +148,7 @@ impl ToolFormat {
         }
     }
 
-    /// What a chat template writes for an argument of this name, if it writes calls in this format.
+    /// The text that a chat template writes for an argument of this name, if it writes calls in this format.
     pub fn argument_sign(&self, key: &str) -> String {
         match self.call {
             Call::Object { .. }

@@ -1,7 +1,7 @@
 //! Reasoning and tool calls in a model's text, marked up as families of models write them.
 //!
-//! 1. [`ToolFormat`] describes how calls are written, [`ReasoningTags`] how reasoning is. Those of a model are
-//!    recognized from its chat template.
+//! 1. [`ToolFormat`] describes how calls are written, and [`ReasoningTags`] how reasoning is marked. Both are
+//!    recognized from a model's chat template.
 //! 2. [`ReasoningSplitter`] and [`CallParser`] take an answer's text in pieces and separate reasoning, text and calls.
 //! 3. [`ToolFormat::write`] writes calls.
 //!

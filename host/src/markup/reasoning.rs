@@ -7,7 +7,7 @@ pub struct ReasoningTags {
     pub open: String,
     /// The tag after reasoning, for example `</think>`.
     pub close: String,
-    /// What else a model writes around reasoning and answers.
+    /// Other texts around reasoning and answers.
     pub frame: Frame,
 }
 

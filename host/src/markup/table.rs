@@ -2,7 +2,7 @@
 
 use super::format::{Arguments, Call, CallIds, Pairs, Tagged, ToolFormat};
 
-/// What most formats have in common. An entry of [`FORMATS`] only states what differs.
+/// The values that most formats share. An entry of [`FORMATS`] only states what differs.
 const PLAIN: ToolFormat = ToolFormat {
     name: "",
     signs: &[],

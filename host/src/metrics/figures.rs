@@ -41,7 +41,7 @@ struct Histogram {
 }
 
 impl Figures {
-    /// What the counters, gauges and histograms of this registry show now.
+    /// The current values of the counters, gauges and histograms in this registry.
     pub fn of(registry: &Registry) -> Self {
         let families = registry.gather();
         Self(families.iter().flat_map(figures).collect())

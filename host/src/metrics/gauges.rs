@@ -4,7 +4,7 @@ use prometheus::{Registry, proto::MetricFamily};
 pub struct Gauges(Vec<MetricFamily>);
 
 impl Gauges {
-    /// What the metrics in this registry show now.
+    /// The current values of the metrics in this registry.
     pub fn of_registry(registry: &Registry) -> Self {
         Self(registry.gather())
     }

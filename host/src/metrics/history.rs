@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The time that samples are kept.
 pub const SPAN: Duration = Duration::from_secs(600);
 
-/// What was counted since the server began.
+/// The counts since the server began.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
     pub prompt_tokens: f64,
@@ -23,7 +23,7 @@ pub struct Totals {
     pub failures: f64,
 }
 
-/// What was counted in a part of the last minutes.
+/// The counts of a part of the last minutes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Slice {
     /// How long ago the part ended.
@@ -55,7 +55,7 @@ impl History {
         }
     }
 
-    /// What was counted from each sample to the next one, oldest first.
+    /// The counts from each sample to the next one, oldest first.
     pub fn slices(&self) -> Vec<Slice> {
         self.slices_at(Instant::now())
     }

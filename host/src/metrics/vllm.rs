@@ -2,7 +2,7 @@
 //!
 //! Names, labels and units are those of vLLM's `vllm/v1/metrics/loggers.py` and `vllm/v1/spec_decode/metrics.py`; see also
 //! <https://docs.vllm.ai/en/stable/usage/metrics/>. Schedulers of the Kubernetes Gateway API inference extension read the gauges,
-//! as its `docs/proposals/003-model-server-protocol` says. Nothing is counted here: each scrape copies what was gathered.
+//! as its `docs/proposals/003-model-server-protocol` says. Nothing is counted here: each scrape copies Tenon's metrics.
 
 use prometheus::proto::{Gauge, LabelPair, Metric, MetricFamily};
 

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use super::ServedModel;
 use crate::{config::Config, metrics::Metrics, plugin::Current};
 
-/// What is served at a moment. A snapshot never changes: a change of the configuration makes another one.
+/// The configuration and its models at one time. A snapshot never changes: a change of the configuration makes another one.
 pub struct Snapshot {
     /// The configuration.
     pub config: Config,
@@ -23,8 +23,8 @@ impl Snapshot {
         Self { config, models }
     }
 
-    /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model. A name
-    /// that is written out comes before one that an alias with `*` stands for.
+    /// The model with this name or alias. The default model for no name or an empty one; None if there is no such model. An exact
+    /// name or alias takes precedence over an alias that ends with `*`.
     pub fn model(&self, name: Option<&str>) -> Option<&Arc<ServedModel>> {
         match name {
             None | Some("") => self.models.first(),
@@ -46,14 +46,14 @@ impl Snapshot {
 #[derive(Clone)]
 pub struct Catalog {
     current: Current<Arc<Snapshot>>,
-    /// Counts what happens to the models.
+    /// The server's metrics.
     pub metrics: Metrics,
     /// Held while models make room for another one.
     pub(super) room: Arc<Mutex<()>>,
 }
 
 impl Catalog {
-    /// The catalog that begins with this snapshot.
+    /// A catalog whose first snapshot is this one.
     pub fn new(snapshot: Snapshot, metrics: Metrics) -> Self {
         let current = Current::new(Arc::new(snapshot));
         Self {
@@ -63,12 +63,12 @@ impl Catalog {
         }
     }
 
-    /// What is served now.
+    /// The current snapshot.
     pub fn now(&self) -> Arc<Snapshot> {
         self.current.get()
     }
 
-    /// Sets what is served from now on.
+    /// Replaces the current snapshot.
     pub fn set(&self, snapshot: Snapshot) {
         self.current.set(Arc::new(snapshot));
     }

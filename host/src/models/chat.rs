@@ -62,7 +62,8 @@ fn chat_template(
     })
 }
 
-/// The template of the pairs of texts that the model judges. None if it judges none. Err: why it cannot be used, in words.
+/// The template for the pairs of texts of a cross-encoder. None if the model is none. Err: why the template cannot be used, in
+/// words.
 pub fn pair_template(facts: &ModelFacts) -> Result<Option<PairTemplate>, String> {
     let template = facts
         .embedder

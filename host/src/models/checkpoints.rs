@@ -1,14 +1,14 @@
-//! Checkpoints of a chat's prompt: the lengths at which later prompts are expected to leave it.
+//! Checkpoints of a chat's prompt: the lengths up to which later prompts are expected to be equal to it.
 //!
-//! A session that forks only whole sequences can continue at such a length only if its state was kept there. So a chat is also
+//! A session that forks only whole sequences can continue at such a length only if its state there was cached. So a chat is also
 //! rendered as later requests may have it, to see where they differ from its prompt.
 
 use serde_json::json;
 
 use crate::prompt::{Ending, RenderRequest};
 
-/// Requests that may follow this one: another last message after the same ones, and the next turn of the same chat. The
-/// first one leaves the prompt earlier.
+/// Requests that may follow this one: another last message after the same ones, and the next turn of the same chat. The first one
+/// differs from the prompt earlier.
 pub fn later_requests(request: &RenderRequest) -> Vec<RenderRequest> {
     let mut other = request.clone();
     if let Some(last) = other.messages.last_mut() {
@@ -21,14 +21,14 @@ pub fn later_requests(request: &RenderRequest) -> Vec<RenderRequest> {
     vec![other, next]
 }
 
-/// How many tokens at the prompt's end a later prompt does not have. At least one: it is left to compute.
+/// How many tokens at the prompt's end a later prompt does not share. At least one, because the last token is always computed.
 pub fn passing_end(prompt: &[u32], later: &[u32]) -> u32 {
     let common = prompt.iter().zip(later).take_while(|(a, b)| a == b).count();
     (prompt.len() - common).max(1) as u32
 }
 
 /// Lengths of the beginnings before these ends, shorter ones first. Ends are counted from the prompt's end, because earlier
-/// answers in the prompt may have got other tokens since. Without any, the beginning is all but the last token.
+/// answers in the prompt may have got other tokens since. Without ends, the only beginning is all but the last token.
 pub fn beginnings(prompt: &[u32], ends: &[u32]) -> Vec<u32> {
     let len = prompt.len() as u32;
     let ends: &[u32] = match ends {

@@ -1,4 +1,4 @@
-//! Changes what is served to another configuration.
+//! Serves the models of another configuration.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::config::{Isolation, Load, Model};
 
-/// What a change of the configuration has done to the models, by their ids.
+/// The effects of a change of the configuration on the models, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelChanges {
     /// Models that are served now and were not before.
@@ -29,7 +29,7 @@ pub struct ModelChanges {
     pub failed: Vec<(String, String)>,
 }
 
-/// What is left to do once a new configuration is in force.
+/// The work that is left once a new configuration is in force.
 #[derive(Default)]
 pub struct ModelWork {
     changes: ModelChanges,
@@ -67,7 +67,8 @@ pub fn configure(catalog: &Catalog, loading: Arc<Loading>) -> anyhow::Result<Mod
 }
 
 impl ModelWork {
-    /// How a model is served from now on: by its new settings, or, if those need a restart, by `model`'s former ones.
+    /// Decides how a model is served from now on: by its new settings, or by its former ones if the new ones need a restart.
+    /// `model` is then set to the former ones.
     fn serve(
         &mut self,
         before: &Snapshot,
@@ -109,7 +110,7 @@ impl ModelWork {
         Ok(served)
     }
 
-    /// Loads what is to be loaded, one model after the other.
+    /// Loads the models that are to be loaded, one after the other.
     pub async fn finish(self, catalog: &Catalog) -> ModelChanges {
         let mut changes = self.changes;
         for served in self.added {
@@ -147,7 +148,7 @@ async fn renew(served: &Arc<ServedModel>, catalog: &Catalog, level: Level) -> Re
     made.map(|_| true).map_err(|error| error.to_string())
 }
 
-/// The level of a model that is loaded by another entry: that of the entry only if it names another file or level.
+/// The level at which a changed model is loaded again: the configured one only if the new entry names another file or level.
 fn level(old: &Model, new: &Model) -> Level {
     match (&old.path, &old.quantize) == (&new.path, &new.quantize) {
         true => Level::AsBefore,

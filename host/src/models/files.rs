@@ -24,12 +24,13 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 pub struct ModelFiles {
     path: ModelPath,
     hub: Arc<dyn Hub>,
-    /// Where files from the hub are. They are asked for once: the server keeps the version that it began with.
+    /// The path of the files that were fetched. They are fetched once, because the server keeps the version that it
+    /// began with.
     fetched: Mutex<Option<PathBuf>>,
     download: Mutex<Option<Progress>>,
 }
 
-/// Writes to the log how a download goes on.
+/// Logs the progress of a download.
 struct Log<'a> {
     model: &'a str,
     download: &'a Mutex<Option<Progress>>,
@@ -54,7 +55,7 @@ impl ModelFiles {
         }
     }
 
-    /// How much is there of a download that runs.
+    /// The progress of a running download.
     pub fn download(&self) -> Option<Progress> {
         *locked(&self.download)
     }
@@ -62,7 +63,7 @@ impl ModelFiles {
     /// Fetches the files if they are on a hub and were not fetched yet. Blocks; to be called within a runtime.
     ///
     /// # Errors
-    /// They cannot be fetched, or the server stops.
+    /// The files cannot be fetched, or the server stops.
     pub fn fetch(&self, model: &str, stop: &CancellationToken) -> anyhow::Result<()> {
         let ModelPath::Hub(on_hub) = &self.path else {
             return Ok(());

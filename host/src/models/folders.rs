@@ -1,4 +1,4 @@
-//! Directories of models: which models are in them at the moment, and where changes of that are seen.
+//! Directories of models: which models are in them, and which directories to watch for changes.
 
 use std::{
     collections::HashSet,
@@ -14,10 +14,10 @@ use crate::{
     system::{file_state::FileState, watched::nearest},
 };
 
-/// What the directories of a configuration contain: each file that may be a model, in a state.
+/// The contents of a configuration's directories: each path that may be a model, with its state.
 pub type Contents = Vec<(PathBuf, Option<FileState>)>;
 
-/// What these directories contain now, by directory and name.
+/// The contents of these directories now, by directory and name.
 pub fn contents(folders: &[ModelFolder]) -> Contents {
     let paths = folders.iter().flat_map(|folder| candidates(&folder.path));
     let with_state = paths.map(|path| {
@@ -27,16 +27,17 @@ pub fn contents(folders: &[ModelFolder]) -> Contents {
     with_state.collect()
 }
 
-/// The folders to watch for changes of what a directory contains. Of a missing directory the one in which it would be made.
+/// The directories to watch for changes of a directory's contents. For a missing directory, the nearest one in which it would be
+/// made.
 pub fn to_watch(folder: &Path) -> Vec<PathBuf> {
-    // Weights may appear in the directories in it.
+    // Weights may appear in its subdirectories.
     let inner = entries(folder).filter(|path| path.is_dir() && !is_hidden(path));
     nearest(folder).into_iter().chain(inner).collect()
 }
 
-/// A configuration with the models that its directories have now, after those that it names. A name that is taken already is
-/// left out. Models that are `served` stay as long as their files do, even if their plugin is away. Blocks: the plugins have to
-/// look at files that are new.
+/// Adds the models of a configuration's directories behind those that it names. A model whose name is taken already is left out.
+/// Models that are `served` stay as long as their files do, even if their plugin is missing. Blocks, because the plugins have to
+/// look at new files.
 pub fn with_models_of_folders(mut config: Config, plugins: &Registry, served: &[Model]) -> Config {
     let names = config.models.iter().flat_map(|model| {
         let aliases = model.aliases.iter().cloned();

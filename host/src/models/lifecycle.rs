@@ -13,30 +13,30 @@ use super::{
     weight_warnings,
 };
 
-/// The time between two looks at a model that may be idle.
+/// The time between two checks for idle models.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a change has done.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The model was loaded.
     Loaded,
-    /// It was loaded already.
+    /// The model was loaded already.
     AlreadyLoaded,
     /// The model was unloaded. It ends with its last request.
     Unloaded,
-    /// It was not loaded.
+    /// The model was not loaded.
     AlreadyUnloaded,
-    /// Another model was loaded beside it, and gets the requests now. The old one ends with its last request.
+    /// The model was loaded again. New requests go to the new model, and the old one ends with its last request.
     Reloaded,
 }
 
 /// The level at which a model is loaded again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// The one that it has.
+    /// The level that the model has.
     AsBefore,
-    /// The one of its configuration.
+    /// The level of the model's configuration.
     Configured,
 }
 
@@ -54,12 +54,12 @@ pub enum ChangeError {
     Failed {
         /// Name of the model.
         id: String,
-        /// What the plugin or the host says.
+        /// The reason that the plugin or the host gives.
         why: String,
     },
 }
 
-/// The state in which a request finds the model. Loads the model first if requests do that, once for all that wait.
+/// The state in which a request finds the model. If requests load the model, it is loaded first, once for all requests that wait.
 pub async fn state_for_request(served: &Arc<ServedModel>, catalog: &Catalog) -> ModelState {
     served.note_use();
     if served.begin_load() {
@@ -73,7 +73,7 @@ pub async fn state_for_request(served: &Arc<ServedModel>, catalog: &Catalog) -> 
     served.settled().await
 }
 
-/// Loads a model that counts as being loaded. Does nothing if it does not, because somebody has changed it.
+/// Loads a model whose state is `Loading`. Does nothing if another change has set another state since.
 ///
 /// # Errors
 /// Why the model cannot be loaded.
@@ -93,7 +93,7 @@ pub async fn load(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Change
     load_with(begin(served).await?, served, catalog).await
 }
 
-/// The same with the permission to change the model.
+/// Loads a model that is not loaded, with the permission to change it.
 ///
 /// # Errors
 /// The model cannot be loaded.
@@ -132,7 +132,7 @@ pub async fn retire(served: &Arc<ServedModel>, catalog: &Catalog) {
     put_away(right, served, catalog, state).await;
 }
 
-/// Loads a model again, at the level that it has, while it goes on answering. New requests go to the new one as soon as it is
+/// Loads a model again, at the level that it has, while it goes on answering. New requests go to the new model as soon as it is
 /// loaded. If it cannot be loaded, the old one stays.
 ///
 /// # Errors
@@ -141,7 +141,7 @@ pub async fn reload(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Chan
     reload_at(Level::AsBefore, begin(served).await?, served, catalog).await
 }
 
-/// The same at a level, with the permission to change the model.
+/// Loads a model again at a level, with the permission to change it.
 ///
 /// # Errors
 /// The model does not answer or cannot be loaded.

@@ -33,17 +33,17 @@ pub struct LoadedModel {
     pub spec: Arc<ModelSpec>,
     /// When it was loaded.
     pub created: SystemTime,
-    /// Differs if the model or the server differs, so that the same seed may give other answers.
+    /// Identifies the model and the server's version. If it differs, the same seed may give other answers.
     pub fingerprint: String,
-    /// What computes.
+    /// Computes the answers.
     pub runner: Arc<dyn Runner>,
-    /// Memory that the plugin says it takes, once it was asked.
+    /// The plugin's estimate of the model's memory. Empty until the plugin was asked.
     estimated_bytes: OnceLock<u64>,
     /// Level at which the model was loaded. None: that of its file.
     pub level: Option<String>,
     /// The chat templates. Err: why there is no chat, in words.
     templates: Result<ChatTemplates, String>,
-    /// The template of the pairs of texts that the model judges. None if it judges none. Err: why it cannot, in words.
+    /// The template for the pairs of texts of a cross-encoder. None if the model is none. Err: why it cannot be used, in words.
     pair: Result<Option<PairTemplate>, String>,
     /// Earlier answers, for prompts that continue them.
     past_answers: Arc<PastAnswers>,
@@ -57,7 +57,7 @@ pub struct LoadedModel {
 
 /// The prompt of a chat, encoded for the engine.
 pub struct ChatPrompt {
-    /// What the engine gets.
+    /// The prompt's tokens and checkpoints.
     pub input: PromptTokens,
     /// Whether the answer begins inside reasoning.
     pub opens_reasoning: bool,
@@ -69,7 +69,7 @@ pub enum PromptError {
     /// The model has no usable chat template.
     #[error("this model cannot chat: {0}; use /v1/completions")]
     NoChat(String),
-    /// The model judges pairs of texts, but its template cannot be used.
+    /// The model is a cross-encoder, but its template for pairs cannot be used.
     #[error("this model cannot judge texts: {0}")]
     NoPair(String),
     /// The chat template refused the messages.
@@ -90,7 +90,7 @@ pub enum PromptError {
 }
 
 impl LoadedModel {
-    /// Makes a model that answers of one that computes.
+    /// Makes the model that this runner computes.
     pub fn new(spec: Arc<ModelSpec>, runner: Arc<dyn Runner>, level: Option<String>) -> Self {
         let (options, facts) = (&spec.chat, runner.facts());
         let templates = chat_templates(&facts, options);
@@ -136,7 +136,7 @@ impl LoadedModel {
         self.runner.process_id().and_then(memory::resident_bytes)
     }
 
-    /// Bytes of memory that the model takes: what its plugin estimates, or uses if that is more. Blocks.
+    /// Bytes of memory that the model takes: its plugin's estimate, or what its worker uses if that is more. Blocks.
     pub fn memory_bytes(&self) -> u64 {
         let estimate = || {
             let estimate = self.runner.memory_bytes(self.level.as_deref());
@@ -166,7 +166,7 @@ impl LoadedModel {
         &self.marks
     }
 
-    /// The same tokens with their texts.
+    /// The tokens of [`marks`](Self::marks) with their texts.
     pub fn written_marks(&self) -> Marks {
         let facts = self.facts();
         let text = |token| String::from_utf8_lossy(facts.vocabulary.bytes(token)).into_owned();
@@ -179,7 +179,7 @@ impl LoadedModel {
         Ok(self.templates()?.render(request)?)
     }
 
-    /// Renders and encodes a chat. Takes a while for a long one. If it `recalls`, earlier answers get the tokens that the model
+    /// Renders and encodes a chat. Takes a while for a long one. With `recalls`, earlier answers get the tokens that the model
     /// wrote them with, so that more of the prompt is cached.
     pub fn encode_chat(
         &self,
@@ -207,7 +207,8 @@ impl LoadedModel {
         })
     }
 
-    /// How many tokens at the prompt's end later prompts are expected not to have. Renders them to find out.
+    /// For each expected later prompt, how many tokens at this prompt's end it does not share. Renders the later prompts to find
+    /// out.
     fn passing_ends(&self, request: &RenderRequest, tokens: &[u32]) -> Vec<u32> {
         let later = checkpoints::later_requests(request).into_iter();
         let later = later.filter_map(|request| {
@@ -283,7 +284,7 @@ impl LoadedModel {
         Ok(encode_text(text, special, &*self.runner)?)
     }
 
-    /// Encodes queries, each with a document, for a model that judges such pairs. None if it judges none.
+    /// Encodes pairs of a query and a document for a cross-encoder. None if the model is none.
     pub fn encode_pairs(
         &self,
         pairs: &[(String, String)],

@@ -23,13 +23,13 @@ use crate::{
     system::cores,
 };
 
-/// What loading needs besides a model's own part of the configuration.
+/// Everything that loading needs besides a model's own part of the configuration.
 #[derive(Clone)]
 pub struct Loading {
     pub config: Config,
     pub metrics: Metrics,
     pub draining: CancellationToken,
-    /// Each load uses those that are current when it begins.
+    /// The plugins. Each load uses those that are current when it begins.
     pub plugins: CurrentPlugins,
     /// Fetches models that are on a hub.
     hub: Arc<dyn Hub>,
@@ -41,8 +41,8 @@ pub struct ConfiguredModel {
     loading: Arc<Loading>,
     model: config::Model,
     files: ModelFiles,
-    /// What makes the model in this process, and the plugins that it was chosen from. All loads use the same, because this
-    /// process keeps the library.
+    /// The workshop that makes the model in this process, and the plugins that its plugin was chosen from. All loads use the same
+    /// workshop, because this process keeps the library.
     in_process: OnceLock<(Arc<Registry>, Arc<Workshop>)>,
 }
 
@@ -132,7 +132,7 @@ impl ConfiguredModel {
 }
 
 impl Loading {
-    /// What loads the models of this configuration with these plugins.
+    /// Everything that is needed to load the models of this configuration with these plugins.
     pub fn new(
         config: Config,
         metrics: &Metrics,
@@ -150,7 +150,7 @@ impl Loading {
         }
     }
 
-    /// The same for another configuration.
+    /// Everything that is needed to load the models of another configuration.
     pub fn of(&self, config: Config) -> Self {
         Self {
             config,
@@ -161,9 +161,9 @@ impl Loading {
     /// Shows the metrics of a model before its first load.
     ///
     /// # Errors
-    /// They cannot be registered.
+    /// The metrics cannot be registered.
     pub fn announce(&self, model: &config::Model) -> anyhow::Result<()> {
-        // Metrics that have ended show what they have counted: nothing.
+        // Metrics that have ended stay in `/metrics` with their counts, which are 0.
         drop(counted(&model.id, &self.metrics)?);
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Loading {
                 log_format: self.config.server.log_format,
                 sandbox: model.engine.sandbox,
                 stuck_timeout: model.engine.stuck_timeout,
-                // Each worker's is set when it starts.
+                // Set for each worker when it starts.
                 own_limit_bytes: None,
             },
             metrics: self.metrics.models.clone(),
@@ -210,7 +210,7 @@ impl Loading {
             grammar_metrics,
             stop: self.draining.clone(),
             grammars: Mutex::default(),
-            // Readers in this process are tasks.
+            // Readers in this process are tasks, which the events wake by themselves.
             on_events: Arc::new(|| {}),
         })
     }
@@ -233,7 +233,7 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     options.sandbox = sandbox_of_trials(config);
     options.trusted_keys = TrustedKeys(config.plugins.trusted_keys.clone());
     let models = config.models.iter();
-    // Those that are on a hub are asked about once they are fetched.
+    // Plugins are asked about models on a hub once these are fetched.
     let paths = models.filter_map(|model| model.path.local());
     options.models = paths.map(Path::to_owned).collect();
     // A plugin with one pool of threads for all its models makes the pool now.
@@ -248,7 +248,7 @@ pub fn registry_options(config: &Config) -> anyhow::Result<RegistryOptions> {
     Ok(options)
 }
 
-/// What plugins may do while they are tried out: whatever they need, if a model may do so.
+/// The sandbox of plugins while they are tried out: off if it is off for a model.
 fn sandbox_of_trials(config: &Config) -> Sandbox {
     let of_folders = config.folders.iter().map(|folder| &folder.model);
     let mut models = config.models.iter().chain(of_folders);
@@ -311,7 +311,7 @@ fn engine_options(model: &config::Model, server: &config::Server) -> EngineOptio
         },
         max_queue,
         max_reloads: match model.engine.isolation {
-            // Its worker is started again.
+            // A new worker is started instead.
             Isolation::Process => 0,
             Isolation::None => 1,
         },

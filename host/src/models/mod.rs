@@ -1,12 +1,12 @@
 //! The models that are served: their names, states and facts, and how each is made.
 //!
 //! 1. A [`Catalog`] has all models. What it has at a moment is a [`Snapshot`], which requests read.
-//! 2. [`Serving`] gives each configured model a [`Source`], and loads those that are to be loaded at the start. Later requests,
-//!    idle times and administrators load and unload them (`lifecycle.rs`), and changes of plugins (`serving.rs`) and of the
-//!    configuration and its directories of models (`configure.rs`, `folders.rs`) do. Each load makes a [`ModelSpec`], once the model's
-//!    files are on this machine (`files.rs`).
-//! 3. A [`ServedModel`] has a model's names and state. While it answers, the state holds a [`LoadedModel`]: what computes, and
-//!    the encoding of requests into prompts.
+//! 2. [`Serving`] gives each configured model a [`Source`], and loads those that are to be loaded at the start. Later, models are
+//!    loaded and unloaded for requests, after idle times and by administrators (`lifecycle.rs`), and after changes of plugins
+//!    (`serving.rs`), of the configuration (`configure.rs`) and of its directories of models (`folders.rs`). Each load makes a
+//!    [`ModelSpec`], once the model's files are on this machine (`files.rs`).
+//! 3. A [`ServedModel`] has a model's names and state. While it answers, the state holds a [`LoadedModel`]: the runner that
+//!    computes, and the encoding of requests into prompts.
 //! 4. [`Requantize`] changes the level of a model while it is served.
 //!
 //! The facts about a loaded model ([`ModelFacts`](crate::plugin::ModelFacts)) are shared and never change. If the plugin

@@ -11,8 +11,8 @@ use crate::{
     plugin::Registry,
 };
 
-/// What is wrong with the options of plugins and models, a sentence each. Tries the configured plugins out. Options whose plugin
-/// is not installed are not checked, nor those of models that are on a hub and not in the cache.
+/// The errors in the options of plugins and models, a sentence each. Tries the configured plugins out. Options whose plugin is
+/// not installed are not checked, nor those of models that are on a hub and not in the cache.
 ///
 /// # Errors
 /// The program cannot find itself.

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{Catalog, ModelState, RightToChange, ServedModel};
 use crate::system::memory;
 
-/// Longer than a model takes to end after its last request.
+/// The time to wait for the end of a model without requests, longer than it takes.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Gives a model a state in which it answers no more requests. Its running requests finish on it, and its memory is free once they
@@ -24,7 +24,7 @@ pub async fn put_away(
         catalog.metrics.unloaded(&served.id, &model.facts().info);
         right.push(model.runner.end(), 0);
         drop(model);
-        // It takes longer only if requests still run.
+        // The end takes longer only if requests still run.
         let _ = timeout(END_TIMEOUT, right.ended()).await;
         memory::give_back_soon();
     }

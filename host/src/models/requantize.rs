@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{metrics::Metrics, plugin::ReportProgress};
 
-/// A change that was found possible and that holds the permission to happen.
+/// A change of level that was found possible. Holds the permission to change the model.
 pub struct Requantize {
     metrics: Metrics,
     served: Arc<ServedModel>,
@@ -40,7 +40,7 @@ pub struct Requantized {
     pub weight_bytes: (u64, u64),
     /// How long it took.
     pub seconds: f64,
-    /// What users should know about the weights, a sentence each.
+    /// Warnings for users about the weights, a sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub enum RequantizeError {
         bytes: u64,
         /// The limit in bytes.
         limit: u64,
-        /// What else helps.
+        /// Other advice, for the end of the sentence. May be empty.
         advice: &'static str,
     },
     /// The plugin failed.
@@ -73,7 +73,7 @@ pub enum RequantizeError {
     Failed(Error),
 }
 
-/// Longer than a model takes to end after its last request.
+/// The time to wait for the end of a model without requests, longer than it takes.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 enum Way {
@@ -156,7 +156,8 @@ impl Requantize {
     }
 }
 
-/// Why the change failed. Whether a plugin without `requantize` has a level is known only after it was asked to load it.
+/// Why the change failed. Whether a plugin without `requantize` has a level is known only after it was asked to load the model at
+/// that level.
 fn refused(error: Error, has_levels: bool) -> RequantizeError {
     match error.code {
         Code::INVALID | Code::UNSUPPORTED if !has_levels => RequantizeError::Level(error),
@@ -164,7 +165,8 @@ fn refused(error: Error, has_levels: bool) -> RequantizeError {
     }
 }
 
-/// The level that is asked for. A plugin that cannot change levels says only when it loads the model at one whether it has it.
+/// The level that is asked for. Whether a plugin that cannot change levels has this one is known only when it loads the model at
+/// it.
 fn level(asked: &str, current: &LoadedModel) -> Result<String, RequantizeError> {
     let info = &current.facts().info;
     let is_isolated = current.spec.max_restarts.is_some();
@@ -237,7 +239,7 @@ fn beside(
     progress: ReportProgress,
 ) -> Result<Arc<LoadedModel>, Error> {
     let new = match current.facts().info.requantize_levels.is_empty() {
-        // Another worker may load what this one cannot make.
+        // A backend that cannot change the level of a loaded model may still load the model at another level.
         true => loaded_at(&current.spec, level, progress),
         false => current.spec.beside(current, level, progress),
     };

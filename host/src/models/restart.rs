@@ -23,15 +23,16 @@ const LONG_ENOUGH: Duration = Duration::from_secs(1);
 /// The ends of a model's workers.
 #[derive(Default)]
 struct Ends {
-    /// Those within `WINDOW`.
+    /// The ends within `WINDOW`.
     recent: Vec<Instant>,
-    /// How many have come since a worker last served for `LONG_ENOUGH`, with that one's own end.
+    /// Number of ends since a worker last served for `LONG_ENOUGH`, including the end of that worker.
     in_a_row: u32,
-    /// When the worker that lives began to serve.
+    /// When the current worker began to serve.
     serving_since: Option<Instant>,
 }
 
-/// Serves a model that was loaded. If it is in a worker, and that ends, the model is loaded again. To be called within a runtime.
+/// Serves a model that was loaded. If it computes in a worker and the worker ends, the model is loaded again. To be called within
+/// a runtime.
 pub fn serve(served: &Arc<ServedModel>, model: LoadedModel) -> Arc<LoadedModel> {
     let model = answer_with(served, model);
     watch(served.clone(), &model, Ends::default());
@@ -58,7 +59,7 @@ fn watch(served: Arc<ServedModel>, model: &Arc<LoadedModel>, mut ends: Ends) {
             why = failed => why,
             () = end.wait() => return,
         };
-        // A model that is not served any more is not missed.
+        // A model that is no longer served is not loaded again.
         if let Some(model) = model.upgrade() {
             restart(served, model, why, ends, most).await;
         }

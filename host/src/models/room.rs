@@ -11,7 +11,7 @@ use super::{Catalog, ModelState, ServedModel, put_away::put_away};
 /// Why there is no room for a model.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
-    /// It would not fit alone.
+    /// The model would not even fit alone.
     #[error(
         "it takes about {needed} bytes, more than the memory_budget_bytes of {budget}: raise that, or choose a smaller level (quantize)"
     )]
@@ -41,8 +41,8 @@ struct Taker {
     bytes: u64,
 }
 
-/// Unloads idle models until there is room for another load of this one. What it takes now counts too, because a model is loaded
-/// beside itself.
+/// Unloads idle models until there is room for another load of this one. The memory that it takes now counts too, because the new
+/// load exists beside the old one.
 ///
 /// # Errors
 /// There is no room, with the figures.
@@ -85,7 +85,8 @@ pub async fn settle(served: &ServedModel, catalog: &Catalog) {
     }
 }
 
-/// Unloads models other than this one, until the rest takes no more than the budget without `needed`. Returns the rest.
+/// Unloads models other than this one until `needed` bytes and the models that are left fit into the budget. Returns the models
+/// that are left.
 async fn unload_for(
     needed: u64,
     budget: u64,
@@ -100,19 +101,19 @@ async fn unload_for(
             break;
         };
         let Some(right) = left[victim].served.begin_change().await else {
-            // Somebody else changes it, so it is in use.
+            // Another task is changing the model, so it is in use.
             break;
         };
         let victim = left.swap_remove(victim).served;
         put_away(right, &victim, catalog, ModelState::Unloaded(None)).await;
         info!(model = victim.id, "unloaded to make room for {}", served.id);
-        // Only requests that still run keep it.
+        // The victim's memory is free once its running requests have ended.
         victim.change().await.ended().await;
     }
     left
 }
 
-/// The models that take memory. A model that is about to be loaded is not one of them yet.
+/// The models that take memory. If `needed` counts the coming load of `loading`, only what it takes already is counted here.
 async fn takers(needed: u64, loading: &ServedModel, catalog: &Catalog) -> Vec<Taker> {
     let mut takers = Vec::new();
     for served in &catalog.now().models {
@@ -128,8 +129,8 @@ async fn takers(needed: u64, loading: &ServedModel, catalog: &Catalog) -> Vec<Ta
     takers
 }
 
-/// The place of the model that is unloaded next: the least recently used one, without running requests unless those do not
-/// matter.
+/// Index of the model to unload next: the least recently used one. Models with running requests are left out unless the
+/// configuration allows to unload them.
 fn victim(takers: &[Taker], served: &ServedModel, catalog: &Catalog) -> Option<usize> {
     let may_be_busy = catalog.now().config.server.unload_busy_models;
     let others = takers.iter().enumerate();
@@ -158,7 +159,7 @@ async fn loaded_bytes(served: &ServedModel) -> u64 {
     asked.unwrap_or_else(|_| served.last_bytes())
 }
 
-/// What a model took when it was last loaded; before its first load the size of its files.
+/// The bytes that a model took when it was last loaded. Before its first load, the size of its files.
 async fn expected_bytes(served: &ServedModel) -> u64 {
     match served.last_bytes() {
         0 => {

@@ -17,12 +17,13 @@ use tokio::{
 use super::{LoadedModel, source::Source};
 use crate::{config, engine::End, hub::Progress, plugin::Current};
 
-/// A model as it is served: its settings, and its state, whatever that is. Clones share the state.
+/// A served model, loaded or not: its settings and its state. Clones share the state.
 #[derive(Clone)]
 pub struct ServedModel {
     /// The name that requests use.
     pub id: String,
-    /// Other names that requests may use. One that ends with `*` stands for all names with the beginning before it.
+    /// Other names that requests may use. An alias that ends with `*` stands for all names that begin with the text before the
+    /// `*`.
     pub aliases: Vec<String>,
     /// When the server began to serve it, loaded or not.
     pub since: SystemTime,
@@ -32,7 +33,7 @@ pub struct ServedModel {
     pub idle_unload: Option<Duration>,
     /// Limits of what one request may ask for.
     pub bounds: config::RequestBounds,
-    /// How it is made. Known once the plugins were tried out.
+    /// Says how the model is made. Known once the plugins were tried out.
     source: Current<Option<Arc<dyn Source>>>,
     /// When a request last asked for it.
     last_use: Arc<Mutex<Instant>>,
@@ -46,7 +47,8 @@ pub struct ServedModel {
     former: Arc<tokio::sync::Mutex<FormerModels>>,
 }
 
-/// A change that is done is seen a moment before its permission is free.
+/// How long to wait for the permission to change a model. The result of a change is visible a moment before its permission is
+/// free.
 const LETTING_GO: Duration = Duration::from_millis(100);
 
 /// Permission to change a model: its level, or whether it is loaded. Tracks the previous models until their last request ends.
@@ -62,7 +64,7 @@ impl FormerModels {
         self.0.push((end, bytes));
     }
 
-    /// Bytes that the models which have not ended take.
+    /// Bytes of the models that have not ended.
     pub fn bytes(&mut self) -> u64 {
         self.0.retain(|(end, _)| !end.has_come());
         self.0.iter().map(|(_, bytes)| bytes).sum()
@@ -146,7 +148,7 @@ impl ServedModel {
         self.source.get()?.path()
     }
 
-    /// How much is there of its files while they are fetched. None at other times.
+    /// The progress of the download of its files. None if no download runs.
     pub fn download(&self) -> Option<Progress> {
         self.source.get()?.download()
     }
@@ -161,7 +163,7 @@ impl ServedModel {
         self.former.clone().lock_owned().await
     }
 
-    /// Marks a model as being loaded that is not loaded, if a request does that. Returns whether the caller has to load it.
+    /// Marks an unloaded model as being loaded, if requests load it. Returns whether the caller has to load it.
     pub fn begin_load(&self) -> bool {
         let begin = |state: &mut ModelState| {
             let begins = self.loads_on_request && matches!(state, ModelState::Unloaded(_));
@@ -223,7 +225,7 @@ impl ServedModel {
         self.id == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// Whether one of the model's aliases stands for this name among others.
+    /// Whether an alias that ends with `*` stands for this name.
     pub fn may_be_called(&self, name: &str) -> bool {
         let aliases = self.aliases.iter();
         let mut beginnings = aliases.filter_map(|alias| alias.strip_suffix('*'));
@@ -235,7 +237,7 @@ impl ServedModel {
         self.state.borrow().seen_now()
     }
 
-    /// The state once the model is not being started again any more, nor loaded for requests.
+    /// Waits while the model is started again or is loaded for requests. Returns its state then.
     pub async fn settled(&self) -> ModelState {
         let is_settled = |state: &ModelState| match state.seen_now() {
             ModelState::Restarting(_) => false,

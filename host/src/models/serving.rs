@@ -29,26 +29,26 @@ use crate::{
 /// Serves the models of a catalog.
 pub struct Serving {
     catalog: Catalog,
-    /// What loads the models of the first configuration.
+    /// Loads the models of the first configuration.
     loading: Arc<Loading>,
     /// Set once the plugins are known and each model of the first configuration has its source.
     prepared: SetOnce<()>,
-    /// Held while it changes.
+    /// The configuration in force. Locked while it changes.
     written: Mutex<Written>,
 }
 
-/// The configuration in force, and what its directories of models contain.
+/// The configuration in force, and the contents of its directories of models.
 struct Written {
     /// The configuration without the models of its directories.
     config: Config,
-    /// What its directories contained when they were last looked into.
+    /// The contents of its directories when they were last looked into.
     seen: Contents,
-    /// Has the directories looked at, and watched from then on. None: they are not watched.
+    /// Makes the watching thread look at the directories again. None: they are not watched.
     waker: Option<Waker>,
 }
 
 impl Serving {
-    /// Makes what serves these models. Loads are cancelled when the server drains.
+    /// Prepares to serve these models. Loads are cancelled when the server drains.
     pub fn new(
         catalog: Catalog,
         plugins: &CurrentPlugins,
@@ -105,7 +105,7 @@ impl Serving {
         Ok(work)
     }
 
-    /// Serves the models that a configuration names, and those of its directories. Returns what these contain too.
+    /// Serves the models that a configuration names, and those of its directories. Also returns the contents of the directories.
     async fn serve_all(&self, config: Config) -> anyhow::Result<(ModelWork, Contents)> {
         let seen = contents_of(&config).await;
         let (plugins, now) = (self.loading.plugins.get(), self.catalog.now());
@@ -267,11 +267,11 @@ impl Serving {
     }
 }
 
-/// What the directories of a configuration contain now.
+/// The contents of a configuration's directories now.
 async fn contents_of(config: &Config) -> Contents {
     let folders = config.folders.clone();
     let looked = spawn_blocking(move || contents(&folders)).await;
-    // A panic of the look is as good as an empty directory.
+    // After a panic, the directories count as empty.
     looked.unwrap_or_default()
 }
 

@@ -1,22 +1,22 @@
-//! What served models are made from.
+//! Says how served models are made.
 
 use std::{path::PathBuf, sync::Arc};
 
 use super::{LoadedModel, ModelSpec};
 use crate::hub::Progress;
 
-/// Says how a served model is made, each time anew: with the plugin and the chat template that are there by then.
+/// Says how a served model is made. Each call uses the plugin and the chat template that exist then.
 pub trait Source: Send + Sync {
     /// How the model is made now.
     ///
     /// # Errors
-    /// There is no plugin for it, its chat template cannot be read, or its files are not fetched.
+    /// There is no plugin for the model, its chat template cannot be read, or its files are not fetched.
     fn spec(&self) -> anyhow::Result<ModelSpec>;
 
     /// Fetches the model's files if they are not on this machine. Blocks; to be called within a runtime.
     ///
     /// # Errors
-    /// They cannot be fetched.
+    /// The files cannot be fetched.
     fn fetch(&self) -> anyhow::Result<()> {
         Ok(())
     }
@@ -26,7 +26,7 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// How much is there of the model's files while they are fetched. None at other times.
+    /// The progress of the download of the model's files. None if no download runs.
     fn download(&self) -> Option<Progress> {
         None
     }

@@ -20,7 +20,7 @@ pub struct ModelSpec {
     pub plugin_path: PathBuf,
     /// The level of the configuration. None: that of the model's file.
     pub level: Option<String>,
-    /// Makes what computes.
+    /// Makes the model's runners.
     pub maker: Box<dyn Maker>,
     /// How many times within ten minutes the model is started again after its worker ended. None: it has no worker.
     pub max_restarts: Option<u32>,
@@ -43,7 +43,7 @@ impl ModelSpec {
     }
 }
 
-/// What users of this model should know about its weights, a sentence each.
+/// Warnings for users about the model's weights, a sentence each.
 pub fn weight_warnings(info: &ModelInfo) -> Vec<String> {
     let (level, source) = (&info.quantization, &info.source_quantization);
     let mut warnings = Vec::new();

@@ -1,4 +1,4 @@
-//! Makes models that answer.
+//! Makes loaded models from their specification.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! What a JSON Schema allows, in words.
+//! Describes in words the values that a JSON Schema allows.
 
 use serde_json::Value;
 
-/// How deep parts are looked at. They may refer to themselves.
+/// Most levels of references and alternatives that are followed. Parts may refer to themselves.
 const MAX_DEPTH: u32 = 8;
 
 /// The values that a part of a schema allows: "true or false", "a whole number from 1 to 8". The part may refer to others in
@@ -16,7 +16,7 @@ pub fn allowed(schema: &Value, part: &Value) -> String {
     }
 }
 
-/// The kinds of values that a part allows, without null: that is an option that is left out.
+/// The kinds of values that a part allows, without null, which stands for an option that is left out.
 fn kinds(schema: &Value, part: &Value, depth: u32) -> Vec<String> {
     let Some(depth) = depth.checked_sub(1) else {
         return Vec::new();

@@ -43,7 +43,7 @@ impl Backend {
         })
     }
 
-    /// Who the plugin is.
+    /// The plugin's id, name, version and other facts.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }

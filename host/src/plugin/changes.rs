@@ -40,7 +40,7 @@ impl Changes {
     }
 }
 
-/// A plugin directory and its folders for CPU levels. Of a missing directory the folder in which it would be made.
+/// A plugin directory and its folders for CPU levels. For a missing directory, the folder in which it would be made.
 fn folders(directory: &Path) -> impl Iterator<Item = PathBuf> {
     let levels = Level::ALL.iter().map(|level| directory.join(level.name()));
     let levels = levels.filter(|folder| folder.is_dir());

@@ -57,7 +57,7 @@ fn environment() -> impl Iterator<Item = (OsString, OsString)> {
     env::vars_os().filter(move |(name, _)| !is_secret(name))
 }
 
-/// What this process got as a child.
+/// What the parent gave to this process.
 pub struct Given {
     /// The open library.
     pub library: File,
@@ -78,7 +78,7 @@ impl Given {
     }
 }
 
-/// The reason why a process could not be confined. It may be so in part.
+/// Why a process could not be confined. It may be confined in part.
 #[derive(Debug, Error)]
 pub enum ConfinementError {
     #[error("its memory cannot be limited ({0})")]
@@ -87,7 +87,7 @@ pub enum ConfinementError {
     Sandbox(#[from] SandboxError),
 }
 
-/// What the code of a plugin may do to this process and its user.
+/// Limits what the code of a plugin may do to this process and its user.
 pub struct Confinement {
     pub sandbox: config::Sandbox,
     /// Most bytes that the process may allocate. A model's file that is mapped does not count.
@@ -130,8 +130,9 @@ fn limit_memory(bytes: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::Data, limit)?)
 }
 
-/// What a child may read of a model: a directory; of a file, its folder, so that the file may be replaced and may have parts beside
-/// it. A file among everything else that the user has is readable alone.
+/// The path that a child may read for a model. A directory is readable itself. Of a file the whole folder is readable, because
+/// the file may be replaced and may have parts beside it. If the user's home is in that folder, or is that folder, only the file
+/// is readable.
 fn readable_of(model: &Path) -> PathBuf {
     let home = env::home_dir().unwrap_or_default();
     match model.parent() {
@@ -140,7 +141,8 @@ fn readable_of(model: &Path) -> PathBuf {
     }
 }
 
-/// The path of the open library. None for a copy in memory, as signed ones are: it stays readable, and Landlock refuses rules for it.
+/// The path of the open library. None for the copy in memory of a signed library: it stays readable, and Landlock refuses rules
+/// for it.
 fn of_library(library: &File) -> Option<PathBuf> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", library.as_raw_fd()));
     let name = fs::read_link(&path).unwrap_or_default();

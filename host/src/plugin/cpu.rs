@@ -83,7 +83,7 @@ impl Cpu {
         levels.find(|level| self.lacks(level.features()).is_none())
     }
 
-    /// Names of those of `features` that this CPU lacks, to be put into a sentence. None if it has all.
+    /// Names of the `features` that this CPU lacks, for a sentence. None if it has all.
     pub fn lacks(&self, features: u64) -> Option<String> {
         let lacks = features & !self.features;
         let bits = CPU_FEATURES.iter().enumerate();

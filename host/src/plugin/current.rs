@@ -18,7 +18,7 @@ impl<T: Clone> Current<T> {
         self.0.borrow().clone()
     }
 
-    /// Whether both are clones of the same one, so that each sees what the other is set to.
+    /// Whether both are clones of the same value, so that each sees the other's replacements.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

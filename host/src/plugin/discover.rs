@@ -11,7 +11,7 @@ use std::{
 use super::{cpu::Level, signature::signature_path};
 use crate::system::file_state::FileState;
 
-/// What the plugin directories contain.
+/// The contents of the plugin directories.
 #[derive(Debug, Default)]
 pub struct Discovered {
     /// Libraries, ordered by directory as given, then by name.

@@ -72,7 +72,8 @@ const MACHINE: elf::Machine = if cfg!(target_arch = "aarch64") {
     elf::EM_X86_64
 };
 
-/// A process has one copy of each of these libraries, so two plugins would share that of the first.
+/// Libraries that a plugin must not link to: a process has one copy of each, so a second plugin would get the first
+/// plugin's copy.
 const SHARED_BACKEND_LIBRARIES: [&str; 2] = ["libggml", "libllama"];
 
 type Header = FileHeader64<Endianness>;

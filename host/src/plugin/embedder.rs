@@ -8,7 +8,7 @@ use super::fault::plugin_fault;
 /// Limit of a vector's dimensions, many times those of any real model.
 const MAX_DIMENSIONS: u32 = 1 << 20;
 
-/// Turns texts into vectors of length 1, or judges pairs of texts.
+/// Turns texts into vectors of length 1. A cross-encoder turns pairs of texts into relevance scores.
 pub struct Embedder {
     object: EmbedderBox,
     info: EmbedderInfo,
@@ -37,8 +37,7 @@ impl Embedder {
         &self.info
     }
 
-    /// Vectors of texts, or how relevant they are if the texts are pairs: `[texts, dimensions]`. Each text has 1 to `max_tokens`
-    /// known tokens.
+    /// Vectors of texts, or the relevance scores of pairs: `[texts, dimensions]`. Each text has 1 to `max_tokens` known tokens.
     pub fn embed(&mut self, texts: &[Vec<u32>], interrupt: &Interrupt) -> Result<Vec<f32>> {
         let dimensions = self.info.dimensions as usize;
         let mut out = vec![0.0; texts.len() * dimensions];
@@ -58,7 +57,7 @@ impl Embedder {
     }
 }
 
-/// Checks how relevant a text is said to be.
+/// Checks a relevance score.
 fn check_relevance(relevance: &f32) -> Result<()> {
     match (0.0..=1.0).contains(relevance) {
         true => Ok(()),

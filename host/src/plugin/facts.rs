@@ -12,7 +12,7 @@ use super::{Current, Tokenizer};
 pub struct ModelFacts {
     /// What the plugin reports about the model.
     pub info: ModelInfo,
-    /// What the plugin granted for the session.
+    /// The limits that the plugin granted for the session.
     pub granted: SessionInfo,
     /// Bytes and kind of every token.
     pub vocabulary: Arc<Vocabulary>,
@@ -45,7 +45,7 @@ impl ModelFacts {
 /// A model's facts, with its tokenizer.
 pub struct Tokenized {
     pub facts: Arc<ModelFacts>,
-    /// It may keep the model in memory.
+    /// The tokenizer may keep the model in memory.
     pub tokenizer: Tokenizer,
 }
 

@@ -8,7 +8,7 @@ pub fn plugin_fault(what: &str) -> Error {
     )
 }
 
-/// An error of a plugin that says something that a later host knows.
+/// An error for a plugin that says something which only a later host understands.
 pub fn newer_plugin(what: &str) -> Error {
     Error::new(
         Code::UNSUPPORTED,

@@ -1,4 +1,4 @@
-//! What the host offers to a plugin: the other direction of the ABI.
+//! The services of the host for a plugin: the other direction of the ABI.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -10,7 +10,7 @@ struct Known {
     id: &'static str,
     /// The file of its library.
     library: &'static str,
-    /// What it loads.
+    /// The format that it loads.
     loads: Format,
 }
 
@@ -37,11 +37,11 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// Where libraries come from, and who says why one is not used.
+/// How to get a plugin's library, and how to find out why a file is not used.
 const GET: &str = "`make build` leaves it in target/dist/plugins, `tenon plugins list` says why a file is not used";
 
-/// What to do about a model that none of the plugins with these ids can load, in a sentence. None if nothing is known about the
-/// model that the plugins do not say themselves.
+/// Advice about a model that none of the plugins with these ids can load, in a sentence. None if the plugins' own answers say all
+/// that is known about the model.
 pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
     let format = match ModelFile::at(model) {
         ModelFile::Other(sentence) => return Some(sentence),
@@ -63,7 +63,7 @@ pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
     })
 }
 
-/// The library of the backend with this id, or with an id that ends so, and what to do with it. None for other backends.
+/// The library of the backend with this id, or whose id ends with this name, and what to do with it. None for other backends.
 pub fn library_of(name: &str) -> Option<String> {
     let is_named = |known: &&Known| known.id == name || known.id.rsplit('.').next() == Some(name);
     let known = KNOWN.iter().find(is_named)?;

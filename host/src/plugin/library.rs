@@ -25,7 +25,7 @@ pub struct Library {
     pub built_from: String,
 }
 
-/// What a library exports as a plugin.
+/// The entry that a library exports as a plugin.
 pub enum Entry {
     Rust(AbiHeaderRef),
     C(PluginFn),
@@ -53,10 +53,10 @@ impl Library {
 
 /// A path under which `dlopen` loads this file, and what must stay open for it.
 ///
-/// `dlopen` takes only names. For a name that it knows it returns the library that it knows, even if another file has taken
-/// that name. So it gets a name that nothing had before: the file's name in its open directory. The directory is then
-/// `$ORIGIN`, so the library finds others beside it. If another file has taken the name, only the descriptor of the file
-/// leads to it, and there is no `$ORIGIN`.
+/// `dlopen` takes only names. If it has opened a name before, it returns the library that it opened then, even if another file
+/// has taken the name since. So it gets a name that was never used before: the file's name in its directory, which is named by a
+/// new descriptor. This directory becomes `$ORIGIN`, so the library finds others beside it. If another file has taken the name,
+/// only the descriptor of the file leads to it, and there is no `$ORIGIN`.
 fn place(file: File) -> (PathBuf, File) {
     match named(&file) {
         Some((directory, path)) => (path, directory),

@@ -63,7 +63,7 @@ pub struct Plugin {
     descriptor: Descriptor,
 }
 
-/// What starts the backend.
+/// The entry that starts the backend.
 enum Root {
     Rust(PluginModule_Ref),
     C(Box<CPlugin>),
@@ -108,7 +108,7 @@ impl Plugin {
         self.abi
     }
 
-    /// Who the plugin is.
+    /// The plugin's id, name, version and other facts.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }

@@ -2,17 +2,16 @@
 //!
 //! 1. `discover` lists the libraries in the plugin directories. A library has one or more variants, for levels of CPUs
 //!    (`cpu`).
-//! 2. `candidate` chooses each library's best variant that this CPU can run. `signature` checks that a trusted key signed the file,
-//!    if the operator wants that. `elf` checks that the file is complete and for
-//!    this machine. `probe` tries it in a child process (`child`), with every call that comes before a model is loaded. All libraries
-//!    are tried at the same time.
+//! 2. `candidate` chooses each library's best variant that this CPU can run. `signature` checks that a trusted key signed the
+//!    file, if the operator wants that. `elf` checks that the file is complete and is for this machine. `probe` tries it in a
+//!    child process (`child`), with every call that comes before a model is loaded. All libraries are tried at the same time.
 //! 3. The [`Registry`] has an [`InstalledPlugin`] for each library that can be used, and an [`UnusedFile`] with the reason
 //!    for each other file.
 //! 4. When a model is loaded with the plugin, `library` opens its file in this process, and `load` checks that both sides agree
 //!    on the ABI's types. The result is a [`Backend`]. `c` gives plugins in C the objects that plugins in Rust have.
 //!
-//! [`Changes`] tells when files have changed meanwhile. A new registry then takes the place of the old one, in which those who
-//! are reading it go on reading.
+//! [`Changes`] tells when files have changed. A new registry then replaces the old one, which stays valid for everyone who still
+//! uses it.
 //!
 //! All steps use the same open file, so the file that was tried is the one that is loaded. Libraries are never unloaded.
 //!

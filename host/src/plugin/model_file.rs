@@ -1,4 +1,4 @@
-//! What a path is that no backend can load, found out from its content, and what its user can do.
+//! Explains why no backend can load a file or directory, from its content, and what the user can do.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 /// Bytes that are read of a file: enough for the names of the first files of an archive.
 const HEAD: u64 = 4096;
 
-/// What a path is.
+/// The kind of thing at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelFile {
     /// A model in a format that backends of Tenon load.

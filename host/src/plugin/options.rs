@@ -13,7 +13,7 @@ use crate::{
     system::installation,
 };
 
-/// This program. It is not the program's path, because a newer version may be there by now.
+/// The program that runs now. The path that it was started from may have a newer version by now.
 pub const EXECUTABLE: &str = "/proc/self/exe";
 
 /// Settings of the registry.
@@ -32,7 +32,7 @@ pub struct RegistryOptions {
     pub trusted_keys: TrustedKeys,
     /// Models for which a backend may be chosen by how well it fits.
     pub models: Vec<PathBuf>,
-    /// What plugins may do while they are tried out.
+    /// The sandbox of plugins while they are tried out.
     pub sandbox: Sandbox,
     /// Longest time for each step of a plugin: being loaded, starting, and looking at a model.
     pub try_timeout: Duration,
@@ -59,7 +59,7 @@ impl RegistryOptions {
         })
     }
 
-    /// What each plugin is asked.
+    /// The request that the trial of each plugin gets.
     pub(super) fn request(&self) -> Request {
         let models = self.models.iter();
         Request {

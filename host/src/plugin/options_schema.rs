@@ -16,11 +16,11 @@ pub struct OptionsSchema(Option<Value>);
 #[derive(Debug, PartialEq, Eq)]
 pub struct DeclaredOption<'a> {
     pub name: &'a str,
-    /// What its value may be.
+    /// The values that it may have.
     pub allowed: String,
-    /// What it is if it is left out. None: the plugin decides.
+    /// Its value if it is left out. None: the plugin decides.
     pub default: Option<String>,
-    /// What it is for. May be empty.
+    /// Its purpose. May be empty.
     pub description: &'a str,
 }
 

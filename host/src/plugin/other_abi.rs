@@ -1,4 +1,4 @@
-//! What is said of a plugin that was built against an ABI that this host does not take.
+//! The message about a plugin that was built against an ABI that this host does not take.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ impl fmt::Display for OtherAbi {
 }
 
 impl OtherAbi {
-    /// What to do about it.
+    /// The advice at the end of the message.
     fn advice(&self) -> String {
         let AbiVersion { major, minor } = AbiVersion::CURRENT;
         let mut numbers = self.abi.split('.').map(|n| n.parse().unwrap_or(0));

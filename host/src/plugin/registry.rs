@@ -68,7 +68,7 @@ impl Registry {
         Self::default().renewed(options)
     }
 
-    /// A registry of what the directories contain now. Files that are as they were are not tried again. Logs what differs.
+    /// A registry of what the directories contain now. Unchanged files are not tried again. Logs the differences.
     pub fn renewed(&self, options: &RegistryOptions) -> Self {
         let Discovered {
             libraries,
@@ -128,7 +128,7 @@ impl Registry {
     }
 
     /// The plugin for a model: the named one, by its id or the last part of the id, or the one that fits the file best. For a
-    /// model that is not one of the options' this may take as long as a child process.
+    /// model that is not in the options, this may take as long as a child process.
     pub fn plugin_for(
         &self,
         path: &Path,
@@ -151,8 +151,8 @@ impl Registry {
         }
     }
 
-    /// What each plugin says of a model: how well it fits, 0 to 100, and why; or why it could not be asked. For a model that is not
-    /// one of the options' this may take as long as a child process.
+    /// The answer of each plugin about a model: how well the plugin fits, 0 to 100, and why; or why it could not be asked. For a
+    /// model that is not in the options, this may take as long as a child process.
     pub fn answers(&self, path: &Path) -> Vec<(&InstalledPlugin, Answer)> {
         self.ask(&[path]);
         let plugins = self.plugins.iter().map(Arc::as_ref);
@@ -161,7 +161,7 @@ impl Registry {
             .collect()
     }
 
-    /// Those of these files and directories that a plugin can load. The plugins look at those that are new.
+    /// The files and directories of `paths` that a plugin can load. The plugins look at those that are new.
     pub fn supported<'a>(&self, paths: &'a [PathBuf]) -> Vec<&'a PathBuf> {
         self.ask(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         let is_supported = |path: &&PathBuf| {
@@ -192,8 +192,7 @@ impl Registry {
         });
     }
 
-    /// The results for libraries. Those that are new are tried at the same time, so that several that hang take no longer than
-    /// one.
+    /// The results for libraries. New libraries are tried at the same time, so that several that hang take no longer than one.
     fn try_all(&self, libraries: &[Library], probe: &Probe) -> Vec<Trial> {
         let cpu = Cpu::detect();
         let trial = |library| match self.trial_of(library, &probe.request) {
@@ -213,7 +212,7 @@ impl Registry {
         })
     }
 
-    /// The result for a library that is as it was, and was asked the same.
+    /// The earlier result for a library, if neither its files nor the request have changed.
     fn trial_of(&self, library: &Library, request: &Request) -> Option<&Trial> {
         let mut trials = self
             .trials
@@ -256,7 +255,7 @@ impl Registry {
         }
     }
 
-    /// The plugin with this id, or with an id that ends so.
+    /// The plugin with this id, or whose id ends with this name.
     ///
     /// # Errors
     /// There is none, or there are several.

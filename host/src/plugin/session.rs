@@ -35,7 +35,7 @@ impl Session {
         })
     }
 
-    /// What was granted, reduced to what the host uses. No size in it is 0.
+    /// The granted limits, reduced to what the host uses. No size in them is 0.
     pub fn info(&self) -> &SessionInfo {
         &self.info
     }

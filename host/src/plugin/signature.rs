@@ -43,9 +43,9 @@ pub enum SignatureError {
 const CHUNK: usize = 1 << 20;
 
 impl TrustedKeys {
-    /// The file with these contents, if it is signed: a copy in memory that nobody can change, so the bytes that were checked are
-    /// those that are loaded. It has no directory, so the library finds no others beside it, which nobody has signed. Without keys
-    /// it is the file itself.
+    /// Checks that a file is signed, and returns a copy in memory that nobody can change, so the bytes that were checked are
+    /// those that are loaded. The copy has no directory, so the library cannot load unsigned libraries from beside it. Without
+    /// keys, returns the file itself.
     ///
     /// # Errors
     /// The file is not signed with one of the keys.

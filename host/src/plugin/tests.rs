@@ -1,4 +1,4 @@
-//! The SDK's data types cross to another process and are equal there.
+//! The SDK's data types are equal after they have crossed to another process.
 
 use std::fmt::Debug;
 

@@ -16,7 +16,8 @@ use crate::markup::{ReasoningTags, ToolFormat};
 
 const NAME: &str = "chat_template";
 
-/// Fuel of one rendering, in instructions or 64 bytes of text: some 10,000 messages, or half a second.
+/// The fuel of one rendering. A unit of fuel pays for one instruction or for 64 bytes of text. This is enough for some 10,000
+/// messages, and is used up in about half a second.
 const FUEL: u64 = 20_000_000;
 
 /// Fuel of one of the small requests that a template is probed with.

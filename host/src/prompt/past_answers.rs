@@ -216,14 +216,14 @@ mod tests {
             &[USER, ASK, END, HELLO, END, USER, OUT],
             &[USER, ASK, END, HE, L, LO, END, USER, OUT],
         );
-        // Also if the answer went on after the part that the client kept.
+        // The same holds if the answer went on after the part that the client kept.
         let longer = [written, &[OUT, OUT]].concat();
         check(
             &[&longer],
             &[USER, ASK, END, HELLO, OUT, END],
             &[USER, ASK, END, HE, L, LO, OUT, END],
         );
-        // And in later turns.
+        // The same holds in later turns.
         let turns = [written, &[END, USER, OUT, END, HELLO]].concat();
         check(
             &[&turns],

@@ -153,7 +153,7 @@ impl Turns {
         turns
     }
 
-    /// What must happen between two messages for the template to take them.
+    /// The change between two messages that makes the template take them.
     fn between(self, last: Option<&Json>, next: &Json) -> Between {
         let has_calls = last.is_some_and(has_calls);
         match (last.map(role), role(next)) {

@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl Recipe {
-    /// Checks, as far as it is possible before loading, that the model fits into its memory limit, or into what is free if it has
-    /// none, and its KV pool into the machine. A backend that gives no estimates is not checked.
+    /// Checks before loading that the model fits into its memory limit, or into free memory if it has no limit, and that its KV
+    /// pool fits into the machine. A backend that gives no estimates is not checked.
     ///
     /// # Errors
     /// What does not fit, and what to change.
@@ -79,8 +79,8 @@ impl Recipe {
     }
 }
 
-/// The sentence about a model that takes more than is free. `levels` are those that it can have, each with the bytes that it takes
-/// there, from the most to the least faithful.
+/// The message for a model that takes more memory than is free. `levels` has the model's possible levels, each with the bytes
+/// that the model takes at it, the most faithful level first.
 fn too_large(bytes: u64, limit: &Limit, levels: &[(&str, u64)]) -> String {
     let shown = memory::shown;
     let fits = |(_, bytes): &&(&str, u64)| *bytes <= limit.free_bytes;

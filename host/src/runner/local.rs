@@ -28,7 +28,7 @@ use crate::{
 
 /// Makes runners of one model that compute in this process.
 pub struct Workshop {
-    /// What the model is made from.
+    /// The model's recipe.
     pub recipe: Recipe,
     /// The plugin that loads it.
     pub backend: Arc<Backend>,
@@ -201,7 +201,7 @@ impl Runner for LocalRunner {
     }
 
     fn refresh_metrics(&self) -> BoxFuture<'_, ()> {
-        // They are updated as things happen.
+        // The metrics of this process are always up to date.
         ready(()).boxed()
     }
 
@@ -226,7 +226,7 @@ impl Drop for LocalRunner {
     }
 }
 
-/// Returns freed memory to the system when an engine has ended, which is when its last request has.
+/// Returns freed memory to the system when an engine has ended with its last request.
 fn give_memory_back_after(end: End) {
     Handle::current().spawn(async move {
         end.wait().await;

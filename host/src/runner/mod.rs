@@ -1,8 +1,8 @@
-//! Where models compute. Everything else uses them through the trait [`Runner`], and cannot tell where that is.
+//! Where models compute. Everything else uses them through the trait [`Runner`], and cannot tell where they compute.
 //!
 //! 1. A [`Recipe`] says what a model is made from, as plain data.
-//! 2. A [`Maker`] makes runners from it. A [`Workshop`] makes them in this process (`local.rs`), a [`Spawner`] each in a worker, a
-//!    process of its own (`process/`).
+//! 2. A [`Maker`] makes runners from it. A [`Workshop`] makes them in this process (`local.rs`). A [`Spawner`] makes each in a
+//!    worker, a process of its own (`process/`).
 //!
 //! Invariant: nothing here knows HTTP, text of answers or templates.
 
@@ -42,7 +42,7 @@ pub trait Runner: Send + Sync {
     /// Facts about the model. They are replaced if the model is loaded again after its plugin broke.
     fn facts(&self) -> Arc<ModelFacts>;
 
-    /// Encodes texts, each for itself. Blocks, for a long text a while.
+    /// Encodes texts, each by itself. Blocks; a long text takes a while.
     ///
     /// # Errors
     /// The tokenizer refuses a text.
@@ -99,7 +99,7 @@ pub trait Runner: Send + Sync {
     /// Waits until the model no longer serves. Never ready if it ends as intended.
     fn failed(&self) -> BoxFuture<'static, Error>;
 
-    /// Brings the metrics of the model that `/metrics` shows up to date.
+    /// Updates the metrics of the model in `/metrics`.
     fn refresh_metrics(&self) -> BoxFuture<'_, ()>;
 
     /// The id of the worker's process. None if the model computes in this one.
@@ -112,7 +112,7 @@ pub trait Runner: Send + Sync {
     fn step_age(&self) -> Duration;
 }
 
-/// What makes tokens of an answer possible or less likely.
+/// The parts of a request that change the logits depending on the tokens so far.
 pub type Steering = crate::engine::Steering<CompiledForm>;
 
 /// A compiled grammar, as the runner that compiled it knows it. Only that runner can use it.

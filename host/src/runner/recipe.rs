@@ -10,7 +10,7 @@ use crate::{config, engine::EngineOptions, plugin::Backend};
 pub struct Recipe {
     /// The name that requests use.
     pub model: String,
-    /// What to load. The level is set for each load.
+    /// The arguments of a load. The level is set for each load.
     pub args: LoadArgs,
     /// Sampling parameters that replace the model's recommended ones.
     pub sampling: SamplingDefaults,

@@ -30,7 +30,7 @@ impl AnswerRules {
     }
 }
 
-/// What may come before an answer in JSON: reasoning, and the text that opens the answer.
+/// The patterns before an answer in JSON: reasoning, and the text that opens the answer.
 pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     let opening = marks.split(reasoning.tags.frame.answer);
     [before_forced(reasoning, marks), opening].concat()
@@ -61,7 +61,7 @@ fn before_forced(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     vec![Pattern::OneOf(vec![all, Vec::new()])]
 }
 
-/// The rest of reasoning that was opened.
+/// The rest of reasoning whose opening tag is written already.
 fn closing(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     marks.until(TextRules::default(), &reasoning.tags.close)
 }

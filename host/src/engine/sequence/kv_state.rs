@@ -1,4 +1,4 @@
-/// Least number of tokens between a checkpoint and what is stored before it. A prompt's last checkpoint may be nearer.
+/// Fewest tokens between a checkpoint and the tokens that are stored before it. A prompt's last checkpoint may be nearer.
 const CHECKPOINT_TOKENS: u32 = 32;
 
 /// What the session has stored of a sequence.

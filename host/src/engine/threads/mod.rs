@@ -137,7 +137,7 @@ impl Threads {
 
     fn apply(&mut self, session: &mut Session) -> Result<(), Error> {
         let most = match LongWork::is_there() {
-            // Threads wait for each other, so one that shares its core with long work delays all.
+            // Threads wait for each other, so a thread that shares its core with long work delays all of them.
             true => self.most.saturating_sub(1).max(1),
             false => self.most,
         };

@@ -81,7 +81,7 @@ const SHORTEST_WAIT: f64 = 2.0;
 const LONGEST_WAIT: f64 = 3600.0;
 /// Assumed calibrated cost of a choice that there was no time to calibrate.
 const UNCALIBRATED: f64 = 1.25;
-/// Least steps between two surprises.
+/// Fewest steps between two surprises.
 const SURPRISE_PAUSE: u32 = 64;
 
 impl Tuner {

@@ -213,7 +213,7 @@ impl Analysis {
         };
         for part in parts {
             let facts = self.facts(part);
-            // It may be known only later, or never, whether the next part has begun.
+            // Whether the next part has begun may be known only later, or never.
             let is_ambiguous = all.continuation.intersects(&facts.first);
             all.alphabet.extend(&facts.alphabet);
             if is_ambiguous {

@@ -57,7 +57,7 @@ fn the_numbers_of_a_schema_stay_as_they_are() {
     check(&Grammar::JsonSchema(numbers));
 }
 
-/// What is sent can be read: a grammar that is nested too deeply is refused by its sender.
+/// Every grammar that is sent can be read: the sender refuses one that is nested too deeply.
 #[test]
 fn a_schema_is_sent_if_it_is_not_nested_too_deeply() {
     let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));

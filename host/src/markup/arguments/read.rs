@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-/// What was read from a text.
+/// The result of reading a piece of text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
     /// More of the arguments.

@@ -29,7 +29,7 @@ enum State {
     Value(Types),
 }
 
-/// What to do next.
+/// The reader's next action.
 enum Next {
     Go(State),
     Wait,

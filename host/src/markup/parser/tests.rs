@@ -1,4 +1,4 @@
-//! Tests of what all formats have in common, with answers cut in every way.
+//! Tests of the behavior that all formats share, with answers cut in every way.
 
 use super::*;
 use crate::markup::{FORMATS, ToolFormat};

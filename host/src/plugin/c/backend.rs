@@ -25,7 +25,7 @@ pub struct CBackend {
 
 // SAFETY: the header says that every function of a backend may be called on any thread.
 unsafe impl Send for CBackend {}
-// SAFETY: and by several at once.
+// SAFETY: the header says that several threads may call them at once.
 unsafe impl Sync for CBackend {}
 
 impl CBackend {
@@ -135,7 +135,7 @@ impl BackendObject for CBackend {
     }
 }
 
-/// The arguments of a load. Those that must be understood and that this version does not know are refused.
+/// Converts the arguments of a load. Facts that must be understood and that this version does not know are refused.
 fn load_args(record: &LoadArgsRecord) -> Result<LoadArgs> {
     let args = LoadArgs::from(record);
     args.meta.check().map(|()| args)

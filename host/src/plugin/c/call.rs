@@ -10,22 +10,22 @@ use tenon_plugin_api::{
 use super::read;
 use crate::plugin::fault::plugin_fault;
 
-/// What was read, or what is wrong with it.
+/// A value that was read, or a text that says what is wrong with it.
 type Read<T> = std::result::Result<T, String>;
 
 /// A struct that a plugin puts into a sink.
 pub trait Record: Growing {
-    /// What it says, as an ordinary Rust type.
+    /// The struct's content as an ordinary Rust type.
     type Plain;
 
-    /// Copies it.
+    /// Copies the content.
     ///
     /// # Safety
     /// All pointers in it are NULL or valid.
     unsafe fn plain(&self) -> Read<Self::Plain>;
 }
 
-/// An error that is the plugin's fault: what `function` gave.
+/// An error that is the plugin's fault: `function` gave something wrong.
 pub fn gave(function: &str, what: &str) -> Error {
     plugin_fault(&format!("gave {what} in `{function}`"))
 }
@@ -93,7 +93,7 @@ unsafe extern "C" fn put<T, F: FnMut(*const T)>(this: *mut c_void, record: *cons
     take(record);
 }
 
-/// The sentence and the details of an error, with any code.
+/// Copies the sentence and the details of an error. The caller sets the code.
 ///
 /// # Safety
 /// All pointers in it are NULL or valid.
@@ -114,7 +114,7 @@ fn failed(name: &str, code: Code, told: Option<Read<Error>>) -> Error {
         None if code.0 > Code::INTERNAL.0 => gave(name, &format!("the unknown code {}", code.0)),
         None => Error::from(code),
     };
-    // Codes of a later version are treated as this one.
+    // Codes of a later version are treated as `INTERNAL`.
     error.code = Code(code.0.min(Code::INTERNAL.0));
     error
 }

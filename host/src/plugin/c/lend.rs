@@ -1,4 +1,4 @@
-//! What the host lends to a plugin in C for the time of a call.
+//! Lends the host's data to a plugin in C for the time of a call.
 
 use std::ptr;
 
@@ -7,7 +7,7 @@ use tenon_plugin_api::{
     abi::c::{self, KeyValue, Str, Strs},
 };
 
-/// A text.
+/// Lends a text.
 pub fn text(text: &str) -> Str {
     Str {
         ptr: text.as_ptr(),
@@ -15,7 +15,7 @@ pub fn text(text: &str) -> Str {
     }
 }
 
-/// Calls with the arguments of a load.
+/// Runs `call` with the arguments of a load, lent in C's form.
 pub fn with_load_args<R>(
     args: &LoadArgs,
     call: impl FnOnce(*const c::LoadArgs) -> Result<R>,
@@ -37,7 +37,7 @@ pub fn with_load_args<R>(
     })
 }
 
-/// Calls with the arguments of a session.
+/// Runs `call` with the arguments of a session, lent in C's form.
 pub fn with_session_args<R>(
     args: &SessionArgs,
     call: impl FnOnce(*const c::SessionArgs) -> Result<R>,

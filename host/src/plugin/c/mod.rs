@@ -4,8 +4,8 @@
 //! exports. Each kind of object has an adapter: `backend` has the object's trait, and the others have the traits of the SDK, which
 //! adds to them what it adds to plugins in Rust (sampling on the CPU, refusing what this version does not know).
 //!
-//! Rust's types guarantee nothing of what C returns. `read` checks pointers, lengths, sizes, UTF-8 and flags; `call` checks codes.
-//! What is wrong becomes an error that names the function.
+//! Rust's types guarantee nothing about what C returns. `read` checks pointers, lengths, sizes, UTF-8 and flags; `call` checks
+//! codes. A wrong value becomes an error that names the function.
 
 mod backend;
 mod call;

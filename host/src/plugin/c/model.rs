@@ -24,7 +24,7 @@ pub struct CModel {
 // SAFETY: the header says that the functions of a model may be called on any thread, except `session`, which the host calls on
 // the model thread.
 unsafe impl Send for CModel {}
-// SAFETY: and by several at once.
+// SAFETY: the header says that several threads may call them at once.
 unsafe impl Sync for CModel {}
 
 impl CModel {

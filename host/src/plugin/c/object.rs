@@ -25,7 +25,7 @@ pub trait Table: Growing {
 /// An object of a plugin. Dropping it ends the object.
 pub struct Owned<V: Table> {
     pub this: *mut c_void,
-    /// The object's table, as far as the plugin has it. What it lacks is NULL.
+    /// The object's table. Functions that the plugin's version of the table lacks are NULL.
     pub table: V,
 }
 

@@ -30,7 +30,7 @@ impl CPlugin {
     /// Reads the table that the library's function returns.
     ///
     /// # Errors
-    /// What is wrong with it. The text ends a sentence that begins with the file's name.
+    /// What is wrong with the table. The text ends a sentence that begins with the file's name.
     pub fn read(exported: PluginFn) -> Result<Self, String> {
         // SAFETY: the library exports the function under a name that says what it is.
         let table = unsafe { exported() };
@@ -55,7 +55,7 @@ impl CPlugin {
         self.abi
     }
 
-    /// Who the plugin is.
+    /// The plugin's id, name, version and other facts.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }

@@ -1,4 +1,4 @@
-//! Reads what a plugin in C points to. An error says what is wrong; it follows "the plugin gave".
+//! Reads the values that a plugin in C points to. An error says what is wrong: its text follows "the plugin gave".
 
 use std::{borrow::Cow, mem::MaybeUninit, slice};
 
@@ -10,7 +10,7 @@ use tenon_plugin_api::{
 /// More bytes than any version of a table will have.
 const MAX_SIZE: usize = 1 << 16;
 
-/// Copies a struct as far as its size covers. The rest is zero.
+/// Copies the part of a struct that its size covers. The rest is zero.
 ///
 /// # Safety
 /// The pointer is NULL, or leads to as many bytes as the first word there says.
@@ -67,7 +67,7 @@ pub unsafe fn text(from: Str, what: &str) -> Result<String, String> {
     text.map_err(|_| format!("a text that is not UTF-8 as `{what}`"))
 }
 
-/// Copies a text that may be absent, which NULL says.
+/// Copies a text. NULL means that there is none.
 ///
 /// # Safety
 /// As for [`list`].

@@ -1,4 +1,4 @@
-//! What the host does for a plugin in C.
+//! The services of the host for a plugin in C.
 
 use std::{ffi::c_void, ptr};
 

@@ -1,4 +1,4 @@
-//! The session of a model of a plugin in C. What crosses on every step is passed as it is.
+//! The session of a model of a plugin in C. The data of every step is passed without conversion.
 
 use std::{ptr, slice};
 
@@ -20,7 +20,7 @@ pub struct CSession {
     object: Owned<SessionVtable>,
     info: SessionInfo,
     logits_width: usize,
-    /// The plugin has its address.
+    /// Kept because the plugin has its address.
     _interrupt: Interrupt,
 }
 

@@ -19,7 +19,7 @@ pub struct CTokenizer {
 
 // SAFETY: the header says that every function of a tokenizer may be called on any thread.
 unsafe impl Send for CTokenizer {}
-// SAFETY: and by several at once.
+// SAFETY: the header says that several threads may call them at once.
 unsafe impl Sync for CTokenizer {}
 
 impl CTokenizer {

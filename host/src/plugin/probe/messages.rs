@@ -13,9 +13,9 @@ use crate::{
 /// The host's request to a child: what to find out about a library.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// The path of the library. Empty as long as the request is about any.
+    /// The path of the library. Empty in the request that is for all libraries.
     pub plugin: String,
-    /// What the library may do.
+    /// The sandbox of the library.
     pub sandbox: Sandbox,
     /// Threads that the plugin may use for computing.
     pub threads: u32,
@@ -79,7 +79,7 @@ pub struct Facts {
     pub build: String,
     pub abi: String,
     pub devices: Vec<String>,
-    /// What computes on its devices, by their ids, where the plugin says so.
+    /// The compute kernels of its devices, by the ids of the devices, as far as the plugin names them.
     pub kernels: BTreeMap<String, String>,
     /// Levels that it can quantize weights to.
     pub levels: Vec<String>,
@@ -95,7 +95,7 @@ pub struct Refusal {
 }
 
 impl Request {
-    /// The request about the library at a path, without the first files, about which it has answered.
+    /// The request about the library at a path, without the first `answered` files.
     pub fn of_library(&self, path: &Path, answered: usize) -> Self {
         Self {
             plugin: path.to_string_lossy().into_owned(),

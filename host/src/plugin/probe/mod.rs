@@ -1,6 +1,6 @@
 //! Tries a library out in a child process, so that a crash or a hang ends the child and not the host.
 //!
-//! 1. The host starts this same program as `tenon worker --trial` (`process`), in a sandbox as workers are in.
+//! 1. The host starts this same program as `tenon worker --trial` (`process`), in a sandbox like that of workers.
 //! 2. The host sends a `Request`, a line of JSON.
 //! 3. The child loads the library, starts its backend and asks it about the models that are to be served (`trial`). It
 //!    announces each step and reports the results as `Message`s, each a line of JSON.
@@ -135,7 +135,7 @@ impl Probe {
     }
 }
 
-/// What a child has reported so far.
+/// The reports of a child so far.
 #[derive(Default)]
 struct ChildReport {
     step: Step,

@@ -1,4 +1,4 @@
-//! The child's part of a trial: loads the library, starts its backend, asks it about models, and reports the results.
+//! The child's side of a trial: loads the library, starts its backend, asks it about models, and reports the results.
 
 use std::{
     fs::File,
@@ -107,7 +107,7 @@ impl Trial {
         self.host.write_all(&line)
     }
 
-    /// Waits until the host ends this process. A child that is still alive shows that the library did not end it.
+    /// Waits until the host ends this process. If this process is still alive then, the library did not end it.
     fn wait_for_the_end(&mut self) -> io::Result<()> {
         self.host.shutdown(Shutdown::Write)?;
         self.host.read(&mut [0]).map(drop)
@@ -153,7 +153,8 @@ fn leave_no_core_dump() -> io::Result<()> {
 }
 
 impl Request {
-    /// What the library may do. It may write to the directories of all plugins, because only the library knows its id.
+    /// The confinement of the library. The library may write to the directories of all plugins, because only the
+    /// library knows its id.
     fn confinement(&self) -> Confinement {
         Confinement {
             sandbox: self.sandbox,

@@ -1,4 +1,4 @@
-//! What a plugin's session may say wrongly.
+//! Wrong answers of a plugin's session.
 
 use abi_stable::{
     sabi_trait::TD_Opaque,

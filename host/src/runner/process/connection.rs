@@ -26,7 +26,7 @@ use crate::{
     system::memory,
 };
 
-/// Bytes of an order from which on it leaves enough free memory behind that it is given back to the operating system.
+/// Length of an order in bytes from which on the memory that it freed is given back to the operating system.
 const LONG_ORDER: usize = 64 << 10;
 
 /// A connection to a worker. Its end is the end of the worker.
@@ -38,7 +38,7 @@ pub struct Connection {
     open: Arc<Open>,
 }
 
-/// What waits for news.
+/// The calls, sequences and runners that wait for news of the worker.
 pub struct Open {
     state: Mutex<State>,
     orders: Weak<Line>,
@@ -60,7 +60,7 @@ struct Call {
     progress: Option<ReportProgress>,
 }
 
-/// A runner as long as it lives.
+/// A runner that has not ended.
 struct Watched {
     failure: Current<Option<Error>>,
     /// Dropped when it has ended.
@@ -68,7 +68,8 @@ struct Watched {
 }
 
 impl Connection {
-    /// A connection that sends its orders over a line, and what waits for its news. `metrics` are the worker's.
+    /// A connection that sends its orders over a line, and the part of it that takes the worker's news. `metrics` are the
+    /// worker's.
     pub fn new(
         process_id: Option<u32>,
         orders: Line,
@@ -91,7 +92,7 @@ impl Connection {
         (Arc::new(connection), open)
     }
 
-    /// Numbers that were not used before. Returns the first one.
+    /// Takes `count` numbers that were not used before. Returns the first one.
     pub fn ids(&self, count: u64) -> Id {
         self.last_id.fetch_add(count, Ordering::Relaxed) + 1
     }
@@ -167,7 +168,8 @@ impl Connection {
         Ok((first..first + count).map(reader).collect())
     }
 
-    /// Watches a runner that is about to be made. Returns where its failure will be, and what is dropped when it has ended.
+    /// Watches a runner that is about to be made. Returns the cell that gets its failure, and a receiver whose sender is dropped
+    /// when the runner has ended.
     ///
     /// # Errors
     /// The worker has ended.
@@ -183,7 +185,7 @@ impl Connection {
     }
 }
 
-/// An answer that is not there yet. Dropping it cancels the call.
+/// A pending answer. Dropping it cancels the call.
 pub struct PendingAnswer {
     connection: Arc<Connection>,
     call: Id,
@@ -297,7 +299,7 @@ impl Open {
         }
     }
 
-    /// Reports how far a call is, and cancels it if that is the reply.
+    /// Reports the progress of a call, and cancels the call if its caller wants that.
     fn report(&self, call: Id, fraction: Option<f32>, what: &str) {
         let state = self.state();
         let progress = state

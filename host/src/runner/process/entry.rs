@@ -37,7 +37,8 @@ use crate::{
 /// Most threads for blocking work: loading, and tokenizing long prompts.
 const BLOCKING_THREADS: usize = 16;
 
-/// Works for the server whose socket is this process's standard output. Returns only if there is no such server.
+/// Runs the worker of the server whose socket is this process's standard output. Returns only if there is no such
+/// server.
 ///
 /// # Errors
 /// The other side is not a server.
@@ -47,7 +48,8 @@ pub fn run() -> anyhow::Result<()> {
     shutdown::ignore_other_signals()?;
     let Given { library, socket } = Given::take()?;
     let start: Start = frames::read_one(&socket)?;
-    // Before the first thread starts: threads that exist already would stay outside.
+    // The process must be confined before its first thread starts, because threads that exist already would stay
+    // unconfined.
     let unrestricted = confinement(&start).enter(&library)?;
     telemetry::start_in_worker(start.log_format)?;
     let registry = Registry::new();

@@ -32,10 +32,10 @@ pub fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
     frame_in(Vec::new(), message)
 }
 
-/// The frame of a message, in a buffer whose memory is used again.
+/// The frame of a message, in a buffer whose memory is reused.
 ///
 /// # Errors
-/// As those of [`frame`].
+/// Those of [`frame`].
 pub fn frame_in(mut buffer: Vec<u8>, message: &impl Serialize) -> io::Result<Vec<u8>> {
     buffer.clear();
     buffer.extend([0; LENGTH_BYTES]);

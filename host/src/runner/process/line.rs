@@ -19,9 +19,9 @@ pub struct Line(Arc<Shared>);
 
 struct Shared {
     socket: Sending,
-    /// What found no room so far.
+    /// Bytes that found no room in the socket so far.
     rest: Mutex<BytesMut>,
-    /// There is a rest, or the line was dropped.
+    /// Notified when there is a rest, and when the line is dropped.
     wake: Notify,
     is_dropped: AtomicBool,
 }
@@ -63,7 +63,7 @@ impl Drop for Line {
 }
 
 impl Shared {
-    /// Writes what finds room now. Returns how much is done with: all if the other side is gone.
+    /// Writes the bytes that find room now. Returns how many bytes are done with: all of them if the other side is gone.
     fn write_now(&self, bytes: &[u8]) -> usize {
         self.socket.write_now(bytes).unwrap_or(bytes.len())
     }

@@ -1,4 +1,4 @@
-//! Limits the memory of workers: by a control group each where the system lets the server make them, else by a limit that the
+//! Limits the memory of workers: by a control group for each where the server may make groups, otherwise by a limit that the
 //! worker sets itself.
 
 use std::sync::{

@@ -1,4 +1,4 @@
-//! What the server and a worker tell each other. Each message is a frame (`frames.rs`).
+//! The messages between the server and a worker. Each message is a frame (`frames.rs`).
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ pub type Id = u64;
 /// The first message to a worker.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Start {
-    /// What the model is made from.
+    /// The model's recipe.
     pub recipe: Recipe,
     /// The path of the plugin's file. The worker has the open file as its standard input.
     pub plugin: PathBuf,
@@ -32,7 +32,7 @@ pub struct Start {
     pub cache: PathBuf,
     /// How log lines are written.
     pub log_format: LogFormat,
-    /// What the plugin may do.
+    /// The sandbox of the plugin.
     pub sandbox: config::Sandbox,
     /// How long a forward may take before the worker counts as stuck.
     pub stuck_timeout: Duration,
@@ -40,7 +40,7 @@ pub struct Start {
     pub own_limit_bytes: Option<u64>,
 }
 
-/// What the server asks of a worker.
+/// An order of the server to a worker.
 #[derive(Serialize, Deserialize)]
 pub enum Order {
     /// Answer a question about a runner.
@@ -97,12 +97,12 @@ pub struct Submission {
     pub copies: u32,
 }
 
-/// What a worker tells the server.
+/// News of a worker for the server.
 #[derive(Serialize, Deserialize)]
 pub enum News {
-    /// The answer to a call. It is the last word about it.
+    /// The answer to a call. No other news of the call follows.
     Answer { call: Id, answer: Answer },
-    /// How far a call is.
+    /// The progress of a call.
     Progress {
         call: Id,
         fraction: Option<f32>,
@@ -112,7 +112,7 @@ pub enum News {
     Events(Vec<(Id, Event)>),
     /// The metrics of all runners.
     Figures(Figures),
-    /// What the kernel cannot restrict, in a sentence.
+    /// A sentence about a restriction that the kernel does not support.
     Unrestricted(String),
     /// A runner's model no longer serves.
     Failed { runner: Id, error: Error },
@@ -130,6 +130,6 @@ pub enum Answer {
     Submitted(Result<(), SubmitError>),
     Vectors(Result<Vec<f32>, EmbeddingError>),
     Bytes(Result<u64, Error>),
-    /// The worker has told its metrics before.
+    /// The worker has sent its metrics before this answer.
     Told,
 }

@@ -1,4 +1,4 @@
-//! What a worker has to tell the server.
+//! Sends a worker's news to the server.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{
     messages::{Answer, Id, News},
 };
 
-/// The way of news to the server. Clones are the same way.
+/// Sends news to the server. Clones use the same line.
 #[derive(Clone)]
 pub struct Outbox(Arc<Line>);
 

@@ -1,4 +1,4 @@
-//! What a worker writes to its standard outputs: its log lines, and what its plugin and C libraries print.
+//! The output of a worker: its log lines, and the text that its plugin and C libraries print.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +17,7 @@ const MAX_LINE: u64 = 4096;
 /// A line that was printed longer ago says nothing about why the worker ended.
 const RECENT: Duration = Duration::from_secs(3);
 
-/// The last line that was printed. Clones are the same.
+/// The last line that was printed. Clones share it.
 #[derive(Clone, Default)]
 pub struct LastLine(Arc<Mutex<Option<(Instant, String)>>>);
 

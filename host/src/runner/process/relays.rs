@@ -1,6 +1,6 @@
 //! The events of a worker's sequences, on their way to the server.
 //!
-//! The model thread sends those of a step by itself, in one message. To wake a task for it would take as long as sending, and
+//! The model thread sends those of a step by itself, in one message. Waking a task for this would take as long as sending, and
 //! the task would then take a core from the threads that compute the next step.
 
 use std::{
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::engine::{Event, Generation};
 
-/// Sequences whose events are sent over a line. Clones are the same.
+/// Sequences whose events are sent over a line. Clones share them.
 #[derive(Clone)]
 pub struct Relays(Arc<Shared>);
 
@@ -63,7 +63,7 @@ impl Relays {
         self.change(|sequences| drop(sequences.insert(sequence, relay)));
     }
 
-    /// Adds the room of events that the reader of a sequence took.
+    /// Makes room for as many events as the reader of a sequence took.
     pub fn widen(&self, sequence: Id, events: u32) {
         self.change(|sequences| {
             if let Some(relay) = sequences.get_mut(&sequence) {
@@ -77,8 +77,8 @@ impl Relays {
         self.change(|sequences| drop(sequences.remove(&sequence)));
     }
 
-    /// Sends the events that have arrived. If another thread is at it, that thread looks once more, so the model thread never
-    /// waits.
+    /// Sends the events that have arrived. If another thread is sending already, that thread looks once more, so the model thread
+    /// never waits.
     pub fn deliver(&self) {
         self.0.is_due.store(true, SeqCst);
         while self.0.is_due.load(SeqCst) {

@@ -18,7 +18,7 @@ use crate::{
     runner::{CompiledForm, Maker, Runner, Steering},
 };
 
-/// The time that a worker gets to tell its metrics.
+/// The time that a worker gets to send its metrics.
 const SCRAPE: Duration = Duration::from_secs(1);
 
 /// Each load starts a worker.
@@ -208,7 +208,7 @@ impl Runner for RemoteRunner {
     }
 
     fn step_age(&self) -> Duration {
-        // The worker itself looks at it.
+        // The worker itself checks how long a forward takes.
         Duration::ZERO
     }
 }

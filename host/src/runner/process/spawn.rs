@@ -38,7 +38,7 @@ pub struct Spawner {
     pub executable: PathBuf,
     /// The plugins. Each worker gets the file that the model's plugin has when it starts.
     pub plugins: CurrentPlugins,
-    /// What each worker is told first. The path of the plugin's file is replaced by the current one.
+    /// The first message to each worker. The path of the plugin's file is replaced by the current one.
     pub start: Start,
     /// Shows the metrics of the workers.
     pub metrics: ModelMetrics,

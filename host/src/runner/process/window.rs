@@ -2,5 +2,5 @@
 
 /// Most events of a sequence that were sent and not taken by the reader.
 pub const EVENTS: usize = 128;
-/// The reader's side reports what was taken in pieces of this size.
+/// The reader's side reports each time that this many events were taken.
 pub const REPORTED: u32 = EVENTS as u32 / 2;

@@ -1,4 +1,4 @@
-//! The worker's part: carries out the server's orders with runners of its own process.
+//! The worker's side: carries out the server's orders with runners of its own process.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ use crate::{
 /// How often the ages of running calls of the plugin are looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What a worker has to carry out orders with.
+/// What a worker needs to carry out orders.
 pub struct Worker {
     /// Where news go.
     pub outbox: Outbox,
@@ -49,7 +49,7 @@ pub struct Worker {
 pub enum End {
     /// The server is gone, or needs the worker no longer.
     Dismissed,
-    /// A call of the plugin takes this long already.
+    /// A call of the plugin has not returned for this long.
     Stuck(Duration),
 }
 
@@ -67,7 +67,7 @@ impl Worker {
     }
 }
 
-/// A worker with what the server's numbers stand for.
+/// A worker, and the objects that the server's numbers stand for.
 struct Session {
     worker: Worker,
     numbered: Mutex<Numbered>,
@@ -222,7 +222,7 @@ impl Session {
         Ok(unenforced)
     }
 
-    /// Makes a runner on another thread, and reports how far that is.
+    /// Makes a runner on another thread, and reports the progress.
     fn make(
         self: &Arc<Self>,
         call: Id,
@@ -262,7 +262,7 @@ impl Session {
         facts
     }
 
-    /// Answers a call with what another thread finds.
+    /// Answers a call with the result of `work`, which runs on another thread.
     fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         call: Id,
@@ -277,7 +277,7 @@ impl Session {
         });
     }
 
-    /// Answers a call with what a future finds, unless the server cancels the call.
+    /// Answers a call with the result of `work`, unless the server cancels the call.
     fn cancellable(
         self: &Arc<Self>,
         call: Id,
