@@ -30,8 +30,8 @@ export class Settings {
       this.box("system", "System prompt", "How the model should answer", 4),
       this.thinking(),
       h("fieldset", {}, h("legend", {}, "Sampling"), h("div", { class: "numbers" }, NUMBERS.map((field) => this.number(field)))),
-      this.box("schema", "JSON schema of the answer", EXAMPLE_SCHEMA, 6, isJson),
-      this.box("tools", "Tools, as a JSON list", EXAMPLE_TOOLS, 6, isJson),
+      this.box("schema", "JSON schema of the answer", EXAMPLE_SCHEMA, 6, problem),
+      this.box("tools", "Tools, as a JSON list", EXAMPLE_TOOLS, 6, problem),
     );
   }
 
@@ -81,7 +81,7 @@ export class Settings {
 }
 
 /** The problem of a text that should be JSON; empty if there is none. */
-function isJson(text) {
+function problem(text) {
   try {
     json("", text);
     return "";

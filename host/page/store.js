@@ -5,20 +5,23 @@
 
 import { defaults } from "./request.js";
 
+/** The browser's storage. Undefined where the browser forbids it: then nothing is kept. */
+export const storage = allowed();
+
 const PREFIX = "tenon.chat.";
 const SETTINGS = "tenon.settings";
 
 /** All kept conversations, the latest first. */
 export function load() {
-  const keys = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
+  const keys = Object.keys(storage ?? {}).filter((key) => key.startsWith(PREFIX));
   return keys.map(read).filter(Boolean).sort((a, b) => b.changed - a.changed);
 }
 
 /** Keeps a conversation. False if the browser has no room for it. */
 export function save(conversation) {
   try {
-    localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
-    return true;
+    storage?.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
+    return storage !== undefined;
   } catch {
     return false;
   }
@@ -26,7 +29,7 @@ export function save(conversation) {
 
 /** Forgets a conversation. */
 export function forget({ id }) {
-  localStorage.removeItem(PREFIX + id);
+  storage?.removeItem(PREFIX + id);
 }
 
 /** A new conversation, which is kept once it has a message. */
@@ -37,15 +40,23 @@ export function create(model) {
 
 /** Keeps settings for new conversations. */
 export function keepSettings(settings) {
-  localStorage.setItem(SETTINGS, JSON.stringify(settings));
+  storage?.setItem(SETTINGS, JSON.stringify(settings));
+}
+
+function allowed() {
+  try {
+    return localStorage;
+  } catch {
+    return undefined;
+  }
 }
 
 function keptSettings() {
-  return { ...defaults(), ...parsed(localStorage.getItem(SETTINGS)) };
+  return { ...defaults(), ...parsed(storage?.getItem(SETTINGS)) };
 }
 
 function read(key) {
-  const conversation = parsed(localStorage.getItem(key));
+  const conversation = parsed(storage.getItem(key));
   return Array.isArray(conversation?.messages) ? conversation : null;
 }
 

@@ -1,6 +1,7 @@
 // The switch between light and dark. theme.js applies the choice when the page is loaded.
 
 import { byId } from "./dom.js";
+import { storage } from "./store.js";
 
 const KEY = "tenon.theme";
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -20,8 +21,8 @@ function isDark() {
 /** A choice that is the system's own is not kept, so that the page goes on following the system. */
 function choose(theme) {
   const isOwn = theme === (system.matches ? "dark" : "light");
-  if (isOwn) localStorage.removeItem(KEY);
-  else localStorage.setItem(KEY, theme);
+  if (isOwn) storage?.removeItem(KEY);
+  else storage?.setItem(KEY, theme);
   document.documentElement.dataset.theme = isOwn ? "" : theme;
   label();
 }

@@ -37,7 +37,7 @@ static void release(void *self) {
         free(model);
 }
 
-/* Whether the file is whole: a text that ends within a line is cut off. */
+/* Whether the file was read to its end and is whole: a text that ends within a line is cut off. */
 static int count(ngram_model *model, FILE *file) {
     int before = '\n', last = '\n', byte;
     while ((byte = fgetc(file)) != EOF && model->text_bytes < (1u << 30)) {
@@ -48,7 +48,7 @@ static int count(ngram_model *model, FILE *file) {
         before = last;
         last = byte;
     }
-    return model->text_bytes > 0 && last == '\n';
+    return model->text_bytes > 0 && last == '\n' && !ferror(file);
 }
 
 /* The row of logits for the token after `past`: [VOCAB_SIZE]. Control tokens count as ends of lines. */
@@ -133,7 +133,7 @@ static tenon_code store(ngram_session *session, const tenon_span *span, const ui
     if (span->seq >= session->granted.max_sequences || span->rows > session->granted.max_rows - session->rows)
         return TENON_INVALID;
     ngram_sequence *sequence = &session->sequences[span->seq];
-    if (span->start != sequence->len || span->len > CONTEXT_LENGTH - sequence->len || span->rows > span->len)
+    if (span->start != sequence->len || span->len > session->granted.context_length - sequence->len || span->rows > span->len)
         return span->start != sequence->len ? TENON_BAD_POSITION : TENON_INVALID;
     memcpy(sequence->tokens + sequence->len, tokens, span->len * sizeof *tokens);
     sequence->len += span->len;

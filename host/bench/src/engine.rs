@@ -99,11 +99,11 @@ impl EngineBench {
     fn measure_all(&self, runner: &mut Runner, label: &Label) -> Result<(), Error> {
         let sequences = runner.sequences;
         if self.prompt > 0 {
-            let rates = self.rates(self.prompt * sequences, || runner.prefill(self.prompt))?;
+            let rates = self.rates(self.prompt, sequences, || runner.prefill(self.prompt))?;
             label.print_row(&test_name("pp", self.prompt, sequences), &rates);
         }
         if self.generate > 0 {
-            let rates = self.rates(self.generate * sequences, || runner.decode(self.generate))?;
+            let rates = self.rates(self.generate, sequences, || runner.decode(self.generate))?;
             label.print_row(&test_name("tg", self.generate, sequences), &rates);
         }
         Ok(())
@@ -113,11 +113,13 @@ impl EngineBench {
     fn rates(
         &self,
         tokens: u32,
+        sequences: u32,
         mut run: impl FnMut() -> Result<Duration, Error>,
     ) -> Result<Vec<f64>, Error> {
         run()?;
+        let tokens = f64::from(tokens) * f64::from(sequences);
         (0..self.repetitions)
-            .map(|_| Ok(f64::from(tokens) / run()?.as_secs_f64()))
+            .map(|_| Ok(tokens / run()?.as_secs_f64()))
             .collect()
     }
 }

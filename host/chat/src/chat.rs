@@ -12,6 +12,7 @@ use tokio::{runtime::Runtime, signal};
 
 use crate::{
     markdown::Markdown,
+    printable::printable,
     reply::{Piece, Reply},
     request::{Message, SamplingArgs},
     target::{Target, TargetArgs},
@@ -183,12 +184,13 @@ impl Screen {
 
     fn show(&mut self, piece: &Piece<'_>) {
         match piece {
-            Piece::Reasoning(text) => self.write(&self.dimmed(text), true),
+            Piece::Reasoning(text) => self.write(&self.dimmed(&printable(text)), true),
             Piece::Text(text) => {
-                let text = self
-                    .markdown
-                    .as_mut()
-                    .map_or((*text).to_owned(), |markdown| markdown.piece(text));
+                let text = printable(text);
+                let text = match &mut self.markdown {
+                    Some(markdown) => markdown.piece(&text),
+                    None => text.into_owned(),
+                };
                 self.write(&text, false);
             }
         }

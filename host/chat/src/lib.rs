@@ -8,6 +8,7 @@
 mod chat;
 mod local;
 mod markdown;
+mod printable;
 mod reply;
 mod request;
 mod run;

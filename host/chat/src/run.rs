@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::{
+    printable::printable,
     reply::{Piece, Reply},
     request::{FormArgs, Message, SamplingArgs},
     target::TargetArgs,
@@ -51,7 +52,8 @@ impl Run {
         body.insert("model".to_owned(), target.model.into());
         let mut reply = Reply::default();
         let shown = reply.read(&target.server, body, print).await;
-        println!();
+        // If the reader is gone, there is nobody to tell.
+        let _ = writeln!(io::stdout());
         shown?;
         if reply.finish_reason.as_deref() == Some("length") {
             eprintln!("the answer was cut off: it had as many tokens as it may have");
@@ -79,6 +81,10 @@ impl Run {
 fn print(piece: Piece<'_>) {
     if let Piece::Text(text) = piece {
         let mut out = io::stdout();
+        let text = match out.is_terminal() {
+            true => printable(text),
+            false => text.into(),
+        };
         // If the reader is gone, such as `head`, the answer is still read to its end.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }

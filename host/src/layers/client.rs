@@ -19,4 +19,10 @@ impl Client {
     pub fn key(&self) -> Option<&Key> {
         self.account.as_ref()?.key()
     }
+
+    /// The priority of a request that asks for this one: at most as urgent as the client's key allows. Lower numbers are more urgent.
+    pub fn priority(&self, asked: Option<i32>) -> i32 {
+        let most_urgent = self.key().and_then(|key| key.rights.priority_max);
+        asked.unwrap_or(0).max(most_urgent.unwrap_or(i32::MIN))
+    }
 }

@@ -287,13 +287,13 @@ impl LoadedModel {
     /// Encodes pairs of a query and a document for a cross-encoder. None if the model is none.
     pub fn encode_pairs(
         &self,
-        pairs: &[(String, String)],
+        pairs: &[(Arc<str>, Arc<str>)],
     ) -> Result<Option<Vec<Vec<u32>>>, PromptError> {
         let pair = self.pair.as_ref();
         let Some(template) = pair.map_err(|why| PromptError::NoPair(why.clone()))? else {
             return Ok(None);
         };
-        let render = |(query, document): &(String, String)| {
+        let render = |(query, document): &(Arc<str>, Arc<str>)| {
             self.check_length(query.len() + document.len())?;
             let pieces = template.render(query, document);
             pieces.ok_or(PromptError::Template(TemplateError::NoSentinel))

@@ -8,8 +8,8 @@ use super::{
     body::{Body, RequestBody, read},
     checks,
     generation::{
-        Format, Prompt, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs,
-        settings,
+        Format, Prompt, RouteParameters, Settings, WantedGrammar, answer, check_count,
+        finish_reason, logprobs, settings,
     },
     lookup::generating,
     waiting::{Asked, answered, failure},
@@ -171,6 +171,7 @@ async fn complete(
         let message = "'suffix' is not possible with \"echo\": true";
         return Err(ApiError::invalid_parameter("suffix", message));
     }
+    check_count(sources.len(), &settings, &model)?;
     let adds_special = request.add_special_tokens.unwrap_or(true);
     let encoder = model.clone();
     let prompts = blocking(move || {

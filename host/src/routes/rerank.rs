@@ -57,8 +57,9 @@ pub async fn rerank(
 ) -> Result<Json<Reranking>, ApiError> {
     checks::count("documents", request.documents.len(), MAX_PAIRS)?;
     let top_n = checks::within("top_n", request.top_n, 1..=u32::MAX)?;
-    let texts: Vec<String> = request.documents.into_iter().map(text).collect();
-    let pair = |text: &String| (request.query.clone(), text.clone());
+    let texts: Vec<Arc<str>> = request.documents.into_iter().map(text).collect();
+    let query: Arc<str> = request.query.into();
+    let pair = |text: &Arc<str>| (query.clone(), text.clone());
     let question = Question {
         client,
         arrival,
@@ -72,7 +73,9 @@ pub async fn rerank(
     let results = results.map(|(index, (relevance_score, text))| RankedDocument {
         index,
         relevance_score,
-        document: with_documents.then_some(DocumentText { text }),
+        document: with_documents.then(|| DocumentText {
+            text: text.to_string(),
+        }),
     });
     Ok(Json(Reranking {
         id: format!("rerank-{}", Uuid::new_v4().simple()),
@@ -129,9 +132,9 @@ impl RequestBody for RerankRequest {
     }
 }
 
-fn text(document: RerankDocument) -> String {
+fn text(document: RerankDocument) -> Arc<str> {
     match document {
-        RerankDocument::Text(text) | RerankDocument::Object(DocumentText { text }) => text,
+        RerankDocument::Text(text) | RerankDocument::Object(DocumentText { text }) => text.into(),
     }
 }
 

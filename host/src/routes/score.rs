@@ -1,4 +1,8 @@
-use std::{iter::repeat_n, sync::Arc, time::SystemTime};
+use std::{
+    iter::{repeat, zip},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use axum::{Extension, Json, extract::State};
 use serde_json::Value;
@@ -7,7 +11,7 @@ use uuid::Uuid;
 use super::{
     body::{Body, RequestBody, read},
     checks,
-    relevance::{MAX_PAIRS, Question, relevance},
+    relevance::{MAX_PAIRS, Pair, Question, relevance},
 };
 use crate::{
     app::App,
@@ -94,16 +98,16 @@ impl RequestBody for ScoreRequest {
     }
 }
 
-fn pairs(first: TextOrTexts, second: TextOrTexts) -> Result<Vec<(String, String)>, ApiError> {
+fn pairs(first: TextOrTexts, second: TextOrTexts) -> Result<Vec<Pair>, ApiError> {
     let second = match second {
         TextOrTexts::One(text) => vec![text],
         TextOrTexts::Many(texts) => texts,
     };
     checks::count("text_2", second.len(), MAX_PAIRS)?;
     match first {
-        TextOrTexts::One(text) => Ok(repeat_n(text, second.len()).zip(second).collect()),
+        TextOrTexts::One(text) => Ok(zip(repeat(Arc::from(text)), shared(second)).collect()),
         TextOrTexts::Many(texts) if texts.len() == second.len() => {
-            Ok(texts.into_iter().zip(second).collect())
+            Ok(zip(shared(texts), shared(second)).collect())
         }
         TextOrTexts::Many(texts) => {
             let (first, second) = (texts.len(), second.len());
@@ -113,6 +117,10 @@ fn pairs(first: TextOrTexts, second: TextOrTexts) -> Result<Vec<(String, String)
             Err(ApiError::invalid_parameter("text_1", message))
         }
     }
+}
+
+fn shared(texts: Vec<String>) -> impl Iterator<Item = Arc<str>> {
+    texts.into_iter().map(Arc::from)
 }
 
 #[cfg(test)]
@@ -126,7 +134,7 @@ mod tests {
     #[test]
     fn texts_are_paired() {
         let one = || TextOrTexts::One("q".to_owned());
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let pair = |a: &str, b: &str| (Arc::from(a), Arc::from(b));
         let paired = pairs(one(), texts(&["a", "b"])).unwrap();
         assert_eq!(paired, [pair("q", "a"), pair("q", "b")]);
         let paired = pairs(texts(&["p", "q"]), texts(&["a", "b"])).unwrap();

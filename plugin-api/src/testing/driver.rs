@@ -153,7 +153,7 @@ impl Driver {
         }
         (0..self.info.max_sequences).for_each(|seq| self.free(seq));
         let mut answers: Vec<_> = prompts.iter().map(|prompt| Answer::new(prompt)).collect();
-        while !answers.iter().all(|answer| answer.done) {
+        while max_tokens > 0 && !answers.iter().all(|answer| answer.done) {
             self.step(&mut answers, params, seed)?;
             for answer in &mut answers {
                 let last = answer.tokens.last();

@@ -112,7 +112,8 @@ pub fn for_each_apart(count: usize, work: impl Fn(usize) + Sync) {
     thread::scope(|scope| {
         // A scope waits for its threads, and panics if one of them panicked.
         (1..count.min(threads() as usize)).for_each(|_| {
-            scope.spawn(some);
+            // If the system refuses a thread, the others do its part.
+            let _ = thread::Builder::new().spawn_scoped(scope, some);
         });
         some();
     });

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use futures_util::future::try_join_all;
 use serde::Serialize;
@@ -279,6 +279,7 @@ async fn stream_until(
     let (mut gaps, mut pieces) = (Vec::new(), 0);
     while !*stopped.borrow() {
         let mut reply = client.open(&question).await?;
+        let before = pieces;
         while reply.next().await? {
             pieces += 1;
             if pieces == SETTLED {
@@ -291,6 +292,8 @@ async fn stream_until(
                 break;
             }
         }
+        // Otherwise requests without an answer would follow each other as fast as the server takes them.
+        ensure!(pieces > before, "an answer has no text");
     }
     Ok(gaps)
 }
@@ -345,7 +348,7 @@ async fn copy(client: &Client, prompts: &mut Prompts) -> anyhow::Result<Vec<Figu
     Ok(vec![
         figure(
             "decoded tokens/s",
-            f64::from(answer.tokens() - 1) / gaps.as_secs_f64(),
+            f64::from(answer.tokens().saturating_sub(1)) / gaps.as_secs_f64(),
         ),
         figure("tokens", answer.tokens().into()),
         figure("pieces", answer.arrivals.len() as f64),

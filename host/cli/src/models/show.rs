@@ -175,7 +175,8 @@ fn memory(
             device: estimate.device,
             fixed_bytes,
             kv_bytes_per_token: kv,
-            full_context_bytes: context_length.map(|tokens| fixed_bytes + kv * tokens),
+            full_context_bytes: context_length
+                .map(|tokens| fixed_bytes.saturating_add(kv.saturating_mul(tokens))),
         }
     };
     Ok(Some(estimates.into_iter().map(memory).collect()))

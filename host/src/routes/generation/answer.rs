@@ -113,6 +113,25 @@ async fn dry(
     }
 }
 
+/// Refuses a request whose answers cannot all wait. Routes with several prompts call it before these are encoded.
+pub fn check_count(
+    prompts: usize,
+    settings: &Settings,
+    model: &LoadedModel,
+) -> Result<(), ApiError> {
+    let (wanted, most) = (
+        prompts.saturating_mul(settings.best_of as usize),
+        model.spec.max_queue,
+    );
+    if wanted <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "the request is for {wanted} answers, of which at most {most} may wait: ask for fewer"
+    );
+    Err(ApiError::invalid(message))
+}
+
 /// Submits all generations of a request, or none of them.
 async fn replies(
     app: &App,
@@ -122,14 +141,8 @@ async fn replies(
     settings: &Settings,
     steering: Steering,
 ) -> Result<Vec<Reply>, ApiError> {
+    check_count(prompts.len(), settings, model)?;
     let best_of = settings.best_of as usize;
-    let (wanted, most) = (prompts.len() * best_of, model.spec.max_queue);
-    if wanted > most {
-        let message = format!(
-            "the request is for {wanted} answers, of which at most {most} may wait: ask for fewer"
-        );
-        return Err(ApiError::invalid(message));
-    }
     let inputs = prompts.iter().map(|prompt| prompt.input.clone()).collect();
     if let Some(account) = &settings.account {
         account.check_tokens()?;

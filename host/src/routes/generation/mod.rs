@@ -15,7 +15,7 @@ mod structural_tag;
 mod warnings;
 
 pub use self::{
-    answer::{Answers, Prompt, answer, begin},
+    answer::{Answers, Prompt, answer, begin, check_count},
     format::{Format, Tally, finish_reason},
     grammar::{AnswerGrammar, WantedGrammar, any_object, refused},
     settings::{RouteParameters, Settings},

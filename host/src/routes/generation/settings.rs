@@ -103,7 +103,7 @@ impl Settings {
         Ok(Self {
             request: Arc::new(Request {
                 client: own.client.id,
-                priority: priority(parameters.priority, &own.client),
+                priority: own.client.priority(parameters.priority),
                 deadline: own.deadline,
                 cache_prompt: parameters.cache_prompt.unwrap_or(true),
                 max_tokens: max_tokens(parameters, &own, bounds.max_output_tokens)?,
@@ -183,12 +183,6 @@ fn check_answers(max: u32, prompts: usize, n: u32, best_of: u32) -> Result<(), A
         "'{param}' makes this a request for {answers} answers, but at most {max} are allowed: ask for fewer"
     );
     Err(ApiError::invalid_parameter(param, message))
-}
-
-/// The priority of a request, limited to the most urgent one that its key allows. Lower numbers are more urgent.
-fn priority(asked: Option<i32>, client: &Client) -> i32 {
-    let most_urgent = client.key().and_then(|key| key.rights.priority_max);
-    asked.unwrap_or(0).max(most_urgent.unwrap_or(i32::MIN))
 }
 
 /// Reads the limit of tokens. -1 and numbers beyond `u32` stand for as many as fit. With a configured limit `most`, larger numbers
@@ -342,8 +336,8 @@ pub mod tests {
             ..Client::default()
         };
         for (asked, expected) in [(None, 3), (Some(-1), 3), (Some(3), 3), (Some(7), 7)] {
-            assert_eq!(priority(asked, &client), expected, "{asked:?}");
-            assert_eq!(priority(asked, &Client::default()), asked.unwrap_or(0));
+            assert_eq!(client.priority(asked), expected, "{asked:?}");
+            assert_eq!(Client::default().priority(asked), asked.unwrap_or(0));
         }
     }
 

@@ -18,6 +18,9 @@ use crate::{
 /// Most pairs of texts in a request.
 pub const MAX_PAIRS: usize = 1000;
 
+/// A query, and a text that may be relevant to it. Pairs with the same query share it.
+pub type Pair = (Arc<str>, Arc<str>);
+
 /// Texts to judge, with their request.
 pub struct Question {
     pub client: Client,
@@ -26,8 +29,7 @@ pub struct Question {
     pub model: Option<String>,
     /// What makes a text relevant. None: it answers a web search.
     pub instruction: Option<String>,
-    /// Queries, each with a text that may be relevant to it.
-    pub pairs: Vec<(String, String)>,
+    pub pairs: Vec<Pair>,
 }
 
 /// How relevant the texts are, from 0 to 1.

@@ -9,8 +9,9 @@ use tenon_plugin_api::{EncodeFlags, SampleParams, TokenBias};
 
 use super::{Judge, Question, Scores, blocking};
 use crate::{
-    engine::{ClientId, Event, PromptTokens, Request, Scoring},
+    engine::{Event, PromptTokens, Request, Scoring},
     error::ApiError,
+    layers::client::Client,
     models::{LoadedModel, PromptError},
     prompt::{Encoder, RenderRequest},
     runner::Steering,
@@ -40,8 +41,9 @@ pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiE
         account.check_tokens()?;
     }
     let lengths = prompts.iter().map(|prompt| prompt.tokens.len()).collect();
+    let client = &client;
     let score = |prompt: PromptTokens| async move {
-        let logprob = |token| logprob(model, request(client.id, deadline, token), prompt.clone());
+        let logprob = |token| logprob(model, request(client, deadline, token), prompt.clone());
         let [yes, no] = answers;
         let (yes, no) = try_join(logprob(yes), logprob(no)).await?;
         Ok::<_, ApiError>(1.0 / (1.0 + (no - yes).exp()))
@@ -90,11 +92,11 @@ fn chat(instruction: &str, query: &str, text: &str) -> RenderRequest {
 }
 
 /// A request whose logit bias makes this token the answer, so that its log-probability is reported.
-fn request(client: ClientId, deadline: Option<Instant>, token: u32) -> Request {
+fn request(client: &Client, deadline: Option<Instant>, token: u32) -> Request {
     let bias = CERTAIN;
     Request {
-        client,
-        priority: 0,
+        client: client.id,
+        priority: client.priority(None),
         deadline,
         cache_prompt: true,
         max_tokens: 1,
