@@ -13,7 +13,17 @@
 //! | [`Here`](State::Here) | may be made | [`begin_masks`](Constraint::begin_masks): `Masking`; [`advance`](Constraint::advance): `Matching` |
 //! | [`Failed`](State::Failed) | fails | none |
 //!
-//! An error of the worker leads from every state to `Failed`.
+//! An error of the worker leads from every state to `Failed`. Two flags change what the table says: a slow grammar makes the
+//! sequence wait in `Masking` too, and gets its masks requested with `Matching`, as does a sequence without drafts.
+//!
+//! Each step enters twice, with these calls in this order:
+//!
+//! 1. Before the forward: [`prepare`](Constraint::prepare) waits, [`take_fast_forward`](Constraint::take_fast_forward) gives what must
+//!    follow, [`can_draft`](Constraint::can_draft) allows a draft, [`begin_masks`](Constraint::begin_masks) requests the masks.
+//! 2. After the forward: [`await_masks`](Constraint::await_masks) waits, [`mask`](Constraint::mask) limits each pick,
+//!    [`choose`](Constraint::choose) records it, [`advance`](Constraint::advance) has the worker take what was chosen.
+//!
+//! The entries are several calls, because a step first plans all its sequences, then computes, and then picks row by row.
 
 use std::{
     hint, mem,
@@ -88,27 +98,6 @@ impl Constraint {
         };
         constraint.submit(State::Matching { wants_masks: false }, &[]);
         constraint
-    }
-
-    /// Records a chosen token. The tokens that must follow it are known after [`advance`](Self::advance).
-    pub fn choose(&mut self, token: u32) {
-        // The task is here: tokens are chosen only after their mask was awaited.
-        if let State::Here(task) = &mut self.state {
-            task.chosen.push(token);
-        }
-    }
-
-    /// Has a worker take the chosen tokens and find the next mask. If the sequence drafts, masks are found only once its next
-    /// draft is made, unless the grammar is slow.
-    pub fn advance(&mut self) {
-        if let State::Here(task) = &self.state
-            && !task.chosen.is_empty()
-        {
-            self.taken = 0;
-            self.fast_forward = FastForward::default();
-            let wants_masks = self.is_slow || !self.drafts;
-            self.submit(State::Matching { wants_masks }, &[]);
-        }
     }
 
     /// Finds out whether the sequence can be in the next step. Waits briefly for the fast-forward tokens.
@@ -194,6 +183,27 @@ impl Constraint {
     pub fn mask(&self, drafted: usize) -> Option<&[u32]> {
         let mut rows = self.task()?.masks.chunks_exact(self.grammar.mask_words());
         rows.nth(drafted)
+    }
+
+    /// Records a chosen token. The tokens that must follow it are known after [`advance`](Self::advance).
+    pub fn choose(&mut self, token: u32) {
+        // The task is here: tokens are chosen only after their mask was awaited.
+        if let State::Here(task) = &mut self.state {
+            task.chosen.push(token);
+        }
+    }
+
+    /// Has a worker take the chosen tokens and find the next mask. If the sequence drafts, masks are found only once its next
+    /// draft is made, unless the grammar is slow.
+    pub fn advance(&mut self) {
+        if let State::Here(task) = &self.state
+            && !task.chosen.is_empty()
+        {
+            self.taken = 0;
+            self.fast_forward = FastForward::default();
+            let wants_masks = self.is_slow || !self.drafts;
+            self.submit(State::Matching { wants_masks }, &[]);
+        }
     }
 
     fn task(&self) -> Option<&Task> {
