@@ -1,6 +1,7 @@
 //! A model's names and state.
 
 use std::{
+    future::pending,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{OwnedMutexGuard, watch},
     time::timeout,
@@ -53,7 +55,7 @@ const LETTING_GO: Duration = Duration::from_millis(100);
 pub type RightToChange = OwnedMutexGuard<FormerModels>;
 
 /// Previous models that are about to end.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct FormerModels(Vec<(End, u64)>);
 
 impl FormerModels {
@@ -66,6 +68,15 @@ impl FormerModels {
     pub fn bytes(&mut self) -> u64 {
         self.0.retain(|(end, _)| !end.has_come());
         self.0.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Waits until one of them has ended. Never ready if there is none.
+    pub async fn one_ended(&self) {
+        let ends = self.0.iter().map(|(end, _)| end.clone().wait());
+        let mut ends: FuturesUnordered<_> = ends.collect();
+        if ends.next().await.is_none() {
+            pending().await
+        }
     }
 
     /// Waits until all of them have ended.
