@@ -34,6 +34,8 @@ pub struct ServedModel {
     pub idle_unload: Option<Duration>,
     /// Limits of what one request may ask for.
     pub bounds: config::RequestBounds,
+    /// How many times within ten minutes it is loaded again after its worker ended. None: it has no worker.
+    pub max_restarts: Option<u32>,
     /// How it is made. Known once the plugins were tried out.
     source: Current<Option<Arc<dyn Source>>>,
     /// When a request last asked for it.
@@ -120,6 +122,7 @@ impl ServedModel {
             loads_on_request: model.engine.loads_on_request(),
             idle_unload: model.engine.idle_unload,
             bounds: model.engine.requests,
+            max_restarts: model.engine.max_restarts(),
             ..self.clone()
         }
     }
@@ -133,6 +136,7 @@ impl ServedModel {
             loads_on_request: false,
             idle_unload: None,
             bounds: config::RequestBounds::default(),
+            max_restarts: None,
             source: Current::default(),
             last_use: Arc::new(Mutex::new(Instant::now())),
             restarts: Arc::default(),
@@ -254,6 +258,12 @@ impl ServedModel {
             _ => true,
         };
         self.wait_for(is_settled).await
+    }
+
+    /// Waits until the model is loaded, or its first load has failed.
+    pub async fn tried(&self) {
+        self.wait_for(|state| !matches!(state, ModelState::Loading))
+            .await;
     }
 
     /// Waits until the model answers.
