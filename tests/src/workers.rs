@@ -28,16 +28,21 @@ impl Server {
 
     /// The id of the worker that has loaded a plugin's library, such as `tenon_plugin_echo`. Waits until there is one.
     pub fn worker_of(&self, library: &str) -> u32 {
-        let file = format!("/lib{library}.so");
+        self.worker_with(&format!("lib{library}.so"))
+    }
+
+    /// The id of the worker that has loaded this file. Waits until there is one.
+    pub fn worker_with(&self, file: &str) -> u32 {
+        let end = format!("/{file}");
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let mut workers = self.workers().into_iter();
-            if let Some(worker) = workers.find(|&id| of_process(id, "maps").contains(&file)) {
+            if let Some(worker) = workers.find(|&id| of_process(id, "maps").contains(&end)) {
                 return worker;
             }
             thread::sleep(Duration::from_millis(5));
         }
-        panic!("no worker has loaded {library}");
+        panic!("no worker has loaded {file}");
     }
 }
 

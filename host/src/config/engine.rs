@@ -78,6 +78,7 @@ pub struct Engine {
     pub isolation: Isolation,
     pub sandbox: Sandbox,
     pub stuck_timeout: Duration,
+    pub load_timeout: Duration,
     pub max_restarts: u32,
     pub load: Load,
     /// None: an idle model stays loaded.
@@ -88,6 +89,11 @@ impl Engine {
     /// Whether a request loads the model if it is not loaded.
     pub fn loads_on_request(&self) -> bool {
         self.load == Load::OnDemand || self.idle_unload.is_some()
+    }
+
+    /// How many times within ten minutes the model is loaded again after its worker ended. None: it has no worker.
+    pub fn max_restarts(&self) -> Option<u32> {
+        (self.isolation == Isolation::Process).then_some(self.max_restarts)
     }
 }
 
@@ -143,9 +149,12 @@ pub struct RawEngine {
     /// tried out in the strict sandbox, unless that of a model is off.
     #[serde(deserialize_with = "by_name")]
     pub sandbox: Sandbox,
-    /// Seconds after which a running forward, or the tokenizer, counts as stuck: the model's worker is ended and started again. Only with
-    /// `isolation = "process"`.
+    /// Seconds after which a running step, embedding, or call of the tokenizer counts as stuck: the model's worker is ended and started
+    /// again. Only with `isolation = "process"`.
     pub stuck_timeout_secs: StuckSeconds,
+    /// Seconds without a report of its progress after which a load, or a change of level, counts as stuck: it fails, and its worker is
+    /// ended. Only with `isolation = "process"`.
+    pub load_timeout_secs: StuckSeconds,
     /// How many times within ten minutes a model whose worker ended is started again. After that it stays down. Only with
     /// `isolation = "process"`.
     pub max_restarts: Restarts,
@@ -174,6 +183,7 @@ impl Default for RawEngine {
             isolation: Isolation::default(),
             sandbox: Sandbox::default(),
             stuck_timeout_secs: Bounded::new(300),
+            load_timeout_secs: Bounded::new(600),
             max_restarts: Bounded::new(5),
             load: Load::default(),
             idle_unload_secs: 0,

@@ -154,7 +154,8 @@ pub struct RawModel {
     #[serde(default, deserialize_with = "by_name")]
     requantize: Requantize,
     /// Most memory in bytes that the model may take, also while its level changes: weights, KV pool and scratch space, as
-    /// the plugin estimates them. Default: what is free when the model is loaded.
+    /// the plugin estimates them. The model's worker may take 1 GiB more, and is ended beyond that. Default: what is free when
+    /// the model is loaded.
     memory_limit_bytes: Option<NonZeroU64>,
     /// Sampling parameters of requests that do not state them. Default: what the model's makers recommend, else OpenAI's.
     #[serde(default)]
@@ -191,6 +192,8 @@ pub struct RawModel {
     sandbox: Option<Sandbox>,
     /// Instead of the `stuck_timeout_secs` of `[engine]`.
     stuck_timeout_secs: Option<StuckSeconds>,
+    /// Instead of the `load_timeout_secs` of `[engine]`.
+    load_timeout_secs: Option<StuckSeconds>,
     /// Instead of the `max_restarts` of `[engine]`.
     max_restarts: Option<Restarts>,
     /// Instead of the `load` of `[engine]`.
@@ -350,6 +353,7 @@ impl RawModel {
         let stuck_timeout = self
             .stuck_timeout_secs
             .unwrap_or(default.stuck_timeout_secs);
+        let load_timeout = self.load_timeout_secs.unwrap_or(default.load_timeout_secs);
         let idle_unload_secs = self.idle_unload_secs.unwrap_or(default.idle_unload_secs);
         let max_draft = self.max_draft_tokens.unwrap_or(default.max_draft_tokens);
         Engine {
@@ -366,6 +370,7 @@ impl RawModel {
             isolation: self.isolation.unwrap_or(default.isolation),
             sandbox: self.sandbox.unwrap_or(default.sandbox),
             stuck_timeout: Duration::from_secs(stuck_timeout.get().into()),
+            load_timeout: Duration::from_secs(load_timeout.get().into()),
             max_restarts: self.max_restarts.unwrap_or(default.max_restarts).get(),
             load: self.load.unwrap_or(default.load),
             idle_unload: (idle_unload_secs > 0)

@@ -1,12 +1,9 @@
 //! The readers of an engine. They are told when there may be events. When the last reader of the batch that is being computed
 //! leaves, the batch is interrupted: nobody waits for it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
 };
 
 use tenon_plugin_api::Interrupt;
@@ -17,9 +14,6 @@ use super::{event::ReaderPlace, options::OnEvents};
 pub struct Audience {
     /// Upper half: the number of the batch. Lower half: how many of its readers have not left.
     batch: AtomicU64,
-    /// When the batch began, in milliseconds after `created`. 0: none is computed.
-    began: AtomicU64,
-    created: Instant,
     interrupt: Interrupt,
     on_events: OnEvents,
 }
@@ -36,8 +30,6 @@ impl Default for Audience {
     fn default() -> Self {
         Self {
             batch: AtomicU64::new(0),
-            began: AtomicU64::new(0),
-            created: Instant::now(),
             interrupt: Interrupt::default(),
             on_events: Arc::new(|| {}),
         }
@@ -78,30 +70,16 @@ impl Audience {
         let number = last.wrapping_add(1).max(1);
         self.batch
             .store(u64::from(number) << 32 | readers as u64, SeqCst);
-        self.began.store(self.millis().max(1), SeqCst);
         number
     }
 
     /// Ends the batch. Returns whether it was interrupted. In rare cases the reader of an earlier batch interrupts the next one;
     /// that batch has to be computed again.
     pub fn end(&self) -> bool {
-        self.began.store(0, SeqCst);
         self.batch.fetch_and(u64::from(u32::MAX) << 32, SeqCst);
         let interrupted = self.interrupt.is_set();
         self.interrupt.set(false);
         interrupted
-    }
-
-    /// How long the running batch has taken so far. Zero if none is computed.
-    pub fn batch_age(&self) -> Duration {
-        match self.began.load(SeqCst) {
-            0 => Duration::ZERO,
-            began => Duration::from_millis(self.millis().saturating_sub(began)),
-        }
-    }
-
-    fn millis(&self) -> u64 {
-        self.created.elapsed().as_millis() as u64
     }
 
     fn leave(&self, number: u32) {

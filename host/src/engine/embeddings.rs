@@ -2,7 +2,10 @@
 
 use std::{
     mem,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
     time::Instant,
 };
@@ -12,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     ClientId, EmbeddingError, Failure, SubmitError,
+    plugin_calls::Stopwatch,
     queue::{Queue, Ticket},
     shares::{Origin, Shares},
 };
@@ -52,17 +56,20 @@ struct Job {
 const TURN_TOKENS: usize = 512;
 
 impl Embeddings {
-    /// Starts the thread. `max_queue` requests may wait; one more is refused. `alive` is dropped when the thread ends.
+    /// Starts the thread. `max_queue` requests may wait; one more is refused. `stopwatch` measures the calls of the plugin.
+    /// `alive` is dropped when the thread ends.
     pub fn start(
         name: String,
         embedder: Embedder,
         max_queue: usize,
+        stopwatch: Arc<Stopwatch>,
         alive: watch::Sender<()>,
     ) -> Result<Self, Error> {
         let (sender, inbox) = channel();
         let queue = Queue::new(max_queue);
         let turns = Turns {
             embedder,
+            stopwatch,
             jobs: Vec::new(),
             shares: Shares::new(0),
             queue: queue.clone(),
@@ -131,6 +138,7 @@ impl Drop for Embedding {
 /// The thread's embedder, and the jobs that wait for their next turn.
 struct Turns {
     embedder: Embedder,
+    stopwatch: Arc<Stopwatch>,
     jobs: Vec<Job>,
     shares: Shares,
     queue: Queue,
@@ -141,7 +149,8 @@ fn run(mut turns: Turns, inbox: Receiver<Message>) {
         let mut last_end = Instant::now();
         turns.take(message);
         while let Some(mut job) = turns.next() {
-            let tokens = job.embed(&mut turns.embedder);
+            let embedder = &mut turns.embedder;
+            let tokens = turns.stopwatch.time(|| job.embed(embedder));
             turns.shares.charge(job.origin.client, tokens as u32);
             match job.texts.is_empty() {
                 true => {

@@ -20,6 +20,7 @@ mod metrics;
 mod options;
 mod picks;
 mod plan;
+mod plugin_calls;
 mod prefill;
 mod prefix_cache;
 mod queue;
@@ -38,7 +39,6 @@ mod worker;
 use std::{
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
 };
 
 use tenon_plugin_api::{Code, Error};
@@ -55,6 +55,7 @@ pub use event::{
 };
 pub use metrics::EngineMetrics;
 pub use options::{EngineLimits, EngineOptions, Loader, OnEvents};
+pub use plugin_calls::PluginCalls;
 use queue::Queue;
 pub use request::{PromptTokens, Request, Scoring, Steering};
 use sequence::{Common, MAX_EVENTS, Reader, Sequence};
@@ -76,6 +77,7 @@ struct HandleState {
     embeddings: Option<Arc<Embeddings>>,
     queue: Queue,
     audience: Arc<Audience>,
+    calls: PluginCalls,
     /// Why the thread ended. Empty while it runs.
     failure: Current<Option<Error>>,
     model: CurrentModel,
@@ -118,7 +120,7 @@ impl Engine {
         let queue = Queue::new(options.max_queue);
         let audience = Arc::new(Audience::new(on_events));
         options.session.interrupt = audience.interrupt();
-        let model = CurrentModel::default();
+        let (model, calls) = (CurrentModel::default(), PluginCalls::default());
         let (alive, end) = watch::channel(());
         let (name, max_draft_tokens) = (options.name.clone(), options.limits.max_draft_tokens);
         let worker = Worker {
@@ -128,6 +130,7 @@ impl Engine {
             options,
             queue: queue.clone(),
             audience: audience.clone(),
+            calls: calls.clone(),
             metrics,
             failure: failure.clone(),
             model: model.clone(),
@@ -152,6 +155,7 @@ impl Engine {
             embeddings: started.embeddings,
             queue,
             audience,
+            calls,
             failure,
             model,
             end: End(end),
@@ -237,9 +241,9 @@ impl Engine {
         self.shared.failure.clone().filled()
     }
 
-    /// How long the running forward has taken so far. Zero if none runs.
-    pub fn step_age(&self) -> Duration {
-        self.shared.audience.batch_age()
+    /// The calls of the plugin that the engine's threads make.
+    pub fn plugin_calls(&self) -> PluginCalls {
+        self.shared.calls.clone()
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use super::{
-    Embeddings, EngineMetrics, EngineOptions, Failure, Loader, Sequence, audience::Audience,
-    queue::Queue, step::Stepper, threads::Threads,
+    Embeddings, EngineMetrics, EngineOptions, Failure, Loader, PluginCalls, Sequence,
+    audience::Audience, queue::Queue, step::Stepper, threads::Threads,
 };
 use crate::plugin::{
     Current, CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized,
@@ -27,6 +27,7 @@ pub struct Worker {
     pub options: EngineOptions,
     pub queue: Queue,
     pub audience: Arc<Audience>,
+    pub calls: PluginCalls,
     pub metrics: EngineMetrics,
     pub failure: Current<Option<Error>>,
     pub model: CurrentModel,
@@ -86,7 +87,7 @@ impl Worker {
             for sequence in self.inbox.try_iter() {
                 stepper.enqueue(sequence);
             }
-            let is_working = stepper.step()?;
+            let is_working = self.calls.steps.time(|| stepper.step())?;
             self.audience.notify();
             if is_working {
                 continue;
@@ -107,7 +108,8 @@ impl Worker {
                 "{}, embeddings",
                 thread::current().name().unwrap_or_default()
             );
-            Embeddings::start(name, embedder, self.queue.max(), self.alive.clone()).map(Arc::new)
+            let (stopwatch, alive) = (self.calls.embeddings.clone(), self.alive.clone());
+            Embeddings::start(name, embedder, self.queue.max(), stopwatch, alive).map(Arc::new)
         });
         let started = Started {
             facts: CurrentFacts::new(Arc::new(loaded.facts)),

@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::anyhow;
+use tenon_plugin_api::{Code, Error};
 use tokio::{spawn, task::spawn_blocking, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{
     Catalog, LoadedModel, ModelState, RightToChange, ServedModel,
     put_away::put_away,
-    restart::serve,
+    restart::{Ends, serve},
     room::{make_room, settle},
     weight_warnings,
 };
@@ -185,22 +187,37 @@ async fn begin(served: &ServedModel) -> Result<RightToChange, ChangeError> {
     right.ok_or_else(|| ChangeError::Busy(served.id.clone()))
 }
 
+/// Loads a model. If its worker dies of that, it is loaded again as often as after a later death.
 async fn finish_load(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Result<()> {
-    match make(served, None, catalog).await {
-        Ok(model) => {
-            answer_with(served, catalog, model);
-            settle(served, catalog).await;
-            Ok(())
-        }
-        Err(why) => {
+    let mut ends = Ends::default();
+    loop {
+        let why = match make(served, None, catalog).await {
+            Ok(model) => {
+                answer_with(served, catalog, model);
+                settle(served, catalog).await;
+                return Ok(());
+            }
+            Err(why) => why,
+        };
+        let Some((death, most)) = death(&why).zip(served.max_restarts) else {
             let told = format!("{why:#}");
             served.set_state(match served.loads_on_request {
                 true => ModelState::Unloaded(Some(told)),
                 false => ModelState::Failed(told),
             });
-            Err(why)
+            return Err(why);
+        };
+        if let Err(too_often) = ends.pause_after(death, most, served).await {
+            served.set_state(ModelState::Failed(too_often.clone()));
+            return Err(anyhow!(too_often));
         }
     }
+}
+
+/// The end of the worker that was to load a model. None: the load failed for another reason.
+fn death(why: &anyhow::Error) -> Option<&Error> {
+    let error = why.downcast_ref::<Error>()?;
+    (error.code == Code::DEVICE_LOST).then_some(error)
 }
 
 async fn make(

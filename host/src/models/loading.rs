@@ -74,7 +74,7 @@ impl Source for ConfiguredModel {
                 true => Box::new(loading.spawner(model, &path, &plugins, plugin)),
                 false => Box::new(self.workshop(&path, &plugins)?),
             },
-            max_restarts: is_isolated.then_some(model.engine.max_restarts),
+            max_restarts: model.engine.max_restarts(),
             max_queue: model.engine.max_queue,
             chat: ChatOptions {
                 template,
@@ -187,7 +187,8 @@ impl Loading {
                 log_format: self.config.server.log_format,
                 sandbox: model.engine.sandbox,
                 stuck_timeout: model.engine.stuck_timeout,
-                // Set for each worker when it starts.
+                load_timeout: model.engine.load_timeout,
+                // Each worker's is set when it starts.
                 own_limit_bytes: None,
             },
             metrics: self.metrics.models.clone(),

@@ -22,8 +22,8 @@ const LONG_ENOUGH: Duration = Duration::from_secs(1);
 
 /// The ends of a model's workers.
 #[derive(Default)]
-struct Ends {
-    /// The ends within `WINDOW`.
+pub struct Ends {
+    /// Those within `WINDOW`.
     recent: Vec<Instant>,
     /// Number of ends since a worker last served for `LONG_ENOUGH`, including the end of that worker.
     in_a_row: u32,
@@ -82,15 +82,9 @@ async fn restart(
     }
     drop(model);
     while !spec.draining.is_cancelled() {
-        let count = ends.add(Instant::now());
-        if count > most as usize {
-            let why =
-                format!("it ended {count} times within ten minutes, the last time because {why}");
-            return fail(&served, &why);
+        if let Err(too_often) = ends.pause_after(&why, most, &served).await {
+            return fail(&served, &too_often);
         }
-        warn!(model = served.id, "the model is loaded again: {why}");
-        served.set_state(ModelState::Restarting(why.message.clone()));
-        sleep(ends.pause()).await;
         let (spec, level) = (spec.clone(), level.clone());
         let load = move || spec.load(level.as_deref(), spec.progress());
         match spawn_blocking(load).await {
@@ -113,6 +107,28 @@ fn fail(served: &ServedModel, why: &str) {
 }
 
 impl Ends {
+    /// Waits until the model may be loaded again after its worker ended. Meanwhile, and while it is loaded, it is being started again.
+    ///
+    /// # Errors
+    /// Its workers have ended too often, in a sentence.
+    pub async fn pause_after(
+        &mut self,
+        why: &Error,
+        most: u32,
+        served: &ServedModel,
+    ) -> Result<(), String> {
+        let count = self.add(Instant::now());
+        if count > most as usize {
+            return Err(format!(
+                "it ended {count} times within ten minutes, the last time because {why}"
+            ));
+        }
+        warn!(model = served.id, "the model is loaded again: {why}");
+        served.set_state(ModelState::Restarting(why.message.clone()));
+        sleep(self.pause()).await;
+        Ok(())
+    }
+
     /// Adds an end. Returns how many there were within `WINDOW`.
     fn add(&mut self, now: Instant) -> usize {
         self.recent.retain(|end| now.duration_since(*end) < WINDOW);

@@ -1,12 +1,18 @@
 //! Keeps all models together within the memory budget: idle models make room for one that is to be loaded, the least recently
 //! used one first.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use tokio::task::spawn_blocking;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 use tracing::{info, warn};
 
-use super::{Catalog, ModelState, ServedModel, put_away::put_away};
+use super::{Catalog, FormerModels, ModelState, ServedModel, put_away::put_away};
+
+/// The time that a load waits for the last requests of models that were unloaded for it.
+const LAST_REQUESTS: Duration = Duration::from_secs(60);
 
 /// Why there is no room for a model.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +39,18 @@ pub enum NoRoom {
         /// The others.
         ids: Vec<String>,
     },
+    /// Models that were unloaded go on with their last requests.
+    #[error(
+        "it takes about {needed} bytes, but models that were unloaded for it still answer their last requests and take {leaving} of the memory_budget_bytes of {budget}: try again later, or raise that"
+    )]
+    Leaving {
+        /// Bytes that the model takes.
+        needed: u64,
+        /// Bytes that the unloaded models take.
+        leaving: u64,
+        /// The budget in bytes.
+        budget: u64,
+    },
 }
 
 /// A model that takes memory.
@@ -54,16 +72,30 @@ pub async fn make_room(served: &ServedModel, catalog: &Catalog) -> Result<(), No
     if needed > budget {
         return Err(NoRoom::Alone { needed, budget });
     }
-    let left = unload_for(needed, budget, served, catalog).await;
-    let used: u64 = left.iter().map(|taker| taker.bytes).sum();
-    match needed + used <= budget {
-        true => Ok(()),
-        false => Err(NoRoom::InUse {
-            needed,
-            used,
-            budget,
-            ids: left.iter().map(|taker| taker.served.id.clone()).collect(),
-        }),
+    let deadline = Instant::now() + LAST_REQUESTS;
+    loop {
+        let (left, mut former) = unload_for(needed, budget, served, catalog).await;
+        let used: u64 = left.iter().map(|taker| taker.bytes).sum();
+        if needed + used > budget {
+            return Err(NoRoom::InUse {
+                needed,
+                used,
+                budget,
+                ids: left.iter().map(|taker| taker.served.id.clone()).collect(),
+            });
+        }
+        let leaving = former.bytes();
+        if needed + used + leaving <= budget {
+            return Ok(());
+        }
+        // Only requests that still run keep a model. Other loads may go on meanwhile.
+        if timeout_at(deadline, former.one_ended()).await.is_err() {
+            return Err(NoRoom::Leaving {
+                needed,
+                leaving,
+                budget,
+            });
+        }
     }
 }
 
@@ -74,7 +106,7 @@ pub async fn settle(served: &ServedModel, catalog: &Catalog) {
     };
     let bytes = bytes_of(served).await;
     served.note_bytes(bytes);
-    let left = unload_for(0, budget, served, catalog).await;
+    let (left, _) = unload_for(0, budget, served, catalog).await;
     let used: u64 = left.iter().map(|taker| taker.bytes).sum();
     if used > budget {
         let models: Vec<_> = left.iter().map(|taker| taker.served.id.as_str()).collect();
@@ -85,16 +117,16 @@ pub async fn settle(served: &ServedModel, catalog: &Catalog) {
     }
 }
 
-/// Unloads models other than this one until `needed` bytes and the models that are left fit into the budget. Returns the models
-/// that are left.
+/// Unloads models other than this one, until the rest takes no more than the budget without `needed`. Returns the rest, and the unloaded
+/// models that have not ended.
 async fn unload_for(
     needed: u64,
     budget: u64,
     served: &ServedModel,
     catalog: &Catalog,
-) -> Vec<Taker> {
+) -> (Vec<Taker>, FormerModels) {
     // Two loads must not count on the same room.
-    let _alone = catalog.room.lock().await;
+    let mut former = catalog.room.lock().await;
     let mut left = takers(needed, served, catalog).await;
     while needed + left.iter().map(|taker| taker.bytes).sum::<u64>() > budget {
         let Some(victim) = victim(&left, served, catalog) else {
@@ -104,13 +136,19 @@ async fn unload_for(
             // Another task is changing the model, so it is in use.
             break;
         };
-        let victim = left.swap_remove(victim).served;
+        let Taker {
+            served: victim,
+            bytes,
+        } = left.swap_remove(victim);
+        if let ModelState::Ready(model) = victim.state() {
+            former.push(model.runner.end(), bytes);
+        }
         put_away(right, &victim, catalog, ModelState::Unloaded(None)).await;
         info!(model = victim.id, "unloaded to make room for {}", served.id);
-        // The victim's memory is free once its running requests have ended.
-        victim.change().await.ended().await;
     }
-    left
+    // Forgets those that have ended.
+    former.bytes();
+    (left, former.clone())
 }
 
 /// The models that take memory. If `needed` counts the coming load of `loading`, only what it takes already is counted here.

@@ -1,6 +1,7 @@
 //! A model's names and state.
 
 use std::{
+    future::pending,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{OwnedMutexGuard, watch},
     time::timeout,
@@ -33,7 +35,9 @@ pub struct ServedModel {
     pub idle_unload: Option<Duration>,
     /// Limits of what one request may ask for.
     pub bounds: config::RequestBounds,
-    /// Says how the model is made. Known once the plugins were tried out.
+    /// How many times within ten minutes it is loaded again after its worker ended. None: it has no worker.
+    pub max_restarts: Option<u32>,
+    /// How it is made. Known once the plugins were tried out.
     source: Current<Option<Arc<dyn Source>>>,
     /// When a request last asked for it.
     last_use: Arc<Mutex<Instant>>,
@@ -55,7 +59,7 @@ const LETTING_GO: Duration = Duration::from_millis(100);
 pub type RightToChange = OwnedMutexGuard<FormerModels>;
 
 /// Previous models that are about to end.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct FormerModels(Vec<(End, u64)>);
 
 impl FormerModels {
@@ -68,6 +72,15 @@ impl FormerModels {
     pub fn bytes(&mut self) -> u64 {
         self.0.retain(|(end, _)| !end.has_come());
         self.0.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Waits until one of them has ended. Never ready if there is none.
+    pub async fn one_ended(&self) {
+        let ends = self.0.iter().map(|(end, _)| end.clone().wait());
+        let mut ends: FuturesUnordered<_> = ends.collect();
+        if ends.next().await.is_none() {
+            pending().await
+        }
     }
 
     /// Waits until all of them have ended.
@@ -111,6 +124,7 @@ impl ServedModel {
             loads_on_request: model.engine.loads_on_request(),
             idle_unload: model.engine.idle_unload,
             bounds: model.engine.requests,
+            max_restarts: model.engine.max_restarts(),
             ..self.clone()
         }
     }
@@ -124,6 +138,7 @@ impl ServedModel {
             loads_on_request: false,
             idle_unload: None,
             bounds: config::RequestBounds::default(),
+            max_restarts: None,
             source: Current::default(),
             last_use: Arc::new(Mutex::new(Instant::now())),
             restarts: Arc::default(),
@@ -245,6 +260,12 @@ impl ServedModel {
             _ => true,
         };
         self.wait_for(is_settled).await
+    }
+
+    /// Waits until the model is loaded, or its first load has failed.
+    pub async fn tried(&self) {
+        self.wait_for(|state| !matches!(state, ModelState::Loading))
+            .await;
     }
 
     /// Waits until the model answers.

@@ -211,12 +211,22 @@ impl Serving {
 
     /// Loads the models that are to be loaded at the start: those that count as loading. Returns those that failed.
     fn load_at_start<'a>(&self, models: &'a [Arc<ServedModel>]) -> Vec<(&'a str, anyhow::Error)> {
+        let runtime = Handle::current();
         // Downloads take long, and the other models need not wait for them.
         let mut models: Vec<_> = models.iter().collect();
         models.sort_by_key(|served| served.path().is_none());
-        let failures = models.into_iter().filter_map(|served| {
-            let loaded = Handle::current().block_on(load_begun(served, &self.catalog));
-            Some((served.id.as_str(), loaded.err()?))
+        let begin = |served: &'a Arc<ServedModel>| {
+            let (begun, catalog) = (served.clone(), self.catalog.clone());
+            let load = runtime.spawn(async move { load_begun(&begun, &catalog).await });
+            // If its worker dies of that, it is loaded again while the next ones are loaded.
+            runtime.block_on(served.tried());
+            (served.id.as_str(), load)
+        };
+        let loads: Vec<_> = models.into_iter().map(begin).collect();
+        let failures = loads.into_iter().filter_map(|(model, load)| {
+            let loaded = runtime.block_on(load);
+            let why = loaded.map_or_else(|panic| Some(panic.into()), Result::err)?;
+            Some((model, why))
         });
         failures.collect()
     }

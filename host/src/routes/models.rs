@@ -14,8 +14,8 @@ use crate::{
     openai::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, ModelStatus, unix_seconds},
 };
 
-/// Lists the models that are being served: those that answer, and those that are loaded on demand. Models that the request's key
-/// does not allow are left out.
+/// Lists the models that are served, each with its state: those that answer, those that are being loaded or started again, and those that
+/// are loaded on demand. Models that failed, that an administrator unloaded, or that the request's key may not use are left out.
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -79,9 +79,8 @@ fn listed(served: &ServedModel) -> Option<ModelObject> {
     match served.state() {
         ModelState::Ready(model) => Some(of_loaded(served, &model)),
         ModelState::Failed(_) => None,
-        state => served
-            .loads_on_request
-            .then(|| object(served, status(served, &state), served.since)),
+        ModelState::Unloaded(_) if !served.loads_on_request => None,
+        state => Some(object(served, status(served, &state), served.since)),
     }
 }
 

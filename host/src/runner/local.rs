@@ -4,7 +4,6 @@ use std::{
     future::ready,
     iter::repeat_n,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -16,7 +15,7 @@ use super::{CompiledForm, Maker, Recipe, Runner, Steering};
 use crate::{
     engine::{
         self, ClientId, EmbeddingError, End, Engine, EngineMetrics, Generation, Loader, OnEvents,
-        PromptTokens, Request, SubmitError,
+        PluginCalls, PromptTokens, Request, SubmitError,
     },
     grammar::{CompiledGrammar, Grammar, GrammarError, GrammarMetrics, GrammarThreads, Grammars},
     plugin::{Backend, CurrentFacts, Model, ModelFacts, ReportProgress},
@@ -214,8 +213,8 @@ impl Runner for LocalRunner {
         usize::try_from(count).unwrap_or_default()
     }
 
-    fn step_age(&self) -> Duration {
-        self.engine.step_age()
+    fn plugin_calls(&self) -> Option<PluginCalls> {
+        Some(self.engine.plugin_calls())
     }
 }
 

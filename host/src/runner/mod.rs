@@ -11,13 +11,15 @@ mod local;
 pub mod process;
 mod recipe;
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use tenon_plugin_api::{EncodeFlags, Error};
 
 use crate::{
-    engine::{ClientId, EmbeddingError, End, Generation, PromptTokens, Request, SubmitError},
+    engine::{
+        ClientId, EmbeddingError, End, Generation, PluginCalls, PromptTokens, Request, SubmitError,
+    },
     grammar::{Grammar, GrammarError},
     plugin::{ModelFacts, ReportProgress},
 };
@@ -108,8 +110,8 @@ pub trait Runner: Send + Sync {
     /// Number of sequences that wait or are computed.
     fn sequences(&self) -> usize;
 
-    /// How long the running forward has taken so far. Zero if none runs, or if that is not known here.
-    fn step_age(&self) -> Duration;
+    /// The calls of the plugin that compute. None if they run in a worker, which looks at them itself.
+    fn plugin_calls(&self) -> Option<PluginCalls>;
 }
 
 /// The parts of a request that change the logits depending on the tokens so far.

@@ -7,6 +7,7 @@
 mod queue;
 mod recent;
 mod stderr;
+mod worker;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -18,10 +19,16 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use self::{queue::Queue, recent::Recent, stderr::Relay};
+use self::{
+    queue::Queue,
+    recent::Recent,
+    stderr::Relay,
+    worker::{LastError, Marked},
+};
 pub use self::{
     queue::lost_lines,
     recent::{Problem, recent_problems},
+    worker::{FromWorker, relay_marked},
 };
 use crate::config::LogFormat;
 
@@ -42,7 +49,7 @@ pub fn start(format: LogFormat) -> anyhow::Result<()> {
     let output = stderr::duplicate()?;
     let queue = Queue::start(output.try_clone()?)?;
     let writer = queue.clone();
-    subscribe(format, is_terminal, move || writer.clone())?;
+    subscribe(format, is_terminal, None, move || writer.clone())?;
     // At a terminal, output is not relayed: a person there wants to see progress, and a crash as it happens.
     let relay = match is_terminal {
         true => None,
@@ -57,6 +64,7 @@ pub fn start(format: LogFormat) -> anyhow::Result<()> {
 fn subscribe<W: Write + 'static>(
     format: LogFormat,
     is_terminal: bool,
+    last_error: Option<LastError>,
     writer: impl Fn() -> W + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
@@ -68,10 +76,13 @@ fn subscribe<W: Write + 'static>(
         .with_writer(writer)
         .log_internal_errors(false);
     match format {
-        LogFormat::Json => log.json().finish().with(Recent).init(),
+        LogFormat::Json => {
+            let log = log.json().finish();
+            log.with(Recent).with(last_error).init();
+        }
         LogFormat::Text => {
-            let log = log.with_ansi(is_terminal).with_target(false);
-            log.finish().with(Recent).init();
+            let log = log.with_ansi(is_terminal).with_target(false).finish();
+            log.with(Recent).with(last_error).init();
         }
     }
     Ok(())
@@ -88,43 +99,13 @@ fn log_panics() {
 pub fn start_in_worker(format: LogFormat) -> anyhow::Result<()> {
     let queue = Queue::start(stderr::duplicate()?)?;
     let writer = Marked(queue.clone());
-    subscribe(format, false, move || writer.clone())?;
+    let last_error = LastError(stderr::duplicate()?);
+    subscribe(format, false, Some(last_error), move || writer.clone())?;
+    stderr::wait_before_abort()?;
     log_panics();
     // The log is started only once.
     let _ = LOG.set(Log { queue, relay: None });
     Ok(())
-}
-
-/// Writes a line to the log as it is, if it is marked as a line of a worker's log. Else returns false.
-pub fn relay_marked(line: &[u8]) -> bool {
-    let Some(line) = line.strip_prefix(&[MARK]) else {
-        return false;
-    };
-    if let Some(log) = LOG.get() {
-        // The queue takes lines without waiting, and counts those that it loses.
-        let _ = log.queue.clone().write(line);
-    }
-    true
-}
-
-/// The first byte of each line of a worker's log: the record separator, which no text begins with.
-const MARK: u8 = 0x1e;
-
-/// A queue whose lines are marked.
-#[derive(Clone)]
-struct Marked(Queue);
-
-impl Write for Marked {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        for line in text.split_inclusive(|&byte| byte == b'\n') {
-            self.0.write_all(&[&[MARK], line].concat())?;
-        }
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Waits until all log lines are written, at most half a second.

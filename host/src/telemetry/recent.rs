@@ -43,11 +43,10 @@ impl<S: Subscriber> Layer<S> for Recent {
         if *event.metadata().level() > Level::WARN {
             return;
         }
-        let mut text = Text::default();
-        event.record(&mut text);
+        let text = Text::of(event).whole();
         let problem = Problem {
             at: SystemTime::now(),
-            text: shortened(&text.whole(), MAX_TEXT).into_owned(),
+            text: shortened(&text, MAX_TEXT).into_owned(),
         };
         let mut problems = problems();
         if problems.len() == MOST {
@@ -64,12 +63,18 @@ fn problems() -> MutexGuard<'static, VecDeque<Problem>> {
 
 /// The message of an event, and its other fields.
 #[derive(Default)]
-struct Text {
-    message: String,
+pub(super) struct Text {
+    pub message: String,
     fields: String,
 }
 
 impl Text {
+    pub fn of(event: &Event<'_>) -> Self {
+        let mut text = Self::default();
+        event.record(&mut text);
+        text
+    }
+
     fn whole(self) -> String {
         match self.fields.is_empty() {
             true => self.message,

@@ -109,7 +109,7 @@ fn log_lines(mut lines: BufReader<File>) {
 }
 
 /// Makes `abort` wait a moment, so that what assertions and failed allocations wrote before is logged.
-fn wait_before_abort() -> io::Result<()> {
+pub fn wait_before_abort() -> io::Result<()> {
     extern "C" fn wait(_signal: libc::c_int) {
         // SAFETY: `nanosleep` may be called in a signal handler, and the time is a constant.
         unsafe { libc::nanosleep(&LAST_WORDS, std::ptr::null_mut()) };

@@ -91,4 +91,5 @@ mod tools;
 mod waiting;
 mod wire;
 mod worker_faults;
+mod worker_methods;
 mod worker_sandbox;

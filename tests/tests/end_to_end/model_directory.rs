@@ -133,6 +133,36 @@ async fn a_model_in_use_makes_no_room_and_the_figures_are_told() {
     check_echo(&client, "b").await;
 }
 
+/// A model is unloaded although it answers. Its memory is not free before its last answer has ended; meanwhile other loads go on.
+#[tokio::test]
+async fn a_load_waits_for_the_last_requests_of_a_busy_model_alone() {
+    let (server, client) = start(
+        "memory_budget_bytes = 1000\nunload_busy_models = true",
+        &["models/a.echo", "models/b.echo", "models/c.echo"],
+    );
+    let file = |name: &str| server.home().join("models").join(name);
+    fs::write(file("a.echo"), "50").unwrap();
+    // Its file takes all of the budget.
+    fs::write(file("c.echo"), " ".repeat(999) + "0").unwrap();
+    let text = "The quick brown fox jumps over the lazy dog. ".repeat(100);
+    let parameters = json!({"model": "a", "temperature": 0});
+    let mut stream = client.open(CHAT, &chat(&text, parameters)).await;
+    stream.next_text().await;
+    let asked = client.clone();
+    let waiting = tokio::spawn(async move { check_echo(&asked, "b").await });
+    while model(&client, "a").await["state"] == "ready" {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let (status, answer) = client.post(CHAT, &chat("Hi", json!({"model": "c"}))).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("models in use (b)"), "{message}");
+    assert!(!waiting.is_finished(), "there is no room for b so far");
+    stream.next_text().await;
+    drop(stream);
+    waiting.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_model_larger_than_the_budget_is_refused() {
     let (server, client) = start("memory_budget_bytes = 10", &["models/a.echo"]);

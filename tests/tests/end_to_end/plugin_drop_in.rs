@@ -37,6 +37,23 @@ async fn a_plugin_that_is_dropped_in_is_used_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_model_on_demand_answers_once_its_plugin_is_dropped_in() {
+    let keys = "watch = true\n[engine]\nload = 'on-demand'";
+    let config = format!("[plugins]\n{keys}\n[[models]]\npath = 'echo.echo'\n");
+    let options = ServerOptions::new(&[]).file("echo.echo", "");
+    let mut server = options.config(&config).spawn();
+    let client = server.client();
+    let (status, answer) = client.post(CHAT, &chat("Hi", json!({}))).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    assert_eq!(server.workers(), Vec::<u32>::new());
+
+    fs::copy(artifacts().library(ECHO), file_of(&server)).unwrap();
+    server.wait_for_log("plugin found id=\"org.tenon.echo\"");
+    wait_for_answer(&client).await;
+    assert_eq!(server.workers().len(), 1);
+}
+
+#[tokio::test]
 async fn a_plugin_that_is_half_copied_is_waited_for() {
     let (mut server, client) = spawn("");
     server.wait_for_log("no model is served until a plugin");

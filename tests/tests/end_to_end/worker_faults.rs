@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, PATIENCE, Server, ServerOptions, ends_within, kill};
+use tenon_tests::{Client, PATIENCE, PluginFolder, Server, ServerOptions, ends_within, kill};
 use tokio::{task::JoinHandle, time::sleep};
 
 const PLAIN: &str = "/v1/completions";
@@ -24,8 +24,8 @@ const UNHURRIED: &str = "max_draft_tokens = 0";
 const ORPHAN: Duration = Duration::from_secs(2);
 /// Number of streams while a worker is killed.
 const STREAMS: usize = 16;
-/// Number of times that a worker is killed: fewer than the default of `max_restarts`.
-const KILLS: usize = 2;
+/// Number of times that a worker is killed: no more than the default of `max_restarts`.
+const KILLS: usize = 5;
 
 #[tokio::test]
 async fn the_server_itself_loads_no_plugin() {
@@ -47,8 +47,9 @@ async fn a_request_of_a_worker_that_dies_is_told_how_and_the_model_is_back_soon(
     let faults = [
         ("forward-assert", asserted),
         ("encode-assert", asserted),
+        ("forward-report", asserted),
         ("forward-segfault", "SIGSEGV"),
-        ("sample-trap", "SIGILL"),
+        ("sample-trap", "SIGILL, its plugin ended itself (with"),
         ("forward-exit", "it exited with 3"),
     ];
     let names = faults.map(|(name, _)| (name, ""));
@@ -86,9 +87,20 @@ async fn a_stream_of_a_worker_that_dies_ends_with_the_error() {
 
 #[tokio::test]
 async fn a_worker_that_is_killed_under_streams_disturbs_no_other_model() {
-    let (server, client) = start(&[("calm", "")], UNHURRIED).await;
+    let config = "[[models]]\npath = 'echo.echo'\n[[models]]\npath = 'other.echo'\n\
+                  [[models]]\npath = 'calm.crashes'\nmax_draft_tokens = 0\n";
+    let mut options = ServerOptions::new(&[ECHO, CRASHES]);
+    for file in ["echo.echo", "other.echo", "calm.crashes"] {
+        options = options.file(file, "");
+    }
+    let mut server = options.config(config).spawn();
+    for model in ["echo", "other", "calm"] {
+        server.wait_for_log(&format!(r#"model ready model="{model}""#));
+    }
+    let client = server.client();
     let stop = Arc::new(AtomicBool::new(false));
-    let others = keep_asking_echo(&client, &stop);
+    let mut others = keep_asking(&client, "echo", &stop);
+    others.extend(keep_asking(&client, "other", &stop));
     let asked = ask("calm", "Go");
     for _ in 0..KILLS {
         let streams = (0..STREAMS).map(|_| client.open(PLAIN, &asked));
@@ -168,6 +180,97 @@ async fn a_model_whose_worker_dies_while_it_loads_fails_alone() {
 }
 
 #[tokio::test]
+async fn a_model_whose_worker_is_killed_while_it_loads_is_loaded_again() {
+    let (mut server, client) = spawn(&[("load-doze", "")], "");
+    kill(server.worker_of(CRASHES));
+    server.wait_for_log("the model is loaded again");
+    server.wait_for_log(r#"model ready model="load-doze""#);
+    wait_for_answer(&client, "load-doze").await;
+}
+
+#[tokio::test]
+async fn a_model_on_demand_that_dies_whenever_it_loads_stays_down() {
+    let model = "load-assert";
+    let keys = "load = 'on-demand'\nmax_restarts = 1";
+    let (mut server, client) = spawn(&[(model, "")], keys);
+    server.wait_for_log(r#"model ready model="echo""#);
+    let (status, answer) = client.post(PLAIN, &ask(model, "Go")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    for part in ["it ended 2 times within ten minutes", "SIGABRT"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let begun = Instant::now();
+    let (_, answer) = client.post(PLAIN, &ask(model, "Go")).await;
+    assert_eq!(answer["error"]["code"], "model_failed");
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "it is loaded again"
+    );
+    assert_eq!(health_of(&client, model).await["status"], "failed");
+}
+
+#[tokio::test]
+async fn a_request_that_arrives_while_a_worker_is_started_again_waits_for_it() {
+    let model = "load-doze";
+    let (mut server, client) = spawn(&[(model, "")], "");
+    wait_for_state(&client, model, "loading").await;
+    server.wait_for_log(&format!(r#"model ready model="{model}""#));
+    wait_for_state(&client, model, "ready").await;
+    kill(server.worker_of(CRASHES));
+    wait_for_state(&client, model, "restarting").await;
+    let mut body = ask(model, "Go");
+    body["max_tokens"] = json!(2);
+    let (status, answer) = client.post(PLAIN, &body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(listed_state(&client, model).await.as_deref(), Some("ready"));
+}
+
+#[tokio::test]
+async fn a_load_that_is_stuck_fails_alone() {
+    let models = [("load-hang", ""), ("session-spin", ""), ("calm", "")];
+    let (mut server, client) = spawn(&models, "load_timeout_secs = 1");
+    server.wait_for_log(r#"model ready model="calm""#);
+    for model in ["load-hang", "session-spin"] {
+        let health = health_of(&client, model).await;
+        let why = health["error"].as_str().unwrap_or_default();
+        assert!(why.contains("its load was stuck"), "{health}");
+    }
+    let left = Instant::now() + PATIENCE;
+    while server.workers().len() > 2 {
+        assert!(Instant::now() < left, "a stuck worker runs on");
+        sleep(Duration::from_millis(10)).await;
+    }
+    check_echo(&client).await;
+}
+
+#[tokio::test]
+async fn an_embedding_that_is_stuck_ends_its_worker() {
+    let model = "embed-spin";
+    let (_server, client) = start(&[(model, "")], "stuck_timeout_secs = 1").await;
+    let body = json!({"model": model, "input": "Go!"});
+    let failed = client.post("/v1/embeddings", &body).await;
+    check_died(&failed, "SIGABRT, it was stuck");
+    check_echo(&client).await;
+    wait_for_answer(&client, model).await;
+}
+
+#[tokio::test]
+async fn the_last_stream_of_an_unloaded_model_may_be_stuck_too() {
+    let model = "forward-hang";
+    // It hangs after half a second.
+    let keys = format!("{UNHURRIED}\nstuck_timeout_secs = 3");
+    let (_server, client) = start(&[(model, "250")], &keys).await;
+    let mut stream = client.open(PLAIN, &ask(model, "Go!")).await;
+    stream.next_text().await;
+    let unload = format!("/admin/models/{model}/unload");
+    let (status, answer) = client.post(&unload, &json!({})).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let ended = tokio::time::timeout(PATIENCE, stream.all_text()).await;
+    assert!(ended.is_ok(), "the stream hangs");
+}
+
+#[tokio::test]
 async fn a_worker_that_is_stuck_is_ended() {
     let models = [
         ("forward-spin", ""),
@@ -221,6 +324,23 @@ async fn no_worker_outlives_its_server() {
         let left = ORPHAN.saturating_sub(killed.elapsed());
         assert!(ends_within(worker, left), "worker {worker} runs on");
     }
+}
+
+#[tokio::test]
+async fn no_worker_whose_plugin_hangs_in_its_start_outlives_its_server() {
+    let folder = PluginFolder::empty();
+    folder.install(CRASHES, "worker-hang.so");
+    let mut server = ServerOptions::new(&[ECHO])
+        .plugin(folder.path("worker-hang.so"))
+        .file("echo.echo", "")
+        .file("calm.crashes", "")
+        .config("[[models]]\npath = 'echo.echo'\n[[models]]\npath = 'calm.crashes'\n")
+        .spawn();
+    server.wait_for_log(r#"model ready model="echo""#);
+    let worker = server.worker_with("worker-hang.so");
+    server.signal("KILL");
+    server.wait();
+    assert!(ends_within(worker, ORPHAN), "worker {worker} runs on");
 }
 
 #[tokio::test]
@@ -303,20 +423,45 @@ async fn check_echo(client: &Client) {
     assert_eq!(client.chat("Hi", parameters).await, "Hi");
 }
 
-/// Asks the echo model from several clients until told to stop. Each returns its number of answers; all must be right.
-fn keep_asking_echo(client: &Client, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<usize>> {
+/// Asks a model of echo from several clients until told to stop. Each returns its number of answers; all must be right.
+fn keep_asking(
+    client: &Client,
+    model: &'static str,
+    stop: &Arc<AtomicBool>,
+) -> Vec<JoinHandle<usize>> {
     let ask = |_| {
         let (client, stop) = (client.clone(), Arc::clone(stop));
         tokio::spawn(async move {
             let mut answers = 0;
             while !stop.load(Relaxed) {
-                check_echo(&client).await;
+                let parameters = json!({"model": model, "temperature": 0});
+                assert_eq!(client.chat("Hi", parameters).await, "Hi");
                 answers += 1;
             }
             answers
         })
     };
     (0..4).map(ask).collect()
+}
+
+/// The state in which a model is listed.
+async fn listed_state(client: &Client, model: &str) -> Option<String> {
+    let (_, list) = client.get("/v1/models").await;
+    let mut models = list["data"].as_array().unwrap().iter();
+    let found = models.find(|other| other["id"] == model)?;
+    Some(found["state"].as_str().unwrap().to_owned())
+}
+
+async fn wait_for_state(client: &Client, model: &str, expected: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let state = listed_state(client, model).await;
+        if state.as_deref() == Some(expected) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{model} is {state:?}");
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn health_of(client: &Client, model: &str) -> Value {

@@ -83,6 +83,7 @@ fn a_bare_model_path_is_enough() {
         isolation: Isolation::Process,
         sandbox: Sandbox::Strict,
         stuck_timeout: Duration::from_secs(300),
+        load_timeout: Duration::from_secs(600),
         max_restarts: 5,
         load: Load::Startup,
         idle_unload: None,

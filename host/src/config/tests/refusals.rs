@@ -19,7 +19,7 @@ fn unknown_keys() {
         "[[models]]\npath = 'a'\n[[models]]\npath = 'b'\nxyz = 1",
         &[
             "tenon.toml: \"models[1].xyz\" is no known key; allowed: id, aliases, path, directory, backend, devices, options, \
-             chat_template, tool_format, reasoning_tags, quantize, requantize, memory_limit_bytes, sampling, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, max_answers, max_output_tokens, min_priority, threads, isolation, sandbox, stuck_timeout_secs, max_restarts, load, idle_unload_secs",
+             chat_template, tool_format, reasoning_tags, quantize, requantize, memory_limit_bytes, sampling, context_length, max_sequences, max_cached_sequences, kv_tokens, max_batch_tokens, max_step_ms, max_draft_tokens, max_queue, max_answers, max_output_tokens, min_priority, threads, isolation, sandbox, stuck_timeout_secs, load_timeout_secs, max_restarts, load, idle_unload_secs",
         ],
     );
     check(

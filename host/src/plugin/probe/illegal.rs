@@ -1,15 +1,15 @@
-//! Illegal instructions: the child's signal handler reports the bytes, and the host explains them.
+//! Illegal instructions: the signal handler of a child (a trial or a worker) reports the bytes, and the host explains them.
 
 use std::{
     ffi::{c_int, c_void},
     io::{self, Write},
     mem,
-    os::{fd::IntoRawFd, unix::net::UnixStream},
+    os::fd::{AsFd, IntoRawFd},
     ptr, slice,
     sync::atomic::{AtomicI32, Ordering},
 };
 
-use super::messages::Step;
+use super::messages::{Message, Step};
 
 /// Most bytes of an instruction.
 const MAX_LEN: usize = 15;
@@ -20,9 +20,13 @@ const PAGE_BYTES: usize = 4096;
 static HOST: AtomicI32 = AtomicI32::new(-1);
 
 /// Installs a handler that reports the instruction as `Message::Illegal` before this process dies of SIGILL.
-pub fn report_to(host: &UnixStream) -> io::Result<()> {
+///
+/// # Errors
+/// The file descriptor cannot be duplicated.
+pub fn report_to(host: &impl AsFd) -> io::Result<()> {
     // The file descriptor stays open as long as there may be a signal.
-    HOST.store(host.try_clone()?.into_raw_fd(), Ordering::Relaxed);
+    let host = host.as_fd().try_clone_to_owned()?;
+    HOST.store(host.into_raw_fd(), Ordering::Relaxed);
     // SAFETY: all zeros is an action without flags and mask. The handler calls only what is safe in a signal handler.
     let result = unsafe {
         let mut action: libc::sigaction = mem::zeroed();
@@ -70,21 +74,32 @@ fn write_message(bytes: &[u8]) {
     unsafe { libc::write(HOST.load(Ordering::Relaxed), line.as_ptr().cast(), len) };
 }
 
-/// Why a library that executed these bytes is not used. The text ends a sentence that begins with the library's name.
-pub fn reason(bytes: &[u8], step: &Step) -> String {
+/// What a line that a child printed says about an instruction. The text ends a sentence that begins with the library's name. None: the
+/// handler has not written the line.
+pub fn reason_in(line: &[u8]) -> Option<String> {
+    match serde_json::from_slice(line) {
+        Ok(Message::Illegal(bytes)) => Some(reason(&bytes, None)),
+        _ => None,
+    }
+}
+
+/// Why a library that executed these bytes, while it did a step if that is known, is not used. The text ends a sentence that begins with
+/// the library's name.
+pub fn reason(bytes: &[u8], step: Option<&Step>) -> String {
+    let when = step.map_or_else(String::new, |step| format!(" while {step}"));
     match explain(bytes) {
         Kind::Needs {
             features,
             instruction,
         } => format!(
-            "needs {features}, which this CPU or its kernel does not offer (`{instruction}` while {step}): use a build for this CPU, \
+            "needs {features}, which this CPU or its kernel does not offer (`{instruction}`{when}): use a build for this CPU, \
              or put the file into the folder of its level (such as x86-64-v4)"
         ),
         Kind::Trap => format!(
-            "ended itself while {step} (with the illegal instruction of `__builtin_trap` and the like): tell its author"
+            "ended itself{when} (with the illegal instruction of `__builtin_trap` and the like): tell its author"
         ),
         Kind::Unknown => format!(
-            "executes an instruction that this CPU does not know while {step} ({bytes:02x?}): use a build for this CPU"
+            "executes an instruction that this CPU does not know{when} ({bytes:02x?}): use a build for this CPU"
         ),
     }
 }
@@ -135,7 +150,7 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: &str) {
-        let reason = reason(bytes, &Step::Init);
+        let reason = reason(bytes, Some(&Step::Init));
         assert!(reason.contains(expected), "{reason} is not: {expected}");
     }
 
@@ -172,9 +187,10 @@ mod tests {
 
     #[test]
     fn the_line_of_the_handler_is_a_message() {
-        use std::io::{BufRead, BufReader};
-
-        use crate::plugin::probe::messages::Message;
+        use std::{
+            io::{BufRead, BufReader},
+            os::unix::net::UnixStream,
+        };
 
         let (host, handler) = UnixStream::pair().unwrap();
         HOST.store(handler.into_raw_fd(), Ordering::Relaxed);
@@ -184,5 +200,14 @@ mod tests {
         BufReader::new(host).read_line(&mut line).unwrap();
         let message: Message = serde_json::from_str(&line).unwrap();
         assert!(matches!(message, Message::Illegal(sent) if sent == bytes));
+    }
+
+    #[test]
+    fn the_line_of_a_worker_is_told_from_what_libraries_print() {
+        let reason = reason_in(b"{\"Illegal\":[15,11]}\n");
+        assert!(reason.unwrap().starts_with("ended itself (with"));
+        for other in ["{\"Done\":{\"pid\":1}}", "Illegal", ""] {
+            assert_eq!(reason_in(other.as_bytes()), None, "{other}");
+        }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! What the library prints goes to a separate socket. The end of that output is kept for the library's author.
 
-mod illegal;
+pub mod illegal;
 mod messages;
 mod process;
 mod trial;
@@ -95,7 +95,7 @@ impl Probe {
         let refused = refused.or_else(|| {
             let died_of_it = end.signal() == Some(libc::SIGILL);
             let bytes = report.illegal.as_ref().filter(|_| died_of_it)?;
-            Some(Refusal::new(illegal::reason(bytes, &report.step)))
+            Some(Refusal::new(illegal::reason(bytes, Some(&report.step))))
         });
         if let Some(refusal) = refused {
             return Some(Failure::OfLibrary(refusal.with_output(&end.output)));

@@ -1,10 +1,11 @@
 //! The beginning of a worker: from the open library to the first order.
 
 use std::{
+    fmt::Display,
     fs::File,
+    io::stderr,
     process::abort,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use prometheus::Registry;
@@ -19,16 +20,19 @@ use super::{
     outbox::Outbox,
     relays::Relays,
     socket::halves,
+    watchdog::{Limits, Stuck},
     worker::{End, Worker},
 };
 use crate::{
     engine::EngineMetrics,
     grammar::{GrammarMetrics, GrammarThreads},
     plugin::{
+        Backend, ReportProgress,
         child::{Confinement, Given},
+        probe::illegal,
         start_plugin,
     },
-    runner::{Maker, Workshop},
+    runner::{Maker, Runner, Workshop},
     shutdown,
     system::memory,
     telemetry,
@@ -52,8 +56,12 @@ pub fn run() -> anyhow::Result<()> {
     // unconfined.
     let unrestricted = confinement(&start).enter(&library)?;
     telemetry::start_in_worker(start.log_format)?;
+    illegal::report_to(&stderr())?;
     let registry = Registry::new();
-    let stuck_timeout = start.stuck_timeout;
+    let limits = Limits {
+        call: start.stuck_timeout,
+        load: start.load_timeout,
+    };
     let runtime = runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
@@ -66,15 +74,21 @@ pub fn run() -> anyhow::Result<()> {
         outbox.tell(&News::Unrestricted(what));
     }
     let worker = Worker {
-        maker: workshop(library, start, &registry, relays.clone()),
+        maker: Arc::new(Beginning {
+            library,
+            start,
+            registry: registry.clone(),
+            relays: relays.clone(),
+            workshop: OnceLock::new(),
+        }),
         outbox,
         relays,
         registry,
-        stuck_timeout,
+        limits,
     };
     match runtime.block_on(worker.serve(receiving)) {
         End::Dismissed => shutdown::exit_now(0),
-        End::Stuck(age) => end_stuck(age),
+        End::Stuck(stuck) => end_stuck(stuck),
     }
 }
 
@@ -88,46 +102,65 @@ fn confinement(start: &Start) -> Confinement {
     }
 }
 
-fn workshop(
+/// Starts the plugin at the first load. Until then, and meanwhile, the worker listens to the server: it must not outlive it, and the plugin
+/// may need for ever.
+struct Beginning {
     library: File,
     start: Start,
-    registry: &Registry,
+    registry: Registry,
     relays: Relays,
-) -> Result<Arc<dyn Maker>> {
-    let Start {
-        recipe,
-        plugin,
-        options,
-        cache,
-        ..
-    } = start;
-    let backend = start_plugin(library, recipe.args.threads, &cache, &options);
-    let backend =
-        backend.map_err(|why| Error::new(Code::INTERNAL, format!("{} {why}", plugin.display())))?;
-    tracing::info!(id = backend.descriptor().id, path = %plugin.display(), "plugin loaded");
-    let internal = |error: anyhow::Error| Error::new(Code::INTERNAL, error.to_string());
-    Ok(Arc::new(Arc::new(Workshop {
-        metrics: EngineMetrics::register(registry, &recipe.model)
-            .map_err(|e| internal(e.into()))?,
-        grammar_threads: Arc::new(
-            GrammarThreads::start(&recipe.grammar).map_err(|e| internal(e.into()))?,
-        ),
-        grammar_metrics: GrammarMetrics::register(registry, &recipe.model)
-            .map_err(|e| internal(e.into()))?,
-        recipe,
-        backend,
-        stop: CancellationToken::new(),
-        grammars: Mutex::default(),
-        on_events: Arc::new(move || relays.deliver()),
-    })))
+    workshop: OnceLock<Result<Arc<Workshop>>>,
+}
+
+impl Maker for Beginning {
+    fn load(&self, level: Option<&str>, progress: ReportProgress) -> Result<Arc<dyn Runner>> {
+        let workshop = self.workshop.get_or_init(|| self.workshop());
+        workshop.clone()?.load(level, progress)
+    }
+}
+
+impl Beginning {
+    fn workshop(&self) -> Result<Arc<Workshop>> {
+        let Start { recipe, .. } = &self.start;
+        let backend = self.backend()?;
+        let relays = self.relays.clone();
+        Ok(Arc::new(Workshop {
+            metrics: EngineMetrics::register(&self.registry, &recipe.model).map_err(internal)?,
+            grammar_threads: Arc::new(GrammarThreads::start(&recipe.grammar).map_err(internal)?),
+            grammar_metrics: GrammarMetrics::register(&self.registry, &recipe.model)
+                .map_err(internal)?,
+            recipe: recipe.clone(),
+            backend,
+            stop: CancellationToken::new(),
+            grammars: Mutex::default(),
+            on_events: Arc::new(move || relays.deliver()),
+        }))
+    }
+
+    fn backend(&self) -> Result<Arc<Backend>> {
+        let Start {
+            recipe,
+            plugin,
+            options,
+            cache,
+            ..
+        } = &self.start;
+        let path = plugin.display();
+        let library = self.library.try_clone().map_err(internal)?;
+        let backend = start_plugin(library, recipe.args.threads, cache, options);
+        let backend = backend.map_err(|why| internal(format!("{path} {why}")))?;
+        tracing::info!(id = backend.descriptor().id, %path, "plugin loaded");
+        Ok(backend)
+    }
+}
+
+fn internal(error: impl Display) -> Error {
+    Error::new(Code::INTERNAL, error.to_string())
 }
 
 /// Ends this process because a call of the plugin does not return. The printed line tells the server why.
-fn end_stuck(age: Duration) -> ! {
+fn end_stuck(stuck: Stuck) -> ! {
     telemetry::flush();
-    eprintln!(
-        "it was stuck: a forward, or the tokenizer, did not return within {} s; raise stuck_timeout_secs if the model is that slow",
-        age.as_secs()
-    );
+    eprintln!("{stuck}");
     abort()
 }

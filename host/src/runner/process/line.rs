@@ -2,17 +2,20 @@
 //! thread would take longer than the write.
 
 use std::{
-    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::{spawn, sync::Notify};
+use tokio::{spawn, sync::Notify, time::sleep};
 use tokio_util::bytes::{Buf, BytesMut};
 
 use super::socket::Sending;
+
+/// The time after which a socket that the system cannot watch is tried again.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// The sending side of a socket. Dropping it closes that side, once everything is written.
 pub struct Line(Arc<Shared>);
@@ -36,7 +39,6 @@ impl Line {
             is_dropped: AtomicBool::new(false),
         });
         let rest = shared.clone();
-        // An error means that the other side is gone, which the receiving side tells.
         spawn(async move { rest.write_rests().await });
         Self(shared)
     }
@@ -68,17 +70,19 @@ impl Shared {
         self.socket.write_now(bytes).unwrap_or(bytes.len())
     }
 
-    async fn write_rests(&self) -> io::Result<()> {
+    async fn write_rests(&self) {
         loop {
             self.wake.notified().await;
             while self.has_rest() {
-                self.socket.writable().await?;
+                if self.socket.writable().await.is_err() {
+                    sleep(RETRY).await;
+                }
                 let mut rest = self.rest();
                 let done = self.write_now(&rest);
                 rest.advance(done);
             }
             if self.is_dropped.load(Ordering::Acquire) {
-                return Ok(());
+                return;
             }
         }
     }
@@ -94,9 +98,10 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
+    use std::{env, os::unix::net::UnixStream, process::Command};
 
-    use tokio::io::AsyncReadExt;
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    use tokio::{io::AsyncReadExt, runtime};
 
     use super::{super::socket::halves, *};
 
@@ -112,6 +117,42 @@ mod tests {
         let mut received = Vec::new();
         theirs.read_to_end(&mut received).await.unwrap();
         assert!(received == sent.concat());
+    }
+
+    /// A child process does the work, because the limit is that of a process.
+    #[test]
+    fn what_finds_no_room_is_written_although_no_file_can_be_opened() {
+        const CHILD: &str = "TENON_TEST_NO_FILES";
+        if env::var_os(CHILD).is_some() {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            return runtime.unwrap().block_on(send_much_without_files());
+        }
+        let test = "runner::process::line::tests::what_finds_no_room_is_written_although_no_file_can_be_opened";
+        let mut child = Command::new(env::current_exe().unwrap());
+        let child = child.args(["--exact", test, "--nocapture"]).env(CHILD, "");
+        let done = child.output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        assert!(String::from_utf8_lossy(&done.stdout).contains("1 passed"));
+    }
+
+    async fn send_much_without_files() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (_input, output) = halves(ours).unwrap();
+        let (mut theirs, _open) = halves(theirs).unwrap();
+        let line = Line::new(output);
+        let none = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        setrlimit(Resource::Nofile, none).unwrap();
+        assert!(std::fs::File::open("/dev/null").is_err());
+        let sent = vec![7; 3_000_000];
+        line.send(&sent);
+        let mut received = vec![0; sent.len()];
+        let read = theirs.read_exact(&mut received);
+        let read = tokio::time::timeout(Duration::from_secs(30), read).await;
+        read.expect("it arrives").unwrap();
+        assert!(received == sent);
     }
 
     #[tokio::test]

@@ -34,8 +34,10 @@ pub struct Start {
     pub log_format: LogFormat,
     /// The sandbox of the plugin.
     pub sandbox: config::Sandbox,
-    /// How long a forward may take before the worker counts as stuck.
+    /// How long a step may take before the worker counts as stuck.
     pub stuck_timeout: Duration,
+    /// How long a load may take without a report of its progress before it counts as stuck.
+    pub load_timeout: Duration,
     /// Bytes that the worker limits its memory to.
     pub own_limit_bytes: Option<u64>,
 }

@@ -10,14 +10,18 @@ use tokio::{
     process::ChildStderr,
 };
 
-use crate::{telemetry, text::shortened};
+use crate::{
+    plugin::probe::illegal,
+    telemetry::{FromWorker, relay_marked},
+    text::shortened,
+};
 
 /// Most bytes of a line. The rest becomes the next line.
 const MAX_LINE: u64 = 4096;
 /// A line that was printed longer ago says nothing about why the worker ended.
 const RECENT: Duration = Duration::from_secs(3);
 
-/// The last line that was printed. Clones share it.
+/// The last line that was printed, or the last error that was logged. Clones are the same.
 #[derive(Clone, Default)]
 pub struct LastLine(Arc<Mutex<Option<(Instant, String)>>>);
 
@@ -49,14 +53,23 @@ pub async fn relay(output: Option<ChildStderr>, model: String, last: LastLine) {
         .read_until(b'\n', &mut line)
         .await
     {
-        if !telemetry::relay_marked(&line) {
-            let text = String::from_utf8_lossy(&line);
-            let text = shortened(text.trim_end(), MAX_LINE as usize);
-            if !text.is_empty() {
-                tracing::info!(target: "output", model, "{text}");
-                last.set(&text);
-            }
+        match relay_marked(&line) {
+            FromWorker::Logged => {}
+            FromWorker::Error(message) => last.set(&message),
+            FromWorker::Printed => log_printed(&line, &model, &last),
         }
         line.clear();
+    }
+}
+
+fn log_printed(line: &[u8], model: &str, last: &LastLine) {
+    let text = match illegal::reason_in(line) {
+        Some(reason) => format!("its plugin {reason}").into(),
+        None => String::from_utf8_lossy(line),
+    };
+    let text = shortened(text.trim_end(), MAX_LINE as usize);
+    if !text.is_empty() {
+        tracing::info!(target: "output", model, "{text}");
+        last.set(&text);
     }
 }

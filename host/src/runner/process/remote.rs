@@ -12,7 +12,9 @@ use super::{
     spawn::Spawner,
 };
 use crate::{
-    engine::{ClientId, EmbeddingError, End, Generation, PromptTokens, Request, SubmitError},
+    engine::{
+        ClientId, EmbeddingError, End, Generation, PluginCalls, PromptTokens, Request, SubmitError,
+    },
     grammar::{Grammar, GrammarError},
     plugin::{Current, ModelFacts, ReportProgress},
     runner::{CompiledForm, Maker, Runner, Steering},
@@ -207,9 +209,8 @@ impl Runner for RemoteRunner {
         self.connection.sequences()
     }
 
-    fn step_age(&self) -> Duration {
-        // The worker itself checks how long a forward takes.
-        Duration::ZERO
+    fn plugin_calls(&self) -> Option<PluginCalls> {
+        None
     }
 }
 

@@ -6,10 +6,13 @@
 use std::{
     io::{self, Write},
     net::Shutdown,
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
 };
 
-use tokio::net::unix::pipe;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::unix::pipe,
+};
 
 /// The half that receives: a socket is read like a pipe, and a pipe's receiver only waits for what can be read.
 pub type Receiving = pipe::Receiver;
@@ -36,11 +39,16 @@ impl Sending {
         }
     }
 
-    /// Waits until there is room. To be called within a runtime.
+    /// Waits until there is room. Opens no file descriptor. To be called within a runtime.
+    ///
+    /// # Errors
+    /// The system cannot watch the socket now.
     pub async fn writable(&self) -> io::Result<()> {
-        let socket = self.0.try_clone()?.into();
-        let sender = pipe::Sender::from_owned_fd_unchecked(socket)?;
-        sender.writable().await
+        // Only while there is no room: a socket that is always watched wakes a thread each time that the other side has read.
+        let socket = self.0.as_fd();
+        // SAFETY: the socket stays open, and its number the same, as long as `self` is borrowed.
+        let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::WRITABLE) }?;
+        watched.writable().await.map(drop)
     }
 }
 

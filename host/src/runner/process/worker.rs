@@ -3,13 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
 use prometheus::Registry;
 use tenon_plugin_api::{Code, Error, Result};
-use tokio::{select, spawn, task::spawn_blocking, time::interval};
+use tokio::{select, spawn, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     outbox::Outbox,
     relays::Relays,
     socket::Receiving,
+    watchdog::{Kind, Limits, Stuck, Watchdog},
 };
 use crate::{
     engine::{ClientId, EmbeddingError, SubmitError},
@@ -27,21 +27,18 @@ use crate::{
     runner::{CompiledForm, Maker, Runner, Steering},
 };
 
-/// How often the ages of running calls of the plugin are looked at.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// What a worker needs to carry out orders.
+/// What a worker has to carry out orders with.
 pub struct Worker {
     /// Where news go.
     pub outbox: Outbox,
     /// Where events go.
     pub relays: Relays,
-    /// Makes runners, or says why it cannot.
-    pub maker: Result<Arc<dyn Maker>>,
+    /// Makes runners.
+    pub maker: Arc<dyn Maker>,
     /// The metrics of its runners.
     pub registry: Registry,
-    /// How long the plugin may take for a forward, or to tokenize texts.
-    pub stuck_timeout: Duration,
+    /// How long calls of the plugin may take.
+    pub limits: Limits,
 }
 
 /// Why a worker ends.
@@ -49,20 +46,24 @@ pub struct Worker {
 pub enum End {
     /// The server is gone, or needs the worker no longer.
     Dismissed,
-    /// A call of the plugin has not returned for this long.
-    Stuck(Duration),
+    /// A call of the plugin takes too long. If it is a load, the server was told.
+    Stuck(Stuck),
 }
 
 impl Worker {
     /// Carries out the orders that arrive until there is a reason to end.
     pub async fn serve(self, input: Receiving) -> End {
         let session = Arc::new(Session {
+            watchdog: Watchdog::new(self.limits),
             worker: self,
             numbered: Mutex::default(),
         });
         select! {
             () = session.receive(input) => End::Dismissed,
-            age = session.stuck() => End::Stuck(age),
+            stuck = session.watchdog.stuck() => {
+                session.give_up(stuck);
+                End::Stuck(stuck)
+            }
         }
     }
 }
@@ -70,6 +71,7 @@ impl Worker {
 /// A worker, and the objects that the server's numbers stand for.
 struct Session {
     worker: Worker,
+    watchdog: Watchdog,
     numbered: Mutex<Numbered>,
 }
 
@@ -79,17 +81,6 @@ struct Numbered {
     grammars: HashMap<Id, CompiledForm>,
     /// Calls that can be cancelled.
     calls: HashMap<Id, CancellationToken>,
-    /// When the running calls of the tokenizer began.
-    tokenizing: HashMap<Id, Instant>,
-}
-
-impl Numbered {
-    /// How long the plugin has taken so far for the call that began first. Zero if none runs.
-    fn oldest_call(&self) -> Duration {
-        let forwards = self.runners.values().map(|runner| runner.step_age());
-        let texts = self.tokenizing.values().map(Instant::elapsed);
-        forwards.chain(texts).max().unwrap_or_default()
-    }
 }
 
 impl Session {
@@ -101,15 +92,11 @@ impl Session {
         }
     }
 
-    /// Waits until the plugin has taken too long for a forward or a text.
-    async fn stuck(&self) -> Duration {
-        let mut looks = interval(LOOK);
-        loop {
-            looks.tick().await;
-            let age = self.numbered().oldest_call();
-            if age > self.worker.stuck_timeout {
-                return age;
-            }
+    /// Answers a load that is stuck: another worker would not load the model either.
+    fn give_up(&self, stuck: Stuck) {
+        if let Stuck::Load { call, .. } = stuck {
+            let failed = Answer::Made(Err(internal(&stuck.to_string())));
+            self.worker.outbox.answer(call, failed);
         }
     }
 
@@ -146,7 +133,7 @@ impl Session {
             Question::Load { level } => {
                 let maker = self.worker.maker.clone();
                 self.make(call, runner, move |progress| {
-                    maker?.load(level.as_deref(), progress)
+                    maker.load(level.as_deref(), progress)
                 });
             }
             Question::Beside { of, level } => {
@@ -154,12 +141,12 @@ impl Session {
                 self.make(call, runner, move |progress| of?.beside(&level, progress));
             }
             Question::Tokenize(texts) => {
-                self.numbered().tokenizing.insert(call, Instant::now());
-                self.blocking(call, move || named?.tokenize(texts), Answer::Tokens);
+                let tokenize = move || named?.tokenize(texts);
+                self.blocking(call, Kind::Other, tokenize, Answer::Tokens);
             }
             Question::Estimate { level } => {
                 let estimate = move || named?.memory_bytes(level.as_deref());
-                self.blocking(call, estimate, Answer::Bytes);
+                self.blocking(call, Kind::Other, estimate, Answer::Bytes);
             }
             Question::Compile { grammar, source } => {
                 let compiled = self.clone().compile(named, grammar, source);
@@ -231,6 +218,7 @@ impl Session {
     ) {
         let (cancelled, session) = (self.begin(call), self.clone());
         let progress: ReportProgress = Box::new(move |fraction, what| {
+            session.watchdog.renew(call);
             let what = what.to_owned();
             session.worker.outbox.tell(&News::Progress {
                 call,
@@ -241,14 +229,15 @@ impl Session {
         });
         let session = self.clone();
         let make = move || make(progress).map(|made| session.admit(id, made));
-        self.blocking(call, make, Answer::Made);
+        self.blocking(call, Kind::Load, make, Answer::Made);
     }
 
     /// Gives a new runner its number, and reports when it fails or ends.
     fn admit(self: &Arc<Self>, id: Id, runner: Arc<dyn Runner>) -> Arc<ModelFacts> {
         let (facts, failed, end) = (runner.facts(), runner.failed(), runner.end());
+        self.watchdog.add(id, runner.plugin_calls());
         self.numbered().runners.insert(id, runner);
-        let (outbox, relays) = (self.worker.outbox.clone(), self.worker.relays.clone());
+        let (session, outbox) = (self.clone(), self.worker.outbox.clone());
         spawn(async move {
             select! {
                 biased;
@@ -256,22 +245,28 @@ impl Session {
                 () = end.clone().wait() => {}
             }
             end.wait().await;
-            relays.deliver();
+            session.watchdog.remove(id);
+            session.worker.relays.deliver();
             outbox.tell(&News::Ended { runner: id });
         });
         facts
     }
 
-    /// Answers a call with the result of `work`, which runs on another thread.
+    /// Answers a call with what another thread finds, unless the plugin takes too long.
     fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         call: Id,
+        kind: Kind,
         work: impl FnOnce() -> Result<T> + Send + 'static,
         answer: fn(Result<T>) -> Answer,
     ) {
-        let session = self.clone();
+        let (session, watching) = (self.clone(), self.clone());
         spawn(async move {
-            let found = spawn_blocking(work).await;
+            let watched = move || {
+                watching.watchdog.begin(call, kind);
+                work()
+            };
+            let found = spawn_blocking(watched).await;
             let found = found.unwrap_or_else(|panic| Err(internal(&panic.to_string())));
             session.finish(call, answer(found));
         });
@@ -296,10 +291,8 @@ impl Session {
     }
 
     fn finish(&self, call: Id, answer: Answer) {
-        let mut numbered = self.numbered();
-        numbered.calls.remove(&call);
-        numbered.tokenizing.remove(&call);
-        drop(numbered);
+        self.numbered().calls.remove(&call);
+        self.watchdog.end(call);
         self.worker.outbox.answer(call, answer);
     }
 

@@ -1,0 +1,149 @@
+//! Whatever a plugin does to its process, in whichever method, ends the worker of that model and nothing else.
+
+use futures_util::{StreamExt, stream};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tenon_tests::{Client, Server, ServerOptions};
+
+const CRASHES: &str = "tenon_fixture_crashes";
+const ECHO: &str = "tenon_plugin_echo";
+
+/// What a method does.
+struct Deed {
+    name: &'static str,
+    /// What the client is told of it.
+    told: &'static str,
+    /// Keys of the models that do so.
+    keys: &'static str,
+    /// How many of them may do so at the same time.
+    together: usize,
+}
+
+const DEEDS: [Deed; 5] = [
+    Deed {
+        name: "abort",
+        told: "the model's worker ended: SIGABRT",
+        keys: "",
+        together: 4,
+    },
+    Deed {
+        name: "segfault",
+        told: "the model's worker ended: SIGSEGV",
+        keys: "",
+        together: 4,
+    },
+    Deed {
+        name: "exit",
+        told: "the model's worker ended: it exited with 3",
+        keys: "",
+        together: 4,
+    },
+    Deed {
+        name: "spin",
+        told: "was stuck",
+        keys: "stuck_timeout_secs = 1\nload_timeout_secs = 1\n",
+        together: 4,
+    },
+    Deed {
+        name: "allocate",
+        told: "the model's worker ended",
+        // A worker may take a gigabyte more.
+        keys: "memory_limit_bytes = 1\n",
+        together: 1,
+    },
+];
+
+/// The methods, with the path and the parameters of a request that calls them.
+fn methods() -> Vec<(&'static str, &'static str, Value)> {
+    let plain = || json!({"prompt": "Go!", "max_tokens": 2000});
+    let with = |key: &str, value: Value| {
+        let mut parameters = plain();
+        parameters[key] = value;
+        parameters
+    };
+    let completions = "/v1/completions";
+    vec![
+        ("estimate", completions, plain()),
+        ("load", completions, plain()),
+        ("vocabulary", completions, plain()),
+        ("session", completions, plain()),
+        ("encode", completions, plain()),
+        ("forward", completions, plain()),
+        ("sample", completions, plain()),
+        ("logits", completions, plain()),
+        // The second answer begins with a copy of the prompt.
+        ("fork", completions, with("n", json!(2))),
+        // The model writes `x` only, so a draft is wrong that continues the text as it repeated itself so far.
+        (
+            "truncate",
+            completions,
+            with("prompt", json!("!abcx abcx abcx abcx")),
+        ),
+        ("embed", "/v1/embeddings", json!({"input": "Go!"})),
+        ("requantize", "/re_isq", json!({"ggml_type": "Q8_0"})),
+    ]
+}
+
+#[tokio::test]
+async fn a_fault_in_any_method_is_told_and_ends_only_its_worker() {
+    let (server, client) = start();
+    for Deed {
+        name: deed,
+        told,
+        together,
+        ..
+    } in DEEDS
+    {
+        let requests = methods().into_iter().map(|(method, path, parameters)| {
+            let client = &client;
+            async move {
+                let answer = ask(client, &format!("{method}-{deed}"), path, parameters).await;
+                (method, answer)
+            }
+        });
+        let mut answers = stream::iter(requests).buffer_unordered(together);
+        while let Some((method, (status, answer))) = answers.next().await {
+            assert!(status.is_server_error(), "{method}-{deed}: {answer}");
+            let message = answer["error"]["message"].as_str().unwrap();
+            assert!(message.contains(told), "{method}-{deed}: {message}");
+            let parameters = json!({"model": "echo", "temperature": 0});
+            assert_eq!(client.chat("Hi", parameters).await, "Hi");
+        }
+    }
+    // The others stay down.
+    assert_eq!(server.workers().len(), 1);
+}
+
+async fn ask(
+    client: &Client,
+    model: &str,
+    path: &str,
+    mut parameters: Value,
+) -> (StatusCode, Value) {
+    if path == "/re_isq" {
+        let load = format!("/admin/models/{model}/load");
+        let (status, answer) = client.post(&load, &json!({})).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    parameters["model"] = json!(model);
+    client.post(path, &parameters).await
+}
+
+/// A server of an echo model, and of a model for each method and deed, which is loaded on demand and never started again.
+fn start() -> (Server, Client) {
+    let mut options = ServerOptions::new(&[ECHO, CRASHES]).file("echo.echo", "");
+    let mut config = "[[models]]\npath = 'echo.echo'\n".to_owned();
+    for Deed { name, keys, .. } in DEEDS {
+        for (method, ..) in methods() {
+            let file = format!("{method}-{name}.crashes");
+            config += &format!(
+                "[[models]]\npath = '{file}'\nload = 'on-demand'\nmax_restarts = 0\n{keys}"
+            );
+            options = options.file(&file, "");
+        }
+    }
+    let mut server = options.config(&config).spawn();
+    server.wait_for_log(r#"model ready model="echo""#);
+    let client = server.client();
+    (server, client)
+}
