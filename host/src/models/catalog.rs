@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::ServedModel;
+use super::{FormerModels, ServedModel};
 use crate::{config::Config, metrics::Metrics, plugin::Current};
 
 /// The configuration and its models at one time. A snapshot never changes: a change of the configuration makes another one.
@@ -48,8 +48,8 @@ pub struct Catalog {
     current: Current<Arc<Snapshot>>,
     /// The server's metrics.
     pub metrics: Metrics,
-    /// Held while models make room for another one.
-    pub(super) room: Arc<Mutex<()>>,
+    /// Models that were unloaded to make room for others, and have not ended. Locked while more are unloaded.
+    pub(super) leaving: Arc<Mutex<FormerModels>>,
 }
 
 impl Catalog {
@@ -59,7 +59,7 @@ impl Catalog {
         Self {
             current,
             metrics,
-            room: Arc::default(),
+            leaving: Arc::default(),
         }
     }
 

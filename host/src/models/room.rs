@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::{Catalog, ModelState, ServedModel, put_away::put_away};
+use super::{Catalog, FormerModels, ModelState, ServedModel, put_away::put_away};
 
 /// Why there is no room for a model.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,8 +41,22 @@ struct Taker {
     bytes: u64,
 }
 
-/// Unloads idle models until there is room for another load of this one. The memory that it takes now counts too, because the new
-/// load exists beside the old one.
+/// What takes memory after models were unloaded.
+struct Left {
+    /// The models that are loaded or are being loaded.
+    models: Vec<Taker>,
+    /// Unloaded models whose memory is free once their running requests have ended.
+    leaving: FormerModels,
+}
+
+impl Left {
+    fn bytes(&self) -> u64 {
+        bytes_together(&self.models)
+    }
+}
+
+/// Unloads idle models until there is room for another load of this one, and waits for the end of those whose memory it needs. The
+/// memory that it takes now counts too, because the new load exists beside the old one.
 ///
 /// # Errors
 /// There is no room, with the figures.
@@ -54,17 +68,21 @@ pub async fn make_room(served: &ServedModel, catalog: &Catalog) -> Result<(), No
     if needed > budget {
         return Err(NoRoom::Alone { needed, budget });
     }
-    let left = unload_for(needed, budget, served, catalog).await;
-    let used: u64 = left.iter().map(|taker| taker.bytes).sum();
-    match needed + used <= budget {
-        true => Ok(()),
-        false => Err(NoRoom::InUse {
+    let mut left = unload_for(needed, budget, served, catalog).await;
+    let used = left.bytes();
+    if needed + used > budget {
+        let ids = left.models.iter().map(|taker| taker.served.id.clone());
+        return Err(NoRoom::InUse {
             needed,
             used,
             budget,
-            ids: left.iter().map(|taker| taker.served.id.clone()).collect(),
-        }),
+            ids: ids.collect(),
+        });
     }
+    if needed + used + left.leaving.bytes() > budget {
+        left.leaving.ended().await;
+    }
+    Ok(())
 }
 
 /// Unloads idle models if a model that was loaded takes more than was expected.
@@ -75,9 +93,13 @@ pub async fn settle(served: &ServedModel, catalog: &Catalog) {
     let bytes = bytes_of(served).await;
     served.note_bytes(bytes);
     let left = unload_for(0, budget, served, catalog).await;
-    let used: u64 = left.iter().map(|taker| taker.bytes).sum();
+    let used = left.bytes();
     if used > budget {
-        let models: Vec<_> = left.iter().map(|taker| taker.served.id.as_str()).collect();
+        let models: Vec<_> = left
+            .models
+            .iter()
+            .map(|taker| taker.served.id.as_str())
+            .collect();
         warn!(
             models = models.join(", "),
             "the loaded models take {used} bytes, more than the memory_budget_bytes of {budget}"
@@ -85,32 +107,41 @@ pub async fn settle(served: &ServedModel, catalog: &Catalog) {
     }
 }
 
-/// Unloads models other than this one until `needed` bytes and the models that are left fit into the budget. Returns the models
-/// that are left.
-async fn unload_for(
-    needed: u64,
-    budget: u64,
-    served: &ServedModel,
-    catalog: &Catalog,
-) -> Vec<Taker> {
-    // Two loads must not count on the same room.
-    let _alone = catalog.room.lock().await;
-    let mut left = takers(needed, served, catalog).await;
-    while needed + left.iter().map(|taker| taker.bytes).sum::<u64>() > budget {
-        let Some(victim) = victim(&left, served, catalog) else {
+/// Unloads models other than this one until `needed` bytes and the models that are left fit into the budget. Does not wait for
+/// running requests of the unloaded models.
+async fn unload_for(needed: u64, budget: u64, served: &ServedModel, catalog: &Catalog) -> Left {
+    // Two loads must not count on the same room. Who has this lock does not wait for models that others change, because they may
+    // wait for this lock.
+    let mut leaving = catalog.leaving.lock().await;
+    let mut models = takers(needed, served, catalog).await;
+    while needed + bytes_together(&models) > budget {
+        let Some(victim) = victim(&models, served, catalog) else {
             break;
         };
-        let Some(right) = left[victim].served.begin_change().await else {
+        let Some(right) = models[victim].served.begin_change().await else {
             // Another task is changing the model, so it is in use.
             break;
         };
-        let victim = left.swap_remove(victim).served;
+        let Taker {
+            served: victim,
+            bytes,
+        } = models.swap_remove(victim);
+        if let ModelState::Ready(model) = victim.state() {
+            leaving.push(model.runner.end(), bytes);
+        }
         put_away(right, &victim, catalog, ModelState::Unloaded(None)).await;
         info!(model = victim.id, "unloaded to make room for {}", served.id);
-        // The victim's memory is free once its running requests have ended.
-        victim.change().await.ended().await;
     }
-    left
+    // Removes those that have ended.
+    leaving.bytes();
+    Left {
+        models,
+        leaving: leaving.clone(),
+    }
+}
+
+fn bytes_together(takers: &[Taker]) -> u64 {
+    takers.iter().map(|taker| taker.bytes).sum()
 }
 
 /// The models that take memory. If `needed` counts the coming load of `loading`, only what it takes already is counted here.

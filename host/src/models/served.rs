@@ -55,7 +55,7 @@ const LETTING_GO: Duration = Duration::from_millis(100);
 pub type RightToChange = OwnedMutexGuard<FormerModels>;
 
 /// Previous models that are about to end.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct FormerModels(Vec<(End, u64)>);
 
 impl FormerModels {

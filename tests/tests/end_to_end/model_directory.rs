@@ -6,10 +6,14 @@ use std::{fs, time::Duration};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tenon_tests::{Client, Server, ServerOptions, chat};
-use tokio::time::sleep;
+use tokio::{
+    spawn,
+    time::{sleep, timeout},
+};
 
 const ECHO: &str = "tenon_plugin_echo";
 const CHAT: &str = "/v1/chat/completions";
+const ENGINE: &str = "[engine]\nmax_draft_tokens = 0";
 const DIRECTORY: &str = "[[models]]\ndirectory = 'models'\n";
 
 #[tokio::test]
@@ -133,6 +137,41 @@ async fn a_model_in_use_makes_no_room_and_the_figures_are_told() {
     check_echo(&client, "b").await;
 }
 
+/// A model that was unloaded for another one is asked for again while its last request runs.
+#[tokio::test]
+async fn loads_go_on_while_an_unloaded_model_ends() {
+    let (server, client) = start("", &["models/a.echo", "models/b.echo"]);
+    check_echo(&client, "b").await;
+    check_echo(&client, "a").await;
+    let one = model(&client, "a").await["loaded"]["memory_bytes"].as_u64();
+    let (status, _) = client.post("/admin/models/a/unload", &json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+    fs::write(server.home().join("models/a.echo"), "50").unwrap();
+    let budget = format!("memory_budget_bytes = {}", one.unwrap() * 3 / 2);
+    let config = format!("[server]\n{budget}\nunload_busy_models = true\n{ENGINE}\n{DIRECTORY}");
+    fs::write(server.home().join("tenon.toml"), config).unwrap();
+    let (status, answer) = client.post("/admin/config/reload", &json!({})).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    check_echo(&client, "a").await;
+    let text = "The quick brown fox jumps over the lazy dog. ".repeat(2);
+    let parameters = json!({"model": "a", "temperature": 0});
+    let mut stream = client.open(CHAT, &chat(&text, parameters)).await;
+    let first = stream.next_text().await;
+
+    let other = client.clone();
+    let other = spawn(async move { check_echo(&other, "b").await });
+    while model(&client, "a").await["state"] == "ready" {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let body = chat("Hi", json!({"model": "a"}));
+    let asked = timeout(Duration::from_secs(3), client.post(CHAT, &body));
+    let (status, answer) = asked.await.expect("the load waits for the other one");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    assert_eq!(first + &stream.all_text().await, text);
+    other.await.unwrap();
+    check_echo(&client, "a").await;
+}
+
 #[tokio::test]
 async fn a_model_larger_than_the_budget_is_refused() {
     let (server, client) = start("memory_budget_bytes = 10", &["models/a.echo"]);
@@ -152,8 +191,7 @@ fn start(keys: &str, files: &[&str]) -> (Server, Client) {
     for file in files {
         options = options.file(file, "0");
     }
-    let engine = "[engine]\nmax_draft_tokens = 0";
-    let config = format!("[server]\nwatch_config = false\n{keys}\n{engine}\n{DIRECTORY}");
+    let config = format!("[server]\nwatch_config = false\n{keys}\n{ENGINE}\n{DIRECTORY}");
     let mut server = options.config(&config).spawn();
     let client = server.client();
     // All of them are added at once.
