@@ -196,10 +196,12 @@ impl Engine {
                 let common = &self.shared.common;
                 let sequence =
                     Sequence::new(request, prompt, steering, common, origin, ticket, reader);
-                self.arrivals
-                    .send(sequence)
-                    .map_err(|_| SubmitError::Stopped(ended(&self.shared.failure)))?;
-                Ok(Generation::new(events, seat))
+                let sent = self.arrivals.send(sequence);
+                // A thread that is about to end may leave what was sent in its inbox. Then it has stored the reason before.
+                match self.shared.failure.get() {
+                    None if sent.is_ok() => Ok(Generation::new(events, seat)),
+                    _ => Err(SubmitError::Stopped(ended(&self.shared.failure))),
+                }
             })
             .collect()
     }

@@ -304,11 +304,13 @@ impl Scheduler {
 
     fn plan_decodes(&mut self, plan: &mut Plan, cost: &StepCost) {
         let decoding = self.running.iter().filter(|s| s.kv.is_decoding());
-        let mut others = decoding.map(Sequence::pending).sum();
+        let mut others = decoding.clone().map(Sequence::pending).sum();
+        let prompts = self.running.len() - decoding.clone().count();
+        let rows = decoding.map(Sequence::ready_rows).sum::<u32>() + prompts as u32;
         let promised = self.promised();
         // Drafts take only tokens, rows and KV space that no sequence needs.
         let mut spare = plan.room().saturating_sub(others);
-        spare = spare.min(plan.rows().saturating_sub(self.running.len() as u32));
+        spare = spare.min(plan.rows().saturating_sub(rows));
         spare = spare.min(self.pool.free_tokens().saturating_sub(promised));
         for sequence in self.running.iter_mut().filter(|s| s.kv.is_decoding()) {
             sequence.propose(DraftRoom {

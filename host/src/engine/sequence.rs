@@ -185,6 +185,11 @@ impl Sequence {
         }
     }
 
+    /// How many of the tokens that the next step can have need logits.
+    pub fn ready_rows(&self) -> u32 {
+        self.rows(self.ready())
+    }
+
     /// The sample request for the logits of this position, which are in `row`.
     pub fn sample_request(&self, position: u32, row: u32) -> SampleRequest<'_> {
         let mut request = SampleRequest::new(row);
@@ -250,9 +255,10 @@ impl Sequence {
         if self.ready() < self.pending() {
             return self.output.drafter.clear();
         }
-        let left = self.lengths.max - self.tokens.len();
-        let most = left.min(self.reader.room() as usize).saturating_sub(1);
-        room.tokens = room.tokens.min(most as u32);
+        // The pending tokens lead to one more token, and each of their rows to an event.
+        let tokens = (self.lengths.max - self.tokens.len()).saturating_sub(1) as u32;
+        let events = self.reader.room().saturating_sub(self.ready_rows());
+        room.tokens = room.tokens.min(tokens).min(events);
         self.output.drafter.propose(&self.tokens, room);
         if let Some(constraint) = &mut self.output.constraint
             && !constraint.can_draft(self.output.drafter.draft())

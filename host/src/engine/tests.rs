@@ -128,6 +128,34 @@ fn a_token_takes_few_bytes() {
     assert_eq!(postcard::to_stdvec(&event).unwrap().len(), 5);
 }
 
+/// The thread has looked into its inbox for the last time, but has not dropped it.
+#[test]
+fn a_thread_that_gave_up_gets_no_more_sequences() {
+    let (arrivals, _inbox) = mpsc::channel();
+    let stopped = Error::new(Code::DEVICE_LOST, "gone");
+    let shared = HandleState {
+        common: Common {
+            context_length: 100,
+            max_draft_tokens: 0,
+            forks_whole_only: false,
+            endless: all_but(&[], 32),
+        },
+        embeddings: None,
+        queue: Queue::new(8),
+        audience: Arc::default(),
+        failure: Current::new(Some(stopped.clone())),
+        model: CurrentModel::default(),
+        end: End::new(watch::channel(()).1),
+    };
+    let engine = Engine {
+        shared: Arc::new(shared),
+        arrivals,
+    };
+    let prompts = vec![PromptTokens::new(vec![1, 2])];
+    let submitted = engine.submit(&Arc::new(request()), &Steering::default(), prompts);
+    assert_eq!(submitted.err(), Some(SubmitError::Stopped(stopped)));
+}
+
 #[test]
 fn refusals_cross() {
     for error in [

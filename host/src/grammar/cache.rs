@@ -10,6 +10,7 @@ use std::{
 
 use llguidance::{CancellationHandle, api::TopLevelGrammar};
 use lru::LruCache;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tenon_plugin_api::Vocabulary;
 use tokio::{
@@ -70,23 +71,30 @@ pub struct Grammars {
 
 /// A grammar that is to be compiled.
 struct UncompiledGrammar {
-    grammar: TopLevelGrammar,
+    grammar: Grammar,
     key: Key,
-    /// Length of its text.
-    bytes: usize,
+    /// Whether its text is long.
+    is_long: bool,
 }
 
 impl UncompiledGrammar {
-    /// Converts a grammar to llguidance's form and hashes it. Takes a while if the text is long, and it may be as long
-    /// as a request.
-    fn of(grammar: &Grammar, compiler: &Compiler) -> Result<Self, GrammarError> {
-        let grammar = compiler.source(grammar)?;
-        let text = serde_json::to_vec(&grammar);
-        let text = text.map_err(|error| GrammarError::Invalid(error.to_string()))?;
+    /// Hashes a grammar. Takes a while if its text is long, and it may be as long as a request.
+    fn of(grammar: Grammar, max_bytes: usize) -> Result<Self, GrammarError> {
+        let text = json(&grammar)?;
+        let bytes = match &grammar {
+            Grammar::Regex(text)
+            | Grammar::Lark(text)
+            | Grammar::Gbnf(text)
+            | Grammar::LlGuidance(text) => text.len(),
+            Grammar::JsonSchema(schema) => json(schema)?.len(),
+            // Patterns repeat what their text has once. It is not written yet.
+            Grammar::Patterns(_) => 0,
+        };
+        check_length(bytes, max_bytes)?;
         Ok(Self {
-            grammar,
             key: Sha256::digest(&text).into(),
-            bytes: text.len(),
+            grammar,
+            is_long: text.len() > LONG_TEXT_BYTES,
         })
     }
 }
@@ -157,35 +165,30 @@ impl Grammars {
 
     /// The compiled form of a grammar. Requests that need the same one at the same time wait for one compilation.
     pub async fn compile(&self, grammar: Grammar) -> Result<Arc<CompiledGrammar>, GrammarError> {
-        let compiler = self.compiler.clone();
-        let source = spawn_blocking(move || UncompiledGrammar::of(&grammar, &compiler)).await;
-        let source = source.map_err(|_| GrammarError::Invalid("reading it failed".into()))??;
-        let is_long = source.bytes > LONG_TEXT_BYTES;
-        let compiled = self.compile_source(source).await;
+        let max_bytes = self.max_text_bytes;
+        let uncompiled = spawn_blocking(move || UncompiledGrammar::of(grammar, max_bytes)).await;
+        let uncompiled =
+            uncompiled.map_err(|_| GrammarError::Invalid("reading it failed".into()))??;
+        let is_long = uncompiled.is_long;
+        let compiled = self.compile_once(uncompiled).await;
         if is_long {
             memory::give_back_soon();
         }
         compiled
     }
 
-    async fn compile_source(
+    async fn compile_once(
         &self,
-        source: UncompiledGrammar,
+        uncompiled: UncompiledGrammar,
     ) -> Result<Arc<CompiledGrammar>, GrammarError> {
-        if source.bytes > self.max_text_bytes {
-            return Err(GrammarError::TooLong {
-                bytes: source.bytes,
-                limit: self.max_text_bytes,
-            });
-        }
-        let entry = self.entry(source.key);
+        let entry = self.entry(uncompiled.key);
         if let Some(compiled) = entry.get() {
             self.runtime.metrics.cache_hits.inc();
             return compiled.clone();
         }
         self.runtime.metrics.cache_misses.inc();
         let compiled =
-            entry.get_or_try_init(async || match self.compile_anew(source.grammar).await {
+            entry.get_or_try_init(async || match self.compile_anew(uncompiled.grammar).await {
                 // These errors may not occur again when the server is less busy.
                 Err(error @ (GrammarError::Busy | GrammarError::Timeout(_))) => Err(error),
                 compiled => Ok(compiled.map(Arc::new)),
@@ -217,7 +220,7 @@ impl Grammars {
         cache.get_or_insert(key, Default::default).clone()
     }
 
-    async fn compile_anew(&self, source: TopLevelGrammar) -> Result<CompiledGrammar, GrammarError> {
+    async fn compile_anew(&self, grammar: Grammar) -> Result<CompiledGrammar, GrammarError> {
         // The longest time that another compilation may take.
         let longest = self.compile_timeout * 2;
         let permit = timeout(longest, self.compiling.clone().acquire_owned()).await;
@@ -225,7 +228,7 @@ impl Grammars {
         // The semaphore is never closed.
         let permit = permit.map_err(|_| GrammarError::Busy)?;
         let stop = Arc::new(OnceLock::new());
-        let compiled = self.spawn(source, stop.clone(), permit);
+        let compiled = self.spawn(grammar, stop.clone(), permit);
         match timeout(longest, compiled).await {
             Ok(Ok(compiled)) => compiled,
             Ok(Err(_)) => Err(GrammarError::Invalid("compiling it failed".into())),
@@ -242,19 +245,22 @@ impl Grammars {
     /// long as the trial did.
     fn spawn(
         &self,
-        source: TopLevelGrammar,
+        grammar: Grammar,
         stop: Arc<OnceLock<CancellationHandle>>,
         permit: OwnedSemaphorePermit,
     ) -> oneshot::Receiver<Result<CompiledGrammar, GrammarError>> {
         let (sender, receiver) = oneshot::channel();
         let (compiler, runtime) = (self.compiler.clone(), self.runtime.clone());
         let (trials, tokens) = (self.trials.clone(), self.tokens.clone());
-        let limit = self.compile_timeout;
+        let (limit, max_text_bytes) = (self.compile_timeout, self.max_text_bytes);
         let compile = move || {
             give_way();
             let (metrics, started) = (runtime.metrics.clone(), Instant::now());
-            let tried = trials.run(&source, compiler.limits(), &tokens, limit);
-            let compiled = tried.and_then(|bytes| compiler.compile(source, runtime, bytes, &stop));
+            let source = source(&grammar, &compiler, max_text_bytes);
+            let compiled = source.and_then(|source| {
+                let bytes = trials.run(&source, compiler.limits(), &tokens, limit)?;
+                compiler.compile(source, runtime, bytes, &stop)
+            });
             let seconds = started.elapsed().as_secs_f64();
             metrics.compile_seconds.observe(seconds);
             // The permit is free before anyone can know the result.
@@ -266,5 +272,28 @@ impl Grammars {
         // If no thread can be started, the closure and its sender are dropped, and the receiver reports that.
         let _ = thread.stack_size(STACK_BYTES).spawn(compile);
         receiver
+    }
+}
+
+/// A grammar in llguidance's form, the text of which has a limited length.
+fn source(
+    grammar: &Grammar,
+    compiler: &Compiler,
+    max_bytes: usize,
+) -> Result<TopLevelGrammar, GrammarError> {
+    let source = compiler.source(grammar)?;
+    check_length(json(&source)?.len(), max_bytes)?;
+    Ok(source)
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, GrammarError> {
+    let json = serde_json::to_vec(value);
+    json.map_err(|error| GrammarError::Invalid(error.to_string()))
+}
+
+fn check_length(bytes: usize, limit: usize) -> Result<(), GrammarError> {
+    match bytes > limit {
+        true => Err(GrammarError::TooLong { bytes, limit }),
+        false => Ok(()),
     }
 }

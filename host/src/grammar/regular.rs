@@ -14,17 +14,20 @@ use super::text::regex_escaped;
 
 /// Longest regular expression in bytes. Rules are copied to where they are used, so they may grow without bounds.
 const MAX_BYTES: usize = 100_000;
+/// Most parts that are within each other, through rules and groups.
+const MAX_DEPTH: usize = 200;
 
 /// The regular expression of a grammar in Lark.
 ///
 /// # Errors
-/// A message: the grammar is not in Lark, a rule contains itself, or the grammar is too large.
+/// A message: the grammar is not in Lark, a rule contains itself, or the grammar is too large or too deep.
 pub fn regex_of_lark(text: &str) -> Result<String, String> {
     let rules = lark::parse(text)?;
     let mut writer = Writer {
         rules: &rules,
         written: HashMap::new(),
         open: Vec::new(),
+        depth: 0,
     };
     writer.rule("start")
 }
@@ -35,6 +38,8 @@ struct Writer<'a> {
     written: HashMap<&'a str, String>,
     /// The rules that are being written.
     open: Vec<&'a str>,
+    /// How many parts are being written.
+    depth: usize,
 }
 
 impl<'a> Writer<'a> {
@@ -62,6 +67,18 @@ impl<'a> Writer<'a> {
     }
 
     fn part(&mut self, part: &'a Part) -> Result<String, String> {
+        if self.depth == MAX_DEPTH {
+            return Err(format!(
+                "more than {MAX_DEPTH} rules and groups are within each other: write some of them out"
+            ));
+        }
+        self.depth += 1;
+        let regex = self.regex(part)?;
+        self.depth -= 1;
+        Ok(regex)
+    }
+
+    fn regex(&mut self, part: &'a Part) -> Result<String, String> {
         Ok(match part {
             Part::Text(text) => regex_escaped(text),
             Part::Regex(regex) => format!("(?:{regex})"),
@@ -170,6 +187,8 @@ mod tests {
     fn what_cannot_be_used_is_refused() {
         let long = (0..40).map(|n| format!("r{n}: r{} r{}\n", n + 1, n + 1));
         let long = format!("start: r0\n{}r40: \"a\"", long.collect::<String>());
+        let deep = (0..10_000).map(|n| format!("r{n}: r{}\n", n + 1));
+        let deep = format!("start: r0\n{}r10000: \"a\"", deep.collect::<String>());
         for (grammar, part) in [
             (
                 "start: \"(\" start \")\" | \"x\"",
@@ -190,6 +209,7 @@ mod tests {
             ("start: X\n%import common.NOPE", "NOPE"),
             ("start \"a\"", "':'"),
             (&long, "too large"),
+            (&deep, "more than 200 rules and groups"),
         ] {
             let why = regex_of_lark(grammar).unwrap_err();
             assert!(why.contains(part), "{grammar}: {why}");

@@ -7,7 +7,7 @@ mod walk;
 
 use serde_json::{Map, Value, json};
 
-use disjoint::exclude_each_other;
+use disjoint::Proofs;
 use references::tidy_references;
 pub use relaxed::relaxed;
 use walk::for_each;
@@ -68,9 +68,10 @@ fn choose_any(schema: &mut Value) {
         return;
     }
     let root = schema.clone();
+    let proofs = Proofs::new(&root);
     for_each(schema, &mut |fields| {
         let branches = fields.get("oneOf").and_then(Value::as_array);
-        if !branches.is_some_and(|branches| exclude_each_other(branches, &root)) {
+        if !branches.is_some_and(|branches| proofs.exclude_each_other(branches)) {
             return;
         }
         if fields.contains_key("anyOf") {

@@ -137,8 +137,10 @@ impl<S: Fn(Value) -> Value> Writer<S> {
     }
 
     fn text(&mut self, rules: &TextRules) -> String {
-        let all = rules.all.iter().map(|regex| format!(" & /{regex}/"));
-        let none = rules.none.iter().map(|regex| format!(" & ~/{regex}/"));
+        let all = rules.all.iter();
+        let all = all.map(|regex| format!(" & /{}/", slashes_escaped(regex)));
+        let none = rules.none.iter();
+        let none = none.map(|regex| format!(" & ~/{}/", slashes_escaped(regex)));
         let body: String = all.chain(none).collect();
         self.rule("TEXT", "", &format!("/(?s:.*)/{body}"))
     }
@@ -157,6 +159,20 @@ impl<S: Fn(Value) -> Value> Writer<S> {
         });
         self.rules[index].name(index)
     }
+}
+
+/// Escapes the slashes of a regular expression, which would end it in Lark's `/…/`, unless they are escaped already.
+fn slashes_escaped(regex: &str) -> String {
+    let mut escaped = String::with_capacity(regex.len());
+    let mut is_escaped = false;
+    for character in regex.chars() {
+        if character == '/' && !is_escaped {
+            escaped.push('\\');
+        }
+        is_escaped = character == '\\' && !is_escaped;
+        escaped.push(character);
+    }
+    escaped
 }
 
 /// Writes a string in Lark's notation: a JSON string in which DEL is escaped too.

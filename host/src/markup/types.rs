@@ -11,6 +11,9 @@ const NAMES: [&str; 6] = ["string", "number", "boolean", "null", "array", "objec
 /// Most levels of references and combined schemas that are followed.
 const DEPTH: u32 = 8;
 
+/// Most schemas that are looked at. Beyond that, a schema may allow all kinds of values.
+const MAX_SCHEMAS: u32 = 10_000;
+
 impl Types {
     const NONE: Self = Self(0);
     /// All kinds.
@@ -19,13 +22,18 @@ impl Types {
 
     /// The kinds that a schema may allow. References are resolved in `root`.
     pub fn of(schema: &Value, root: &Value) -> Self {
-        Self::at(schema, root, DEPTH)
+        Self::at(schema, root, DEPTH, &mut { MAX_SCHEMAS })
     }
 
-    fn at(schema: &Value, root: &Value, depth: u32) -> Self {
+    /// `left`: how many more schemas may be looked at.
+    fn at(schema: &Value, root: &Value, depth: u32, left: &mut u32) -> Self {
         let (Some(fields), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else {
             return Self::ANY;
         };
+        let Some(fewer) = left.checked_sub(1) else {
+            return Self::ANY;
+        };
+        *left = fewer;
         let mut types = Self::ANY;
         for (keyword, value) in fields {
             types = types.and(match (keyword.as_str(), value) {
@@ -36,13 +44,13 @@ impl Types {
                 ("const", value) => Self::of_value(value),
                 ("enum", Value::Array(values)) => Self::union(values.iter().map(Self::of_value)),
                 ("anyOf" | "oneOf", Value::Array(schemas)) => {
-                    Self::union(schemas.iter().map(|one| Self::at(one, root, depth)))
+                    Self::union(schemas.iter().map(|one| Self::at(one, root, depth, left)))
                 }
-                ("allOf", Value::Array(schemas)) => schemas
-                    .iter()
-                    .fold(Self::ANY, |all, one| all.and(Self::at(one, root, depth))),
+                ("allOf", Value::Array(schemas)) => schemas.iter().fold(Self::ANY, |all, one| {
+                    all.and(Self::at(one, root, depth, left))
+                }),
                 ("$ref", Value::String(_)) => {
-                    resolved(fields, root).map_or(Self::ANY, |one| Self::at(one, root, depth))
+                    resolved(fields, root).map_or(Self::ANY, |one| Self::at(one, root, depth, left))
                 }
                 _ => Self::ANY,
             });
@@ -93,6 +101,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_schema_with_many_branches_is_looked_at_in_part() {
+        let again = json!({"$ref": "#/$defs/a"});
+        let root = json!({"$defs": {"a": {"anyOf": vec![again.clone(); 2000]}}});
+        assert_eq!(Types::of(&again, &root), Types::ANY);
+    }
 
     #[test]
     fn the_kinds_of_a_schema_are_those_that_all_of_it_allows() {

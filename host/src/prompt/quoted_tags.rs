@@ -17,7 +17,7 @@ pub fn hide(messages: &mut [Json], tags: &ReasoningTags, veil: char) {
             Json::String(text) => hide_in(text, tags, veil, has_reasoning),
             Json::Array(parts) => {
                 for (index, part) in parts.iter_mut().enumerate() {
-                    if let Json::String(text) = &mut part["text"] {
+                    if let Some(Json::String(text)) = part.get_mut("text") {
                         hide_in(text, tags, veil, has_reasoning || index > 0);
                     }
                 }
@@ -57,13 +57,13 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(mut message: Json, expected: &str) {
+    fn check(mut message: Json, expected: impl Into<Json>) {
         hide(
             std::slice::from_mut(&mut message),
             &ReasoningTags::new("<think>", "</think>"),
             '·',
         );
-        assert_eq!(message["content"], expected);
+        assert_eq!(message["content"], expected.into());
     }
 
     #[test]
@@ -80,5 +80,11 @@ mod tests {
         let apart =
             json!({"role": "assistant", "content": "<think>a</think>", "reasoning_content": "x"});
         check(apart, "<·think>a<·/think>");
+        let parts =
+            |text: &str| json!([{"type": "text", "text": text}, {"type": "image"}, "</think>"]);
+        check(
+            json!({"role": "assistant", "content": parts("</think>")}),
+            parts("<·/think>"),
+        );
     }
 }

@@ -60,8 +60,8 @@ impl VolatileLines {
     fn leave_out(&self, content: &mut Json) {
         match content {
             Json::String(text) => *text = self.without(text),
-            Json::Array(parts) => parts.retain_mut(|part| match &mut part["text"] {
-                Json::String(text) if self.is_in(text) => {
+            Json::Array(parts) => parts.retain_mut(|part| match part.get_mut("text") {
+                Some(Json::String(text)) if self.is_in(text) => {
                     *text = self.without(text);
                     !text.is_empty()
                 }
@@ -131,6 +131,14 @@ mod tests {
         check(
             json!([said("developer", parts(&["x-billing: 1", "Be brief.", ""]))]),
             json!([said("developer", parts(&["Be brief.", ""]))]),
+        );
+        let image = json!({"type": "image"});
+        check(
+            json!([said(
+                "system",
+                json!([{"text": "now: 12"}, image, "now: 12"])
+            )]),
+            json!([said("system", json!([image, "now: 12"]))]),
         );
         check(
             json!([

@@ -1,15 +1,16 @@
 //! The grammar of answers that may call tools.
 
 mod marks;
+mod room;
 mod values;
 
 use serde_json::Value;
 
 pub use self::marks::Marks;
-use self::values::Values;
+use self::{room::Room, values::Values};
 use crate::{
-    grammar::{Grammar, Pattern, TextRules, regex_escaped},
-    markup::{Arguments, Call, CallRules, Callable, Reasoning, ToolFormat},
+    grammar::{Grammar, GrammarError, Pattern, TextRules, regex_escaped},
+    markup::{Arguments, Call, CallRules, Reasoning, ToolFormat},
 };
 
 /// The rules of an answer that may call tools.
@@ -25,8 +26,20 @@ pub struct AnswerRules {
 
 impl AnswerRules {
     /// The grammar of the answer. `marks` are the model's control tokens in calls and reasoning.
-    pub fn grammar(&self, marks: &Marks) -> Grammar {
-        Grammar::Patterns(Writer { rules: self, marks }.whole())
+    ///
+    /// # Errors
+    /// The schemas of the functions are too large for a grammar.
+    pub fn grammar(&self, marks: &Marks) -> Result<Grammar, GrammarError> {
+        let (call, room) = (&self.calls.format.call, Room::default());
+        let functions = self.calls.functions.iter();
+        let arguments =
+            functions.map(|function| arguments_of(call, &function.parameters, marks, &room));
+        let writer = Writer {
+            rules: self,
+            marks,
+            arguments: arguments.collect::<Result<_, _>>()?,
+        };
+        Ok(Grammar::Patterns(writer.whole()))
     }
 }
 
@@ -38,15 +51,39 @@ pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
 
 /// The grammar of arguments that fit this schema. If the format writes each argument between tags, they have its notation,
 /// otherwise they are JSON. The texts of control tokens stay text.
-pub fn arguments(format: &str, schema: &Value) -> Vec<Pattern> {
-    let marks = Marks::default();
-    let values = Values::new(schema, &marks);
+///
+/// # Errors
+/// The schema is too large for a grammar.
+pub fn arguments(format: &str, schema: &Value) -> Result<Vec<Pattern>, GrammarError> {
     match ToolFormat::named(format).map(|format| format.call) {
-        Some(Call::Named {
+        Some(
+            call @ Call::Named {
+                arguments: Arguments::Tagged(_),
+                ..
+            },
+        ) => arguments_of(&call, schema, &Marks::default(), &Room::default()),
+        _ => Ok(vec![Pattern::Json(schema.clone())]),
+    }
+}
+
+/// The grammar of a function's arguments in a format of calls.
+fn arguments_of(
+    call: &Call,
+    schema: &Value,
+    marks: &Marks,
+    room: &Room,
+) -> Result<Vec<Pattern>, GrammarError> {
+    let values = Values::new(schema, marks, room);
+    match call {
+        Call::Named {
             arguments: Arguments::Tagged(tags),
             ..
-        }) => values.tagged(tags),
-        _ => vec![Pattern::Json(schema.clone())],
+        } => values.tagged(*tags),
+        Call::Named {
+            arguments: Arguments::Pairs(pairs),
+            ..
+        } => values.pairs(*pairs),
+        _ => Ok(vec![Pattern::Json(schema.clone())]),
     }
 }
 
@@ -69,6 +106,8 @@ fn closing(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
 struct Writer<'a> {
     rules: &'a AnswerRules,
     marks: &'a Marks,
+    /// The arguments of each function.
+    arguments: Vec<Vec<Pattern>>,
 }
 
 impl Writer<'_> {
@@ -244,41 +283,28 @@ impl Writer<'_> {
 
     /// A call of any of the functions. `is_begun`: the text before the name was written already.
     fn one_call(&self, is_begun: bool) -> Pattern {
-        let functions = self.rules.calls.functions.iter();
-        Pattern::OneOf(
-            functions
-                .map(|function| self.call(function, is_begun))
-                .collect(),
-        )
+        let functions = self.rules.calls.functions.iter().zip(&self.arguments);
+        let calls = functions.map(|(function, arguments)| {
+            let arguments = arguments.clone();
+            self.call(&function.name, arguments, is_begun)
+        });
+        Pattern::OneOf(calls.collect())
     }
 
-    fn call(&self, function: &Callable, is_begun: bool) -> Vec<Pattern> {
-        let Callable { name, parameters } = function;
-        let json = || vec![Pattern::Json(parameters.clone())];
+    fn call(&self, name: &str, arguments: Vec<Pattern>, is_begun: bool) -> Vec<Pattern> {
         let format = self.rules.calls.format;
         match format.call {
             Call::Object { .. } if format.may_be_bare => {
-                let head = TextRules::matching(bare_head(name));
+                let head = vec![Pattern::Free(TextRules::matching(bare_head(name)))];
                 let tail = TextRules::matching(format!(r"{SPACE}\}}"));
-                [vec![Pattern::Free(head)], json(), vec![Pattern::Free(tail)]].concat()
+                [head, arguments, vec![Pattern::Free(tail)]].concat()
             }
             Call::Object { .. } => {
                 let end = Pattern::Text("}".to_owned());
-                [self.head(name, ""), json(), vec![end]].concat()
+                [self.head(name, ""), arguments, vec![end]].concat()
             }
-            Call::Named {
-                before,
-                arguments,
-                end,
-                ..
-            } => {
+            Call::Named { before, end, .. } => {
                 let head = self.head(name, if is_begun { before } else { "" });
-                let values = Values::new(parameters, self.marks);
-                let arguments = match arguments {
-                    Arguments::Json => json(),
-                    Arguments::Tagged(tags) => values.tagged(tags),
-                    Arguments::Pairs(pairs) => values.pairs(pairs),
-                };
                 [head, arguments, self.marks.split(end)].concat()
             }
         }

@@ -88,7 +88,7 @@ fn grammar(format: &'static ToolFormat, demand: Demand) -> Grammar {
         reasoning: None,
         answer: None,
     };
-    rules.grammar(&Marks::default())
+    rules.grammar(&Marks::default()).unwrap()
 }
 
 #[test]

@@ -54,6 +54,29 @@ async fn an_answer_ends_where_it_shall_though_more_was_drafted() {
     assert_eq!(client.stream(CHAT, &body).await.text(), "ten lette");
 }
 
+/// Tokens that a grammar forces are scored in the step that drafts what follows them.
+#[tokio::test]
+async fn a_draft_leaves_room_for_the_scores_of_forced_tokens() {
+    let (_server, client) = start(32);
+    for forced in [60, 110, 115, 120, 124] {
+        let message = "abcdefghij".repeat(20);
+        let regex = format!("{}[a-j]{{40}}", &message[..forced]);
+        let parameters = json!({
+            "temperature": 0, "logprobs": true,
+            "grammar": {"type": "regex", "value": regex},
+        });
+        let stream = client.stream(CHAT, &chat(&message, parameters)).await;
+        assert_eq!(stream.text(), message[..forced + 40], "{forced}");
+        assert_eq!(stream.finish_reason(), Some("stop"), "{forced}");
+        let scored = stream.chunks.iter().flat_map(|chunk| {
+            let logprobs = &chunk["choices"][0]["logprobs"]["content"];
+            logprobs.as_array().cloned().unwrap_or_default()
+        });
+        assert_eq!(scored.count(), forced + 40, "{forced}");
+    }
+    assert!(client.metric("tenon_engine_accepted_tokens_total").await > 0.0);
+}
+
 fn start(max_draft_tokens: u32) -> (Server, Client) {
     let config = format!("[engine]\nmax_draft_tokens = {max_draft_tokens}\n");
     let mut server = ServerOptions::echo(1).config(&config).start();

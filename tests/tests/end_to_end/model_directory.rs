@@ -6,10 +6,14 @@ use std::{fs, time::Duration};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tenon_tests::{Client, Server, ServerOptions, chat};
-use tokio::time::sleep;
+use tokio::{
+    spawn,
+    time::{sleep, timeout},
+};
 
 const ECHO: &str = "tenon_plugin_echo";
 const CHAT: &str = "/v1/chat/completions";
+const ENGINE: &str = "[engine]\nmax_draft_tokens = 0";
 const DIRECTORY: &str = "[[models]]\ndirectory = 'models'\n";
 
 #[tokio::test]
@@ -182,8 +186,7 @@ fn start(keys: &str, files: &[&str]) -> (Server, Client) {
     for file in files {
         options = options.file(file, "0");
     }
-    let engine = "[engine]\nmax_draft_tokens = 0";
-    let config = format!("[server]\nwatch_config = false\n{keys}\n{engine}\n{DIRECTORY}");
+    let config = format!("[server]\nwatch_config = false\n{keys}\n{ENGINE}\n{DIRECTORY}");
     let mut server = options.config(&config).spawn();
     let client = server.client();
     // All of them are added at once.

@@ -5,6 +5,12 @@ use std::fmt::Write;
 const LAST: u32 = char::MAX as u32;
 /// Surrogates: code points that are no characters.
 const SURROGATES: (u32, u32) = (0xd800, 0xdfff);
+/// The first character beyond ASCII.
+const BEYOND_ASCII: u32 = 0x80;
+/// Most ranges of a coarse set.
+const MAX_RANGES: usize = 100;
+/// Number of code points in a block: a coarse set has whole blocks beyond ASCII.
+const BLOCK: u32 = 1 << 14;
 
 /// A set of characters: ranges of code points in ascending order, of which no two overlap or touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,12 +30,34 @@ impl CharSet {
         self.add((first.into(), last.into()));
     }
 
-    /// Adds another set. Returns whether this set has grown.
+    pub fn contains(&self, character: char) -> bool {
+        let code = u32::from(character);
+        let at = self.0.partition_point(|&(_, last)| last < code);
+        self.0.get(at).is_some_and(|&(first, _)| first <= code)
+    }
+
+    /// Adds another set, and makes the result coarse. Returns whether this set has grown.
     pub fn extend(&mut self, other: &Self) -> bool {
-        let both = merged(&self.0, &other.0);
-        let is_news = both != self.0;
-        self.0 = both;
+        let both = Self(merged(&self.0, &other.0)).coarse();
+        let is_news = both != *self;
+        *self = both;
         is_news
+    }
+
+    /// The set with more characters, if it has too many ranges otherwise.
+    pub fn coarse(self) -> Self {
+        if self.0.len() <= MAX_RANGES {
+            return self;
+        }
+        let ranges = self.0.into_iter().map(|(first, last)| {
+            let begin = (first / BLOCK * BLOCK).max(BEYOND_ASCII);
+            let end = (last | (BLOCK - 1)).min(LAST);
+            (
+                if first < BEYOND_ASCII { first } else { begin },
+                if last < BEYOND_ASCII { last } else { end },
+            )
+        });
+        Self(merged(&ranges.collect::<Vec<_>>(), &[]))
     }
 
     /// All characters that are not in the set.
@@ -77,7 +105,7 @@ impl CharSet {
     }
 }
 
-/// The union of two lists of ranges.
+/// The union of two lists of ranges, each in ascending order.
 fn merged(ours: &[(u32, u32)], theirs: &[(u32, u32)]) -> Vec<(u32, u32)> {
     let (mut ours, mut theirs) = (ours.iter().peekable(), theirs.iter().peekable());
     let mut merged: Vec<(u32, u32)> = Vec::new();

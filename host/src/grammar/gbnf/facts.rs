@@ -8,7 +8,8 @@ use super::{
 /// Most rounds through all rules. Most grammars take three.
 const MAX_ROUNDS: usize = 30;
 
-/// Facts about a part of a grammar. A set may have too many characters, never too few.
+/// Facts about a part of a grammar. A set may have too many characters, never too few: large sets are coarse, because there is one
+/// for each rule.
 #[derive(Clone, Default, PartialEq)]
 pub struct Facts {
     /// Whether the part is a regular expression: no rule in it leads back to itself, and it has no tokens.
@@ -147,16 +148,24 @@ impl Analysis {
                     is_nullable: text.is_empty(),
                     ..Facts::default()
                 };
-                text.chars().for_each(|c| facts.alphabet.insert(c, c));
+                for character in text.chars() {
+                    if !facts.alphabet.contains(character) {
+                        facts.alphabet.insert(character, character);
+                        facts.alphabet = facts.alphabet.coarse();
+                    }
+                }
                 text.chars().take(1).for_each(|c| facts.first.insert(c, c));
                 facts
             }
-            RulePart::Chars(chars) => Facts {
-                is_regular: true,
-                first: chars.clone(),
-                alphabet: chars.clone(),
-                ..Facts::default()
-            },
+            RulePart::Chars(chars) => {
+                let chars = chars.clone().coarse();
+                Facts {
+                    is_regular: true,
+                    first: chars.clone(),
+                    alphabet: chars,
+                    ..Facts::default()
+                }
+            }
             RulePart::Token(_) => Facts::default(),
             RulePart::Rule(rule) => self.facts[*rule].clone(),
             RulePart::OneOf(parts) => self.of_choice(parts),

@@ -7,39 +7,50 @@ use serde_json::{Map, Value};
 
 /// Most levels of references, parts and properties that a proof follows.
 const MAX_DEPTH: u32 = 8;
-/// Most comparisons for one `oneOf`. If a proof takes more, it fails.
-const MAX_COMPARISONS: u32 = 20_000;
+/// Most comparisons of schemas, types and values for one schema. Proofs that take more fail.
+const MAX_COMPARISONS: usize = 200_000;
 /// Longest `enum` list whose values are compared with others.
 const MAX_VALUES: usize = 200;
 
-/// Whether these branches certainly exclude each other. Their references are resolved in `root`.
-pub fn exclude_each_other(branches: &[Value], root: &Value) -> bool {
-    let pairs = branches.iter().enumerate();
-    let mut pairs = pairs.flat_map(|(at, a)| branches[at + 1..].iter().map(move |b| (a, b)));
-    let proof = Proof {
-        root,
-        comparisons: Cell::new(0),
-    };
-    pairs.all(|(a, b)| proof.are_disjoint(a, b, 0))
-}
-
-struct Proof<'a> {
+/// Proofs that branches exclude each other.
+pub struct Proofs<'a> {
+    /// The schema in which references are resolved.
     root: &'a Value,
     /// Number of comparisons so far.
-    comparisons: Cell<u32>,
+    comparisons: Cell<usize>,
 }
 
-impl Proof<'_> {
+impl<'a> Proofs<'a> {
+    pub fn new(root: &'a Value) -> Self {
+        Self {
+            root,
+            comparisons: Cell::new(0),
+        }
+    }
+
+    /// Whether these branches certainly exclude each other.
+    pub fn exclude_each_other(&self, branches: &[Value]) -> bool {
+        let pairs = branches.iter().enumerate();
+        let mut pairs = pairs.flat_map(|(at, a)| branches[at + 1..].iter().map(move |b| (a, b)));
+        pairs.all(|(a, b)| self.are_disjoint(a, b, 0))
+    }
+
+    /// Counts comparisons. Returns whether they may be made.
+    fn may_compare(&self, count: usize) -> bool {
+        let comparisons = self.comparisons.get().saturating_add(count);
+        self.comparisons.set(comparisons);
+        comparisons <= MAX_COMPARISONS
+    }
+
     fn are_disjoint(&self, a: &Value, b: &Value, depth: u32) -> bool {
-        self.comparisons.set(self.comparisons.get() + 1);
-        if depth > MAX_DEPTH || self.comparisons.get() > MAX_COMPARISONS {
+        if depth > MAX_DEPTH || !self.may_compare(1) {
             return false;
         }
         let (Value::Object(these), Value::Object(those)) = (a, b) else {
             return *a == Value::Bool(false) || *b == Value::Bool(false);
         };
-        have_no_type_in_common(these, those)
-            || have_no_value_in_common(these, those)
+        self.have_no_type_in_common(these, those)
+            || self.have_no_value_in_common(these, those)
             || self.part_excludes(these, b, depth)
             || self.part_excludes(those, a, depth)
             || self.have_other_members(these, those, depth)
@@ -75,14 +86,36 @@ impl Proof<'_> {
             names.unwrap_or_default()
         };
         let names = [required(a), required(b)].concat();
-        let comparisons = self.comparisons.get().saturating_add(names.len() as u32);
-        self.comparisons.set(comparisons);
+        if !self.may_compare(names.len()) {
+            return false;
+        }
         names.iter().filter_map(Value::as_str).any(|name| {
             match (member(a, name), member(b, name)) {
                 (Some(a), Some(b)) => self.are_disjoint(a, b, depth + 1),
                 _ => false,
             }
         })
+    }
+
+    fn have_no_type_in_common(&self, a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+        let is_number = |name: &str| name == "integer" || name == "number";
+        let is_same = |a: &str, b: &str| a == b || is_number(a) && is_number(b);
+        match (types(a), types(b)) {
+            (Some(a), Some(b)) if self.may_compare(a.len() * b.len()) => {
+                !a.iter().any(|a| b.iter().any(|b| is_same(a, b)))
+            }
+            _ => false,
+        }
+    }
+
+    fn have_no_value_in_common(&self, a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+        let few = |schema| values(schema).filter(|values| values.len() <= MAX_VALUES);
+        match (few(a), few(b)) {
+            (Some(a), Some(b)) if self.may_compare(a.len() * b.len()) => {
+                !a.iter().any(|a| b.iter().any(|b| may_be_equal(a, b)))
+            }
+            _ => false,
+        }
     }
 }
 
@@ -117,29 +150,12 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn have_no_type_in_common(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
-    let is_number = |name: &str| name == "integer" || name == "number";
-    let is_same = |a: &str, b: &str| a == b || is_number(a) && is_number(b);
-    match (types(a), types(b)) {
-        (Some(a), Some(b)) => !a.iter().any(|a| b.iter().any(|b| is_same(a, b))),
-        _ => false,
-    }
-}
-
 /// The only values that a schema allows. None: the schema lists no values.
 fn values(schema: &Map<String, Value>) -> Option<Vec<&Value>> {
     match (schema.get("const"), schema.get("enum")) {
         (Some(value), _) => Some(vec![value]),
         (None, Some(Value::Array(values))) => Some(values.iter().collect()),
         _ => None,
-    }
-}
-
-fn have_no_value_in_common(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
-    let few = |schema| values(schema).filter(|values| values.len() <= MAX_VALUES);
-    match (few(a), few(b)) {
-        (Some(a), Some(b)) => !a.iter().any(|a| b.iter().any(|b| may_be_equal(a, b))),
-        _ => false,
     }
 }
 
@@ -158,6 +174,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_proof_that_takes_too_long_fails() {
+        let branch = |at: usize| {
+            let values = (0..150).map(|value| format!("{at} {value}"));
+            json!({"enum": values.collect::<Vec<_>>()})
+        };
+        let branches: Vec<_> = (0..100).map(branch).collect();
+        let root = json!({});
+        let proofs = Proofs::new(&root);
+        assert!(proofs.exclude_each_other(&branches[..3]));
+        assert!(!proofs.exclude_each_other(&branches));
+        // The limit is for all proofs of a schema together.
+        assert!(!proofs.exclude_each_other(&branches[..3]));
+    }
 
     #[test]
     fn what_excludes_each_other_is_known_by_types_values_and_members() {
@@ -206,7 +237,7 @@ mod tests {
         ] {
             let branches = branches.as_array().unwrap();
             assert_eq!(
-                exclude_each_other(branches, &root),
+                Proofs::new(&root).exclude_each_other(branches),
                 expected,
                 "{branches:?}"
             );

@@ -11,6 +11,7 @@ use crate::{
     grammar::{Grammar, GrammarError, Pattern},
     markup::{CallRules, Callable, Demand, Reasoning},
     models::LoadedModel,
+    runner::CompiledForm,
     tools::{self, AnswerRules, Marks},
 };
 
@@ -50,13 +51,13 @@ async fn with_calls(
     let marks = model.written_marks();
     let bound = |compiled| Ok(Some(AnswerGrammar { compiled, schema }));
     let refuse = |error| Err(refused("tools", "'tools'", error));
-    match model.runner.compile(rules.grammar(&marks)).await {
+    match compile(&rules, model, &marks).await {
         Ok(compiled) => return bound(compiled),
         Err(error) if error.is_passing() => return refuse(&error),
         Err(_) => {}
     }
     loosen(calling, &mut rules.calls, model, &marks).await?;
-    match model.runner.compile(rules.grammar(&marks)).await {
+    match compile(&rules, model, &marks).await {
         Ok(compiled) => bound(compiled),
         Err(why) if !why.is_passing() && is_free => {
             tracing::warn!(%why, "calls are not bound to the schemas of their functions");
@@ -121,7 +122,15 @@ async fn follow(
         reasoning: None,
         answer: None,
     };
-    model.runner.compile(call.grammar(marks)).await.map(drop)
+    compile(&call, model, marks).await.map(drop)
+}
+
+async fn compile(
+    rules: &AnswerRules,
+    model: &LoadedModel,
+    marks: &Marks,
+) -> Result<CompiledForm, GrammarError> {
+    model.runner.compile(rules.grammar(marks)?).await
 }
 
 /// The schema of answers without calls.

@@ -59,13 +59,13 @@ fn part(format: &TagFormat, until: Until<'_>) -> Patterns {
     match format {
         TagFormat::ConstString { value } => Ok(closed(vec![text(value)], until)),
         TagFormat::JsonSchema { json_schema, style } => {
-            Ok(closed(schema(json_schema, *style), until))
+            Ok(closed(schema(json_schema, *style)?, until))
         }
         TagFormat::QwenXmlParameter { json_schema } => {
-            Ok(closed(schema(json_schema, SchemaStyle::QwenXml), until))
+            Ok(closed(schema(json_schema, SchemaStyle::QwenXml)?, until))
         }
         TagFormat::Regex { pattern } => {
-            let rules = TextRules::matching(pattern.replace('/', r"\/"));
+            let rules = TextRules::matching(pattern);
             match until {
                 Until::More => Ok(vec![Pattern::Free(rules)]),
                 until => free(rules, until),
@@ -250,15 +250,15 @@ fn text(text: &str) -> Pattern {
     Pattern::Text(text.to_owned())
 }
 
-fn schema(schema: &Value, style: SchemaStyle) -> Vec<Pattern> {
+fn schema(schema: &Value, style: SchemaStyle) -> Patterns {
     let (schema, _) = relaxed(schema.clone());
     let format = match style {
-        SchemaStyle::Json => return vec![Pattern::Json(schema)],
+        SchemaStyle::Json => return Ok(vec![Pattern::Json(schema)]),
         SchemaStyle::QwenXml => "qwen3_coder",
         SchemaStyle::MinimaxXml => "minimax_m2",
         SchemaStyle::GlmXml => "glm",
     };
-    tools::arguments(format, &schema)
+    tools::arguments(format, &schema).map_err(|why| why.to_string())
 }
 
 #[cfg(test)]

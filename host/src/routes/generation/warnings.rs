@@ -1,4 +1,12 @@
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use jsonschema::{PatternOptions, error::ValidationErrorKind};
 use serde_json::Value;
+use tokio::{sync::Semaphore, task::block_in_place};
 
 use super::{
     super::blocking::blocking,
@@ -8,7 +16,15 @@ use crate::{
     engine::FinishReason,
     error::ApiError,
     reply::{AnswerPiece, End},
+    system::niceness::give_way,
 };
+
+/// Most answers that are checked at the same time.
+const MAX_CHECKS: usize = 8;
+/// Longest time that an answer waits for its check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Most steps back of a pattern with look-around in one text.
+const MAX_BACKTRACKS: usize = 10_000;
 
 /// Warnings to the client about its request and the answers.
 #[derive(Default)]
@@ -23,7 +39,7 @@ struct Judge {
     /// Keywords that the grammar lacks.
     keywords: Vec<String>,
     /// The schema's validator, or why there is none.
-    validator: Result<jsonschema::Validator, String>,
+    validator: Result<Arc<jsonschema::Validator>, String>,
 }
 
 impl Warnings {
@@ -84,22 +100,109 @@ impl Judge {
         if end.reason == FinishReason::Length {
             return format!("{begin}, and the answer was cut off before it could be checked");
         }
-        let value: Value = match serde_json::from_str(&answer.text) {
-            Ok(value) => value,
-            Err(error) => return format!("{begin}, and the answer could not be checked: {error}"),
-        };
-        match validator.validate(&value) {
-            Ok(()) => format!("{begin}, but the answer obeys it all the same"),
-            Err(error) => {
-                let place = error.instance_path();
-                format!("{begin}, and the answer does not obey it: {error} at '{place}'")
-            }
+        let checked = serde_json::from_str(&answer.text).map_err(|error| error.to_string());
+        match checked.and_then(|value| check(validator, value)) {
+            Ok(Ok(())) => format!("{begin}, but the answer obeys it all the same"),
+            Ok(Err(why)) => format!("{begin}, and the answer does not obey it: {why}"),
+            Err(error) => format!("{begin}, and the answer could not be checked: {error}"),
         }
     }
 }
 
+/// Whether a value obeys a schema, and why not. A schema may make that very slow. So it is found out on a thread of its own, with low
+/// priority, and the caller's other work moves to another thread meanwhile.
+///
+/// # Errors
+/// Why that could not be found out.
+fn check(
+    validator: &Arc<jsonschema::Validator>,
+    value: Value,
+) -> Result<Result<(), String>, String> {
+    static CHECKS: Semaphore = Semaphore::const_new(MAX_CHECKS);
+    let busy = "too many answers are being checked";
+    let permit = CHECKS.try_acquire().map_err(|_| busy)?;
+    let (validator, (sender, checked)) = (validator.clone(), mpsc::channel());
+    let work = move || {
+        give_way();
+        let checked = validate(&validator, &value);
+        drop(permit);
+        // The caller may have given up.
+        let _ = sender.send(checked);
+    };
+    let thread = thread::Builder::new().name("schema".into()).spawn(work);
+    thread.map_err(|error| error.to_string())?;
+    block_in_place(|| checked.recv_timeout(CHECK_TIMEOUT))
+        .map_err(|_| "that took too long".to_owned())?
+}
+
+fn validate(
+    validator: &jsonschema::Validator,
+    value: &Value,
+) -> Result<Result<(), String>, String> {
+    match validator.validate(value) {
+        Ok(()) => Ok(Ok(())),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ValidationErrorKind::BacktrackLimitExceeded { .. }
+            ) =>
+        {
+            Err(error.to_string())
+        }
+        Err(error) => Ok(Err(format!("{error} at '{}'", error.instance_path()))),
+    }
+}
+
 /// A validator that does not check formats: they are annotations, and the grammar enforces the known ones.
-fn validator(schema: &Value) -> Result<jsonschema::Validator, String> {
-    let options = jsonschema::options().should_validate_formats(false);
-    options.build(schema).map_err(|error| error.to_string())
+fn validator(schema: &Value) -> Result<Arc<jsonschema::Validator>, String> {
+    let patterns = PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS);
+    let options = jsonschema::options()
+        .should_validate_formats(false)
+        .with_pattern_options(patterns);
+    let validator = options.build(schema);
+    validator.map(Arc::new).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn checked(schema: Value, value: Value) -> Result<Result<(), String>, String> {
+        check(&validator(&schema).unwrap(), value)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_that_takes_long_is_given_up() {
+        let positive = json!({"minimum": 1});
+        assert_eq!(checked(positive.clone(), json!(1)), Ok(Ok(())));
+        let why = checked(positive, json!(0)).unwrap().unwrap_err();
+        assert!(why.contains("less than the minimum"), "{why}");
+
+        let backtracking = json!({"pattern": "^(?=((a+)+)+$)"});
+        let why = checked(backtracking, json!("a".repeat(50) + "!"));
+        assert!(
+            why.as_ref().is_err_and(|why| why.contains("backtracking")),
+            "{why:?}"
+        );
+
+        // Each definition is looked at twice as often as the one before.
+        let twice = |at: u32| {
+            json!({"allOf": [
+                {"$ref": format!("#/$defs/{}", at + 1)},
+                {"$ref": format!("#/$defs/{}", at + 1)},
+            ]})
+        };
+        let mut schema = twice(0);
+        for at in 1..60 {
+            schema["$defs"][at.to_string()] = twice(at);
+        }
+        schema["$defs"]["60"] = json!({"type": "integer"});
+        assert_eq!(
+            checked(schema, json!(1)),
+            Err("that took too long".to_owned())
+        );
+    }
 }

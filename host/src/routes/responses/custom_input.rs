@@ -42,11 +42,9 @@ impl InputReader {
             return String::new();
         };
         let rest = &self.arguments[at..];
-        let length = whole(rest);
+        let (text, length) = decoded(rest);
         self.at = Some(at + length);
-        // All escapes are complete, so decoding fails only if one of them is invalid.
-        let text = &rest[..length];
-        serde_json::from_str(&format!("\"{text}\"")).unwrap_or_else(|_| text.to_owned())
+        text
     }
 
     /// Whether the arguments are complete.
@@ -75,35 +73,59 @@ fn begin(arguments: &str) -> Option<usize> {
     Some(arguments.len() - text.len())
 }
 
-/// The length in bytes of the text up to its end or to an incomplete escape.
-fn whole(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let length = match byte {
-            b'"' => break,
-            b'\\' => escape_length(&text[at..]),
-            _ => Some(1),
-        };
-        match length {
-            Some(length) => at += length,
-            None => break,
+/// Decodes a text up to its end or to an incomplete escape. Also returns how many bytes that are. What is no valid escape stays as
+/// it is.
+fn decoded(text: &str) -> (String, usize) {
+    let (mut decoded, mut at) = (String::new(), 0);
+    while let Some(character) = text[at..].chars().next() {
+        match character {
+            '"' => break,
+            '\\' => {
+                let Some(escape) = escape(&text[at..]) else {
+                    break;
+                };
+                let meant = serde_json::from_str(&format!("\"{escape}\""));
+                decoded += &meant.unwrap_or_else(|_| escape.to_owned());
+                at += escape.len();
+            }
+            plain => {
+                decoded.push(plain);
+                at += plain.len_utf8();
+            }
         }
     }
-    at
+    (decoded, at)
 }
 
-/// The length in bytes of an escape. A surrogate pair counts as one escape. None if the escape is incomplete.
-fn escape_length(text: &str) -> Option<usize> {
+/// The escape that a text begins with. A surrogate pair counts as one escape. None if the escape may be incomplete.
+fn escape(text: &str) -> Option<&str> {
     const CODE: usize = r"\u0000".len();
-    match text.as_bytes().get(1)? {
-        b'u' => {
-            let code = u32::from_str_radix(text.get(2..CODE)?, 16).unwrap_or(0);
-            let is_first_half = (0xD800..0xDC00).contains(&code);
-            let length = if is_first_half { 2 * CODE } else { CODE };
-            text.get(..length).map(str::len)
-        }
-        _ => Some(2),
+    let length = match code(text)? {
+        Some(0xD800..0xDC00) => match code(&text[CODE..])? {
+            Some(0xDC00..0xE000) => 2 * CODE,
+            _ => CODE,
+        },
+        Some(_) => CODE,
+        None => 1 + text[1..].chars().next()?.len_utf8(),
+    };
+    Some(&text[..length])
+}
+
+/// The code in an escape such as `\u00e9` that a text begins with. `Some(None)`: it begins with something else. None: it may be the
+/// beginning of such an escape.
+fn code(text: &str) -> Option<Option<u32>> {
+    let length = text
+        .bytes()
+        .zip(*br"\u")
+        .take_while(|(a, b)| a == b)
+        .count();
+    let digits = text.bytes().skip(length).take(4);
+    let digits = digits.take_while(u8::is_ascii_hexdigit).count();
+    match (length, digits) {
+        (2, 4) => Some(u32::from_str_radix(&text[2..6], 16).ok()),
+        (2, _) if text.len() == 2 + digits => None,
+        (0 | 1, _) if text.len() == length => None,
+        _ => Some(None),
     }
 }
 
@@ -135,6 +157,14 @@ mod tests {
             check(&arguments(text), text);
         }
         check(r#" { "input" : "\ud83e\udd80\u00e9\/" } "#, "🦀é/");
+        // Halves of pairs that stand alone, and what is no escape.
+        check(r#"{"input": "a\ud83d bé\n"}"#, "a\\ud83d bé\n");
+        check(r#"{"input": "\ud83dabcdeé\n"}"#, "\\ud83dabcdeé\n");
+        check(
+            r#"{"input": "\ud83d\n\ud83d\ud83e\udd80"}"#,
+            "\\ud83d\n\\ud83d🦀",
+        );
+        check(r#"{"input": "\u12é\é\ud83d"}"#, "\\u12é\\é\\ud83d");
     }
 
     #[test]

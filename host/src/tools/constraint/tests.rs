@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     grammar::tests::{check_fits, check_tokens_fit},
-    markup::{Demand, ReasoningTags, ToolFormat},
+    markup::{Callable, Demand, ReasoningTags, ToolFormat},
 };
 
 /// Formats with arguments in JSON behind a mark.
@@ -42,7 +42,7 @@ fn rules(format: &str, demand: Demand) -> AnswerRules {
 
 #[track_caller]
 fn check(rules: &AnswerRules, good: &[&str], bad: &[&str]) {
-    check_fits(rules.grammar(&Marks::default()), good, bad);
+    check_fits(rules.grammar(&Marks::default()).unwrap(), good, bad);
 }
 
 /// Writes calls in a format. Each is a name with arguments in compact JSON.
@@ -64,6 +64,111 @@ fn forced_calls_are_what_the_format_writes() {
         let mut single = rules(format, Demand::Any);
         single.calls.is_parallel = false;
         check(&single, &[&one], &[&two]);
+    }
+}
+
+/// Rules of forced calls of one function in Gemma's notation.
+fn gemma4(parameters: Value) -> AnswerRules {
+    let mut rules = rules("gemma4", Demand::Any);
+    let name = "f".to_owned();
+    rules.calls.functions = [Callable { name, parameters }].into();
+    rules
+}
+
+#[test]
+fn a_schema_within_itself_is_followed_in_json() {
+    let node = json!({
+        "type": "object",
+        "properties": {"n": {"type": "integer"}, "next": {"$ref": "#/$defs/node"}},
+        "additionalProperties": false,
+    });
+    let rules = gemma4(json!({
+        "type": "object",
+        "properties": {"node": {"$ref": "#/$defs/node"}},
+        "additionalProperties": false,
+        "$defs": {"node": node},
+    }));
+    let call = |value: &str| format!("<|tool_call>call:f{{node:{value}}}<tool_call|>");
+    let good = ["{n:1}", r#"{n:1,next:{"n":2,"next":{"n":3}}}"#].map(call);
+    let bad = ["{n:true}", r#"{n:1,next:{"n":2,"next":{"n":true}}}"#].map(call);
+    check(
+        &rules,
+        &good.each_ref().map(|s| &**s),
+        &bad.each_ref().map(|s| &**s),
+    );
+}
+
+/// A schema whose definitions refer to the next one as often as `members` says, `depth` times.
+fn deep(members: usize, depth: usize) -> Value {
+    let object = |level: usize| {
+        let member = match level < depth {
+            true => json!({"$ref": format!("#/$defs/{}", level + 1)}),
+            false => json!({"type": "boolean"}),
+        };
+        let members = (0..members).map(|at| (format!("m{at}"), member.clone()));
+        json!({
+            "type": "object",
+            "properties": Value::Object(members.collect()),
+            "additionalProperties": false,
+        })
+    };
+    let mut root = object(0);
+    root["$defs"] = (1..=depth)
+        .map(|level| (level.to_string(), object(level)))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    root
+}
+
+#[test]
+fn schemas_that_are_too_large_are_refused() {
+    for (members, depth) in [(3, 20), (40, 3), (2000, 0)] {
+        let made = gemma4(deep(members, depth)).grammar(&Marks::default());
+        let why = made.unwrap_err().to_string();
+        assert!(
+            why.contains("make the schema smaller"),
+            "{members}, {depth}: {why}"
+        );
+    }
+    for (members, depth) in [(1, 5000), (60, 0), (6, 2)] {
+        let made = gemma4(deep(members, depth)).grammar(&Marks::default());
+        assert!(made.is_ok(), "{members}, {depth}: {made:?}");
+    }
+}
+
+#[test]
+fn patterns_are_followed_as_their_authors_mean_them() {
+    for (pattern, good, bad) in [
+        (r"^a/b$", &["a/b"][..], &["a/bc", "a"][..]),
+        (r"^a\/b$", &["a/b"], &["a/bc", r"a\/b"]),
+        (r"^a\\$", &[r"a\"], &["a", r"a\b"]),
+        (r"^a\$", &["a$", "a$b"], &["a"]),
+        (r"^a$|^b$", &["a", "b"], &["ab", "bc", ""]),
+        (r"^a|b$", &["a", "ax", "xb"], &["xa", "bx"]),
+        (r"^(a|b)[|(]$", &["a|", "b("], &["a", "b)"]),
+    ] {
+        let mut rules = rules("qwen3_coder", Demand::Any);
+        let parameters = json!({
+            "type": "object",
+            "properties": {"p": {"type": "string", "pattern": pattern}},
+            "required": ["p"],
+            "additionalProperties": false,
+        });
+        let name = "f".to_owned();
+        rules.calls.functions = [Callable { name, parameters }].into();
+        let call = |value: &&str| {
+            let parameter = format!("<parameter=p>\n{value}\n</parameter>\n");
+            format!("<tool_call>\n<function=f>\n{parameter}</function>\n</tool_call>")
+        };
+        let (good, bad): (Vec<_>, Vec<_>) = (
+            good.iter().map(call).collect(),
+            bad.iter().map(call).collect(),
+        );
+        let (good, bad): (Vec<_>, Vec<_>) = (
+            good.iter().map(|s| &**s).collect(),
+            bad.iter().map(|s| &**s).collect(),
+        );
+        check(&rules, &good, &bad);
     }
 }
 
@@ -147,7 +252,7 @@ fn a_mark_within_thoughts_begins_no_call() {
 #[test]
 fn marks_that_are_control_tokens_are_written_as_such() {
     let marks = Marks::from_iter([("[TOOL_CALLS]".to_owned(), 256)]);
-    let grammar = rules("mistral", Demand::Any).grammar(&marks);
+    let grammar = rules("mistral", Demand::Any).grammar(&marks).unwrap();
     let Grammar::Patterns(patterns) = grammar else {
         panic!("{grammar:?}")
     };
@@ -179,7 +284,7 @@ fn harmony(demand: Demand) -> (AnswerRules, Grammar) {
         tags: ReasoningTags::of_template("<|channel|>analysis").unwrap(),
         are_open: false,
     });
-    let grammar = rules.grammar(&channel_marks());
+    let grammar = rules.grammar(&channel_marks()).unwrap();
     (rules, grammar)
 }
 

@@ -1,0 +1,30 @@
+use std::cell::Cell;
+
+use crate::grammar::GrammarError;
+
+/// Most patterns of the arguments of all functions, and values of the schemas in them.
+const MOST: usize = 200_000;
+
+/// How much larger the grammar of the arguments of all functions may become.
+pub struct Room(Cell<usize>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Cell::new(MOST))
+    }
+}
+
+impl Room {
+    /// Takes room for so many patterns or values.
+    ///
+    /// # Errors
+    /// There is not so much room.
+    pub fn take(&self, size: usize) -> Result<(), GrammarError> {
+        let left = self.0.get().checked_sub(size).ok_or_else(|| {
+            let message = "too many members and values of arguments are within each other: make the schema smaller";
+            GrammarError::Invalid(message.to_owned())
+        })?;
+        self.0.set(left);
+        Ok(())
+    }
+}
