@@ -143,6 +143,7 @@ fn a_thread_that_gave_up_gets_no_more_sequences() {
         embeddings: None,
         queue: Queue::new(8),
         audience: Arc::default(),
+        calls: PluginCalls::default(),
         failure: Current::new(Some(stopped.clone())),
         model: CurrentModel::default(),
         end: End::new(watch::channel(()).1),

@@ -6,10 +6,7 @@ use std::{fs, time::Duration};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tenon_tests::{Client, Server, ServerOptions, chat};
-use tokio::{
-    spawn,
-    time::{sleep, timeout},
-};
+use tokio::time::sleep;
 
 const ECHO: &str = "tenon_plugin_echo";
 const CHAT: &str = "/v1/chat/completions";
