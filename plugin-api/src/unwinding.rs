@@ -56,7 +56,10 @@ impl<T: ?Sized> Drop for Exported<T> {
     fn drop(&mut self) {
         let inner = self.inner.take();
         // Nobody is told of a panic here: the host drops the object because it is done with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(inner)));
+        let _ = caught(|| {
+            drop(inner);
+            Ok(())
+        });
     }
 }
 
