@@ -210,7 +210,7 @@ fn plugins_in_c_without_a_fault_pass() {
         assert_eq!(checked.names(&["warning"]), [""; 0], "{fixture}");
     }
     let text = folder.path().join("a.ngram");
-    fs::write(&text, "one and two and three.\n\n".repeat(8)).unwrap();
+    fs::write(&text, "one and two and three.\n\n".repeat(7)).unwrap();
     let args = ["--model", text.to_str().unwrap()];
     Checked::of(&c_library("ngram"), &args, "").check_passes();
 }
