@@ -272,8 +272,8 @@ typedef struct tenon_model_info {
     float min_p;
     uint32_t top_k;
     float repetition_penalty;
-    /* `text` = `none`: the model generates no text, as encoders do. The host refuses requests for text, and makes no batches for
-       the model's session. */
+    /* `text` = `none`: the model generates no text, as encoders do. The host refuses requests for text, and makes no session of
+       the model. */
     tenon_meta meta;
 } tenon_model_info;
 
@@ -597,7 +597,7 @@ typedef struct tenon_sampled {
     size_t top_room;
     /* How many entries were written. */
     uint32_t top_len;
-    /* TENON_OK, or why this request failed. The others are not affected. */
+    /* TENON_OK, or why this request has no token. The others are not affected. */
     tenon_code status;
     uint64_t reserved[2];
     uint64_t hints[1];
@@ -630,8 +630,11 @@ typedef struct tenon_session_vtable {
     /* [model thread] Picks one token for each of `len` requests; `out` is as long. May be NULL: the host then picks on the CPU
        from `logits`. Set it to sample on the device that has the logits. The same request over the same row gives the same
        token, whatever else is in the call.
-       Errors: an error of one request (TENON_NO_ALLOWED_TOKEN, TENON_BAD_LOGITS) goes into its `status`. An error here fails
-       every request: TENON_INVALID for a row that does not exist; after TENON_DEVICE_LOST the host drops the session. */
+       Errors: an error of one request goes into its `status`: TENON_NO_ALLOWED_TOKEN, TENON_BAD_LOGITS, or TENON_SEQUENCE_LOST if
+       a `forward` that returned early could not compute the row. The host then frees that sequence and computes it again. An
+       error here is an error of every request: TENON_INVALID for a row that does not exist; TENON_SEQUENCE_LOST;
+       TENON_CANCELLED if the host has set `interrupt`. After TENON_DEVICE_LOST the host drops the session. Except for lost
+       sequences, the spans of the last `forward` stay stored. */
     tenon_code (*sample)(void *self, const tenon_sample_request *requests, size_t len, tenon_sampled *out,
                          tenon_error_sink error);
     /* [model thread] Shares the first `len` positions of `src` with the empty sequence `dst`. A later change of one sequence
@@ -725,7 +728,8 @@ typedef struct tenon_model_vtable {
        Errors: TENON_INVALID if the model came without a tokenizer. Such a model cannot be served. */
     tenon_code (*tokenizer)(void *self, tenon_tokenizer *out, tenon_error_sink error);
     /* [model thread] Makes a session: a KV pool for many sequences, all empty. The session is used and dropped on the thread
-       that made it. It may grant less than was asked, and says so in its `info`.
+       that made it. It may grant less than was asked, and says so in its `info`. May be NULL if no model of this table generates
+       text: the host makes no session of such a model.
        Errors: TENON_NO_MEMORY; TENON_INVALID for sizes that cannot be granted. */
     tenon_code (*session)(void *self, const tenon_session_args *args, tenon_session *out, tenon_error_sink error);
     /* [any thread] Makes a new model at another level from the original weights on disk, while this model goes on serving.

@@ -89,11 +89,15 @@ pub trait Model: Send + Sync {
     /// `[model thread]` Makes a session: a KV pool for many sequences, all empty. The session is used and dropped on the
     /// thread that made it.
     ///
-    /// The session may grant less than was asked, and says so in [`Session::info`].
+    /// The session may grant less than was asked, and says so in [`Session::info`]. Not called for a model that generates no text,
+    /// see [`ModelInfo::set_without_text`].
     ///
     /// # Errors
-    /// `NO_MEMORY`; `INVALID` for sizes that cannot be granted.
-    fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>>;
+    /// `UNSUPPORTED` by default; `NO_MEMORY`; `INVALID` for sizes that cannot be granted.
+    fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>> {
+        let _ = args;
+        Err(Error::unsupported("generating text"))
+    }
 
     /// `[any thread]` Makes a **new** model at another level from the original weights on disk, while this model goes on
     /// serving. `level` is one of [`ModelInfo::requantize_levels`]. The calling thread has a low priority, so that threads
@@ -170,8 +174,11 @@ pub trait Session {
     /// same row gives the same token, whatever else is in the call.
     ///
     /// # Errors
-    /// An error of one request (`NO_ALLOWED_TOKEN`, `BAD_LOGITS`) goes into its [`Sampled::status`]. An error here fails
-    /// every request: `INVALID` for a row that does not exist; after `DEVICE_LOST` the host drops the session.
+    /// An error of one request goes into its [`Sampled::status`]: `NO_ALLOWED_TOKEN`, `BAD_LOGITS`, or `SEQUENCE_LOST` if a
+    /// `forward` that returned early could not compute the row. The host then frees that sequence and computes it again. An error
+    /// here is an error of every request: `INVALID` for a row that does not exist; `SEQUENCE_LOST`; `CANCELLED` if the host has set the
+    /// interrupt. After `DEVICE_LOST` the host drops the session. Except for lost sequences, the spans of the last `forward` stay
+    /// stored.
     fn sample(
         &mut self,
         sampler: &mut CpuSampler,

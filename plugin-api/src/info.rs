@@ -186,7 +186,7 @@ impl ModelInfo {
     }
 
     /// Says that the model generates no text, as encoders do: it only makes embeddings, or judges texts. The host then refuses
-    /// requests for text, and makes no batches for the model's session.
+    /// requests for text, and makes no session of the model.
     pub fn set_without_text(&mut self) {
         self.meta.set(TEXT, "none");
     }

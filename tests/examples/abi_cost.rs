@@ -1,8 +1,9 @@
 //! Measures what a call into a plugin costs: through the Rust ABI with echo, and through the C ABI with the example in C.
 //!
-//! `cargo run --release -p tenon-tests --example abi_cost -- [PLUGIN MODEL]...` prints nanoseconds per call. Calls without
-//! work show the cost of the ABI alone; `forward+sample` of 8 spans is a step, in which the two models do different work.
-//! Without arguments the workspace is built first.
+//! `cargo run --release -p tenon-tests --example abi_cost -- [PLUGIN MODEL]...` prints nanoseconds per call. Calls without work show
+//! the door alone; `forward+sample` of 8 spans is a step, in which the two models do different work. Without arguments the
+//! workspace is built first, and the last line says what share the door has in a step of SmolLM2 with llama.cpp. It fails if that is
+//! more than a thousandth.
 
 use std::{
     env, fs,
@@ -13,20 +14,24 @@ use std::{
 
 use tenon::plugin::{Session, start_plugin};
 use tenon_plugin_api::{Batch, LoadArgs, SampleRequest, Sampled, SessionArgs, Span, SpanOut};
-use tenon_tests::{artifacts, c_library};
+use tenon_tests::{artifacts, c_library, smollm2};
 
 const SPANS: u32 = 8;
 /// Calls of a measurement. The fastest of several measurements counts: the others were disturbed.
 const CALLS: u32 = 20_000;
 const MEASUREMENTS: u32 = 15;
+/// Largest share of the door in a step of a small model.
+const MAX_SHARE: f64 = 0.001;
 
 fn main() {
     let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let plugins = match arguments.is_empty() {
+    let is_whole = arguments.is_empty();
+    let plugins = match is_whole {
         true => built(folder.path()),
         false => arguments,
     };
+    let mut dearest = 0.0_f64;
     println!(
         "{:40} {:>9} {:>9} {:>9} {:>15}",
         "ns per call of", "truncate", "forward", "sample", "forward+sample"
@@ -38,9 +43,26 @@ fn main() {
         let empty = Batch::new(&[], &[]);
         let forward = fastest(|| session.forward(&empty, &mut []).expect("a forward"));
         let sample = fastest(|| session.sample(&[], &mut []).expect("a sample"));
-        let step = step(&mut session);
+        let step = step(&mut session, CALLS);
+        dearest = dearest.max(forward + sample);
         println!("{name:40} {truncate:9.1} {forward:9.1} {sample:9.1} {step:15.1}");
     }
+    if is_whole {
+        check_share(dearest);
+    }
+}
+
+/// Compares what `forward` and `sample` cost without work with a step of SmolLM2.
+fn check_share(nanoseconds: f64) {
+    let llama_cpp = artifacts().library("tenon_plugin_llama_cpp");
+    let step = step(&mut session(llama_cpp, &smollm2()), 4);
+    let share = nanoseconds / step;
+    println!(
+        "{SPANS} spans of SmolLM2 take {:.1} ms; the calls are {nanoseconds:.1} ns of it, {:.5} %",
+        step / 1e6,
+        share * 100.0
+    );
+    assert!(share <= MAX_SHARE, "that is more than {MAX_SHARE}");
 }
 
 /// The plugins of the workspace, each with a model for it.
@@ -77,7 +99,7 @@ fn session(plugin: &Path, model: &Path) -> Session {
 }
 
 /// Nanoseconds of a step that decodes one token of each sequence. `truncate` takes the tokens back.
-fn step(session: &mut Session) -> f64 {
+fn step(session: &mut Session, calls: u32) -> f64 {
     let tokens = [97; SPANS as usize];
     let spans: Vec<Span> = (0..SPANS)
         .map(|seq| Span {
@@ -89,7 +111,7 @@ fn step(session: &mut Session) -> f64 {
         .collect();
     let requests: Vec<SampleRequest<'_>> = (0..SPANS).map(SampleRequest::new).collect();
     let mut out = vec![SpanOut::default(); SPANS as usize];
-    fastest(|| {
+    fastest_of(calls, || {
         session
             .forward(&Batch::new(&tokens, &spans), &mut out)
             .expect("a forward");
@@ -103,13 +125,18 @@ fn step(session: &mut Session) -> f64 {
 }
 
 /// Nanoseconds per call in the fastest measurement.
-fn fastest(mut call: impl FnMut()) -> f64 {
+fn fastest(call: impl FnMut()) -> f64 {
+    fastest_of(CALLS, call)
+}
+
+/// The same, with measurements of so many calls.
+fn fastest_of(calls: u32, mut call: impl FnMut()) -> f64 {
     let mut measure = || {
         let begun = Instant::now();
-        for _ in 0..CALLS {
+        for _ in 0..calls {
             call();
         }
-        begun.elapsed().as_nanos() as f64 / f64::from(CALLS)
+        begun.elapsed().as_nanos() as f64 / f64::from(calls)
     };
     (0..MEASUREMENTS)
         .map(|_| measure())

@@ -9,6 +9,7 @@
 //!    is skipped, and names the case that the promise belongs to.
 //! 5. `report` prints the outcomes, as text or as JSON.
 
+mod allocations;
 mod bridge;
 mod cases;
 mod command;

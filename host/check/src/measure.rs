@@ -31,18 +31,6 @@ pub fn bytes_read() -> u64 {
     number("/proc/self/io", "rchar")
 }
 
-/// Bytes of the heap that are in use, in all threads. None if this C library does not say.
-pub fn heap_bytes() -> Option<u64> {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: the function has no conditions.
-        let info = unsafe { libc::mallinfo2() };
-        Some((info.uordblks + info.hblkhd) as u64)
-    }
-    #[cfg(not(target_env = "gnu"))]
-    None
-}
-
 /// Gives unused memory of the heap back to the system.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

@@ -361,7 +361,7 @@ pub const CASES: &[Case] = &[
     ),
     model(
         "steady/no-allocation",
-        "decoding does not take more and more memory of the heap",
+        "decoding allocates nothing",
         steady::no_allocation,
     ),
     model(

@@ -141,7 +141,7 @@ impl Scheduler {
         }
     }
 
-    /// Removes rejected draft tokens from the KV pool.
+    /// Takes back what is stored from the last token on: rejected draft tokens, and a token whose logits are needed again.
     pub fn roll_back(&mut self, session: &mut Session, seq: u32) {
         let Some(sequence) = self.running.iter_mut().find(|s| s.kv.seq == seq) else {
             return;
@@ -155,6 +155,14 @@ impl Scheduler {
         if self.pool.truncate(session, seq, len).is_err() {
             self.pool.clear(session, seq);
             sequence.restart();
+        }
+    }
+
+    /// Has the logits after the last token of a sequence computed again. Scores of earlier tokens need all of the sequence.
+    pub fn recompute_logits(&mut self, session: &mut Session, seq: u32) {
+        match self.get_mut(seq) {
+            Some(sequence) if sequence.has_unscored() => self.requeue(session, seq),
+            _ => self.roll_back(session, seq),
         }
     }
 

@@ -175,6 +175,11 @@ impl Sequence {
         self.kv.take_checkpoint().then(|| self.stored())
     }
 
+    /// Whether logits must still score tokens that are known.
+    pub fn has_unscored(&self) -> bool {
+        !self.unscored.is_empty()
+    }
+
     /// How many of the next `len` pending tokens need logits. They are the last ones.
     pub fn rows(&self, len: u32) -> u32 {
         let end = self.kv.computed + len;

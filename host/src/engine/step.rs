@@ -1,6 +1,9 @@
 //! One step of the engine: schedule → forward → sample → settle.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tenon_plugin_api::{Batch, Code, Error, Span, SpanOut};
 
@@ -91,26 +94,32 @@ impl Stepper {
         }
         let begun = Instant::now();
         self.begin_masks();
-        let done = self.forward().and_then(|()| {
+        let computed = self.forward().map(|()| {
             self.await_masks();
             self.sample()
         });
         let is_interrupted = self.audience.end();
-        match done {
-            Ok(()) => {
-                let took = begun.elapsed();
-                self.cost.record(self.plan.len(), took);
-                if let Some(threads) = &mut self.threads {
-                    threads.observe(&mut self.session, &self.plan.spans, took);
+        match computed {
+            Err(error) | Ok(Err(error)) if is_fatal(error.code) => return Err(error),
+            Ok(sampled) => {
+                if sampled.is_ok() {
+                    self.observe(begun.elapsed());
                 }
-                self.settle();
+                self.settle(sampled, is_interrupted);
             }
-            Err(error) if is_fatal(error.code) => return Err(error),
             // Nothing was computed. The sequences that nobody reads are dropped when the next step is planned.
             Err(error) if error.code == Code::CANCELLED && is_interrupted => {}
             Err(error) => self.refused(&error),
         }
         Ok(true)
+    }
+
+    /// Records how long the step took.
+    fn observe(&mut self, took: Duration) {
+        self.cost.record(self.plan.len(), took);
+        if let Some(threads) = &mut self.threads {
+            threads.observe(&mut self.session, &self.plan.spans, took);
+        }
     }
 
     /// Puts the batch through the model.
@@ -168,8 +177,9 @@ impl Stepper {
         self.picks.sample(&mut self.session, requests.flatten())
     }
 
-    /// Records what was computed, and gives each sequence the tokens that were picked for it.
-    fn settle(&mut self) {
+    /// Records what was computed, and gives each sequence the tokens that were picked for it. After an error of `sample` the spans
+    /// are stored, but nothing was picked.
+    fn settle(&mut self, sampled: Result<(), Error>, is_interrupted: bool) {
         let mut request = 0;
         for at in 0..self.plan.spans.len() {
             let (span, status) = (self.plan.spans[at], self.outs[at].status);
@@ -179,15 +189,22 @@ impl Stepper {
             }
             self.scheduler.commit(&span);
             self.metrics.computed_tokens.inc_by(span.len.into());
-            self.settle_span(&span, request);
+            let settled = match &sampled {
+                Err(error) if span.rows > 0 => Err(error.clone()),
+                Err(_) => Ok(()),
+                Ok(()) => self.settle_span(&span, request),
+            };
+            if let Err(error) = settled {
+                self.unsampled(span.seq, error, is_interrupted);
+            }
             request += span.rows as usize;
         }
     }
 
     /// Gives a sequence the tokens picked from its rows, as far as its draft was right.
-    fn settle_span(&mut self, span: &Span, first: usize) {
+    fn settle_span(&mut self, span: &Span, first: usize) -> Result<(), Error> {
         let Some(sequence) = self.scheduler.get_mut(span.seq) else {
-            return;
+            return Ok(());
         };
         let rows = first..first + span.rows as usize;
         let outcome = take_rows(sequence, rows.map(|row| self.picks.get(row)), &self.eos);
@@ -208,10 +225,20 @@ impl Stepper {
         match outcome.end {
             Ok(false) => {}
             Ok(true) => self.finish(span.seq),
-            Err(code) => {
-                let error = Error::new(code, "no token could be sampled");
-                self.fail(span.seq, error);
+            Err(code) => return Err(Error::new(code, "no token could be sampled")),
+        }
+        Ok(())
+    }
+
+    /// Handles a sequence whose span is stored, but whose next token could not be picked. A backend that computes asynchronously may
+    /// notice only now that it lost the sequence.
+    fn unsampled(&mut self, seq: u32, error: Error, is_interrupted: bool) {
+        match error.code {
+            Code::SEQUENCE_LOST | Code::NO_KV_SPACE => self.span_failed(seq, Code::SEQUENCE_LOST),
+            Code::CANCELLED if is_interrupted => {
+                self.scheduler.recompute_logits(&mut self.session, seq);
             }
+            _ => self.fail(seq, error),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tenon_plugin_api::Error;
+use tenon_plugin_api::{Error, ModelInfo, SessionInfo};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
@@ -40,11 +40,11 @@ pub struct Started {
     pub embeddings: Option<Arc<Embeddings>>,
 }
 
-/// A loaded model, with its session.
+/// A loaded model. Its session is in the stepper, and both are None if the model generates no text.
 struct Loaded {
     facts: Tokenized,
     embedder: Option<Embedder>,
-    stepper: Stepper,
+    stepper: Option<Stepper>,
 }
 
 /// When nothing else runs, the time after which a sequence with a slow reader is looked at again.
@@ -61,12 +61,15 @@ impl Worker {
         };
         let _ = started.send(Ok(handle.clone()));
         for reloads in 0.. {
-            let Err(error) = self.serve(&mut stepper) else {
+            let Some(mut serving) = stepper else {
+                return self.refuse_text();
+            };
+            let Err(error) = self.serve(&mut serving) else {
                 return;
             };
-            stepper.fail_all(&error);
+            serving.fail_all(&error);
             self.audience.notify();
-            drop(stepper);
+            drop(serving);
             stepper = match self.recover(reloads, error, &handle) {
                 Ok(stepper) => stepper,
                 Err(error) => return self.give_up(error),
@@ -101,7 +104,15 @@ impl Worker {
         }
     }
 
-    fn start(&mut self) -> Result<(Started, Stepper), Error> {
+    /// Fails sequences until every handle is dropped. The routes refuse requests for text before they come here.
+    fn refuse_text(&self) {
+        for sequence in &self.inbox {
+            sequence.fail(Failure::Backend(Error::unsupported("generating text")));
+            self.audience.notify();
+        }
+    }
+
+    fn start(&mut self) -> Result<(Started, Option<Stepper>), Error> {
         let loaded = self.load()?;
         let embeddings = loaded.embedder.map(|embedder| {
             let name = format!(
@@ -122,21 +133,16 @@ impl Worker {
         let model = (self.loader)()?;
         let tokenizer = model.tokenizer()?;
         let vocabulary = Arc::new(tokenizer.vocabulary()?);
-        let mut session = model.session(&self.options.session)?;
-        let embedder = model.embedder()?;
         let info = model.info().clone();
-        let granted = *session.info();
-        self.metrics.kv_total_tokens.set(granted.kv_tokens.into());
-        let threads = self.threads(&mut session);
-        let stepper = Stepper::new(
-            session,
-            info.eos.clone(),
-            self.options.limits,
-            self.queue.clone(),
-            self.audience.clone(),
-            threads,
-            self.metrics.clone(),
-        );
+        let asked = &self.options.session;
+        let session = info.generates_text().then(|| model.session(asked));
+        let session = session.transpose()?;
+        let granted = match &session {
+            Some(session) => *session.info(),
+            None => SessionInfo::grant(asked, info.context_length)?,
+        };
+        let embedder = model.embedder()?;
+        let stepper = session.map(|session| self.stepper(session, &info));
         self.model.set(Some(Arc::new(model)));
         Ok(Loaded {
             facts: Tokenized {
@@ -153,6 +159,21 @@ impl Worker {
         })
     }
 
+    fn stepper(&self, mut session: Session, info: &ModelInfo) -> Stepper {
+        let pool = session.info().kv_tokens;
+        self.metrics.kv_total_tokens.set(pool.into());
+        let threads = self.threads(&mut session);
+        Stepper::new(
+            session,
+            info.eos.clone(),
+            self.options.limits,
+            self.queue.clone(),
+            self.audience.clone(),
+            threads,
+            self.metrics.clone(),
+        )
+    }
+
     /// Calibrates the session's threads. None if their number stays as it is.
     fn threads(&self, session: &mut Session) -> Option<Threads> {
         let most = self.options.session.threads;
@@ -162,7 +183,12 @@ impl Worker {
     }
 
     /// Loads the model again. Nothing of the broken one is kept.
-    fn recover(&mut self, reloads: u32, error: Error, handle: &Started) -> Result<Stepper, Error> {
+    fn recover(
+        &mut self,
+        reloads: u32,
+        error: Error,
+        handle: &Started,
+    ) -> Result<Option<Stepper>, Error> {
         if reloads >= self.options.max_reloads {
             return Err(error);
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tenon_plugin_api::{
-    Descriptor, Device, Error, Estimate, LoadArgs, ModelInfo, Result, SessionArgs, Support,
+    Descriptor, Device, Error, Estimate, LoadArgs, Meta, ModelInfo, Result, SessionArgs, Support,
     abi::{AbiVersion, BackendBox},
 };
 
@@ -61,13 +61,14 @@ impl Backend {
     /// Devices that models can be loaded to.
     pub fn devices(&self) -> Result<Vec<Device>> {
         let devices = self.object.devices().into_result()?;
-        Ok(devices.into_iter().map(Device::from).collect())
+        understood(devices, |device: &Device| &device.meta)
     }
 
     /// How well the backend fits a file or directory, 0 to 100.
     pub fn supports(&self, path: &Path) -> Result<Support> {
         let support = self.object.supports(utf8(path)?.into()).into_result()?;
         let mut support = Support::from(support);
+        support.meta.check()?;
         support.score = support.score.min(100);
         Ok(support)
     }
@@ -77,7 +78,7 @@ impl Backend {
         utf8(&load.path)?;
         let (load, session) = (load.clone().into(), session.clone().into());
         let estimates = self.object.estimate(&load, &session).into_result()?;
-        Ok(estimates.into_iter().map(Estimate::from).collect())
+        understood(estimates, |estimate: &Estimate| &estimate.meta)
     }
 
     /// Loads a model. May take minutes.
@@ -99,8 +100,21 @@ impl Backend {
         utf8(&args.path)?;
         let (args, output) = (args.clone().into(), utf8(output)?.into());
         let written = self.object.quantize(&args, output, progress_box(progress));
-        Ok(written.into_result()?.into())
+        let info = ModelInfo::from(written.into_result()?);
+        info.meta.check()?;
+        Ok(info)
     }
+}
+
+/// What the plugin lists, if this host knows all facts of it that must be understood.
+fn understood<T: From<R>, R>(
+    listed: impl IntoIterator<Item = R>,
+    meta: impl Fn(&T) -> &Meta,
+) -> Result<Vec<T>> {
+    let plain = listed.into_iter().map(T::from);
+    plain
+        .map(|plain| meta(&plain).check().map(|()| plain))
+        .collect()
 }
 
 /// A path as text, because only UTF-8 crosses the ABI.

@@ -115,8 +115,13 @@ impl Confinement {
         // Only what exists can be allowed. A cache that cannot be made cannot be used either.
         let _ = fs::create_dir_all(&self.cache);
         let folder = self.plugin.parent().map(Path::to_owned);
+        // Where the path is a link, the libraries that the plugin brings are beside the file itself.
+        let itself = fs::canonicalize(&self.plugin).ok();
+        let folders = folder
+            .into_iter()
+            .chain(itself.map(|file| readable_of(&file)));
         let models = self.models.iter().map(|model| readable_of(model));
-        let readable = models.chain(of_library(library)).chain(folder).collect();
+        let readable = models.chain(of_library(library)).chain(folders).collect();
         let writable = vec![self.cache];
         Ok(Sandbox { readable, writable }.enter()?)
     }
@@ -130,9 +135,8 @@ fn limit_memory(bytes: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::Data, limit)?)
 }
 
-/// The path that a child may read for a model. A directory is readable itself. Of a file the whole folder is readable, because
-/// the file may be replaced and may have parts beside it. If the user's home is in that folder, or is that folder, only the file
-/// is readable.
+/// What a child may read of a model or a linked plugin: a directory; of a file, its folder, so that the file may be replaced and may have parts beside
+/// it. A file among everything else that the user has is readable alone.
 fn readable_of(model: &Path) -> PathBuf {
     let home = env::home_dir().unwrap_or_default();
     match model.parent() {

@@ -12,7 +12,7 @@ use super::{Current, Tokenizer};
 pub struct ModelFacts {
     /// What the plugin reports about the model.
     pub info: ModelInfo,
-    /// The limits that the plugin granted for the session.
+    /// What the plugin granted for the session. For a model that generates no text, and so has no session: what the host would ask.
     pub granted: SessionInfo,
     /// Bytes and kind of every token.
     pub vocabulary: Arc<Vocabulary>,

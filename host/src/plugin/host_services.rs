@@ -1,6 +1,7 @@
 //! The services of the host for a plugin: the other direction of the ABI.
 
 use std::{
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -84,7 +85,9 @@ impl HostServices {
 
 /// Runs a service. None: it panicked. A panic must not reach the plugin, because it would end the process there.
 fn guarded<T>(service: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(service)).ok()
+    let result = catch_unwind(AssertUnwindSafe(service));
+    // Dropping the panic's payload may panic in turn.
+    result.map_err(mem::forget).ok()
 }
 
 /// `tenon` in the user's cache directory. As the XDG base directory specification says, a relative path is ignored.
@@ -109,7 +112,37 @@ impl ProgressObject for ProgressReporter {
 
 #[cfg(test)]
 mod tests {
+    use tracing::{Event, Metadata, Subscriber, span, subscriber::with_default};
+
     use super::*;
+
+    /// A log that panics.
+    struct Broken;
+
+    impl Subscriber for Broken {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn event(&self, _: &Event<'_>) {
+            panic!("told to panic in the log");
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn a_line_is_lost_if_the_log_panics() {
+        let host = host_box("org.tenon.test", 3, Path::new("/nowhere"));
+        with_default(Broken, || {
+            host.log(LogLevel::ERROR, "test".into(), "a line".into());
+        });
+        assert_eq!(host.threads(), 3);
+    }
 
     #[test]
     fn a_call_stops_if_its_host_panics() {

@@ -41,6 +41,8 @@ pub enum LoadError {
         "calls itself `{0}`: a plugin's id is a reverse URI of letters, digits, `-` and `_`, such as org.tenon.echo"
     )]
     Id(String),
+    #[error("says of itself that {0}")]
+    Descriptor(String),
 }
 
 impl LoadError {
@@ -77,10 +79,12 @@ impl Plugin {
             Entry::Rust(header) => Self::in_rust(header, &library.built_from)?,
             Entry::C(exported) => Self::in_c(CPlugin::read(exported).map_err(LoadError::Table)?),
         };
-        match is_id(&plugin.descriptor.id) {
-            true => Ok(plugin),
-            false => Err(LoadError::Id(plugin.descriptor.id)),
+        if !is_id(&plugin.descriptor.id) {
+            return Err(LoadError::Id(plugin.descriptor.id));
         }
+        let understood = plugin.descriptor.meta.check();
+        understood.map_err(|error| LoadError::Descriptor(error.message))?;
+        Ok(plugin)
     }
 
     fn in_rust(header: AbiHeaderRef, built_from: &str) -> Result<Self, LoadError> {

@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// Picks one token for each request. `out` is as long as `requests`. An error of one request is in its status. Each answer
-    /// has written to its own buffer.
+    /// has written to its own buffer. After an error the spans of the last `forward` are still stored, unless they are lost.
     pub fn sample(
         &mut self,
         requests: &[SampleRequest<'_>],

@@ -1,6 +1,11 @@
 //! Optional interfaces, found by a name such as `org.tenon.embeddings/1`.
 
-use std::{cell::Cell, marker::PhantomData};
+use std::{
+    cell::Cell,
+    marker::PhantomData,
+    mem::{self, ManuallyDrop},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use abi_stable::{
     StableAbi,
@@ -20,6 +25,13 @@ pub trait Interface: StableAbi + Send + 'static {
 
 /// An owned value with the id and the layout of its type. It can be sent to another thread, but not shared between threads:
 /// its value may be like that.
+///
+/// ```compile_fail,E0277
+/// fn share(_: impl Sync) {}
+/// fn share_extension(extension: tenon_plugin_abi::Extension) {
+///     share(extension)
+/// }
+/// ```
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Extension {
@@ -31,10 +43,11 @@ pub struct Extension {
 }
 
 impl Extension {
-    /// `[any thread]` Wraps a value for the other side.
+    /// `[any thread]` Wraps a value for the other side. If nobody takes the value out, it is dropped with the extension; a panic of
+    /// that is lost.
     pub fn new<T: Interface>(value: T) -> Self {
         // SAFETY: an RBox carries its destructor, so it can be dropped as any type; `open` gives it its type back.
-        let value = unsafe { RBox::new(value).transmute_element::<()>() };
+        let value = unsafe { RBox::new(Guarded::new(value)).transmute_element::<()>() };
         Self {
             id: T::ID.into(),
             layout: T::LAYOUT,
@@ -56,9 +69,30 @@ impl Extension {
             let first = why.first_difference;
             refused(&format!("{} has another type: {first}", T::ID))
         })?;
-        // SAFETY: the id says that the value is a `T`, and the layouts agree.
+        // SAFETY: the id says that the value is a `T` in its guard, which has the same layout, and both sides' layouts agree.
         let value = unsafe { self.value.transmute_element::<T>() };
         Ok(RBox::into_inner(value))
+    }
+}
+
+/// A value whose drop never panics: a panic in the destructor of an [`RBox`] would end the process.
+#[repr(transparent)]
+struct Guarded<T>(ManuallyDrop<T>);
+
+impl<T> Guarded<T> {
+    fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(value))
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        // SAFETY: this is the only drop of the value, and nobody uses the value afterwards.
+        let dropped = catch_unwind(AssertUnwindSafe(|| unsafe {
+            ManuallyDrop::drop(&mut self.0)
+        }));
+        // Dropping the panic's payload may panic in turn.
+        dropped.unwrap_or_else(mem::forget);
     }
 }
 
@@ -92,6 +126,18 @@ mod tests {
     interface!(Text(RString) = "org.tenon.test/1");
     interface!(Number(u64) = "org.tenon.test/1");
     interface!(Other(RString) = "org.tenon.other/1");
+    interface!(Fragile(u64) = "org.tenon.fragile/1");
+
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            panic!("told to panic in the drop");
+        }
+    }
+
+    #[test]
+    fn a_panic_in_the_drop_of_a_value_stays_inside() {
+        drop(Extension::new(Fragile(1)));
+    }
 
     #[test]
     fn a_value_comes_back_as_its_own_type_only() {

@@ -212,7 +212,7 @@ pub struct Sampled<'a> {
     pub(crate) top: RSliceMut<'a, TokenLogprob>,
     /// How many entries of `top` were written.
     pub top_len: u32,
-    /// [`Code::OK`], or why this request failed. The others are not affected.
+    /// [`Code::OK`], or why this request has no token. The others are not affected.
     pub status: Code,
     /// Zero.
     pub reserved: Reserved<2>,

@@ -13,10 +13,12 @@ use tenon_plugin_abi::{
         std_types::utypeid::UTypeId,
         type_layout::{TLData, TLField, TypeLayout},
     },
+    c::LAYOUT_LINES,
 };
 
 /// The layouts as they were recorded last.
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/layouts.txt");
+const HEADER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../include/tenon_plugin.h");
 /// Set to any value, it makes the test record the layouts if they have only grown.
 const RECORD: &str = "TENON_RECORD_LAYOUTS";
 
@@ -38,6 +40,33 @@ fn layouts_only_grow() {
         found == recorded,
         "The plugin ABI has grown, as it may. Raise the minor version of tenon-plugin-abi, and record the new layouts: {RECORD}=1 cargo test --release -p tenon-plugin-abi --test layouts"
     );
+}
+
+/// The second words of Rust's slices, which have no name there.
+const LENGTHS: [&str; 7] = [
+    "TENON_AT(tenon_batch, tokens_len, 8);",
+    "TENON_AT(tenon_batch, spans_len, 24);",
+    "TENON_AT(tenon_sample_request, mask_len, 88);",
+    "TENON_AT(tenon_sample_request, bias_len, 104);",
+    "TENON_AT(tenon_sample_request, counts_len, 120);",
+    "TENON_AT(tenon_sample_request, appended_len, 136);",
+    "TENON_AT(tenon_sampled, top_room, 16);",
+];
+
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn the_header_has_the_same_numbers() {
+    let header = fs::read_to_string(HEADER).expect("the header");
+    let is_number = |line: &&str| {
+        ["TENON_SIZE(", "TENON_AT("]
+            .iter()
+            .any(|begin| line.starts_with(begin))
+    };
+    let mut stated: Vec<&str> = header.lines().filter(is_number).collect();
+    let mut expected = [LAYOUT_LINES, &LENGTHS].concat();
+    stated.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(stated, expected);
 }
 
 #[test]
@@ -111,7 +140,65 @@ fn dump() -> String {
     walk.visit(EmbedderBox::LAYOUT);
     let mut dump: Vec<_> = walk.found.into_values().collect();
     dump.extend(values());
+    dump.extend(c_blocks());
     dump.join("\n")
+}
+
+/// What the header for C declares: structs with their fields, and named numbers. The header itself checks sizes and offsets. A struct
+/// that begins with its size may grow, like a table.
+fn c_blocks() -> Vec<String> {
+    let header = fs::read_to_string(HEADER).expect("the header");
+    let (text, sizes) = (without_comments(&header), sizes(&header));
+    let structs = bodies(&text, "struct ").into_iter().map(|(name, body)| {
+        let fields: Vec<String> = body.split(';').map(one_line).collect();
+        let head = match fields[0].as_str() {
+            "size_t size" => format!("table {name} in C\n"),
+            _ => format!("struct {name} in C, {} bytes\n", sizes[name]),
+        };
+        head + &lines(&fields)
+    });
+    let values = bodies(&text, "enum").into_iter().map(|(_, body)| {
+        let values: Vec<String> = body.split(',').map(one_line).collect();
+        let (first, _) = values[0].split_once(' ').expect("a name and a number");
+        format!("values from {first} in C\n{}", lines(&values))
+    });
+    structs.chain(values).collect()
+}
+
+/// The name after each keyword, and what is between the braces that follow. Declarations without braces are left out.
+fn bodies<'a>(text: &'a str, keyword: &str) -> Vec<(&'a str, &'a str)> {
+    let after = text.split(keyword).skip(1);
+    let bodies = after.filter_map(|after| {
+        let (name, rest) = after.split_once('{')?;
+        let is_name = name.trim().chars().all(|c| c.is_alphanumeric() || c == '_');
+        is_name.then_some((name.trim(), rest.split_once('}')?.0))
+    });
+    bodies.collect()
+}
+
+fn without_comments(text: &str) -> String {
+    let mut pieces = text.split("/*");
+    let first = pieces.next().unwrap_or_default();
+    let others = pieces.filter_map(|piece| Some(piece.split_once("*/")?.1));
+    [first].into_iter().chain(others).collect()
+}
+
+/// The size that the header states of each struct.
+fn sizes(header: &str) -> BTreeMap<&str, &str> {
+    let stated = header.lines().filter_map(|line| {
+        let stated = line.strip_prefix("TENON_SIZE(")?.strip_suffix(");")?;
+        stated.split_once(", ")
+    });
+    stated.collect()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn lines(lines: &[String]) -> String {
+    let lines = lines.iter().filter(|line| !line.is_empty());
+    lines.map(|line| format!("    {line}\n")).collect()
 }
 
 /// Describes the types of the ABI, each with its fields, wherever they are found.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Descriptor, KvLedger, Meta, ModelInfo, Span, Support, TokenKind, Vocabulary,
+    Descriptor, EmbedderInfo, KvLedger, Meta, ModelInfo, Span, Support, TokenKind, Vocabulary,
     abi::{HostObject, HostObject_TO, ProgressObject, ProgressObject_TO, RString, Reserved},
 };
 
@@ -149,6 +149,41 @@ fn code<T>(result: RResult<T, ErrorRecord>) -> Code {
 fn a_session_that_panics_in_its_first_call_and_in_its_drop_is_an_error() {
     assert_eq!(code(session("info drop")), Code::PANICKED);
     assert_eq!(code(session("drop")), Code::OK);
+}
+
+/// The payload of a panic. It panics in turn when it is dropped.
+struct Payload;
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        panic!("told to panic in the drop of a panic's payload");
+    }
+}
+
+/// An embedder that panics in each call, and in its drop, with that payload.
+struct Fragile;
+
+impl Embedder for Fragile {
+    fn info(&self) -> EmbedderInfo {
+        std::panic::panic_any(Payload)
+    }
+    fn embed(&mut self, _: &[&[u32]], _: &Interrupt, _: &mut [f32]) -> Result<()> {
+        std::panic::panic_any(Payload)
+    }
+}
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        std::panic::panic_any(Payload)
+    }
+}
+
+#[test]
+fn a_panic_whose_payload_panics_when_it_is_dropped_stays_inside() {
+    let embedder = || Exported::<dyn Embedder>::new(Box::new(Fragile));
+    assert_eq!(code(embedder().info()), Code::PANICKED);
+    drop(EmbedderObject_TO::from_value(embedder(), TD_Opaque));
+    drop(embeddings(Box::new(Fragile)));
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! - `session` is one KV pool for many sequences. It checks each span against its ledger, hands the valid spans to llama.cpp
 //!   as one `batch`, and rolls all of them back if that fails. `context` is the KV pool, and `threads` compute.
 //! - `embedder` makes embeddings, in a context of its own. `pooled` makes those of encoders, and judges texts with
-//!   cross-encoders. Encoders generate no text: their session, `encoder_session`, computes nothing.
+//!   cross-encoders. Encoders generate no text, and have no session.
 //! - `cpu` refuses a build for newer CPUs, `shim` catches C++ exceptions, and `log` is llama.cpp's log.
 //!
 //! The crate llama-cpp-2 provides the backend, the model and the vocabulary. Its context hides thread pools and the abort
@@ -20,7 +20,6 @@ mod context;
 mod cpu;
 mod devices;
 mod embedder;
-mod encoder_session;
 mod estimate;
 mod file_types;
 mod finite;

@@ -14,7 +14,6 @@ use tenon_plugin_api::{
 use crate::{
     devices,
     embedder::LlamaEmbedder,
-    encoder_session::EncoderSession,
     file_types, finite, gguf,
     level_file::{LevelFile, LevelFiles},
     log,
@@ -157,7 +156,7 @@ impl Model for GgufModel {
         };
         let weights = Arc::clone(&self.weights);
         if weights.is_bidirectional() {
-            return Ok(Box::new(EncoderSession::new(&weights, args)?));
+            return Err(Error::unsupported("generating text with an encoder"));
         }
         Ok(Box::new(LlamaSession::new(
             weights,

@@ -4,7 +4,9 @@ use std::process::Command;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tenon_tests::{Client, PluginFolder, Server, ServerOptions, c_library, chat, text};
+use tenon_tests::{
+    Client, PluginFolder, Server, ServerOptions, c_library, c_library_with_its_own, chat, text,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const PLAIN: &str = "/v1/completions";
@@ -191,6 +193,40 @@ async fn its_embedder_makes_vectors() {
     let (status, answer) = client.post(EMBEDDINGS, &body).await;
     assert_eq!(status, 400, "{answer}");
     assert_eq!(answer["error"]["code"], "context_length_exceeded");
+}
+
+/// It is tried out and serves in a sandbox, which lets it read the folder of the plugin.
+#[tokio::test]
+async fn it_finds_a_library_that_it_brings() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = ServerOptions::new(&[])
+        .plugin(c_library_with_its_own(folder.path()))
+        .file("model.any", "")
+        .arguments(&["model.any"])
+        .start();
+    let client = server.client();
+    let body = json!({"prompt": "a", "temperature": 0, "max_tokens": 3});
+    let (_, answer) = client.post(PLAIN, &body).await;
+    assert_eq!(text(&answer), "ceg");
+}
+
+#[tokio::test]
+async fn a_model_without_sessions_makes_vectors_and_no_text() {
+    let mut server = ServerOptions::new(&[])
+        .plugin(c_library("no-session"))
+        .file("model.any", "")
+        .arguments(&["model.any"])
+        .start();
+    let client = server.client();
+    let answer = embed(&client, json!(["ace"])).await;
+    let (one, two) = (0.2_f32.sqrt(), 0.8_f32.sqrt());
+    check_vector(&answer, 0, [0.0, two, 0.0, one]);
+    let (status, answer) = client.post(PLAIN, &json!({"prompt": "a"})).await;
+    assert_eq!(status, 400, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    let expected = "the model 'model' generates no text: use it with /v1/embeddings";
+    assert_eq!(message, expected);
+    assert_eq!(client.metric("tenon_engine_kv_total_tokens").await, 0.0);
 }
 
 async fn embed(client: &Client, input: Value) -> Value {

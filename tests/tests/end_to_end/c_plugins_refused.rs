@@ -2,6 +2,8 @@
 
 use std::{fs::File, path::Path, sync::Arc};
 
+use tempfile::NamedTempFile;
+
 use tenon::plugin::{Backend, Model, Session, start_plugin};
 use tenon_plugin_api::{
     Batch, Code, EncodeFlags, Error, LoadArgs, SampleRequest, Sampled, SessionArgs, Span, SpanOut,
@@ -39,6 +41,10 @@ fn each_wrong_table_is_refused_with_its_reason() {
             "null-load",
             "did not start: the plugin gave a `tenon_backend_vtable` with NULL as `load` in `tenon_plugin.init`",
         ),
+        (
+            "later-fact",
+            "says of itself that \"!later\" is required, and this side does not know it: update Tenon or the plugin",
+        ),
     ];
     for (name, _) in &cases {
         folder.install_file(&c_library(name), &format!("{name}.so"));
@@ -69,6 +75,28 @@ fn each_wrong_answer_to_load_is_an_error_that_names_it() {
         "no-info",
         "gave no `tenon_model_info` in `tenon_model_vtable.info`",
     );
+    check_load(
+        "no-embed",
+        "gave a `tenon_embedder_vtable` with NULL as `embed` in `tenon_model_vtable.embedder`",
+    );
+}
+
+#[test]
+fn facts_that_must_be_understood_are_refused_wherever_they_are() {
+    let (backend, model) = (backend("later-facts"), model_file());
+    let args = load_args(model.path());
+    let output = model.path().with_extension("output");
+    let quantized = backend.quantize(&args, &output, Box::new(|_, _| true));
+    for error in [
+        backend.devices().err(),
+        backend.supports(model.path()).err(),
+        backend.estimate(&args, &session_args()).err(),
+        quantized.err(),
+    ] {
+        let error = error.expect("a refusal");
+        assert_eq!(error.code, Code::UNSUPPORTED);
+        assert!(error.message.contains("\"!later\" is required"), "{error}");
+    }
 }
 
 #[test]
@@ -79,6 +107,10 @@ fn each_wrong_answer_of_an_object_is_an_error_that_names_it() {
         &error,
         "gave the address 0x0 as `bytes` in `tenon_tokenizer_vtable.vocabulary`",
     );
+
+    let tokenizer = load("misaligned-tokens").unwrap().tokenizer().unwrap();
+    let error = tokenizer.encode("a", EncodeFlags::NONE).unwrap_err();
+    check(&error, "gave no `tenon_tokens` but the address 0x");
 
     let error = session("later-word").err().unwrap();
     assert_eq!(error.code, Code::UNSUPPORTED);
@@ -94,11 +126,40 @@ fn each_wrong_answer_of_an_object_is_an_error_that_names_it() {
 
 #[test]
 fn the_same_plugin_without_a_mistake_works() {
-    let model = load("sound").unwrap();
+    check_works("sound");
+}
+
+/// What the host does not know of a later table, or of a later struct in a sink, it does not read.
+#[test]
+fn a_plugin_of_a_later_minor_version_works() {
+    check_works("later");
+    let folder = PluginFolder::empty();
+    folder.install_file(&c_library("later"), "later.so");
+    let listed = folder.list();
+    assert!(
+        listed.0["backends"][0]["abi"]
+            .as_str()
+            .is_some_and(|abi| abi.starts_with("1.1")),
+        "{:#}",
+        listed.0
+    );
+}
+
+#[test]
+fn a_model_that_generates_no_text_needs_no_sessions() {
+    let model = load("no-session").unwrap();
+    assert!(!model.info().generates_text());
+    let error = model.session(&session_args()).err().expect("an error");
+    assert_eq!(error.code, Code::UNSUPPORTED, "{error}");
+    assert!(model.embedder().unwrap().is_some());
+}
+
+fn check_works(name: &str) {
+    let model = load(name).unwrap();
     let tokenizer = model.tokenizer().unwrap();
     assert_eq!(tokenizer.encode("a", EncodeFlags::NONE).unwrap(), [97]);
     assert_eq!(tokenizer.vocabulary().unwrap().bytes(98), b"b");
-    let mut session = session("sound").unwrap();
+    let mut session = session(name).unwrap();
     assert_eq!(next_token(&mut session).unwrap(), 98);
     // The functions that the plugin lacks answer `UNSUPPORTED`.
     for missing in [session.fork(0, 0, 1), session.truncate(0, 0)] {
@@ -124,20 +185,33 @@ fn backend(name: &str) -> Arc<Backend> {
 }
 
 fn load(name: &str) -> Result<Model, Error> {
-    let args = LoadArgs {
-        path: "/nowhere/model".into(),
+    let model = model_file();
+    backend(name).load(&load_args(model.path()), Box::new(|_, _| true))
+}
+
+/// A model of the fixtures.
+fn model_file() -> NamedTempFile {
+    NamedTempFile::new().unwrap()
+}
+
+fn load_args(path: &Path) -> LoadArgs {
+    LoadArgs {
+        path: path.into(),
         options: "{}".into(),
         ..LoadArgs::default()
-    };
-    backend(name).load(&args, Box::new(|_, _| true))
+    }
 }
 
 fn session(name: &str) -> Result<Session, Error> {
-    load(name)?.session(&SessionArgs {
+    load(name)?.session(&session_args())
+}
+
+fn session_args() -> SessionArgs {
+    SessionArgs {
         max_sequences: 1,
         max_batch_tokens: 16,
         ..SessionArgs::default()
-    })
+    }
 }
 
 /// The most likely token after `a`.

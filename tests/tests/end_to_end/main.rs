@@ -36,6 +36,7 @@ mod hostile_grammars;
 mod hostile_models;
 mod hub;
 mod keys;
+mod late_errors;
 mod lifecycle;
 mod listen;
 mod loading_streams;

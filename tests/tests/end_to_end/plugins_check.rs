@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tenon_tests::{
-    Backend, artifacts,
+    Backend, FrozenAbi, artifacts, c_library,
     models::{Family, TestModel},
 };
 
@@ -77,6 +77,35 @@ const FAULTS: &[(&str, &str)] = &[
     ("steady/no-allocation", "warning"),
     ("steady/no-log", "failed"),
     ("steady/no-thread-leak", "failed"),
+];
+
+/// Plugins in C that are wrong in one way, the case that must find it, and how it must judge it.
+const C_FAULTS: &[(&str, &str, &str)] = &[
+    ("more-exports", "file/exports-loader-only", "warning"),
+    ("static-tls", "file/no-static-tls", "failed"),
+    ("no-table", "open/abi-agrees", "failed"),
+    ("small-table", "open/abi-agrees", "failed"),
+    ("newer-major", "open/abi-agrees", "failed"),
+    ("newer-entry", "open/abi-agrees", "failed"),
+    ("not-utf8", "open/abi-agrees", "failed"),
+    ("later-fact", "open/abi-agrees", "failed"),
+    ("aborts", "open/unwinds", "failed"),
+    ("wrong-id", "open/id-valid", "failed"),
+    ("no-backend", "init/starts", "failed"),
+    ("null-load", "init/starts", "failed"),
+    ("ignores-options", "init/unknown-option-named", "warning"),
+    ("supports-missing", "supports/missing-is-no", "warning"),
+    ("loads-missing", "load/missing-io", "failed"),
+    ("ignores-devices", "load/unknown-device", "failed"),
+    ("unknown-code", "info/consistent", "failed"),
+    ("small-model", "info/consistent", "failed"),
+    ("wrong-flag", "info/consistent", "failed"),
+    ("no-info", "info/consistent", "failed"),
+    ("null-token", "tokenizer/vocabulary-complete", "failed"),
+    ("later-word", "session/grants-in-bounds", "failed"),
+    ("later-outcome", "forward/reserved-zero", "failed"),
+    ("prints", "steady/no-log", "failed"),
+    ("allocates", "steady/no-allocation", "warning"),
 ];
 
 /// Checks that run at the same time.
@@ -155,11 +184,58 @@ fn faulty_model(folder: &TempDir) -> String {
 fn each_fault_is_found_by_its_case_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (model, file) = (faulty_model(&folder), library(FAULTY));
+    for_each(FAULTS, |(fault, status)| {
+        let checked = Checked::of(&file, &["--model", &model], fault);
+        checked.check_only(fault, status);
+    });
+}
+
+#[test]
+fn each_fault_in_c_is_found_by_its_case_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = c_model(&folder);
+    for_each(C_FAULTS, |(fixture, case, status)| {
+        let checked = Checked::of(&c_library(fixture), &["--model", &model], "");
+        checked.check_only(case, status);
+    });
+}
+
+#[test]
+fn plugins_in_c_without_a_fault_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = c_model(&folder);
+    for fixture in ["sound", "later"] {
+        let checked = Checked::of(&c_library(fixture), &["--model", &model], "");
+        checked.check_passes();
+        assert_eq!(checked.names(&["warning"]), [""; 0], "{fixture}");
+    }
+    let text = folder.path().join("a.ngram");
+    fs::write(&text, "one and two and three.\n\n".repeat(7)).unwrap();
+    let args = ["--model", text.to_str().unwrap()];
+    Checked::of(&c_library("ngram"), &args, "").check_passes();
+}
+
+/// The SDK refuses unknown flags, so this takes a plugin without it.
+#[test]
+fn a_session_that_ignores_unknown_flags_is_found() {
+    const CASE: &str = "forward/unknown-flag-refused";
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.frozen");
+    let checked = |content: &str| {
+        fs::write(&model, content).unwrap();
+        let args = ["--include", CASE, "--model", model.to_str().unwrap()];
+        Checked::of(&FrozenAbi::First.plugin(), &args, "")
+    };
+    assert_eq!(checked("").names(&["success"]), [CASE]);
+    checked("careless").check_only(CASE, "failed");
+}
+
+/// Calls with each item, several at the same time.
+fn for_each<T: Sync>(items: &[T], call: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let work = || {
-        while let Some((fault, status)) = FAULTS.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let checked = Checked::of(&file, &["--model", &model], fault);
-            checked.check_only(fault, status);
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            call(item);
         }
     };
     thread::scope(|scope| {
@@ -168,6 +244,13 @@ fn each_fault_is_found_by_its_case_alone() {
             worker.join().unwrap();
         }
     });
+}
+
+/// A model of the plugins in C.
+fn c_model(folder: &TempDir) -> String {
+    let path = folder.path().join("model.any");
+    fs::write(&path, "").unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Estimates of memory.
 
+use std::ops::RangeInclusive;
+
 use crate::{
     finding::{Checked, ensure, unless_unsupported},
     measure,
@@ -9,8 +11,9 @@ use crate::{
 
 /// The factor by which estimate and measurement may differ.
 const FACTOR: u64 = 2;
-/// Bytes by which they may differ besides, because the process needs memory for other things too.
-const SLACK: u64 = 64 << 20;
+/// A difference that does not count, because a process needs other memory besides: this share of the weights, within these bounds.
+const SLACK_SHARE: u64 = 4;
+const SLACK: RangeInclusive<u64> = 16 << 20..=64 << 20;
 
 pub fn near_measured(subject: &Subject) -> Checked {
     let (load, session) = (load_args(subject.model_path()?), args());
@@ -37,7 +40,9 @@ pub fn near_measured(subject: &Subject) -> Checked {
             fixed.saturating_add(kv).saturating_add(states)
         })
         .fold(0, u64::saturating_add);
-    let near = |a: u64, b: u64| a <= b.saturating_mul(FACTOR).saturating_add(SLACK);
+    let slack = running.model.info().weight_bytes / SLACK_SHARE;
+    let slack = slack.clamp(*SLACK.start(), *SLACK.end());
+    let near = |a: u64, b: u64| a <= b.saturating_mul(FACTOR).saturating_add(slack);
     let figures = format!(
         "{} MiB are estimated and {} MiB are used",
         estimated >> 20,

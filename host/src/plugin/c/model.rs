@@ -1,5 +1,7 @@
 //! A model of a plugin in C.
 
+use std::sync::{Mutex, PoisonError};
+
 use tenon_plugin_api::{
     Code, Embedder, Error, Model, ModelInfo, Progress, Result, Session, SessionArgs, Tokenizer,
     abi::c::ModelVtable,
@@ -19,6 +21,8 @@ use super::{
 pub struct CModel {
     object: Owned<ModelVtable>,
     info: ModelInfo,
+    /// The embedder, until the host asks for it.
+    embedder: Mutex<Option<CEmbedder>>,
 }
 
 // SAFETY: the header says that the functions of a model may be called on any thread, except `session`, which the host calls on
@@ -28,13 +32,18 @@ unsafe impl Send for CModel {}
 unsafe impl Sync for CModel {}
 
 impl CModel {
-    /// Asks the model for its facts, once.
+    /// Asks the model for its facts and its embedder, once.
     pub fn new(object: Owned<ModelVtable>) -> Result<Self> {
         const NAME: &str = "tenon_model_vtable.info";
         let info = there(object.table.info, NAME)?;
         // SAFETY: the object lives, and so do the sinks.
         let info = one(NAME, |out, error| unsafe { info(object.this, out, error) })?;
-        Ok(Self { object, info })
+        let embedder = Mutex::new(embedder(&object)?);
+        Ok(Self {
+            object,
+            info,
+            embedder,
+        })
     }
 }
 
@@ -55,7 +64,9 @@ impl Model for CModel {
 
     fn session(&self, args: &SessionArgs) -> Result<Box<dyn Session>> {
         const NAME: &str = "tenon_model_vtable.session";
-        let session = there(self.object.table.session, NAME)?;
+        let Some(session) = self.object.table.session else {
+            return Err(Error::unsupported("generating text"));
+        };
         let made = lend::with_session_args(args, |lent| {
             // SAFETY: the object lives, and so does everything lent.
             Owned::made(NAME, |made, error| unsafe {
@@ -84,18 +95,22 @@ impl Model for CModel {
     }
 
     fn embedder(&self) -> Option<Box<dyn Embedder>> {
-        let embedder = self.object.table.embedder?;
-        // SAFETY: the object lives, and so does everything lent.
-        let made = Owned::made("tenon_model_vtable.embedder", |made, error| unsafe {
-            embedder(self.object.this, made, error)
-        });
-        match made.and_then(CEmbedder::new) {
-            Ok(embedder) => Some(Box::new(embedder)),
-            Err(error) if error.code == Code::UNSUPPORTED => None,
-            Err(error) => {
-                tracing::warn!("the model makes no embeddings: {error}");
-                None
-            }
-        }
+        let mut embedder = self.embedder.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Box::new(embedder.take()?))
+    }
+}
+
+/// Makes the model's embedder. None if it makes no embeddings.
+fn embedder(model: &Owned<ModelVtable>) -> Result<Option<CEmbedder>> {
+    let Some(embedder) = model.table.embedder else {
+        return Ok(None);
+    };
+    // SAFETY: the object lives, and so does everything lent.
+    let made = Owned::made("tenon_model_vtable.embedder", |made, error| unsafe {
+        embedder(model.this, made, error)
+    });
+    match made {
+        Err(error) if error.code == Code::UNSUPPORTED => Ok(None),
+        made => CEmbedder::new(made?).map(Some),
     }
 }

@@ -84,7 +84,7 @@ macro_rules! tables {
 
 tables! {
     c::BackendVtable: |_| None, [supports, load];
-    ModelVtable: |table| table.drop, [drop, info, tokenizer, session];
+    ModelVtable: |table| table.drop, [drop, info, tokenizer];
     TokenizerVtable: |table| table.drop, [drop, encode, vocabulary];
     SessionVtable: |table| table.drop, [drop, info, forward, logits, free];
     EmbedderVtable: |table| table.drop, [drop, info, embed];

@@ -56,6 +56,18 @@ pub unsafe fn list<'a, T>(from: *const T, len: usize, what: &str) -> Result<&'a 
     Ok(unsafe { slice::from_raw_parts(from, len) })
 }
 
+/// Borrows a struct that does not grow.
+///
+/// # Safety
+/// The pointer is NULL, or leads to a struct that lives for `'a`.
+pub unsafe fn one<'a, T>(from: *const T, name: &str) -> Result<&'a T, String> {
+    if from.is_null() || !from.is_aligned() {
+        return Err(format!("no `{name}` but the address {from:p}"));
+    }
+    // SAFETY: the pointer was checked; the caller answers for what is there.
+    Ok(unsafe { &*from })
+}
+
 /// Copies a text. NULL is the empty text.
 ///
 /// # Safety

@@ -38,9 +38,10 @@ impl Tokenizer for CTokenizer {
                 return;
             };
             // SAFETY: the plugin puts valid tokens.
-            let more = unsafe { tokens.as_ref() }.ok_or_else(|| "no `tenon_tokens`".to_owned());
-            // SAFETY: as above.
-            match more.and_then(|more| unsafe { records::tokens(more, "tokens") }) {
+            match unsafe {
+                read::one(tokens, "tenon_tokens")
+                    .and_then(|tokens| records::tokens(tokens, "tokens"))
+            } {
                 Ok(more) => all_so_far.extend(more),
                 Err(what) => all = Err(what),
             }

@@ -11,6 +11,8 @@ mod values;
 
 use std::ffi::c_void;
 
+#[doc(hidden)]
+pub use layout::LAYOUT_LINES;
 pub use records::{
     Device, EmbedderInfo, Error, Estimate, LoadArgs, ModelInfo, SessionArgs, Support, Token,
 };
