@@ -60,6 +60,12 @@ pub enum ContentBlockParam {
         /// Accepted, of no effect.
         signature: Option<String>,
     },
+    /// Reasoning that another server keeps to itself. Accepted and left out.
+    RedactedThinking,
+    /// Refused: models take text only.
+    Image,
+    /// Refused: models take text only.
+    Document,
     /// A tool call of the assistant, as it was answered.
     ToolUse {
         /// The id that the block with the result has as `tool_use_id`.
