@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import OpenAI from "openai";
-import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
+import { zodFunction, zodResponseFormat, zodResponsesFunction, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
 const client = new OpenAI({ baseURL: `${process.env.TENON}/v1`, apiKey: "EMPTY" });
@@ -51,6 +51,17 @@ test("responses, whole and as streams", async () => {
   const final = await stream.finalResponse();
   assert.equal(final.output[0].content[0].text, answer.output_text);
   assert.equal(deltas, answer.output_text);
+});
+
+test("responses that are parsed by zod", async () => {
+  const City = z.object({ name: z.string().max(20), isCapital: z.boolean() });
+  const [{ content: instructions }, { content: input }] = chat.messages;
+  const body = { model: "", instructions, input, max_output_tokens: 60, temperature: 0 };
+  const answer = await client.responses.parse({ ...body, text: { format: zodTextFormat(City, "city") } });
+  assert.equal(typeof answer.output_parsed.isCapital, "boolean");
+  const tools = [zodResponsesFunction({ name: "tell", parameters: City })];
+  const called = await client.responses.parse({ ...body, tools, tool_choice: "required", parallel_tool_calls: false });
+  assert.equal(typeof called.output[0].parsed_arguments.isCapital, "boolean");
 });
 
 test("answers of a JSON schema", async () => {

@@ -60,7 +60,13 @@ pub enum ContentBlockParam {
         /// Accepted, of no effect.
         signature: Option<String>,
     },
-    /// A tool call of the assistant, as an earlier answer had it.
+    /// Reasoning that another server keeps to itself. Accepted and left out.
+    RedactedThinking,
+    /// Refused: models take text only.
+    Image,
+    /// Refused: models take text only.
+    Document,
+    /// A tool call of the assistant, as it was answered.
     ToolUse {
         /// The id that the block with the result has as `tool_use_id`.
         id: String,

@@ -17,7 +17,7 @@ pub struct Message {
     pub role: Role,
     /// The model that answers.
     pub model: String,
-    /// Reasoning, text and tool calls, in this order. Empty if the model says nothing.
+    /// Reasoning, text and tool calls, in the order in which the model wrote them. Empty if the model says nothing.
     pub content: Vec<ContentBlock>,
     /// Why the answer ended. Null in the first event of a stream.
     #[schema(required)]

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[schema(as = anthropic::Tool)]
 pub struct Tool {
-    /// Up to 64 letters, digits, `_`, `-` and `.`.
-    #[schema(pattern = "^[a-zA-Z0-9_.-]{1,64}$")]
+    /// Up to 128 letters, digits, `_`, `-` and `.`.
+    #[schema(pattern = "^[a-zA-Z0-9_.-]{1,128}$")]
     pub name: String,
     /// What the tool does, for the model.
     pub description: Option<String>,

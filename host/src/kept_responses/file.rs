@@ -89,6 +89,7 @@ impl Keep for ResponseFile {
     }
 
     fn keep(&mut self, id: String, response: KeptResponse) -> Result<(), StoreError> {
+        response.check_size(&self.limits)?;
         let oldest = self.expired_before();
         let most = i64::try_from(self.limits.max_kept_bytes).unwrap_or(i64::MAX);
         let transaction = self.connection.transaction()?;

@@ -63,6 +63,7 @@ impl Keep for Memory {
     }
 
     fn keep(&mut self, id: String, response: KeptResponse) -> Result<(), StoreError> {
+        response.check_size(&self.limits)?;
         self.drop_old();
         self.bytes += response.bytes();
         self.responses.put(id, (response, Instant::now()));

@@ -32,9 +32,20 @@ impl KeptResponse {
     fn bytes(&self) -> usize {
         self.response.len() + self.input.len()
     }
+
+    /// Refuses a response that is larger by itself than all of them together may be.
+    fn check_size(&self, limits: &config::Responses) -> Result<(), StoreError> {
+        let (bytes, most) = (self.bytes(), limits.max_kept_bytes);
+        match bytes <= most {
+            true => Ok(()),
+            false => Err(StoreError(format!(
+                "with its input it has {bytes} bytes, more than the {most} that max_kept_bytes in [responses] allows"
+            ))),
+        }
+    }
 }
 
-/// Why the file of responses could not be used, in words.
+/// Why a response is not kept, or the file of responses cannot be used, in words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreError(String);
@@ -44,7 +55,8 @@ trait Keep: Send {
     /// Sets other limits.
     fn set_limits(&mut self, limits: config::Responses) -> Result<(), StoreError>;
 
-    /// Keeps a response, unless it is too large by itself. The least recently used responses make room for it.
+    /// Keeps a response. The ones that were not used for longest make room for it. One that is too large by itself is an error,
+    /// and the others stay.
     fn keep(&mut self, id: String, response: KeptResponse) -> Result<(), StoreError>;
 
     /// The response with this id, if the client has one.
@@ -89,7 +101,10 @@ impl KeptResponses {
         self.is_on.load(Ordering::Relaxed)
     }
 
-    /// Keeps a response, unless it is too large by itself.
+    /// Keeps a response.
+    ///
+    /// # Errors
+    /// It is too large by itself, or the file cannot be written.
     pub async fn keep(&self, id: String, response: KeptResponse) -> Result<(), StoreError> {
         self.with(move |kept| kept.keep(id, response)).await
     }
@@ -189,8 +204,9 @@ mod tests {
             input: "x".repeat(20).into(),
             ..response(u64::MAX)
         };
-        kept.keep("e".to_owned(), large).unwrap();
-        assert_eq!(all(&mut kept), [false; 5]);
+        let error = kept.keep("e".to_owned(), large).unwrap_err().to_string();
+        assert!(error.contains("28 bytes, more than the 25"), "{error}");
+        assert_eq!(all(&mut kept), [false, false, true, true, false]);
         keep(&mut kept, "a");
         keep(&mut kept, "b");
         kept.set_limits(limits(10, Duration::from_secs(60)))

@@ -14,6 +14,9 @@ pub struct ToolFormat {
     pub other_signs: &'static [&'static str],
     /// Marks that begin a block. The first one is used to write calls. All of them are recognized in answers.
     pub begin: &'static [&'static str],
+    /// Other marks that are recognized in answers, but begin blocks in another form than grammars follow. So a grammar keeps answers
+    /// from having them.
+    pub other_begin: &'static [&'static str],
     /// Whether an answer that is only JSON may be a call too, without `begin`.
     pub may_be_bare: bool,
     /// The text between `begin` and the first call.
@@ -114,6 +117,11 @@ impl ToolFormat {
                 vec![format!("{before}{function}{number}"), after.to_owned()]
             }
         }
+    }
+
+    /// All marks that are recognized in answers.
+    pub fn marks(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.begin.iter().chain(self.other_begin).copied()
     }
 
     /// All texts that calls are written with. Control tokens in these texts count as text of an answer.

@@ -4,7 +4,7 @@ use super::{
 };
 
 /// Most bytes of a call up to its arguments. A longer text is no call.
-const LONGEST: usize = 160;
+const LONGEST: usize = 320;
 
 /// The beginning of a tool call, up to its arguments.
 #[derive(Debug, PartialEq, Eq)]

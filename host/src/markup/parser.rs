@@ -133,7 +133,7 @@ impl CallParser {
         if is_bare && self.held.trim_start().starts_with('{') {
             return Some(State::Opening(0));
         }
-        if let Some((at, mark)) = first_of(&self.held, format.begin) {
+        if let Some((at, mark)) = first_of(&self.held, format.marks()) {
             // White space beside calls is dropped, but this may still turn out to be no call.
             let sure = self.held[..at].trim_end().len();
             let text: String = self.held.drain(..sure).collect();
@@ -149,7 +149,7 @@ impl CallParser {
 
     /// How many bytes at the end of `text` may be the beginning of a call.
     fn begun_mark(&self, text: &str) -> usize {
-        let marks = self.rules.format.begin.iter();
+        let marks = self.rules.format.marks();
         marks.map(|mark| begun(text, mark)).max().unwrap_or(0)
     }
 
@@ -274,12 +274,10 @@ impl CallParser {
     /// Checks whether another call of the block follows.
     fn next_call(&self) -> Result<(), Unread> {
         let format = self.rules.format;
-        let is_mark = |mark: &&str| self.held.starts_with(*mark) || mark.starts_with(&self.held);
+        let is_mark = |mark: &str| self.held.starts_with(mark) || mark.starts_with(&self.held);
         match format.call {
             Call::Object { .. } if self.held.starts_with('{') => Ok(()),
-            Call::Named { .. }
-                if format.separator.is_some() && !format.begin.iter().any(is_mark) =>
-            {
+            Call::Named { .. } if format.separator.is_some() && !format.marks().any(is_mark) => {
                 self.read_head(0).map(drop)
             }
             _ => Err(Unread::Wrong),

@@ -263,7 +263,7 @@ impl ReasoningSplitter {
     }
 
     fn answer(&mut self, split: &mut Split) -> Option<State> {
-        let found = first_of(&self.held, &self.silent()).map(|(at, mark)| (at, mark.len()));
+        let found = first_of(&self.held, self.silent()).map(|(at, mark)| (at, mark.len()));
         if let Some((at, length)) = found {
             // The tag stays, because the next state reads it.
             let is_reasoning = self.held[at..].starts_with(&self.tags.open);

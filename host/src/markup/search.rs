@@ -1,10 +1,13 @@
 //! Finds marks in a text that is still being written.
 
 /// The first of these texts that occurs, with its position in bytes. Of several at one position, the longest.
-pub fn first_of<'a>(text: &str, wanted: &[&'a str]) -> Option<(usize, &'a str)> {
+pub fn first_of<'a>(
+    text: &str,
+    wanted: impl IntoIterator<Item = &'a str>,
+) -> Option<(usize, &'a str)> {
     let found = wanted
-        .iter()
-        .filter_map(|&wanted| Some((text.find(wanted)?, wanted)));
+        .into_iter()
+        .filter_map(|wanted| Some((text.find(wanted)?, wanted)));
     found.min_by_key(|(at, wanted)| (*at, std::cmp::Reverse(wanted.len())))
 }
 

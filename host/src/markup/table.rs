@@ -8,6 +8,7 @@ const PLAIN: ToolFormat = ToolFormat {
     signs: &[],
     other_signs: &[],
     begin: &[],
+    other_begin: &[],
     may_be_bare: false,
     open: "",
     call: Call::Object {
@@ -49,6 +50,8 @@ pub const FORMATS: &[ToolFormat] = &[
             "<|channel|>commentary to=functions.",
             "<|channel|>analysis to=functions.",
         ],
+        // The function may also stand before the channel, where templates write it.
+        other_begin: &[" to=functions."],
         call: Call::Named {
             before: "",
             after: " <|constrain|>json<|message|>",

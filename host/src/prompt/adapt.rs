@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value as Json, json};
 
-use super::capabilities::TemplateCapabilities;
+use super::capabilities::{ReasoningField, TemplateCapabilities};
 use super::generic_tools::{compact, put_tools_into_words};
 use super::render_request::RenderRequest;
 use super::turns::Note;
@@ -41,6 +41,9 @@ impl TemplateCapabilities {
         for call in calls.into_iter().flatten() {
             self.adapt_call(call);
         }
+        if self.reasoning != ReasoningField::ReasoningContent {
+            self.adapt_reasoning(message, has_calls);
+        }
         // Templates concatenate text, and null is not text.
         if message["content"].is_null() && !(has_calls && self.has_null_content) {
             message["content"] = json!("");
@@ -50,6 +53,24 @@ impl TemplateCapabilities {
         {
             shorten(id);
         }
+    }
+
+    /// Puts reasoning where the template reads it, with the text before calls if there may be only one of them.
+    fn adapt_reasoning(&self, message: &mut Json, has_calls: bool) {
+        let of = |key: &str| message[key].as_str().filter(|text| !text.is_empty());
+        let Some(reasoning) = of("thinking").or(of("reasoning_content")) else {
+            return;
+        };
+        let beside =
+            of("content").filter(|_| has_calls && self.reasoning == ReasoningField::ThinkingOrText);
+        let thinking = match beside {
+            Some(text) => format!("{reasoning}\n\n{text}"),
+            None => reasoning.to_owned(),
+        };
+        if beside.is_some() {
+            message["content"] = json!("");
+        }
+        message["thinking"] = thinking.into();
     }
 
     fn adapt_call(&self, call: &mut Json) {

@@ -32,6 +32,19 @@ pub struct TemplateCapabilities {
     pub(super) has_null_content: bool,
     /// Whether arguments must be an object. If not, they are JSON in a string.
     pub(super) wants_parsed_arguments: bool,
+    /// How the template wants the reasoning of a message with tool calls.
+    pub(super) reasoning: ReasoningField,
+}
+
+/// The field of a message in which a template reads reasoning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReasoningField {
+    /// `reasoning_content`, as clients send it. Or none.
+    ReasoningContent,
+    /// `thinking`, for example with gpt-oss.
+    Thinking,
+    /// `thinking`, but a message with tool calls may have only that or a text.
+    ThinkingOrText,
 }
 
 /// The capabilities of a template that writes role and content of each message and nothing else.
@@ -47,6 +60,7 @@ impl Default for TemplateCapabilities {
             wants_parts: false,
             has_null_content: false,
             wants_parsed_arguments: true,
+            reasoning: ReasoningField::ReasoningContent,
         }
     }
 }
@@ -99,6 +113,10 @@ impl TemplateCapabilities {
             wants_parts: probe.wants_parts,
             has_null_content,
             wants_parsed_arguments,
+            reasoning: match source.contains("thinking") {
+                true => probe.reasoning(arguments),
+                false => ReasoningField::ReasoningContent,
+            },
         }
     }
 
@@ -192,6 +210,19 @@ impl<W: Fn(RenderRequest) -> Option<String>> Probe<W> {
             self.result("?"),
         ];
         self.writes(messages, vec![], &self.tool_format.argument_sign(KEY))
+    }
+
+    fn reasoning(&self, arguments: &Json) -> ReasoningField {
+        let shows = |key: &str, text: &str| {
+            let mut calls = self.calls(&self.text(text), arguments, 1);
+            calls[key] = json!(TEXT);
+            self.writes(vec![self.user(), calls, self.result("?")], vec![], TEXT)
+        };
+        match shows("thinking", "") && !shows("reasoning_content", "") {
+            true if shows("thinking", "?") => ReasoningField::Thinking,
+            true => ReasoningField::ThinkingOrText,
+            false => ReasoningField::ReasoningContent,
+        }
     }
 
     fn calls(&self, content: &Json, arguments: &Json, count: usize) -> Json {

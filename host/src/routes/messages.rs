@@ -8,7 +8,7 @@ use axum::{
 use serde_json::Value;
 
 use super::{
-    anthropic::{self, AnswerHead, streamed},
+    anthropic::{self, AnswerHead, streamed, whole},
     body::{Body, RequestBody, read},
     chat::prompt::{encode, prompt},
     generation::{RouteParameters, Settings, begin},
@@ -200,8 +200,7 @@ async fn answer(
         let end = app.cut_off.clone().cancelled_owned();
         return Ok(streamed(reply.into_stream(), head, keep_alive, end));
     }
-    let (answer, end) = reply.collect().await?;
-    Ok(Json(head.whole(answer, &end)).into_response())
+    Ok(Json(whole(reply, head).await?).into_response())
 }
 
 impl RequestBody for MessagesRequest {

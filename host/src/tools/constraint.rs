@@ -209,6 +209,8 @@ impl Writer<'_> {
     /// Text with the control tokens that may stand in it. The text behind such a token must not complete the mark of a
     /// call.
     fn text(&self, rules: TextRules) -> Vec<Pattern> {
+        let others = self.rules.calls.format.other_begin.iter().copied();
+        let rules = others.fold(rules, TextRules::without);
         let reasoning = self.rules.reasoning.as_ref();
         let frame = reasoning
             .map(|reasoning| reasoning.tags.frame)

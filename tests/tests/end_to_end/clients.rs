@@ -38,6 +38,22 @@ fn smollm2_answers_litellm() {
 }
 
 #[test]
+fn clients_of_agents_are_answered_with_thoughts_and_calls() {
+    let call = r#"{"name": "weather", "arguments": {"city": "Bonn"}}"#;
+    let script = format!(
+        "=== answer\n<think>I need the weather.</think>I look.\n<tool_call>\n{call}\n</tool_call>\n\
+         === answer\n<think>It is dry.</think>Take no umbrella.\n"
+    );
+    let config = "[responses]\nmax_kept_bytes = 1000000\n[[models]]\npath = 'model.scripted'\n\
+                  aliases = ['claude-*']\nreasoning_tags = ['<think>', '</think>']\n";
+    let mut server = ServerOptions::new(&["tenon_fixture_scripted"])
+        .file("model.scripted", &script)
+        .config(config)
+        .start();
+    python("scripted_clients.py", &mut server);
+}
+
+#[test]
 fn schemathesis_finds_no_request_that_the_document_does_not_cover() {
     let options = ServerOptions::echo(0);
     let mut server = options

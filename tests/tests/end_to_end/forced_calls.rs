@@ -6,30 +6,14 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, stream};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tenon::markup::{FORMATS, ToolFormat};
 use tenon_tests::{Client, ServerOptions, Stream, accepts_beginning, examples, start_echo};
 
 const CHAT: &str = "/v1/chat/completions";
 
 #[tokio::test]
 async fn required_calls_fit_their_schemas_in_every_format() {
-    for format in [
-        "hermes",
-        "llama3",
-        "mistral",
-        "mistral_args",
-        "functionary",
-        "granite",
-        "qwen3_coder",
-        "glm",
-        "minimax_m2",
-        "deepseek_v3",
-        "deepseek_v3_1",
-        "gemma4",
-        "function_gemma",
-        "lfm2",
-        "phi4_mini",
-        "harmony",
-    ] {
+    for ToolFormat { name: format, .. } in FORMATS {
         let keys = format!("tool_format = \"{format}\"\nreasoning_tags = []");
         let (_server, client) = start_echo(&keys);
         for seed in 0..10 {

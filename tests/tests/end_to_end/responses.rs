@@ -544,6 +544,54 @@ async fn kept_responses_are_continued_read_and_deleted() {
 }
 
 #[tokio::test]
+async fn items_of_the_input_are_listed_as_they_were_sent() {
+    let (_server, client) = start_echo("[responses]\nmax_kept_bytes = 100000");
+    let sent = json!([
+        {"type": "message", "id": "msg_7", "status": "completed", "role": "user", "content": [{"type": "input_text", "text": "One"}]},
+        {"type": "function_call", "id": "fc_7", "status": "incomplete", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "1"},
+        {"role": "user", "content": "Two"},
+    ]);
+    let first = post(&client, &json!({"input": sent, "temperature": 0})).await;
+    let next = ask("Three", json!({"previous_response_id": first["id"]}));
+    let next = post(&client, &next).await;
+    let list = async |response: &Value| {
+        let id = response["id"].as_str().unwrap();
+        let path = format!("{RESPONSES}/{id}/input_items?order=asc");
+        let (status, list) = client.get(&path).await;
+        assert_eq!(status, StatusCode::OK, "{list}");
+        list["data"].as_array().unwrap().clone()
+    };
+    let items = list(&first).await;
+    assert_eq!(items[..2], sent.as_array().unwrap()[..2]);
+    let result = json!({"id": items[2]["id"], "type": "function_call_output", "status": "completed", "call_id": "c", "output": "1"});
+    assert_eq!(items[2], result);
+    let text = json!([{"type": "input_text", "text": "Two"}]);
+    let message = json!({"id": items[3]["id"], "type": "message", "status": "completed", "role": "user", "content": text});
+    assert_eq!(items[3], message);
+    // An item keeps its id in later responses.
+    let later = list(&next).await;
+    assert_eq!(later[..4], items);
+    assert_eq!(later[4..5], first["output"].as_array().unwrap()[..]);
+    assert_eq!(later.len(), 6);
+}
+
+#[tokio::test]
+async fn a_response_that_is_too_large_leaves_the_others() {
+    let (_server, client) = start_echo("[responses]\nmax_kept_bytes = 4000");
+    let small = post(&client, &ask("One", json!({}))).await;
+    assert_eq!(small["store"], true);
+    let long = ask(&"x".repeat(5000), json!({"max_output_tokens": 1}));
+    let large = post(&client, &long).await;
+    assert_eq!(large["store"], false, "{large}");
+    let warnings = large["warnings"].to_string();
+    assert!(warnings.contains("max_kept_bytes"), "{warnings}");
+    let path = |response: &Value| format!("{RESPONSES}/{}", response["id"].as_str().unwrap());
+    assert_eq!(client.get(&path(&small)).await.0, StatusCode::OK);
+    assert_eq!(client.get(&path(&large)).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn smollm2_answers_and_goes_on() {
     let mut server = ServerOptions::smollm2().start();
     let client = server.client();

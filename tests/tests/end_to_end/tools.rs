@@ -1,7 +1,10 @@
 //! Tool calls over the wire. Echo repeats the user's last message, so the message is what the model "writes".
 
+use std::collections::BTreeSet;
+
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tenon::markup::FORMATS;
 use tenon_tests::{ServerOptions, Stream, start_echo};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -84,7 +87,7 @@ async fn a_stream_sends_the_head_of_a_call_once_and_its_arguments_in_pieces() {
 
 #[tokio::test]
 async fn every_format_that_is_configured_is_read() {
-    for (format, written) in [
+    let cases = [
         (
             "hermes",
             "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"a\": 1}}\n</tool_call>",
@@ -114,7 +117,44 @@ async fn every_format_that_is_configured_is_read() {
             "harmony",
             "<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{\"a\": 1}<|call|>",
         ),
-    ] {
+        (
+            "deepseek_v3_1",
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        ),
+        (
+            "deepseek_v3",
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n{\"a\": 1}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        ),
+        (
+            "kimi_k2",
+            "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>{\"a\": 1}<|tool_call_end|><|tool_calls_section_end|>",
+        ),
+        (
+            "command_r7b",
+            "<|START_ACTION|>[\n    {\"tool_call_id\": \"0\", \"tool_name\": \"weather\", \"parameters\": {\"a\": 1}}\n]<|END_ACTION|>",
+        ),
+        (
+            "command_r",
+            "Action: ```json\n[\n    {\"tool_name\": \"weather\", \"parameters\": {\"a\": 1}}\n]```",
+        ),
+        (
+            "function_gemma",
+            "<start_function_call>call:weather{a:1}<end_function_call>",
+        ),
+        (
+            "phi4_mini",
+            r#"<|tool_call|>[{"name": "weather", "arguments": {"a": 1}}]<|/tool_call|>"#,
+        ),
+        (
+            "minimax_m2",
+            "<minimax:tool_call>\n<invoke name=\"weather\">\n<parameter name=\"a\">1</parameter>\n</invoke>\n</minimax:tool_call>",
+        ),
+        ("functionary_v3_2", ">>>weather\n{\"a\": 1}"),
+    ];
+    let names: BTreeSet<_> = cases.iter().map(|(name, _)| *name).collect();
+    let all: BTreeSet<_> = FORMATS.iter().map(|format| format.name).collect();
+    assert_eq!(names, all);
+    for (format, written) in cases {
         let (_server, client) = start_echo(&format!("tool_format = \"{format}\""));
         let mut body = ask(written, json!({}));
         body["tools"][0]["function"]["parameters"] =

@@ -82,7 +82,8 @@ pub enum CustomToolSyntax {
 /// Tools with a common name. The model sees each as `NAMESPACE.TOOL`.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct NamespaceTool {
-    /// The common name.
+    /// Up to 64 letters, digits, `_`, `-` and `.`.
+    #[schema(pattern = "^[a-zA-Z0-9_.-]{1,64}$")]
     pub name: String,
     /// What the tools are for. Not used.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -170,3 +170,37 @@ fn thinking_is_on_or_off_as_the_request_says() {
         );
     }
 }
+
+/// The template of gpt-oss reads reasoning in `thinking`, and refuses text beside it in a message with calls.
+#[test]
+fn gpt_oss_keeps_its_thoughts_between_calls() {
+    let (_, source) = shapes()
+        .into_iter()
+        .find(|(name, _)| name == "gpt_oss")
+        .unwrap();
+    let written = |content: Value, roles: &[&str]| {
+        let mut messages = messages(roles);
+        messages[1]["reasoning_content"] = json!("I should look.");
+        messages[1]["content"] = content;
+        let chat = template(&source, &CONTROL_TOKENS).render(&request(&messages));
+        chat.unwrap().pieces().concat()
+    };
+    let analysis = |text: &str| {
+        format!(
+            "<|start|>assistant<|channel|>analysis<|message|>{text}<|end|><|start|>assistant to=functions.look<|channel|>commentary json"
+        )
+    };
+    let before_result = written(json!(null), &["user", "call", "tool"]);
+    assert!(
+        before_result.contains(&analysis("I should look.")),
+        "{before_result}"
+    );
+    let with_text = written(json!("Well."), &["user", "call", "tool"]);
+    assert!(
+        with_text.contains(&analysis("I should look.\n\nWell.")),
+        "{with_text}"
+    );
+    // Behind an answer, the template leaves the thoughts out.
+    let over = written(json!(null), &["user", "call", "tool", "assistant", "user"]);
+    assert!(!over.contains("I should look."), "{over}");
+}

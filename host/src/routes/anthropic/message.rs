@@ -5,7 +5,7 @@ use crate::{
     anthropic::{ContentBlock, Message, MessageEnd, OutputTokensDetails, Role, StopReason, Usage},
     engine::FinishReason,
     markup::CallBegin,
-    reply::{AnswerPiece, End},
+    reply::End,
 };
 
 /// The signature of all reasoning. The server takes reasoning back without checking it.
@@ -37,22 +37,6 @@ impl AnswerHead {
             prompt_tokens: prompt_tokens as u32,
             stop_sequences,
             shows_thinking,
-        }
-    }
-
-    /// Writes a whole answer.
-    pub fn whole(&self, answer: AnswerPiece, end: &End) -> Message {
-        let has_calls = !answer.calls.is_empty();
-        let MessageEnd {
-            stop_reason,
-            stop_sequence,
-        } = self.end(has_calls, end);
-        Message {
-            content: self.content(answer),
-            stop_reason: Some(stop_reason),
-            stop_sequence,
-            usage: self.usage(end),
-            ..self.opening()
         }
     }
 
@@ -98,22 +82,6 @@ impl AnswerHead {
             output_tokens_details: end.reasoning_tokens.map(details),
         }
     }
-
-    fn content(&self, answer: AnswerPiece) -> Vec<ContentBlock> {
-        let (reasoning, text) = (answer.reasoning, answer.text);
-        let thinking = (!reasoning.is_empty()).then(|| ContentBlock::Thinking {
-            thinking: if self.shows_thinking {
-                reasoning
-            } else {
-                String::new()
-            },
-            signature: SIGNATURE.to_owned(),
-        });
-        let text = (!text.is_empty()).then_some(ContentBlock::Text { text });
-        let calls = answer.calls.into_iter();
-        let calls = calls.filter_map(|call| Some(tool_use(call.begin?, input(&call.arguments))));
-        thinking.into_iter().chain(text).chain(calls).collect()
-    }
 }
 
 /// Writes a tool call.
@@ -126,8 +94,8 @@ pub fn tool_use(begin: CallBegin, input: Map<String, Value>) -> ContentBlock {
     }
 }
 
-/// The arguments of a call as an object. They are not valid JSON if the answer was cut off within them.
-fn input(arguments: &str) -> Map<String, Value> {
+/// The arguments of a call as an object. They are no JSON if the answer was cut off within them.
+pub fn input(arguments: &str) -> Map<String, Value> {
     let invalid = |_| Map::from_iter([(INVALID_JSON.to_owned(), json!(arguments))]);
     serde_json::from_str(arguments).unwrap_or_else(invalid)
 }
@@ -166,40 +134,6 @@ pub mod tests {
             }),
             arguments: arguments.to_owned(),
         }
-    }
-
-    fn whole(answer: AnswerPiece, end: &End) -> Value {
-        serde_json::to_value(head(true).whole(answer, end)).unwrap()
-    }
-
-    #[test]
-    fn a_whole_answer_has_its_blocks_in_order() {
-        let answer = AnswerPiece {
-            reasoning: "Hm.".to_owned(),
-            text: "Well.".to_owned(),
-            calls: vec![call(0, Some("f"), "{\"a\": 1}"), call(1, Some("g"), "{")],
-            tokens: None,
-        };
-        let expected = json!({
-            "id": "msg_1", "type": "message", "role": "assistant", "model": "m",
-            "content": [
-                {"type": "thinking", "thinking": "Hm.", "signature": "unsigned"},
-                {"type": "text", "text": "Well."},
-                {"type": "tool_use", "id": "toolu_0", "name": "f", "input": {"a": 1}},
-                {"type": "tool_use", "id": "toolu_1", "name": "g", "input": {"INVALID_JSON": "{"}},
-            ],
-            "stop_reason": "max_tokens", "stop_sequence": null,
-            "usage": {
-                "input_tokens": 6, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 4,
-                "output_tokens": 5, "output_tokens_details": {"thinking_tokens": 2},
-            },
-        });
-        let end = end(FinishReason::Length, None);
-        assert_eq!(whole(answer.clone(), &end), expected);
-        let hidden = serde_json::to_value(head(false).whole(answer, &end)).unwrap();
-        assert_eq!(hidden["content"][0]["thinking"], "");
-        let silent = whole(AnswerPiece::default(), &end);
-        assert_eq!(silent["content"], json!([]));
     }
 
     #[test]

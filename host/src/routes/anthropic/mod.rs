@@ -1,9 +1,8 @@
 //! Anthropic's Messages API, which generates answers as chat completions do.
 //!
 //! 1. [`check`] refuses what the server does not implement.
-//! 2. [`chat`] converts a conversation to the form that chat templates expect, and [`parameters`] converts its parameters to
-//!    those of chat completions.
-//! 3. [`AnswerHead::whole`] writes a whole answer, and [`streamed`] writes an answer as events.
+//! 2. [`chat`] turns a conversation into what chat templates expect, and [`parameters`] makes parameters those of chats.
+//! 3. [`streamed`] writes an answer as events. [`whole`] puts the same events together.
 
 mod chat;
 mod events;
@@ -13,9 +12,10 @@ mod stream;
 mod tools;
 mod turns;
 mod unsupported;
+mod whole;
 
 pub use chat::chat;
 pub use message::AnswerHead;
 pub use settings::{parameters, shows_thinking, stop_sequences, wanted};
-pub use stream::{error, streamed};
+pub use stream::{error, streamed, whole};
 pub use unsupported::check;

@@ -7,8 +7,14 @@ use super::{
     super::sse::{SseResult, named_event, send_with, until},
     events::EventWriter,
     message::AnswerHead,
+    whole::WholeMessage,
 };
-use crate::{anthropic::StreamEvent, engine::Failure, error::ApiError, reply::Delta};
+use crate::{
+    anthropic::{Message, StreamEvent},
+    engine::Failure,
+    error::ApiError,
+    reply::{Delta, Reply},
+};
 
 /// Sends an answer as a stream. While there is nothing to send, pings are sent. If the server ends, an error takes the place of
 /// the rest.
@@ -21,6 +27,19 @@ pub fn streamed(
     let events = until(end, events(deltas, head), [error(ApiError::cut_off())]);
     let ping = event(&StreamEvent::Ping).unwrap_or_default();
     send_with(events, KeepAlive::new().interval(keep_alive).event(ping))
+}
+
+/// Waits for the whole answer. It is made of the events of the stream, so that both have the same blocks.
+pub async fn whole(mut reply: Reply, head: AnswerHead) -> Result<Message, Failure> {
+    let mut whole = WholeMessage::new(head.opening());
+    let mut writer = EventWriter::new(head);
+    while let Some(delta) = reply.next().await {
+        writer
+            .write(delta?)
+            .into_iter()
+            .for_each(|event| whole.add(event));
+    }
+    Ok(whole.finish())
 }
 
 fn events(

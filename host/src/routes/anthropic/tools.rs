@@ -6,7 +6,10 @@ use crate::{
     openai::{self, Function, ToolKind},
 };
 
-/// Reads the tools of a request. None if the model is not told about any.
+/// Longest name of a tool in Anthropic's API.
+const MAX_NAME: usize = 128;
+
+/// Reads the tools of a request. None if the model does not get to know any.
 pub fn calling(tools: Vec<Tool>, choice: Option<&ToolChoice>) -> Result<Option<Calling>, ApiError> {
     if tools.is_empty() && matches!(choice, Some(ToolChoice::Any { .. })) {
         let message = "'tool_choice' is 'any', but there are no 'tools': send some";
@@ -30,6 +33,8 @@ fn offered(index: usize, tool: Tool) -> OfferedTool {
         },
         place: format!("tools[{index}]"),
         schema: "input_schema",
+        prefix: 0,
+        longest_name: MAX_NAME,
     }
 }
 
@@ -111,8 +116,12 @@ mod tests {
         check(json!([]), json!({"type": "any"}), "'tool_choice' is 'any'");
         let unknown = json!({"type": "tool", "name": "f"});
         check(json!([]), unknown, "'tool_choice' names 'f'");
-        let tool = json!([{"name": "a b", "input_schema": {}}]);
-        check(tool, json!(null), "'tools[0].name'");
+        for name in ["a b", "", &"x".repeat(129)] {
+            let tool = json!([{"name": name, "input_schema": {}}]);
+            check(tool, json!(null), "'tools[0].name'");
+        }
+        let longest = json!([{"name": "x".repeat(128), "input_schema": {}}]);
+        assert!(super::calling(serde_json::from_value(longest).unwrap(), None).is_ok());
         let tool = json!([{"name": "f", "input_schema": {"type": "string"}}]);
         check(tool, json!(null), "'tools[0].input_schema'");
     }

@@ -54,9 +54,15 @@ impl Turn {
             (Role::User, Block::ToolResult(result)) => {
                 self.results.push(say_result(place, result)?)
             }
+            (Role::Assistant, Block::RedactedThinking) => {}
+            (_, Block::Image) => return Err(no_text(place, "image")),
+            (_, Block::Document) => return Err(no_text(place, "document")),
             (_, Block::ToolResult(_)) => return Err(misplaced(place, "tool_result", "user")),
             (_, Block::ToolUse { .. }) => return Err(misplaced(place, "tool_use", "assistant")),
             (_, Block::Thinking { .. }) => return Err(misplaced(place, "thinking", "assistant")),
+            (_, Block::RedactedThinking) => {
+                return Err(misplaced(place, "redacted_thinking", "assistant"));
+            }
         }
         Ok(())
     }
@@ -98,6 +104,11 @@ fn misplaced(place: &str, kind: &str, role: &str) -> ApiError {
     let message =
         format!("'{place}' is of type '{kind}', which only messages of the role '{role}' may have");
     ApiError::invalid_parameter(place, message)
+}
+
+fn no_text(place: &str, kind: &str) -> ApiError {
+    let message = format!("'{place}' is of type '{kind}', but this model takes text only");
+    ApiError::unsupported(place, message)
 }
 
 /// The texts of a content that has nothing else.
@@ -192,9 +203,10 @@ mod tests {
             json!({"id": id, "type": "function", "function": function})
         };
         let thinking = json!({"type": "thinking", "thinking": "Hm.", "signature": "?"});
+        let redacted = json!({"type": "redacted_thinking", "data": "gAAAA"});
         check(
             json!([
-                {"role": "assistant", "content": [thinking, text("A"), call("1"), call("2")]},
+                {"role": "assistant", "content": [thinking, redacted, text("A"), call("1"), call("2")]},
                 {"role": "assistant", "content": [call("3")]},
             ]),
             json!([
@@ -249,6 +261,11 @@ mod tests {
                 "user",
                 &result,
                 "'messages[0].content[0].content[1]' is of type 'image'",
+            ),
+            (
+                "user",
+                &json!({"type": "image", "source": {}}),
+                "'messages[0].content[0]' is of type 'image', but this model takes text only",
             ),
         ] {
             let error = said(json!([{"role": role, "content": [block]}])).unwrap_err();

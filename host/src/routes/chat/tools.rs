@@ -13,8 +13,8 @@ use crate::{
     tools::closed,
 };
 
-/// Longest name of a function.
-const MAX_NAME: usize = 64;
+/// Longest name of a function in OpenAI's APIs.
+pub const MAX_NAME: usize = 64;
 
 /// The tools of a request, checked, and how an answer may call them.
 #[derive(Clone, Debug)]
@@ -34,6 +34,10 @@ pub struct OfferedTool {
     pub place: String,
     /// The field there that has the schema.
     pub schema: &'static str,
+    /// How many bytes of the function's name the API puts before the tool's own: those of its namespace.
+    pub prefix: usize,
+    /// Most bytes of the tool's own name.
+    pub longest_name: usize,
 }
 
 /// Which of a request's tools an answer may or must call.
@@ -57,6 +61,8 @@ impl Calling {
             tool,
             place: format!("tools[{index}].function"),
             schema: "parameters",
+            prefix: 0,
+            longest_name: MAX_NAME,
         });
         Self::new(tools.collect(), Choice::of(choice), is_parallel)
     }
@@ -114,6 +120,23 @@ impl OfferedTool {
     fn name(&self) -> &str {
         &self.tool.function.name
     }
+
+    /// The name that the client gave the tool.
+    fn own_name(&self) -> &str {
+        self.name().get(self.prefix..).unwrap_or_default()
+    }
+}
+
+/// Checks a name at a place of the request.
+pub fn check_name(param: &str, name: &str, longest: usize) -> Result<(), ApiError> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if (1..=longest).contains(&name.len()) && name.chars().all(is_allowed) {
+        return Ok(());
+    }
+    let message = format!(
+        "'{param}' is '{name}', but must be 1 to {longest} letters, digits, '_', '-' and '.'"
+    );
+    Err(ApiError::invalid_parameter(param, message))
 }
 
 impl Choice {
@@ -200,21 +223,16 @@ fn with_options(schema: &Value, is_strict: bool) -> Value {
 
 fn check_tools(tools: &[OfferedTool]) -> Result<(), ApiError> {
     let mut names = HashSet::new();
-    for OfferedTool {
-        tool,
-        place,
-        schema,
-    } in tools
-    {
+    for offered in tools {
+        let OfferedTool {
+            tool,
+            place,
+            schema,
+            ..
+        } = offered;
         let name = &tool.function.name;
         let param = format!("{place}.name");
-        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_allowed) {
-            let message = format!(
-                "'{param}' is '{name}', but must be 1 to {MAX_NAME} letters, digits, '_', '-' and '.'"
-            );
-            return Err(ApiError::invalid_parameter(param, message));
-        }
+        check_name(&param, offered.own_name(), offered.longest_name)?;
         let parameters = tool.function.parameters.as_ref();
         let kind = parameters.and_then(|schema| schema.get("type"));
         if kind.is_some_and(|kind| kind != "object") {

@@ -46,7 +46,7 @@ pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiE
         let logprob = |token| logprob(model, request(client, deadline, token), prompt.clone());
         let [yes, no] = answers;
         let (yes, no) = try_join(logprob(yes), logprob(no)).await?;
-        Ok::<_, ApiError>(1.0 / (1.0 + (no - yes).exp()))
+        Ok::<_, ApiError>(probability(yes, no))
     };
     // A pair needs two sequences. More pairs at once would only wait.
     let at_once = (model.facts().granted.max_sequences as usize / 2).max(1);
@@ -111,6 +111,14 @@ fn request(client: &Client, deadline: Option<Instant>, token: u32) -> Request {
     }
 }
 
+/// The probability of `yes` rather than `no`, by their log-probabilities. Both may be impossible.
+fn probability(yes: f32, no: f32) -> f32 {
+    match yes == no {
+        true => 0.5,
+        false => 1.0 / (1.0 + (no - yes).exp()),
+    }
+}
+
 /// The log-probability of the first token of an answer.
 async fn logprob(
     model: &LoadedModel,
@@ -131,4 +139,23 @@ async fn logprob(
         }
     }
     Err(ApiError::cut_off())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_is_a_probability_whatever_is_impossible() {
+        let never = f32::NEG_INFINITY;
+        for (yes, no, expected) in [
+            (never, never, 0.5),
+            (-1.0, never, 1.0),
+            (never, -1.0, 0.0),
+            (-2.0, -2.0, 0.5),
+        ] {
+            assert_eq!(probability(yes, no), expected);
+        }
+        assert!(probability(-0.1, -3.0) > 0.9);
+    }
 }

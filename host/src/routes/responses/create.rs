@@ -15,7 +15,7 @@ use super::{
     items::Items,
     keep::{self, Keeper},
     messages::{items, messages},
-    read::ReadRequest,
+    read::{self, ReadRequest},
     settings::{self, Asker, includes},
     tools::calling,
     writer::{Draft, failure, send},
@@ -217,6 +217,7 @@ async fn respond(
 ) -> Result<Response, ApiError> {
     let ReadRequest {
         mut request,
+        sent,
         left_out,
     } = read;
     let (served, model) = generating(&app, &client, request.model.as_deref()).await?;
@@ -231,10 +232,11 @@ async fn respond(
         request.tool_choice.as_ref(),
         request.parallel_tool_calls.unwrap_or(true),
     )?;
-    let earlier = keep::earlier(&app, client.id, &request).await?;
+    let kept = keep::earlier(&app, client.id, &request).await?;
+    let earlier = read::items(keep::EARLIER, &kept)?;
     let input = request.input.take().map(items).unwrap_or_default();
-    let keeper = Keeper::new(&app, client.id, &request, &earlier, &input)?;
     let messages = messages(request.instructions.as_deref(), earlier, input)?;
+    let keeper = Keeper::new(&app, client.id, &request, kept.into_iter().chain(sent))?;
     let chat = chat(messages, &request, calling.as_ref())?;
     let recalls = settings.request.cache_prompt;
     let (encoded, dropped) = encode(&model, chat, encoding(&request, recalls)).await?;

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::read::items;
 use crate::{
     app::App,
     engine::ClientId,
     error::ApiError,
     kept_responses::KeptResponse,
-    openai::responses::{InputItem, ResponseObject, ResponseRequest},
+    openai::responses::{ResponseObject, ResponseRequest},
 };
 
-/// Keeps a response once it has ended.
+/// The parameter that names the response to continue.
+pub const EARLIER: &str = "previous_response_id";
+
+/// Keeps a response when it is over.
 pub struct Keeper {
     app: Arc<App>,
     client: ClientId,
@@ -23,14 +26,12 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The keeper of the response to a request. None if the response is not to be kept. `earlier` and `input` are the items before
-    /// the response.
+    /// The keeper of the response to a request. None if it is not to be kept. `items` are those before it, as clients sent them.
     pub fn new(
         app: &Arc<App>,
         client: ClientId,
         request: &ResponseRequest,
-        earlier: &[InputItem],
-        input: &[InputItem],
+        items: impl Iterator<Item = Value>,
     ) -> Result<Option<Self>, ApiError> {
         if request.store == Some(true) {
             check_is_on(app, "store")?;
@@ -38,11 +39,11 @@ impl Keeper {
         if !request.store.unwrap_or(app.responses.is_on()) {
             return Ok(None);
         }
-        let all: Vec<_> = earlier.iter().chain(input).collect();
+        let items: Vec<_> = items.map(completed).collect();
         Ok(Some(Self {
             app: app.clone(),
             client,
-            input: json(&all).map_err(|error| {
+            input: written(&items).map_err(|error| {
                 ApiError::internal(format!("a conversation cannot be written: {error}"))
             })?,
         }))
@@ -55,7 +56,7 @@ impl Keeper {
     pub async fn keep(self, response: &ResponseObject) -> Result<(), String> {
         let kept = KeptResponse {
             client: self.client,
-            response: json(response).map_err(|error| error.to_string())?,
+            response: written(response).map_err(|error| error.to_string())?,
             input: self.input,
         };
         let done = self.app.responses.keep(response.id.clone(), kept).await;
@@ -63,8 +64,59 @@ impl Keeper {
     }
 }
 
-fn json(value: &impl Serialize) -> serde_json::Result<Arc<str>> {
+fn written(value: &impl Serialize) -> serde_json::Result<Arc<str>> {
     serde_json::to_string(value).map(Arc::from)
+}
+
+/// Adds what OpenAI's types want of an item and a client left out: a type, an id, a status, and text in parts.
+fn completed(mut item: Value) -> Value {
+    let Some(fields) = item.as_object_mut() else {
+        return item;
+    };
+    let kind = fields.entry("type").or_insert(json!("message"));
+    let prefix = match kind.as_str().unwrap_or_default() {
+        "message" => "msg",
+        "function_call" => "fc",
+        "custom_tool_call" => "ctc",
+        "function_call_output" | "custom_tool_call_output" => "fco",
+        "reasoning" => "rs",
+        _ => "item",
+    };
+    let is_reasoning = prefix == "rs";
+    let is_answer = fields.get("role").is_some_and(|role| role == "assistant");
+    let missing = |value: Option<&Value>| value.is_none_or(Value::is_null);
+    if missing(fields.get("id")) {
+        let id = format!("{prefix}_{}", Uuid::new_v4().simple());
+        fields.insert("id".to_owned(), id.into());
+    }
+    if missing(fields.get("status")) {
+        fields.insert("status".to_owned(), json!("completed"));
+    }
+    if is_reasoning && missing(fields.get("summary")) {
+        fields.insert("summary".to_owned(), json!([]));
+    }
+    if let Some(content) = fields.get_mut("content") {
+        put_into_parts(content, is_answer);
+    }
+    item
+}
+
+/// Makes parts of a text. Those of the model have annotations.
+fn put_into_parts(content: &mut Value, is_answer: bool) {
+    if let Value::String(text) = content {
+        let kind = if is_answer {
+            "output_text"
+        } else {
+            "input_text"
+        };
+        *content = json!([{"type": kind, "text": text}]);
+    }
+    let parts = content.as_array_mut().into_iter().flatten();
+    for part in parts.filter(|part| part["type"] == "output_text") {
+        if part["annotations"].is_null() {
+            part["annotations"] = json!([]);
+        }
+    }
 }
 
 /// The items of the response that a request continues: its input and its output.
@@ -72,17 +124,16 @@ pub async fn earlier(
     app: &App,
     client: ClientId,
     request: &ResponseRequest,
-) -> Result<Vec<InputItem>, ApiError> {
-    const PARAM: &str = "previous_response_id";
+) -> Result<Vec<Value>, ApiError> {
     let Some(id) = &request.previous_response_id else {
         return Ok(Vec::new());
     };
-    check_is_on(app, PARAM)?;
+    check_is_on(app, EARLIER)?;
     let kept = app.responses.get(id, client).await?;
-    let kept = kept.ok_or_else(|| ApiError::response_not_found(PARAM, id))?;
+    let kept = kept.ok_or_else(|| ApiError::response_not_found(EARLIER, id))?;
     let (mut all, response) = (list(&kept.input)?, read(&kept.response)?);
     all.extend(response["output"].as_array().into_iter().flatten().cloned());
-    items(PARAM, &all)
+    Ok(all)
 }
 
 /// Reads the list of items of a kept response.
@@ -107,4 +158,56 @@ fn check_is_on(app: &App, param: &str) -> Result<(), ApiError> {
         "'{param}' needs kept responses, and this server keeps none: leave it out and send earlier items in 'input', or set max_kept_bytes in [responses] of the server's configuration"
     );
     Err(ApiError::unsupported(param, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_stay_as_they_were_sent() {
+        let text = json!({"type": "output_text", "text": "A", "annotations": [], "logprobs": []});
+        for item in [
+            json!({"type": "message", "id": "msg_1", "status": "incomplete", "role": "assistant", "content": [text], "phase": "x"}),
+            json!({"type": "function_call", "id": "fc_1", "status": "completed", "call_id": "c", "name": "f", "arguments": "{}"}),
+            json!({"type": "function_call_output", "id": "o", "status": "completed", "call_id": "c", "output": "1"}),
+            json!({"type": "reasoning", "id": "rs_1", "status": "completed", "summary": [], "encrypted_content": "e"}),
+        ] {
+            assert_eq!(completed(item.clone()), item);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_added() {
+        let check = |item: Value, prefix: &str, mut expected: Value| {
+            let item = completed(item);
+            let id = item["id"].as_str().unwrap();
+            assert!(id.starts_with(prefix) && id.len() > 20, "{id}");
+            expected["id"] = id.into();
+            expected["status"] = json!("completed");
+            assert_eq!(item, expected);
+        };
+        let message =
+            |role: &str, part: Value| json!({"type": "message", "role": role, "content": [part]});
+        check(
+            json!({"role": "user", "content": "U"}),
+            "msg_",
+            message("user", json!({"type": "input_text", "text": "U"})),
+        );
+        check(
+            json!({"role": "assistant", "content": "A", "id": null}),
+            "msg_",
+            message(
+                "assistant",
+                json!({"type": "output_text", "text": "A", "annotations": []}),
+            ),
+        );
+        let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
+        check(call.clone(), "fc_", call);
+        check(
+            json!({"type": "reasoning", "encrypted_content": "e"}),
+            "rs_",
+            json!({"type": "reasoning", "encrypted_content": "e", "summary": []}),
+        );
+    }
 }

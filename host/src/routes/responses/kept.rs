@@ -11,7 +11,7 @@ use axum::{
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{super::checks::within, keep::list};
 use crate::{
@@ -131,28 +131,12 @@ pub async fn input_items(
     let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
     within("limit", query.limit, 1..=MAX_LIMIT)?;
     let kept = kept(&app, &id, client.id).await?;
-    let items = list(&kept.input)?.into_iter().enumerate();
-    let items = items.map(|(index, item)| listed(&id, index, item));
-    page(items.collect(), &query).map(Json)
+    page(list(&kept.input)?, &query).map(Json)
 }
 
 async fn kept(app: &App, id: &str, client: ClientId) -> Result<KeptResponse, ApiError> {
     let kept = app.responses.get(id, client).await?;
     kept.ok_or_else(|| ApiError::response_not_found("response_id", id))
-}
-
-/// An item with an id, and with its text in parts.
-fn listed(response_id: &str, index: usize, mut item: Value) -> Value {
-    let id = response_id.strip_prefix("resp_").unwrap_or(response_id);
-    item["id"] = format!("item_{id}_{index}").into();
-    if let Value::String(text) = &item["content"] {
-        let kind = match item["role"] == "assistant" {
-            true => "output_text",
-            false => "input_text",
-        };
-        item["content"] = json!([{"type": kind, "text": text}]);
-    }
-    item
 }
 
 fn page(mut items: Vec<Value>, query: &InputItemsQuery) -> Result<InputItemList, ApiError> {
@@ -181,18 +165,18 @@ fn page(mut items: Vec<Value>, query: &InputItemsQuery) -> Result<InputItemList,
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn items_are_listed_in_pages() {
         let items = || -> Vec<Value> {
-            let items = (0..5).map(
-                |number| json!({"type": "message", "role": "user", "content": number.to_string()}),
-            );
-            items
-                .enumerate()
-                .map(|(index, item)| listed("resp_x", index, item))
-                .collect()
+            let items = (0..5).map(|number| {
+                let content = json!([{"type": "input_text", "text": number.to_string()}]);
+                json!({"type": "message", "role": "user", "content": content, "id": format!("msg_{number}")})
+            });
+            items.collect()
         };
         let page = |query: Value| {
             let list = page(items(), &serde_json::from_value(query).unwrap()).unwrap();
@@ -208,14 +192,14 @@ mod tests {
         };
         assert_eq!(
             page(json!({})),
-            ("43210".to_owned(), "item_x_0".to_owned(), false)
+            ("43210".to_owned(), "msg_0".to_owned(), false)
         );
         let first = page(json!({"order": "asc", "limit": 2}));
-        assert_eq!(first, ("01".to_owned(), "item_x_1".to_owned(), true));
-        let second = page(json!({"order": "asc", "limit": 3, "after": "item_x_1"}));
-        assert_eq!(second, ("234".to_owned(), "item_x_4".to_owned(), false));
+        assert_eq!(first, ("01".to_owned(), "msg_1".to_owned(), true));
+        let second = page(json!({"order": "asc", "limit": 3, "after": "msg_1"}));
+        assert_eq!(second, ("234".to_owned(), "msg_4".to_owned(), false));
         let unknown = InputItemsQuery {
-            after: Some("item_y_1".to_owned()),
+            after: Some("msg_9".to_owned()),
             ..InputItemsQuery::default()
         };
         assert!(super::page(items(), &unknown).is_err());

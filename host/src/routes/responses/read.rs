@@ -1,6 +1,6 @@
 //! Reads a request. Each item and tool is deserialized separately, so that an error names the wrong field.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     super::body::{RequestBody, read, read_at},
@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug)]
 pub struct ReadRequest {
     pub request: ResponseRequest,
+    /// The items of the input as they were sent.
+    pub sent: Vec<Value>,
     /// The types of tools that the server would have to run itself. They are left out.
     pub left_out: Vec<String>,
 }
@@ -33,7 +35,11 @@ impl RequestBody for ReadRequest {
         unsupported::check_include(request.include.as_deref().unwrap_or_default())?;
         let mut left_out = Vec::new();
         request.tools = tools(&fields["tools"], &fields["tool_choice"], &mut left_out)?;
-        Ok(Self { request, left_out })
+        Ok(Self {
+            request,
+            sent: sent(&fields["input"]),
+            left_out,
+        })
     }
 }
 
@@ -47,6 +53,14 @@ fn input(fields: &Value) -> Result<ResponseInput, ApiError> {
         }
         Value::Array(list) => items("input", list).map(ResponseInput::Items),
         _ => refuse("'input' must be a string or a list of items"),
+    }
+}
+
+/// The items of an input that was read. A text is a message of the user.
+fn sent(input: &Value) -> Vec<Value> {
+    match input {
+        Value::Array(items) => items.clone(),
+        text => vec![json!({"type": "message", "role": "user", "content": text})],
     }
 }
 
@@ -186,8 +200,6 @@ fn tool_choice(fields: &Value) -> Result<Option<ResponseToolChoice>, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[track_caller]

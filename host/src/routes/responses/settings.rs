@@ -159,7 +159,7 @@ pub fn response(
         instructions: request.instructions,
         max_output_tokens: request.max_output_tokens,
         max_tool_calls: request.max_tool_calls,
-        text: text_options(request.text.and_then(|text| text.format)),
+        text: text_options(request.text.unwrap_or_default()),
         tools: request.tools.unwrap_or_default(),
         tool_choice: request.tool_choice.unwrap_or(auto),
         parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
@@ -183,8 +183,8 @@ pub fn response(
 }
 
 /// The form of the text with its defaults.
-fn text_options(format: Option<TextFormat>) -> TextOptions {
-    let format = format.unwrap_or(TextFormat {
+fn text_options(text: TextOptions) -> TextOptions {
+    let format = text.format.unwrap_or(TextFormat {
         kind: ResponseKind::Text,
         name: None,
         description: None,
@@ -197,6 +197,6 @@ fn text_options(format: Option<TextFormat>) -> TextOptions {
             strict: (format.kind == ResponseKind::JsonSchema).then_some(is_strict),
             ..format
         }),
-        verbosity: Some("medium".to_owned()),
+        verbosity: text.verbosity.or_else(|| Some("medium".to_owned())),
     }
 }

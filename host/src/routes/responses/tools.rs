@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    super::chat::tools::{Calling, Choice, OfferedTool},
+    super::chat::tools::{Calling, Choice, MAX_NAME, OfferedTool, check_name},
     custom_input,
 };
 use crate::{
@@ -51,6 +51,7 @@ pub fn calling(
             ResponseTool::Function(function) => offer.function(place, None, function),
             ResponseTool::Custom(custom) => offer.custom(place, None, custom)?,
             ResponseTool::Namespace(space) => {
+                check_name(&format!("{place}.name"), &space.name, MAX_NAME)?;
                 for (index, tool) in space.tools.iter().enumerate() {
                     let place = format!("{place}.tools[{index}]");
                     match tool {
@@ -80,7 +81,7 @@ impl Offer {
             parameters: tool.parameters.clone(),
             strict: tool.strict,
         };
-        self.add(place, "parameters", function);
+        self.add(place, namespace, "parameters", function);
     }
 
     fn custom(
@@ -101,7 +102,7 @@ impl Offer {
             parameters: custom_input::schema(regex.as_deref()).as_object().cloned(),
             strict: Some(regex.is_some()),
         };
-        self.add(place, "format.definition", function);
+        self.add(place, namespace, "format.definition", function);
         Ok(())
     }
 
@@ -116,7 +117,13 @@ impl Offer {
         visible
     }
 
-    fn add(&mut self, place: String, schema: &'static str, function: Function) {
+    fn add(
+        &mut self,
+        place: String,
+        namespace: Option<&str>,
+        schema: &'static str,
+        function: Function,
+    ) {
         let tool = Tool {
             kind: ToolKind::Function,
             function,
@@ -125,6 +132,8 @@ impl Offer {
             tool,
             place,
             schema,
+            prefix: visible_name(namespace, "").len(),
+            longest_name: MAX_NAME,
         });
     }
 }
@@ -288,6 +297,9 @@ mod tests {
         let format =
             |format: Value| json!({"tools": [{"type": "custom", "name": "c", "format": format}]});
         let inner = json!([function("a b")]);
+        let long = "x".repeat(65);
+        let space = |name: &str, tool: &str| json!({"tools": [{"type": "namespace", "name": name, "tools": [function(tool)]}]});
+        assert!(read(space(&long[1..], &long[1..])).is_ok());
         for (fields, param) in [
             (
                 json!({"tools": [function("f"), function("f")]}),
@@ -297,6 +309,9 @@ mod tests {
                 json!({"tools": [{"type": "namespace", "name": "n", "tools": inner}]}),
                 "tools[0].tools[0].name",
             ),
+            (space(&long, "f"), "tools[0].name"),
+            (space("", "f"), "tools[0].name"),
+            (space("n", &long), "tools[0].tools[0].name"),
             (
                 json!({"tools": [{"type": "function", "name": "f", "parameters": {"type": "string"}}]}),
                 "tools[0].parameters",
