@@ -44,16 +44,23 @@ pub async fn metrics(
     Ok(([(CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
-/// Asks workers for what they have counted.
+/// Asks workers for what they have counted, and forgets models and keys that are gone.
 pub async fn refresh(app: &App) {
     let now = app.now();
-    let states = now.models.iter().map(|served| served.state());
-    join_all(states.map(async |state| {
-        if let ModelState::Ready(model) = state {
-            model.runner.refresh_metrics().await;
-        }
+    join_all(now.models.iter().map(async |served| {
+        let bytes = match served.state() {
+            ModelState::Ready(model) => {
+                model.runner.refresh_metrics().await;
+                model.resident_bytes()
+            }
+            _ => None,
+        };
+        app.metrics.worker_uses(&served.id, bytes);
     }))
     .await;
+    let models: Vec<_> = now.models.iter().map(|served| served.id.as_str()).collect();
+    let keys: Vec<_> = now.config.keys.iter().map(|key| key.name.as_str()).collect();
+    app.metrics.keep(&models, &keys);
 }
 
 fn format(headers: &HeaderMap) -> Format {
