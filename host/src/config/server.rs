@@ -47,6 +47,8 @@ pub struct Server {
     pub log_format: LogFormat,
     /// Whether each request gets a line in the log.
     pub access_log: bool,
+    /// Whether the log has the texts of prompts and answers.
+    pub log_prompts: bool,
 }
 
 /// The keys that `/re_isq` takes.
@@ -144,6 +146,8 @@ pub struct RawServer {
     /// Whether the log has a line about each request when it ends: its key's name, its model, status, tokens and duration. Requests for
     /// administration always have one (`audit`). No line has texts of requests, nor keys.
     access_log: bool,
+    /// Whether the log has a line with the prompts and answers of each request. Without it, no line has texts of clients.
+    log_prompts: bool,
 }
 
 const DEFAULT_KEEP_ALIVE_INTERVAL_MS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
@@ -181,6 +185,7 @@ impl Default for RawServer {
             unload_busy_models: false,
             log_format: LogFormat::default(),
             access_log: false,
+            log_prompts: false,
         }
     }
 }
@@ -221,6 +226,7 @@ impl RawServer {
             listen,
             log_format: self.log_format,
             access_log: self.access_log,
+            log_prompts: self.log_prompts,
         }
     }
 

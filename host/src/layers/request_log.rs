@@ -1,5 +1,5 @@
 //! Lines of the log about requests that have ended: the access log has all, the audit log those for administration. Neither has texts
-//! of requests, nor keys.
+//! of requests, nor keys. Texts have lines of their own, if the configuration wants them.
 
 use std::time::Instant;
 
@@ -66,6 +66,17 @@ impl RequestLog {
                 "audit"
             );
         }
+    }
+}
+
+/// Writes the texts of a request, if the log is to have them.
+pub fn write_texts(account: &Account, id: Option<&str>) {
+    let Some(texts) = account.texts() else {
+        return;
+    };
+    let (prompts, answers) = (texts.prompts(), texts.answers());
+    if !prompts.is_empty() {
+        info!(target: "prompts", parent: None, ?prompts, ?answers, model = account.model(), id, "prompts");
     }
 }
 

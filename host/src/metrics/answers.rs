@@ -178,6 +178,11 @@ impl Meter {
         self.first_and_last = Some((first, now));
     }
 
+    /// The account of the answer's request.
+    pub fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
+    }
+
     /// Sets the answer's outcome.
     pub fn ended(&mut self, outcome: Outcome) {
         self.outcome = outcome;

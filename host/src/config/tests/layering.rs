@@ -44,6 +44,7 @@ fn without_anything_there_are_defaults() {
         hosts: Hosts::These(Vec::new()),
         log_format: LogFormat::Text,
         access_log: false,
+        log_prompts: false,
     };
     assert_eq!(config.server, expected);
     assert!(config.keys.is_empty());

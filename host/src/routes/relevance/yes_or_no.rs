@@ -13,6 +13,7 @@ use crate::{
     error::ApiError,
     models::{LoadedModel, PromptError},
     prompt::{Encoder, RenderRequest},
+    reply::note_prompt,
     runner::Steering,
 };
 
@@ -40,6 +41,10 @@ pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiE
         account.check_tokens()?;
     }
     let lengths = prompts.iter().map(|prompt| prompt.tokens.len()).collect();
+    for prompt in &prompts {
+        let vocabulary = &model.facts().vocabulary;
+        note_prompt(client.account.as_deref(), &prompt.tokens, vocabulary);
+    }
     let score = |prompt: PromptTokens| async move {
         let logprob = |token| logprob(model, request(client.id, deadline, token), prompt.clone());
         let [yes, no] = answers;
