@@ -12,7 +12,8 @@ mod vllm;
 use std::{sync::Arc, time::Duration};
 
 use prometheus::{
-    HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry, TEXT_FORMAT, TextEncoder, proto::Metric,
+    HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry, TEXT_FORMAT, TextEncoder,
+    proto::{LabelPair, Metric},
 };
 use tenon_plugin_api::ModelInfo;
 
@@ -259,9 +260,17 @@ impl Metrics {
         Gauges::of_registry(&self.registry)
     }
 
-    /// All metrics, those that vLLM also has under both names.
-    pub fn render(&self, format: Format) -> prometheus::Result<String> {
+    /// All metrics, those that vLLM also has under both names. With a `key`, those of other keys are left out.
+    pub fn render(&self, format: Format, key: Option<&str>) -> prometheus::Result<String> {
         let mut families = self.registry.gather();
+        if let Some(key) = key {
+            let is_of_other = |label: &LabelPair| label.name() == "key" && label.value() != key;
+            for family in &mut families {
+                let metrics = family.mut_metric();
+                metrics.retain(|metric| !metric.get_label().iter().any(is_of_other));
+            }
+            families.retain(|family| !family.get_metric().is_empty());
+        }
         families.extend(vllm::families(&families));
         match format {
             Format::Prometheus => TextEncoder::new().encode_to_string(&families),
@@ -276,7 +285,7 @@ mod tests {
 
     #[track_caller]
     fn check(metrics: &Metrics, line: &str) {
-        let text = metrics.render(Format::Prometheus).unwrap();
+        let text = metrics.render(Format::Prometheus, None).unwrap();
         assert!(text.lines().any(|l| l == line), "no {line} in:\n{text}");
     }
 
@@ -339,9 +348,9 @@ mod tests {
             tokens.inc();
         }
         let count = |text: &str, name| text.matches(&format!("=\"{name}\"")).count();
-        let before = metrics.render(Format::Prometheus).unwrap();
+        let before = metrics.render(Format::Prometheus, None).unwrap();
         metrics.keep(&["new"], &["new"]);
-        let after = metrics.render(Format::Prometheus).unwrap();
+        let after = metrics.render(Format::Prometheus, None).unwrap();
         assert!(count(&before, "old") > 100, "{before}");
         assert_eq!(count(&after, "old"), 0, "{after}");
         assert_eq!(count(&after, "new"), count(&before, "new"));
@@ -352,7 +361,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         drop(metrics.meter("m", None));
         for format in [Format::Prometheus, Format::OpenMetrics] {
-            let text = metrics.render(format).unwrap();
+            let text = metrics.render(format, None).unwrap();
             assert!(text.contains("tenon_generation_seconds_count"), "{text}");
             assert!(!text.contains("vllm:e2e_request_latency_seconds"), "{text}");
         }

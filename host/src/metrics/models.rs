@@ -169,7 +169,8 @@ mod tests {
             registry: registry.clone(),
             ..Metrics::new().unwrap()
         };
-        [Format::Prometheus, Format::OpenMetrics].map(|format| metrics.render(format).unwrap())
+        [Format::Prometheus, Format::OpenMetrics]
+            .map(|format| metrics.render(format, None).unwrap())
     }
 
     fn front() -> (Registry, ModelMetrics) {
