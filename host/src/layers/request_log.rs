@@ -24,7 +24,7 @@ impl RequestLog {
     /// Begins the line about a request. None if the request belongs in neither log.
     pub fn begin(is_access: bool, request: &Request) -> Option<Self> {
         let path = request.uri().path();
-        let is_audit = path.starts_with("/admin/") || path == "/re_isq";
+        let is_audit = path.starts_with("/admin/") || ["/re_isq", "/status"].contains(&path);
         if !is_access && !is_audit {
             return None;
         }

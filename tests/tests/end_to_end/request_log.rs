@@ -120,6 +120,12 @@ async fn administration_is_always_logged() {
     ] {
         assert!(line.contains(part), "no {part} in {line}");
     }
+    admin.get_text("/status").await;
+    let line = server.wait_for_log("path=\"/status\" status=200");
+    assert!(
+        line.contains("audit") && line.contains("key=\"ops\""),
+        "{line}"
+    );
     let user = client.with_key("s3cret-a");
     user.post("/re_isq", &json!({"ggml_type": "Q8_0"})).await;
     let line = server.wait_for_log("/re_isq\" status=403");
@@ -148,8 +154,17 @@ async fn texts_are_logged_only_if_the_configuration_says_so() {
         });
         let tool = json!({"type": "function", "function": {"name": "hidden-tool", "parameters": parameters}});
         let body = chat("hidden-prompt", json!({"temperature": 0, "tools": [tool]}));
-        let request = client.request(Method::POST, CHAT).header("x-request-id", "shown");
-        let answer: Value = request.json(&body).send().await.unwrap().json().await.unwrap();
+        let request = client
+            .request(Method::POST, CHAT)
+            .header("x-request-id", "shown");
+        let answer: Value = request
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
         assert_eq!(tenon_tests::text(&answer), "hidden-prompt", "{answer}");
         let hosted = json!({"input": "hidden-prompt", "tools": [{"type": "hidden_kind"}]});
         client.post("/v1/responses", &hosted).await;
