@@ -30,7 +30,7 @@ test: build ## run every test: documentation examples, unit tests, end-to-end te
 		cargo test --release --workspace --tests; \
 	fi
 
-bench: build ## print the README's tables; PEERS=DIR with llama-server and llama-batched-bench compares with these
+bench: build ## print the tables of tests/examples/benchmarks/README.md; PEERS=DIR with llama-server and llama-batched-bench compares with these
 	@.ci/fetch-model >/dev/null
 	cargo run --quiet --release -p tenon-tests --example benchmarks -- $(if $(PEERS),--peers $(PEERS)) $(BENCH)
 

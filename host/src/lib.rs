@@ -54,7 +54,7 @@ pub use self::serve::serve;
 use crate::{
     app::App,
     config::{Config, Source},
-    connections::{Listener, Patience, Register, Tls},
+    connections::{Limits, Listener, Register, Tls},
     hub::Hub,
     metrics::Metrics,
     models::{Serving, Snapshot},
@@ -79,15 +79,14 @@ async fn run(
     (listeners, tls): (Vec<Listener>, Option<Arc<Tls>>),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let most = connections::bounded(config.server.max_connections);
-    let patience = Patience::new(&config.server);
+    let limits = Limits::new(&config.server);
     let (rereading, orders) = Rereading::channel();
     let app = Arc::new(App {
         otel: Otel::start(&config.telemetry)?,
         ..App::new(Snapshot::new(config), Metrics::new()?, rereading)?
     });
     let counters = connections::Metrics::register(&app.metrics.registry)?;
-    let register = Arc::new(Register::new(most, patience, counters));
+    let register = Arc::new(Register::new(limits, counters));
     let serving = Serving::new(app.catalog.clone(), &app.plugins, hub, &app.draining);
     let serving = Arc::new(serving);
     let reader = Reader {

@@ -13,7 +13,8 @@ mod vllm;
 use std::{sync::Arc, time::Duration};
 
 use prometheus::{
-    HistogramVec, IntCounterVec, IntGaugeVec, Registry, TEXT_FORMAT, TextEncoder, proto::Metric,
+    HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry, TEXT_FORMAT, TextEncoder,
+    proto::{LabelPair, Metric},
 };
 use tenon_plugin_api::ModelInfo;
 
@@ -28,7 +29,7 @@ pub use history::{SPAN as HISTORY_SPAN, Slice, Totals};
 pub use models::{ModelMetrics, ModelPart};
 use open_metrics::{OPEN_METRICS, OpenMetrics};
 pub use vectors::registered;
-use vectors::{Vectors, sum};
+use vectors::{Vectors, keep, sum};
 
 /// The metrics of the whole server.
 #[derive(Clone)]
@@ -48,6 +49,8 @@ pub struct Metrics {
     requantize_seconds: HistogramVec,
     level: IntGaugeVec,
     weight_bytes: IntGaugeVec,
+    worker_restarts: IntCounterVec,
+    worker_bytes: IntGaugeVec,
 }
 
 /// A text format of metrics.
@@ -117,6 +120,16 @@ impl Metrics {
                 "Bytes of the model's weights",
                 &["model"],
             )?,
+            worker_restarts: vectors.counters(
+                "tenon_worker_restarts_total",
+                "Starts of a model's worker after the one before had ended",
+                &["model"],
+            )?,
+            worker_bytes: vectors.gauges(
+                "tenon_worker_resident_bytes",
+                "Bytes of memory that the model's worker uses",
+                &["model"],
+            )?,
             registry,
         })
     }
@@ -182,6 +195,43 @@ impl Metrics {
         let _ = self.level.remove_label_values(&[model, level]);
     }
 
+    /// The counter of the starts of a model's worker after the one before had ended.
+    pub fn worker_restarts(&self, model: &str) -> IntCounter {
+        self.worker_restarts.with_label_values(&[model])
+    }
+
+    /// Shows the bytes of memory that a model's worker uses. None: the model has no worker.
+    pub fn worker_uses(&self, model: &str, bytes: Option<u64>) {
+        match bytes {
+            Some(bytes) => {
+                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                self.worker_bytes.with_label_values(&[model]).set(bytes);
+            }
+            None => {
+                // An error only means that nothing was shown.
+                let _ = self.worker_bytes.remove_label_values(&[model]);
+            }
+        }
+    }
+
+    /// Removes the metrics of models and keys that are not among these.
+    pub fn keep(&self, models: &[&str], keys: &[&str]) {
+        for counters in [&self.prompt_tokens, &self.worker_restarts] {
+            keep(counters, "model", models);
+        }
+        for histograms in [&self.prompt_lengths, &self.requantize_seconds] {
+            keep(histograms, "model", models);
+        }
+        for gauges in [&self.level, &self.weight_bytes, &self.worker_bytes] {
+            keep(gauges, "model", models);
+        }
+        for counters in [&self.key_requests, &self.key_tokens] {
+            keep(counters, "key", keys);
+        }
+        self.answers.keep(models);
+        self.models.keep(models);
+    }
+
     /// Counts a change of a model's level, and how long it took.
     pub fn requantized(&self, model: &str, took: Duration, finished: bool) {
         let outcome = if finished { "finished" } else { "failed" };
@@ -212,9 +262,17 @@ impl Metrics {
         Gauges::of_registry(&self.registry)
     }
 
-    /// All metrics as text. Metrics that vLLM also has are in it under both names.
-    pub fn render(&self, format: Format) -> prometheus::Result<String> {
+    /// All metrics, those that vLLM also has under both names. With a `key`, those of other keys are left out.
+    pub fn render(&self, format: Format, key: Option<&str>) -> prometheus::Result<String> {
         let mut families = self.registry.gather();
+        if let Some(key) = key {
+            let is_of_other = |label: &LabelPair| label.name() == "key" && label.value() != key;
+            for family in &mut families {
+                let metrics = family.mut_metric();
+                metrics.retain(|metric| !metric.get_label().iter().any(is_of_other));
+            }
+            families.retain(|family| !family.get_metric().is_empty());
+        }
         families.extend(vllm::families(&families));
         match format {
             Format::Prometheus => TextEncoder::new().encode_to_string(&families),
@@ -229,7 +287,7 @@ mod tests {
 
     #[track_caller]
     fn check(metrics: &Metrics, line: &str) {
-        let text = metrics.render(Format::Prometheus).unwrap();
+        let text = metrics.render(Format::Prometheus, None).unwrap();
         assert!(text.lines().any(|l| l == line), "no {line} in:\n{text}");
     }
 
@@ -276,11 +334,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_neither_served_nor_a_key_any_more_is_removed() {
+        let metrics = Metrics::new().unwrap();
+        for model in ["new", "old"] {
+            metrics.prompt(model, 7, None);
+            drop(metrics.meter(model, None));
+            metrics.loaded(model, &ModelInfo::default());
+            metrics.worker_restarts(model).inc();
+            metrics.worker_uses(model, Some(1));
+            metrics.requantized(model, Duration::from_secs(1), true);
+        }
+        for key in ["new", "old"] {
+            metrics.key_requests.with_label_values(&[key, "200"]).inc();
+            let tokens = metrics.key_tokens.with_label_values(&[key, "prompt"]);
+            tokens.inc();
+        }
+        let count = |text: &str, name| text.matches(&format!("=\"{name}\"")).count();
+        let before = metrics.render(Format::Prometheus, None).unwrap();
+        metrics.keep(&["new"], &["new"]);
+        let after = metrics.render(Format::Prometheus, None).unwrap();
+        assert!(count(&before, "old") > 100, "{before}");
+        assert_eq!(count(&after, "old"), 0, "{after}");
+        assert_eq!(count(&after, "new"), count(&before, "new"));
+    }
+
+    #[test]
     fn a_metric_without_samples_is_left_out() {
         let metrics = Metrics::new().unwrap();
         drop(metrics.meter("m", None));
         for format in [Format::Prometheus, Format::OpenMetrics] {
-            let text = metrics.render(format).unwrap();
+            let text = metrics.render(format, None).unwrap();
             assert!(text.contains("tenon_generation_seconds_count"), "{text}");
             assert!(!text.contains("vllm:e2e_request_latency_seconds"), "{text}");
         }

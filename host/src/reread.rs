@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use crate::{
     app::App,
     config::{ConfigChange, Source},
-    connections::{self, Patience, Register, Tls},
+    connections::{Certificate, Limits, Register, Tls},
     models::{ModelChanges, ModelWork, Serving},
     rereading::{Order, Orders, Reread},
     shutdown,
@@ -81,16 +81,21 @@ impl Reader {
             changed,
             needs_restart,
         } = ConfigChange::new(&self.app.now().config, new);
-        if let (Some(tls), Some(files)) = (&self.tls, &config.tls)
-            && tls.reload(files).map_err(|error| format!("{error:#}"))?
-        {
-            info!("new connections get another certificate");
-        }
+        let certificate = match (&self.tls, &config.tls) {
+            (Some(tls), Some(files)) => {
+                let read = Certificate::read(files).map_err(|error| format!("{error:#}"))?;
+                Some((tls, read))
+            }
+            _ => None,
+        };
         let (server, responses) = (config.server.clone(), config.responses.clone());
         let work = self.serving.configure(config).await;
         let work = work.map_err(|error| format!("{error:#}"))?;
-        let most = connections::bounded(server.max_connections);
-        self.register.set_limits(most, Patience::new(&server));
+        // Nothing can fail any more, so either all of the configuration counts or nothing of it.
+        if certificate.is_some_and(|(tls, read)| tls.replace(read)) {
+            info!("new connections get another certificate");
+        }
+        self.register.set_limits(Limits::new(&server));
         if let Err(error) = self.app.responses.set_limits(responses).await {
             error!("responses could not be dropped: {error}");
         }

@@ -2,12 +2,14 @@
 """Walks through the first minutes of a new user, and prints how long each step takes and the answer of the small model.
 
     tests/examples/first_minutes.py archive target/dist/tenon-*-linux-x86_64.tar.gz
+    tests/examples/first_minutes.py wheel target/dist/tenon-*.whl
     tests/examples/first_minutes.py clone
 
-`archive` runs an archive of `make dist` in a root directory that has nothing but the C library (needs `unshare`, and root or user
-namespaces). `clone` clones this repository and calls `make run`, with an empty home directory, so that everything is built and fetched;
-the crates that cargo has downloaded are used unless `--cold-registry` is given. Both ask what the README asks, and fail if the answer
-is wrong.
+`archive` runs an archive of `make dist` in a root directory that `debootstrap` makes, if it is installed, else in one that has nothing
+but the C library (needs `unshare`, and root or user namespaces). `wheel` installs the wheel in an empty environment of Python. `clone`
+clones this repository and calls `make run`, with an empty home directory, so that everything is built and fetched; the crates that cargo
+has downloaded are used unless `--cold-registry` is given. It also measures the memory of the build, and calls `make run` a second time.
+All ask what the README asks, and fail if the answer is wrong or came too late; `--any-time` only prints the times.
 """
 
 import argparse
@@ -20,7 +22,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import venv
 import urllib.request
 from pathlib import Path
 
@@ -28,30 +32,59 @@ from servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT = "Tokyo"
-# Seconds from the start to an answer.
-PATIENCE = {"archive": 300, "clone": 7200}
+# Seconds after which a server that does not answer is given up.
+PATIENCE = {"archive": 300, "wheel": 300, "clone": 7200}
+# Most seconds to the first answer, of the steps that a user takes.
+LIMITS = {"archive": 30, "wheel": 30, "clone": 300}
+# The same for a second `make run`.
+WARM_LIMIT = 10
+# Most bytes that the build may take.
+MEMORY_LIMIT = 4 << 30
+# The release of Debian in which archives are tried.
+DEBIAN = "bookworm"
 
 
 def main():
     options = arguments()
     steps = Steps()
+    ways = {"archive": from_archive, "wheel": from_wheel, "clone": from_clone}
     with tempfile.TemporaryDirectory(prefix="tenon-first-") as folder, contextlib.ExitStack() as cleanup:
-        server = {"archive": from_archive, "clone": from_clone}[options.way](options, Path(folder), steps, cleanup)
-        server.wait("listening at", steps, "until it listens")
-        server.wait("model ready", steps, "until the model is ready")
-        answer = steps.time("ask what the README asks", lambda: ask(server.port))
-        print(f"answer: {answer}")
-        steps.print_sum()
-    if RIGHT not in answer:
-        sys.exit(f"the answer is wrong: it has no {RIGHT}")
+        server = ways[options.way](options, Path(folder), steps, cleanup)
+        steps.first_answer(server)
+        problems = [late("the first answer", steps.sum, LIMITS[options.way])]
+        if options.way == "clone":
+            problems += built(server, cleanup)
+    problems = [problem for problem in problems if problem]
+    if problems and not options.any_time:
+        sys.exit("\n".join(problems))
+
+
+def late(what, seconds, limit):
+    return seconds > limit and f"{what} came after {seconds:.1f} s, later than {limit} s"
+
+
+def built(server, cleanup):
+    """What was wrong with a build and with what was built. Serves a second time."""
+    memory = server.peak
+    print(f"memory of the build: {memory / 2**30:.1f} GiB")
+    server.stop()
+    warm, again = Steps(), Server(server.command, server.port, server.log, PATIENCE["archive"], **server.more)
+    cleanup.callback(again.stop)
+    print("make run, once more:")
+    warm.first_answer(again)
+    return [memory > MEMORY_LIMIT and "the build took more than 4 GiB", late("the second start's answer", warm.sum, WARM_LIMIT)]
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--any-time", action="store_true", help="do not fail if something takes long")
     ways = parser.add_subparsers(dest="way", required=True)
     archive = ways.add_parser("archive")
     archive.add_argument("file", type=Path, help="the archive")
     archive.add_argument("--model", type=Path, help="the model [default: that of `make run`]")
+    wheel = ways.add_parser("wheel")
+    wheel.add_argument("file", type=Path, help="the wheel")
+    wheel.add_argument("--model", type=Path, help="the model [default: that of `make run`]")
     clone = ways.add_parser("clone")
     clone.add_argument("--repository", default=str(ROOT), help="what to clone [default: this one]")
     clone.add_argument("--cold-registry", action="store_true", help="download the crates too")
@@ -62,29 +95,41 @@ class Steps:
     """Prints each step with the seconds that it took."""
 
     def __init__(self):
-        self.begun = self.last = time.monotonic()
+        self.last, self.sum = time.monotonic(), 0
 
-    def time(self, name, work):
-        result = work()
-        self.done(name)
-        return result
-
-    def done(self, name):
+    def done(self, name, is_users=True):
+        """Ends a step. One that is not the user's does not count."""
         now = time.monotonic()
-        print(f"{now - self.last:8.1f} s  {name}", flush=True)
+        print(f"{now - self.last:8.1f} s  {name}{'' if is_users else ' (does not count)'}", flush=True)
+        self.sum += (now - self.last) * is_users
         self.last = now
 
-    def print_sum(self):
-        print(f"{time.monotonic() - self.begun:8.1f} s  in all")
+    def first_answer(self, server):
+        """Waits for the server, and asks it."""
+        server.wait("listening at", self, "until it listens")
+        server.wait("model ready", self, "until the model is ready")
+        answer = ask(server.port)
+        self.done("ask what the README asks")
+        print(f"answer: {answer}")
+        print(f"{self.sum:8.1f} s  in all")
+        if RIGHT not in answer:
+            sys.exit(f"the answer is wrong: it has no {RIGHT}")
 
 
 class Server:
-    """A process that serves, and its log."""
+    """A process that serves, what it starts, and its log. `peak` is the most memory that they took together."""
 
     def __init__(self, command, port, log, patience, **more):
+        self.command, self.more, self.peak = command, more, 0
         self.port, self.log, self.deadline = port, log, time.monotonic() + patience
         with log.open("w") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, **more)
+        threading.Thread(target=self.watch_memory, daemon=True).start()
+
+    def watch_memory(self):
+        while self.process.poll() is None:
+            self.peak = max(self.peak, resident_bytes(self.process.pid))
+            time.sleep(0.5)
 
     def wait(self, text, steps, name):
         while text not in (log := self.log.read_text(errors="replace")):
@@ -99,6 +144,18 @@ class Server:
         self.process.wait(60)
 
 
+def resident_bytes(session):
+    """The resident memory of all processes of a session."""
+    pages = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            # The name, which is in brackets, may have spaces.
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                pages += int(fields[21])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def ask(port):
     readme = (ROOT / "README.md").read_text()
     body = re.search(r"  -d '(\{.*?\})'\n", readme, re.DOTALL)[1]
@@ -110,17 +167,23 @@ def ask(port):
 
 def from_archive(options, folder, steps, cleanup):
     """Serves from an archive in a bare root directory."""
-    model = options.model or Path(output([ROOT / ".ci/fetch-model"]))
-    steps.done("get the model")
+    model = get_model(options, steps)
     root = folder / "root"
     root.mkdir()
-    subprocess.run(["tar", "-xzf", options.file.resolve(), "-C", root], check=True)
-    (unpacked,) = root.iterdir()
+    has_debian = shutil.which("debootstrap") is not None
+    if has_debian:
+        output(["debootstrap", "--variant=minbase", DEBIAN, root])
+        steps.done(f"make a root directory of Debian {DEBIAN}", is_users=False)
+    home = root / "opt"
+    home.mkdir(exist_ok=True)
+    subprocess.run(["tar", "-xzf", options.file.resolve(), "-C", home], check=True)
+    (unpacked,) = home.iterdir()
     steps.done(f"unpack {options.file.stat().st_size / 1e6:.0f} MB")
-    copied = fill(root, unpacked)
     shutil.copy2(model, root / "model.gguf")
-    steps.done(f"make a root directory with {', '.join(copied)}")
-    inside = f"/{unpacked.name}/tenon"
+    if not has_debian:
+        copied = fill(root, unpacked)
+        steps.done(f"make a root directory with {', '.join(copied)}", is_users=False)
+    inside = f"/opt/{unpacked.name}/tenon"
     print(output([*enter(root), inside, "--version"]))
     steps.done("tenon --version")
     print(output([*enter(root), inside, "doctor"]))
@@ -130,6 +193,27 @@ def from_archive(options, folder, steps, cleanup):
     server = Server(command, port, folder / "log", PATIENCE["archive"])
     cleanup.callback(server.stop)
     return server
+
+
+def from_wheel(options, folder, steps, cleanup):
+    """Serves from a wheel in an empty environment of Python."""
+    model = get_model(options, steps)
+    venv.create(folder / "venv", with_pip=True)
+    steps.done("make an environment", is_users=False)
+    programs = folder / "venv/bin"
+    output([programs / "pip", "install", "--no-index", options.file.resolve()])
+    steps.done(f"install {options.file.stat().st_size / 1e6:.0f} MB")
+    port = free_port()
+    command = [programs / "tenon", "serve", model, "--port", str(port)]
+    server = Server(command, port, folder / "log", PATIENCE["wheel"], cwd=folder)
+    cleanup.callback(server.stop)
+    return server
+
+
+def get_model(options, steps):
+    model = options.model or Path(output([ROOT / ".ci/fetch-model"]))
+    steps.done("get the model", is_users=False)
+    return model.resolve()
 
 
 def fill(root, unpacked):

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Compares two ways to choose among two servers, for agents that each hold a conversation: in turn, and by the metrics and prefixes that
-the Kubernetes Gateway API inference extension chooses by. Prints how much of the prompts was cached, and how long answers took:
+the Kubernetes Gateway API inference extension chooses by. Agents ask a small proxy, which chooses the server. Prints how much of the
+prompts was cached, and how long answers took:
 
     tests/examples/replicas.py target/dist/tenon
 
@@ -10,6 +11,7 @@ The servers have the echo model, each step of which takes a fixed time, so a pro
 import argparse
 import contextlib
 import http.client
+import http.server
 import itertools
 import json
 import random
@@ -41,8 +43,11 @@ def main():
             for server in servers:
                 cleanup.callback(server.kill)
                 server.start()
-            picker = policy([server.port for server in servers])
-            agents = [Agent(number, picker, options.turns) for number in range(options.agents)]
+            proxy = Proxy(policy([server.port for server in servers]))
+            cleanup.callback(proxy.server_close)
+            cleanup.callback(proxy.shutdown)
+            threading.Thread(target=proxy.serve_forever, daemon=True).start()
+            agents = [Agent(number, proxy.server_port, options.turns) for number in range(options.agents)]
             for agent in agents:
                 agent.start()
             for agent in agents:
@@ -71,9 +76,9 @@ def report(agents):
 class Agent(threading.Thread):
     """A conversation. Each turn sends all of it and waits for the answer."""
 
-    def __init__(self, number, picker, turns):
+    def __init__(self, number, port, turns):
         super().__init__()
-        self.picker, self.turns, self.answers = picker, turns, []
+        self.port, self.turns, self.answers = port, turns, []
         group = number % GROUPS
         instructions = f"Group {group}. " + "Follow these rules. " * (INSTRUCTIONS_CHARS // 20)
         self.messages = [{"role": "system", "content": instructions}]
@@ -96,13 +101,44 @@ class Agent(threading.Thread):
     def ask(self):
         """The answer, or None if there is none."""
         body = json.dumps({"messages": self.messages, "temperature": 0, "max_tokens": 16})
-        with self.picker.picked(body) as port:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-            with contextlib.closing(connection), contextlib.suppress(OSError):
-                connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
-                response = connection.getresponse()
-                answer = json.loads(response.read())
-                return answer if response.status == 200 else None
+        status, answer = post(self.port, body)
+        return json.loads(answer) if status == 200 else None
+
+
+def post(port, body):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """Passes each request on to the server that a picker chooses."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, picker):
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.picker = picker
+
+
+class Passing(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        try:
+            status, answer = post(self.server.picker.pick(body), body)
+        except OSError as error:
+            status, answer = 502, str(error).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
 
 
 class InTurn:
@@ -111,45 +147,52 @@ class InTurn:
     def __init__(self, ports):
         self.next = itertools.cycle(ports)
 
-    @contextlib.contextmanager
-    def picked(self, body):
-        yield next(self.next)
+    def pick(self, body):
+        return next(self.next)
 
 
 class ByMetricsAndPrefix:
     """By metrics and prefix:"""
 
     WEIGHTS = {"queue": 2, "kv": 2, "prefix": 3}
-    # Characters of a block of a prefix, and blocks that are remembered for each server.
-    BLOCK, BLOCKS = 256, 30_000
+    # What the extension's prefix plugin takes for a token's length, and how much of a prompt it looks at.
+    TOKEN_CHARS, MOST_BLOCKS = 4, 256
     INTERVAL_SECS = 0.05
 
     def __init__(self, ports):
-        self.replicas = {port: {"queue": 0, "kv": 0.0, "blocks": OrderedDict()} for port in ports}
+        self.replicas = {port: {"blocks": OrderedDict()} for port in ports}
         self.lock = threading.Lock()
-        threading.Thread(target=self.scrape, daemon=True).start()
+        self.scrape()
+        threading.Thread(target=self.watch, daemon=True).start()
 
-    def scrape(self):
+    def watch(self):
         with contextlib.suppress(OSError):
             while True:
-                for port, replica in self.replicas.items():
-                    page = get(port, "/metrics")[1].decode()
-                    replica["queue"] = gauge(page, "vllm:num_requests_waiting")
-                    replica["kv"] = gauge(page, "vllm:kv_cache_usage_perc")
                 time.sleep(self.INTERVAL_SECS)
+                self.scrape()
 
-    @contextlib.contextmanager
-    def picked(self, body):
-        blocks = [hash(body[:end]) for end in range(self.BLOCK, len(body), self.BLOCK)]
+    def scrape(self):
+        for port, replica in self.replicas.items():
+            page = get(port, "/metrics")[1].decode()
+            replica["queue"] = gauge(page, "vllm:num_requests_waiting")
+            replica["kv"] = gauge(page, "vllm:kv_cache_usage_perc")
+            pool = re.search(r"^vllm:cache_config_info\{(.*)\} 1$", page, re.M)[1]
+            pool = dict(re.findall(r'(\w+)="(.*?)"', pool))
+            replica["block"] = int(pool["block_size"]) * self.TOKEN_CHARS
+            replica["capacity"] = int(pool["num_gpu_blocks"])
+
+    def pick(self, body):
+        size = next(iter(self.replicas.values()))["block"]
+        blocks = [hash(body[:end]) for end in range(size, len(body), size)][: self.MOST_BLOCKS]
         with self.lock:
             port = max(self.replicas, key=lambda port: self.score(port, blocks))
             known = self.replicas[port]["blocks"]
             for block in blocks:
                 known[block] = True
                 known.move_to_end(block)
-            while len(known) > self.BLOCKS:
+            while len(known) > self.replicas[port]["capacity"]:
                 known.popitem(last=False)
-        yield port
+        return port
 
     def score(self, port, blocks):
         replica = self.replicas[port]

@@ -18,6 +18,8 @@ impl Config {
         };
         let access_log = self.server.access_log;
         let access_log = access_log.then(|| "a line in the log about each request".to_owned());
+        let texts = self.server.log_prompts;
+        let texts = texts.then(|| "the log has the texts of prompts and answers".to_owned());
         let collector = self.telemetry.otlp_endpoint.iter();
         let collector = collector.map(|url| format!("traces and metrics go to {url}"));
         let missing = self.files.iter().filter(|file| !file.exists());
@@ -27,6 +29,7 @@ impl Config {
             .chain(keys)
             .chain(administration)
             .chain(access_log)
+            .chain(texts)
             .chain(collector)
             .chain(missing)
             .collect()

@@ -33,6 +33,8 @@ pub struct Server {
     pub idle_timeout: Duration,
     pub write_timeout: Duration,
     pub max_connections: usize,
+    /// None: no limit.
+    pub max_connections_per_client: Option<usize>,
     pub max_body_bytes: usize,
     /// Whether `/re_isq` needs an admin key if there is one.
     pub requantize_needs_admin_key: bool,
@@ -47,6 +49,8 @@ pub struct Server {
     pub log_format: LogFormat,
     /// Whether each request gets a line in the log.
     pub access_log: bool,
+    /// Whether the log has the texts of prompts and answers.
+    pub log_prompts: bool,
 }
 
 /// The keys that `/re_isq` takes.
@@ -108,6 +112,10 @@ pub struct RawServer {
     /// Most connections at the same time. One more closes the connection that has been idle for longest; if none is idle,
     /// the new one is answered with 503. The limit of open files bounds connections too.
     max_connections: NonZeroU32,
+    /// Most connections of one client, known by its address (of IPv6 the first half), at the same time. One more closes the one that has
+    /// been idle for longest; if none is idle, the new one is answered with 429. 0: no limit, because all clients of a proxy have the
+    /// proxy's address.
+    max_connections_per_client: u32,
     /// Largest request body in bytes. A larger one is answered with 413.
     max_body_bytes: NonZeroU32,
     /// Keys that clients may use as `Authorization: Bearer <key>` or `x-api-key: <key>`. `[[keys]]` gives a key a name, rights and
@@ -144,6 +152,8 @@ pub struct RawServer {
     /// Whether the log has a line about each request when it ends: its key's name, its model, status, tokens and duration. Requests for
     /// administration always have one (`audit`). No line has texts of requests, nor keys.
     access_log: bool,
+    /// Whether the log has a line with the prompts and answers of each request. Without it, no line has texts of clients.
+    log_prompts: bool,
 }
 
 const DEFAULT_KEEP_ALIVE_INTERVAL_MS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
@@ -170,6 +180,7 @@ impl Default for RawServer {
             idle_timeout_secs: DEFAULT_IDLE_TIMEOUT_SECS,
             write_timeout_secs: DEFAULT_WRITE_TIMEOUT_SECS,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_connections_per_client: 0,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             api_keys: Vec::new(),
             admin_keys: Vec::new(),
@@ -181,6 +192,7 @@ impl Default for RawServer {
             unload_busy_models: false,
             log_format: LogFormat::default(),
             access_log: false,
+            log_prompts: false,
         }
     }
 }
@@ -211,6 +223,10 @@ impl RawServer {
             idle_timeout: secs(self.idle_timeout_secs),
             write_timeout: secs(self.write_timeout_secs),
             max_connections: self.max_connections.get() as usize,
+            max_connections_per_client: match self.max_connections_per_client {
+                0 => None,
+                most => Some(most as usize),
+            },
             max_body_bytes: self.max_body_bytes.get() as usize,
             requantize_needs_admin_key: self.requantize_keys == RequantizeKeys::Admin,
             origins: Origins::resolve(self.cors_origins, refusals),
@@ -221,6 +237,7 @@ impl RawServer {
             listen,
             log_format: self.log_format,
             access_log: self.access_log,
+            log_prompts: self.log_prompts,
         }
     }
 

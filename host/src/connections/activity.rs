@@ -10,6 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+use super::stream::ClientAddress;
 use crate::config;
 
 /// How long a connection may stay open in each phase without progress.
@@ -52,6 +53,8 @@ pub enum Close {
 pub struct Activity {
     state: Mutex<State>,
     told: Notify,
+    /// Whose connection it is. None if that cannot be told.
+    pub client: Option<ClientAddress>,
     /// Whether the connection was made after the server began to stop.
     pub is_late: bool,
     /// Whether several requests share the connection at the same time, as in HTTP/2.
@@ -76,7 +79,7 @@ struct State {
 }
 
 impl Activity {
-    pub fn new(is_late: bool) -> Self {
+    pub fn new(client: Option<ClientAddress>, is_late: bool) -> Self {
         Self {
             state: Mutex::new(State {
                 requests: 0,
@@ -89,6 +92,7 @@ impl Activity {
                 close: None,
             }),
             told: Notify::new(),
+            client,
             is_late,
             is_multiplexed: AtomicBool::new(false),
         }
@@ -245,7 +249,7 @@ mod tests {
 
     #[test]
     fn each_phase_has_its_patience() {
-        let activity = Activity::new(false);
+        let activity = Activity::new(None, false);
         check(&activity, 14, None);
         check(&activity, 16, Some(Close::Idle));
         activity.received();
@@ -264,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_shared_connection_is_closed_when_nobody_reads_there() {
-        let activity = Activity::new(false);
+        let activity = Activity::new(None, false);
         activity.received();
         activity.multiplex();
         // Whatever arrives between requests is no head.
@@ -287,9 +291,9 @@ mod tests {
     #[test]
     fn only_those_that_do_nothing_give_way() {
         let (silent, begun, busy) = (
-            Activity::new(false),
-            Activity::new(false),
-            Activity::new(false),
+            Activity::new(None, false),
+            Activity::new(None, false),
+            Activity::new(None, false),
         );
         begun.received();
         busy.begin_request();

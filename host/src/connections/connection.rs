@@ -36,6 +36,9 @@ use super::{
     tls::HTTP2,
 };
 
+/// Most bytes of the line and the headers of a request that is not complete so far. Over HTTP/1.1 there may also be at most 100 headers, which is hyper's default:
+/// with another number, hyper would allocate for each request.
+const MAX_HEAD_BYTES: u32 = 64 * 1024;
 /// Most requests that a client may have answered at the same time over one connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
 /// The time that the graceful shutdown of an idle TLS connection may take.
@@ -95,6 +98,7 @@ impl Client {
         builder
             .header_read_timeout(None::<Duration>)
             .half_close(!self.is_encrypted)
+            .max_buf_size(MAX_HEAD_BYTES as usize)
             .keep_alive(!self.activity.is_late);
         let service = service_fn(|request| self.answer(request));
         let connection = builder.serve_connection(TokioIo::new(io), service);
@@ -104,7 +108,9 @@ impl Client {
     async fn serve_http2(&self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         self.activity.multiplex();
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.max_concurrent_streams(MAX_STREAMS);
+        builder
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD_BYTES);
         let service = service_fn(|request| {
             let client = self.clone();
             async move { client.answer(request).await }

@@ -22,12 +22,11 @@ use tokio::time::sleep;
 use tracing::warn;
 
 pub use self::{
-    activity::Patience,
-    descriptors::{bounded, raise_limit},
+    descriptors::raise_limit,
     listener::Listener,
-    register::{Metrics, Register},
+    register::{Limits, Metrics, Register},
     stream::Peer,
-    tls::Tls,
+    tls::{Certificate, Tls},
 };
 
 /// The wait after an error of the listener.
@@ -48,12 +47,16 @@ pub async fn accept(listener: Listener, router: Router, register: Arc<Register>)
         };
         stream.set_nodelay();
         let tls = listener.tls();
-        let Some(activity) = register.enter() else {
-            // A refusal over TLS would need a place itself.
-            if tls.is_none() {
-                refusal::refuse(stream);
+        let client = stream.peer().and_then(Peer::client_address);
+        let activity = match register.enter(client) {
+            Ok(activity) => activity,
+            Err(full) => {
+                // Words in TLS would take a place too.
+                if tls.is_none() {
+                    refusal::refuse(stream, full);
+                }
+                continue;
             }
-            continue;
         };
         let place = Place(register.clone(), activity.clone());
         let router = router.clone();

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::stream::Stream;
+use super::{register::Full, stream::Stream};
 use crate::error::ApiError;
 
 /// Most clients that are told at the same time that there is no place. Further clients only find their connection closed.
@@ -29,29 +29,42 @@ static NO_PLACE: LazyLock<String> = LazyLock::new(|| {
     written(ApiError::try_later("too_many_connections", message))
 });
 
+static NO_PLACE_FOR_CLIENT: LazyLock<String> = LazyLock::new(|| {
+    let message = "this client has as many connections as it may have \
+                   (max_connections_per_client): use those, or try again later";
+    written(ApiError::too_many("too_many_connections", message))
+});
+
 static PLACES: Semaphore = Semaphore::const_new(MOST_AT_ONCE);
 
-/// Tells a client, in a task of its own, that there is no place for its connection.
-pub fn refuse(stream: Stream) {
+/// Tells a client, in a task of its own, why there is no place for its connection.
+pub fn refuse(stream: Stream, full: Full) {
     let Ok(place) = PLACES.try_acquire() else {
         return;
     };
     tokio::spawn(async move {
         // A client that does not read the answer in time misses it.
-        let _ = timeout(PATIENCE, tell(stream)).await;
+        let answer = match full {
+            Full::Server => NO_PLACE.as_bytes(),
+            Full::Client => NO_PLACE_FOR_CLIENT.as_bytes(),
+        };
+        let _ = timeout(PATIENCE, tell(stream, answer)).await;
         drop(place);
     });
 }
 
-async fn tell(stream: Stream) -> std::io::Result<()> {
+async fn tell(stream: Stream, answer: &[u8]) -> std::io::Result<()> {
     match stream {
-        Stream::Tcp(stream) => tell_at(stream).await,
-        Stream::Unix(stream) => tell_at(stream).await,
+        Stream::Tcp(stream) => tell_at(stream, answer).await,
+        Stream::Unix(stream) => tell_at(stream, answer).await,
     }
 }
 
-async fn tell_at(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
-    stream.write_all(NO_PLACE.as_bytes()).await?;
+async fn tell_at(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &[u8],
+) -> std::io::Result<()> {
+    stream.write_all(answer).await?;
     stream.shutdown().await?;
     // Reads the request: closing with unread bytes would reset the connection, and the answer would be lost.
     while stream.read(&mut [0; 4096]).await? > 0 {}

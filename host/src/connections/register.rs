@@ -8,8 +8,12 @@ use std::{
 use prometheus::{IntCounter, IntGauge, Registry};
 use tokio::{sync::Notify, time::interval};
 
-use super::activity::{Activity, Close, Patience};
-use crate::metrics::registered;
+use super::{
+    activity::{Activity, Close, Patience},
+    descriptors::bounded,
+    stream::ClientAddress,
+};
+use crate::{config, metrics::registered};
 
 /// The time between two checks of all connections.
 const ROUND: Duration = Duration::from_millis(250);
@@ -30,9 +34,38 @@ pub struct Metrics {
 
 struct Open {
     connections: Vec<Arc<Activity>>,
-    most: usize,
-    patience: Patience,
+    limits: Limits,
     is_stopping: bool,
+}
+
+/// The limits of connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most connections.
+    most: usize,
+    /// Most connections of one client. None: no limit.
+    most_of_client: Option<usize>,
+    patience: Patience,
+}
+
+/// Why there is no place for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// All places are taken, and every connection is busy.
+    Server,
+    /// The client has as many connections as it may have, and all are busy.
+    Client,
+}
+
+impl Limits {
+    /// Those of a configuration, as far as descriptors allow them.
+    pub fn new(server: &config::Server) -> Self {
+        Self {
+            most: bounded(server.max_connections),
+            most_of_client: server.max_connections_per_client,
+            patience: Patience::new(server),
+        }
+    }
 }
 
 impl Metrics {
@@ -51,12 +84,11 @@ impl Metrics {
 }
 
 impl Register {
-    pub fn new(most: usize, patience: Patience, metrics: Metrics) -> Self {
+    pub fn new(limits: Limits, metrics: Metrics) -> Self {
         Self {
             open: Mutex::new(Open {
                 connections: Vec::new(),
-                most,
-                patience,
+                limits,
                 is_stopping: false,
             }),
             left: Notify::new(),
@@ -65,23 +97,25 @@ impl Register {
     }
 
     /// Sets other limits. If there are more connections already, all of them stay.
-    pub fn set_limits(&self, most: usize, patience: Patience) {
-        let mut open = self.open();
-        (open.most, open.patience) = (most, patience);
+    pub fn set_limits(&self, limits: Limits) {
+        self.open().limits = limits;
     }
 
-    /// Takes a place for a new connection. If all are taken, closes the connection that has been idle for longest. None if
-    /// every connection is busy.
-    pub fn enter(&self) -> Option<Arc<Activity>> {
+    /// Takes a place for a new connection of a client. If all are taken, or all that the client may have, closes the one of them that
+    /// has been idle for longest.
+    ///
+    /// # Errors
+    /// Every such connection is busy.
+    pub fn enter(&self, client: Option<ClientAddress>) -> Result<Arc<Activity>, Full> {
         let mut open = self.open();
-        if open.connections.len() >= open.most && !open.give_way() {
+        if let Err(full) = open.make_room(client) {
             self.metrics.refused.inc();
-            return None;
+            return Err(full);
         }
-        let activity = Arc::new(Activity::new(open.is_stopping));
+        let activity = Arc::new(Activity::new(client, open.is_stopping));
         open.connections.push(activity.clone());
         self.count(&open);
-        Some(activity)
+        Ok(activity)
     }
 
     /// Frees the place of a closed connection.
@@ -94,7 +128,7 @@ impl Register {
 
     /// Closes the connection that has been idle for longest, if any is idle.
     pub fn give_way(&self) {
-        self.open().give_way();
+        self.open().give_way(|_| true);
     }
 
     /// Closes connections whose time is up. Never returns.
@@ -105,7 +139,7 @@ impl Register {
             let now = Instant::now();
             let open = self.open();
             for activity in &open.connections {
-                if let Some(why) = activity.overdue(now, &open.patience) {
+                if let Some(why) = activity.overdue(now, &open.limits.patience) {
                     activity.close(why);
                 }
             }
@@ -141,11 +175,24 @@ impl Register {
 }
 
 impl Open {
-    fn give_way(&mut self) -> bool {
-        let ranked = self
-            .connections
-            .iter()
-            .filter_map(|one| Some((one.rank()?, one)));
+    /// Makes room for one more connection of a client, if there is none.
+    fn make_room(&mut self, client: Option<ClientAddress>) -> Result<(), Full> {
+        let is_its = |one: &Activity| client.is_some() && one.client == client;
+        let count = self.connections.iter().filter(|one| is_its(one)).count();
+        let most = self.limits.most_of_client.unwrap_or(usize::MAX);
+        if count >= most && !self.give_way(is_its) {
+            return Err(Full::Client);
+        }
+        if self.connections.len() >= self.limits.most && !self.give_way(|_| true) {
+            return Err(Full::Server);
+        }
+        Ok(())
+    }
+
+    /// Closes, of these connections, the one that has been idle for longest. Returns whether one is idle.
+    fn give_way(&mut self, may: impl Fn(&Activity) -> bool) -> bool {
+        let connections = self.connections.iter().filter(|one| may(one));
+        let ranked = connections.filter_map(|one| Some((one.rank()?, one)));
         let Some((_, last)) = ranked.min_by_key(|(rank, _)| *rank) else {
             return false;
         };

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     task::{Context, Poll},
 };
@@ -19,6 +19,30 @@ pub enum Peer {
     Address(SocketAddr),
     /// A Unix socket of this machine.
     Unix,
+}
+
+/// What the connections of one client have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientAddress {
+    V4(Ipv4Addr),
+    /// The first half of the address. A client that has one IPv6 address has its whole /64 network.
+    V6([u16; 4]),
+}
+
+impl Peer {
+    /// The client's address. None for Unix sockets, whose clients cannot be told apart.
+    pub fn client_address(self) -> Option<ClientAddress> {
+        let Self::Address(address) = self else {
+            return None;
+        };
+        Some(match address.ip().to_canonical() {
+            IpAddr::V4(address) => ClientAddress::V4(address),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                ClientAddress::V6([a, b, c, d])
+            }
+        })
+    }
 }
 
 /// A client's stream.

@@ -20,10 +20,11 @@ use crate::config;
 pub const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// The TLS configuration of new connections. Replaced while the server runs.
-pub struct Tls(RwLock<Loaded>);
+/// The certificate that new connections get, and what they need. Replaced while the server runs.
+pub struct Tls(RwLock<Certificate>);
 
-struct Loaded {
+/// A certificate as it was read, with what it needs.
+pub struct Certificate {
     files: Vec<Vec<u8>>,
     config: Arc<ServerConfig>,
 }
@@ -34,30 +35,30 @@ impl Tls {
     /// # Errors
     /// A file cannot be read, or lacks its certificate or key.
     pub fn load(files: &config::Tls) -> anyhow::Result<Self> {
-        Ok(Self(RwLock::new(Loaded::new(files)?)))
+        Ok(Self(RwLock::new(Certificate::read(files)?)))
     }
 
-    /// Reads the files again. Returns whether they have changed. Running connections stay as they are.
-    ///
-    /// # Errors
-    /// Those of [`load`](Self::load). The former configuration stays then.
-    pub fn reload(&self, files: &config::Tls) -> anyhow::Result<bool> {
-        let new = Loaded::new(files)?;
-        let mut loaded = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let has_changed = new.files != loaded.files;
-        *loaded = new;
-        Ok(has_changed)
+    /// Gives new connections another certificate. Returns whether it differs. Running connections stay as they are.
+    pub fn replace(&self, new: Certificate) -> bool {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let has_changed = new.files != current.files;
+        *current = new;
+        has_changed
     }
 
     /// The configuration of new connections.
     pub fn config(&self) -> Arc<ServerConfig> {
-        let loaded = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        loaded.config.clone()
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.config.clone()
     }
 }
 
-impl Loaded {
-    fn new(files: &config::Tls) -> anyhow::Result<Self> {
+impl Certificate {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A file cannot be read, or has not what it should have.
+    pub fn read(files: &config::Tls) -> anyhow::Result<Self> {
         let read = |path: &PathBuf| {
             fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
         };

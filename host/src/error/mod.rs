@@ -224,6 +224,13 @@ impl ApiError {
         error
     }
 
+    /// 429: the client asks for too much at the same time. It may try again after the `Retry-After` of this error.
+    pub fn too_many(code: &'static str, message: impl Into<String>) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, Some(code), message);
+        error.retry_after_secs = Some(RETRY_AFTER_SECS);
+        error
+    }
+
     /// 503: the request cannot be answered now, and it is unknown when it can be.
     pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Some(code), message)

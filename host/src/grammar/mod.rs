@@ -80,7 +80,20 @@ pub enum GrammarError {
 }
 
 impl GrammarError {
-    /// Whether compiling the same grammar may succeed at another time.
+    /// The kind of the error, without texts of the grammar.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid",
+            Self::TooLong { .. } => "too long",
+            Self::Timeout(_) => "timeout",
+            Self::Slow(_) => "slow",
+            Self::Unstable => "unstable",
+            Self::Busy => "busy",
+            Self::Gone(_) => "gone",
+        }
+    }
+
+    /// Whether the same grammar may be compiled at another time.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Busy | Self::Gone(_))
     }

@@ -6,6 +6,7 @@ use std::sync::{
 use super::{
     answers::Answers,
     key::{Exceeded, Key, Running},
+    texts::Texts,
 };
 
 /// The key, the model and the tokens of a request. Filled in while the request is answered, and read at its end.
@@ -19,9 +20,24 @@ pub struct Account {
     completion_tokens: AtomicU64,
     /// The request's parameters, and how its answers ended.
     pub answers: Answers,
+    /// Its texts. None: the log is not to have them.
+    texts: Option<Texts>,
 }
 
 impl Account {
+    /// The account of a request whose texts go into the log.
+    pub fn with_texts() -> Self {
+        Self {
+            texts: Some(Texts::default()),
+            ..Self::default()
+        }
+    }
+
+    /// Where the request's texts are noted. None: the log is not to have them.
+    pub fn texts(&self) -> Option<&Texts> {
+        self.texts.as_ref()
+    }
+
     /// Notes the request's key.
     pub fn set_key(&self, key: Arc<Key>) {
         // A request has one key.

@@ -9,6 +9,7 @@ mod bucket;
 mod hash;
 mod key;
 mod keyring;
+mod texts;
 
 pub use self::{
     account::Account,
@@ -17,4 +18,5 @@ pub use self::{
     hash::KeyHash,
     key::{Exceeded, Key, Rights},
     keyring::Keys,
+    texts::Texts,
 };

@@ -3,7 +3,6 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    net::IpAddr,
     sync::Arc,
 };
 
@@ -169,15 +168,9 @@ fn known_key<'a>(
 /// Identifies a client: by its key, else by its address. All clients at Unix sockets are one.
 fn client(key: Option<&Key>, peer: Option<Peer>) -> ClientId {
     let mut hasher = DefaultHasher::new();
-    let address = match peer {
-        Some(Peer::Address(address)) => Some(address.ip().to_canonical()),
-        Some(Peer::Unix) | None => None,
-    };
-    match (key, address) {
+    match (key, peer.and_then(Peer::client_address)) {
         (Some(key), _) => key.identity.hash(&mut hasher),
-        (None, Some(IpAddr::V4(address))) => address.hash(&mut hasher),
-        // A client that has one IPv6 address has its whole /64 network.
-        (None, Some(IpAddr::V6(address))) => address.segments()[..4].hash(&mut hasher),
+        (None, Some(address)) => address.hash(&mut hasher),
         (None, None) => {}
     }
     ClientId(hasher.finish())

@@ -14,7 +14,10 @@ use axum::{
 };
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{request_id::request_id, request_log::RequestLog};
+use super::{
+    request_id::request_id,
+    request_log::{RequestLog, write_texts},
+};
 use crate::{
     app::App,
     error::ApiError,
@@ -77,10 +80,15 @@ impl Record {
         let log = RequestLog::begin(now.config.server.access_log, request);
         let otel = app.otel.as_ref();
         let span = otel.and_then(|otel| otel.begin(request, route));
-        let is_wanted = log.is_some() || span.is_some() || !now.config.keys.is_empty();
+        let with_texts = now.config.server.log_prompts;
+        let has_keys = !now.config.keys.is_empty();
+        let is_wanted = log.is_some() || span.is_some() || has_keys || with_texts;
         is_wanted.then(|| Self {
             app: app.clone(),
-            account: Arc::default(),
+            account: Arc::new(match with_texts {
+                true => Account::with_texts(),
+                false => Account::default(),
+            }),
             log,
             span,
             id: request_id(request).map(str::to_owned),
@@ -97,6 +105,7 @@ impl Drop for Record {
         if let Some(log) = &self.log {
             log.write(&self.account, self.status, self.is_complete);
         }
+        write_texts(&self.account, self.id.as_deref());
         if let (Some(otel), Some(span)) = (&self.app.otel, self.span.take()) {
             let end = RequestEnd {
                 account: &self.account,

@@ -1,5 +1,5 @@
-//! Log lines about requests that have ended: the access log has all requests, the audit log those for administration. Neither log
-//! has texts of requests, nor keys.
+//! Lines of the log about requests that have ended: the access log has all, the audit log those for administration. Neither has texts
+//! of requests, nor keys. Texts have lines of their own, if the configuration wants them.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ impl RequestLog {
     /// Begins the line about a request. None if the request belongs in neither log.
     pub fn begin(is_access: bool, request: &Request) -> Option<Self> {
         let path = request.uri().path();
-        let is_audit = path.starts_with("/admin/") || path == "/re_isq";
+        let is_audit = path.starts_with("/admin/") || ["/re_isq", "/status"].contains(&path);
         if !is_access && !is_audit {
             return None;
         }
@@ -66,6 +66,17 @@ impl RequestLog {
                 "audit"
             );
         }
+    }
+}
+
+/// Writes the texts of a request, if the log is to have them.
+pub fn write_texts(account: &Account, id: Option<&str>) {
+    let Some(texts) = account.texts() else {
+        return;
+    };
+    let (prompts, answers) = (texts.prompts(), texts.answers());
+    if !prompts.is_empty() {
+        info!(target: "prompts", parent: None, ?prompts, ?answers, model = account.model(), id, "prompts");
     }
 }
 

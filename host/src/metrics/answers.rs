@@ -7,7 +7,7 @@ use std::{
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
-use super::vectors::{Vectors, sum};
+use super::vectors::{Vectors, keep, sum};
 use crate::keys::{Account, AnswerEnd};
 
 /// The metrics of all models' answers.
@@ -74,6 +74,23 @@ impl AnswerMetrics {
     /// The tokens of all answers.
     pub fn all_tokens(&self) -> f64 {
         sum(&self.tokens, |_| true)
+    }
+
+    /// Removes the metrics of models that are not among these.
+    pub fn keep(&self, models: &[&str]) {
+        for counters in [&self.tokens, &self.ends] {
+            keep(counters, "model", models);
+        }
+        for histograms in [
+            &self.lengths,
+            &self.queue_seconds,
+            &self.first_token_seconds,
+            &self.inter_token_seconds,
+            &self.per_token_seconds,
+            &self.seconds,
+        ] {
+            keep(histograms, "model", models);
+        }
     }
 
     /// Begins to measure an answer, for the account of its request.
@@ -159,6 +176,11 @@ impl Meter {
             }
         };
         self.first_and_last = Some((first, now));
+    }
+
+    /// The account of the answer's request.
+    pub fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
     }
 
     /// Sets the answer's outcome.

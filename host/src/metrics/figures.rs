@@ -66,6 +66,15 @@ impl Figures {
         }
     }
 
+    /// Removes the figures of models that are not among these.
+    pub fn keep(&mut self, models: &[&str]) {
+        self.0.retain(|series, _| {
+            let mut labels = series.labels.iter();
+            let model = labels.find(|(name, _)| name == "model");
+            model.is_none_or(|(_, model)| models.contains(&model.as_str()))
+        });
+    }
+
     /// One family for each metric. A registry joins families with the same name when it gathers them.
     pub fn families(&self) -> Vec<MetricFamily> {
         let figures = self.0.iter();

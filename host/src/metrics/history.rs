@@ -79,11 +79,13 @@ impl History {
 
 impl Totals {
     fn since(&self, before: &Self) -> Self {
+        // What a removed model has counted leaves the sums.
+        let since = |now: f64, before: f64| (now - before).max(0.0);
         Self {
-            prompt_tokens: self.prompt_tokens - before.prompt_tokens,
-            completion_tokens: self.completion_tokens - before.completion_tokens,
-            requests: self.requests - before.requests,
-            failures: self.failures - before.failures,
+            prompt_tokens: since(self.prompt_tokens, before.prompt_tokens),
+            completion_tokens: since(self.completion_tokens, before.completion_tokens),
+            requests: since(self.requests, before.requests),
+            failures: since(self.failures, before.failures),
         }
     }
 }
@@ -100,7 +102,7 @@ mod tests {
             completion_tokens,
             ..Totals::default()
         };
-        for (second, count) in [(0, 1.0), (600, 4.0), (605, 4.0), (610, 14.0)] {
+        for (second, count) in [(0, 1.0), (595, 9.0), (600, 4.0), (605, 4.0), (610, 14.0)] {
             history.note(begin + Duration::from_secs(second), tokens(count));
         }
         let now = begin + Duration::from_secs(612);
@@ -110,6 +112,9 @@ mod tests {
             length: five,
             counted: tokens(count),
         };
-        assert_eq!(history.slices_at(now), [slice(7, 0.0), slice(2, 10.0)]);
+        assert_eq!(
+            history.slices_at(now),
+            [slice(12, 0.0), slice(7, 0.0), slice(2, 10.0)]
+        );
     }
 }

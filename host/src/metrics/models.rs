@@ -49,6 +49,11 @@ impl ModelMetrics {
         self.add(Living::Counted(registry))
     }
 
+    /// Removes the figures of ended parts whose models are not among these.
+    pub fn keep(&self, models: &[&str]) {
+        self.lock().ended.keep(models);
+    }
+
     fn add(&self, part: Living) -> ModelPart {
         let mut parts = self.lock();
         let number = parts.count;
@@ -166,7 +171,8 @@ mod tests {
             registry: registry.clone(),
             ..Metrics::new().unwrap()
         };
-        [Format::Prometheus, Format::OpenMetrics].map(|format| metrics.render(format).unwrap())
+        [Format::Prometheus, Format::OpenMetrics]
+            .map(|format| metrics.render(format, None).unwrap())
     }
 
     fn front() -> (Registry, ModelMetrics) {
@@ -234,6 +240,21 @@ mod tests {
         drop(new);
         check(&front, &sums);
         check(&front, &[&running(0)]);
+    }
+
+    #[test]
+    fn a_model_that_is_gone_leaves_when_its_worker_has_ended() {
+        let (front, models) = front();
+        let (part, counted) = (models.of_worker(), Counted::new(&Registry::new(), "m"));
+        counted.work(2);
+        part.update(counted.sent());
+        models.keep(&[]);
+        check(&front, &[r#"tenon_engine_steps_total{model="m"} 2"#]);
+        drop(part);
+        models.keep(&["m"]);
+        check(&front, &[r#"tenon_engine_steps_total{model="m"} 2"#]);
+        models.keep(&["n"]);
+        assert_eq!(pages(&front)[0], "");
     }
 
     #[test]

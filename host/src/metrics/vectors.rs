@@ -1,8 +1,10 @@
 //! Makes vectors of metrics and registers them.
 
+use std::collections::HashMap;
+
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
-    core::Collector,
+    core::{Collector, MetricVec, MetricVecBuilder},
     exponential_buckets,
     proto::{Metric, MetricFamily},
 };
@@ -61,6 +63,22 @@ pub fn sum(counters: &IntCounterVec, counts: impl Fn(&Metric) -> bool) -> f64 {
     let metrics = families.iter().flat_map(MetricFamily::get_metric);
     let counted = metrics.filter(|metric| counts(metric));
     counted.map(|metric| metric.get_counter().get_value()).sum()
+}
+
+/// Removes the metrics of a vector whose label has none of these values.
+pub fn keep<B: MetricVecBuilder>(vector: &MetricVec<B>, label: &str, values: &[&str]) {
+    let families = vector.collect();
+    for metric in families.iter().flat_map(MetricFamily::get_metric) {
+        let labels = metric.get_label().iter();
+        let labels: HashMap<_, _> = labels.map(|label| (label.name(), label.value())).collect();
+        if labels
+            .get(label)
+            .is_some_and(|value| !values.contains(value))
+        {
+            // An error means that somebody else has removed it.
+            let _ = vector.remove(&labels);
+        }
+    }
 }
 
 /// Registers a metric and returns it.

@@ -66,6 +66,10 @@ const NAMES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Tokens of a block of the KV pool, as vLLM's metrics tell it. Tenon allocates single tokens, but schedulers make blocks of prompts by
+/// this size, and look at a few hundred of them at most.
+const BLOCK_TOKENS: u64 = 16;
+
 /// The families of vLLM's names, made of Tenon's.
 pub fn families(own: &[MetricFamily]) -> Vec<MetricFamily> {
     let copies = NAMES.iter();
@@ -93,8 +97,9 @@ fn kv_pool(own: &[MetricFamily]) -> Option<[MetricFamily; 2]> {
     }
     for pool in config.mut_metric() {
         let mut labels = pool.take_label();
-        labels.push(label("block_size", "1"));
-        labels.push(label("num_gpu_blocks", &value(pool).to_string()));
+        let blocks = value(pool) as u64 / BLOCK_TOKENS;
+        labels.push(label("block_size", &BLOCK_TOKENS.to_string()));
+        labels.push(label("num_gpu_blocks", &blocks.to_string()));
         pool.set_label(labels);
         set(pool, 1.0);
     }
@@ -103,7 +108,7 @@ fn kv_pool(own: &[MetricFamily]) -> Option<[MetricFamily; 2]> {
             .to_owned(),
     );
     config.set_help(
-        "1; the labels are the size of the KV pool, which is allocated in single tokens, so a block is one token"
+        "1; the labels are the size of the KV pool in blocks, although single tokens are allocated"
             .to_owned(),
     );
     Some([usage, config])

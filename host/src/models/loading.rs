@@ -75,6 +75,7 @@ impl Source for ConfiguredModel {
                 false => Box::new(self.workshop(&path, &plugins)?),
             },
             max_restarts: model.engine.max_restarts(),
+            restarts: loading.metrics.worker_restarts(&model.id),
             max_queue: model.engine.max_queue,
             chat: ChatOptions {
                 template,

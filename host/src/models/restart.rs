@@ -89,8 +89,9 @@ async fn restart(
         let load = move || spec.load(level.as_deref(), spec.progress());
         match spawn_blocking(load).await {
             Ok(Ok(model)) => {
-                let model = answer_with(&served, model);
                 served.count_restart();
+                model.spec.restarts.inc();
+                let model = answer_with(&served, model);
                 info!(model = served.id, "model ready again");
                 return watch(served, &model, ends);
             }

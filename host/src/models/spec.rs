@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use prometheus::IntCounter;
 use tenon_plugin_api::{ModelInfo, levels};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,8 @@ pub struct ModelSpec {
     pub maker: Box<dyn Maker>,
     /// How many times within ten minutes the model is started again after its worker ended. None: it has no worker.
     pub max_restarts: Option<u32>,
+    /// Counts these starts.
+    pub restarts: IntCounter,
     /// Most sequences that may wait.
     pub max_queue: usize,
     /// Settings that replace what the model says about its chats.

@@ -1,6 +1,6 @@
 use tenon_plugin_api::Vocabulary;
 
-use super::ScoredToken;
+use super::{ScoredToken, transcript::written};
 use crate::engine::Logprobs;
 
 /// A prompt that is repeated before the answer.
@@ -20,13 +20,8 @@ impl Echo {
 
     /// A prompt that was given as tokens. In its text, control tokens have their written form.
     pub fn of_tokens(tokens: Vec<u32>, vocabulary: &Vocabulary) -> Self {
-        let bytes: Vec<u8> = tokens
-            .iter()
-            .flat_map(|&token| vocabulary.bytes(token))
-            .copied()
-            .collect();
         Self {
-            text: String::from_utf8_lossy(&bytes).into_owned(),
+            text: written(&tokens, vocabulary),
             tokens,
         }
     }

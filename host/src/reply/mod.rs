@@ -11,6 +11,7 @@ mod piece;
 mod scored;
 mod stop;
 mod stream;
+mod transcript;
 
 pub use detokenize::Detokenizer;
 pub use echo::Echo;
@@ -20,3 +21,4 @@ pub use piece::AnswerPiece;
 pub use scored::{HeldTokens, ScoredToken};
 pub use stop::{Matched, StopMatcher};
 pub use stream::{Delta, End, Reply, ReplyOptions};
+pub use transcript::note_prompt;

@@ -5,7 +5,7 @@ use tenon_plugin_api::{Code, Error, Vocabulary};
 
 use super::{
     AnswerPiece, Detokenizer, Echo, HeldTokens, Interpreter, Matched, Reading, ScoredToken,
-    StopMatcher,
+    StopMatcher, transcript::Transcript,
 };
 use crate::{
     engine::{Event, Failure, FinishReason, Generation, Logprobs},
@@ -35,6 +35,7 @@ pub struct Reply {
     generation: Option<Generation>,
     text: TextAssembler,
     recorder: Option<Recorder>,
+    transcript: Option<Transcript>,
     meter: Meter,
 }
 
@@ -76,6 +77,7 @@ impl Reply {
     ) -> Self {
         Self {
             recorder: options.recorder.take(),
+            transcript: Transcript::begin(meter.account(), &vocabulary),
             generation: Some(generation),
             text: TextAssembler::new(vocabulary, options),
             meter,
@@ -134,6 +136,9 @@ impl Reply {
         self.meter.token();
         if let Some(recorder) = &mut self.recorder {
             recorder.push(token);
+        }
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push(token);
         }
         if self.text.push(token, logprobs) {
             self.generation = None;

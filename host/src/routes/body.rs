@@ -134,11 +134,22 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
         serde_json::error::Category::Data => {
             ApiError::invalid("the body must be a JSON object, such as {\"model\": \"\"}")
         }
+        _ if is_too_deep(&error) => ApiError::invalid(format!(
+            "the body is nested too deeply: at most {MAX_DEPTH} levels are read"
+        )),
         _ => ApiError::invalid(format!("the body is not valid JSON: {error}")),
     })
 }
 
-/// The name of a missing field. serde has it only in its message.
+/// Most levels of lists and objects in a body, which is serde_json's limit.
+const MAX_DEPTH: usize = 127;
+
+/// Whether the body has more levels. serde_json tells this only by its message.
+fn is_too_deep(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("recursion limit exceeded")
+}
+
+/// The name of a missing field, which serde gives only in its message.
 fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
@@ -177,6 +188,18 @@ mod tests {
     #[track_caller]
     fn check<T: DeserializeOwned>(fields: Value, expected: &str) {
         let error = read::<T>(&fields).map(drop).unwrap_err();
+        assert_eq!(error.into_envelope().error.message, expected);
+    }
+
+    #[test]
+    fn bodies_may_have_so_many_levels_and_no_more() {
+        let body = |levels: usize| {
+            let lists = levels - 1;
+            format!("{{\"a\": {}{}}}", "[".repeat(lists), "]".repeat(lists))
+        };
+        assert!(parse(body(MAX_DEPTH).as_bytes()).is_ok());
+        let error = parse(body(MAX_DEPTH + 1).as_bytes()).unwrap_err();
+        let expected = "the body is nested too deeply: at most 127 levels are read";
         assert_eq!(error.into_envelope().error.message, expected);
     }
 

@@ -50,7 +50,7 @@ use crate::{
                 }),
             )),
             ("Conversation" = (
-                summary = "A conversation, with sampling of one's own",
+                summary = "A conversation",
                 value = json!({
                     "model": "",
                     "messages": [
@@ -60,11 +60,7 @@ use crate::{
                         {"role": "user", "content": [{"type": "text", "text": "What is the chemical symbol for silver?"}]},
                     ],
                     "max_tokens": 32,
-                    "temperature": 0.7,
-                    "top_p": 0.9,
-                    "top_k": 40,
-                    "min_p": 0.05,
-                    "seed": 1,
+                    "temperature": 0,
                     "stop": ["\n\n"],
                 }),
             )),
@@ -92,6 +88,10 @@ use crate::{
                     "model": "",
                     "messages": [{"role": "user", "content": "Name a color."}],
                     "max_tokens": 8,
+                    "temperature": 0.7,
+                    "top_p": 0.9,
+                    "top_k": 40,
+                    "min_p": 0.05,
                     "n": 2,
                     "seed": 1,
                     "logprobs": true,

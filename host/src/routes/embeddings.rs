@@ -22,6 +22,7 @@ use crate::{
         EncodingFormat, Prompt,
     },
     plugin::ModelFacts,
+    reply::note_prompt,
 };
 
 /// Most texts in a request, as in OpenAI's API.
@@ -91,6 +92,9 @@ pub async fn embeddings(
         account.check_tokens()?;
     }
     let tokens = texts.iter().map(Vec::len).sum();
+    for text in &texts {
+        note_prompt(account, text, &facts.vocabulary);
+    }
     let vectors = tokio::select! {
         biased;
         vectors = model.runner.embed(client.id, texts) => vectors?,

@@ -56,6 +56,7 @@ use crate::{
                         {"role": "assistant", "content": "The chemical symbol for gold is Au."},
                         {"role": "user", "content": [{"type": "text", "text": "What is the chemical symbol for silver?"}]},
                     ],
+                    "temperature": 0,
                     "stop_sequences": ["\n\n"],
                 }),
             )),

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::State,
     http::{
         HeaderMap,
@@ -13,11 +14,15 @@ use futures_util::future::join_all;
 use crate::{
     app::App,
     error::{AnyError, ApiError},
+    keys::Account,
+    layers::client::Client,
     metrics::Format,
     models::ModelState,
 };
 
 /// Shows the server's metrics, in Prometheus' text format or in that of OpenMetrics, if `Accept` names it.
+///
+/// If there is a key for administration, other keys see, of the metrics of keys, only their own.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -33,27 +38,45 @@ use crate::{
 )]
 pub async fn metrics(
     State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let format = format(&headers);
     refresh(&app).await;
+    let account = client.account.as_deref();
+    let key = account
+        .and_then(Account::key)
+        .filter(|key| !key.rights.is_admin);
+    let key = key.filter(|_| app.now().config.keys.have_admin());
     let text = app
         .metrics
-        .render(format)
+        .render(format, key.map(|key| key.name.as_str()))
         .map_err(|error| ApiError::internal(format!("the metrics cannot be written: {error}")))?;
     Ok(([(CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
-/// Fetches the counters of the workers.
+/// Asks workers for what they have counted, and forgets models and keys that are gone.
 pub async fn refresh(app: &App) {
     let now = app.now();
-    let states = now.models.iter().map(|served| served.state());
-    join_all(states.map(async |state| {
-        if let ModelState::Ready(model) = state {
-            model.runner.refresh_metrics().await;
-        }
+    join_all(now.models.iter().map(async |served| {
+        let bytes = match served.state() {
+            ModelState::Ready(model) => {
+                model.runner.refresh_metrics().await;
+                model.resident_bytes()
+            }
+            _ => None,
+        };
+        app.metrics.worker_uses(&served.id, bytes);
     }))
     .await;
+    let models: Vec<_> = now.models.iter().map(|served| served.id.as_str()).collect();
+    let keys: Vec<_> = now
+        .config
+        .keys
+        .iter()
+        .map(|key| key.name.as_str())
+        .collect();
+    app.metrics.keep(&models, &keys);
 }
 
 fn format(headers: &HeaderMap) -> Format {

@@ -6,13 +6,13 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tenon_tests::{Browser, HOST, Server, ServerOptions, has_node, packages};
 
-const INPUT: &str = "#input";
-const SEND: &str = "#send:not([hidden])";
+pub const INPUT: &str = "#input";
+pub const SEND: &str = "#send:not([hidden])";
 const STOP: &str = "#stop:not([hidden])";
 const AGAIN: &str = "[aria-label='Another answer']";
-const ANSWER: &str = ".answer:last-child > .prose";
+pub const ANSWER: &str = ".answer:last-child > .prose";
 /// The figures under the last answer, once it is complete.
-const FIGURES: &str = ".answer:last-child .figures:not(:empty)";
+pub const FIGURES: &str = ".answer:last-child .figures:not(:empty)";
 
 /// The header `Accept` that Chrome sends when it opens a page.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
@@ -204,19 +204,19 @@ fn marked_is_the_published_one() {
 }
 
 /// Sends a message. Lines are typed with Shift and Enter.
-async fn ask(browser: &Browser, message: &str) {
+pub async fn ask(browser: &Browser, message: &str) {
     let typed = message.replace('\n', "\u{e008}\n\u{e008}");
     browser.type_into(INPUT, &typed).await;
     browser.click(SEND).await;
 }
 
 /// A configuration in which the server accepts the browser's name for this machine.
-fn allowed(more: &str) -> String {
+pub fn allowed(more: &str) -> String {
     format!("[server]\nallowed_hosts = ['{HOST}']\n{more}")
 }
 
 /// Opens the page. Returns the address under which the browser finds the server.
-async fn open_page(browser: &Browser, server: &mut Server) -> String {
+pub async fn open_page(browser: &Browser, server: &mut Server) -> String {
     let address = server.address().replace("127.0.0.1", HOST);
     browser.open(&format!("{address}/")).await;
     address

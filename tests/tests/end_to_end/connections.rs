@@ -89,6 +89,70 @@ async fn one_connection_too_many_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn one_client_cannot_take_the_connections_of_others() {
+    let (mut server, _) = start(0, "max_connections_per_client = 3");
+    let half = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n"
+    );
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connect(&mut server).await;
+        stream.write_all(half.as_bytes()).await.unwrap();
+        // The server waits for the body, so the connection is busy.
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).await.unwrap();
+        slow.push(stream);
+    }
+    let answer = exchange(&mut server, HEALTH).await;
+    check_error(&answer, 429, "too_many_connections");
+    assert!(answer.contains("\r\nretry-after: "), "{answer}");
+    // Every address of 127.0.0.0/8 is this machine's.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let address = server.address();
+    let address = address.trim_start_matches("http://").parse().unwrap();
+    let mut other = socket.connect(address).await.unwrap();
+    let once = HEALTH.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+    other.write_all(once.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut other).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // One that is idle gives way.
+    slow[0].write_all(b"{\"a\": 1}").await.unwrap();
+    let mut byte = [0];
+    slow[0].read_exact(&mut byte).await.unwrap();
+    let mut answer = String::new();
+    while !answer.starts_with("HTTP/1.1 200") {
+        answer = exchange(&mut server, &once).await;
+    }
+}
+
+#[tokio::test]
+async fn heads_and_bodies_have_limits() {
+    let (mut server, client) = start(0, "");
+    let begin = "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
+    let with = |headers: &str| format!("{begin}{headers}\r\n");
+    let many = |count: usize| "a: b\r\n".repeat(count - 2);
+    let long = |bytes: usize| format!("a: {}\r\n", "b".repeat(bytes));
+    for (headers, status) in [(many(100), 200), (many(101), 431), (long(60_000), 200)] {
+        let answer = exchange(&mut server, &with(&headers)).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{}: {answer}", headers.len());
+    }
+    // This head is not complete when its limit is reached.
+    let endless = format!("{begin}a: {}", "b".repeat(64 * 1024 - begin.len() - 3));
+    let answer = exchange(&mut server, &endless).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let deep = format!("{{\"a\": {}{}}}", "[".repeat(129), "]".repeat(129));
+    let request = client.request(reqwest::Method::POST, CHAT);
+    let request = request.header("content-type", "application/json");
+    let answer = request.body(deep).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let answer: Value = answer.json().await.unwrap();
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("at most 127 levels"), "{message}");
+}
+
+#[tokio::test]
 async fn a_client_that_closes_its_half_gets_its_answer() {
     let (mut server, _) = start(5, "");
     for is_streamed in [false, true] {

@@ -135,7 +135,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("tools", &["grammar", "markup"]),
     ("engine", &["grammar", "metrics", "plugin", "system"]),
-    ("reply", &["engine", "markup", "metrics", "prompt"]),
+    ("reply", &["engine", "keys", "markup", "metrics", "prompt"]),
     (
         "runner",
         &[

@@ -1,8 +1,10 @@
 //! The questions that people ask first: the examples of the README, of `/docs` and of the chat page. The small model of the
 //! quickstart answers them correctly and clearly.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
-use tenon_tests::{Backend, Client, Question, with_every_backend};
+use tenon_tests::{Backend, Client, Question, ServerOptions, with_every_backend};
 
 const CHAT: &str = "/v1/chat/completions";
 const PLAIN: &str = "/v1/completions";
@@ -25,10 +27,75 @@ const DOCUMENTED: &[(&str, &str, &str)] = &[
     ("/v1/messages", "Stream", "Ag"),
 ];
 
+/// The other examples of requests for text, each with the reason why no answer to it is right.
+const WITHOUT_A_RIGHT_ANSWER: &[(&str, &str, &str)] = &[
+    (
+        CHAT,
+        "Choices",
+        "any colour is right, and the answers are sampled",
+    ),
+    (CHAT, "Tools", "the small model need not call"),
+    (
+        CHAT,
+        "Forced call",
+        "the values of its arguments are sampled; others hold their form",
+    ),
+    (
+        CHAT,
+        "Tool result",
+        "the small model does not use the result",
+    ),
+    (PLAIN, "Basic", "a story may go on in any way"),
+    (PLAIN, "Echo", "nothing is generated"),
+    (PLAIN, "Prompts", "the answers are sampled"),
+    (
+        "/v1/responses",
+        "Conversation",
+        "the small model does not use the result of the call",
+    ),
+    (
+        "/v1/responses",
+        "Tools",
+        "the values of its arguments are sampled; others hold their form",
+    ),
+    (
+        "/v1/messages",
+        "Tools",
+        "the values of its arguments are sampled; others hold their form",
+    ),
+    (
+        "/v1/messages",
+        "Tool result",
+        "the small model does not use the result",
+    ),
+];
+
+/// Routes whose examples ask for text.
+const ROUTES: [&str; 4] = [CHAT, PLAIN, "/v1/responses", "/v1/messages"];
+
 /// What the chat page proposes, in its order.
 const PROPOSED: &[&str] = &["Tokyo", "Ag", "num % 2 == 0"];
 
 with_every_backend!([the_first_answers_are_right]);
+
+#[tokio::test]
+async fn every_documented_example_is_held_or_has_a_reason() {
+    let mut server = ServerOptions::echo(0).start();
+    let (_, document) = server.client().get("/openapi.json").await;
+    let examples = ROUTES.iter().flat_map(|path| {
+        let content = &document["paths"][path]["post"]["requestBody"]["content"];
+        let examples = content["application/json"]["examples"].as_object();
+        let names = examples.expect("examples").keys();
+        names.map(|name| (*path, name.clone()))
+    });
+    let documented: BTreeSet<_> = examples.collect();
+    let listed = DOCUMENTED.iter().chain(WITHOUT_A_RIGHT_ANSWER);
+    let listed: Vec<_> = listed
+        .map(|&(path, name, _)| (path, name.to_owned()))
+        .collect();
+    assert_eq!(documented, listed.iter().cloned().collect());
+    assert_eq!(documented.len(), listed.len(), "one is listed twice");
+}
 
 async fn the_first_answers_are_right(backend: Backend) {
     let (_server, client) = backend.serve_smollm2("");

@@ -166,6 +166,40 @@ async fn keys_come_from_files_and_variables_and_can_be_replaced() {
 }
 
 #[tokio::test]
+async fn what_other_keys_use_is_for_administration() {
+    let of_a_and_b = "name = 'a'
+key = 'key-a'
+[[keys]]
+name = 'b'
+key = 'key-b'";
+    let admin = "
+[[keys]]
+name = 'ops'
+key = 'key-ops'
+admin = true";
+    for (keys, asking, sees_others) in [
+        (of_a_and_b.to_owned(), "key-a", true),
+        (format!("{of_a_and_b}{admin}"), "key-a", false),
+        (format!("{of_a_and_b}{admin}"), "key-ops", true),
+    ] {
+        let (_server, client) = start(&keys);
+        for key in ["key-a", "key-b"] {
+            client.with_key(key).post(CHAT, &greedy("Hi", "one")).await;
+        }
+        let asking = client.with_key(asking);
+        let of_b = r#"tenon_key_requests_total{key="b",status="200"}"#;
+        match sees_others {
+            true => asking.wait_for_metric(of_b, 1.0).await,
+            false => client.with_key("key-ops").wait_for_metric(of_b, 1.0).await,
+        }
+        let page = asking.get_text("/metrics").await;
+        assert_eq!(page.contains("key=\"b\""), sees_others, "{page}");
+        assert!(page.contains("key=\"a\""), "{page}");
+        assert!(page.contains("vllm:num_requests_waiting"), "{page}");
+    }
+}
+
+#[tokio::test]
 async fn the_log_and_the_metrics_have_names_and_no_keys() {
     let (mut server, client) = start("name = 'team a'\nkey = 's3cret-a'\nmodels = ['one']");
     let [a, wrong] = ["s3cret-a", "s3cret-x"].map(|key| client.with_key(key));

@@ -13,6 +13,7 @@ mod c_plugins;
 mod c_plugins_refused;
 mod cancellation;
 mod chat_page;
+mod chat_page_parts;
 mod choices;
 mod clients;
 mod config;

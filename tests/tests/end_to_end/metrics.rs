@@ -29,7 +29,7 @@ async fn the_figures_follow_from_the_requests() {
     }
     assert!(cached > 0);
     let page = client.get_text("/metrics").await;
-    let kv_tokens = metric_in(&page, "tenon_engine_kv_total_tokens");
+    let kv_blocks = metric_in(&page, "tenon_engine_kv_total_tokens") as u64 / 16;
     for (name, label, value) in [
         ("prompt_tokens_total", "", 6 + 6 + 9),
         ("request_prompt_tokens_sum", "", 6 + 6 + 9),
@@ -53,7 +53,7 @@ async fn the_figures_follow_from_the_requests() {
         assert!(page.lines().any(|l| l == line), "no {line} in:\n{page}");
     }
     let pool = format!(
-        r#"vllm:cache_config_info{{engine="0",model_name="echo",block_size="1",num_gpu_blocks="{kv_tokens}"}} 1"#
+        r#"vllm:cache_config_info{{engine="0",model_name="echo",block_size="16",num_gpu_blocks="{kv_blocks}"}} 1"#
     );
     assert!(page.lines().any(|l| l == pool), "no {pool} in:\n{page}");
 }

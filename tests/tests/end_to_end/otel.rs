@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::TcpListener, time::Instant};
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use tenon_tests::{Client, Collector, Manner, Server, ServerOptions, chat};
+use tenon_tests::{Backend, Client, Collector, Manner, Server, ServerOptions, chat};
 
 const CHAT: &str = "/v1/chat/completions";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -124,6 +124,44 @@ async fn every_api_has_its_operation() {
             assert_eq!(first.is_f64(), is_streamed, "{span}");
         }
     }
+}
+
+#[tokio::test]
+async fn smollm2_has_spans_of_what_makes_no_text_too() {
+    let mut collector = Collector::start();
+    let telemetry = format!(
+        "id = 'smollm2'\n[telemetry]\notlp_endpoint = '{}'",
+        collector.endpoint()
+    );
+    let (_server, client) = Backend::CandleQuantized.serve_smollm2(&telemetry);
+    for (path, body, operation) in [
+        ("/v1/embeddings", json!({"input": "private"}), "embeddings"),
+        (
+            "/v1/rerank",
+            json!({"query": "private", "documents": ["a", "b"]}),
+            "rerank",
+        ),
+        (
+            "/v1/score",
+            json!({"text_1": "private", "text_2": ["a", "b"]}),
+            "score",
+        ),
+    ] {
+        let request = client.request(Method::POST, path).json(&body);
+        let answer = request.header("x-request-id", path).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let answer: Value = answer.json().await.unwrap();
+        let span = collector.wait_for_span(|span| {
+            span["attributes"]["http.response.header.x-request-id"][0] == path
+        });
+        let attributes = &span["attributes"];
+        assert_eq!(attributes["gen_ai.operation.name"], operation, "{span}");
+        assert_eq!(attributes["gen_ai.response.model"], "smollm2", "{span}");
+        let tokens = &answer["usage"]["total_tokens"];
+        assert_eq!(&attributes["gen_ai.usage.input_tokens"], tokens, "{span}");
+        assert!(tokens.as_u64() > Some(0), "{answer}");
+    }
+    assert!(!collector.has_seen("private"));
 }
 
 #[tokio::test]

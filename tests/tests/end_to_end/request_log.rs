@@ -120,6 +120,12 @@ async fn administration_is_always_logged() {
     ] {
         assert!(line.contains(part), "no {part} in {line}");
     }
+    admin.get_text("/status").await;
+    let line = server.wait_for_log("path=\"/status\" status=200");
+    assert!(
+        line.contains("audit") && line.contains("key=\"ops\""),
+        "{line}"
+    );
     let user = client.with_key("s3cret-a");
     user.post("/re_isq", &json!({"ggml_type": "Q8_0"})).await;
     let line = server.wait_for_log("/re_isq\" status=403");
@@ -133,6 +139,52 @@ async fn administration_is_always_logged() {
     assert!(log.contains("finished processing request"), "{log}");
     assert!(!log.contains(" access "), "{log}");
     assert!(!log.contains("s3cret"), "{log}");
+}
+
+/// What a client writes is logged only if the operator wants it: prompts, answers, tools.
+#[tokio::test]
+async fn texts_are_logged_only_if_the_configuration_says_so() {
+    for is_wanted in [false, true] {
+        let keys = format!("log_format = 'json'\nlog_prompts = {is_wanted}");
+        let (mut server, client) = start(&keys);
+        let client = client.with_key("s3cret-a");
+        let parameters = json!({
+            "type": "object", "required": ["v"],
+            "properties": {"v": {"type": "string", "pattern": "^(?=hidden-schema)abc$"}},
+        });
+        let tool = json!({"type": "function", "function": {"name": "hidden-tool", "parameters": parameters}});
+        let body = chat("hidden-prompt", json!({"temperature": 0, "tools": [tool]}));
+        let request = client
+            .request(Method::POST, CHAT)
+            .header("x-request-id", "shown");
+        let answer: Value = request
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(tenon_tests::text(&answer), "hidden-prompt", "{answer}");
+        let hosted = json!({"input": "hidden-prompt", "tools": [{"type": "hidden_kind"}]});
+        client.post("/v1/responses", &hosted).await;
+        if is_wanted {
+            let line = line(&mut server, "prompts", "shown");
+            assert_eq!(line["model"], "echo");
+            assert_eq!(line["answers"], "[\"hidden-prompt\"]");
+            let prompts = line["prompts"].as_str().unwrap();
+            for text in ["hidden-tool", "hidden-schema", "hidden-prompt"] {
+                assert!(prompts.contains(text), "{prompts}");
+            }
+        }
+        let admin = client.with_key("s3cret-ops");
+        let status = admin.get_text("/status").await;
+        assert!(!status.contains("hidden"), "{status}");
+        let log = rest(server);
+        assert!(log.contains("calls are not bound"), "{log}");
+        assert_eq!(log.contains("hidden"), is_wanted, "{log}");
+        assert!(!log.contains("s3cret"), "{log}");
+    }
 }
 
 /// A server of the models `echo` and `slow` with two keys, and these keys in its `[server]`.

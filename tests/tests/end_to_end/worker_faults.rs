@@ -55,10 +55,12 @@ async fn a_request_of_a_worker_that_dies_is_told_how_and_the_model_is_back_soon(
     let names = faults.map(|(name, _)| (name, ""));
     let (_server, client) = start(&names, "").await;
     for (model, how) in faults {
+        check_restarts(&client, model, 0).await;
         let failed = client.post(PLAIN, &ask(model, "Go!")).await;
         check_died(&failed, how);
         check_echo(&client).await;
         wait_for_answer(&client, model).await;
+        check_restarts(&client, model, 1).await;
     }
 }
 
@@ -361,6 +363,8 @@ async fn without_isolation_there_is_no_worker() {
         .config("[engine]\nisolation = 'none'\n")
         .start();
     check_echo(&server.client()).await;
+    let page = server.client().get_text("/metrics").await;
+    assert!(!page.contains("tenon_worker_resident_bytes"), "{page}");
     assert_eq!(server.workers(), Vec::<u32>::new());
 }
 
@@ -416,6 +420,17 @@ async fn wait_for_answer(client: &Client, model: &str) {
         assert!(Instant::now() < deadline, "{model} stays away");
         sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Checks how often the metrics say that a model's worker was started again, and that they show a worker's memory.
+async fn check_restarts(client: &Client, model: &str, expected: u32) {
+    let page = client.get_text("/metrics").await;
+    let restarts = format!(r#"tenon_worker_restarts_total{{model="{model}"}} {expected}"#);
+    assert!(page.lines().any(|line| line == restarts), "{page}");
+    let memory = format!(r#"tenon_worker_resident_bytes{{model="{model}"}} "#);
+    let bytes = page.lines().find_map(|line| line.strip_prefix(&memory));
+    let bytes: u64 = bytes.expect("a worker's memory").parse().unwrap();
+    assert!((1 << 20..1 << 30).contains(&bytes), "{bytes}");
 }
 
 async fn check_echo(client: &Client) {

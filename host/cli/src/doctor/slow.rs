@@ -68,7 +68,7 @@ fn of_plugins(report: &Report) -> Vec<String> {
     let mut devices = devices.flat_map(|plugin| &plugin.facts.devices);
     let has_gpu = !report.gpus.is_empty();
     let unused = (has_gpu && devices.all(|device| device == "cpu")).then(|| {
-        "there is a GPU, but no plugin computes on it: config/README.md says how to build plugins for GPUs".to_owned()
+        "there is a GPU, but no plugin computes on it: the section Limits of README.md says how to build one".to_owned()
     });
     lesser.chain(unused).collect()
 }

@@ -35,6 +35,7 @@ fn without_anything_there_are_defaults() {
         idle_timeout: Duration::from_secs(65),
         write_timeout: Duration::from_secs(60),
         max_connections: 1024,
+        max_connections_per_client: None,
         max_body_bytes: 32 << 20,
         requantize_needs_admin_key: true,
         memory_budget_bytes: None,
@@ -44,6 +45,7 @@ fn without_anything_there_are_defaults() {
         hosts: Hosts::These(Vec::new()),
         log_format: LogFormat::Text,
         access_log: false,
+        log_prompts: false,
     };
     assert_eq!(config.server, expected);
     assert!(config.keys.is_empty());

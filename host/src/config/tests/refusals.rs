@@ -12,7 +12,7 @@ fn unknown_keys() {
         &[
             "tenon.toml: \"server.prot\" is no known key; did you mean \"port\"? Allowed: host, port, listen, admin_listen, \
              keep_alive_interval_ms, drain_delay_secs, drain_timeout_secs, request_timeout_secs, header_timeout_secs, body_timeout_secs, \
-             idle_timeout_secs, write_timeout_secs, max_connections, max_body_bytes, api_keys, admin_keys, requantize_keys, cors_origins, allowed_hosts, watch_config, memory_budget_bytes, unload_busy_models, log_format, access_log",
+             idle_timeout_secs, write_timeout_secs, max_connections, max_connections_per_client, max_body_bytes, api_keys, admin_keys, requantize_keys, cors_origins, allowed_hosts, watch_config, memory_budget_bytes, unload_busy_models, log_format, access_log, log_prompts",
         ],
     );
     check(

@@ -60,7 +60,8 @@ async fn with_calls(
     match compile(&rules, model, &marks).await {
         Ok(compiled) => bound(compiled),
         Err(why) if !why.is_passing() && is_free => {
-            tracing::warn!(%why, "calls are not bound to the schemas of their functions");
+            let why = why.kind();
+            tracing::info!(why, "calls are not bound to the schemas of their functions");
             Ok(None)
         }
         Err(error) => refuse(&error),
@@ -91,12 +92,14 @@ async fn loosen(
         slow += u32::from(matches!(why, GrammarError::Timeout(_)));
         // A slow schema holds up other grammars until the time limit for compiling.
         let is_too_slow = slow > 1;
+        let param = format!("{}.{}", offered.place, offered.schema);
         if offered.is_strict() || why.is_passing() || is_too_slow {
-            let param = format!("{}.{}", offered.place, offered.schema);
             let subject = format!("'{param}', the schema of '{name}',");
             return Err(refused(&param, &subject, &why));
         }
-        tracing::warn!(function = name, %why, "calls are not bound to their function's schema");
+        // The text of the error, and the function's name, are the client's own.
+        let why = why.kind();
+        tracing::info!(param, why, "calls are not bound to their function's schema");
         function.parameters = any_arguments();
     }
     rules.functions = functions.into();

@@ -20,7 +20,7 @@ use crate::{
     engine::{DryOptions, PromptTokens},
     error::ApiError,
     models::{LoadedModel, ServedModel},
-    reply::{AnswerPiece, Echo, End, Reading, Reply, ReplyOptions, merged},
+    reply::{AnswerPiece, Echo, End, Reading, Reply, ReplyOptions, merged, note_prompt},
     runner::Steering,
 };
 
@@ -157,8 +157,9 @@ async fn replies(
             let prompt = &prompts[index / best_of];
             if index % best_of == 0 {
                 let tokens = prompt.input.tokens.len();
-                app.metrics
-                    .prompt(&served.id, tokens, settings.account.as_deref());
+                let account = settings.account.as_deref();
+                app.metrics.prompt(&served.id, tokens, account);
+                note_prompt(account, &prompt.input.tokens, &model.facts().vocabulary);
             }
             let meter = app.metrics.meter(&served.id, settings.account.clone());
             let options = ReplyOptions {

@@ -1,7 +1,7 @@
 //! Relevance by a model that reads a query and a document together and has one output.
 
 use super::{Judge, Question, Scores, blocking};
-use crate::{engine::Failure, error::ApiError};
+use crate::{engine::Failure, error::ApiError, reply::note_prompt};
 
 /// Judges pairs of texts.
 pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiError> {
@@ -20,6 +20,10 @@ pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiE
         account.check_tokens()?;
     }
     let lengths = texts.iter().map(Vec::len).collect();
+    for text in &texts {
+        let vocabulary = &judge.model.facts().vocabulary;
+        note_prompt(question.client.account.as_deref(), text, vocabulary);
+    }
     let limit = judge.app.now().config.server.request_timeout;
     let scores = tokio::select! {
         biased;

@@ -14,6 +14,7 @@ use crate::{
     layers::client::Client,
     models::{LoadedModel, PromptError},
     prompt::{Encoder, RenderRequest},
+    reply::note_prompt,
     runner::Steering,
 };
 
@@ -42,6 +43,10 @@ pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiE
     }
     let lengths = prompts.iter().map(|prompt| prompt.tokens.len()).collect();
     let client = &client;
+    for prompt in &prompts {
+        let vocabulary = &model.facts().vocabulary;
+        note_prompt(client.account.as_deref(), &prompt.tokens, vocabulary);
+    }
     let score = |prompt: PromptTokens| async move {
         let logprob = |token| logprob(model, request(client, deadline, token), prompt.clone());
         let [yes, no] = answers;

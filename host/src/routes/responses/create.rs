@@ -288,7 +288,8 @@ fn encoding(request: &ResponseRequest, recalls: bool) -> Encoding {
 fn warnings(tools: &[String], messages: usize) -> impl Iterator<Item = String> {
     let tools = (!tools.is_empty()).then(|| {
         let kinds = tools.join("', '");
-        tracing::info!(kinds, "tools that the server does not run were left out");
+        let count = tools.len();
+        tracing::info!(count, "tools that the server does not run were left out");
         format!("tools that this server does not run were left out: '{kinds}'")
     });
     let messages = (messages > 0).then(|| {

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     config,
-    connections::{self, Listener, Patience, Register},
+    connections::{self, Limits, Listener, Register},
     keys::{Key, KeyHash, Keys},
     layers::surround,
     metrics::Metrics,
@@ -97,6 +97,7 @@ fn server() -> config::Server {
         idle_timeout: Duration::from_secs(10),
         write_timeout: Duration::from_secs(10),
         max_connections: 10,
+        max_connections_per_client: None,
         max_body_bytes: MAX_BODY_BYTES,
         requantize_needs_admin_key: false,
         origins: config::Origins::These(vec!["https://chat.example.com".to_owned()]),
@@ -106,6 +107,7 @@ fn server() -> config::Server {
         unload_busy_models: false,
         log_format: config::LogFormat::Text,
         access_log: false,
+        log_prompts: false,
     }
 }
 
@@ -504,7 +506,7 @@ async fn a_handler_ends_with_its_client() {
     let url = listener.url().unwrap();
     let address = url.strip_prefix("http://").unwrap();
     let counters = connections::Metrics::register(&app.metrics.registry).unwrap();
-    let register = Register::new(1, Patience::new(&app.now().config.server), counters);
+    let register = Register::new(Limits::new(&app.now().config.server), counters);
     let server = tokio::spawn(connections::accept(listener, router, Arc::new(register)));
 
     let mut client = TcpStream::connect(address).unwrap();

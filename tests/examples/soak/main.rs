@@ -1,10 +1,14 @@
-//! A server under churn, with keys, access and audit log, traces and metrics for a collector, and several models in workers.
-//! Clients send chats, many of which they cancel, good and bad grammars, incomplete requests and changes of the level. Model
-//! files are replaced by damaged ones. Each minute the program prints the numbers of answers, the times to the first piece of
-//! a stream, and the resources that the server's processes hold. The program ends with an error if a request got a server
-//! error, or if the number of idle descriptors grew.
+//! A server under churn with all of operating switched on: TLS with HTTP/2, an address for administration, keys with limits, access and
+//! audit log, traces and metrics for a collector, several models in workers. There are chats of which many are cancelled, good and bad
+//! grammars, incomplete requests, changes of the level and of the configuration, scrapes, and model files that are replaced by damaged
+//! ones. Twenty times it prints the numbers of answers, the times to the first piece of a stream, and the resources that the server's
+//! processes hold. It ends with an error if a request got a server error, if no key came to its limits, or if descriptors, memory or
+//! times grew.
 //!
 //!     cargo run --release -p tenon-tests --example soak -- [MINUTES]
+
+mod operating;
+mod samples;
 
 use std::{
     env, fmt, fs,
@@ -26,13 +30,19 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenon_tests::{
-    Backend, Client, Collector, Held, Mutants, Server, ServerOptions, chat, examples,
+    Authority, Backend, Client, Collector, Held, Identity, Mutants, Server, ServerOptions,
+    TlsClient, chat, examples,
     models::{Family, TestModel},
     smollm2,
 };
 
+use operating::Operating;
+use samples::{COUNT, Sample, growth};
+
 /// A key of clients, and one for administration too: changes of the level need it.
 const KEYS: [&str; 2] = ["soak-client", "soak-operator"];
+/// A key that may ask 20 times a minute.
+const LIMITED: &str = "soak-limited";
 const CHAT: &str = "/v1/chat/completions";
 const CHATS: u64 = 4;
 const GRAMMARS: u64 = 2;
@@ -46,38 +56,48 @@ async fn main() -> ExitCode {
     let minutes = minutes.map_or(20, |minutes| minutes.parse().expect("a number of minutes"));
     let folder = TempDir::new().expect("a temporary directory");
     let mut collector = Collector::start();
-    let (mut server, address) = start(folder.path(), &collector.endpoint());
+    let (mut server, address, operating) = start(folder.path(), &collector.endpoint());
     // After the first answers, all pools and caches exist.
-    let warm = Soak::new(&address, Duration::from_secs(30));
-    warm.run(folder.path()).await;
+    let warm = Soak::new(&address, &operating, Duration::from_secs(30));
+    warm.run(folder.path(), &operating).await;
     let before = idle(&server).await;
     println!("front and workers before: {}", processes(&server));
     println!(
-        "| minute | answered | cancelled | refused | broken files | server errors | p50, ms | p99, ms | RSS, MB | descriptors | threads |"
+        "| minute | answered | cancelled | refused | at their limit | reloads | broken files | server errors | p50, ms | p99, ms | RSS, MB | descriptors | threads |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     println!("| idle | {} | – | – | {before} |", Counts::default());
 
-    let soak = Soak::new(&address, Duration::from_secs(60 * minutes));
-    tokio::join!(soak.run(folder.path()), soak.report(&server));
+    let length = Duration::from_secs(60 * minutes);
+    let soak = Soak::new(&address, &operating, length);
+    let ((), samples) = tokio::join!(
+        soak.run(folder.path(), &operating),
+        soak.report(&server, length / COUNT)
+    );
     let after = idle(&server).await;
     println!("| idle | {} | – | – | {after} |", soak.counts);
     println!("front and workers after: {}", processes(&server));
     println!("spans at the collector: {}", collector.spans().len());
     server.signal("TERM");
     println!("{}", server.wait());
-    let is_flat = after.descriptors <= before.descriptors + 2;
-    let is_good = is_flat && soak.counts.errors.load(Ordering::Relaxed) == 0;
-    ExitCode::from(u8::from(!is_good))
+    let problems = soak.problems(before, after, &samples);
+    for problem in &problems {
+        println!("{problem}");
+    }
+    ExitCode::from(u8::from(!problems.is_empty()))
 }
 
-/// Serves SmolLM2 as `chat`, and a tiny model as `tiny`, whose file may be replaced.
-fn start(folder: &Path, collector: &str) -> (Server, String) {
+/// Serves SmolLM2 as `chat`, and a tiny model as `tiny`, whose file may be replaced. Returns the address for clients too.
+fn start(folder: &Path, collector: &str) -> (Server, String, Operating) {
     TestModel::tiny(Family::Llama).write_gguf(&folder.join("tiny.gguf"));
+    let authority = Authority::new();
+    let Identity { certificate, key } = authority.sign();
     let backend = Backend::CandleQuantized;
     let config = format!(
-        "[server]\naccess_log = true\nlog_format = 'json'\n[telemetry]\notlp_endpoint = '{collector}'\n\
-         [[keys]]\nname = 'client'\nkey = '{}'\ntokens_per_minute = 10000000\n\
+        "[server]\nlisten = ['http://127.0.0.1:0', '127.0.0.1:0']\nadmin_listen = 'unix:admin.sock'\naccess_log = true\nlog_format = 'json'\n\
+         max_connections_per_client = 500\nwatch_config = false\n\
+         [tls]\ncertificate_file = 'server.pem'\nkey_file = 'server.key'\n[telemetry]\notlp_endpoint = '{collector}'\n\
+         [[keys]]\nname = 'limited'\nkey = '{LIMITED}'\nrequests_per_minute = 20\n[[keys]]\nname = 'client'\nkey = '{}'\ntokens_per_minute = 10000000\n\
          [[keys]]\nname = 'operator'\nkey = '{}'\nadmin = true\n\
          [engine]\ncontext_length = 1024\nkv_tokens = 8192\n\
          [[models]]\nid = 'chat'\npath = {:?}\nquantize = 'Q8_0'\n\
@@ -89,10 +109,28 @@ fn start(folder: &Path, collector: &str) -> (Server, String) {
         backend.id()
     );
     let mut server = ServerOptions::new(&[backend.library()])
+        .file("server.pem", &certificate)
+        .file("server.key", &key)
         .config(&config)
+        .addresses_of_config()
         .start();
-    let address = server.address();
-    (server, address)
+    let tls_address = address(&mut server, "https://");
+    let operating = Operating {
+        tls_address,
+        tls: TlsClient::new(&authority, None, &["h2"]),
+        admin: Client::of_socket(&server.home().join("admin.sock")).with_key(KEYS[1]),
+        config: server.home().join("tenon.toml"),
+    };
+    let clients = format!("http://{}", address(&mut server, "http://"));
+    (server, clients, operating)
+}
+
+/// The address that the server's log names with this scheme.
+fn address(server: &mut Server, scheme: &str) -> String {
+    let line = server.wait_for_log(&format!("listening at {scheme}"));
+    let (_, address) = line.split_once(scheme).expect("the address");
+    let address = address.split(['"', ' ']).next().expect("the address");
+    address.to_owned()
 }
 
 /// The resources that the process holds after cancelled requests have ended.
@@ -123,6 +161,10 @@ struct Counts {
     answered: AtomicU64,
     cancelled: AtomicU64,
     refused: AtomicU64,
+    /// Requests beyond the limits of their key.
+    limited: AtomicU64,
+    /// Changes of the configuration.
+    reloads: AtomicU64,
     /// Damaged files that were loaded or refused.
     broken: AtomicU64,
     errors: AtomicU64,
@@ -144,10 +186,14 @@ impl fmt::Display for Counts {
             answered,
             cancelled,
             refused,
+            limited,
+            reloads,
             broken,
             errors,
         } = self;
-        let all = [answered, cancelled, refused, broken, errors];
+        let all = [
+            answered, cancelled, refused, limited, reloads, broken, errors,
+        ];
         let all = all.map(|count| count.load(Ordering::Relaxed).to_string());
         f.write_str(&all.join(" | "))
     }
@@ -158,11 +204,11 @@ fn add(count: &AtomicU64) {
 }
 
 impl Soak {
-    fn new(address: &str, duration: Duration) -> Self {
+    fn new(address: &str, operating: &Operating, duration: Duration) -> Self {
         let client = Client::new(address.to_owned());
         Self {
             address: address.to_owned(),
-            operator: client.with_key(KEYS[1]),
+            operator: operating.admin.clone(),
             client: client.with_key(KEYS[0]),
             first_pieces: Mutex::default(),
             end: Instant::now() + duration,
@@ -170,7 +216,7 @@ impl Soak {
         }
     }
 
-    async fn run(&self, folder: &Path) {
+    async fn run(&self, folder: &Path, operating: &Operating) {
         let chats = join_all((0..CHATS).map(|seed| self.chats(seed)));
         let grammars = join_all((0..GRAMMARS).map(|seed| self.grammars(seed)));
         tokio::join!(
@@ -179,6 +225,7 @@ impl Soak {
             self.levels(),
             self.broken_files(folder),
             self.half_requests(),
+            self.operate(operating),
         );
     }
 
@@ -286,17 +333,12 @@ impl Soak {
         self.counts.count(status);
     }
 
-    /// The 50th and the 99th percentile of the times to the first piece since the last call, in milliseconds.
-    fn percentiles(&self) -> String {
+    /// The 50th and the 99th percentile of the times to the first piece since the last call.
+    fn percentiles(&self) -> [Duration; 2] {
         let mut times = mem::take(&mut *self.first_pieces());
         times.sort();
         let last = times.len().saturating_sub(1);
-        let at = |percent| {
-            times
-                .get(last * percent / 100)
-                .map_or(0, Duration::as_millis)
-        };
-        format!("{} | {}", at(50), at(99))
+        [50, 99].map(|percent| times.get(last * percent / 100).copied().unwrap_or_default())
     }
 
     fn first_pieces(&self) -> MutexGuard<'_, Vec<Duration>> {
@@ -304,14 +346,36 @@ impl Soak {
         times.unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn report(&self, server: &Server) {
-        for minute in 1.. {
-            tokio::time::sleep(Duration::from_secs(60)).await;
-            if !self.goes_on() {
-                return;
-            }
-            let (times, held) = (self.percentiles(), Held::by(server));
-            println!("| {minute} | {} | {times} | {held} |", self.counts);
+    /// Takes samples and prints them.
+    async fn report(&self, server: &Server, interval: Duration) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for number in 1..COUNT {
+            tokio::time::sleep(interval).await;
+            let ([p50, p99], held) = (self.percentiles(), Held::by(server));
+            let minute = (interval * number).as_secs_f64() / 60.0;
+            let (p50, p99_ms) = (p50.as_millis(), p99.as_millis());
+            println!(
+                "| {minute:.1} | {} | {p50} | {p99_ms} | {held} |",
+                self.counts
+            );
+            samples.push(Sample { p99, held });
         }
+        samples
+    }
+
+    /// What went wrong, in words.
+    fn problems(&self, before: Held, after: Held, samples: &[Sample]) -> Vec<String> {
+        let mut problems = growth(samples);
+        if after.descriptors > before.descriptors + 2 {
+            problems.push("descriptors were left open".to_owned());
+        }
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        if count(&self.counts.errors) > 0 {
+            problems.push("there were server errors".to_owned());
+        }
+        if count(&self.counts.limited) == 0 {
+            problems.push("no key came to its limits".to_owned());
+        }
+        problems
     }
 }
