@@ -37,7 +37,8 @@ impl Selection {
         let files: Vec<&str> = files.collect();
         let ggufs = Self::ggufs(&files);
         // A backend may load files of any kind.
-        if let Some(file) = which.filter(|which| Part::of(which).is_none() && files.contains(which))
+        if let Some(file) =
+            which.filter(|which| SplitPart::of(which).is_none() && files.contains(which))
         {
             let file = file.to_owned();
             return Ok(Self {
@@ -62,7 +63,7 @@ impl Selection {
         };
         let mut models: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for file in files.iter().filter(is_model) {
-            let whole = Part::of(file).map_or(*file, |part| part.whole);
+            let whole = SplitPart::of(file).map_or(*file, |part| part.whole);
             models.entry(whole).or_default().push(file.to_string());
         }
         let selection = |mut files: Vec<String>| {
@@ -104,7 +105,7 @@ impl Selection {
 
     /// Returns the selection if no part of its files is missing.
     fn whole(self) -> Result<Self, String> {
-        let parts = self.files.iter().filter_map(|file| Part::of(file));
+        let parts = self.files.iter().filter_map(|file| SplitPart::of(file));
         let mut counts: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
         for part in parts {
             counts.entry(part.whole).or_insert((0, part.count)).0 += 1;
@@ -122,7 +123,7 @@ impl Selection {
         let (Some(entry), which) = (&self.entry, which.to_lowercase()) else {
             return false;
         };
-        let whole = Part::of(entry)
+        let whole = SplitPart::of(entry)
             .map_or(entry.as_str(), |part| part.whole)
             .to_lowercase();
         let is_end = |c: Option<char>| c.is_none_or(|c| "-./".contains(c));
@@ -184,13 +185,13 @@ fn is_beside_weights(file: &str) -> bool {
 }
 
 /// A part of a model that is cut into several files: `model-00001-of-00002.gguf`.
-struct Part<'a> {
+struct SplitPart<'a> {
     /// The name before the number.
     whole: &'a str,
     count: u32,
 }
 
-impl<'a> Part<'a> {
+impl<'a> SplitPart<'a> {
     fn of(file: &'a str) -> Option<Self> {
         let (stem, _) = file.rsplit_once('.')?;
         let (begin, count) = stem.rsplit_once("-of-")?;

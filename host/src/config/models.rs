@@ -427,7 +427,7 @@ fn resolve_tags(
         _ => {
             refusals.refuse(
                 key,
-                "must be two texts, the one that begins thoughts and the one that ends them, or []",
+                "must be two texts, the one that begins reasoning and the one that ends it, or []",
             );
             None
         }

@@ -75,11 +75,11 @@ impl EngineMetrics {
             waiting: gauge("tenon_engine_waiting_sequences", "Sequences that wait")?,
             cached_prefixes: gauge(
                 "tenon_engine_kept_sequences",
-                "Finished sequences whose KV is kept for prompts that begin alike",
+                "Cached prefixes: finished sequences whose KV serves prompts that begin alike",
             )?,
             kv_used_tokens: gauge(
                 "tenon_engine_kv_used_tokens",
-                "Tokens in the KV pool, of running and of kept sequences",
+                "Tokens in the KV pool, of running sequences and cached prefixes",
             )?,
             kv_running_tokens: gauge(
                 "tenon_engine_kv_running_tokens",

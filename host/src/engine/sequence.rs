@@ -289,7 +289,7 @@ impl Sequence {
         }
     }
 
-    /// Appends the tokens that the grammar forces, and finds out whether the sequence must skip the next step.
+    /// Appends the fast-forward tokens of the grammar, and finds out whether the sequence must skip the next step.
     pub fn follow_grammar(&mut self) -> Result<(), GrammarError> {
         let Some(constraint) = &mut self.output.constraint else {
             return Ok(());
@@ -401,7 +401,7 @@ impl Sequence {
         }
     }
 
-    /// Appends up to `most` tokens that the grammar forces. If scores are wanted, the reader gets the tokens with them.
+    /// Appends up to `most` fast-forward tokens of the grammar. If scores are wanted, the reader gets the tokens with them.
     fn take_fast_forward(&mut self, most: usize) {
         let before = self.tokens.len() as u32;
         let mut count = 0;

@@ -86,7 +86,7 @@ impl Stepper {
     pub fn step(&mut self) -> Result<bool, Error> {
         self.scheduler
             .schedule(&mut self.session, &mut self.plan, &self.cost);
-        // Tokens that a grammar forces are sent before the forward.
+        // Fast-forward tokens of a grammar are sent before the forward.
         self.audience.notify();
         if self.plan.spans.is_empty() {
             let mut running = self.scheduler.running.iter_mut();

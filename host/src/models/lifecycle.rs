@@ -267,14 +267,14 @@ mod tests {
     use crate::{
         config::tests::defaults,
         metrics::Metrics,
-        models::{ModelSpec, Snapshot, Source},
+        models::{ModelSource, ModelSpec, Snapshot},
     };
 
     /// A model that cannot be made. Counts the tries.
     #[derive(Default)]
     struct Broken(AtomicU32);
 
-    impl Source for Broken {
+    impl ModelSource for Broken {
         fn spec(&self) -> anyhow::Result<ModelSpec> {
             self.0.fetch_add(1, Ordering::Relaxed);
             bail!("no such file")

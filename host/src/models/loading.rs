@@ -11,7 +11,7 @@ use tenon_plugin_api::{LoadArgs, SessionArgs};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{ChatOptions, ModelSpec, Source, files::ModelFiles};
+use super::{ChatOptions, ModelSource, ModelSpec, files::ModelFiles};
 use crate::{
     config::{self, Config, Isolation, Sandbox, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
@@ -46,7 +46,7 @@ pub struct ConfiguredModel {
     in_process: OnceLock<(Arc<Registry>, Arc<Workshop>)>,
 }
 
-impl Source for ConfiguredModel {
+impl ModelSource for ConfiguredModel {
     fn spec(&self) -> anyhow::Result<ModelSpec> {
         let Self { loading, model, .. } = self;
         let template = model.chat_template.as_ref();

@@ -1,7 +1,7 @@
 //! The models that are served: their names, states and facts, and how each is made.
 //!
 //! 1. A [`Catalog`] has all models. What it has at a moment is a [`Snapshot`], which requests read.
-//! 2. [`Serving`] gives each configured model a [`Source`], and loads those that are to be loaded at the start. Later, models are
+//! 2. [`Serving`] gives each configured model a [`ModelSource`], and loads those that are to be loaded at the start. Later, models are
 //!    loaded and unloaded for requests, after idle times and by administrators (`lifecycle.rs`), and after changes of plugins
 //!    (`serving.rs`), of the configuration (`configure.rs`) and of its directories of models (`folders.rs`). Each load makes a
 //!    [`ModelSpec`], once the model's files are on this machine (`files.rs`).
@@ -46,5 +46,5 @@ pub use progress::progress_bar;
 pub use requantize::{Requantize, RequantizeError, Requantized};
 pub use served::{FormerModels, ModelState, RightToChange, ServedModel};
 pub use serving::Serving;
-pub use source::Source;
+pub use source::ModelSource;
 pub use spec::{ModelSpec, weight_warnings};

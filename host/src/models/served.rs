@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{LoadedModel, source::Source};
+use super::{LoadedModel, source::ModelSource};
 use crate::{config, engine::End, hub::Progress, plugin::Current};
 
 /// A served model, loaded or not: its settings and its state. Clones share the state.
@@ -38,7 +38,7 @@ pub struct ServedModel {
     /// How many times within ten minutes it is loaded again after its worker ended. None: it has no worker.
     pub max_restarts: Option<u32>,
     /// How it is made. Known once the plugins were tried out.
-    source: Current<Option<Arc<dyn Source>>>,
+    source: Current<Option<Arc<dyn ModelSource>>>,
     /// When a request last asked for it.
     last_use: Arc<Mutex<Instant>>,
     /// Number of times that it was started again after its worker ended.
@@ -149,12 +149,12 @@ impl ServedModel {
     }
 
     /// Sets how the model is made from now on.
-    pub fn set_source(&self, source: Arc<dyn Source>) {
+    pub fn set_source(&self, source: Arc<dyn ModelSource>) {
         self.source.set(Some(source));
     }
 
     /// How the model is made. Waits until that is known.
-    pub async fn source(&self) -> Arc<dyn Source> {
+    pub async fn source(&self) -> Arc<dyn ModelSource> {
         self.source.clone().filled().await
     }
 

@@ -6,7 +6,7 @@ use super::{LoadedModel, ModelSpec};
 use crate::hub::Progress;
 
 /// Says how a served model is made. Each call uses the plugin and the chat template that exist then.
-pub trait Source: Send + Sync {
+pub trait ModelSource: Send + Sync {
     /// How the model is made now.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ pub trait Source: Send + Sync {
     }
 }
 
-impl dyn Source {
+impl dyn ModelSource {
     /// Loads the model at the level of `like`. None: at that of the configuration. Blocks.
     ///
     /// # Errors

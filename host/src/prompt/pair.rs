@@ -7,18 +7,21 @@ use super::{ControlTokens, control_tokens::unused_sentinels};
 /// A text with places for a query and a document.
 #[derive(Clone, Debug)]
 pub struct PairTemplate {
-    parts: Vec<Part>,
+    parts: Vec<PairPart>,
     control: ControlTokens,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum PairPart {
     Text(String),
     Query,
     Document,
 }
 
-const PLACES: [(&str, Part); 2] = [("{query}", Part::Query), ("{document}", Part::Document)];
+const PLACES: [(&str, PairPart); 2] = [
+    ("{query}", PairPart::Query),
+    ("{document}", PairPart::Document),
+];
 
 impl PairTemplate {
     /// Parses a template with `{query}` and `{document}`. `control` has the texts that neither may write as tokens. None if one
@@ -35,8 +38,8 @@ impl PairTemplate {
     pub fn render(&self, query: &str, document: &str) -> Option<Vec<String>> {
         let mut texts = [query, document].map(Value::from);
         let own = self.parts.iter().filter_map(|part| match part {
-            Part::Text(text) => Some(text.as_str()),
-            Part::Query | Part::Document => None,
+            PairPart::Text(text) => Some(text.as_str()),
+            PairPart::Query | PairPart::Document => None,
         });
         let [mark, ..] = unused_sentinels(&texts, own)?;
         texts
@@ -44,9 +47,9 @@ impl PairTemplate {
             .for_each(|text| self.control.mark(text, mark));
         let [query, document] = &texts;
         let parts = self.parts.iter().map(|part| match part {
-            Part::Text(text) => text.as_str(),
-            Part::Query => query.as_str().unwrap_or_default(),
-            Part::Document => document.as_str().unwrap_or_default(),
+            PairPart::Text(text) => text.as_str(),
+            PairPart::Query => query.as_str().unwrap_or_default(),
+            PairPart::Document => document.as_str().unwrap_or_default(),
         });
         let marked: String = parts.collect();
         let split = self.control.split(&marked, mark);
@@ -54,7 +57,7 @@ impl PairTemplate {
     }
 }
 
-fn parts(source: &str) -> Vec<Part> {
+fn parts(source: &str) -> Vec<PairPart> {
     let mut parts = Vec::new();
     let mut rest = source;
     let next = |rest: &str| {
@@ -63,11 +66,11 @@ fn parts(source: &str) -> Vec<Part> {
         found.min_by_key(|&(at, ..)| at)
     };
     while let Some((at, len, part)) = next(rest) {
-        parts.push(Part::Text(rest[..at].to_owned()));
+        parts.push(PairPart::Text(rest[..at].to_owned()));
         parts.push(part.clone());
         rest = &rest[at + len..];
     }
-    parts.push(Part::Text(rest.to_owned()));
+    parts.push(PairPart::Text(rest.to_owned()));
     parts
 }
 

@@ -203,30 +203,30 @@ impl RequestBody for CompletionRequest {
 
 /// A prompt as the client sent it.
 #[derive(Debug, PartialEq)]
-enum Source {
+enum PromptSource {
     Text(String),
     Tokens(Vec<u32>),
 }
 
-fn sources(prompt: openai::Prompt) -> Vec<Source> {
+fn sources(prompt: openai::Prompt) -> Vec<PromptSource> {
     match prompt {
-        openai::Prompt::Text(text) => vec![Source::Text(text)],
-        openai::Prompt::Tokens(tokens) => vec![Source::Tokens(tokens)],
-        openai::Prompt::Texts(texts) => texts.into_iter().map(Source::Text).collect(),
-        openai::Prompt::TokenLists(lists) => lists.into_iter().map(Source::Tokens).collect(),
+        openai::Prompt::Text(text) => vec![PromptSource::Text(text)],
+        openai::Prompt::Tokens(tokens) => vec![PromptSource::Tokens(tokens)],
+        openai::Prompt::Texts(texts) => texts.into_iter().map(PromptSource::Text).collect(),
+        openai::Prompt::TokenLists(lists) => lists.into_iter().map(PromptSource::Tokens).collect(),
     }
 }
 
 fn encode(
     model: &LoadedModel,
-    source: Source,
+    source: PromptSource,
     is_echoed: bool,
     adds_special: bool,
 ) -> Result<Prompt, ApiError> {
     let (tokens, text) = match source {
-        Source::Tokens(tokens) => (tokens, None),
-        Source::Text(text) if adds_special => (model.encode_text(&text)?, Some(text)),
-        Source::Text(text) => (model.encode_bare_text(&text)?, Some(text)),
+        PromptSource::Tokens(tokens) => (tokens, None),
+        PromptSource::Text(text) if adds_special => (model.encode_text(&text)?, Some(text)),
+        PromptSource::Text(text) => (model.encode_bare_text(&text)?, Some(text)),
     };
     let facts = model.facts();
     check_tokens(&tokens, facts.info.vocab_size)?;
@@ -244,7 +244,7 @@ fn encode(
 /// Encodes an infill prompt, whose answer fills the gap between the source and the suffix.
 fn encode_infill(
     model: &LoadedModel,
-    source: Source,
+    source: PromptSource,
     suffix: &str,
     adds_special: bool,
 ) -> Result<Prompt, ApiError> {
@@ -254,8 +254,10 @@ fn encode_infill(
         ApiError::unsupported("suffix", message)
     })?;
     let before = match source {
-        Source::Tokens(tokens) => tokens,
-        Source::Text(text) => encode_part(&text, &*model.runner).map_err(PromptError::from)?,
+        PromptSource::Tokens(tokens) => tokens,
+        PromptSource::Text(text) => {
+            encode_part(&text, &*model.runner).map_err(PromptError::from)?
+        }
     };
     checks::tokens("prompt", &before, facts.info.vocab_size)?;
     let bos = facts.info.bos.filter(|_| adds_special);
@@ -319,16 +321,19 @@ mod tests {
 
     #[test]
     fn each_form_of_a_prompt_is_read() {
-        let text = |text: &str| Source::Text(text.to_owned());
+        let text = |text: &str| PromptSource::Text(text.to_owned());
         for (form, expected) in [
             (json!("a"), vec![text("a")]),
             (json!(["a", "b"]), vec![text("a"), text("b")]),
-            (json!([1, 2]), vec![Source::Tokens(vec![1, 2])]),
+            (json!([1, 2]), vec![PromptSource::Tokens(vec![1, 2])]),
             (
                 json!([[1, 2], [3]]),
-                vec![Source::Tokens(vec![1, 2]), Source::Tokens(vec![3])],
+                vec![
+                    PromptSource::Tokens(vec![1, 2]),
+                    PromptSource::Tokens(vec![3]),
+                ],
             ),
-            (json!([]), vec![Source::Tokens(vec![])]),
+            (json!([]), vec![PromptSource::Tokens(vec![])]),
         ] {
             let prompt = serde_json::from_value(form).unwrap();
             assert_eq!(sources(prompt), expected);

@@ -123,7 +123,7 @@ fn models() {
         path = 'a'; options = 'fast' → "models[0].options" must be a table, not "fast"
         path = 'a'; chat_template = '' → "models[0].chat_template" must not be empty
         path = 'a'; tool_format = 'xml' → "models[0].tool_format" is "xml", but must be one of harmony, mistral_args, mistral, deepseek_v3_1, deepseek_v3, kimi_k2, command_r7b, command_r, gemma4, function_gemma, lfm2, phi4_mini, granite, minimax_m2, qwen3_coder, glm, hermes, functionary_v3_2, functionary, llama3
-        path = 'a'; reasoning_tags = ['<think>'] → "models[0].reasoning_tags" must be two texts, the one that begins thoughts and the one that ends them, or []
+        path = 'a'; reasoning_tags = ['<think>'] → "models[0].reasoning_tags" must be two texts, the one that begins reasoning and the one that ends it, or []
         path = 'a'; quantize = '' → "models[0].quantize" must not be empty
         path = 'a'; requantize = 'in-place' → "models[0].requantize" can only be "in-place" where memory_limit_bytes says how much there is: set it too
         path = 'a'; sampling = { temperature = 3 } → "models[0].sampling.temperature" must be from 0 to 2, not 3
