@@ -73,11 +73,11 @@ fn methods() -> Vec<(&'static str, &'static str, Value)> {
         ("logits", completions, plain()),
         // The second answer begins with a copy of the prompt.
         ("fork", completions, with("n", json!(2))),
-        // The model writes `x` only, so a draft is wrong that continues the text as it repeated itself so far.
+        // The model writes `x`, and `d` was next each time before. A draft says so again, and is wrong.
         (
             "truncate",
             completions,
-            with("prompt", json!("!abcx abcx abcx abcx")),
+            with("prompt", json!("!abc xd abc xd abc xd abc ")),
         ),
         ("embed", "/v1/embeddings", json!({"input": "Go!"})),
         ("requantize", "/re_isq", json!({"ggml_type": "Q8_0"})),
