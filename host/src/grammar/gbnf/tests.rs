@@ -150,13 +150,13 @@ fn a_token_is_a_token() {
 
 #[test]
 fn large_sets_of_characters_are_coarse_but_classes_are_exact() {
-    let every_other = |first: u32| (first..first + 4000).step_by(2).filter_map(char::from_u32);
+    let every_other = |first: u32| (first..first + 600).step_by(2).filter_map(char::from_u32);
     let class: String = every_other(0x4e00).collect();
     let mut set = CharSet::default();
     for character in "ac".chars().chain(class.chars()) {
         set.insert(character, character);
     }
-    assert_eq!(set.regex().matches('-').count(), 2002);
+    assert_eq!(set.regex().matches('-').count(), 302);
     let coarse = set.clone().coarse();
     assert!(coarse.regex().matches('-').count() < 100);
     assert!(
@@ -167,7 +167,7 @@ fn large_sets_of_characters_are_coarse_but_classes_are_exact() {
     );
     assert!(!coarse.contains('b') && !coarse.contains('é'));
 
-    let text: String = every_other(0x8000).take(1000).collect();
+    let text: String = every_other(0x8000).collect();
     let grammar = format!("root ::= word \"b\" \"{text}\"\nword ::= [ac{class}]+");
     let [inside, outside] = ["\u{4e02}", "\u{4e03}"];
     check(

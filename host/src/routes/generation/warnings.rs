@@ -181,7 +181,7 @@ mod tests {
         let why = checked(positive, json!(0)).unwrap().unwrap_err();
         assert!(why.contains("less than the minimum"), "{why}");
 
-        let backtracking = json!({"pattern": "^(?=((a+)+)+$)"});
+        let backtracking = json!({"pattern": r"^(a|a)*\1b"});
         let why = checked(backtracking, json!("a".repeat(50) + "!"));
         assert!(
             why.as_ref().is_err_and(|why| why.contains("backtracking")),

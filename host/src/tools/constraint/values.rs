@@ -140,6 +140,7 @@ impl<'a> Values<'a> {
         notation: Pairs,
         within: &mut Vec<&'a Value>,
     ) -> Made<Pattern> {
+        self.room.take(1)?;
         let schema = self.resolved(schema);
         let is_recursive = within.iter().any(|outer| ptr::eq(*outer, schema));
         if is_recursive || within.len() > MAX_DEPTH {
@@ -173,7 +174,7 @@ impl<'a> Values<'a> {
             (Some("null"), ["type"]) => text(null),
             (Some("array"), ["items", "type"]) if schema["items"].is_object() => {
                 let item = self.value(&schema["items"], notation, within)?;
-                self.room.take(2 * size(&item))?;
+                self.room.take(size(&item))?;
                 let more = Pattern::Many(vec![text(notation.separator), item.clone()]);
                 let items = vec![text("["), item, more, text("]")];
                 Pattern::OneOf(vec![items, vec![text("[]")]])
@@ -282,14 +283,13 @@ fn optional(patterns: Vec<Pattern>, is_required: bool) -> Pattern {
     }
 }
 
-/// At least as many patterns as [`separated`] makes of these members: it repeats each one behind every member that may be the
-/// first.
+/// At least as many patterns as [`separated`] adds to these members: it repeats each one behind every member that may be the first.
 fn size_separated(members: &[(Pattern, bool)]) -> usize {
     let most = firsts(members).len();
-    let sizes = members
-        .iter()
-        .enumerate()
-        .map(|(index, (member, _))| most.min(index + 1) * (size(member) + 2));
+    let sizes = members.iter().enumerate().map(|(index, (member, _))| {
+        let times = most.min(index + 1);
+        (times - 1) * size(member) + 4 * times
+    });
     sizes.sum()
 }
 
