@@ -4,12 +4,14 @@
     tests/examples/first_minutes.py archive target/dist/tenon-*-linux-x86_64.tar.gz
     tests/examples/first_minutes.py wheel target/dist/tenon-*.whl
     tests/examples/first_minutes.py clone
+    tests/examples/first_minutes.py plugins target/dist/tenon-*-linux-x86_64.tar.gz
 
 `archive` runs an archive of `make dist` in a root directory that `debootstrap` makes, if it is installed, else in one that has nothing
 but the C library (needs `unshare`, and root or user namespaces). `wheel` installs the wheel in an empty environment of Python. `clone`
 clones this repository and calls `make run`, with an empty home directory, so that everything is built and fetched; the crates that cargo
 has downloaded are used unless `--cold-registry` is given. It also measures the memory of the build, and calls `make run` a second time.
-All ask what the README asks, and fail if the answer is wrong or came too late; `--any-time` only prints the times.
+These ask what the README asks. `plugins` writes the guide's first plugin, in Rust and in C, with nothing of Tenon but an archive, and with
+an empty build directory; it asks what the guide asks. All fail if an answer is wrong or came too late; `--any-time` only prints the times.
 """
 
 import argparse
@@ -33,9 +35,9 @@ from servers import free_port
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT = "Tokyo"
 # Seconds after which a server that does not answer is given up.
-PATIENCE = {"archive": 300, "wheel": 300, "clone": 7200}
+PATIENCE = {"archive": 300, "wheel": 300, "clone": 7200, "plugins": 300}
 # Most seconds to the first answer, of the steps that a user takes.
-LIMITS = {"archive": 30, "wheel": 30, "clone": 300}
+LIMITS = {"archive": 30, "wheel": 30, "clone": 300, "plugins": 300}
 # The same for a second `make run`.
 WARM_LIMIT = 10
 # Most bytes that the build may take.
@@ -46,6 +48,8 @@ DEBIAN = "bookworm"
 
 def main():
     options = arguments()
+    if options.way == "plugins":
+        return write_plugins(options)
     steps = Steps()
     ways = {"archive": from_archive, "wheel": from_wheel, "clone": from_clone}
     with tempfile.TemporaryDirectory(prefix="tenon-first-") as folder, contextlib.ExitStack() as cleanup:
@@ -54,6 +58,10 @@ def main():
         problems = [late("the first answer", steps.sum, LIMITS[options.way])]
         if options.way == "clone":
             problems += built(server, cleanup)
+    report(problems, options)
+
+
+def report(problems, options):
     problems = [problem for problem in problems if problem]
     if problems and not options.any_time:
         sys.exit("\n".join(problems))
@@ -85,6 +93,8 @@ def arguments():
     wheel = ways.add_parser("wheel")
     wheel.add_argument("file", type=Path, help="the wheel")
     wheel.add_argument("--model", type=Path, help="the model [default: that of `make run`]")
+    plugins = ways.add_parser("plugins")
+    plugins.add_argument("file", type=Path, help="the archive")
     clone = ways.add_parser("clone")
     clone.add_argument("--repository", default=str(ROOT), help="what to clone [default: this one]")
     clone.add_argument("--cold-registry", action="store_true", help="download the crates too")
@@ -104,16 +114,16 @@ class Steps:
         self.sum += (now - self.last) * is_users
         self.last = now
 
-    def first_answer(self, server):
-        """Waits for the server, and asks it."""
+    def first_answer(self, server, asked=None, right=RIGHT):
+        """Waits for the server, and asks it: what the README asks, or this."""
         server.wait("listening at", self, "until it listens")
         server.wait("model ready", self, "until the model is ready")
-        answer = ask(server.port)
-        self.done("ask what the README asks")
+        answer = ask(server.port, *(asked or question(ROOT / "README.md")))
+        self.done("ask")
         print(f"answer: {answer}")
         print(f"{self.sum:8.1f} s  in all")
-        if RIGHT not in answer:
-            sys.exit(f"the answer is wrong: it has no {RIGHT}")
+        if right not in answer:
+            sys.exit(f"the answer is wrong: it has no {right}")
 
 
 class Server:
@@ -156,13 +166,16 @@ def resident_bytes(session):
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def ask(port):
-    readme = (ROOT / "README.md").read_text()
-    body = re.search(r"  -d '(\{.*?\})'\n", readme, re.DOTALL)[1]
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body.encode(), headers)
+def question(document):
+    """The path and the body of the first request in a document."""
+    return re.search(r":8080(/v1/\S+) .*?  -d '(\{.*?\})'\n", document.read_text(), re.DOTALL).groups()
+
+
+def ask(port, path, body):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body.encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.load(answer)["choices"][0]["message"]["content"]
+        choice = json.load(answer)["choices"][0]
+    return choice["text"] if "text" in choice else choice["message"]["content"]
 
 
 def from_archive(options, folder, steps, cleanup):
@@ -260,8 +273,72 @@ def from_clone(options, folder, steps, cleanup):
     return server
 
 
-def output(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def write_plugins(options):
+    """Follows the first commands of the guide, and those of the project in C."""
+    problems = []
+    with tempfile.TemporaryDirectory(prefix="tenon-plugins-") as folder, contextlib.ExitStack() as cleanup:
+        folder = Path(folder)
+        subprocess.run(["tar", "-xzf", options.file.resolve(), "-C", folder], check=True)
+        (unpacked,) = folder.iterdir()
+        environment = {name: value for name, value in os.environ.items() if name not in ("CARGO_TARGET_DIR", "RUSTFLAGS")}
+        environment["PATH"] = f"{unpacked}:{environment['PATH']}"
+        guide = ROOT / "plugin-api/GUIDE.md"
+        author = Author(folder, environment, cleanup)
+        server = author.follow(commands(guide, "tenon plugins new "))
+        author.steps.first_answer(server, question(guide), " went up the hill")
+        problems.append(late("the first answer of a plugin in Rust", author.steps.sum, LIMITS["plugins"]))
+        author.check()
+
+        author = Author(folder, environment, cleanup)
+        author.run("tenon plugins new --lang c tiny-ngram")
+        author.at /= "tiny-ngram"
+        readme = author.at / "README.md"
+        server = author.follow(commands(readme, "    make\n"))
+        author.steps.first_answer(server, question(readme), "ail")
+        problems.append(late("the first answer of a plugin in C", author.steps.sum, LIMITS["plugins"]))
+        author.check()
+    report(problems, options)
+
+
+class Author:
+    """Somebody who writes a plugin, and runs the commands of a document."""
+
+    def __init__(self, folder, environment, cleanup):
+        self.at, self.environment, self.cleanup, self.steps = folder, environment, cleanup, Steps()
+
+    def follow(self, lines):
+        """Runs commands up to the one that serves a model, and serves it."""
+        for line in lines:
+            if line.startswith("cd "):
+                self.at /= line.removeprefix("cd ")
+            elif line.startswith("tenon serve "):
+                port = free_port()
+                command = [*line.split(), "--port", str(port)]
+                server = Server(command, port, self.at / "log", PATIENCE["plugins"], cwd=self.at, env=self.environment)
+                self.cleanup.callback(server.stop)
+                return server
+            else:
+                self.run(line)
+        sys.exit("no command serves a model")
+
+    def run(self, line):
+        output(["sh", "-c", line], cwd=self.at, env=self.environment)
+        self.steps.done(line)
+
+    def check(self):
+        (library,) = (self.at / "plugins").glob("*.so")
+        (model,) = (self.at / "models").iterdir()
+        print(output(["tenon", "plugins", "check", library, "--model", model], cwd=self.at, env=self.environment).splitlines()[-1])
+
+
+def commands(document, begin):
+    """The commands of a document from these words on, up to a fence or an empty line."""
+    rest = document.read_text().split("\n" + begin, 1)[1]
+    return [line.strip() for line in (begin + re.split(r"\n\n|\n```", rest)[0]).splitlines()]
+
+
+def output(command, **more):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
     if done.returncode != 0:
         sys.exit(f"{command}: {done.returncode}\n{done.stdout}")
     return done.stdout.strip()
