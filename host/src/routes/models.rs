@@ -14,8 +14,8 @@ use crate::{
     openai::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, ModelStatus, unix_seconds},
 };
 
-/// Lists the models that are served, each with its state: those that answer, those that are being loaded or started again, and those that
-/// are loaded on demand. Models that failed, that an administrator unloaded, or that the request's key may not use are left out.
+/// Lists the models that requests can be sent to, each with its state: those that answer, those whose worker is started again, and those
+/// that are loaded on demand. Models that the request's key does not allow are left out.
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -74,13 +74,16 @@ pub fn status(served: &ServedModel, state: &ModelState) -> ModelStatus {
     }
 }
 
-/// Describes a model that takes requests. None for any other model.
+/// Describes a model to which requests can be sent: they are answered at once, or wait. None for any other model.
 fn listed(served: &ServedModel) -> Option<ModelObject> {
     match served.state() {
         ModelState::Ready(model) => Some(of_loaded(served, &model)),
         ModelState::Failed(_) => None,
-        ModelState::Unloaded(_) if !served.loads_on_request => None,
-        state => Some(object(served, status(served, &state), served.since)),
+        state => {
+            let takes_requests =
+                served.loads_on_request || matches!(state, ModelState::Restarting(_));
+            takes_requests.then(|| object(served, status(served, &state), served.since))
+        }
     }
 }
 

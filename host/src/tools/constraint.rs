@@ -209,8 +209,10 @@ impl Writer<'_> {
     /// Text with the control tokens that may stand in it. The text behind such a token must not complete the mark of a
     /// call.
     fn text(&self, rules: TextRules) -> Vec<Pattern> {
-        let others = self.rules.calls.format.other_begin.iter().copied();
-        let rules = others.fold(rules, TextRules::without);
+        // Where a header goes on. To exclude these marks everywhere in a text would take a lexer too large.
+        let others = self.rules.calls.format.other_begin.iter();
+        let others = others.map(|mark| format!(r"\w*{}(?s:.*)", regex_escaped(mark)));
+        let rules = others.fold(rules, TextRules::but_not);
         let reasoning = self.rules.reasoning.as_ref();
         let frame = reasoning
             .map(|reasoning| reasoning.tags.frame)

@@ -216,7 +216,6 @@ async fn a_model_on_demand_that_dies_whenever_it_loads_stays_down() {
 async fn a_request_that_arrives_while_a_worker_is_started_again_waits_for_it() {
     let model = "load-doze";
     let (mut server, client) = spawn(&[(model, "")], "");
-    wait_for_state(&client, model, "loading").await;
     server.wait_for_log(&format!(r#"model ready model="{model}""#));
     wait_for_state(&client, model, "ready").await;
     kill(server.worker_of(CRASHES));
