@@ -71,8 +71,12 @@ fn methods() -> Vec<(&'static str, &'static str, Value)> {
         ("forward", completions, plain()),
         ("sample", completions, plain()),
         ("logits", completions, plain()),
-        // The second answer begins with a copy of the prompt.
-        ("fork", completions, with("n", json!(2))),
+        // The second answer begins with a copy of the prompt, which is long enough that waiting for the first one saves work.
+        (
+            "fork",
+            completions,
+            json!({"prompt": "Go!".repeat(50), "n": 2, "max_tokens": 500}),
+        ),
         // The model writes `x`, and `d` was next each time before. A draft says so again, and is wrong.
         (
             "truncate",
