@@ -22,7 +22,9 @@ pub type KvTokens = Bounded<0, MAX_KV_TOKENS>;
 pub type BatchTokens = Bounded<1, MAX_BATCH_TOKENS>;
 pub type DraftTokens = Bounded<0, 1024>;
 pub type QueueLength = Bounded<1, 65_536>;
-pub type StuckSeconds = Bounded<1, 86_400>;
+pub type StuckSeconds = Bounded<0, 86_400>;
+/// Seconds of a load.
+pub type LoadSeconds = Bounded<1, 86_400>;
 pub type Restarts = Bounded<0, 1000>;
 
 /// Where a model computes.
@@ -77,7 +79,7 @@ pub struct Engine {
     pub threads: Threads,
     pub isolation: Isolation,
     pub sandbox: Sandbox,
-    pub stuck_timeout: Duration,
+    pub stuck_timeout: Option<Duration>,
     pub load_timeout: Duration,
     pub max_restarts: u32,
     pub load: Load,
@@ -150,11 +152,12 @@ pub struct RawEngine {
     #[serde(deserialize_with = "by_name")]
     pub sandbox: Sandbox,
     /// Seconds after which a running step, embedding, or call of the tokenizer counts as stuck: the model's worker is ended and started
-    /// again. Only with `isolation = "process"`.
+    /// again. 0: a thousand times the longest step of the model so far, at least 60 and at most 300 seconds. Only with
+    /// `isolation = "process"`.
     pub stuck_timeout_secs: StuckSeconds,
     /// Seconds without a report of its progress after which a load, or a change of level, counts as stuck: it fails, and its worker is
     /// ended. Only with `isolation = "process"`.
-    pub load_timeout_secs: StuckSeconds,
+    pub load_timeout_secs: LoadSeconds,
     /// How many times within ten minutes a model whose worker ended is started again. After that it stays down. Only with
     /// `isolation = "process"`.
     pub max_restarts: Restarts,
@@ -182,7 +185,7 @@ impl Default for RawEngine {
             threads: Threads::Auto,
             isolation: Isolation::default(),
             sandbox: Sandbox::default(),
-            stuck_timeout_secs: Bounded::new(300),
+            stuck_timeout_secs: Bounded::new(0),
             load_timeout_secs: Bounded::new(600),
             max_restarts: Bounded::new(5),
             load: Load::default(),

@@ -17,7 +17,7 @@ use super::{
     by_name::{by_name, if_named},
     engine::{
         BatchTokens, CachedSequences, ContextLength, DraftTokens, Isolation, KvTokens, Load,
-        QueueLength, RawEngine, Restarts, Sandbox, Sequences, StuckSeconds,
+        LoadSeconds, QueueLength, RawEngine, Restarts, Sandbox, Sequences, StuckSeconds,
     },
     refusals::Refusals,
     sampling::RawSampling,
@@ -193,7 +193,7 @@ pub struct RawModel {
     /// Instead of the `stuck_timeout_secs` of `[engine]`.
     stuck_timeout_secs: Option<StuckSeconds>,
     /// Instead of the `load_timeout_secs` of `[engine]`.
-    load_timeout_secs: Option<StuckSeconds>,
+    load_timeout_secs: Option<LoadSeconds>,
     /// Instead of the `max_restarts` of `[engine]`.
     max_restarts: Option<Restarts>,
     /// Instead of the `load` of `[engine]`.
@@ -369,7 +369,8 @@ impl RawModel {
             threads: self.threads.unwrap_or(default.threads),
             isolation: self.isolation.unwrap_or(default.isolation),
             sandbox: self.sandbox.unwrap_or(default.sandbox),
-            stuck_timeout: Duration::from_secs(stuck_timeout.get().into()),
+            stuck_timeout: (stuck_timeout.get() > 0)
+                .then(|| Duration::from_secs(stuck_timeout.get().into())),
             load_timeout: Duration::from_secs(load_timeout.get().into()),
             max_restarts: self.max_restarts.unwrap_or(default.max_restarts).get(),
             load: self.load.unwrap_or(default.load),

@@ -55,7 +55,7 @@ pub use event::{
 };
 pub use metrics::EngineMetrics;
 pub use options::{EngineLimits, EngineOptions, Loader, OnEvents};
-pub use plugin_calls::PluginCalls;
+pub use plugin_calls::{LONGEST, PluginCalls};
 use queue::Queue;
 pub use request::{PromptTokens, Request, Scoring, Steering};
 use sequence::{Common, MAX_EVENTS, Reader, Sequence};

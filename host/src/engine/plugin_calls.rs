@@ -8,6 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long a call may take before its thread has measured one. No other call may take longer either.
+pub const LONGEST: Duration = Duration::from_secs(300);
+/// How long any call may take, because the machine may be busy with something else, or may read weights from the disk again.
+const SHORTEST: Duration = Duration::from_secs(60);
+/// How many times as long as the longest call so far another one may take. A step has at most some hundred times the tokens of a short
+/// one.
+const TIMES: u64 = 1000;
+
 /// The calls of the plugin that an engine's threads make. Clones are the same, and do not keep the engine running.
 #[derive(Clone, Default)]
 pub struct PluginCalls {
@@ -18,9 +26,15 @@ pub struct PluginCalls {
 }
 
 impl PluginCalls {
-    /// How long the plugin has taken so far for the step, or the turn of embeddings, that began first. Zero if none is computed.
-    pub fn age(&self) -> Duration {
-        self.steps.age().max(self.embeddings.age())
+    /// How long the plugin has taken so far for a step, or a turn of embeddings, if that is longer than `limit`. Without a limit, the
+    /// calls that the thread has measured set one.
+    pub fn stuck(&self, limit: Option<Duration>) -> Option<Duration> {
+        let stopwatches = [&self.steps, &self.embeddings];
+        let stuck = stopwatches.into_iter().filter_map(|stopwatch| {
+            let age = stopwatch.age();
+            (age > limit.unwrap_or_else(|| stopwatch.limit())).then_some(age)
+        });
+        stuck.max()
     }
 }
 
@@ -28,6 +42,8 @@ impl PluginCalls {
 pub struct Stopwatch {
     /// When the work began, in milliseconds after `created`. 0: there is none.
     began: AtomicU64,
+    /// The longest work so far, in milliseconds.
+    longest: AtomicU64,
     created: Instant,
 }
 
@@ -35,6 +51,7 @@ impl Default for Stopwatch {
     fn default() -> Self {
         Self {
             began: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
             created: Instant::now(),
         }
     }
@@ -43,9 +60,12 @@ impl Default for Stopwatch {
 impl Stopwatch {
     /// Does work of this thread.
     pub fn time<R>(&self, work: impl FnOnce() -> R) -> R {
-        self.began.store(self.millis().max(1), Relaxed);
+        let began = self.millis().max(1);
+        self.began.store(began, Relaxed);
         let result = work();
         self.began.store(0, Relaxed);
+        let took = self.millis().saturating_sub(began);
+        self.longest.fetch_max(took, Relaxed);
         result
     }
 
@@ -54,6 +74,16 @@ impl Stopwatch {
         match self.began.load(Relaxed) {
             0 => Duration::ZERO,
             began => Duration::from_millis(self.millis().saturating_sub(began)),
+        }
+    }
+
+    /// How long the work may take, by what was measured. Work of less than a millisecond measures nothing: there was none to do.
+    fn limit(&self) -> Duration {
+        match self.longest.load(Relaxed) {
+            0 => LONGEST,
+            longest => {
+                Duration::from_millis(longest.saturating_mul(TIMES)).clamp(SHORTEST, LONGEST)
+            }
         }
     }
 
@@ -69,18 +99,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_age_is_that_of_the_work_that_is_done_now() {
+    fn work_that_takes_longer_than_the_limit_is_stuck_while_it_takes() {
         let calls = PluginCalls::default();
         let pause = Duration::from_millis(30);
+        let [short, long] = [pause / 2, pause * 1000].map(Some);
         for stopwatch in [&calls.steps, &calls.embeddings] {
-            assert_eq!(calls.age(), Duration::ZERO);
-            let age = stopwatch.time(|| {
+            assert_eq!(calls.stuck(short), None);
+            let found = stopwatch.time(|| {
                 sleep(pause);
-                calls.age()
+                [calls.stuck(short), calls.stuck(long), calls.stuck(None)]
             });
-            // The beginning is up to a millisecond late.
-            assert!(age + Duration::from_millis(1) >= pause, "{age:?}");
+            assert!(matches!(found, [Some(age), None, None] if age > pause / 2));
         }
-        assert_eq!(calls.age(), Duration::ZERO);
+        assert_eq!(calls.stuck(short), None);
+    }
+
+    #[test]
+    fn measured_work_sets_the_limit() {
+        let stopwatch = Stopwatch::default();
+        assert_eq!(stopwatch.limit(), LONGEST);
+        for (longest, limit) in [
+            (1, SHORTEST),
+            (100, Duration::from_secs(100)),
+            (5000, LONGEST),
+        ] {
+            stopwatch.longest.store(longest, Relaxed);
+            assert_eq!(stopwatch.limit(), limit);
+        }
     }
 }

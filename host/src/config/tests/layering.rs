@@ -84,7 +84,7 @@ fn a_bare_model_path_is_enough() {
         threads: Threads::Auto,
         isolation: Isolation::Process,
         sandbox: Sandbox::Strict,
-        stuck_timeout: Duration::from_secs(300),
+        stuck_timeout: None,
         load_timeout: Duration::from_secs(600),
         max_restarts: 5,
         load: Load::Startup,

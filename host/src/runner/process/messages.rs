@@ -35,7 +35,7 @@ pub struct Start {
     /// The sandbox of the plugin.
     pub sandbox: config::Sandbox,
     /// How long a step may take before the worker counts as stuck.
-    pub stuck_timeout: Duration,
+    pub stuck_timeout: Option<Duration>,
     /// How long a load may take without a report of its progress before it counts as stuck.
     pub load_timeout: Duration,
     /// Bytes that the worker limits its memory to.

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::time::interval;
 
 use super::messages::Id;
-use crate::engine::PluginCalls;
+use crate::engine::{LONGEST, PluginCalls};
 
 /// How often the ages of calls are looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -18,8 +18,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long calls of the plugin may take.
 #[derive(Clone, Copy)]
 pub struct Limits {
-    /// A step, a turn of embeddings, tokenizing texts, or an estimate.
-    pub call: Duration,
+    /// A step, a turn of embeddings, tokenizing texts, or an estimate. None: for the first two, the calls before decide.
+    pub call: Option<Duration>,
     /// A load, since it last said how far it is.
     pub load: Duration,
 }
@@ -58,7 +58,7 @@ pub enum Kind {
 pub enum Stuck {
     /// A call that computes.
     #[error(
-        "it was stuck: a step, or the tokenizer, did not return within {} s; raise stuck_timeout_secs if the model is that slow",
+        "it was stuck: a step, or the tokenizer, did not return within {} s; set a longer stuck_timeout_secs if the model is that slow",
         .0.as_secs()
     )]
     Call(Duration),
@@ -121,8 +121,10 @@ impl Watchdog {
 
     fn find(&self) -> Option<Stuck> {
         let (limits, watched) = (self.limits, self.watched());
-        let of_runners = watched.runners.values().map(PluginCalls::age);
-        let computing = of_runners.filter(|age| *age > limits.call).max();
+        let of_runners = watched.runners.values();
+        let computing = of_runners
+            .filter_map(|calls| calls.stuck(limits.call))
+            .max();
         let calls = watched.calls.iter();
         let mut stuck = calls.filter_map(|(id, call)| limits.exceeded_by(*id, call));
         computing.map(Stuck::Call).or_else(|| stuck.next())
@@ -138,7 +140,7 @@ impl Limits {
         let age = call.since.elapsed();
         match call.kind {
             Kind::Load => (age > self.load).then_some(Stuck::Load { call: id, age }),
-            Kind::Other => (age > self.call).then_some(Stuck::Call(age)),
+            Kind::Other => (age > self.call.unwrap_or(LONGEST)).then_some(Stuck::Call(age)),
         }
     }
 }
@@ -155,7 +157,7 @@ mod tests {
     #[test]
     fn a_load_may_take_long_as_long_as_it_goes_forward() {
         let limits = Limits {
-            call: LONG,
+            call: Some(LONG),
             load: SHORT * 4,
         };
         let watchdog = Watchdog::new(limits);
@@ -175,7 +177,7 @@ mod tests {
     #[test]
     fn other_calls_have_a_limit_of_their_own() {
         let watchdog = Watchdog::new(Limits {
-            call: SHORT,
+            call: Some(SHORT),
             load: LONG,
         });
         watchdog.begin(1, Kind::Other);
