@@ -127,10 +127,13 @@ async fn loads(times: u32) -> bool {
     let client = server.client();
     let id = model.file_stem().expect("a name").to_string_lossy();
     println!("| loads | RSS of the server, MB | descriptors | threads |\n|---:|---:|---:|---:|");
+    let mut held = Vec::new();
     for done in 0..=times {
         client.chat("Hi", json!({"max_tokens": 4})).await;
         if done <= 1 || done % 10 == 0 {
-            println!("| {done} | {} |", Held::by_process(server.pid()));
+            let now = Held::by_process(server.pid());
+            println!("| {done} | {now} |");
+            held.push(now);
         }
         for change in ["unload", "load"] {
             let path = format!("/admin/models/{id}/{change}");
@@ -138,7 +141,12 @@ async fn loads(times: u32) -> bool {
             assert_eq!(status, StatusCode::OK, "{answer}");
         }
     }
-    true
+    // After the first load all caches exist.
+    let [_, first, .., last] = held.as_slice() else {
+        return true;
+    };
+    let is_flat = last.resident_mb * 20 <= first.resident_mb * 21;
+    is_flat && last.descriptors <= first.descriptors
 }
 
 /// A server of a model for each file.

@@ -115,6 +115,20 @@ async fn a_replaced_plugin_is_used_by_the_next_worker() {
     assert!(!has_replaced_file(second));
 }
 
+/// Overwriting a file changes the pages of the workers that have it mapped, so that they may end.
+#[tokio::test]
+async fn an_overwritten_plugin_is_used_by_the_next_worker() {
+    let (mut server, client) = start("");
+    let first = server.worker();
+    fs::copy(artifacts().library(ECHO), file_of(&server)).unwrap();
+    server.wait_for_log("plugin replaced");
+    if server.workers().contains(&first) {
+        kill(first);
+    }
+    wait_for_worker_besides(&server, first).await;
+    wait_for_answer(&client).await;
+}
+
 #[tokio::test]
 async fn an_administrator_moves_a_model_to_a_replaced_plugin() {
     let (mut server, client) = start("");
