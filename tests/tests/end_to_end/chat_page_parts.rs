@@ -1,8 +1,11 @@
 //! The parts of the chat page in a real browser: thoughts, tools, settings, conversations, files, copying and shortcuts.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tenon_tests::{Browser, Server, ServerOptions};
+use tenon_tests::{Browser, PATIENCE, Server, ServerOptions};
+use tokio::time::sleep;
 
 use super::chat_page::{ANSWER, FIGURES, INPUT, allowed, ask, open_page};
 
@@ -137,9 +140,9 @@ async fn conversations_have_their_models_and_can_be_deleted() {
     let models: Vec<_> = asked.iter().map(|body| &body["model"]).collect();
     assert_eq!(models, ["two", "one"]);
 
-    assert_eq!(browser.text(TITLE).await, "Of the first");
+    wait_for(&browser, TITLE, "Of the first").await;
     browser.click("#conversations li:nth-child(2) .title").await;
-    assert_eq!(browser.text(ANSWER).await, "Of the second");
+    wait_for(&browser, ANSWER, "Of the second").await;
     let model = "return document.querySelector('#model').value";
     assert_eq!(browser.run(model).await, "two");
     browser.click("[aria-label='Delete Of the second']").await;
@@ -147,14 +150,28 @@ async fn conversations_have_their_models_and_can_be_deleted() {
     let titles = "return [...document.querySelectorAll('#conversations .title')].map((title) => title.textContent)";
     assert_eq!(browser.run(titles).await, json!(["Of the first"]));
     browser.click("#toast button").await;
-    assert_eq!(browser.text(ANSWER).await, "Of the second");
+    wait_for(&browser, ANSWER, "Of the second").await;
     let both = json!(["Of the second", "Of the first"]);
     assert_eq!(browser.run(titles).await, both);
     // What is deleted stays so.
     browser.click("[aria-label='Delete Of the second']").await;
     open_page(&browser, &mut server).await;
-    assert_eq!(browser.text(TITLE).await, "Of the first");
+    wait_for(&browser, TITLE, "Of the first").await;
     assert_eq!(browser.run(titles).await, json!(["Of the first"]));
+}
+
+/// Waits until an element has this text. The page may be drawing it.
+async fn wait_for(browser: &Browser, css: &str, text: &str) {
+    let script = format!("return document.querySelector({})?.innerText", json!(css));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = browser.run(&script).await;
+        if found.as_str().is_some_and(|found| found.trim() == text) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found} instead of {text}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]
