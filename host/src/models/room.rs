@@ -117,8 +117,8 @@ pub async fn settle(served: &ServedModel, catalog: &Catalog) {
     }
 }
 
-/// Unloads models other than this one, until the rest takes no more than the budget without `needed`. Returns the rest, and the unloaded
-/// models that have not ended.
+/// Unloads models other than this one until `needed` bytes and the models that are left fit into the budget. Returns the models that are
+/// left, and the unloaded models that have not ended.
 async fn unload_for(
     needed: u64,
     budget: u64,
@@ -146,7 +146,7 @@ async fn unload_for(
         put_away(right, &victim, catalog, ModelState::Unloaded(None)).await;
         info!(model = victim.id, "unloaded to make room for {}", served.id);
     }
-    // Forgets those that have ended.
+    // Forgets the unloaded models that have ended.
     former.bytes();
     (left, former.clone())
 }

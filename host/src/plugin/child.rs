@@ -135,8 +135,9 @@ fn limit_memory(bytes: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::Data, limit)?)
 }
 
-/// What a child may read of a model or a linked plugin: a directory; of a file, its folder, so that the file may be replaced and may have parts beside
-/// it. A file among everything else that the user has is readable alone.
+/// The path that a child may read for a model or a linked plugin. A directory is readable itself. Of a file the whole folder is readable,
+/// because the file may be replaced and may have parts beside it. If the user's home is in that folder, or is that folder, only the file
+/// is readable.
 fn readable_of(model: &Path) -> PathBuf {
     let home = env::home_dir().unwrap_or_default();
     match model.parent() {

@@ -18,13 +18,13 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long calls of the plugin may take.
 #[derive(Clone, Copy)]
 pub struct Limits {
-    /// A step, a turn of embeddings, tokenizing texts, or an estimate. None: for the first two, the calls before decide.
+    /// Limit of a step, a turn of embeddings, tokenizing, and an estimate. None: earlier steps and turns set their limit.
     pub call: Option<Duration>,
-    /// A load, since it last said how far it is.
+    /// Limit of a load, counted from its last report of progress.
     pub load: Duration,
 }
 
-/// Looks at the calls of the plugin that a worker's runners make, and at those that it makes itself.
+/// Watches the calls of the plugin that a worker and its runners make.
 pub struct Watchdog {
     limits: Limits,
     watched: Mutex<Watched>,
@@ -32,15 +32,15 @@ pub struct Watchdog {
 
 #[derive(Default)]
 struct Watched {
-    /// Those of the runners that have not ended. A released one goes on until its last sequence has ended.
+    /// Calls of the runners that have not ended. A released runner ends with its last sequence.
     runners: HashMap<Id, PluginCalls>,
-    /// Those by which the worker answers questions.
+    /// Calls that the worker makes to answer the server.
     calls: HashMap<Id, Call>,
 }
 
 struct Call {
     kind: Kind,
-    /// When it began, or last reported its progress.
+    /// When the call began, or last reported its progress.
     since: Instant,
 }
 
