@@ -89,7 +89,8 @@ pub enum Role {
 pub enum Thinking {
     /// The model reasons.
     Enabled {
-        /// Accepted, of no effect: `max_tokens` limits reasoning and answer together.
+        /// Most tokens of reasoning: behind so many its closing tag is forced, and the answer follows. They count as tokens of
+        /// `max_tokens` too.
         budget_tokens: Option<u32>,
         /// Whether the answer shows the reasoning. Default: `summarized`.
         display: Option<ThinkingDisplay>,

@@ -185,6 +185,13 @@ impl Constraint {
         rows.nth(drafted)
     }
 
+    /// Whether the grammar allows this token next.
+    pub fn allows(&self, token: u32) -> bool {
+        let mask = self.mask(0).unwrap_or_default();
+        let word = mask.get(token as usize / 32);
+        word.is_some_and(|word| word >> (token % 32) & 1 == 1)
+    }
+
     /// Records a chosen token. The tokens that must follow it are known after [`advance`](Self::advance).
     pub fn choose(&mut self, token: u32) {
         // The task is here: tokens are chosen only after their mask was awaited.

@@ -151,6 +151,7 @@ impl Engine {
                 max_draft_tokens,
                 forks_whole_only: facts.forks_whole_only(),
                 endless: all_but(&facts.info.eos, facts.info.logits_width),
+                vocabulary: facts.vocabulary.clone(),
             },
             embeddings: started.embeddings,
             queue,

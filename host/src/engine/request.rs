@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{SampleParams, TokenBias};
 
 use super::{ClientId, DryOptions};
-use crate::grammar::CompiledGrammar;
+use crate::{grammar::CompiledGrammar, reasoning_budget::ReasoningBudget};
 
 /// The parameters of a request. They never change, and the request's sequences share them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,20 +37,25 @@ pub struct Request {
     pub scoring: Option<Scoring>,
 }
 
-/// The parts of a request that change the logits depending on the tokens so far. Each sequence has its own state of DRY and
-/// grammar. `G` is a compiled grammar.
+/// The parts of a request that restrict the next token depending on the tokens so far. Each sequence has its own state of them.
+/// `G` is a compiled grammar.
 #[derive(Clone, Debug)]
 pub struct Steering<G = Arc<CompiledGrammar>> {
     /// DRY, which keeps the sequence from repeating itself. The bias then depends on all earlier tokens.
     pub dry: Option<DryOptions>,
     /// Grammar that the answer must follow.
     pub grammar: Option<G>,
+    /// Budget of the answer's reasoning.
+    pub reasoning: Option<ReasoningBudget>,
 }
 
 impl<G> Default for Steering<G> {
     fn default() -> Self {
-        let (dry, grammar) = (None, None);
-        Self { dry, grammar }
+        Self {
+            dry: None,
+            grammar: None,
+            reasoning: None,
+        }
     }
 }
 

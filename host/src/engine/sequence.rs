@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tenon_plugin_api::SampleRequest;
+use tenon_plugin_api::{SampleRequest, Vocabulary};
 
 pub use self::reader::Reader;
 use self::{kv_state::KvState, output::Output};
@@ -18,7 +18,7 @@ use super::{
     Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering, constraint::Constraint,
     draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
 };
-use crate::grammar::GrammarError;
+use crate::{grammar::GrammarError, reasoning_budget::ReasoningLimiter};
 
 /// One token stream. From its arrival on it belongs to the model thread.
 pub struct Sequence {
@@ -57,6 +57,7 @@ pub struct Common {
     pub forks_whole_only: bool,
     /// Mask of all tokens except those that end a text.
     pub endless: Arc<[u32]>,
+    pub vocabulary: Arc<Vocabulary>,
 }
 
 /// Most events that wait for their reader.
@@ -98,7 +99,7 @@ impl Sequence {
             true => prompt.checkpoints,
             false => Vec::new(),
         };
-        let output = Output::new(&request, steering, &tokens, common.max_draft_tokens);
+        let output = Output::new(&request, steering, &tokens, common);
         // Decoding does not allocate until the reserved memory is used up.
         tokens.reserve(RESERVED_TOKENS.min(lengths.max.saturating_sub(lengths.prompt)));
         Self {
@@ -201,8 +202,9 @@ impl Sequence {
         if let Some(scoring) = self.request.scoring {
             (request.logprob, request.top_logprobs) = (1, scoring.top);
         }
-        if let Some(&scored) = self.tokens.get(position as usize + 1) {
-            request.forced = scored;
+        let known = self.tokens.get(position as usize + 1).copied();
+        if let Some(token) = known.or_else(|| self.forced(position)) {
+            request.forced = token;
             return request;
         }
         let drafted = position as usize + 1 - self.tokens.len();
@@ -223,6 +225,15 @@ impl Sequence {
                     .map_or(&self.request.bias, Dry::bias),
             )
             .with_appended(&self.draft()[..drafted])
+    }
+
+    /// The token that must follow the last one, if this is its position: reasoning beyond its budget is closed. None if the grammar
+    /// does not allow the token here.
+    fn forced(&self, position: u32) -> Option<u32> {
+        let is_last = position as usize + 1 == self.tokens.len();
+        let token = self.output.limiter.as_ref()?.forced().filter(|_| is_last)?;
+        let constraint = self.output.constraint.as_ref();
+        constraint.is_none_or(|c| c.allows(token)).then_some(token)
     }
 
     /// Tokens whose KV is stored.
@@ -367,7 +378,10 @@ impl Sequence {
             return self.finish(FinishReason::Length);
         }
         let right = self.output.drafter.accept(pick.token) && !self.is_full();
-        match right && self.allows_draft() {
+        // Later rows do not know of a token that is forced now.
+        let limiter = self.output.limiter.as_ref();
+        let forces = limiter.and_then(ReasoningLimiter::forced).is_some();
+        match right && !forces && self.allows_draft() {
             true => Taken::Row,
             false => Taken::LastRow,
         }
@@ -430,6 +444,9 @@ impl Sequence {
 
     fn push(&mut self, token: u32) {
         self.output.drafter.observe(&self.tokens, token);
+        if let Some(limiter) = &mut self.output.limiter {
+            limiter.push(token);
+        }
         self.tokens.push(token);
         if self.request.params.penalizes() {
             self.output.counts.push(token);

@@ -139,6 +139,7 @@ fn a_thread_that_gave_up_gets_no_more_sequences() {
             max_draft_tokens: 0,
             forks_whole_only: false,
             endless: all_but(&[], 32),
+            vocabulary: Arc::default(),
         },
         embeddings: None,
         queue: Queue::new(8),

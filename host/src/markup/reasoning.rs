@@ -1,7 +1,11 @@
+use serde::{Deserialize, Serialize};
+
 use super::search::{begun, first_of};
 
-/// The tags that a model writes around its reasoning, if it reasons before it answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The tags that a model writes around its reasoning, if it reasons before it answers. Serialized as the two tags, because the
+/// frame follows from them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(String, String)", into = "(String, String)")]
 pub struct ReasoningTags {
     /// The tag before reasoning, for example `<think>`.
     pub open: String,
@@ -25,7 +29,7 @@ pub struct Frame {
 }
 
 /// The reasoning that an answer may begin with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reasoning {
     pub tags: ReasoningTags,
     /// Whether the prompt ends with the opening tag, so that the answer begins within reasoning.
@@ -129,6 +133,18 @@ impl ReasoningTags {
     }
 }
 
+impl From<(String, String)> for ReasoningTags {
+    fn from((open, close): (String, String)) -> Self {
+        Self::new(&open, &close)
+    }
+}
+
+impl From<ReasoningTags> for (String, String) {
+    fn from(tags: ReasoningTags) -> Self {
+        (tags.open, tags.close)
+    }
+}
+
 impl Frame {
     /// All texts of the frame.
     pub fn texts(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
@@ -182,6 +198,20 @@ impl ReasoningSplitter {
     /// Whether reasoning comes next.
     pub fn is_reasoning(&self) -> bool {
         matches!(self.state, State::Opened | State::Inside)
+    }
+
+    /// Whether reasoning comes next, or may come later.
+    pub fn may_reason(&self) -> bool {
+        let is_over = matches!(self.state, State::Closed | State::Answer);
+        !is_over || self.tags.frame.reasons_again
+    }
+
+    /// How many bytes at the end of reasoning may be the beginning of the closing tag.
+    pub fn begun_close(&self) -> usize {
+        match self.is_reasoning() {
+            true => begun(&self.held, &self.tags.close),
+            false => 0,
+        }
     }
 
     /// Takes the next piece.

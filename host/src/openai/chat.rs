@@ -17,6 +17,9 @@ pub struct ChatCompletionRequest {
     pub enable_thinking: Option<bool>,
     /// How much a model that can reason should do so. Default: not at all.
     pub reasoning_effort: Option<ReasoningEffort>,
+    /// Most tokens of reasoning: behind so many its closing tag is forced, and the answer follows. Turns reasoning on unless it is
+    /// 0, or `enable_thinking` or `reasoning_effort` say otherwise. Default: any number.
+    pub thinking_token_budget: Option<u32>,
     /// Tools that the model may call.
     pub tools: Option<Vec<Tool>>,
     /// Whether the model calls tools. Default: `auto`.

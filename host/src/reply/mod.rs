@@ -3,7 +3,6 @@
 //!
 //! Runs on the receiving side, off the model thread. Invariant: nothing here knows HTTP or wire types.
 
-mod detokenize;
 mod echo;
 mod interpret;
 mod merged;
@@ -13,7 +12,6 @@ mod stop;
 mod stream;
 mod transcript;
 
-pub use detokenize::Detokenizer;
 pub use echo::Echo;
 pub use interpret::{Interpreter, Reading};
 pub use merged::merged;

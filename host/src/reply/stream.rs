@@ -4,10 +4,11 @@ use futures_util::{Stream, stream};
 use tenon_plugin_api::{Code, Error, Vocabulary};
 
 use super::{
-    AnswerPiece, Detokenizer, Echo, HeldTokens, Interpreter, Matched, Reading, ScoredToken,
-    StopMatcher, transcript::Transcript,
+    AnswerPiece, Echo, HeldTokens, Interpreter, Matched, Reading, ScoredToken, StopMatcher,
+    transcript::Transcript,
 };
 use crate::{
+    detokenize::Detokenizer,
     engine::{Event, Failure, FinishReason, Generation, Logprobs},
     markup::AnswerContent,
     metrics::{Meter, Outcome},

@@ -263,6 +263,7 @@ async fn chat(
         deadline: arrival.deadline(app.now().config.server.request_timeout),
         prompts: 1,
         logprobs: wanted_logprobs(&request)?,
+        reasoning_budget: request.thinking_token_budget,
         ..RouteParameters::default()
     };
     let settings = Settings::new(&request.parameters, own, &model.facts().info, served.bounds)?;

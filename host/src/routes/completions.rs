@@ -163,6 +163,7 @@ async fn complete(
         logprobs: settings::top_logprobs("logprobs", request.logprobs)?,
         echo: is_echoed,
         best_of: request.best_of,
+        reasoning_budget: None,
     };
     let settings = Settings::new(&request.parameters, own, &model.facts().info, served.bounds)?;
     let wanted = WantedGrammar::of(&request.parameters)?;

@@ -177,6 +177,7 @@ async fn answer(
         client,
         deadline: arrival.deadline(app.now().config.server.request_timeout),
         prompts: 1,
+        reasoning_budget: anthropic::reasoning_budget(&request.conversation),
         ..RouteParameters::default()
     };
     let bounds = served.bounds;

@@ -146,6 +146,7 @@ impl Runner for LocalRunner {
             grammar: steering
                 .grammar
                 .and_then(|form| form.of::<CompiledGrammar>()),
+            reasoning: steering.reasoning,
         };
         let copies_of = |prompt| repeat_n(prompt, copies as usize);
         let prompts = prompts.into_iter().flat_map(copies_of).collect();

@@ -114,7 +114,7 @@ pub trait Runner: Send + Sync {
     fn plugin_calls(&self) -> Option<PluginCalls>;
 }
 
-/// The parts of a request that change the logits depending on the tokens so far.
+/// The parts of a request that restrict the next token depending on the tokens so far.
 pub type Steering = crate::engine::Steering<CompiledForm>;
 
 /// A compiled grammar, as the runner that compiled it knows it. Only that runner can use it.

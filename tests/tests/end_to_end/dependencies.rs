@@ -117,6 +117,7 @@ fn the_server_has_no_http_client() {
 const ROOMS: &[(&str, &[&str])] = &[
     ("system", &[]),
     ("text", &[]),
+    ("detokenize", &[]),
     ("hub", &[]),
     ("openai", &[]),
     ("anthropic", &[]),
@@ -134,8 +135,22 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["config", "metrics", "plugin", "shutdown", "system"],
     ),
     ("tools", &["grammar", "markup"]),
-    ("engine", &["grammar", "metrics", "plugin", "system"]),
-    ("reply", &["engine", "keys", "markup", "metrics", "prompt"]),
+    ("reasoning_budget", &["detokenize", "markup"]),
+    (
+        "engine",
+        &["grammar", "metrics", "plugin", "reasoning_budget", "system"],
+    ),
+    (
+        "reply",
+        &[
+            "detokenize",
+            "engine",
+            "keys",
+            "markup",
+            "metrics",
+            "prompt",
+        ],
+    ),
     (
         "runner",
         &[
@@ -144,6 +159,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "grammar",
             "metrics",
             "plugin",
+            "reasoning_budget",
             "shutdown",
             "system",
             "telemetry",
@@ -215,6 +231,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "openai",
             "plugin",
             "prompt",
+            "reasoning_budget",
             "reply",
             "rereading",
             "runner",

@@ -86,6 +86,7 @@ mod steering;
 mod structural_tags;
 mod templates;
 mod terminal;
+mod thoughts;
 mod threads;
 mod tls;
 mod tokens;

@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use crate::{
     engine::{
-        Request, Steering, constraint::Constraint, draft::Drafter, dry::Dry,
+        Request, Steering, constraint::Constraint, draft::Drafter, dry::Dry, sequence::Common,
         token_counts::TokenCounts,
     },
     grammar::CompiledGrammar,
+    reasoning_budget::ReasoningLimiter,
 };
 
 /// State that the choice of the next tokens depends on, besides the earlier tokens.
@@ -17,21 +18,26 @@ pub struct Output {
     pub grammar: Option<Arc<CompiledGrammar>>,
     /// The position in the grammar, once the sequence runs.
     pub constraint: Option<Constraint>,
+    /// Forces the end of reasoning. None if it has no budget.
+    pub limiter: Option<ReasoningLimiter>,
     pub drafter: Drafter,
 }
 
 impl Output {
     /// The state before the first token that follows the prompt.
-    pub fn new(
-        request: &Request,
-        steering: Steering,
-        prompt: &[u32],
-        max_draft_tokens: u32,
-    ) -> Self {
-        let Steering { dry, grammar } = steering;
+    pub fn new(request: &Request, steering: Steering, prompt: &[u32], common: &Common) -> Self {
+        let Steering {
+            dry,
+            grammar,
+            reasoning,
+        } = steering;
         let dry = dry.map(|options| Dry::new(options, &request.bias, prompt));
         // With DRY, the bias depends on every earlier token, so drafts are impossible.
-        let max_draft_tokens = if dry.is_some() { 0 } else { max_draft_tokens };
+        let max_draft_tokens = match dry {
+            Some(_) => 0,
+            None => common.max_draft_tokens,
+        };
+        let limiter = |budget| ReasoningLimiter::new(budget, common.vocabulary.clone());
         Self {
             counts: match request.params.penalizes() {
                 true => TokenCounts::of_prompt(prompt),
@@ -40,6 +46,7 @@ impl Output {
             dry,
             grammar,
             constraint: None,
+            limiter: reasoning.map(limiter),
             drafter: Drafter::new(max_draft_tokens),
         }
     }

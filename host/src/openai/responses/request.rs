@@ -133,6 +133,10 @@ pub struct TextFormat {
 pub struct ReasoningOptions {
     /// How much to reason. Every effort but `none` turns reasoning on, in models that can be asked for it.
     pub effort: Option<ReasoningEffort>,
+    /// Most tokens of reasoning: behind so many its closing tag is forced, and the answer follows. Turns reasoning on unless it is
+    /// 0, or `effort` or `enable_thinking` say otherwise. Default: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
     /// Accepted, of no effect: reasoning items have the reasoning itself as their `content`, and no summary.
     pub summary: Option<SummaryKind>,
 }

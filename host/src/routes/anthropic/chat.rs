@@ -1,7 +1,10 @@
 use serde_json::Value;
 
 use super::{
-    super::chat::{messages::variables, tools::Calling},
+    super::chat::{
+        messages::{self, variables},
+        tools::Calling,
+    },
     tools::calling,
     turns::{say, say_system},
 };
@@ -25,7 +28,14 @@ pub fn chat(conversation: Conversation) -> Result<(RenderRequest, Option<Calling
     let calling = calling(tools, conversation.tool_choice.as_ref())?;
     let chat = RenderRequest {
         ending: ending(&conversation.messages)?,
-        variables: variables(effort.map(word), Some(thinks), None)?,
+        variables: variables(
+            messages::Thinking {
+                is_enabled: Some(thinks),
+                effort: effort.map(word),
+                budget: None,
+            },
+            None,
+        )?,
         tools: match &calling {
             Some(calling) => calling.for_template()?,
             None => Vec::new(),

@@ -36,6 +36,14 @@ pub fn stop_sequences(request: &MessagesRequest) -> Result<Vec<String>, ApiError
     Ok(stops)
 }
 
+/// Most tokens of an answer's reasoning. None: any number.
+pub fn reasoning_budget(conversation: &Conversation) -> Option<u32> {
+    match conversation.thinking {
+        Some(Thinking::Enabled { budget_tokens, .. }) => budget_tokens,
+        Some(Thinking::Adaptive { .. } | Thinking::Disabled) | None => None,
+    }
+}
+
 /// Whether an answer shows its reasoning.
 pub fn shows_thinking(conversation: &Conversation) -> bool {
     match conversation.thinking {

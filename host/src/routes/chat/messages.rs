@@ -32,8 +32,11 @@ pub fn chat(
     let chat = RenderRequest {
         ending: ending(&request)?,
         variables: variables(
-            request.reasoning_effort,
-            request.enable_thinking,
+            Thinking {
+                is_enabled: request.enable_thinking,
+                effort: request.reasoning_effort,
+                budget: request.thinking_token_budget,
+            },
             request.chat_template_kwargs.as_ref(),
         )?,
         tools: match &calling {
@@ -61,17 +64,32 @@ fn ending(request: &ChatCompletionRequest) -> Result<Ending, ApiError> {
     }
 }
 
+/// Whether and how much a model should reason, as a request says it.
+#[derive(Clone, Copy, Default)]
+pub struct Thinking {
+    pub is_enabled: Option<bool>,
+    pub effort: Option<ReasoningEffort>,
+    /// Most tokens of reasoning.
+    pub budget: Option<u32>,
+}
+
+impl Thinking {
+    /// Whether the model should reason. An effort or a budget asks for it, unless the request says otherwise.
+    fn is_wanted(self) -> bool {
+        let by_effort = self.effort.map(|effort| effort != ReasoningEffort::None);
+        let by_budget = self.budget.map(|budget| budget > 0);
+        self.is_enabled.or(by_effort).or(by_budget).unwrap_or(false)
+    }
+}
+
 /// The variables for the chat template. `chat_template_kwargs` override the request's own parameters.
 pub fn variables(
-    effort: Option<ReasoningEffort>,
-    enable_thinking: Option<bool>,
+    thinking: Thinking,
     chat_template_kwargs: Option<&Map<String, Value>>,
 ) -> Result<Map<String, Value>, ApiError> {
-    let thinks = effort.is_some_and(|effort| effort != ReasoningEffort::None);
     let mut variables = Map::new();
-    let enable_thinking = enable_thinking.unwrap_or(thinks);
-    variables.insert("enable_thinking".to_owned(), enable_thinking.into());
-    if let Some(effort) = effort {
+    variables.insert("enable_thinking".to_owned(), thinking.is_wanted().into());
+    if let Some(effort) = thinking.effort {
         let effort = serde_json::to_value(effort).map_err(unwritable)?;
         variables.insert("reasoning_effort".to_owned(), effort);
     }
@@ -256,6 +274,17 @@ mod tests {
                 json!({"reasoning_effort": effort}),
                 json!({"enable_thinking": thinks, "reasoning_effort": effort}),
             );
+        }
+        for (budget, effort, thinks) in
+            [(9, None, true), (0, None, false), (9, Some("none"), false)]
+        {
+            let mut fields = json!({"thinking_token_budget": budget});
+            let mut expected = json!({"enable_thinking": thinks});
+            if let Some(effort) = effort {
+                (fields["reasoning_effort"], expected["reasoning_effort"]) =
+                    (json!(effort), json!(effort));
+            }
+            check_variables(fields, expected);
         }
         check_variables(
             json!({"enable_thinking": false, "chat_template_kwargs": {"enable_thinking": true, "x": [1]}}),

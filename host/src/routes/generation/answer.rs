@@ -11,6 +11,7 @@ use super::{
     dry::DrySettings,
     format::{Format, Head, Tally},
     grammar::AnswerGrammar,
+    reasoning_budget::reasoning_budget,
     settings::Settings,
     stream::{ChunkWriter, streamed},
     warnings::Warnings,
@@ -94,6 +95,7 @@ pub async fn begin(
     let steering = Steering {
         dry: dry(model, settings.dry.clone()).await?,
         grammar: grammar.map(|grammar| grammar.compiled),
+        reasoning: reasoning_budget(model, &prompts, settings).await?,
     };
     Ok(Answers {
         replies: replies(app, served, model, prompts, settings, steering).await?,

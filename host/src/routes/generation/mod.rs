@@ -9,6 +9,7 @@ mod dry;
 mod format;
 mod grammar;
 pub mod logprobs;
+mod reasoning_budget;
 pub mod settings;
 mod stream;
 mod structural_tag;

@@ -40,6 +40,8 @@ pub struct Settings {
     pub best_of: u32,
     /// Whether to return the log-probabilities of the answer's tokens.
     pub logprobs: bool,
+    /// Most tokens of an answer's reasoning. None: any number.
+    pub reasoning_budget: Option<u32>,
     /// Warnings about parameters without effect, a sentence each.
     pub warnings: Vec<String>,
     /// Whether to answer with a stream.
@@ -75,6 +77,8 @@ pub struct RouteParameters {
     pub echo: bool,
     /// How many answers to generate for each prompt. None: `n`.
     pub best_of: Option<u32>,
+    /// Most tokens of an answer's reasoning. None: any number.
+    pub reasoning_budget: Option<u32>,
 }
 
 impl Settings {
@@ -125,6 +129,7 @@ impl Settings {
             n,
             best_of,
             logprobs: own.logprobs.is_some(),
+            reasoning_budget: own.reasoning_budget,
             warnings: min_p_warning(parameters.min_p).into_iter().collect(),
             stream,
             include_usage: options.include_usage.unwrap_or(false),

@@ -6,7 +6,11 @@ use serde_json::Value;
 use super::{
     super::{
         body::Body,
-        chat::{messages::variables, prompt::prompt, tools::Calling},
+        chat::{
+            messages::{Thinking, variables},
+            prompt::prompt,
+            tools::Calling,
+        },
         generation::begin,
         lookup::generating,
         waiting::{Asked, answered},
@@ -268,8 +272,11 @@ fn chat(
         },
         ending: Ending::GenerationPrompt,
         variables: variables(
-            request.reasoning.and_then(|reasoning| reasoning.effort),
-            request.enable_thinking,
+            Thinking {
+                is_enabled: request.enable_thinking,
+                effort: request.reasoning.and_then(|reasoning| reasoning.effort),
+                budget: request.reasoning.and_then(|reasoning| reasoning.max_tokens),
+            },
             request.chat_template_kwargs.as_ref(),
         )?,
     })

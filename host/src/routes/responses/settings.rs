@@ -44,6 +44,7 @@ pub fn read(
         deadline: asker.deadline,
         prompts: 1,
         logprobs: logprobs(request)?,
+        reasoning_budget: request.reasoning.and_then(|reasoning| reasoning.max_tokens),
         ..RouteParameters::default()
     };
     let settings = Settings::new(&parameters, own, &model.facts().info, bounds)?;

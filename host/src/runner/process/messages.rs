@@ -11,6 +11,7 @@ use crate::{
     grammar::{Grammar, GrammarError},
     metrics::Figures,
     plugin::ModelFacts,
+    reasoning_budget::ReasoningBudget,
     runner::Recipe,
 };
 
@@ -95,6 +96,7 @@ pub struct Submission {
     pub request: Arc<Request>,
     pub dry: Option<DryOptions>,
     pub grammar: Option<Id>,
+    pub reasoning: Option<ReasoningBudget>,
     pub prompts: Vec<PromptTokens>,
     pub copies: u32,
 }

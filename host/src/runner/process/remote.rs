@@ -104,6 +104,7 @@ impl RemoteRunner {
             request,
             dry: steering.dry,
             grammar: form.as_ref().map(|form| form.grammar),
+            reasoning: steering.reasoning,
             prompts,
             copies,
         }));

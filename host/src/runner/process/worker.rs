@@ -183,12 +183,17 @@ impl Session {
             request,
             dry,
             grammar,
+            reasoning,
             prompts,
             copies,
         } = submission;
         let runner = runner.map_err(SubmitError::Stopped)?;
         let grammar = grammar.and_then(|id| self.numbered().grammars.get(&id).cloned());
-        let steering = Steering { dry, grammar };
+        let steering = Steering {
+            dry,
+            grammar,
+            reasoning,
+        };
         let generations = runner.submit(request, steering, prompts, copies).await?;
         for (sequence, generation) in (first..).zip(generations) {
             self.worker.relays.admit(sequence, generation);
