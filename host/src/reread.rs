@@ -91,7 +91,7 @@ impl Reader {
         let (server, responses) = (config.server.clone(), config.responses.clone());
         let work = self.serving.configure(config).await;
         let work = work.map_err(|error| format!("{error:#}"))?;
-        // Nothing can fail any more, so either all of the configuration counts or nothing of it.
+        // Nothing below can fail, so the configuration is applied as a whole or not at all.
         if certificate.is_some_and(|(tls, read)| tls.replace(read)) {
             info!("new connections get another certificate");
         }

@@ -27,7 +27,7 @@ pub fn c_library(name: &str) -> PathBuf {
     fs::create_dir_all(&folder).expect("a folder");
     let new = folder.join(format!("{name}.{}", process::id()));
     compile(name, &new, &[]);
-    // Other tests compile the same at the same time.
+    // Another test may compile the same library at the same time.
     let library = folder.join(format!("{name}.so"));
     fs::rename(new, &library).expect("a new name");
     library

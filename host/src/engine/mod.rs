@@ -197,7 +197,7 @@ impl Engine {
                 let sequence =
                     Sequence::new(request, prompt, steering, common, origin, ticket, reader);
                 let sent = self.arrivals.send(sequence);
-                // A thread that is about to end may leave what was sent in its inbox. Then it has stored the reason before.
+                // A thread that is about to end may leave sequences in its inbox. It has stored the reason before.
                 match self.shared.failure.get() {
                     None if sent.is_ok() => Ok(Generation::new(events, seat)),
                     _ => Err(SubmitError::Stopped(ended(&self.shared.failure))),

@@ -103,7 +103,7 @@ pub struct ResponseRequest {
 pub struct TextOptions {
     /// Any text, or JSON. Default: any text.
     pub format: Option<TextFormat>,
-    /// Accepted and shown in the response, of no effect. Default: `medium`.
+    /// Accepted and shown in the response, without effect. Default: `medium`.
     pub verbosity: Option<String>,
 }
 
@@ -163,6 +163,6 @@ pub enum Truncation {
 /// Options of a response's stream.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 pub struct ResponseStreamOptions {
-    /// Accepted, of no effect: events are not padded.
+    /// Accepted without effect: events are not padded.
     pub include_obfuscation: Option<bool>,
 }

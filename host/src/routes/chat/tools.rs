@@ -34,7 +34,7 @@ pub struct OfferedTool {
     pub place: String,
     /// The field there that has the schema.
     pub schema: &'static str,
-    /// How many bytes of the function's name the API puts before the tool's own: those of its namespace.
+    /// The length in bytes of the namespace in front of the tool's own name.
     pub prefix: usize,
     /// Most bytes of the tool's own name.
     pub longest_name: usize,

@@ -119,7 +119,7 @@ mod tests {
         assert!(received == sent.concat());
     }
 
-    /// A child process does the work, because the limit is that of a process.
+    /// A child process runs the test, because the limit of descriptors belongs to a process.
     #[test]
     fn what_finds_no_room_is_written_although_no_file_can_be_opened() {
         const CHILD: &str = "TENON_TEST_NO_FILES";
