@@ -1,17 +1,17 @@
 use serde_json::Value;
 
 use super::{
-    super::chat::{messages::variables, tools::Calling},
+    super::chat::{self, tools::Calling, variables},
     tools::calling,
     turns::{say, say_system},
 };
 use crate::{
     anthropic::{
-        Content, ContentBlockParam, Conversation, Effort, MessageParam, Role, TextBlockParam,
+        self, Content, ContentBlockParam, Conversation, MessageParam, Role, TextBlockParam,
         Thinking,
     },
+    conversation::{Effort, Message},
     error::ApiError,
-    openai::ReasoningEffort,
     prompt::{Ending, RenderRequest},
 };
 
@@ -25,23 +25,28 @@ pub fn chat(conversation: Conversation) -> Result<(RenderRequest, Option<Calling
     let calling = calling(tools, conversation.tool_choice.as_ref())?;
     let chat = RenderRequest {
         ending: ending(&conversation.messages)?,
-        variables: variables(effort.map(word), Some(thinks), None)?,
-        tools: match &calling {
-            Some(calling) => calling.for_template()?,
-            None => Vec::new(),
-        },
+        variables: variables(
+            chat::Thinking {
+                is_enabled: Some(thinks),
+                effort: effort.map(read_effort),
+            },
+            None,
+        )?,
+        tools: calling
+            .as_ref()
+            .map(Calling::for_template)
+            .unwrap_or_default(),
         messages: messages(conversation.system, conversation.messages)?,
     };
     Ok((chat, calling))
 }
 
-/// The word for an effort in the vocabulary of chat templates.
-fn word(effort: Effort) -> ReasoningEffort {
+fn read_effort(effort: anthropic::Effort) -> Effort {
     match effort {
-        Effort::Low => ReasoningEffort::Low,
-        Effort::Medium => ReasoningEffort::Medium,
-        Effort::High => ReasoningEffort::High,
-        Effort::Xhigh | Effort::Max => ReasoningEffort::Xhigh,
+        anthropic::Effort::Low => Effort::Low,
+        anthropic::Effort::Medium => Effort::Medium,
+        anthropic::Effort::High => Effort::High,
+        anthropic::Effort::Xhigh | anthropic::Effort::Max => Effort::Xhigh,
     }
 }
 
@@ -77,7 +82,7 @@ fn messages(
     for (index, message) in messages.into_iter().enumerate() {
         said.extend(say(index, message)?);
     }
-    Ok(said)
+    Ok(said.into_iter().map(Message::for_template).collect())
 }
 
 #[cfg(test)]
