@@ -1,8 +1,8 @@
 //! Tenon's host: an OpenAI-compatible LLM server whose model backends are shared libraries.
 //!
-//! A request passes through `layers` → [`routes`] → [`openai`] or [`anthropic`] types → [`prompt`] (template, tokens) →
-//! [`engine`] (one thread for each model, with [`mod@grammar`]) → [`reply`] (text, stop strings) → `routes`. Errors become
-//! HTTP in `error` and nowhere else.
+//! A request passes through `layers` → [`routes`] → [`openai`] or [`anthropic`] types → [`conversation`] → [`prompt`] (template,
+//! tokens) → [`engine`] (one thread for each model, with [`mod@grammar`]) → [`reply`] (text, stop strings) → `routes`. Errors
+//! become HTTP in `error` and nowhere else.
 //!
 //! The rest of the host: [`config`] (what the operator decides), [`plugin`] (from a file to a backend), [`models`] (the
 //! served models: loading and requantizing), [`hub`] (models that are fetched first), [`shutdown`], [`telemetry`], [`metrics`],
@@ -14,6 +14,7 @@ pub mod anthropic;
 pub mod app;
 pub mod config;
 mod connections;
+pub mod conversation;
 mod detokenize;
 pub mod engine;
 pub mod error;

@@ -195,7 +195,7 @@ impl Metrics {
         let _ = self.level.remove_label_values(&[model, level]);
     }
 
-    /// The counter of the starts of a model's worker after the one before had ended.
+    /// The counter of the restarts of a model's worker.
     pub fn worker_restarts(&self, model: &str) -> IntCounter {
         self.worker_restarts.with_label_values(&[model])
     }
@@ -208,13 +208,13 @@ impl Metrics {
                 self.worker_bytes.with_label_values(&[model]).set(bytes);
             }
             None => {
-                // An error only means that nothing was shown.
+                // An error only means that the metric did not exist.
                 let _ = self.worker_bytes.remove_label_values(&[model]);
             }
         }
     }
 
-    /// Removes the metrics of models and keys that are not among these.
+    /// Removes the metrics of all models and keys but these.
     pub fn keep(&self, models: &[&str], keys: &[&str]) {
         for counters in [&self.prompt_tokens, &self.worker_restarts] {
             keep(counters, "model", models);
@@ -262,7 +262,7 @@ impl Metrics {
         Gauges::of_registry(&self.registry)
     }
 
-    /// All metrics, those that vLLM also has under both names. With a `key`, those of other keys are left out.
+    /// All metrics; a metric that vLLM also has appears under both names. With a `key`, the metrics of other keys are left out.
     pub fn render(&self, format: Format, key: Option<&str>) -> prometheus::Result<String> {
         let mut families = self.registry.gather();
         if let Some(key) = key {

@@ -1,5 +1,6 @@
 //! Reads the configuration again while the server runs: at SIGHUP, when its file changes, and when an administrator asks for
-//! it. Settings that can change without a restart change at once. A configuration with mistakes changes nothing.
+//! it. Settings that can change without a restart change at once. A configuration with mistakes changes nothing,
+//! but the files of the current certificate are read again all the same.
 
 use std::{
     collections::BTreeMap,
@@ -60,6 +61,7 @@ impl Reader {
             Ok(changed) => changed,
             Err(why) => {
                 error!("the configuration stays as it is: {why}");
+                self.renew_certificate();
                 // An error means that the sender of the order did not wait.
                 let _ = order.send(Err(why));
                 return;
@@ -71,6 +73,18 @@ impl Reader {
             log(&reread);
             let _ = order.send(Ok(reread));
         });
+    }
+
+    /// Reads the files of the current certificate again. A mistake in the configuration must not keep a certificate until it ends.
+    fn renew_certificate(&self) {
+        let now = self.app.now();
+        let Some((tls, files)) = self.tls.as_ref().zip(now.config.tls.as_ref()) else {
+            return;
+        };
+        match Certificate::read(files) {
+            Ok(read) => replace(tls, read),
+            Err(error) => error!("the certificate stays as it is: {error:#}"),
+        }
     }
 
     /// Applies the configuration. Returns the changes so far, and the work on models that is left.
@@ -91,9 +105,9 @@ impl Reader {
         let (server, responses) = (config.server.clone(), config.responses.clone());
         let work = self.serving.configure(config).await;
         let work = work.map_err(|error| format!("{error:#}"))?;
-        // Nothing can fail any more, so either all of the configuration counts or nothing of it.
-        if certificate.is_some_and(|(tls, read)| tls.replace(read)) {
-            info!("new connections get another certificate");
+        // Nothing below can fail, so the configuration is applied as a whole or not at all.
+        if let Some((tls, read)) = certificate {
+            replace(tls, read);
         }
         self.register.set_limits(Limits::new(&server));
         if let Err(error) = self.app.responses.set_limits(responses).await {
@@ -105,6 +119,12 @@ impl Reader {
             models: ModelChanges::default(),
         };
         Ok((reread, work))
+    }
+}
+
+fn replace(tls: &Tls, certificate: Certificate) {
+    if tls.replace(certificate) {
+        info!("new connections get another certificate");
     }
 }
 

@@ -20,7 +20,7 @@ const SPANS: u32 = 8;
 /// Calls of a measurement. The fastest of several measurements counts: the others were disturbed.
 const CALLS: u32 = 20_000;
 const MEASUREMENTS: u32 = 15;
-/// Largest share of the door in a step of a small model.
+/// Largest share of the ABI's cost in a step of a small model.
 const MAX_SHARE: f64 = 0.001;
 
 fn main() {
@@ -129,7 +129,7 @@ fn fastest(call: impl FnMut()) -> f64 {
     fastest_of(CALLS, call)
 }
 
-/// The same, with measurements of so many calls.
+/// The same measurement with this number of calls.
 fn fastest_of(calls: u32, mut call: impl FnMut()) -> f64 {
     let mut measure = || {
         let begun = Instant::now();

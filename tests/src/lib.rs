@@ -30,7 +30,7 @@ pub use backend::{Backend, LoadedModel};
 pub use beginnings::accepts_beginning;
 pub use broken::{GgufBytes, set_weight};
 pub use browser::{Browser, HOST};
-pub use c_library::{c_library, c_library_with_its_own};
+pub use c_library::{c_library, c_library_of, c_library_with_its_own};
 pub use client::{Client, Event, Events, Stream, chat, metric_in, text};
 pub use collector::{Collector, Manner};
 pub use exactness::{Judge, TOLERANCE, token_bytes};

@@ -7,6 +7,7 @@ use hyper::{
     Request, Response,
     body::{Body, Incoming},
     client::conn::{http1, http2},
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
@@ -155,11 +156,22 @@ impl TlsConnection {
         path: &str,
         body: &str,
     ) -> hyper::Result<Response<Incoming>> {
+        let key = (HeaderName::from_static("x-api-key"), header(key));
+        self.send_with(path, body, HeaderMap::from_iter([key]))
+            .await
+    }
+
+    /// Sends a request with these headers too.
+    pub async fn send_with(
+        &mut self,
+        path: &str,
+        body: &str,
+        mut headers: HeaderMap,
+    ) -> hyper::Result<Response<Incoming>> {
         let method = if body.is_empty() { "GET" } else { "POST" };
-        let request = Request::builder()
-            .method(method)
-            .header("x-api-key", key)
-            .header("content-type", "application/json");
+        headers.insert(CONTENT_TYPE, header("application/json"));
+        let mut request = Request::builder().method(method);
+        request.headers_mut().expect("a request").extend(headers);
         match &mut self.0 {
             Either::Left(sender) => {
                 let uri = format!("https://localhost{path}");
@@ -175,6 +187,10 @@ impl TlsConnection {
             }
         }
     }
+}
+
+fn header(value: &str) -> HeaderValue {
+    value.parse().expect("a header")
 }
 
 /// The next piece of an answer's body. None at its end.

@@ -14,12 +14,12 @@ use libc::{PROT_READ, PROT_WRITE, PT_DYNAMIC, dl_phdr_info};
 
 static COUNTED: AtomicU64 = AtomicU64::new(0);
 
-/// Number of allocations since [`count`].
+/// Number of allocations since the call of [`count`].
 pub fn counted() -> u64 {
     COUNTED.load(Relaxed)
 }
 
-/// Counts the allocations of the libraries that are open, from now on. False if that is not known for this C library.
+/// Begins to count the allocations of all open libraries. False if this cannot be done with this C library.
 pub fn count() -> bool {
     // Other C libraries have other addresses in the tables that are read here.
     if !cfg!(target_env = "gnu") {
@@ -79,7 +79,7 @@ const ADDRESSES: [u64; 2] = match cfg!(target_arch = "aarch64") {
 /// The library is open, and the dynamic linker has linked it.
 unsafe fn replace_in(library: &dl_phdr_info) {
     let base = library.dlpi_addr as usize;
-    // SAFETY: the caller says so. The dynamic section ends with the tag 0, and the linker has made its addresses absolute.
+    // SAFETY: the caller answers for the library. The dynamic section ends with the tag 0, and the linker has made its addresses absolute.
     unsafe {
         let headers = slice::from_raw_parts(library.dlpi_phdr, library.dlpi_phnum.into());
         let Some(section) = headers.iter().find(|header| header.p_type == PT_DYNAMIC) else {
@@ -96,7 +96,7 @@ unsafe fn replace_in(library: &dl_phdr_info) {
         let (Some(names), Some(symbols)) = (entry(5), entry(6)) else {
             return;
         };
-        // Where relocations are, and how many bytes of them: DT_RELA and DT_JMPREL.
+        // The address and the size in bytes of the relocations: DT_RELA and DT_JMPREL.
         for (tag, bytes) in [(7, 8), (23, 2)] {
             let (Some(relocations), Some(bytes)) = (entry(tag), entry(bytes)) else {
                 continue;
@@ -130,7 +130,7 @@ unsafe fn write(entry: *mut usize, function: usize) {
     }
 }
 
-/// Defines the functions that count and then allocate, and the one of a name.
+/// Defines functions that count and then allocate, and the function that finds one of them by its name.
 macro_rules! allocating {
     ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
         $(unsafe extern "C" fn $name($($argument: $type),*) -> $result {

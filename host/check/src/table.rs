@@ -2,8 +2,8 @@
 
 use crate::{
     cases::{
-        embedder, estimate, file, forward, info, init, levels, load, open, sample, sequences,
-        session, set_threads, steady, supports, tokenizer,
+        embedder, estimate, file, forward, info, init, levels, load, open, random_operations,
+        sample, sequences, session, set_threads, steady, supports, tokenizer,
     },
     finding::Checked,
     subject::Subject,
@@ -212,7 +212,12 @@ pub const CASES: &[Case] = &[
     model(
         "session/random-operations",
         "any order of operations leaves sequences that continue as if computed anew",
-        session::random_operations,
+        random_operations::random_operations,
+    ),
+    model(
+        "session/kv-stats",
+        "the reported use of the pool is that of the sequences, and shared tokens count once",
+        session::kv_stats,
     ),
     model(
         "forward/batch-equals-alone",

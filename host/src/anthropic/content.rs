@@ -60,7 +60,7 @@ pub enum ContentBlockParam {
         /// Accepted, of no effect.
         signature: Option<String>,
     },
-    /// Reasoning that another server keeps to itself. Accepted and left out.
+    /// Reasoning that only the server which made it can read. Accepted and left out.
     RedactedThinking,
     /// Refused: models take text only.
     Image,

@@ -93,7 +93,7 @@ impl Engine {
         self.load == Load::OnDemand || self.idle_unload.is_some()
     }
 
-    /// How many times within ten minutes the model is loaded again after its worker ended. None: it has no worker.
+    /// Most restarts of the model's worker within ten minutes. None: the model has no worker.
     pub fn max_restarts(&self) -> Option<u32> {
         (self.isolation == Isolation::Process).then_some(self.max_restarts)
     }

@@ -53,7 +53,7 @@ pub enum Close {
 pub struct Activity {
     state: Mutex<State>,
     told: Notify,
-    /// Whose connection it is. None if that cannot be told.
+    /// The client of the connection. None if it is not known.
     pub client: Option<ClientAddress>,
     /// Whether the connection was made after the server began to stop.
     pub is_late: bool,

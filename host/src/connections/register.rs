@@ -58,7 +58,7 @@ pub enum Full {
 }
 
 impl Limits {
-    /// Those of a configuration, as far as descriptors allow them.
+    /// The limits of a configuration, as far as the limit of descriptors allows them.
     pub fn new(server: &config::Server) -> Self {
         Self {
             most: bounded(server.max_connections),
@@ -189,7 +189,7 @@ impl Open {
         Ok(())
     }
 
-    /// Closes, of these connections, the one that has been idle for longest. Returns whether one is idle.
+    /// Closes that one of these connections that has been idle for longest. Returns whether one was idle.
     fn give_way(&mut self, may: impl Fn(&Activity) -> bool) -> bool {
         let connections = self.connections.iter().filter(|one| may(one));
         let ranked = connections.filter_map(|one| Some((one.rank()?, one)));

@@ -38,7 +38,7 @@ impl Tls {
         Ok(Self(RwLock::new(Certificate::read(files)?)))
     }
 
-    /// Gives new connections another certificate. Returns whether it differs. Running connections stay as they are.
+    /// Sets the certificate of new connections. Returns whether it differs from the last one. Open connections keep theirs.
     pub fn replace(&self, new: Certificate) -> bool {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let has_changed = new.files != current.files;
@@ -57,7 +57,7 @@ impl Certificate {
     /// Reads the files.
     ///
     /// # Errors
-    /// A file cannot be read, or has not what it should have.
+    /// A file cannot be read, or does not contain a certificate or key.
     pub fn read(files: &config::Tls) -> anyhow::Result<Self> {
         let read = |path: &PathBuf| {
             fs::read(path).with_context(|| format!("{} cannot be read", path.display()))

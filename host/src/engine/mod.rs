@@ -17,6 +17,7 @@ mod embeddings;
 mod event;
 mod kv_pool;
 mod metrics;
+mod model_thread;
 mod options;
 mod picks;
 mod plan;
@@ -34,7 +35,6 @@ mod step_cost;
 mod tests;
 mod threads;
 mod token_counts;
-mod worker;
 
 use std::{
     sync::{Arc, mpsc},
@@ -54,6 +54,7 @@ pub use event::{
     EmbeddingError, Event, Failure, FinishReason, Generation, Logprobs, ReaderPlace, SubmitError,
 };
 pub use metrics::EngineMetrics;
+use model_thread::ModelThread;
 pub use options::{EngineLimits, EngineOptions, Loader, OnEvents};
 pub use plugin_calls::{LONGEST, PluginCalls};
 use queue::Queue;
@@ -62,7 +63,6 @@ use sequence::{Common, MAX_EVENTS, Reader, Sequence};
 pub use shares::ClientId;
 use shares::Origin;
 pub use threads::Calibration;
-use worker::Worker;
 
 /// Handle of a running model. Clones are cheap and use the same thread. The thread ends when the last clone is dropped.
 #[derive(Clone)]
@@ -123,7 +123,7 @@ impl Engine {
         let (model, calls) = (CurrentModel::default(), PluginCalls::default());
         let (alive, end) = watch::channel(());
         let (name, max_draft_tokens) = (options.name.clone(), options.limits.max_draft_tokens);
-        let worker = Worker {
+        let model_thread = ModelThread {
             alive: alive.clone(),
             inbox,
             loader,
@@ -138,7 +138,7 @@ impl Engine {
         thread::Builder::new()
             .name(name)
             .spawn(move || {
-                worker.run(started);
+                model_thread.run(started);
                 // The model and its session are gone by now.
                 drop(alive);
             })
@@ -198,7 +198,7 @@ impl Engine {
                 let sequence =
                     Sequence::new(request, prompt, steering, common, origin, ticket, reader);
                 let sent = self.arrivals.send(sequence);
-                // A thread that is about to end may leave what was sent in its inbox. Then it has stored the reason before.
+                // A thread that is about to end may leave sequences in its inbox. It has stored the reason before.
                 match self.shared.failure.get() {
                     None if sent.is_ok() => Ok(Generation::new(events, seat)),
                     _ => Err(SubmitError::Stopped(ended(&self.shared.failure))),

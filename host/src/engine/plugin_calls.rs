@@ -1,4 +1,4 @@
-//! How long the calls of the plugin take that the engine's threads make.
+//! Measures how long the engine's threads have been in a call of the plugin.
 
 use std::{
     sync::{
@@ -16,12 +16,12 @@ const SHORTEST: Duration = Duration::from_secs(60);
 /// one.
 const TIMES: u64 = 1000;
 
-/// The calls of the plugin that an engine's threads make. Clones are the same, and do not keep the engine running.
+/// Stopwatches of the engine's threads for their calls of the plugin. Clones share them, and do not keep the engine running.
 #[derive(Clone, Default)]
 pub struct PluginCalls {
-    /// Of the model thread.
+    /// The stopwatch of the model thread.
     pub(super) steps: Arc<Stopwatch>,
-    /// Of the thread for embeddings.
+    /// The stopwatch of the thread for embeddings.
     pub(super) embeddings: Arc<Stopwatch>,
 }
 
@@ -58,7 +58,7 @@ impl Default for Stopwatch {
 }
 
 impl Stopwatch {
-    /// Does work of this thread.
+    /// Runs a piece of the thread's work and measures it.
     pub fn time<R>(&self, work: impl FnOnce() -> R) -> R {
         let began = self.millis().max(1);
         self.began.store(began, Relaxed);

@@ -191,7 +191,7 @@ impl Sequence {
         }
     }
 
-    /// How many of the tokens that the next step can have need logits.
+    /// The number of rows of logits that the next step needs.
     pub fn ready_rows(&self) -> u32 {
         self.rows(self.ready())
     }

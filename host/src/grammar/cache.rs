@@ -73,12 +73,12 @@ pub struct Grammars {
 struct UncompiledGrammar {
     grammar: Grammar,
     key: Key,
-    /// Whether its text is long.
+    /// Whether the grammar's text is long.
     is_long: bool,
 }
 
 impl UncompiledGrammar {
-    /// Hashes a grammar. Takes a while if its text is long, and it may be as long as a request.
+    /// Hashes a grammar. This takes a while if its text is long; the text may be as long as a request.
     fn of(grammar: Grammar, max_bytes: usize) -> Result<Self, GrammarError> {
         let text = json(&grammar)?;
         let bytes = match &grammar {
@@ -87,7 +87,7 @@ impl UncompiledGrammar {
             | Grammar::Gbnf(text)
             | Grammar::LlGuidance(text) => text.len(),
             Grammar::JsonSchema(schema) => json(schema)?.len(),
-            // Patterns repeat what their text has once. It is not written yet.
+            // The text of patterns is not written yet, and the patterns are longer: they repeat parts that the text has once.
             Grammar::Patterns(_) => 0,
         };
         check_length(bytes, max_bytes)?;

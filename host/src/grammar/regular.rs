@@ -14,7 +14,7 @@ use super::text::regex_escaped;
 
 /// Longest regular expression in bytes. Rules are copied to where they are used, so they may grow without bounds.
 const MAX_BYTES: usize = 100_000;
-/// Most parts that are within each other, through rules and groups.
+/// The deepest nesting of rules and groups.
 const MAX_DEPTH: usize = 200;
 
 /// The regular expression of a grammar in Lark.
@@ -38,7 +38,7 @@ struct Writer<'a> {
     written: HashMap<&'a str, String>,
     /// The rules that are being written.
     open: Vec<&'a str>,
-    /// How many parts are being written.
+    /// The depth of the part that is being written.
     depth: usize,
 }
 

@@ -33,7 +33,7 @@ impl KeptResponse {
         self.response.len() + self.input.len()
     }
 
-    /// Refuses a response that is larger by itself than all of them together may be.
+    /// Refuses a response that alone exceeds the limit of all kept responses.
     fn check_size(&self, limits: &config::Responses) -> Result<(), StoreError> {
         let (bytes, most) = (self.bytes(), limits.max_kept_bytes);
         match bytes <= most {

@@ -20,7 +20,7 @@ pub struct Account {
     completion_tokens: AtomicU64,
     /// The request's parameters, and how its answers ended.
     pub answers: Answers,
-    /// Its texts. None: the log is not to have them.
+    /// The texts of the request. None: they are not logged.
     texts: Option<Texts>,
 }
 
@@ -33,7 +33,7 @@ impl Account {
         }
     }
 
-    /// Where the request's texts are noted. None: the log is not to have them.
+    /// Where the request's texts are noted. None: they are not logged.
     pub fn texts(&self) -> Option<&Texts> {
         self.texts.as_ref()
     }

@@ -29,6 +29,6 @@ impl Texts {
 }
 
 fn lock(texts: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
-    // A list is whole also after a panic of whoever held it.
+    // The list is whole even if a thread panicked while it held the lock.
     texts.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
 //! Lines of the log about requests that have ended: the access log has all, the audit log those for administration. Neither has texts
-//! of requests, nor keys. Texts have lines of their own, if the configuration wants them.
+//! of requests, nor keys. The texts are logged in lines of their own, if the configuration wants them.
 
 use std::time::Instant;
 
@@ -69,7 +69,7 @@ impl RequestLog {
     }
 }
 
-/// Writes the texts of a request, if the log is to have them.
+/// Logs the texts of a request, if the configuration wants them.
 pub fn write_texts(account: &Account, id: Option<&str>) {
     let Some(texts) = account.texts() else {
         return;

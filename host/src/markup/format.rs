@@ -14,8 +14,8 @@ pub struct ToolFormat {
     pub other_signs: &'static [&'static str],
     /// Marks that begin a block. The first one is used to write calls. All of them are recognized in answers.
     pub begin: &'static [&'static str],
-    /// Other marks that are recognized in answers, but begin blocks in another form than grammars follow. So a grammar keeps answers
-    /// from having them.
+    /// Marks of blocks that the parser reads but no grammar writes, because their form differs. A grammar keeps answers
+    /// without them.
     pub other_begin: &'static [&'static str],
     /// Whether an answer that is only JSON may be a call too, without `begin`.
     pub may_be_bare: bool,

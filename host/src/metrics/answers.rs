@@ -76,7 +76,7 @@ impl AnswerMetrics {
         sum(&self.tokens, |_| true)
     }
 
-    /// Removes the metrics of models that are not among these.
+    /// Removes the metrics of all models but these.
     pub fn keep(&self, models: &[&str]) {
         for counters in [&self.tokens, &self.ends] {
             keep(counters, "model", models);

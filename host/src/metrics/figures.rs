@@ -66,7 +66,7 @@ impl Figures {
         }
     }
 
-    /// Removes the figures of models that are not among these.
+    /// Removes the figures of all models but these.
     pub fn keep(&mut self, models: &[&str]) {
         self.0.retain(|series, _| {
             let mut labels = series.labels.iter();

@@ -79,7 +79,7 @@ impl History {
 
 impl Totals {
     fn since(&self, before: &Self) -> Self {
-        // What a removed model has counted leaves the sums.
+        // The counts of a removed model leave the sums.
         let since = |now: f64, before: f64| (now - before).max(0.0);
         Self {
             prompt_tokens: since(self.prompt_tokens, before.prompt_tokens),

@@ -49,7 +49,7 @@ impl ModelMetrics {
         self.add(Living::Counted(registry))
     }
 
-    /// Removes the figures of ended parts whose models are not among these.
+    /// Removes the figures of ended engines of all models but these.
     pub fn keep(&self, models: &[&str]) {
         self.lock().ended.keep(models);
     }

@@ -65,7 +65,7 @@ pub fn sum(counters: &IntCounterVec, counts: impl Fn(&Metric) -> bool) -> f64 {
     counted.map(|metric| metric.get_counter().get_value()).sum()
 }
 
-/// Removes the metrics of a vector whose label has none of these values.
+/// Removes the metrics of a vector whose label has another value than these.
 pub fn keep<B: MetricVecBuilder>(vector: &MetricVec<B>, label: &str, values: &[&str]) {
     let families = vector.collect();
     for metric in families.iter().flat_map(MetricFamily::get_metric) {
@@ -75,7 +75,7 @@ pub fn keep<B: MetricVecBuilder>(vector: &MetricVec<B>, label: &str, values: &[&
             .get(label)
             .is_some_and(|value| !values.contains(value))
         {
-            // An error means that somebody else has removed it.
+            // An error means that another thread has removed the metric.
             let _ = vector.remove(&labels);
         }
     }

@@ -187,7 +187,7 @@ async fn begin(served: &ServedModel) -> Result<RightToChange, ChangeError> {
     right.ok_or_else(|| ChangeError::Busy(served.id.clone()))
 }
 
-/// Loads a model. If its worker dies of that, it is loaded again as often as after a later death.
+/// Loads a model. If its worker dies during the load, the load is repeated as often as after a later death.
 async fn finish_load(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Result<()> {
     let mut ends = Ends::default();
     loop {

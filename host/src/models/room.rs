@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{Catalog, FormerModels, ModelState, ServedModel, put_away::put_away};
 
-/// The time that a load waits for the last requests of models that were unloaded for it.
+/// How long a load waits for the last requests of the models that were unloaded for it.
 const LAST_REQUESTS: Duration = Duration::from_secs(60);
 
 /// Why there is no room for a model.
@@ -39,7 +39,7 @@ pub enum NoRoom {
         /// The others.
         ids: Vec<String>,
     },
-    /// Models that were unloaded go on with their last requests.
+    /// Unloaded models still answer their last requests.
     #[error(
         "it takes about {needed} bytes, but models that were unloaded for it still answer their last requests and take {leaving} of the memory_budget_bytes of {budget}: try again later, or raise that"
     )]
@@ -88,7 +88,7 @@ pub async fn make_room(served: &ServedModel, catalog: &Catalog) -> Result<(), No
         if needed + used + leaving <= budget {
             return Ok(());
         }
-        // Only requests that still run keep a model. Other loads may go on meanwhile.
+        // A model stays in memory only while its last requests run. Other loads may go on meanwhile.
         if timeout_at(deadline, former.one_ended()).await.is_err() {
             return Err(NoRoom::Leaving {
                 needed,

@@ -218,7 +218,7 @@ impl Serving {
         let begin = |served: &'a Arc<ServedModel>| {
             let (begun, catalog) = (served.clone(), self.catalog.clone());
             let load = runtime.spawn(async move { load_begun(&begun, &catalog).await });
-            // If its worker dies of that, it is loaded again while the next ones are loaded.
+            // If its worker dies during the load, the load is repeated while the next models are loaded.
             runtime.block_on(served.tried());
             (served.id.as_str(), load)
         };

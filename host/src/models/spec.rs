@@ -25,7 +25,7 @@ pub struct ModelSpec {
     pub maker: Box<dyn Maker>,
     /// How many times within ten minutes the model is started again after its worker ended. None: it has no worker.
     pub max_restarts: Option<u32>,
-    /// Counts these starts.
+    /// The counter of restarts.
     pub restarts: IntCounter,
     /// Most sequences that may wait.
     pub max_queue: usize,

@@ -3,8 +3,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    ChatLogprobs, FinishReason, GenerationParameters, PastToolCall, Tool, ToolCall, ToolCallChunk,
-    ToolChoice,
+    ChatLogprobs, FinishReason, GenerationParameters, PastToolCall, ReasoningEffort, Tool,
+    ToolCall, ToolCallChunk, ToolChoice,
 };
 
 /// The request of `POST /v1/chat/completions`.
@@ -43,39 +43,18 @@ pub struct ChatCompletionRequest {
     pub parameters: GenerationParameters,
 }
 
-/// How much a model reasons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ReasoningEffort {
-    /// The model does not reason.
-    None,
-    /// The model reasons. The chat template gets this word, but few templates distinguish the levels.
-    Minimal,
-    /// See `minimal`.
-    Low,
-    /// See `minimal`.
-    Medium,
-    /// See `minimal`.
-    High,
-    /// See `minimal`.
-    Xhigh,
-}
-
 /// A message of the conversation.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct Message {
     /// Who says the message.
     pub role: Role,
     /// The text of the message. May be null in messages of the assistant.
     pub content: Option<Content>,
     /// The tool calls of the assistant.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<PastToolCall>>,
     /// Id of the call whose result a message of the tool is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
     /// The reasoning of the assistant before its answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
     /// Other keys, such as `name`. Chat templates may use them.
     #[serde(flatten)]
@@ -99,7 +78,7 @@ pub enum Role {
 }
 
 /// The text of a message.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
     expecting = "expected a string, null or a list of parts such as {\"type\": \"text\", \"text\": \"…\"}"
@@ -112,16 +91,14 @@ pub enum Content {
 }
 
 /// A part of a message's text.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct ContentPart {
     /// `text`, or `refusal` in messages of the assistant.
     #[serde(rename = "type")]
     pub kind: String,
     /// The text of a `text` part.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// The text of a `refusal` part.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
 }
 

@@ -5,9 +5,13 @@
 //!
 //! A field with `flatten` and `skip_deserializing` is a struct that several requests contain. It is documented as part of
 //! its request, and `routes` deserializes it separately.
+//!
+//! Chats, completions and responses know only their own types and `common`, `error` and `logprobs`. What chats and completions
+//! have in common is in `parameters`, `grammar`, `structural_tag` and `response`.
 
 mod admin;
 mod chat;
+mod common;
 mod completion;
 mod embedding;
 mod error;
@@ -31,8 +35,9 @@ pub use admin::{
 };
 pub use chat::{
     ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Content,
-    ContentPart, Message, ReasoningEffort, Role,
+    ContentPart, Message, Role,
 };
+pub use common::{ReasoningEffort, Stop, ToolMode};
 pub use completion::{CompletionChoice, CompletionRequest, Prompt};
 pub use embedding::{
     EmbeddingList, EmbeddingObject, EmbeddingRequest, EmbeddingUsage, EmbeddingVector,
@@ -45,7 +50,7 @@ pub use grammar::{
 };
 pub use logprobs::{ChatLogprobs, ChatTokenLogprob, CompletionLogprobs, TokenLogprob, TopLogprobs};
 pub use model::{ModelEmbeddings, ModelList, ModelObject, ModelSampling, ModelStatus};
-pub use parameters::{GenerationParameters, Stop, StreamOptions};
+pub use parameters::{GenerationParameters, StreamOptions};
 pub use requantize::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest};
 pub use rerank::{
     DocumentText, RankedDocument, RerankDocument, RerankRequest, Reranking, ScoreList, ScoreObject,
@@ -59,7 +64,7 @@ pub use tokens::{
 };
 pub use tools::{
     Function, FunctionCall, FunctionCallChunk, FunctionName, NamedTool, PastFunctionCall,
-    PastToolCall, Tool, ToolCall, ToolCallChunk, ToolChoice, ToolKind, ToolMode,
+    PastToolCall, Tool, ToolCall, ToolCallChunk, ToolChoice, ToolKind,
 };
 
 /// A time as the API writes it: whole seconds since 1970.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{GrammarRequest, ResponseFormat};
+use super::{GrammarRequest, ResponseFormat, Stop};
 
 /// The parameters that chats and completions have in common. Absent and `null` are the same.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -95,24 +95,4 @@ pub struct GenerationParameters {
 pub struct StreamOptions {
     /// Whether to send the usage in one more chunk at the end.
     pub include_usage: Option<bool>,
-}
-
-/// Stop strings.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string or a list of strings")]
-pub enum Stop {
-    /// One stop string.
-    One(String),
-    /// Up to four stop strings.
-    Many(Vec<String>),
-}
-
-impl Stop {
-    /// The stop strings as a list.
-    pub fn into_vec(self) -> Vec<String> {
-        match self {
-            Self::One(text) => vec![text],
-            Self::Many(texts) => texts,
-        }
-    }
 }

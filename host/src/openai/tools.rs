@@ -2,8 +2,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::ToolMode;
+
 /// A tool that the model may call.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct Tool {
     /// Only `function` is supported.
     #[serde(rename = "type")]
@@ -21,19 +23,16 @@ pub enum ToolKind {
 }
 
 /// A function that the model may call.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct Function {
     /// Up to 64 letters, digits, `_`, `-` and `.`.
     #[schema(pattern = "^[a-zA-Z0-9_.-]{1,64}$")]
     pub name: String,
     /// What the function does, for the model.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// JSON Schema of the arguments, which are an object. Default: the function takes none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Map<String, Value>>,
     /// Whether to refuse a schema with keywords that cannot be followed. Default: false, such keywords are ignored.
-    #[serde(skip_serializing)]
     pub strict: Option<bool>,
 }
 
@@ -48,18 +47,6 @@ pub enum ToolChoice {
     Mode(ToolMode),
     /// The model must call this tool.
     Named(NamedTool),
-}
-
-/// Whether the model may, must or must not call tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ToolMode {
-    /// The model is not told about the tools.
-    None,
-    /// The model decides whether to call tools.
-    Auto,
-    /// The model must call at least one tool.
-    Required,
 }
 
 /// A tool that the model must call.
@@ -80,10 +67,9 @@ pub struct FunctionName {
 }
 
 /// A tool call in a message of the conversation.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct PastToolCall {
     /// The id that the message with the result has as `tool_call_id`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Always `function`.
     #[serde(rename = "type", default = "function")]
@@ -98,7 +84,7 @@ fn function() -> ToolKind {
 }
 
 /// The called function, with its arguments.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct PastFunctionCall {
     /// The name of the function.
     pub name: String,

@@ -106,7 +106,7 @@ impl Backend {
     }
 }
 
-/// What the plugin lists, if this host knows all facts of it that must be understood.
+/// The items that the plugin lists. An error if an item has a fact that must be understood and that this host does not know.
 fn understood<T: From<R>, R>(
     listed: impl IntoIterator<Item = R>,
     meta: impl Fn(&T) -> &Meta,

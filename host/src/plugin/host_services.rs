@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    /// A log that panics.
+    /// A log whose calls panic.
     struct Broken;
 
     impl Subscriber for Broken {

@@ -55,7 +55,8 @@ impl TemplateCapabilities {
         }
     }
 
-    /// Puts reasoning where the template reads it, with the text before calls if there may be only one of them.
+    /// Moves reasoning to the field that the template reads. Where the template takes either reasoning or text before calls, both are
+    /// joined.
     fn adapt_reasoning(&self, message: &mut Json, has_calls: bool) {
         let of = |key: &str| message[key].as_str().filter(|text| !text.is_empty());
         let Some(reasoning) = of("thinking").or(of("reasoning_content")) else {

@@ -32,18 +32,18 @@ pub struct TemplateCapabilities {
     pub(super) has_null_content: bool,
     /// Whether arguments must be an object. If not, they are JSON in a string.
     pub(super) wants_parsed_arguments: bool,
-    /// How the template wants the reasoning of a message with tool calls.
+    /// The form in which the template reads the reasoning of a message with tool calls.
     pub(super) reasoning: ReasoningField,
 }
 
 /// The field of a message in which a template reads reasoning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReasoningField {
-    /// `reasoning_content`, as clients send it. Or none.
+    /// The template reads `reasoning_content`, as clients send it, or no reasoning.
     ReasoningContent,
-    /// `thinking`, for example with gpt-oss.
+    /// The template reads `thinking`, for example that of gpt-oss.
     Thinking,
-    /// `thinking`, but a message with tool calls may have only that or a text.
+    /// The template reads `thinking`, but a message with tool calls may have only reasoning or only text.
     ThinkingOrText,
 }
 

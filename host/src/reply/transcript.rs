@@ -1,4 +1,4 @@
-//! Texts of prompts and answers for the log, if it is to have them.
+//! Texts of prompts and answers, for the log.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tenon_plugin_api::Vocabulary;
 
 use crate::keys::Account;
 
-/// The tokens of an answer. Its text is noted when this is dropped, so also that of an answer that was given up.
+/// The tokens of an answer. Dropping it notes their text, also for an answer that was cancelled.
 pub struct Transcript {
     account: Arc<Account>,
     vocabulary: Arc<Vocabulary>,
@@ -14,7 +14,7 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// The transcript of an answer that begins. None if the log is not to have texts.
+    /// The transcript of an answer that begins. None if texts are not logged.
     pub fn begin(account: Option<&Arc<Account>>, vocabulary: &Arc<Vocabulary>) -> Option<Self> {
         let account = account.filter(|account| account.texts().is_some())?;
         Some(Self {
@@ -37,7 +37,7 @@ impl Drop for Transcript {
     }
 }
 
-/// Notes the text of a prompt, if the log is to have texts.
+/// Notes the text of a prompt, if texts are logged.
 pub fn note_prompt(account: Option<&Account>, tokens: &[u32], vocabulary: &Vocabulary) {
     if let Some(texts) = account.and_then(Account::texts) {
         texts.add_prompt(written(tokens, vocabulary));

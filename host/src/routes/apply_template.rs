@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State};
 
-use super::{blocking::blocking, body::Body, chat::messages, lookup::loaded};
+use super::{blocking::blocking, body::Body, chat_completions::messages, lookup::loaded};
 use crate::{
     app::App,
     error::{AnyError, ApiError, BodyError, ModelError},

@@ -1,17 +1,18 @@
+mod calls;
+pub mod messages;
+mod tools;
+mod unsupported;
+
 use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
 
 use super::{
     body::Body,
-    chat::{
-        calls, messages,
-        prompt::{encode, prompt},
-    },
-    generation::{
-        Format, RouteParameters, Settings, WantedGrammar, answer, finish_reason, logprobs, settings,
-    },
+    chat::prompt::{encode, prompt},
+    generation::{RouteParameters, Settings, settings},
     lookup::generating,
+    openai::{Format, answer, finish_reason, logprobs, parameters, wanted},
     waiting::{Asked, answered, failure},
 };
 use crate::{
@@ -266,8 +267,9 @@ async fn chat(
         reasoning_budget: request.thinking_token_budget,
         ..RouteParameters::default()
     };
-    let settings = Settings::new(&request.parameters, own, &model.facts().info, served.bounds)?;
-    let wanted = WantedGrammar::of(&request.parameters)?;
+    let parameters = parameters(&request.parameters)?;
+    let settings = Settings::new(&parameters, own, &model.facts().info, served.bounds)?;
+    let wanted = wanted(&request.parameters)?;
     let (chat, calling) = messages::chat(request)?;
     let is_cached = settings.request.cache_prompt;
     let encoded = encode(&model, chat, is_cached).await?;

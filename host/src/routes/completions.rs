@@ -7,11 +7,9 @@ use super::{
     blocking::blocking,
     body::{Body, RequestBody, read},
     checks,
-    generation::{
-        Format, Prompt, RouteParameters, Settings, WantedGrammar, answer, check_count,
-        finish_reason, logprobs, settings,
-    },
+    generation::{Prompt, RouteParameters, Settings, check_count, settings},
     lookup::generating,
+    openai::{Format, answer, finish_reason, logprobs, parameters, wanted},
     waiting::{Asked, answered, failure},
 };
 use crate::{
@@ -20,7 +18,7 @@ use crate::{
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::{arrival::Arrival, client::Client},
     models::{LoadedModel, PromptError},
-    openai::{self, Completion, CompletionChoice, CompletionRequest},
+    openai::{Completion, CompletionChoice, CompletionRequest, Prompt as WirePrompt},
     prompt::{InfillTokens, encode_part},
     reply::{AnswerPiece, Echo, End},
 };
@@ -165,8 +163,9 @@ async fn complete(
         best_of: request.best_of,
         reasoning_budget: None,
     };
-    let settings = Settings::new(&request.parameters, own, &model.facts().info, served.bounds)?;
-    let wanted = WantedGrammar::of(&request.parameters)?;
+    let parameters = parameters(&request.parameters)?;
+    let settings = Settings::new(&parameters, own, &model.facts().info, served.bounds)?;
+    let wanted = wanted(&request.parameters)?;
     let suffix = request.suffix.filter(|suffix| !suffix.is_empty());
     if is_echoed && suffix.is_some() {
         let message = "'suffix' is not possible with \"echo\": true";
@@ -209,12 +208,12 @@ enum PromptSource {
     Tokens(Vec<u32>),
 }
 
-fn sources(prompt: openai::Prompt) -> Vec<PromptSource> {
+fn sources(prompt: WirePrompt) -> Vec<PromptSource> {
     match prompt {
-        openai::Prompt::Text(text) => vec![PromptSource::Text(text)],
-        openai::Prompt::Tokens(tokens) => vec![PromptSource::Tokens(tokens)],
-        openai::Prompt::Texts(texts) => texts.into_iter().map(PromptSource::Text).collect(),
-        openai::Prompt::TokenLists(lists) => lists.into_iter().map(PromptSource::Tokens).collect(),
+        WirePrompt::Text(text) => vec![PromptSource::Text(text)],
+        WirePrompt::Tokens(tokens) => vec![PromptSource::Tokens(tokens)],
+        WirePrompt::Texts(texts) => texts.into_iter().map(PromptSource::Text).collect(),
+        WirePrompt::TokenLists(lists) => lists.into_iter().map(PromptSource::Tokens).collect(),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 
 /// Shows the server's metrics, in Prometheus' text format or in that of OpenMetrics, if `Accept` names it.
 ///
-/// If there is a key for administration, other keys see, of the metrics of keys, only their own.
+/// If there is a key for administration, each other key sees no metrics of other keys.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -55,7 +55,7 @@ pub async fn metrics(
     Ok(([(CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
-/// Asks workers for what they have counted, and forgets models and keys that are gone.
+/// Fetches the counts of the workers, and forgets models and keys that are gone.
 pub async fn refresh(app: &App) {
     let now = app.now();
     join_all(now.models.iter().map(async |served| {

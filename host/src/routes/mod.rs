@@ -1,8 +1,9 @@
 //! All routes on one screen, with one file for each.
 //!
 //! Every route may use `body` and `checks` (reading a request), `lookup` (its model), `blocking`, and `sse` (streams). The routes
-//! that take a chat share `chat`, those that generate text `generation`, those of Anthropic's API `anthropic`, and `rerank` and
-//! `score` share `relevance`. The routes of the Responses API are in `responses`.
+//! that take a conversation share `chat`, those that generate text `generation`. They translate an API's wire types to what these
+//! two know, and no API knows another's types. The APIs: `chat_completions`, `completions` (both with `openai`), `responses`, and
+//! `messages` and `count_tokens` (both with `anthropic`). `rerank` and `score` share `relevance`.
 
 mod admin;
 mod admin_config;
@@ -26,6 +27,7 @@ mod lookup;
 mod messages;
 mod metrics;
 mod models;
+mod openai;
 mod page;
 mod relevance;
 mod requantize;

@@ -7,7 +7,7 @@ use tenon_plugin_api::{EncodeFlags, Vocabulary};
 use super::{
     blocking::blocking,
     body::{Body, RequestBody, read},
-    chat::messages,
+    chat_completions::messages,
     lookup::loaded,
 };
 use crate::{

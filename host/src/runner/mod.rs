@@ -110,7 +110,7 @@ pub trait Runner: Send + Sync {
     /// Number of sequences that wait or are computed.
     fn sequences(&self) -> usize;
 
-    /// The calls of the plugin that compute. None if they run in a worker, which looks at them itself.
+    /// The stopwatches of the plugin's calls. None for a worker, which watches its own calls.
     fn plugin_calls(&self) -> Option<PluginCalls>;
 }
 

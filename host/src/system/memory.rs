@@ -64,12 +64,13 @@ pub fn give_back() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Bytes that the process has allocated through the C library. 0 where the C library does not say.
+/// Bytes that the process has allocated through the C library, modulo 4 GiB: `mallinfo2` with larger counters came with glibc 2.33.
+/// 0 where the C library does not say.
 #[cfg(target_env = "gnu")]
-pub fn in_use_bytes() -> usize {
+pub fn in_use_bytes() -> u32 {
     // SAFETY: it takes no pointers and only reads counters.
-    let info = unsafe { libc::mallinfo2() };
-    info.uordblks + info.hblkhd
+    let info = unsafe { libc::mallinfo() };
+    info.uordblks.wrapping_add(info.hblkhd).cast_unsigned()
 }
 
 /// Calls [`give_back`] in a second, for callers that still hold what they are about to free. Calls within that second count
@@ -91,7 +92,7 @@ pub fn give_back_soon() {
 }
 
 #[cfg(not(target_env = "gnu"))]
-pub fn in_use_bytes() -> usize {
+pub fn in_use_bytes() -> u32 {
     0
 }
 

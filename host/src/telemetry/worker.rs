@@ -22,20 +22,20 @@ const MAX_ERROR: usize = 1000;
 /// A line that a worker wrote.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FromWorker<'a> {
-    /// A line of its log. It is in the log of this process now.
+    /// A line of the worker's log, which was copied into the log of this process.
     Logged,
-    /// The message of an error, whose line of the log comes by itself.
+    /// The message of an error. The log has it too, in a line of its own.
     Error(Cow<'a, str>),
-    /// Its plugin or another library printed it.
+    /// A line that the plugin or another library printed.
     Printed,
 }
 
-/// Writes a line to the log as it is, if it is marked as a line of a worker's log. Says what the line is.
+/// Says what a line is. A line of a worker's log is written to this process's log as it is.
 pub fn relay_marked(line: &[u8]) -> FromWorker<'_> {
     match line {
         [LOG_LINE, line @ ..] => {
             if let Some(log) = LOG.get() {
-                // The queue takes lines without waiting, and counts those that it loses.
+                // The queue takes lines without waiting, and counts the lines that it loses.
                 let _ = log.queue.clone().write(line);
             }
             FromWorker::Logged
@@ -62,8 +62,8 @@ impl Write for Marked {
     }
 }
 
-/// Writes the messages of errors to a worker's standard error output, before the call that logs them returns. If that is the last thing
-/// that the worker does, the server can say why it ended.
+/// Writes the messages of errors to a worker's standard error output before the call that logs them returns. If an error is the last thing
+/// that the worker logs, the server can say why it ended.
 pub struct LastError(pub File);
 
 impl<S: Subscriber> Layer<S> for LastError {

@@ -161,9 +161,9 @@ struct Counts {
     answered: AtomicU64,
     cancelled: AtomicU64,
     refused: AtomicU64,
-    /// Requests beyond the limits of their key.
+    /// Number of requests that exceeded the limits of their key.
     limited: AtomicU64,
-    /// Changes of the configuration.
+    /// Number of changes of the configuration.
     reloads: AtomicU64,
     /// Damaged files that were loaded or refused.
     broken: AtomicU64,
@@ -363,7 +363,7 @@ impl Soak {
         samples
     }
 
-    /// What went wrong, in words.
+    /// The failures of the run, in words.
     fn problems(&self, before: Held, after: Held, samples: &[Sample]) -> Vec<String> {
         let mut problems = growth(samples);
         if after.descriptors > before.descriptors + 2 {

@@ -1,4 +1,4 @@
-//! What operators and other clients do meanwhile: TLS with HTTP/2, scrapes, a key at its limits, and changes of the configuration.
+//! The other load of the soak: requests over TLS with HTTP/2, scrapes, a key at its limits, and changes of the configuration.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -74,7 +74,7 @@ impl Soak {
         }
     }
 
-    /// Asks with a key that may ask seldom.
+    /// Sends requests with a key that has low limits.
     async fn beyond_limits(&self) {
         let client = self.client.with_key(LIMITED);
         while self.goes_on() {

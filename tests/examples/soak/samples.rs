@@ -1,4 +1,4 @@
-//! What was measured at regular times, and whether it stays flat.
+//! Samples of memory, descriptors and times, and whether they stay flat.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tenon_tests::Held;
 
 /// Number of samples of a run.
 pub const COUNT: u32 = 20;
-/// By how much the memory of the last quarter of a run may exceed that of the second: what a change of the level needs for a moment is
-/// seen in some samples only.
+/// By how much the memory of the last quarter of a run may exceed that of the second. Only some samples see the memory that a change
+/// of the level needs for a moment.
 const MEMORY: f64 = 1.15;
-/// The same for times, of which a busy machine makes some longer.
+/// By how much times may grow. A busy machine makes some of them longer.
 const TIME: f64 = 2.0;
 
 /// A sample.
@@ -19,7 +19,7 @@ pub struct Sample {
     pub held: Held,
 }
 
-/// What grew from the second quarter of a run to the last one, in words.
+/// The figures that grew from the second quarter of a run to the last one, in words.
 pub fn growth(samples: &[Sample]) -> Vec<String> {
     let quarter = samples.len() / 4;
     if quarter == 0 {
@@ -27,7 +27,7 @@ pub fn growth(samples: &[Sample]) -> Vec<String> {
     }
     let early = &samples[quarter..2 * quarter];
     let late = &samples[samples.len() - quarter..];
-    // The least that is held at any time is what never goes back.
+    // Memory that is never given back is part of every sample, so the least sample counts.
     let memory = |part: &[Sample]| {
         let held = part.iter().map(|sample| sample.held.resident_mb);
         held.min().unwrap_or_default() as f64

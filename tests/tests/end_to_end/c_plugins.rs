@@ -5,7 +5,8 @@ use std::process::Command;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tenon_tests::{
-    Client, PluginFolder, Server, ServerOptions, c_library, c_library_with_its_own, chat, text,
+    Client, PluginFolder, Server, ServerOptions, c_library, c_library_of, c_library_with_its_own,
+    chat, text,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -58,6 +59,23 @@ fn it_is_listed_like_a_plugin_in_rust() {
     assert_eq!(backend["license"], "Apache-2.0");
     assert!(backend["abi"].as_str().unwrap().starts_with("1.0"));
     assert_eq!(backend["devices"], json!(["cpu"]));
+}
+
+/// The guide leaves out the backend, which a fixture has. What the guide defines takes the place of the fixture's own.
+#[test]
+fn what_the_guide_shows_in_c_is_a_plugin() {
+    let guide = include_str!("../../../plugin-api/GUIDE.md");
+    let blocks: Vec<_> = guide.split("```c\n").skip(1).collect();
+    assert_eq!(blocks.len(), 1, "the test compiles only one");
+    let (shown, _) = blocks[0].split_once("```").unwrap();
+    let fixture =
+        "#define PLUGIN fixture\n#define ENTRY fixture_entry\n#include \"base.h\"\n#undef PLUGIN\n";
+    let (sources, plugins) = (tempfile::tempdir().unwrap(), PluginFolder::empty());
+    let library = c_library_of(&format!("{fixture}{shown}"), sources.path());
+    plugins.install_file(&library, "mine.so");
+    let listed = plugins.list();
+    assert_eq!(listed.ids(), ["org.example.mine"]);
+    assert_eq!(listed.0["backends"][0]["name"], "Mine");
 }
 
 #[tokio::test]

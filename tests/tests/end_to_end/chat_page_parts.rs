@@ -153,7 +153,7 @@ async fn conversations_have_their_models_and_can_be_deleted() {
     wait_for(&browser, ANSWER, "Of the second").await;
     let both = json!(["Of the second", "Of the first"]);
     assert_eq!(browser.run(titles).await, both);
-    // What is deleted stays so.
+    // A deleted conversation stays deleted.
     browser.click("[aria-label='Delete Of the second']").await;
     open_page(&browser, &mut server).await;
     wait_for(&browser, TITLE, "Of the first").await;

@@ -116,7 +116,7 @@ async fn one_client_cannot_take_the_connections_of_others() {
     other.write_all(once.as_bytes()).await.unwrap();
     let answer = read_to_end(&mut other).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    // One that is idle gives way.
+    // An idle connection gives way.
     slow[0].write_all(b"{\"a\": 1}").await.unwrap();
     let mut byte = [0];
     slow[0].read_exact(&mut byte).await.unwrap();

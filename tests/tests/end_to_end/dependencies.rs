@@ -121,6 +121,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hub", &[]),
     ("openai", &[]),
     ("anthropic", &[]),
+    ("conversation", &[]),
     ("markup", &[]),
     ("keys", &[]),
     ("prompt", &["markup"]),
@@ -219,6 +220,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "anthropic",
             "app",
             "config",
+            "conversation",
             "engine",
             "error",
             "grammar",
@@ -333,6 +335,107 @@ fn files_of_a_folder_of_the_host_use_each_other_in_one_direction() {
     }
 }
 
+/// The APIs that reach a model, each with its modules of `routes`. Another API is another line, here and in [`WIRE_TYPES`].
+const APIS: &[&[&str]] = &[
+    &["apply_template", "chat_completions", "tokenize"],
+    &["completions"],
+    &["responses"],
+    &["anthropic", "count_tokens", "messages"],
+];
+
+/// The wire types of these APIs: a room, modules of it, and the modules of `routes` that name types of these. What the APIs
+/// share in `routes` is not among them, but for `openai` and `docs`.
+const WIRE_TYPES: &[(&str, &[&str], &[&str])] = &[
+    (
+        "openai",
+        &["chat", "tools"],
+        &["apply_template", "chat_completions"],
+    ),
+    (
+        "openai",
+        &["tokens"],
+        &["apply_template", "detokenize", "tokenize"],
+    ),
+    ("openai", &["completion"], &["completions", "embeddings"]),
+    (
+        "openai",
+        &["grammar", "parameters", "response", "structural_tag"],
+        &["chat_completions", "completions", "docs", "openai"],
+    ),
+    ("openai", &["responses"], &["responses"]),
+    (
+        "openai",
+        &["common", "logprobs"],
+        &["chat_completions", "openai", "responses"],
+    ),
+    (
+        "anthropic",
+        &["content", "events", "message", "request", "tools"],
+        &["anthropic", "count_tokens", "messages"],
+    ),
+];
+
+#[test]
+fn no_api_knows_another() {
+    let routes = host_source().join("routes");
+    let used = uses_within(&routes, "crate::routes::");
+    for api in APIS {
+        let others = || {
+            APIS.iter()
+                .filter(|other| other != &api)
+                .flat_map(|other| *other)
+        };
+        for module in *api {
+            let other = others().find(|other| used[*module].contains(**other));
+            assert_eq!(other, None, "{module}");
+        }
+    }
+    for (room, modules, users) in WIRE_TYPES {
+        let definers = definers_of(&face_of(&host_source().join(room)));
+        let names_any = |module: &&String| {
+            let names = wire_names(room, &routes.join(module));
+            let mut defined = names.iter().filter_map(|name| definers.get(name));
+            defined.any(|definer| modules.contains(&definer.as_str()))
+        };
+        let found: Vec<_> = used.keys().filter(names_any).collect();
+        assert_eq!(found, *users, "{room} {modules:?}");
+    }
+}
+
+/// The names of this room that a module's files name.
+fn wire_names(room: &str, module: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for code in codes_of(module) {
+        let begin = format!("{room}::");
+        for path in paths_behind("crate::", &code) {
+            if path == room || path == format!("{room}::self") {
+                names.extend(names_behind(&begin, &code).map(str::to_owned));
+            } else if let Some(inner) = path.strip_prefix(&begin) {
+                names.extend(inner.split("::").next().map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+/// The code of a module: its file, and the files of its folder, without tests.
+fn codes_of(module: &Path) -> Vec<String> {
+    let mut left = vec![module.to_owned(), module.with_extension("rs")];
+    let mut codes = Vec::new();
+    while let Some(path) = left.pop() {
+        if path.file_stem().is_some_and(|name| name == "tests") {
+            continue;
+        }
+        if path.is_dir() {
+            let entries = fs::read_dir(path).unwrap();
+            left.extend(entries.map(|entry| entry.unwrap().path()));
+        } else if path.is_file() {
+            codes.push(code_of(&path));
+        }
+    }
+    codes
+}
+
 fn host_source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src")
 }
@@ -340,21 +443,12 @@ fn host_source() -> PathBuf {
 /// The modules of a folder, each with the others that it uses outside of unit tests. Paths to them begin with `prefix`. `lib` is
 /// what the file that declares them has itself.
 fn uses_within(folder: &Path, prefix: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let face = ["mod.rs", "lib.rs"].map(|name| folder.join(name));
-    let face = face.into_iter().find(|path| path.is_file());
-    let face = code_of(&face.unwrap_or(folder.with_extension("rs")));
-    let declared = face.split("mod ").filter_map(|rest| rest.split_once(';'));
-    // Using a re-exported item counts as using the module that defines it.
-    let mut definers: BTreeMap<&str, &str> = declared.map(|(name, _)| (name, name)).collect();
-    let modules: Vec<&str> = definers.keys().copied().collect();
-    for module in &modules {
-        let begin = format!("{module}::");
-        definers.extend(names_behind(&begin, &face).map(|item| (item, *module)));
-    }
+    let face = face_of(folder);
+    let definers = definers_of(&face);
     let mut names: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let of_face = names_behind(prefix, &face).map(str::to_owned);
     names.entry("lib").or_default().extend(of_face);
-    for module in modules {
+    for module in modules_of(&face) {
         let (inner, path) = (folder.join(module), folder.join(format!("{module}.rs")));
         let names = names.entry(module).or_default();
         collect_names(&inner, "super::", prefix, names);
@@ -363,16 +457,42 @@ fn uses_within(folder: &Path, prefix: &str) -> BTreeMap<String, BTreeSet<String>
     let used = |user: &str, names: BTreeSet<String>| {
         let definers = names
             .iter()
-            .map(|name| definers.get(name.as_str()).unwrap_or(&"lib"));
+            .map(|name| definers.get(name).map_or("lib", String::as_str));
         definers
-            .filter(|&&name| name != user)
-            .map(|&name| name.to_owned())
+            .filter(|&name| name != user)
+            .map(str::to_owned)
             .collect()
     };
     names
         .into_iter()
         .map(|(user, names)| (user.to_owned(), used(user, names)))
         .collect()
+}
+
+/// The code of the file that declares a folder's modules.
+fn face_of(folder: &Path) -> String {
+    let face = ["mod.rs", "lib.rs"].map(|name| folder.join(name));
+    let face = face.into_iter().find(|path| path.is_file());
+    code_of(&face.unwrap_or(folder.with_extension("rs")))
+}
+
+/// The modules that this code declares.
+fn modules_of(face: &str) -> impl Iterator<Item = &str> {
+    let declared = face.split("mod ").skip(1);
+    let declared = declared.filter_map(|rest| rest.split_once(';'));
+    declared.map(|(name, _)| name)
+}
+
+/// The modules that this code declares, by themselves and by the items that it re-exports from them: using such an item counts
+/// as using the module that defines it.
+fn definers_of(face: &str) -> BTreeMap<String, String> {
+    let mut definers = BTreeMap::new();
+    for module in modules_of(face) {
+        let begin = format!("{module}::");
+        let items = names_behind(&begin, face).chain([module]);
+        definers.extend(items.map(|item| (item.to_owned(), module.to_owned())));
+    }
+    definers
 }
 
 /// Adds the names that follow `up` (`super::` once or several times) or `prefix` in the paths of a file or a folder's files.
@@ -424,28 +544,52 @@ fn code_of(path: &Path) -> String {
 
 /// The names that follow `begin` in paths.
 fn names_behind<'a>(begin: &str, code: &'a str) -> impl Iterator<Item = &'a str> {
+    let names = trees_behind(begin, code).flat_map(parts_of);
+    names.filter_map(|part| part.split("::").next())
+}
+
+/// The whole paths that follow `begin`.
+fn paths_behind(begin: &str, code: &str) -> Vec<String> {
+    trees_behind(begin, code).flat_map(expanded).collect()
+}
+
+/// What follows `begin` in paths: `a::b::C` or `{a::{b, c}, d`.
+fn trees_behind<'a>(begin: &str, code: &'a str) -> impl Iterator<Item = &'a str> {
     let is_inner = |c: char| c.is_alphanumeric() || "_:".contains(c);
     let begins = code.match_indices(begin).map(|(at, _)| at);
     let begins = begins.filter(move |&at| !code[..at].ends_with(is_inner));
-    begins.flat_map(move |at| first_names(&code[at + begin.len()..]))
+    begins.map(move |at| {
+        let path = &code[at + begin.len()..];
+        let mut depth = 0;
+        let is_end = |c: char| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            depth <= 0 && !is_inner(c)
+        };
+        &path[..path.find(is_end).unwrap_or(path.len())]
+    })
 }
 
-/// `a` of `a::b::C`; `a` and `d` of `{a::{b, c}, d}`.
-fn first_names(path: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0;
-    let is_end = |c: char| {
-        depth += i32::from(c == '{') - i32::from(c == '}');
-        depth <= 0 && !(c.is_alphanumeric() || "_:".contains(c))
-    };
-    let tree = &path[..path.find(is_end).unwrap_or(path.len())];
+/// `a::b::C` of itself; `a::{b, c}` and `d` of `{a::{b, c}, d`.
+fn parts_of(tree: &str) -> impl Iterator<Item = &str> {
     let group = tree.strip_prefix('{').unwrap_or(tree);
     let mut depth = 0;
     let parts = group.split(move |c| {
         depth += i32::from(c == '{') - i32::from(c == '}');
         depth == 0 && c == ','
     });
-    let names = parts.filter_map(|part| part.trim().split("::").next());
-    names.filter(|name| !name.is_empty())
+    parts.map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// `a::b`, `a::c` and `d` of `{a::{b, c}, d`.
+fn expanded(tree: &str) -> Vec<String> {
+    let path = |part: &str| match part.split_once('{') {
+        None => vec![part.to_owned()],
+        Some((begin, group)) => {
+            let inner = expanded(group.trim_end_matches('}'));
+            inner.iter().map(|path| format!("{begin}{path}")).collect()
+        }
+    };
+    parts_of(tree).flat_map(path).collect()
 }
 
 /// A crate of the workspace.

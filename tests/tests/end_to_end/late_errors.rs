@@ -16,7 +16,7 @@ async fn a_sequence_that_is_lost_once_is_computed_again() {
         assert_eq!(status, StatusCode::OK, "{answer}");
         assert_eq!(text(&answer), "xxxxxxxx");
         assert_eq!(client.metric(RECOMPUTED).await, 1.0, "{model}");
-        // Nothing of it is left behind.
+        // Nothing of the lost sequence is left behind.
         let stored = client.metric("tenon_engine_kv_used_tokens").await;
         assert_eq!(stored, 10.0, "{model}");
     }

@@ -143,7 +143,7 @@ async fn a_load_waits_for_the_last_requests_of_a_busy_model_alone() {
     );
     let file = |name: &str| server.home().join("models").join(name);
     fs::write(file("a.echo"), "50").unwrap();
-    // Its file takes all of the budget.
+    // The file of this model takes all of the budget.
     fs::write(file("c.echo"), " ".repeat(999) + "0").unwrap();
     let text = "The quick brown fox jumps over the lazy dog. ".repeat(100);
     let parameters = json!({"model": "a", "temperature": 0});

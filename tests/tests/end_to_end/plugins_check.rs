@@ -46,6 +46,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("session/grants-in-bounds", "failed"),
     ("session/outlives-model", "failed"),
     ("session/random-operations", "failed"),
+    ("session/kv-stats", "failed"),
     ("forward/batch-equals-alone", "failed"),
     ("forward/chunks-equal-whole", "failed"),
     ("forward/rows-in-order", "failed"),
@@ -188,6 +189,19 @@ fn each_fault_is_found_by_its_case_alone() {
         let checked = Checked::of(&file, &["--model", &model], fault);
         checked.check_only(fault, status);
     });
+}
+
+#[test]
+fn faults_that_need_an_order_of_operations_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, file) = (faulty_model(&folder), library(FAULTY));
+    for_each(
+        &["a batch spoils forks", "a sample spoils forks"],
+        |fault| {
+            let checked = Checked::of(&file, &["--model", &model], fault);
+            checked.check_only("session/random-operations", "failed");
+        },
+    );
 }
 
 #[test]

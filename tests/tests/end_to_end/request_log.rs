@@ -141,7 +141,7 @@ async fn administration_is_always_logged() {
     assert!(!log.contains("s3cret"), "{log}");
 }
 
-/// What a client writes is logged only if the operator wants it: prompts, answers, tools.
+/// Texts of clients (prompts, answers, tools) are logged only if the operator wants them.
 #[tokio::test]
 async fn texts_are_logged_only_if_the_configuration_says_so() {
     for is_wanted in [false, true] {

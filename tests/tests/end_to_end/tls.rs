@@ -3,6 +3,7 @@
 use std::{fs, future::pending, process::Command, time::Duration};
 
 use futures_util::future::join_all;
+use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tenon_tests::{
     Authority, Client, Collector, Identity, Server, ServerOptions, TlsClient, artifacts, chat,
@@ -82,6 +83,38 @@ async fn requests_share_a_connection_of_http2() {
 }
 
 #[tokio::test]
+async fn heads_over_http2_have_a_limit() {
+    let authority = Authority::new();
+    let tls = start(&authority, "", "");
+    let client = TlsClient::new(&authority, None, BOTH);
+    let mut connection = client.open(&tls.address).await.unwrap();
+    let filler = |name: usize, bytes| {
+        let name = HeaderName::from_bytes(format!("x-{name}").as_bytes());
+        let value = HeaderValue::try_from("b".repeat(bytes));
+        (name.unwrap(), value.unwrap())
+    };
+    for (count, bytes, status) in [
+        (1, 60_000, 200),
+        (300, 100, 200),
+        (1, 66_000, 431),
+        (700, 100, 431),
+        // The connection is not lost.
+        (1, 100, 200),
+    ] {
+        let headers = (0..count).map(|name| filler(name, bytes)).collect();
+        let answer = connection.send_with("/health/live", "", headers).await;
+        assert_eq!(answer.unwrap().status(), status, "{count} of {bytes}");
+    }
+    // A head without end costs the client its connection, and no other client anything.
+    let headers = (0..300).map(|name| filler(name, 10_000)).collect();
+    let answer = connection.send_with("/health/live", "", headers).await;
+    assert!(answer.is_err(), "{answer:?}");
+    let mut other = client.open(&tls.address).await.unwrap();
+    let answer = other.send("/health/live", "").await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_ends_its_request() {
     let authority = Authority::new();
     let tls = start(&authority, "", "");
@@ -112,7 +145,8 @@ async fn a_new_certificate_counts_for_new_connections() {
     let identity = new.sign();
     let home = tls.server.home().to_owned();
     fs::write(home.join("server.pem"), &identity.certificate).unwrap();
-    tls.server.wait_for_log("the configuration stays as it is");
+    let line = tls.server.wait_for_log("the configuration stays as it is");
+    assert!(line.contains("cannot be used with the key in"), "{line}");
     assert!(client.open(&tls.address).await.is_ok());
     fs::write(home.join("server.key"), &identity.key).unwrap();
     tls.server
@@ -124,6 +158,39 @@ async fn a_new_certificate_counts_for_new_connections() {
         let answer = connection.send("/health/live", "").await.unwrap();
         assert_eq!(answer.status(), 200);
     }
+}
+
+/// A certificate that ends must not stay because somebody has mistyped a key.
+#[tokio::test]
+async fn a_certificate_is_renewed_while_the_configuration_has_a_mistake() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let mut tls = start(&old, "", "");
+    let client = TlsClient::new(&new, None, BOTH);
+    let home = tls.server.home().to_owned();
+    let file = home.join("tenon.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, config.replace("[engine]", "[engin]")).unwrap();
+    let line = tls
+        .server
+        .wait_for_log("the configuration stays as it is: ");
+    assert!(line.contains("engin"), "{line}");
+    let identity = new.sign();
+    fs::write(home.join("server.pem"), &identity.certificate).unwrap();
+    let line = tls.server.wait_for_log("the certificate stays as it is: ");
+    assert!(line.contains("cannot be used with the key in"), "{line}");
+    assert!(client.open(&tls.address).await.is_err());
+    fs::write(home.join("server.key"), &identity.key).unwrap();
+    tls.server
+        .wait_for_log("new connections get another certificate");
+    let mut connection = client.open(&tls.address).await.unwrap();
+    let answer = connection.send(CHAT, &greedy("Hi", "slow")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    // A configuration with files that are not there changes nothing either.
+    let other = config.replace("'server.key'", "'other.key'");
+    fs::write(&file, other).unwrap();
+    let line = tls.server.wait_for_log("other.key cannot be read");
+    assert!(line.contains("the configuration stays"), "{line}");
+    assert!(client.open(&tls.address).await.is_ok());
 }
 
 #[tokio::test]

@@ -259,7 +259,7 @@ async fn an_embedding_that_is_stuck_ends_its_worker() {
 #[tokio::test]
 async fn the_last_stream_of_an_unloaded_model_may_be_stuck_too() {
     let model = "forward-hang";
-    // It hangs after half a second.
+    // The load hangs after half a second.
     let keys = format!("{UNHURRIED}\nstuck_timeout_secs = 3");
     let (_server, client) = start(&[(model, "250")], &keys).await;
     let mut stream = client.open(PLAIN, &ask(model, "Go!")).await;

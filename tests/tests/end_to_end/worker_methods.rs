@@ -8,14 +8,14 @@ use tenon_tests::{Client, Server, ServerOptions};
 const CRASHES: &str = "tenon_fixture_crashes";
 const ECHO: &str = "tenon_plugin_echo";
 
-/// What a method does.
+/// The deed of a method.
 struct Deed {
     name: &'static str,
-    /// What the client is told of it.
+    /// A part of the error that the client gets.
     told: &'static str,
-    /// Keys of the models that do so.
+    /// Keys of the configuration of models with this deed.
     keys: &'static str,
-    /// How many of them may do so at the same time.
+    /// How many such models are tested at the same time.
     together: usize,
 }
 
@@ -47,7 +47,7 @@ const DEEDS: [Deed; 5] = [
     Deed {
         name: "allocate",
         told: "the model's worker ended",
-        // A worker may take a gigabyte more.
+        // The limit of a worker's memory is a gigabyte above its estimate.
         keys: "memory_limit_bytes = 1\n",
         together: 1,
     },
@@ -114,7 +114,7 @@ async fn a_fault_in_any_method_is_told_and_ends_only_its_worker() {
             assert_eq!(client.chat("Hi", parameters).await, "Hi");
         }
     }
-    // The others stay down.
+    // The other models stay down.
     assert_eq!(server.workers().len(), 1);
 }
 

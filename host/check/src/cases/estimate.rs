@@ -11,7 +11,7 @@ use crate::{
 
 /// The factor by which estimate and measurement may differ.
 const FACTOR: u64 = 2;
-/// A difference that does not count, because a process needs other memory besides: this share of the weights, within these bounds.
+/// A tolerated difference, for the other memory of a process: this share of the weights, within these bounds.
 const SLACK_SHARE: u64 = 4;
 const SLACK: RangeInclusive<u64> = 16 << 20..=64 << 20;
 

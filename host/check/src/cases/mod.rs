@@ -9,6 +9,7 @@ pub mod init;
 pub mod levels;
 pub mod load;
 pub mod open;
+pub mod random_operations;
 pub mod sample;
 pub mod sequences;
 pub mod session;

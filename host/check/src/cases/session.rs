@@ -1,20 +1,15 @@
 //! Sessions as a whole.
 
 use tenon_plugin_api::{
-    SessionArgs, SessionInfo,
+    Code, SessionArgs, SessionInfo,
     testing::{Driver, Part},
 };
 
 use crate::{
-    finding::{Checked, Finding},
+    finding::{Checked, Finding, ensure},
     running::{Running, agreement, args, same, session},
     subject::Subject,
 };
-
-/// Number of random operations.
-const OPERATIONS: usize = 120;
-/// Longest sequence in the random operations.
-const LONGEST: usize = 15;
 
 pub fn grants_in_bounds(subject: &Subject) -> Checked {
     let mut running = Running::new(subject)?;
@@ -74,86 +69,52 @@ pub fn outlives_model(subject: &Subject) -> Checked {
     Ok(agreement(worst))
 }
 
-/// The expected state of a session by the rules of the KV pool: the tokens of each sequence.
-struct Expected(Vec<Vec<u32>>);
-
-pub fn random_operations(subject: &Subject) -> Checked {
-    let mut running = Running::with_sequences(subject, 3)?;
-    let info = *running.driver.info();
-    // The last sequence computes the expected rows.
-    let spare = info.max_sequences.min(4) - 1;
-    let mut expected = Expected(vec![Vec::new(); spare as usize]);
-    let mut worst = 0.0_f32;
-    for operation in 0..OPERATIONS {
-        let seq = running.dice.u32(..spare);
-        let compared = expected.operate(&mut running, seq, spare);
-        let compared = compared.map_err(|finding| {
-            finding.prefixed(&format!(
-                "operation {operation} (repeat it with --seed {})",
-                subject.seed
-            ))
-        })?;
-        worst = worst.max(compared);
+pub fn kv_stats(subject: &Subject) -> Checked {
+    let mut running = Running::with_sequences(subject, 2)?;
+    let total = running.driver.session().kv_stats().total_tokens;
+    if total == 0 {
+        return Err(Finding::skipped("it does not say how full its pool is"));
     }
-    Ok(format!(
-        "{OPERATIONS} operations with seed {}: {}",
-        subject.seed,
-        agreement(worst)
-    ))
+    let tokens = running.tokens(25);
+    let nothing = used(&mut running, "with empty sequences", 0)?;
+    ensure(nothing == 0, || {
+        format!("{nothing} tokens are said to be stored before any was computed")
+    })?;
+    running.driver.prompt(0, &tokens[..20])?;
+    let one = used(&mut running, "with 20 stored tokens", 20)?;
+    match running.driver.fork(0, 1, 20) {
+        Err(error) if error.code == Code::UNSUPPORTED => {}
+        forked => {
+            forked?;
+            let shared = used(&mut running, "with a fork of 20 stored tokens", 20)?;
+            ensure(shared == one, || {
+                format!(
+                    "a fork changes the use from {one} to {shared} tokens: count shared ones once"
+                )
+            })?;
+        }
+    }
+    running.driver.prompt(1, &tokens[20..])?;
+    let two = used(&mut running, "with 5 tokens more", 25)?;
+    running.driver.free(1);
+    let again = used(&mut running, "once these are freed", 20)?;
+    ensure(one < two && again < two, || {
+        format!("the use goes from {one} to {two} and {again} tokens as 5 are stored and freed")
+    })?;
+    running.driver.free(0);
+    let left = used(&mut running, "once all is freed", 0)?;
+    ensure(left == 0, || {
+        format!("{left} tokens are said to be stored after all were freed")
+    })?;
+    Ok(format!("20 tokens use {one} of {total}"))
 }
 
-impl Expected {
-    /// One random operation on a sequence. Returns how far apart the rows are, if there are any.
-    fn operate(&mut self, running: &mut Running, seq: u32, spare: u32) -> Checked<f32> {
-        let len = self.0[seq as usize].len();
-        match running.dice.u8(..8) {
-            0 if len > 0 => {
-                running.driver.free(seq);
-                self.0[seq as usize].clear();
-                Ok(0.0)
-            }
-            1 if len > 1 => self.truncate(running, seq),
-            2 | 3 if len > 0 => self.fork(running, seq, spare),
-            _ => self.append(running, seq, spare),
-        }
-    }
-
-    fn append(&mut self, running: &mut Running, seq: u32, spare: u32) -> Checked<f32> {
-        let stored = &mut self.0[seq as usize];
-        let room = LONGEST - stored.len();
-        if room == 0 {
-            return Ok(0.0);
-        }
-        let len = running.dice.usize(1..=room.min(6));
-        let tokens = running.tokens(len);
-        stored.extend(&tokens);
-        let found = running.driver.append(&[Part::new(seq, &tokens)])?.concat();
-        let expected = running.last_row(spare, stored)?;
-        same("a sequence computed anew", &expected, &found)
-    }
-
-    fn truncate(&mut self, running: &mut Running, seq: u32) -> Checked<f32> {
-        let stored = &mut self.0[seq as usize];
-        let most = (running.driver.info().max_rollback as usize).min(stored.len() - 1);
-        if most > 0 {
-            let len = stored.len() - running.dice.usize(1..=most);
-            running.driver.truncate(seq, len as u32)?;
-            stored.truncate(len);
-        }
-        Ok(0.0)
-    }
-
-    fn fork(&mut self, running: &mut Running, src: u32, spare: u32) -> Checked<f32> {
-        let empty = (0..spare).find(|&seq| self.0[seq as usize].is_empty());
-        let Some(dst) = empty else { return Ok(0.0) };
-        let stored = &self.0[src as usize];
-        let len = match running.driver.info().fork_any_len {
-            true => running.dice.usize(1..=stored.len()),
-            false => stored.len(),
-        };
-        let forked = stored[..len].to_vec();
-        running.driver.fork(src, dst, len as u32)?;
-        self.0[dst as usize] = forked;
-        Ok(0.0)
-    }
+/// The reported use of the pool, which is at least what is stored and at most the pool.
+fn used(running: &mut Running, when: &str, stored: u32) -> Checked<u32> {
+    let stats = running.driver.session().kv_stats();
+    let (used, total) = (stats.used_tokens, stats.total_tokens);
+    ensure((stored..=total).contains(&used), || {
+        format!("{when}, {used} of {total} tokens are said to be stored")
+    })?;
+    Ok(used)
 }

@@ -16,7 +16,7 @@ use crate::{
 /// Steps before anything is measured, in which buffers get their size.
 const WARM: usize = 32;
 const STEPS: u64 = 64;
-/// Allocations that all steps together may make: those of buffers that grow.
+/// Most allocations of all steps together: some buffers still grow.
 const GROWING: u64 = STEPS / 4;
 /// Sessions that are made and dropped.
 const SESSIONS: usize = 8;

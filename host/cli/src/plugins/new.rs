@@ -54,13 +54,18 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 /// What to do with the project: the build, and a chat.
 fn next_steps(path: &Path, names: &Names, language: Language) -> String {
     let (path, library) = (path.display(), &names.library);
-    let (build, built, model) = match language {
-        Language::Rust => ("cargo build --release", "target/release/", "rhyme.imitate"),
-        Language::C => ("make", "", "rhyme.ngram"),
+    let (build, built, model, needs) = match language {
+        Language::Rust => (
+            "cargo build --release",
+            "target/release/",
+            "rhyme.imitate",
+            "The SDK is in vendor/. The first build needs a network, because cargo fetches public crates.\n",
+        ),
+        Language::C => ("make", "", "rhyme.ngram", ""),
     };
     format!(
         "{path} is a whole backend. Build it, and serve its model:\n\n    cd {path}\n    {build}\n    mkdir -p plugins && cp \
-         {built}lib{library}.so plugins/\n    tenon serve models/{model} --plugins plugins\n\nREADME.md there says what is in which \
-         file.\n"
+         {built}lib{library}.so plugins/\n    tenon serve models/{model} --plugins plugins\n\n{needs}README.md there says what is in \
+         which file.\n"
     )
 }

@@ -186,7 +186,7 @@ mod tests {
         let proofs = Proofs::new(&root);
         assert!(proofs.exclude_each_other(&branches[..3]));
         assert!(!proofs.exclude_each_other(&branches));
-        // The limit is for all proofs of a schema together.
+        // All proofs of a schema share one limit.
         assert!(!proofs.exclude_each_other(&branches[..3]));
     }
 

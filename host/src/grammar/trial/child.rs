@@ -92,7 +92,9 @@ fn reply(request: &str, factory: &mut Option<ParserFactory>) -> Result<usize, St
     // The result does not matter: whether any text fits depends on tokens that only the server knows. The first mask is
     // computed here because it takes time and memory.
     let _matcher = begin(parser, &OnceLock::new());
-    Ok(memory::in_use_bytes().saturating_sub(before))
+    // The process has at most 1 GiB, so this is never more than a signed number holds.
+    let grown = memory::in_use_bytes().wrapping_sub(before).cast_signed();
+    Ok(usize::try_from(grown).unwrap_or(0))
 }
 
 /// Makes a parser factory for a vocabulary in which each byte is a token. That is enough to compute the first mask.

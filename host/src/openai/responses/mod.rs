@@ -27,8 +27,8 @@ pub use output::{
     OutputReasoning, OutputText, ReasoningText,
 };
 pub use request::{
-    ReasoningOptions, ResponseRequest, ResponseStreamOptions, SummaryKind, TextFormat, TextOptions,
-    Truncation,
+    ReasoningOptions, ResponseRequest, ResponseStreamOptions, SummaryKind, TextFormat, TextKind,
+    TextOptions, Truncation,
 };
 pub use tools::{
     AllowedTool, AllowedTools, CustomTool, CustomToolFormat, CustomToolSyntax, FunctionTool,

@@ -1,7 +1,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::{ChatTokenLogprob, Role};
+use super::super::ChatTokenLogprob;
 
 /// An item of a response.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -53,7 +53,7 @@ pub struct OutputMessage {
     /// How far the item is.
     pub status: ItemStatus,
     /// Always `assistant`.
-    pub role: Role,
+    pub role: &'static str,
     /// The text, in one part.
     pub content: Vec<OutputPart>,
 }

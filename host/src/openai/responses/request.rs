@@ -3,7 +3,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    super::{ReasoningEffort, ResponseKind, Stop},
+    super::{ReasoningEffort, Stop},
     ResponseInput, ResponseTool, ResponseToolChoice,
 };
 
@@ -103,7 +103,7 @@ pub struct ResponseRequest {
 pub struct TextOptions {
     /// Any text, or JSON. Default: any text.
     pub format: Option<TextFormat>,
-    /// Accepted and shown in the response, of no effect. Default: `medium`.
+    /// Accepted and shown in the response, without effect. Default: `medium`.
     pub verbosity: Option<String>,
 }
 
@@ -112,7 +112,7 @@ pub struct TextOptions {
 pub struct TextFormat {
     /// The kind of text.
     #[serde(rename = "type")]
-    pub kind: ResponseKind,
+    pub kind: TextKind,
     /// The name of the schema. Not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -126,6 +126,18 @@ pub struct TextFormat {
     /// and `warnings` in the response says what is not certain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strict: Option<bool>,
+}
+
+/// Kinds of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TextKind {
+    /// Any text.
+    Text,
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that a schema validates.
+    JsonSchema,
 }
 
 /// Whether and how much a model reasons.
@@ -167,6 +179,6 @@ pub enum Truncation {
 /// Options of a response's stream.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 pub struct ResponseStreamOptions {
-    /// Accepted, of no effect: events are not padded.
+    /// Accepted without effect: events are not padded.
     pub include_obfuscation: Option<bool>,
 }

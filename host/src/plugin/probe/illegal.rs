@@ -74,7 +74,7 @@ fn write_message(bytes: &[u8]) {
     unsafe { libc::write(HOST.load(Ordering::Relaxed), line.as_ptr().cast(), len) };
 }
 
-/// What a line that a child printed says about an instruction. The text ends a sentence that begins with the library's name. None: the
+/// Explains the line that the handler printed in a child. The text ends a sentence that begins with the library's name. None: the
 /// handler has not written the line.
 pub fn reason_in(line: &[u8]) -> Option<String> {
     match serde_json::from_slice(line) {
@@ -83,7 +83,7 @@ pub fn reason_in(line: &[u8]) -> Option<String> {
     }
 }
 
-/// Why a library that executed these bytes, while it did a step if that is known, is not used. The text ends a sentence that begins with
+/// Why a library that executed these bytes is not used, and in which step it did, if known. The text ends a sentence that begins with
 /// the library's name.
 pub fn reason(bytes: &[u8], step: Option<&Step>) -> String {
     let when = step.map_or_else(String::new, |step| format!(" while {step}"));

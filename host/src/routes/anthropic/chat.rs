@@ -1,20 +1,17 @@
 use serde_json::Value;
 
 use super::{
-    super::chat::{
-        messages::{self, variables},
-        tools::Calling,
-    },
+    super::chat::{self, tools::Calling, variables},
     tools::calling,
     turns::{say, say_system},
 };
 use crate::{
     anthropic::{
-        Content, ContentBlockParam, Conversation, Effort, MessageParam, Role, TextBlockParam,
+        self, Content, ContentBlockParam, Conversation, MessageParam, Role, TextBlockParam,
         Thinking,
     },
+    conversation::{Effort, Message},
     error::ApiError,
-    openai::ReasoningEffort,
     prompt::{Ending, RenderRequest},
 };
 
@@ -29,29 +26,28 @@ pub fn chat(conversation: Conversation) -> Result<(RenderRequest, Option<Calling
     let chat = RenderRequest {
         ending: ending(&conversation.messages)?,
         variables: variables(
-            messages::Thinking {
+            chat::Thinking {
                 is_enabled: Some(thinks),
-                effort: effort.map(word),
+                effort: effort.map(read_effort),
                 budget: None,
             },
             None,
         )?,
-        tools: match &calling {
-            Some(calling) => calling.for_template()?,
-            None => Vec::new(),
-        },
+        tools: calling
+            .as_ref()
+            .map(Calling::for_template)
+            .unwrap_or_default(),
         messages: messages(conversation.system, conversation.messages)?,
     };
     Ok((chat, calling))
 }
 
-/// The word for an effort in the vocabulary of chat templates.
-fn word(effort: Effort) -> ReasoningEffort {
+fn read_effort(effort: anthropic::Effort) -> Effort {
     match effort {
-        Effort::Low => ReasoningEffort::Low,
-        Effort::Medium => ReasoningEffort::Medium,
-        Effort::High => ReasoningEffort::High,
-        Effort::Xhigh | Effort::Max => ReasoningEffort::Xhigh,
+        anthropic::Effort::Low => Effort::Low,
+        anthropic::Effort::Medium => Effort::Medium,
+        anthropic::Effort::High => Effort::High,
+        anthropic::Effort::Xhigh | anthropic::Effort::Max => Effort::Xhigh,
     }
 }
 
@@ -87,7 +83,7 @@ fn messages(
     for (index, message) in messages.into_iter().enumerate() {
         said.extend(say(index, message)?);
     }
-    Ok(said)
+    Ok(said.into_iter().map(Message::for_template).collect())
 }
 
 #[cfg(test)]

@@ -1,26 +1,28 @@
 use serde_json::Value;
 
-use super::super::{checks::no_empty, generation::WantedGrammar};
+use super::super::{
+    checks::no_empty,
+    generation::{Parameters, WantedGrammar},
+};
 use crate::{
     anthropic::{Conversation, MessagesRequest, OutputFormat, Thinking, ThinkingDisplay},
     error::ApiError,
-    openai::GenerationParameters,
 };
 
 /// Most stop sequences in a request.
 const MAX_STOPS: usize = 64;
 
-/// Converts a request's parameters to those of chat completions. Stop sequences are left out, because errors would call them by
+/// Reads a request's parameters. Stop sequences are left out, because errors would call them by
 /// their name there. `max_tokens` is reduced to `most`, because clients ask for as many tokens as Anthropic's models can generate.
-pub fn parameters(request: &MessagesRequest, most: Option<u32>) -> GenerationParameters {
+pub fn parameters(request: &MessagesRequest, most: Option<u32>) -> Parameters {
     let max_tokens = request.max_tokens.min(most.unwrap_or(u32::MAX));
-    GenerationParameters {
-        max_tokens: Some(max_tokens.into()),
+    Parameters {
+        max_tokens: Some(("max_tokens", max_tokens.into())),
         temperature: request.temperature,
         top_p: request.top_p,
         top_k: request.top_k,
-        stream: request.stream,
-        ..GenerationParameters::default()
+        stream: request.stream.unwrap_or(false),
+        ..Parameters::default()
     }
 }
 
@@ -78,12 +80,13 @@ mod tests {
     #[test]
     fn more_tokens_than_the_operator_allows_stand_for_as_many() {
         let request = request(json!({"temperature": 0.5, "top_k": 3, "stream": true}));
-        assert_eq!(parameters(&request, None).max_tokens, Some(64000));
+        let limit = |most| parameters(&request, most).max_tokens.unwrap();
+        assert_eq!(limit(None), ("max_tokens", 64000));
+        assert_eq!(limit(Some(100)), ("max_tokens", 100));
         let parameters = parameters(&request, Some(100));
-        assert_eq!(parameters.max_tokens, Some(100));
         assert_eq!(parameters.temperature, Some(0.5));
         assert_eq!(parameters.top_k, Some(3));
-        assert_eq!(parameters.stream, Some(true));
+        assert!(parameters.stream);
     }
 
     #[test]

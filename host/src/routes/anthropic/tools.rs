@@ -1,9 +1,9 @@
 use super::super::chat::tools::{Calling, Choice, OfferedTool};
 use crate::{
     anthropic::{Tool, ToolChoice},
+    conversation,
     error::ApiError,
     markup::Demand,
-    openai::{self, Function, ToolKind},
 };
 
 /// Longest name of a tool in Anthropic's API.
@@ -22,14 +22,11 @@ pub fn calling(tools: Vec<Tool>, choice: Option<&ToolChoice>) -> Result<Option<C
 
 fn offered(index: usize, tool: Tool) -> OfferedTool {
     OfferedTool {
-        tool: openai::Tool {
-            kind: ToolKind::Function,
-            function: Function {
-                name: tool.name,
-                description: tool.description,
-                parameters: Some(tool.input_schema),
-                strict: tool.strict,
-            },
+        tool: conversation::Tool {
+            name: tool.name,
+            description: tool.description,
+            parameters: Some(tool.input_schema),
+            is_strict: tool.strict == Some(true),
         },
         place: format!("tools[{index}]"),
         schema: "input_schema",
@@ -101,7 +98,7 @@ mod tests {
         let calling = calling(json!(null)).unwrap().unwrap();
         let function = json!({"name": "f", "description": "d", "parameters": {"type": "object"}});
         let expected = json!({"type": "function", "function": function});
-        assert_eq!(calling.for_template().unwrap()[0], expected);
+        assert_eq!(calling.for_template()[0], expected);
     }
 
     #[test]

@@ -1,7 +1,6 @@
-use serde_json::{Map, Value, json};
-
 use crate::{
     anthropic::{Content, ContentBlockParam, MessageParam, Role, TextBlockParam, ToolResult},
+    conversation::{self, Call, Message},
     error::ApiError,
     text::quoted,
 };
@@ -9,15 +8,18 @@ use crate::{
 /// The text before the result of a tool that failed. Chat templates have no other way to say so.
 const FAILED: &str = "Error:";
 
-/// Writes the instructions of a conversation in the form of chats.
-pub fn say_system(system: Content<TextBlockParam>) -> Result<Value, ApiError> {
+/// Converts the instructions of a conversation.
+pub fn say_system(system: Content<TextBlockParam>) -> Result<Message, ApiError> {
     let texts = texts("system", system)?;
-    Ok(json!({"role": "system", "content": content(texts)}))
+    Ok(Message::new(
+        conversation::Role::System,
+        Some(content(texts)),
+    ))
 }
 
-/// Writes a message in the form of chats. The results of tools become messages of their own, before the user's text beside
+/// Converts a message. The results of tools become messages of their own, before the user's text beside
 /// them.
-pub fn say(index: usize, message: MessageParam) -> Result<Vec<Value>, ApiError> {
+pub fn say(index: usize, message: MessageParam) -> Result<Vec<Message>, ApiError> {
     let blocks = match message.content {
         Content::Text(text) => vec![ContentBlockParam::Text { text }],
         Content::Blocks(blocks) => blocks,
@@ -35,9 +37,9 @@ pub fn say(index: usize, message: MessageParam) -> Result<Vec<Value>, ApiError> 
 struct Turn {
     texts: Vec<String>,
     reasoning: String,
-    calls: Vec<Value>,
+    calls: Vec<Call>,
     /// Messages with the results of tools.
-    results: Vec<Value>,
+    results: Vec<Message>,
 }
 
 impl Turn {
@@ -47,9 +49,11 @@ impl Turn {
             (_, Block::Text { text }) => self.texts.push(text),
             (Role::Assistant, Block::Thinking { thinking, .. }) => self.reasoning += &thinking,
             (Role::Assistant, Block::ToolUse { id, name, input }) => {
-                let function = json!({"name": name, "arguments": input});
-                let call = json!({"id": id, "type": "function", "function": function});
-                self.calls.push(call);
+                self.calls.push(Call {
+                    id: Some(id),
+                    name,
+                    arguments: input.into(),
+                });
             }
             (Role::User, Block::ToolResult(result)) => {
                 self.results.push(say_result(place, result)?)
@@ -67,37 +71,40 @@ impl Turn {
         Ok(())
     }
 
-    fn say(self, role: Role) -> Vec<Value> {
+    fn say(self, role: Role) -> Vec<Message> {
         let mut said = self.results;
         if !said.is_empty() && self.texts.is_empty() {
             return said;
         }
-        let mut message = Map::new();
-        message.insert("role".to_owned(), json!(role));
-        let content = match self.texts.is_empty() && !self.calls.is_empty() {
-            true => Value::Null,
-            false => content(self.texts),
-        };
-        message.insert("content".to_owned(), content);
-        if !self.calls.is_empty() {
-            message.insert("tool_calls".to_owned(), self.calls.into());
-        }
-        if !self.reasoning.is_empty() {
-            message.insert("reasoning_content".to_owned(), self.reasoning.into());
-        }
-        said.push(message.into());
+        let has_text = !self.texts.is_empty() || self.calls.is_empty();
+        let content = has_text.then(|| content(self.texts));
+        said.push(Message {
+            calls: self.calls,
+            reasoning: Some(self.reasoning).filter(|reasoning| !reasoning.is_empty()),
+            ..Message::new(read_role(role), content)
+        });
         said
     }
 }
 
-fn say_result(place: &str, result: ToolResult) -> Result<Value, ApiError> {
+fn read_role(role: Role) -> conversation::Role {
+    match role {
+        Role::User => conversation::Role::User,
+        Role::Assistant => conversation::Role::Assistant,
+        Role::System => conversation::Role::System,
+    }
+}
+
+fn say_result(place: &str, result: ToolResult) -> Result<Message, ApiError> {
     let said = result.content.unwrap_or(Content::Blocks(Vec::new()));
     let mut texts = texts(&format!("{place}.content"), said)?;
     if result.is_error == Some(true) {
         texts.insert(0, FAILED.to_owned());
     }
-    let id = result.tool_use_id;
-    Ok(json!({"role": "tool", "content": content(texts), "tool_call_id": id}))
+    Ok(Message {
+        call_id: Some(result.tool_use_id),
+        ..Message::new(conversation::Role::Tool, Some(content(texts)))
+    })
 }
 
 fn misplaced(place: &str, kind: &str, role: &str) -> ApiError {
@@ -136,18 +143,17 @@ fn texts(place: &str, content: Content<TextBlockParam>) -> Result<Vec<String>, A
 }
 
 /// The content of a message that has these texts.
-fn content(mut texts: Vec<String>) -> Value {
+fn content(mut texts: Vec<String>) -> conversation::Content {
     match texts.len() {
-        0 | 1 => texts.pop().unwrap_or_default().into(),
-        _ => texts
-            .into_iter()
-            .map(|text| json!({"type": "text", "text": text}))
-            .collect(),
+        0 | 1 => conversation::Content::Text(texts.pop().unwrap_or_default()),
+        _ => conversation::Content::Parts(texts),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn said(messages: Value) -> Result<Vec<Value>, ApiError> {
@@ -156,7 +162,7 @@ mod tests {
         for (index, message) in messages.into_iter().enumerate() {
             said.extend(say(index, message)?);
         }
-        Ok(said)
+        Ok(said.into_iter().map(Message::for_template).collect())
     }
 
     #[track_caller]
@@ -192,7 +198,8 @@ mod tests {
         );
         let system = json!([text("S"), text("T")]);
         let said = say_system(serde_json::from_value(system.clone()).unwrap()).unwrap();
-        assert_eq!(said, json!({"role": "system", "content": system}));
+        let expected = json!({"role": "system", "content": system});
+        assert_eq!(said.for_template(), expected);
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl WholeMessage {
         }
     }
 
-    /// The message with all that its events said.
+    /// The message of all events.
     pub fn finish(self) -> Message {
         self.message
     }

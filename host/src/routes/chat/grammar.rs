@@ -82,7 +82,7 @@ async fn loosen(
     let mut slow = 0;
     let mut functions = rules.functions.to_vec();
     for offered in &calling.tools {
-        let name = &offered.tool.function.name;
+        let name = &offered.tool.name;
         let Some(function) = functions.iter_mut().find(|known| known.name == *name) else {
             continue;
         };
@@ -93,7 +93,7 @@ async fn loosen(
         // A slow schema holds up other grammars until the time limit for compiling.
         let is_too_slow = slow > 1;
         let param = format!("{}.{}", offered.place, offered.schema);
-        if offered.is_strict() || why.is_passing() || is_too_slow {
+        if offered.tool.is_strict || why.is_passing() || is_too_slow {
             let subject = format!("'{param}', the schema of '{name}',");
             return Err(refused(&param, &subject, &why));
         }

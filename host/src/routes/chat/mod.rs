@@ -1,9 +1,9 @@
-//! Messages, tools and tool calls, for all routes that take a chat: converting a request's messages and tools for the chat
-//! template, the grammar of answers with tool calls, and writing tool calls.
+//! Conversations, for all routes that answer one: their tools, their prompt, and the grammar of answers with tool calls. No wire
+//! types are known here.
 
-pub mod calls;
 pub mod grammar;
-pub mod messages;
 pub mod prompt;
 pub mod tools;
-mod unsupported;
+mod variables;
+
+pub use variables::{Thinking, variables};

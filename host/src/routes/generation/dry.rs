@@ -3,8 +3,11 @@
 use aho_corasick::AhoCorasick;
 use tenon_plugin_api::{TokenKind, Vocabulary};
 
-use super::super::checks::{no_empty, within};
-use crate::{engine::DryOptions, error::ApiError, openai::GenerationParameters};
+use super::{
+    super::checks::{no_empty, within},
+    parameters::Parameters,
+};
+use crate::{engine::DryOptions, error::ApiError};
 
 const DEFAULT_BASE: f32 = 1.75;
 const DEFAULT_ALLOWED_LENGTH: u32 = 2;
@@ -21,7 +24,7 @@ pub struct DrySettings {
 }
 
 /// Checks a request's parameters. None if DRY is off.
-pub fn settings(parameters: &GenerationParameters) -> Result<Option<DrySettings>, ApiError> {
+pub fn settings(parameters: &Parameters) -> Result<Option<DrySettings>, ApiError> {
     let multiplier = within("dry_multiplier", parameters.dry_multiplier, 0.0..=100.0)?;
     let base = within("dry_base", parameters.dry_base, 1.0..=100.0)?;
     let default_breakers = || DEFAULT_BREAKERS.map(str::to_owned).to_vec();
@@ -66,9 +69,10 @@ mod tests {
     use tenon_plugin_api::{ByteTokenizer, Tokenizer};
 
     use super::*;
+    use crate::routes::openai::parameters::tests::parameters_of;
 
     fn settings_of(fields: Value) -> Result<Option<DrySettings>, Option<String>> {
-        let settings = settings(&serde_json::from_value(fields).unwrap());
+        let settings = settings(&parameters_of(fields).unwrap());
         settings.map_err(|error| error.into_envelope().error.param)
     }
 

@@ -1,24 +1,22 @@
-//! The code that all generating routes share, from a request's parameters to its answers.
+//! The code that all generating routes share, from a request's parameters to its answers. No wire types are known here.
 //!
-//! 1. [`Settings`] are the parameters, checked and with their defaults.
-//! 2. [`answer`] submits a route's prompts to the engine. It sends the answers whole or as a stream, in the route's [`Format`].
-//!    A route whose answers have another form calls [`begin`], and writes the answers itself.
+//! 1. [`Parameters`] are what a request asks for, [`Settings`] the same, checked and with their defaults.
+//! 2. [`begin`] submits a route's prompts to the engine. The route writes the answers in its own form.
 
 mod answer;
 mod dry;
-mod format;
 mod grammar;
-pub mod logprobs;
+mod parameters;
 mod reasoning_budget;
 pub mod settings;
-mod stream;
-mod structural_tag;
+mod tally;
 mod warnings;
 
 pub use self::{
-    answer::{Answers, Prompt, answer, begin, check_count},
-    format::{Format, Tally, finish_reason},
+    answer::{Answers, Prompt, begin, check_count},
     grammar::{AnswerGrammar, WantedGrammar, any_object, refused},
+    parameters::Parameters,
     settings::{RouteParameters, Settings},
+    tally::Tally,
     warnings::Warnings,
 };

@@ -6,14 +6,14 @@ use uuid::Uuid;
 use super::{
     super::checks::{no_empty, within},
     dry::{self, DrySettings},
+    parameters::Parameters,
 };
 use crate::{
     config::RequestBounds,
     engine::{Request, Scoring},
     error::ApiError,
-    keys::{Account, Parameters},
+    keys::{self, Account},
     layers::client::Client,
-    openai::{GenerationParameters, Stop},
 };
 
 /// Most stop strings in a request.
@@ -84,19 +84,13 @@ pub struct RouteParameters {
 impl Settings {
     /// Checks a request's parameters against the limits, and completes them with the model's defaults.
     pub fn new(
-        parameters: &GenerationParameters,
+        parameters: &Parameters,
         own: RouteParameters,
         info: &ModelInfo,
         bounds: RequestBounds,
     ) -> Result<Self, ApiError> {
-        let stream = parameters.stream.unwrap_or(false);
-        if parameters.stream_options.is_some() && !stream {
-            let message = "'stream_options' is only allowed with \"stream\": true";
-            return Err(ApiError::invalid_parameter("stream_options", message));
-        }
-        let options = parameters.stream_options.unwrap_or_default();
         let n = count("n", parameters.n)?.unwrap_or(1);
-        let best_of = best_of(own.best_of, n, stream)?;
+        let best_of = best_of(own.best_of, n, parameters.stream)?;
         if let Some(max) = bounds.max_answers {
             check_answers(max, own.prompts, n, best_of)?;
         }
@@ -112,12 +106,12 @@ impl Settings {
                 cache_prompt: parameters.cache_prompt.unwrap_or(true),
                 max_tokens: max_tokens(parameters, &own, bounds.max_output_tokens)?,
                 min_tokens: match parameters.ignore_eos {
-                    Some(true) => u32::MAX,
-                    _ => parameters.min_tokens.unwrap_or(0),
+                    true => u32::MAX,
+                    false => parameters.min_tokens.unwrap_or(0),
                 },
                 params: sample_params(parameters, &info.sampling)?,
                 seed: parameters.seed.map_or_else(random_seed, i64::cast_unsigned),
-                bias: bias(parameters.logit_bias.as_ref(), info.vocab_size)?,
+                bias: bias(&parameters.logit_bias, info.vocab_size)?,
                 scoring: is_scored.then(|| Scoring {
                     top: own.logprobs.unwrap_or(0),
                     prompt: own.logprobs.is_some() && own.echo,
@@ -131,16 +125,16 @@ impl Settings {
             logprobs: own.logprobs.is_some(),
             reasoning_budget: own.reasoning_budget,
             warnings: min_p_warning(parameters.min_p).into_iter().collect(),
-            stream,
-            include_usage: options.include_usage.unwrap_or(false),
+            stream: parameters.stream,
+            include_usage: parameters.include_usage,
         })
     }
 }
 
 /// The parameters for the request's record.
-fn noted(parameters: &GenerationParameters) -> Parameters {
-    Parameters {
-        max_tokens: parameters.max_completion_tokens.or(parameters.max_tokens),
+fn noted(parameters: &Parameters) -> keys::Parameters {
+    keys::Parameters {
+        max_tokens: parameters.max_tokens.map(|(_, tokens)| tokens),
         temperature: parameters.temperature,
         top_p: parameters.top_p,
         top_k: parameters.top_k,
@@ -148,7 +142,7 @@ fn noted(parameters: &GenerationParameters) -> Parameters {
         presence_penalty: parameters.presence_penalty,
         seed: parameters.seed,
         answers: parameters.n,
-        is_streamed: parameters.stream.unwrap_or(false),
+        is_streamed: parameters.stream,
     }
 }
 
@@ -193,14 +187,12 @@ fn check_answers(max: u32, prompts: usize, n: u32, best_of: u32) -> Result<(), A
 /// Reads the limit of tokens. -1 and numbers beyond `u32` stand for as many as fit. With a configured limit `most`, larger numbers
 /// are refused, and -1 stands for `most`.
 fn max_tokens(
-    parameters: &GenerationParameters,
+    parameters: &Parameters,
     own: &RouteParameters,
     most: Option<u32>,
 ) -> Result<u32, ApiError> {
-    let (name, asked) = match parameters.max_completion_tokens {
-        None => ("max_tokens", parameters.max_tokens),
-        value => ("max_completion_tokens", value),
-    };
+    let (name, asked) = parameters.max_tokens.unzip();
+    let name = name.unwrap_or("max_tokens");
     if asked == Some(0) && !own.echo {
         let message = format!("'{name}' must be at least 1");
         return Err(ApiError::invalid_parameter(name, message));
@@ -226,9 +218,9 @@ fn min_p_warning(min_p: Option<f32>) -> Option<String> {
     ))
 }
 
-fn bias(bias: Option<&BTreeMap<String, f32>>, vocab_size: u32) -> Result<Vec<TokenBias>, ApiError> {
+fn bias(bias: &BTreeMap<String, f32>, vocab_size: u32) -> Result<Vec<TokenBias>, ApiError> {
     let mut known = BTreeMap::new();
-    for (token, &bias) in bias.into_iter().flatten() {
+    for (token, &bias) in bias {
         within("logit_bias", Some(bias), -100.0..=100.0)?;
         let id = token.parse().ok().filter(|&id: &u32| id < vocab_size);
         let id = id.ok_or_else(|| {
@@ -246,7 +238,7 @@ fn bias(bias: Option<&BTreeMap<String, f32>>, vocab_size: u32) -> Result<Vec<Tok
 }
 
 fn sample_params(
-    asked: &GenerationParameters,
+    asked: &Parameters,
     defaults: &SamplingDefaults,
 ) -> Result<SampleParams, ApiError> {
     let temperature = within("temperature", asked.temperature, 0.0..=2.0)?;
@@ -274,8 +266,7 @@ fn sample_params(
     })
 }
 
-fn stop(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
-    let stops = stop.map(Stop::into_vec).unwrap_or_default();
+fn stop(stops: Vec<String>) -> Result<Vec<String>, ApiError> {
     if stops.len() > MAX_STOPS {
         let message = format!(
             "'stop' may have up to {MAX_STOPS} strings, not {}",
@@ -298,7 +289,10 @@ pub mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::keys::{Key, KeyHash, Rights};
+    use crate::{
+        keys::{Key, KeyHash, Rights},
+        routes::openai::parameters::tests::parameters_of,
+    };
 
     pub fn settings(fields: Value) -> Result<Settings, ApiError> {
         settings_of(1, fields, RequestBounds::default())
@@ -316,7 +310,7 @@ pub mod tests {
         };
         let mut info = ModelInfo::new("test", 64, 10);
         info.sampling = SamplingDefaults::default().with_top_p(0.5).with_top_k(7);
-        Settings::new(&serde_json::from_value(fields).unwrap(), own, &info, bounds)
+        Settings::new(&parameters_of(fields)?, own, &info, bounds)
     }
 
     #[track_caller]

@@ -109,11 +109,11 @@ impl Judge {
     }
 }
 
-/// Whether a value obeys a schema, and why not. A schema may make that very slow. So it is found out on a thread of its own, with low
+/// Whether a value obeys a schema, and why not. A schema may make this check very slow, so it runs on a thread of its own with low
 /// priority, and the caller's other work moves to another thread meanwhile.
 ///
 /// # Errors
-/// Why that could not be found out.
+/// Why the check has no result.
 fn check(
     validator: &Arc<jsonschema::Validator>,
     value: Value,
@@ -188,7 +188,7 @@ mod tests {
             "{why:?}"
         );
 
-        // Each definition is looked at twice as often as the one before.
+        // Each definition is visited twice as often as the one before it.
         let twice = |at: u32| {
             json!({"allOf": [
                 {"$ref": format!("#/$defs/{}", at + 1)},

@@ -6,13 +6,10 @@ use serde_json::Value;
 use super::{
     super::{
         body::Body,
-        chat::{
-            messages::{Thinking, variables},
-            prompt::prompt,
-            tools::Calling,
-        },
+        chat::{Thinking, prompt::prompt, tools::Calling, variables},
         generation::begin,
         lookup::generating,
+        openai::effort,
         waiting::{Asked, answered},
     },
     encode::{Encoding, encode},
@@ -266,15 +263,15 @@ fn chat(
 ) -> Result<RenderRequest, ApiError> {
     Ok(RenderRequest {
         messages,
-        tools: match calling {
-            Some(calling) => calling.for_template()?,
-            None => Vec::new(),
-        },
+        tools: calling.map(Calling::for_template).unwrap_or_default(),
         ending: Ending::GenerationPrompt,
         variables: variables(
             Thinking {
                 is_enabled: request.enable_thinking,
-                effort: request.reasoning.and_then(|reasoning| reasoning.effort),
+                effort: request
+                    .reasoning
+                    .and_then(|reasoning| reasoning.effort)
+                    .map(effort),
                 budget: request.reasoning.and_then(|reasoning| reasoning.max_tokens),
             },
             request.chat_template_kwargs.as_ref(),

@@ -73,7 +73,7 @@ fn begin(arguments: &str) -> Option<usize> {
     Some(arguments.len() - text.len())
 }
 
-/// Decodes a text up to its end or to an incomplete escape. Also returns how many bytes that are. What is no valid escape stays as
+/// Decodes a text up to its end or to an incomplete escape. Also returns the number of decoded bytes. An invalid escape stays as
 /// it is.
 fn decoded(text: &str) -> (String, usize) {
     let (mut decoded, mut at) = (String::new(), 0);
@@ -157,7 +157,7 @@ mod tests {
             check(&arguments(text), text);
         }
         check(r#" { "input" : "\ud83e\udd80\u00e9\/" } "#, "🦀é/");
-        // Halves of pairs that stand alone, and what is no escape.
+        // Lone surrogates, and texts that are no escapes.
         check(r#"{"input": "a\ud83d bé\n"}"#, "a\\ud83d bé\n");
         check(r#"{"input": "\ud83dabcdeé\n"}"#, "\\ud83dabcdeé\n");
         check(

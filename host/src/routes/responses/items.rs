@@ -1,7 +1,7 @@
 //! Turns the pieces of an answer into items.
 
 use super::{
-    super::generation::logprobs,
+    super::openai::logprobs,
     custom_input::InputReader,
     events::Events,
     open_item::{Kind, OpenItem},

@@ -26,7 +26,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The keeper of the response to a request. None if it is not to be kept. `items` are those before it, as clients sent them.
+    /// The keeper of the response to a request. None if the response is not to be kept. `items` are the earlier items, as clients sent
+    /// them.
     pub fn new(
         app: &Arc<App>,
         client: ClientId,
@@ -68,7 +69,7 @@ fn written(value: &impl Serialize) -> serde_json::Result<Arc<str>> {
     serde_json::to_string(value).map(Arc::from)
 }
 
-/// Adds what OpenAI's types want of an item and a client left out: a type, an id, a status, and text in parts.
+/// Adds the fields of OpenAI's types that a client left out of an item: a type, an id, a status, and text in parts.
 fn completed(mut item: Value) -> Value {
     let Some(fields) = item.as_object_mut() else {
         return item;
@@ -101,7 +102,7 @@ fn completed(mut item: Value) -> Value {
     item
 }
 
-/// Makes parts of a text. Those of the model have annotations.
+/// Makes parts of a text. The parts of the model's texts have annotations.
 fn put_into_parts(content: &mut Value, is_answer: bool) {
     if let Value::String(text) = content {
         let kind = if is_answer {

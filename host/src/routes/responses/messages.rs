@@ -2,15 +2,12 @@
 
 use serde_json::Value;
 
-use super::{super::chat::messages::unwritable, custom_input, tools::visible_name};
+use super::{custom_input, tools::visible_name};
 use crate::{
+    conversation::{Call, Content, Message, Role},
     error::ApiError,
-    openai::{
-        Content, ContentPart, Message, PastFunctionCall, PastToolCall, Role, ToolKind,
-        responses::{
-            InputContent, InputItem, InputMessage, InputPart, InputReasoning, InputRole,
-            ResponseInput,
-        },
+    openai::responses::{
+        InputContent, InputItem, InputMessage, InputPart, InputReasoning, InputRole, ResponseInput,
     },
 };
 
@@ -40,8 +37,8 @@ pub fn messages(
     for (index, item) in input.into_iter().enumerate() {
         chat.add(&format!("input[{index}]"), item)?;
     }
-    let messages = chat.messages.iter().map(serde_json::to_value);
-    messages.collect::<Result<_, _>>().map_err(unwritable)
+    let messages = chat.messages.into_iter();
+    Ok(messages.map(Message::for_template).collect())
 }
 
 /// The items of an input. A text is a message of the user.
@@ -83,8 +80,8 @@ impl Chat {
             InputItem::FunctionCallOutput(result) | InputItem::CustomToolCallOutput(result) => {
                 let content = text_of(&format!("{place}.output"), result.output)?;
                 self.messages.push(Message {
-                    tool_call_id: Some(result.call_id),
-                    ..message(Role::Tool, Some(content))
+                    call_id: Some(result.call_id),
+                    ..Message::new(Role::Tool, Some(content))
                 });
             }
             InputItem::Reasoning(reasoning) => self.think(&reasoning_of(reasoning)),
@@ -93,7 +90,7 @@ impl Chat {
     }
 
     fn push(&mut self, role: Role, content: Content) {
-        self.messages.push(message(role, Some(content)));
+        self.messages.push(Message::new(role, Some(content)));
     }
 
     /// The model's message of the current turn. A new message begins if the last one is not the model's or `is_over`.
@@ -102,7 +99,7 @@ impl Chat {
             .messages
             .pop_if(|last| last.role == Role::Assistant && !is_over(last));
         self.messages
-            .push_mut(last.unwrap_or(message(Role::Assistant, None)))
+            .push_mut(last.unwrap_or(Message::new(Role::Assistant, None)))
     }
 
     /// Adds reasoning, which comes first in a turn.
@@ -110,15 +107,15 @@ impl Chat {
         if reasoning.is_empty() {
             return;
         }
-        let turn = self.turn(|turn| turn.content.is_some() || turn.tool_calls.is_some());
-        let before = turn.reasoning_content.take();
+        let turn = self.turn(|turn| turn.content.is_some() || !turn.calls.is_empty());
+        let before = turn.reasoning.take();
         let before = before.map(|before| before + "\n\n").unwrap_or_default();
-        turn.reasoning_content = Some(before + reasoning);
+        turn.reasoning = Some(before + reasoning);
     }
 
     /// Adds text. A turn has one text, except that more may follow calls.
     fn say(&mut self, content: Content) {
-        let turn = self.turn(|turn| turn.content.is_some() && turn.tool_calls.is_none());
+        let turn = self.turn(|turn| turn.content.is_some() && turn.calls.is_empty());
         turn.content = Some(match turn.content.take() {
             None => content,
             Some(before) => Content::Parts([parts(before), parts(content)].concat()),
@@ -127,38 +124,18 @@ impl Chat {
 
     /// Adds a call.
     fn call(&mut self, id: String, name: String, arguments: String) {
-        let calls = &mut self.turn(|_| false).tool_calls;
-        calls.get_or_insert_default().push(PastToolCall {
+        self.turn(|_| false).calls.push(Call {
             id: Some(id),
-            kind: ToolKind::Function,
-            function: PastFunctionCall { name, arguments },
+            name,
+            arguments: arguments.into(),
         });
     }
 }
 
-fn message(role: Role, content: Option<Content>) -> Message {
-    Message {
-        role,
-        content,
-        tool_calls: None,
-        tool_call_id: None,
-        reasoning_content: None,
-        other: serde_json::Map::new(),
-    }
-}
-
-fn parts(content: Content) -> Vec<ContentPart> {
+fn parts(content: Content) -> Vec<String> {
     match content {
-        Content::Text(text) => vec![text_part(text)],
+        Content::Text(text) => vec![text],
         Content::Parts(parts) => parts,
-    }
-}
-
-fn text_part(text: String) -> ContentPart {
-    ContentPart {
-        kind: "text".to_owned(),
-        text: Some(text),
-        refusal: None,
     }
 }
 
@@ -172,7 +149,7 @@ fn text_of(place: &str, content: InputContent) -> Result<Content, ApiError> {
     parts.collect::<Result<_, _>>().map(Content::Parts)
 }
 
-fn part_of(place: &str, part: InputPart) -> Result<ContentPart, ApiError> {
+fn part_of(place: &str, part: InputPart) -> Result<String, ApiError> {
     let (field, text) = match part.kind.as_str() {
         "input_text" | "output_text" | "text" => ("text", part.text),
         "refusal" => ("refusal", part.refusal),
@@ -181,7 +158,7 @@ fn part_of(place: &str, part: InputPart) -> Result<ContentPart, ApiError> {
             return Err(ApiError::unsupported(place, message));
         }
     };
-    text.map(text_part).ok_or_else(|| {
+    text.ok_or_else(|| {
         let message = format!("'{place}' has no '{field}'");
         ApiError::invalid_parameter(place, message)
     })

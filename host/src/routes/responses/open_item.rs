@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{custom_input::InputReader, events::Events, messages::encrypted, tools::ToolName};
 use crate::openai::{
-    ChatTokenLogprob, Role,
+    ChatTokenLogprob,
     responses::{
         CallArgumentsDelta, CallArgumentsDone, CustomInputDone, ItemEvent, ItemStatus,
         OutputCustomCall, OutputFunctionCall, OutputItem, OutputMessage, OutputPart,
@@ -234,7 +234,7 @@ impl OpenItem {
             Kind::Message => OutputItem::Message(OutputMessage {
                 id,
                 status,
-                role: Role::Assistant,
+                role: "assistant",
                 content,
             }),
             Kind::Call {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::{
     checks::within,
-    generation::{RouteParameters, Settings, WantedGrammar, settings},
+    generation::{Parameters, RouteParameters, Settings, WantedGrammar, any_object, settings},
 };
 use crate::{
     engine::Request,
@@ -15,14 +15,17 @@ use crate::{
     layers::client::Client,
     models::{LoadedModel, ServedModel},
     openai::{
-        GenerationParameters, JsonSchemaFormat, ResponseFormat, ResponseKind, ToolMode,
+        Stop, ToolMode,
         responses::{
             ResponseObject, ResponseRequest, ResponseStatus, ResponseToolChoice, TextFormat,
-            TextOptions,
+            TextKind, TextOptions,
         },
         unix_seconds,
     },
 };
+
+/// The parameter that limits the tokens of a response.
+const MAX_OUTPUT_TOKENS: &str = "max_output_tokens";
 
 /// The client of a response, and the response's deadline.
 pub struct Asker {
@@ -38,7 +41,7 @@ pub fn read(
 ) -> Result<(Settings, Option<WantedGrammar>), ApiError> {
     let bounds = served.bounds;
     check_limit(request.max_output_tokens, bounds.max_output_tokens)?;
-    let parameters = parameters(request)?;
+    let parameters = parameters(request);
     let own = RouteParameters {
         client: asker.client,
         deadline: asker.deadline,
@@ -48,22 +51,17 @@ pub fn read(
         ..RouteParameters::default()
     };
     let settings = Settings::new(&parameters, own, &model.facts().info, bounds)?;
-    let wanted = WantedGrammar::of(&parameters)?;
-    let wanted = wanted.map(|wanted| WantedGrammar {
-        param: "text.format",
-        ..wanted
-    });
-    Ok((settings, wanted))
+    let format = request.text.as_ref().and_then(|text| text.format.as_ref());
+    Ok((settings, format.map(wanted).transpose()?.flatten()))
 }
 
 /// Checks the limit of tokens. `most` is the configured one.
 fn check_limit(asked: Option<i64>, most: Option<u32>) -> Result<(), ApiError> {
-    const NAME: &str = "max_output_tokens";
     match (asked, most) {
-        (asked, Some(most)) => within(NAME, asked, 1..=i64::from(most)).map(drop),
+        (asked, Some(most)) => within(MAX_OUTPUT_TOKENS, asked, 1..=i64::from(most)).map(drop),
         (Some(..1), None) => {
-            let message = format!("'{NAME}' must be at least 1");
-            Err(ApiError::invalid_parameter(NAME, message))
+            let message = format!("'{MAX_OUTPUT_TOKENS}' must be at least 1");
+            Err(ApiError::invalid_parameter(MAX_OUTPUT_TOKENS, message))
         }
         (_, None) => Ok(()),
     }
@@ -82,11 +80,11 @@ fn logprobs(request: &ResponseRequest) -> Result<Option<u32>, ApiError> {
     Ok(is_wanted.then_some(top))
 }
 
-fn parameters(request: &ResponseRequest) -> Result<GenerationParameters, ApiError> {
-    let format = request.text.as_ref().and_then(|text| text.format.as_ref());
-    Ok(GenerationParameters {
-        stream: request.stream,
-        max_tokens: request.max_output_tokens,
+fn parameters(request: &ResponseRequest) -> Parameters {
+    let limit = request.max_output_tokens;
+    Parameters {
+        stream: request.stream.unwrap_or(false),
+        max_tokens: limit.map(|tokens| (MAX_OUTPUT_TOKENS, tokens)),
         temperature: request.temperature,
         top_p: request.top_p,
         top_k: request.top_k,
@@ -95,36 +93,30 @@ fn parameters(request: &ResponseRequest) -> Result<GenerationParameters, ApiErro
         frequency_penalty: request.frequency_penalty,
         repetition_penalty: request.repetition_penalty,
         seed: request.seed,
-        stop: request.stop.clone(),
+        stop: request.stop.clone().map(Stop::into_vec).unwrap_or_default(),
         priority: request.priority,
         cache_prompt: request.cache_prompt,
-        response_format: format.map(response_format).transpose()?,
-        ..GenerationParameters::default()
-    })
+        ..Parameters::default()
+    }
 }
 
-fn response_format(format: &TextFormat) -> Result<ResponseFormat, ApiError> {
-    if format.kind == ResponseKind::JsonSchema && format.schema.is_none() {
-        let param = "text.format.schema";
-        let message = format!("'{param}' is missing");
-        return Err(ApiError::invalid_parameter(param, message));
-    }
-    if format.kind == ResponseKind::StructuralTag {
-        let param = "text.format.type";
-        let message = format!("'{param}' must be 'text', 'json_object' or 'json_schema' here");
-        return Err(ApiError::invalid_parameter(param, message));
-    }
-    let schema = JsonSchemaFormat {
-        name: format.name.clone(),
-        description: format.description.clone(),
-        schema: format.schema.clone(),
-        strict: format.strict,
+/// The grammar of this form of text. None if any text is allowed.
+fn wanted(format: &TextFormat) -> Result<Option<WantedGrammar>, ApiError> {
+    let (schema, strict) = match (format.kind, &format.schema) {
+        (TextKind::Text, _) => return Ok(None),
+        (TextKind::JsonObject, _) => (any_object(), None),
+        (TextKind::JsonSchema, Some(schema)) => (schema.clone(), format.strict),
+        (TextKind::JsonSchema, None) => {
+            let param = "text.format.schema";
+            let message = format!("'{param}' is missing");
+            return Err(ApiError::invalid_parameter(param, message));
+        }
     };
-    Ok(ResponseFormat {
-        kind: format.kind,
-        json_schema: (format.kind == ResponseKind::JsonSchema).then_some(schema),
-        ..ResponseFormat::of_kind(format.kind)
-    })
+    Ok(Some(WantedGrammar::of_schema(
+        schema,
+        strict,
+        "text.format",
+    )))
 }
 
 /// The response before there is any output. `model` and `fingerprint` are those of the model that answers.
@@ -186,7 +178,7 @@ pub fn response(
 /// The form of the text with its defaults.
 fn text_options(text: TextOptions) -> TextOptions {
     let format = text.format.unwrap_or(TextFormat {
-        kind: ResponseKind::Text,
+        kind: TextKind::Text,
         name: None,
         description: None,
         schema: None,
@@ -195,7 +187,7 @@ fn text_options(text: TextOptions) -> TextOptions {
     let is_strict = format.strict.unwrap_or(false);
     TextOptions {
         format: Some(TextFormat {
-            strict: (format.kind == ResponseKind::JsonSchema).then_some(is_strict),
+            strict: (format.kind == TextKind::JsonSchema).then_some(is_strict),
             ..format
         }),
         verbosity: text.verbosity.or_else(|| Some("medium".to_owned())),

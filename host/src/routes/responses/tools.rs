@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 
 use super::{
-    super::chat::tools::{Calling, Choice, MAX_NAME, OfferedTool, check_name},
+    super::{
+        chat::tools::{Calling, Choice, OfferedTool, check_name},
+        openai::MAX_NAME,
+    },
     custom_input,
 };
 use crate::{
+    conversation::Tool,
     error::ApiError,
     grammar::regex_of_lark,
     markup::Demand,
     openai::{
-        Function, Tool, ToolKind, ToolMode,
+        ToolMode,
         responses::{
             AllowedTool, CustomTool, CustomToolFormat, CustomToolSyntax, FunctionTool,
             ResponseTool, ResponseToolChoice, ToolOfNamespace,
@@ -75,13 +79,13 @@ struct Offer {
 
 impl Offer {
     fn function(&mut self, place: String, namespace: Option<&str>, tool: &FunctionTool) {
-        let function = Function {
+        let tool = Tool {
             name: self.name(namespace, &tool.name, false),
             description: tool.description.clone(),
             parameters: tool.parameters.clone(),
-            strict: tool.strict,
+            is_strict: tool.strict == Some(true),
         };
-        self.add(place, namespace, "parameters", function);
+        self.add(place, namespace, "parameters", tool);
     }
 
     fn custom(
@@ -96,13 +100,13 @@ impl Offer {
         };
         let (regex, explained) = input.unzip();
         let description: Vec<_> = tool.description.iter().cloned().chain(explained).collect();
-        let function = Function {
+        let tool = Tool {
             name: self.name(namespace, &tool.name, true),
             description: (!description.is_empty()).then(|| description.join("\n\n")),
             parameters: custom_input::schema(regex.as_deref()).as_object().cloned(),
-            strict: Some(regex.is_some()),
+            is_strict: regex.is_some(),
         };
-        self.add(place, namespace, "format.definition", function);
+        self.add(place, namespace, "format.definition", tool);
         Ok(())
     }
 
@@ -117,17 +121,7 @@ impl Offer {
         visible
     }
 
-    fn add(
-        &mut self,
-        place: String,
-        namespace: Option<&str>,
-        schema: &'static str,
-        function: Function,
-    ) {
-        let tool = Tool {
-            kind: ToolKind::Function,
-            function,
-        };
+    fn add(&mut self, place: String, namespace: Option<&str>, schema: &'static str, tool: Tool) {
         self.tools.push(OfferedTool {
             tool,
             place,
@@ -228,7 +222,7 @@ mod tests {
             {"type": "namespace", "name": "n", "description": "", "tools": [function("f")]},
         ]);
         let (calling, names) = read(json!({"tools": tools})).unwrap();
-        let tools = calling.unwrap().for_template().unwrap();
+        let tools = calling.unwrap().for_template();
         let functions: Vec<_> = tools.iter().map(|tool| &tool["function"]).collect();
         assert_eq!(
             *functions[0],

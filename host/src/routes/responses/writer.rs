@@ -24,7 +24,7 @@ use crate::{
     engine::FinishReason,
     error::ApiError,
     openai::{
-        ErrorBody, Usage,
+        ErrorBody,
         responses::{
             IncompleteDetails, InputTokensDetails, OutputTokensDetails, ResponseErrorEvent,
             ResponseEvent, ResponseFailure, ResponseObject, ResponseStatus,
@@ -163,7 +163,7 @@ impl Writer {
         self.items.finish(is_cut_off, &mut self.events);
         self.response.output = self.items.take();
         self.tally.add(0, end);
-        self.response.usage = Some(usage(self.tally.usage()));
+        self.response.usage = Some(usage(&self.tally));
         self.response.warnings = self.warnings.of(0, &self.answer, end);
         match is_cut_off {
             true => {
@@ -232,19 +232,18 @@ fn error_event(sequence_number: u32, error: ErrorBody) -> Event {
     })
 }
 
-fn usage(usage: Usage) -> ResponseUsage {
-    let details = usage.completion_tokens_details.unwrap_or_default();
+fn usage(tally: &Tally) -> ResponseUsage {
     ResponseUsage {
-        input_tokens: usage.prompt_tokens,
+        input_tokens: tally.prompt_tokens,
         input_tokens_details: InputTokensDetails {
-            cached_tokens: usage.prompt_tokens_details.cached_tokens,
+            cached_tokens: tally.cached_tokens,
             cache_write_tokens: 0,
         },
-        output_tokens: usage.completion_tokens,
+        output_tokens: tally.completion_tokens,
         output_tokens_details: OutputTokensDetails {
-            reasoning_tokens: details.reasoning_tokens,
+            reasoning_tokens: tally.reasoning_tokens.unwrap_or(0),
         },
-        total_tokens: usage.total_tokens,
+        total_tokens: tally.prompt_tokens + tally.completion_tokens,
     }
 }
 

@@ -102,8 +102,8 @@ fn confinement(start: &Start) -> Confinement {
     }
 }
 
-/// Starts the plugin at the first load. Until then, and meanwhile, the worker listens to the server: it must not outlive it, and the plugin
-/// may need for ever.
+/// Starts the plugin at the first load. The worker listens to the server before and during that start: it must not outlive the server,
+/// and the start of the plugin may never return.
 struct Beginning {
     library: File,
     start: Start,

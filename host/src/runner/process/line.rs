@@ -18,9 +18,9 @@ use super::socket::Sending;
 const RETRY: Duration = Duration::from_millis(10);
 
 /// The sending side of a socket. Dropping it closes that side, once everything is written.
-pub struct Line(Arc<Shared>);
+pub struct Line(Arc<Outbox>);
 
-struct Shared {
+struct Outbox {
     socket: Sending,
     /// Bytes that found no room in the socket so far.
     rest: Mutex<BytesMut>,
@@ -32,15 +32,15 @@ struct Shared {
 impl Line {
     /// A line over this socket. To be called within a runtime, which writes what finds no room at once.
     pub fn new(socket: Sending) -> Self {
-        let shared = Arc::new(Shared {
+        let outbox = Arc::new(Outbox {
             socket,
             rest: Mutex::default(),
             wake: Notify::new(),
             is_dropped: AtomicBool::new(false),
         });
-        let rest = shared.clone();
+        let rest = outbox.clone();
         spawn(async move { rest.write_rests().await });
-        Self(shared)
+        Self(outbox)
     }
 
     /// Sends bytes, all before those of later calls. Never blocks.
@@ -64,7 +64,7 @@ impl Drop for Line {
     }
 }
 
-impl Shared {
+impl Outbox {
     /// Writes the bytes that find room now. Returns how many bytes are done with: all of them if the other side is gone.
     fn write_now(&self, bytes: &[u8]) -> usize {
         self.socket.write_now(bytes).unwrap_or(bytes.len())
@@ -119,7 +119,7 @@ mod tests {
         assert!(received == sent.concat());
     }
 
-    /// A child process does the work, because the limit is that of a process.
+    /// A child process runs the test, because the limit of descriptors belongs to a process.
     #[test]
     fn what_finds_no_room_is_written_although_no_file_can_be_opened() {
         const CHILD: &str = "TENON_TEST_NO_FILES";

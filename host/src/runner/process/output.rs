@@ -21,7 +21,7 @@ const MAX_LINE: u64 = 4096;
 /// A line that was printed longer ago says nothing about why the worker ended.
 const RECENT: Duration = Duration::from_secs(3);
 
-/// The last line that was printed, or the last error that was logged. Clones are the same.
+/// The last line that was printed, or the last error that was logged. Clones share it.
 #[derive(Clone, Default)]
 pub struct LastLine(Arc<Mutex<Option<(Instant, String)>>>);
 

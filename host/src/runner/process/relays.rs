@@ -23,9 +23,9 @@ use crate::engine::{Event, Generation};
 
 /// Sequences whose events are sent over a line. Clones share them.
 #[derive(Clone)]
-pub struct Relays(Arc<Shared>);
+pub struct Relays(Arc<RelayTable>);
 
-struct Shared {
+struct RelayTable {
     line: Arc<Line>,
     open: Mutex<Open>,
     /// There may be events that nobody has looked for.
@@ -49,7 +49,7 @@ struct Relay {
 
 impl Relays {
     pub fn new(line: Arc<Line>) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(RelayTable {
             line,
             open: Mutex::default(),
             is_due: AtomicBool::new(false),

@@ -12,10 +12,10 @@ use tokio::time::interval;
 use super::messages::Id;
 use crate::engine::{LONGEST, PluginCalls};
 
-/// How often the ages of calls are looked at.
+/// The interval at which the ages of calls are checked.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long calls of the plugin may take.
+/// Limits of the duration of the plugin's calls.
 #[derive(Clone, Copy)]
 pub struct Limits {
     /// Limit of a step, a turn of embeddings, tokenizing, and an estimate. None: earlier steps and turns set their limit.
@@ -44,12 +44,12 @@ struct Call {
     since: Instant,
 }
 
-/// What a call does.
+/// The kinds of calls that a worker makes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It makes a model.
+    /// The call loads a model.
     Load,
-    /// It tokenizes texts, or estimates what a model takes.
+    /// The call tokenizes texts, or estimates the memory of a model.
     Other,
 }
 
@@ -96,7 +96,7 @@ impl Watchdog {
         self.watched().calls.insert(call, Call { kind, since });
     }
 
-    /// Notes that a call goes forward.
+    /// Notes that a call has made progress.
     pub fn renew(&self, call: Id) {
         if let Some(call) = self.watched().calls.get_mut(&call) {
             call.since = Instant::now();

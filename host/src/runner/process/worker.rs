@@ -37,7 +37,7 @@ pub struct Worker {
     pub maker: Arc<dyn Maker>,
     /// The metrics of its runners.
     pub registry: Registry,
-    /// How long calls of the plugin may take.
+    /// Limits of the duration of the plugin's calls.
     pub limits: Limits,
 }
 

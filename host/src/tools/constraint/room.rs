@@ -15,10 +15,10 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Takes room for so many patterns or values.
+    /// Takes room for this number of patterns or values.
     ///
     /// # Errors
-    /// There is not so much room.
+    /// There is too little room.
     pub fn take(&self, size: usize) -> Result<(), GrammarError> {
         let left = self.0.get().checked_sub(size).ok_or_else(|| {
             let message = "too many members and values of arguments are within each other: make the schema smaller";

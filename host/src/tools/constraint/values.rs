@@ -104,7 +104,7 @@ impl<'a> Values<'a> {
         self.members(self.root, notation, around, &mut vec![self.root])
     }
 
-    /// The members of an object. `within`: the schemas that they are in.
+    /// The members of an object. `within`: the schemas that enclose them.
     fn members(
         &self,
         schema: &'a Value,
@@ -133,7 +133,7 @@ impl<'a> Values<'a> {
     }
 
     /// A value in a model's notation. A value for which there is no simple rule is JSON, which the parser reads too. So is a
-    /// value whose schema is one of those that it is in.
+    /// value whose schema is also a schema that encloses it.
     fn value(
         &self,
         schema: &'a Value,
@@ -230,7 +230,7 @@ impl<'a> Values<'a> {
         chain.by_ref().take(8).last().unwrap_or(schema)
     }
 
-    /// JSON that this part of the document validates. A part with references gets a copy of the document's definitions.
+    /// JSON that fits this part of the document. A part with references gets a copy of the document's definitions.
     fn json(&self, schema: &Value) -> Made<Pattern> {
         let needed: &[&str] = match has_references(schema) {
             true => &["x-guidance", "$defs", "definitions"],
@@ -325,7 +325,7 @@ fn has_references(schema: &Value) -> bool {
     }
 }
 
-/// The members that may be the first one: those up to the first that has to be there.
+/// The members that may come first: all up to the first required one.
 fn firsts(members: &[(Pattern, bool)]) -> &[(Pattern, bool)] {
     let required = members.iter().position(|(_, is_required)| *is_required);
     &members[..required.map_or(members.len(), |at| at + 1)]
@@ -394,7 +394,7 @@ fn text_rules(schema: &Value, line_feed: bool) -> TextRules {
     rules
 }
 
-/// A regular expression of the whole texts in which this one finds something. `end` stands behind the text.
+/// A regular expression of all texts that contain a match of this one. `end` follows the text.
 fn whole(regex: &str, end: &str) -> String {
     let any = "(?s:.*)";
     let (before, regex) = match regex.strip_prefix('^') {

@@ -1,4 +1,4 @@
-//! Streams of answers, in OpenAI's form.
+//! Streams of answers to chats and completions.
 
 use std::time::Duration;
 
@@ -6,9 +6,11 @@ use axum::response::Response;
 use futures_util::{Stream, StreamExt, future::ready, stream};
 
 use super::{
-    super::sse::{SseResult, done, event, sse},
-    format::{Format, Head, Tally},
-    warnings::Warnings,
+    super::{
+        generation::{Tally, Warnings},
+        sse::{SseResult, done, event, sse},
+    },
+    format::{Format, Head, usage},
 };
 use crate::{
     engine::Failure,
@@ -119,7 +121,7 @@ impl ChunkWriter {
 
     fn usage<F: Format>(&self) -> SseResult {
         let choices = Vec::<F::ChunkChoice>::new();
-        let usage = Some(Some(self.tally.usage()));
+        let usage = Some(Some(usage(&self.tally)));
         event(self.head.completion(F::CHUNK_OBJECT, choices, usage))
     }
 }

@@ -19,7 +19,7 @@ use crate::plugin::{
 };
 
 /// State of the model thread before it has a session.
-pub struct Worker {
+pub struct ModelThread {
     /// Dropped when the engine's last thread ends.
     pub alive: watch::Sender<()>,
     pub inbox: mpsc::Receiver<Sequence>,
@@ -50,7 +50,7 @@ struct Loaded {
 /// When nothing else runs, the time after which a sequence with a slow reader is looked at again.
 const READERS_POLL: Duration = Duration::from_millis(5);
 
-impl Worker {
+impl ModelThread {
     pub fn run(mut self, started: oneshot::Sender<Result<Started, Error>>) {
         let (handle, mut stepper) = match self.start() {
             Ok((handle, stepper)) => (handle, stepper),

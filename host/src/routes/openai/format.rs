@@ -1,11 +1,11 @@
-//! How answers are written. Chats and completions differ in their [`Format`].
+//! How the answers of chats and completions are written. They differ in their [`Format`].
 
 use std::time::SystemTime;
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::warnings::Warnings;
+use super::super::generation::{Tally, Warnings};
 use crate::{
     engine::FinishReason,
     models::{LoadedModel, ServedModel},
@@ -35,52 +35,6 @@ pub trait Format: 'static {
     fn piece(index: u32, piece: AnswerPiece) -> Self::ChunkChoice;
     /// Writes the end of an answer.
     fn end(index: u32, end: &End) -> Self::ChunkChoice;
-}
-
-/// The token counts of a request.
-pub struct Tally {
-    prompt_tokens: u32,
-    cached_tokens: u32,
-    completion_tokens: u32,
-    /// None unless the model reasons.
-    reasoning_tokens: Option<u32>,
-    answers_per_prompt: u32,
-}
-
-impl Tally {
-    /// A tally before any answer.
-    pub fn new(prompt_tokens: u32, answers_per_prompt: u32) -> Self {
-        Self {
-            prompt_tokens,
-            cached_tokens: 0,
-            completion_tokens: 0,
-            reasoning_tokens: None,
-            answers_per_prompt,
-        }
-    }
-
-    /// Adds an answer. Each prompt counts once, with the first of its answers.
-    pub fn add(&mut self, index: u32, end: &End) {
-        self.completion_tokens += end.completion_tokens;
-        if let Some(tokens) = end.reasoning_tokens {
-            *self.reasoning_tokens.get_or_insert_default() += tokens;
-        }
-        if index.is_multiple_of(self.answers_per_prompt) {
-            self.cached_tokens += end.cached_tokens;
-        }
-    }
-
-    pub fn usage(&self) -> Usage {
-        let details = |reasoning_tokens| CompletionTokensDetails { reasoning_tokens };
-        Usage {
-            completion_tokens_details: self.reasoning_tokens.map(details),
-            ..Usage::new(
-                self.prompt_tokens,
-                self.cached_tokens,
-                self.completion_tokens,
-            )
-        }
-    }
 }
 
 /// The fields that all parts of one answer have in common.
@@ -139,6 +93,19 @@ impl Head {
     }
 }
 
+/// Writes how many tokens a request took.
+pub fn usage(tally: &Tally) -> Usage {
+    let details = |reasoning_tokens| CompletionTokensDetails { reasoning_tokens };
+    Usage {
+        completion_tokens_details: tally.reasoning_tokens.map(details),
+        ..Usage::new(
+            tally.prompt_tokens,
+            tally.cached_tokens,
+            tally.completion_tokens,
+        )
+    }
+}
+
 /// Why an answer ended. An answer that was cut off may have calls, but its reason is the length.
 pub fn finish_reason(end: &End) -> openai::FinishReason {
     match end.reason {
@@ -187,7 +154,7 @@ pub mod tests {
         let mut tally = Tally::new(2, 2);
         tally.add(0, &answers[0].1);
         tally.add(1, &answers[1].1);
-        let answer = head().whole::<Chat>(answers, tally.usage(), &Warnings::default());
+        let answer = head().whole::<Chat>(answers, usage(&tally), &Warnings::default());
         let answer = serde_json::to_value(answer).unwrap();
         let choice = |index, text| {
             json!({

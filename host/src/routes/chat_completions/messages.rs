@@ -1,14 +1,21 @@
-use serde_json::{Map, Value};
+//! Reads the request of a chat.
+
+use serde_json::Value;
 
 use super::{
-    super::body::{RequestBody, read},
-    tools::Calling,
+    super::{
+        body::{RequestBody, read},
+        chat::{Thinking, tools::Calling, variables},
+        openai::effort,
+    },
+    tools::calling,
     unsupported,
 };
 use crate::{
+    conversation::{self, Call},
     error::ApiError,
-    openai::{ChatCompletionRequest, Content, ContentPart, Message, ReasoningEffort, Role},
-    prompt::{Ending, RESERVED_VARIABLES, RenderRequest},
+    openai::{ChatCompletionRequest, Content, ContentPart, Message, PastToolCall, Role},
+    prompt::{Ending, RenderRequest},
 };
 
 impl RequestBody for ChatCompletionRequest {
@@ -28,21 +35,21 @@ pub fn chat(
 ) -> Result<(RenderRequest, Option<Calling>), ApiError> {
     let tools = request.tools.take().unwrap_or_default();
     let is_parallel = request.parallel_tool_calls.unwrap_or(true);
-    let calling = Calling::of(tools, request.tool_choice.as_ref(), is_parallel)?;
+    let calling = calling(tools, request.tool_choice.as_ref(), is_parallel)?;
     let chat = RenderRequest {
         ending: ending(&request)?,
         variables: variables(
             Thinking {
                 is_enabled: request.enable_thinking,
-                effort: request.reasoning_effort,
+                effort: request.reasoning_effort.map(effort),
                 budget: request.thinking_token_budget,
             },
             request.chat_template_kwargs.as_ref(),
         )?,
-        tools: match &calling {
-            Some(calling) => calling.for_template()?,
-            None => Vec::new(),
-        },
+        tools: calling
+            .as_ref()
+            .map(Calling::for_template)
+            .unwrap_or_default(),
         messages: for_template(request.messages)?,
     };
     Ok((chat, calling))
@@ -64,46 +71,6 @@ fn ending(request: &ChatCompletionRequest) -> Result<Ending, ApiError> {
     }
 }
 
-/// Whether and how much a model should reason, as a request says it.
-#[derive(Clone, Copy, Default)]
-pub struct Thinking {
-    pub is_enabled: Option<bool>,
-    pub effort: Option<ReasoningEffort>,
-    /// Most tokens of reasoning.
-    pub budget: Option<u32>,
-}
-
-impl Thinking {
-    /// Whether the model should reason. An effort or a budget asks for it, unless the request says otherwise.
-    fn is_wanted(self) -> bool {
-        let by_effort = self.effort.map(|effort| effort != ReasoningEffort::None);
-        let by_budget = self.budget.map(|budget| budget > 0);
-        self.is_enabled.or(by_effort).or(by_budget).unwrap_or(false)
-    }
-}
-
-/// The variables for the chat template. `chat_template_kwargs` override the request's own parameters.
-pub fn variables(
-    thinking: Thinking,
-    chat_template_kwargs: Option<&Map<String, Value>>,
-) -> Result<Map<String, Value>, ApiError> {
-    let mut variables = Map::new();
-    variables.insert("enable_thinking".to_owned(), thinking.is_wanted().into());
-    if let Some(effort) = thinking.effort {
-        let effort = serde_json::to_value(effort).map_err(unwritable)?;
-        variables.insert("reasoning_effort".to_owned(), effort);
-    }
-    for (name, value) in chat_template_kwargs.into_iter().flatten() {
-        if RESERVED_VARIABLES.contains(&name.as_str()) {
-            let param = format!("chat_template_kwargs.{name}");
-            let message = format!("'{param}' cannot be set: the server gives it to the template");
-            return Err(ApiError::invalid_parameter(param, message));
-        }
-        variables.insert(name.clone(), value.clone());
-    }
-    Ok(variables)
-}
-
 fn for_template(messages: Vec<Message>) -> Result<Vec<Value>, ApiError> {
     if messages.is_empty() {
         let message = "'messages' is empty: send at least one";
@@ -120,14 +87,48 @@ fn convert(index: usize, mut message: Message) -> Result<Value, ApiError> {
     message.tool_calls.take_if(|calls| calls.is_empty());
     check_content(index, &message)?;
     check_calls(index, &message)?;
-    if let Some(Content::Parts(parts)) = &mut message.content {
-        parts.iter_mut().for_each(refusal_to_text);
-    }
-    serde_json::to_value(message).map_err(unwritable)
+    let calls = message.tool_calls.unwrap_or_default();
+    let message = conversation::Message {
+        role: role(message.role),
+        content: message.content.map(content),
+        calls: calls.into_iter().map(call).collect(),
+        call_id: message.tool_call_id,
+        reasoning: message.reasoning_content,
+        other: message.other,
+    };
+    Ok(message.for_template())
 }
 
-pub fn unwritable(error: serde_json::Error) -> ApiError {
-    ApiError::internal(format!("a message cannot be written: {error}"))
+fn role(role: Role) -> conversation::Role {
+    match role {
+        Role::System => conversation::Role::System,
+        Role::Developer => conversation::Role::Developer,
+        Role::User => conversation::Role::User,
+        Role::Assistant => conversation::Role::Assistant,
+        Role::Tool => conversation::Role::Tool,
+    }
+}
+
+/// Converts a content that was checked. A refusal of the assistant is a text.
+fn content(content: Content) -> conversation::Content {
+    let text = |part: ContentPart| match part.kind.as_str() {
+        "refusal" => part.refusal.unwrap_or_default(),
+        _ => part.text.unwrap_or_default(),
+    };
+    match content {
+        Content::Text(text) => conversation::Content::Text(text),
+        Content::Parts(parts) => {
+            conversation::Content::Parts(parts.into_iter().map(text).collect())
+        }
+    }
+}
+
+fn call(call: PastToolCall) -> Call {
+    Call {
+        id: call.id,
+        name: call.function.name,
+        arguments: call.function.arguments.into(),
+    }
 }
 
 fn check_content(index: usize, message: &Message) -> Result<(), ApiError> {
@@ -161,14 +162,6 @@ fn check_part(index: usize, part: usize, content: &ContentPart) -> Result<(), Ap
         return Err(ApiError::invalid_parameter(param, message));
     }
     Ok(())
-}
-
-/// Converts a part with a refusal of the assistant to a part with text.
-fn refusal_to_text(part: &mut ContentPart) {
-    if let Some(refusal) = part.refusal.take_if(|_| part.kind == "refusal") {
-        part.kind = "text".to_owned();
-        part.text = Some(refusal);
-    }
 }
 
 fn check_calls(index: usize, message: &Message) -> Result<(), ApiError> {
