@@ -200,12 +200,13 @@ mod tests {
     #[test]
     fn what_stays_within_the_budget_is_not_changed() {
         for text in ["<think>abc</think>def", "abcdef", "", "<think"] {
-            check(3, false, text, text);
+            check(20, false, text, text);
         }
-        check(3, true, "abc</think>def", "abc</think>def");
-        check(9, false, "a <think>bcd", "a <think>bcd");
-        let again = "<think>a</think>b<think>cdefgh";
-        check(3, false, again, again);
+        check(20, true, "abc</think>def", "abc</think>def");
+        check(1, false, "a <think>bcd", "a <think>bcd");
+        // These tags begin reasoning only once.
+        let again = "<think>a</think>b<think>0123456789abcdefghijklmnop";
+        check(20, false, again, again);
     }
 
     #[test]
@@ -219,13 +220,14 @@ mod tests {
         let close = |own: &str| written(budget(3, PLAIN, true), &tokens(own));
         // Its first two tokens are within the budget.
         assert_eq!(close("a</thinkb"), "a</think>b");
-        check(3, true, "ab<", "ab<</think>");
+        // No token of the tag is only this character.
+        check(3, true, "ab<c", "ab<c</think>");
         // The model has begun the tag with another token than the budget's, and ends it or not.
         let other = |rest: &str| {
             let own = [&[u32::from(b'a'), u32::from(b'b'), 258], &bytes(rest)[..]].concat();
             written(budget(3, PLAIN, true), &own)
         };
-        assert_eq!(other("ink>c"), "ab</think>c");
+        assert_eq!(other("inkc"), "ab</think>c");
         assert_eq!(other("c"), "ab</thc</think>");
     }
 

@@ -310,7 +310,7 @@ async fn a_character_stays_whole() {
 /// The model writes no JSON, but the answer has it.
 #[tokio::test]
 async fn an_answer_behind_reasoning_follows_its_schema() {
-    let answer = "<think>\nOne, two, three.</think>\n\nNo JSON.";
+    let answer = "<think>\nOne, two, three.</think>\n\n{no JSON";
     let (_opened, opened) = start(answer, OPENING, TAGS);
     let (_free, free) = start(answer, "", TAGS);
     for (budget, within_opened, within_free) in [

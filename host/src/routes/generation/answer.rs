@@ -51,7 +51,11 @@ pub async fn begin(
     let steering = Steering {
         dry: dry(model, settings.dry.clone()).await?,
         grammar: grammar.map(|grammar| grammar.compiled),
-        reasoning: reasoning_budget(model, &prompts, settings).await?,
+        // A request with a budget has one prompt.
+        reasoning: match &prompts[..] {
+            [prompt] => reasoning_budget(model, &prompt.reading, settings).await?,
+            _ => None,
+        },
     };
     Ok(Answers {
         replies: replies(app, served, model, prompts, settings, steering).await?,

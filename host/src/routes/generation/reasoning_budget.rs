@@ -2,28 +2,24 @@
 
 use tenon_plugin_api::EncodeFlags;
 
-use super::{super::blocking::blocking, answer::Prompt, settings::Settings};
+use super::{super::blocking::blocking, settings::Settings};
 use crate::{
     error::ApiError,
     models::{LoadedModel, PromptError},
     reasoning_budget::ReasoningBudget,
+    reply::Reading,
 };
 
-/// The budget of the answers' reasoning. None if there is no limit, or if the model does not reason. A request with a limit has
-/// one prompt.
+/// The budget of an answer's reasoning. None if there is no limit, or if the model does not reason.
 ///
 /// # Errors
 /// The tokenizer cannot encode the closing tag.
 pub async fn reasoning_budget(
     model: &LoadedModel,
-    prompts: &[Prompt],
+    reading: &Reading,
     settings: &Settings,
 ) -> Result<Option<ReasoningBudget>, ApiError> {
-    let reading = prompts.first().map(|prompt| &prompt.reading);
-    let reasoning = reading.and_then(|reading| reading.reasoning.clone());
-    let (Some(tokens), Some(reading), Some(reasoning)) =
-        (settings.reasoning_budget, reading, reasoning)
-    else {
+    let Some((tokens, reasoning)) = settings.reasoning_budget.zip(reading.reasoning.clone()) else {
         return Ok(None);
     };
     let tags = &reasoning.tags;
