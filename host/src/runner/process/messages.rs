@@ -76,7 +76,7 @@ pub enum Question {
     /// The compiled form of a grammar, which gets a number.
     Compile { grammar: Id, source: Grammar },
     /// Queue sequences.
-    Submit(Submission),
+    Submit(Box<Submission>),
     /// The vectors of a client's texts.
     Embed {
         client: ClientId,

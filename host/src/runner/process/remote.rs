@@ -99,7 +99,7 @@ impl RemoteRunner {
         let readers = self.connection.readers(first, count);
         let readers = readers.map_err(SubmitError::Stopped)?;
         let form = steering.grammar.and_then(|form| form.of::<RemoteGrammar>());
-        let call = self.ask(Question::Submit(Submission {
+        let submission = Submission {
             first,
             request,
             dry: steering.dry,
@@ -107,7 +107,8 @@ impl RemoteRunner {
             reasoning: steering.reasoning,
             prompts,
             copies,
-        }));
+        };
+        let call = self.ask(Question::Submit(Box::new(submission)));
         let answer = call.map_err(SubmitError::Stopped)?.get().await;
         match answer.map_err(SubmitError::Stopped)? {
             Answer::Submitted(submitted) => submitted.map(|()| readers),

@@ -158,7 +158,7 @@ impl Session {
                 });
             }
             Question::Submit(submission) => {
-                let submitted = self.submit(named, submission).await;
+                let submitted = self.submit(named, *submission).await;
                 self.worker
                     .outbox
                     .answer(call, Answer::Submitted(submitted));
