@@ -1,4 +1,4 @@
-//! Limits the tokens of an answer's reasoning: behind so many, the closing tag must come.
+//! Limits the tokens of an answer's reasoning. Where the budget is used up, the closing tag must come.
 //!
 //! The limiter reads the tokens of a sequence with the same [`ReasoningSplitter`] that reads the answer's text, so both agree
 //! about where reasoning begins and ends. Invariant: nothing here knows HTTP, wire types or the engine.

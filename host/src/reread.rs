@@ -1,6 +1,6 @@
 //! Reads the configuration again while the server runs: at SIGHUP, when its file changes, and when an administrator asks for
-//! it. Settings that can change without a restart change at once. A configuration with mistakes changes nothing,
-//! but the files of the current certificate are read again all the same.
+//! it. Settings that can change without a restart change at once. A configuration with mistakes changes nothing
+//! but the certificate, whose files are read again.
 
 use std::{
     collections::BTreeMap,

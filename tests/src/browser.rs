@@ -207,7 +207,7 @@ impl Driver {
             "--disable-component-update",
             "--disable-sync",
             "--no-first-run",
-            // WebDriver finds no text in what is still fading in.
+            // WebDriver finds no text in an element that is still fading in.
             "--force-prefers-reduced-motion",
             "--window-size=1200,1600",
             &hosts,

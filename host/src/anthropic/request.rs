@@ -89,8 +89,8 @@ pub enum Role {
 pub enum Thinking {
     /// The model reasons.
     Enabled {
-        /// Most tokens of reasoning: behind so many its closing tag is forced, and the answer follows. They count as tokens of
-        /// `max_tokens` too.
+        /// Most tokens of reasoning. Then its closing tag is forced, and the answer follows. The tokens of reasoning also count
+        /// as tokens of `max_tokens`.
         budget_tokens: Option<u32>,
         /// Whether the answer shows the reasoning. Default: `summarized`.
         display: Option<ThinkingDisplay>,

@@ -13,11 +13,11 @@ pub struct ChatCompletionRequest {
     /// The conversation so far.
     #[schema(min_items = 1)]
     pub messages: Vec<Message>,
-    /// Whether a model that can reason should do so. Default: false, unless `reasoning_effort` asks for it.
+    /// Whether a model that can reason should do so. Default: false, unless `reasoning_effort` or `thinking_token_budget` asks for it.
     pub enable_thinking: Option<bool>,
     /// How much a model that can reason should do so. Default: not at all.
     pub reasoning_effort: Option<ReasoningEffort>,
-    /// Most tokens of reasoning: behind so many its closing tag is forced, and the answer follows. Turns reasoning on unless it is
+    /// Most tokens of reasoning. Then its closing tag is forced, and the answer follows. A budget turns reasoning on unless it is
     /// 0, or `enable_thinking` or `reasoning_effort` say otherwise. Default: any number.
     pub thinking_token_budget: Option<u32>,
     /// Tools that the model may call.

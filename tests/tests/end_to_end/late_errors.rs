@@ -36,11 +36,13 @@ async fn a_sequence_that_is_lost_again_and_again_fails() {
 
 #[tokio::test]
 async fn a_sample_that_is_stopped_leaves_the_spans_stored() {
-    let (_server, client) = start("sample-stop", "3");
+    let (mut server, client) = start("sample-stop", "3");
     let mut stream = client.open(PLAIN, &ask("Go!", 100)).await;
     for _ in 0..3 {
         assert_eq!(stream.next_text().await, "x");
     }
+    // Only a sample that runs can be stopped.
+    server.wait_for_log("waits to be stopped");
     drop(stream);
     client
         .wait_for_metric("tenon_engine_running_sequences", 0.0)

@@ -145,7 +145,7 @@ pub enum TextKind {
 pub struct ReasoningOptions {
     /// How much to reason. Every effort but `none` turns reasoning on, in models that can be asked for it.
     pub effort: Option<ReasoningEffort>,
-    /// Most tokens of reasoning: behind so many its closing tag is forced, and the answer follows. Turns reasoning on unless it is
+    /// Most tokens of reasoning. Then its closing tag is forced, and the answer follows. A budget turns reasoning on unless it is
     /// 0, or `effort` or `enable_thinking` say otherwise. Default: any number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
