@@ -86,7 +86,7 @@ async fn every_api_has_its_operation() {
     for (path, body, operation, end) in [
         (
             "/v1/completions",
-            json!({"prompt": "private"}),
+            json!({"prompt": "private", "temperature": 0}),
             "text_completion",
             "length",
         ),

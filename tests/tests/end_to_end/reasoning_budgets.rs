@@ -208,11 +208,15 @@ fn text(value: &Value) -> &str {
 
 /// A server whose model answers this. `opening` is the end of its prompts.
 fn start(answer: &str, opening: &str, config: &str) -> (Server, Client) {
+    start_script(&format!("=== answer\n{answer}\n"), opening, config)
+}
+
+fn start_script(script: &str, opening: &str, config: &str) -> (Server, Client) {
     let template = format!(
         "{{% for m in messages %}}<|{{{{ m.role }}}}|>{{{{ m.content }}}}<|end|>{{% endfor %}}<|assistant|>{opening}"
     );
     let mut server = ServerOptions::new(&["tenon_fixture_scripted"])
-        .file("model.scripted", &format!("=== answer\n{answer}\n"))
+        .file("model.scripted", script)
         .file("chat.jinja", &template)
         .config(&format!(
             "[[models]]\npath = 'model.scripted'\nchat_template = 'chat.jinja'\n{config}\n"
@@ -397,8 +401,10 @@ async fn the_closing_tag_waits_until_a_grammar_allows_it() {
 #[tokio::test]
 async fn a_budget_ends_drafts_and_counts_in_each_answer() {
     let thoughts = "again and again ".repeat(12);
-    let answer = format!("<think>{thoughts}</think>Yes.");
-    let (_server, client) = start(&answer, "", &format!("{TAGS}\nmax_draft_tokens = 32"));
+    // Drafts pay because a step takes longer than what its tokens need.
+    let script = format!("1\n=== answer\n<think>{thoughts}</think>Yes.");
+    let config = format!("{TAGS}\nmax_draft_tokens = 32");
+    let (_server, client) = start_script(&script, "", &config);
     for budget in [60, 61, 62, 63, 64, 65, 80, 81, 150] {
         let mut body = Api::Chat.body(&thinking(Some(budget)));
         (body["n"], body["logprobs"]) = (json!(2), json!(budget % 2 == 1));
