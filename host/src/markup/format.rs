@@ -163,7 +163,7 @@ impl ToolFormat {
             | Call::Named {
                 arguments: Arguments::Json,
                 ..
-            } => format!("{{\"{key}\":"),
+            } => format!("\"{key}\":"),
             Call::Named {
                 arguments: Arguments::Tagged(tags),
                 ..

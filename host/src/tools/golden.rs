@@ -1,6 +1,8 @@
 //! Golden cases: a file `golden/NAME.txt` for each format of the table. Each part begins with a line `=== KIND`:
 //!
 //! - `template`: a piece of a chat template, from which the format must be recognized
+//! - `whole template` (or `shape`, a file of `prompt/tests/shapes/`), then `prompt`: a template as models of this format have it,
+//!   shortened, and what it writes for `golden/conversation.json`. `prompt/tests/golden.rs` checks it.
 //! - `calls`, then `written`: calls, each a name with arguments, and the text that they are written as
 //! - `said`, then `pieces`: a model's text, and what is read from it: texts, and for each call `⟨name: ` and its
 //!   arguments. `⟩` follows if the last call is complete.
@@ -48,10 +50,15 @@ pub fn functions() -> Vec<Callable> {
     vec![function("f", f), function("g", g)]
 }
 
-fn parts(format: &ToolFormat) -> Vec<(String, String)> {
-    let name = format.name;
-    let path = format!("{}/src/tools/golden/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    let file = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+/// A file of the golden cases.
+pub fn file(name: &str) -> String {
+    let path = format!("{}/src/tools/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The parts of a format's file, each with its kind.
+pub fn parts(format: &ToolFormat) -> Vec<(String, String)> {
+    let file = file(&format!("{}.txt", format.name));
     let parts = file.split("=== ").skip(1).map(|part| {
         let (kind, text) = part.split_once('\n').unwrap();
         (kind.to_owned(), text.strip_suffix('\n').unwrap().to_owned())
@@ -60,7 +67,7 @@ fn parts(format: &ToolFormat) -> Vec<(String, String)> {
 }
 
 /// The parts of one kind, each with the text of the part after it.
-fn of_kind<'a>(
+pub fn of_kind<'a>(
     parts: &'a [(String, String)],
     kind: &'a str,
 ) -> impl Iterator<Item = (&'a str, &'a str)> {

@@ -7,7 +7,7 @@
 
 mod constraint;
 #[cfg(test)]
-mod golden;
+pub mod golden;
 mod schema;
 
 pub use constraint::{AnswerRules, Marks, arguments, before_answer};

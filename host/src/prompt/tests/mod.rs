@@ -2,6 +2,7 @@
 
 mod byte_tokenizer;
 mod forgery;
+mod golden;
 mod models;
 mod semantics;
 mod shapes;
