@@ -55,30 +55,24 @@ impl Browser {
 
     /// Clicks on an element as soon as it exists.
     pub async fn click(&self, css: &str) {
-        let element = self.find(css).await;
-        self.post(&format!("{element}/click"), json!({})).await;
+        self.on(css, Method::POST, "click", json!({})).await;
     }
 
     /// Types into an element as soon as it exists.
     pub async fn type_into(&self, css: &str, text: &str) {
-        let element = self.find(css).await;
-        self.post(&format!("{element}/value"), json!({"text": text}))
+        self.on(css, Method::POST, "value", json!({"text": text}))
             .await;
     }
 
     /// The text of an element as soon as it exists.
     pub async fn text(&self, css: &str) -> String {
-        let element = self.find(css).await;
-        let text = self
-            .command(Method::GET, &format!("{element}/text"), json!(null))
-            .await;
+        let text = self.on(css, Method::GET, "text", json!(null)).await;
         text.as_str().expect("a text").to_owned()
     }
 
     /// Clears an element as soon as it exists.
     pub async fn clear(&self, css: &str) {
-        let element = self.find(css).await;
-        self.post(&format!("{element}/clear"), json!({})).await;
+        self.on(css, Method::POST, "clear", json!({})).await;
     }
 
     /// Runs a script on the page, and returns what it returns. A promise is waited for.
@@ -134,6 +128,19 @@ impl Browser {
             .collect()
     }
 
+    /// Does something with an element as soon as it exists.
+    async fn on(&self, css: &str, method: Method, action: &str, body: Value) -> Value {
+        loop {
+            let path = format!("{}/{action}", self.find(css).await);
+            match self.ask(method.clone(), &path, &body).await {
+                Ok(answer) => return answer,
+                // The page has put another element into its place since.
+                Err(error) if error["error"] == "stale element reference" => {}
+                Err(error) => panic!("{css} {action} {body}: {error:#}"),
+            }
+        }
+    }
+
     async fn find(&self, css: &str) -> String {
         let selector = json!({"using": "css selector", "value": css});
         let element = self.post("/element", selector).await;
@@ -147,19 +154,25 @@ impl Browser {
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
-        self.command(Method::POST, path, body).await
+        let answer = self.ask(Method::POST, path, &body).await;
+        answer.unwrap_or_else(|error| panic!("{path} {body}: {error:#}"))
     }
 
-    async fn command(&self, method: Method, path: &str, body: Value) -> Value {
+    /// Sends a command. Returns the value of its answer, or the error.
+    async fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value, Value> {
         let mut request = self.http.request(method, format!("{}{path}", self.session));
         if !body.is_null() {
-            request = request.json(&body);
+            request = request.json(body);
         }
         let response = request.send().await.expect("chromedriver answers");
         let status = response.status();
         let mut answer: Value = response.json().await.expect("JSON");
-        assert!(status.is_success(), "{path} {body}: {answer:#}");
-        answer["value"].take()
+        let value = answer["value"].take();
+        if status.is_success() {
+            Ok(value)
+        } else {
+            Err(value)
+        }
     }
 }
 
