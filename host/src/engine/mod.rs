@@ -1,6 +1,6 @@
 //! The engine: one thread for each model, and the handle through which the rest of the host uses it.
 //!
-//! The thread owns the plugin's session and every sequence (`worker.rs`). Its loop is `step()` in `step.rs`: schedule →
+//! The thread owns the plugin's session and every sequence (`model_thread.rs`). Its loop is `step()` in `step.rs`: schedule →
 //! forward → sample → settle. Requests reach the thread over one channel. Tokens leave it over one channel per sequence.
 //!
 //! A model that makes embeddings has a second thread for them (`embeddings.rs`).

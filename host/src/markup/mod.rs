@@ -5,7 +5,7 @@
 //! 2. [`ReasoningSplitter`] and [`CallParser`] take an answer's text in pieces and separate reasoning, text and calls.
 //! 3. [`ToolFormat::write`] writes calls.
 //!
-//! Invariant: nothing here knows HTTP, wire types, templates or tokens.
+//! Invariant: nothing here knows HTTP, wire types or tokens, or renders a template.
 
 mod arguments;
 mod content;

@@ -21,7 +21,7 @@ pub struct CompletionRequest {
     /// Whether the model's special tokens, such as its begin token, are added around a text prompt. A prompt that already
     /// begins with that token gets no second one. Default: true.
     pub add_special_tokens: Option<bool>,
-    /// The text after the answer, for infill: only with models that are trained to fill a gap.
+    /// The text after the answer, for infill: only with models that are trained to fill in the middle.
     pub suffix: Option<String>,
     /// The parameters that chats have too.
     #[serde(flatten, skip_deserializing)]

@@ -250,7 +250,7 @@ fn encode_infill(
 ) -> Result<Prompt, ApiError> {
     let facts = model.facts();
     let infill = InfillTokens::find(&facts.vocabulary).ok_or_else(|| {
-        let message = "'suffix' needs a model that is trained to fill a gap, and this one has no tokens for that: leave it out";
+        let message = "'suffix' needs a model that is trained to fill in the middle, and this one has no tokens for that: leave it out";
         ApiError::unsupported("suffix", message)
     })?;
     let before = match source {

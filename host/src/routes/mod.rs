@@ -1,4 +1,4 @@
-//! All routes on one screen, with one file for each.
+//! All routes on one screen, with one file for each subject.
 //!
 //! Every route may use `body` and `checks` (reading a request), `lookup` (its model), `blocking`, and `sse` (streams). The routes
 //! that take a conversation share `chat`, those that generate text `generation`. They translate an API's wire types to what these

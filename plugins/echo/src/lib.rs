@@ -175,6 +175,6 @@ fn predict(past: &[u32], logits: &mut Vec<f32>) {
     if let (Some(answer), Some(message)) = (last(BEGIN + 3), last(BEGIN + 2))
         && let Some(&next) = past.get(message + past.len() - answer)
     {
-        logits[row + next as usize] += 40.0;
+        logits[row + next as usize] += 30.0;
     }
 }

@@ -35,8 +35,8 @@ async fn dry_keeps_an_answer_from_repeating_a_stretch() {
             // After the breaker, the count of repeated tokens starts again.
             json!({"dry_multiplier": 100, "dry_allowed_length": 3, "dry_sequence_breakers": ["c"]}),
             json!({"dry_multiplier": 100, "dry_sequence_breakers": ["a", "b", "c", "d", "e", "f", "g"]}),
-            // The penalty grows from 4 with each token until it exceeds the 20 that echo adds to the next token.
-            json!({"dry_multiplier": 4, "dry_base": 2}),
+            // The penalty grows from 6 with each token until it exceeds the 30 that echo adds to the next token.
+            json!({"dry_multiplier": 6, "dry_base": 2}),
         ],
     );
     let [off, two, five, broken, all_broken, growing] = answers.await;
