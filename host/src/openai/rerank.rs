@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::EmbeddingUsage;
+use super::{EmbeddingUsage, EncodingFormat};
 
 /// The request of `POST /v1/rerank`, as in the APIs of Jina and Cohere.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -21,6 +21,8 @@ pub struct RerankRequest {
     /// What makes a document relevant, in a sentence. Default: `Given a web search query, retrieve relevant passages that answer
     /// the query`. Cross-encoders take no instruction.
     pub instruction: Option<String>,
+    /// Accepted, of no effect: scores are numbers.
+    pub encoding_format: Option<EncodingFormat>,
 }
 
 /// A document.
@@ -79,6 +81,8 @@ pub struct ScoreRequest {
     pub text_2: TextOrTexts,
     /// What makes a text relevant, in a sentence. Default: that of `/v1/rerank`.
     pub instruction: Option<String>,
+    /// Accepted, of no effect: scores are numbers.
+    pub encoding_format: Option<EncodingFormat>,
 }
 
 /// One text or several.

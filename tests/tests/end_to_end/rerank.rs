@@ -45,6 +45,7 @@ async fn smollm2_sorts_documents_by_the_probability_of_yes() {
     );
     body["top_n"] = json!(1);
     body["return_documents"] = json!(false);
+    body["encoding_format"] = json!("base64");
     let top = post(&client, "/rerank", &body).await;
     assert_eq!(top["results"].as_array().unwrap().len(), 1);
     check_close(
