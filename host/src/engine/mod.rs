@@ -73,7 +73,7 @@ pub struct Engine {
 
 /// State that the handle shares with the model thread.
 struct HandleState {
-    common: Common,
+    common: Current<Arc<Common>>,
     embeddings: Option<Arc<Embeddings>>,
     queue: Queue,
     audience: Arc<Audience>,
@@ -122,7 +122,7 @@ impl Engine {
         options.session.interrupt = audience.interrupt();
         let (model, calls) = (CurrentModel::default(), PluginCalls::default());
         let (alive, end) = watch::channel(());
-        let (name, max_draft_tokens) = (options.name.clone(), options.limits.max_draft_tokens);
+        let name = options.name.clone();
         let model_thread = ModelThread {
             alive: alive.clone(),
             inbox,
@@ -144,15 +144,8 @@ impl Engine {
             })
             .map_err(|e| Error::new(Code::INTERNAL, e.to_string()))?;
         let started = ready.blocking_recv().map_err(|_| ended(&failure))??;
-        let facts = started.facts.get();
         let shared = HandleState {
-            common: Common {
-                context_length: facts.context_length(),
-                max_draft_tokens,
-                forks_whole_only: facts.forks_whole_only(),
-                endless: all_but(&facts.info.eos, facts.info.logits_width),
-                vocabulary: facts.vocabulary.clone(),
-            },
+            common: started.common,
             embeddings: started.embeddings,
             queue,
             audience,
@@ -194,9 +187,9 @@ impl Engine {
                     arrival: ticket.number,
                     priority: request.priority,
                 };
-                let common = &self.shared.common;
+                let common = self.shared.common.get();
                 let sequence =
-                    Sequence::new(request, prompt, steering, common, origin, ticket, reader);
+                    Sequence::new(request, prompt, steering, &common, origin, ticket, reader);
                 let sent = self.arrivals.send(sequence);
                 // A thread that is about to end may leave sequences in its inbox. It has stored the reason before.
                 match self.shared.failure.get() {
@@ -208,7 +201,7 @@ impl Engine {
     }
 
     fn check(&self, prompt: &[u32]) -> Result<(), SubmitError> {
-        let context = self.shared.common.context_length;
+        let context = self.shared.common.get().context_length;
         match prompt.len() as u32 {
             0 => Err(SubmitError::EmptyPrompt),
             // At least one token of the context is left for an answer.
@@ -248,18 +241,6 @@ impl Engine {
     pub fn plugin_calls(&self) -> PluginCalls {
         self.shared.calls.clone()
     }
-}
-
-/// A mask of all tokens except these.
-fn all_but(tokens: &[u32], logits_width: u32) -> Arc<[u32]> {
-    let mut mask = vec![u32::MAX; logits_width.div_ceil(32) as usize];
-    let padding = logits_width..logits_width.next_multiple_of(32);
-    for token in padding.chain(tokens.iter().copied()) {
-        if let Some(word) = mask.get_mut(token as usize / 32) {
-            *word &= !(1 << (token % 32));
-        }
-    }
-    mask.into()
 }
 
 fn ended(failure: &Current<Option<Error>>) -> Error {

@@ -12,7 +12,7 @@ use tracing::{error, warn};
 
 use super::{
     Embeddings, EngineMetrics, EngineOptions, Failure, Loader, PluginCalls, Sequence,
-    audience::Audience, queue::Queue, step::Stepper, threads::Threads,
+    audience::Audience, queue::Queue, sequence::Common, step::Stepper, threads::Threads,
 };
 use crate::plugin::{
     Current, CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized,
@@ -33,10 +33,11 @@ pub struct ModelThread {
     pub model: CurrentModel,
 }
 
-/// The model's facts and its embeddings, which the handle gets once the model is loaded.
+/// What the handle gets once the model is loaded. After a reload the facts are replaced.
 #[derive(Clone)]
 pub struct Started {
     pub facts: CurrentFacts,
+    pub common: Current<Arc<Common>>,
     pub embeddings: Option<Arc<Embeddings>>,
 }
 
@@ -123,10 +124,15 @@ impl ModelThread {
             Embeddings::start(name, embedder, self.queue.max(), stopwatch, alive).map(Arc::new)
         });
         let started = Started {
+            common: Current::new(self.common(&loaded.facts)),
             facts: CurrentFacts::new(Arc::new(loaded.facts)),
             embeddings: embeddings.transpose()?,
         };
         Ok((started, loaded.stepper))
+    }
+
+    fn common(&self, facts: &ModelFacts) -> Arc<Common> {
+        Arc::new(Common::new(facts, self.options.limits.max_draft_tokens))
     }
 
     fn load(&mut self) -> Result<Loaded, Error> {
@@ -195,6 +201,7 @@ impl ModelThread {
         self.model.set(None);
         warn!("the backend broke ({error}); loading the model anew");
         let loaded = self.load()?;
+        handle.common.set(self.common(&loaded.facts));
         handle.facts.set(Arc::new(loaded.facts));
         if let Some((embeddings, embedder)) = handle.embeddings.as_ref().zip(loaded.embedder) {
             embeddings.replace(embedder);

@@ -134,13 +134,13 @@ fn a_thread_that_gave_up_gets_no_more_sequences() {
     let (arrivals, _inbox) = mpsc::channel();
     let stopped = Error::new(Code::DEVICE_LOST, "gone");
     let shared = HandleState {
-        common: Common {
+        common: Current::new(Arc::new(Common {
             context_length: 100,
             max_draft_tokens: 0,
             forks_whole_only: false,
-            endless: all_but(&[], 32),
+            endless: Arc::default(),
             vocabulary: Arc::default(),
-        },
+        })),
         embeddings: None,
         queue: Queue::new(8),
         audience: Arc::default(),
