@@ -1,6 +1,6 @@
 //! A plugin that panics while it serves: its requests fail, its model is loaded again, and the server lives.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -34,6 +34,20 @@ async fn without_a_worker_a_model_is_loaded_anew_once_and_then_has_failed() {
     let (_, list) = client.get("/v1/models").await;
     assert_eq!(list["data"].as_array().unwrap().len(), 1);
     assert_eq!(client.chat("Hi", json!({"temperature": 0})).await, "Hi");
+}
+
+/// The file of the model may be another one by then.
+#[tokio::test]
+async fn a_model_that_is_loaded_anew_has_its_new_context() {
+    let (mut server, client) = start("isolation = 'none'");
+    fs::write(server.home().join("forward.panics"), "8").unwrap();
+    check_failed(&client, "model_unavailable", WHY, true).await;
+    server.wait_for_log("a tokenizer is gone");
+    let asked = json!({"model": "forward", "prompt": "a longer prompt"});
+    let (status, answer) = client.post(PLAIN, &asked).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("8 tokens"), "{message}");
 }
 
 #[tokio::test]
