@@ -74,6 +74,7 @@ impl Scheduler {
             tokens: s.ready(),
             runs: true,
             part: 0,
+            waits: false,
         }));
     }
 
@@ -97,6 +98,7 @@ impl Scheduler {
                     tokens: waiting.pending() - stored.len,
                     runs: false,
                     part: 0,
+                    waits: false,
                 });
             }
         }

@@ -4,6 +4,8 @@
 //! 2. The rest goes to the shortest prompts. A short prompt waits for a step or two, not for the prefill of longer ones.
 //! 3. A step that finishes prompts takes about twice the time that these prompts alone would take, not that of a full
 //!    batch. So the longer prompts get only a limited number of its tokens.
+//! 4. Prompts that a step finishes have their first tokens when all of them are read. So a step finishes several only if that
+//!    is clearly faster than one after the other.
 
 use super::{
     shares::{Origin, Place},
@@ -21,6 +23,8 @@ pub struct Unread {
     pub runs: bool,
     /// How many of the tokens the next step prefills.
     pub part: u32,
+    /// Whether the prompt waits until those that the next step finishes are read.
+    pub waits: bool,
 }
 
 /// Room of a step for prompts.
@@ -34,6 +38,16 @@ pub struct Room<'a> {
 }
 
 impl Room<'_> {
+    /// Whether a step that finishes prompts of `ending` tokens should also finish one of `tokens` tokens.
+    fn joins(&self, ending: u32, tokens: u32) -> bool {
+        let ms = |prompts: u32| self.cost.predict_ms(self.others + prompts);
+        let (Some(one), Some(other), Some(both)) = (ms(ending), ms(tokens), ms(ending + tokens))
+        else {
+            return true;
+        };
+        ending == 0 || both <= (1.0 - MAX_LOSS) * (one + other)
+    }
+
     /// How many tokens the longer prompts get in a step that finishes prompts of `ending` tokens.
     fn beside(&self, ending: u32) -> u32 {
         let left = self.tokens - ending;
@@ -52,6 +66,9 @@ impl Room<'_> {
 /// Fewest tokens that longer prompts get in a step that finishes others, however short those are.
 const MIN_SHARED_TOKENS: u32 = 16;
 
+/// Largest share of its time that a step may lose because it finishes fewer prompts than it could.
+const MAX_LOSS: f32 = 0.1;
+
 /// Divides the room among prompts, and sorts them: shorter ones first, about equally long ones by their places in line.
 pub fn divide(prompts: &mut [Unread], room: Room<'_>) {
     // Lengths are compared by their power of two: if about equal prompts took turns, all of them would be late.
@@ -60,29 +77,38 @@ pub fn divide(prompts: &mut [Unread], room: Room<'_>) {
         return;
     };
     let half = room.tokens.div_ceil(2);
-    let ending = read_to_the_end(prompts, first, room.tokens, half);
+    let ending = read_to_the_end(prompts, first, room, half);
     let mut shared = room.beside(ending);
     give(&mut prompts[first], half, &mut shared);
-    for prompt in prompts {
+    for prompt in prompts.iter_mut().filter(|prompt| !prompt.waits) {
         give(prompt, u32::MAX, &mut shared);
     }
 }
 
-/// Gives prompts that the step can finish all their tokens, and the others none. Returns the sum.
-fn read_to_the_end(prompts: &mut [Unread], first: usize, room: u32, half: u32) -> u32 {
+/// Gives prompts that the step finishes all their tokens, and the others none. Returns the sum.
+fn read_to_the_end(prompts: &mut [Unread], first: usize, room: Room<'_>, half: u32) -> u32 {
     let kept_for_first = prompts[first].tokens.min(half);
-    let mut ending = 0;
+    let mut left = room.tokens - kept_for_first;
+    let mut ending = match prompts[first].tokens <= half {
+        true => kept_for_first,
+        false => 0,
+    };
+    prompts[first].part = ending;
     for (at, prompt) in prompts.iter_mut().enumerate() {
-        let fits = match at == first {
-            true => prompt.tokens <= half,
-            false => prompt.tokens <= room - kept_for_first - ending,
-        };
-        prompt.part = if fits { prompt.tokens } else { 0 };
-        if at != first {
-            ending += prompt.part;
+        if at == first {
+            continue;
+        }
+        let fits = prompt.tokens <= left;
+        prompt.waits = fits && !room.joins(ending, prompt.tokens);
+        if fits && !prompt.waits {
+            prompt.part = prompt.tokens;
+            ending += prompt.tokens;
+            left -= prompt.tokens;
+        } else {
+            prompt.part = 0;
         }
     }
-    ending + prompts[first].part
+    ending
 }
 
 fn give(prompt: &mut Unread, most: u32, left: &mut u32) {
@@ -116,6 +142,7 @@ mod tests {
             tokens,
             runs: true,
             part: 0,
+            waits: false,
         };
         origins.iter().zip(given).map(prompt).collect()
     }
@@ -196,6 +223,19 @@ mod tests {
     fn many_short_ones_fill_the_batch() {
         check(&[62; 10], 512, &[62, 62, 62, 62, 62, 62, 62, 62, 16, 0]);
         check(&[300, 300], 512, &[300, 212]);
+    }
+
+    #[test]
+    fn where_a_step_costs_what_its_tokens_cost_short_ones_are_read_one_after_the_other() {
+        let mut linear = StepCost::default();
+        for (tokens, ms) in [(1, 5), (101, 105), (512, 516)] {
+            linear.record(tokens, Duration::from_millis(ms));
+        }
+        check_at(&linear, &[62; 4], 512, &[62, 0, 0, 0]);
+        // The step itself is what takes the time.
+        check_at(&linear, &[9; 4], 512, &[9, 9, 9, 0]);
+        // The long one has no more than before.
+        check_at(&linear, &[7000, 60, 62], 512, &[63, 60, 0]);
     }
 
     #[test]
