@@ -160,6 +160,14 @@ pub struct Split {
     pub text: String,
 }
 
+impl Split {
+    /// Empties the piece and keeps its memory.
+    pub fn clear(&mut self) {
+        self.reasoning.clear();
+        self.text.clear();
+    }
+}
+
 /// Separates reasoning and text in an answer that comes in pieces. White space around reasoning is dropped.
 pub struct ReasoningSplitter {
     tags: ReasoningTags,
@@ -216,12 +224,17 @@ impl ReasoningSplitter {
 
     /// Takes the next piece.
     pub fn push(&mut self, piece: &str) -> Split {
-        self.held += piece;
         let mut split = Split::default();
-        while let Some(state) = self.advance(&mut split) {
+        self.push_into(piece, &mut split);
+        split
+    }
+
+    /// Takes the next piece, and appends what it decides to `split`. Once the buffers have their size, this allocates nothing.
+    pub fn push_into(&mut self, piece: &str, split: &mut Split) {
+        self.held += piece;
+        while let Some(state) = self.advance(split) {
             self.state = state;
         }
-        split
     }
 
     /// Bytes of text that came and are not decided yet.
@@ -279,17 +292,17 @@ impl ReasoningSplitter {
             State::Start => begun(text, &self.tags.open),
             State::Opened | State::Inside => begun(text, &self.tags.close),
             State::Closed | State::Answer => {
-                let marks = self.silent().into_iter().map(|mark| begun(text, mark));
+                let marks = self.silent().map(|mark| begun(text, mark));
                 marks.max().unwrap_or(0)
             }
         }
     }
 
     /// The texts that are left out of the answer's text.
-    fn silent(&self) -> Vec<&str> {
+    fn silent(&self) -> impl Iterator<Item = &str> {
         let frame = &self.tags.frame;
         let again = frame.reasons_again.then_some(self.tags.open.as_str());
-        frame.silent.iter().copied().chain(again).collect()
+        frame.silent.iter().copied().chain(again)
     }
 
     fn answer(&mut self, split: &mut Split) -> Option<State> {
@@ -314,7 +327,7 @@ impl ReasoningSplitter {
     fn take_open(&mut self) -> Option<bool> {
         let next = self.held.trim_start();
         if let Some(rest) = next.strip_prefix(&self.tags.open) {
-            self.held = rest.to_owned();
+            self.keep_last(rest.len());
             return Some(true);
         }
         (!self.tags.open.starts_with(next)).then_some(false)
@@ -323,7 +336,7 @@ impl ReasoningSplitter {
     fn inside(&mut self, split: &mut Split) -> Option<State> {
         if let Some((reasoning, rest)) = self.held.split_once(&self.tags.close) {
             split.reasoning += reasoning.trim_end();
-            self.held = rest.to_owned();
+            self.keep_last(rest.len());
             return Some(State::Closed);
         }
         let sure = self.held.len() - begun(&self.held, &self.tags.close);
@@ -333,8 +346,12 @@ impl ReasoningSplitter {
     }
 
     fn drop_space(&mut self) {
-        let space = self.held.len() - self.held.trim_start().len();
-        self.held.drain(..space);
+        self.keep_last(self.held.trim_start().len());
+    }
+
+    /// Drops the held text but for its last bytes.
+    fn keep_last(&mut self, bytes: usize) {
+        self.held.drain(..self.held.len() - bytes);
     }
 }
 
