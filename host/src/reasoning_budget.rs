@@ -18,7 +18,7 @@ use crate::{
 pub struct ReasoningBudget {
     /// Most tokens of reasoning, all parts of it together.
     pub tokens: u32,
-    /// The tags, and whether the prompt has opened them.
+    /// The tags, and what the prompt has of them.
     pub reasoning: Reasoning,
     /// Control tokens that count as text.
     pub marks: Arc<[u32]>,
@@ -121,7 +121,7 @@ mod tests {
     use tenon_plugin_api::TokenKind;
 
     use super::*;
-    use crate::markup::ReasoningTags;
+    use crate::markup::{InPrompt, ReasoningTags};
 
     const PLAIN: (&str, &str) = ("<think>", "</think>");
     const CHANNELS: (&str, &str) = ("<|channel|>analysis<|message|>", "<|end|>");
@@ -168,7 +168,13 @@ mod tests {
             marks: Arc::new([259, 260, 261, 262]),
             close: tokens(close),
             behind: tokens(&[tags.frame.turn, tags.frame.answer].concat()),
-            reasoning: Reasoning { tags, are_open },
+            reasoning: Reasoning {
+                tags,
+                in_prompt: match are_open {
+                    true => InPrompt::Opened,
+                    false => InPrompt::Nothing,
+                },
+            },
         }
     }
 

@@ -16,7 +16,7 @@ use tenon::{
         ClientId, Engine, EngineLimits, EngineMetrics, EngineOptions, Event, Generation, Loader,
         PromptTokens, Request, Steering,
     },
-    markup::{Frame, Reasoning, ReasoningTags},
+    markup::{Frame, InPrompt, Reasoning, ReasoningTags},
     plugin::{CurrentFacts, Registry, RegistryOptions, Tokenized},
     reasoning_budget::ReasoningBudget,
 };
@@ -140,7 +140,7 @@ fn budget(facts: &Tokenized) -> ReasoningBudget {
         behind: Vec::new(),
         reasoning: Reasoning {
             tags,
-            are_open: true,
+            in_prompt: InPrompt::Opened,
         },
     }
 }
