@@ -9,6 +9,8 @@ pub struct Detokenizer {
     marks: Arc<[u32]>,
     /// The beginning of a character whose other bytes are still to come.
     pending: Vec<u8>,
+    /// The text that the last token completed. The buffer is reused, so that tokens allocate nothing.
+    text: String,
 }
 
 impl Detokenizer {
@@ -18,20 +20,27 @@ impl Detokenizer {
             vocabulary,
             marks,
             pending: Vec::new(),
+            text: String::new(),
         }
     }
 
     /// Takes the next token. Returns the text that it completes. Control tokens other than the marks have no text.
     /// Bytes that can no longer become a character are replaced by U+FFFD.
-    pub fn push(&mut self, token: u32) -> String {
+    pub fn push(&mut self, token: u32) -> &str {
+        self.text.clear();
         if self.vocabulary.kind(token) == TokenKind::CONTROL && !self.marks.contains(&token) {
-            return String::new();
+            return "";
         }
         self.pending.extend_from_slice(self.vocabulary.bytes(token));
         let complete = self.pending.len() - unfinished(&self.pending);
-        let text = String::from_utf8_lossy(&self.pending[..complete]).into_owned();
+        for chunk in self.pending[..complete].utf8_chunks() {
+            self.text += chunk.valid();
+            if !chunk.invalid().is_empty() {
+                self.text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
         self.pending.drain(..complete);
-        text
+        &self.text
     }
 
     /// Whether the last token ended inside a character.
@@ -73,7 +82,7 @@ mod tests {
         let mut detokenizer = Detokenizer::new(vocabulary(), Arc::new([258]));
         tokens
             .into_iter()
-            .map(|token| detokenizer.push(token))
+            .map(|token| detokenizer.push(token).to_owned())
             .collect()
     }
 

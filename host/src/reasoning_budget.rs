@@ -10,7 +10,7 @@ use tenon_plugin_api::Vocabulary;
 
 use crate::{
     detokenize::Detokenizer,
-    markup::{Reasoning, ReasoningSplitter},
+    markup::{Reasoning, ReasoningSplitter, Split},
 };
 
 /// The budget of an answer's reasoning, as plain data.
@@ -18,7 +18,7 @@ use crate::{
 pub struct ReasoningBudget {
     /// Most tokens of reasoning, all parts of it together.
     pub tokens: u32,
-    /// The tags, and whether the prompt has opened them.
+    /// The tags, and what the prompt has of them.
     pub reasoning: Reasoning,
     /// Control tokens that count as text.
     pub marks: Arc<[u32]>,
@@ -29,12 +29,15 @@ pub struct ReasoningBudget {
     pub behind: Vec<u32>,
 }
 
-/// Follows the tokens of one sequence, and forces the closing tag where the budget is used up.
+/// Follows the tokens of one sequence, and forces the closing tag where the budget is used up. Its buffers are reused, because the
+/// model thread allocates nothing while it decodes.
 pub struct ReasoningLimiter {
     budget: ReasoningBudget,
     vocabulary: Arc<Vocabulary>,
     detokenizer: Detokenizer,
     splitter: ReasoningSplitter,
+    /// The buffer of what the splitter decides. Only the splitter's state is of use here.
+    split: Split,
     /// Tokens of reasoning that may still come.
     left: u32,
     /// Tokens that must come next, the first one last.
@@ -50,8 +53,9 @@ impl ReasoningLimiter {
             detokenizer: Detokenizer::new(vocabulary.clone(), budget.marks.clone()),
             vocabulary,
             splitter: ReasoningSplitter::new(budget.reasoning.clone()),
+            split: Split::default(),
             left: budget.tokens,
-            forced: Vec::new(),
+            forced: Vec::with_capacity(budget.close.len() + budget.behind.len()),
             has_closed: false,
             budget,
         };
@@ -75,7 +79,9 @@ impl ReasoningLimiter {
         }
         let is_reasoning = self.splitter.is_reasoning();
         self.left = self.left.saturating_sub(is_reasoning.into());
-        self.splitter.push(&self.detokenizer.push(token));
+        self.split.clear();
+        let text = self.detokenizer.push(token);
+        self.splitter.push_into(text, &mut self.split);
         self.close_if_used_up();
     }
 
@@ -115,7 +121,7 @@ mod tests {
     use tenon_plugin_api::TokenKind;
 
     use super::*;
-    use crate::markup::ReasoningTags;
+    use crate::markup::{InPrompt, ReasoningTags};
 
     const PLAIN: (&str, &str) = ("<think>", "</think>");
     const CHANNELS: (&str, &str) = ("<|channel|>analysis<|message|>", "<|end|>");
@@ -162,7 +168,13 @@ mod tests {
             marks: Arc::new([259, 260, 261, 262]),
             close: tokens(close),
             behind: tokens(&[tags.frame.turn, tags.frame.answer].concat()),
-            reasoning: Reasoning { tags, are_open },
+            reasoning: Reasoning {
+                tags,
+                in_prompt: match are_open {
+                    true => InPrompt::Opened,
+                    false => InPrompt::Nothing,
+                },
+            },
         }
     }
 

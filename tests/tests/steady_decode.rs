@@ -16,7 +16,9 @@ use tenon::{
         ClientId, Engine, EngineLimits, EngineMetrics, EngineOptions, Event, Generation, Loader,
         PromptTokens, Request, Steering,
     },
+    markup::{Frame, InPrompt, Reasoning, ReasoningTags},
     plugin::{CurrentFacts, Registry, RegistryOptions, Tokenized},
+    reasoning_budget::ReasoningBudget,
 };
 use tenon_plugin_api::{EncodeFlags, LoadArgs, SampleParams, SessionArgs};
 use tenon_tests::artifacts;
@@ -87,16 +89,25 @@ async fn check(engine: &Engine, facts: &Tokenized) {
         bias: Vec::new(),
         scoring: None,
     };
-    let submit = |temperature| {
-        let (request, steering) = (request(temperature), Steering::default());
+    let budget = || Steering {
+        reasoning: Some(budget(facts)),
+        ..Steering::default()
+    };
+    let submit = |(temperature, steering)| {
         let generations = engine.submit(
-            &Arc::new(request),
+            &Arc::new(request(temperature)),
             &steering,
             vec![PromptTokens::new(prompt.clone())],
         );
         generations.unwrap()
     };
-    let mut generations: Vec<_> = [0.0, 0.0, 0.1].into_iter().flat_map(submit).collect();
+    let submitted = [
+        (0.0, Steering::default()),
+        (0.0, Steering::default()),
+        (0.1, Steering::default()),
+        (0.0, budget()),
+    ];
+    let mut generations: Vec<_> = submitted.into_iter().flat_map(submit).collect();
     read(&mut generations, WARM_UP / 2).await;
     // When a thread waits for requests for the first time, the standard library allocates the means to wait. The model
     // thread waits if nobody reads.
@@ -104,18 +115,49 @@ async fn check(engine: &Engine, facts: &Tokenized) {
     read(&mut generations, WARM_UP / 2).await;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     assert!(before > 0, "nothing is counted");
-    read(&mut generations, COUNTED).await;
+    let tokens = read(&mut generations, COUNTED).await;
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    let of_tag = tokens.contains(&b'>'.into());
+    assert!(of_tag, "no reasoning was closed while tokens were counted");
 }
 
-async fn read(generations: &mut [Generation], tokens: usize) {
+/// A budget of reasoning that is used up in the middle of the counted tokens. Reasoning may begin again, so the answer behind it
+/// is searched for its tag.
+fn budget(facts: &Tokenized) -> ReasoningBudget {
+    let plain = ReasoningTags::new("<think>", "</think>");
+    let tags = ReasoningTags {
+        frame: Frame {
+            reasons_again: true,
+            ..plain.frame
+        },
+        ..plain
+    };
+    let close = facts.tokenizer.encode(&tags.close, EncodeFlags::NONE);
+    ReasoningBudget {
+        tokens: (WARM_UP + COUNTED / 2) as u32,
+        marks: [].into(),
+        close: close.unwrap(),
+        behind: Vec::new(),
+        reasoning: Reasoning {
+            tags,
+            in_prompt: InPrompt::Opened,
+        },
+    }
+}
+
+/// Reads this many events of each generation. Returns their tokens.
+async fn read(generations: &mut [Generation], events: usize) -> Vec<u32> {
+    let mut tokens = Vec::new();
     for generation in generations {
-        for _ in 0..tokens {
-            let event = generation.next().await;
-            let expected = matches!(event, Some(Event::Token { .. } | Event::Started { .. }));
-            assert!(expected, "{event:?}");
+        for _ in 0..events {
+            match generation.next().await {
+                Some(Event::Token { token, .. }) => tokens.push(token),
+                Some(Event::Started { .. }) => {}
+                event => panic!("{event:?}"),
+            }
         }
     }
+    tokens
 }
 
 fn engine(folder: &tempfile::TempDir) -> (Engine, CurrentFacts) {

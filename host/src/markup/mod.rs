@@ -25,7 +25,7 @@ pub use format::{Arguments, Call, CallIds, Pairs, Tagged, ToolFormat};
 pub use parser::CallParser;
 #[cfg(test)]
 pub use parser::tests as parser_tests;
-pub use reasoning::{Frame, Reasoning, ReasoningSplitter, ReasoningTags, Split};
+pub use reasoning::{Frame, InPrompt, Reasoning, ReasoningSplitter, ReasoningTags, Split};
 pub use rules::{CallRules, Callable, Demand};
 pub use table::FORMATS;
 pub use types::{Types, resolved};

@@ -32,8 +32,20 @@ pub struct Frame {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reasoning {
     pub tags: ReasoningTags,
-    /// Whether the prompt ends with the opening tag, so that the answer begins within reasoning.
-    pub are_open: bool,
+    /// What the prompt has of it.
+    pub in_prompt: InPrompt,
+}
+
+/// What a prompt has of its answer's reasoning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InPrompt {
+    /// Nothing: the answer may begin with reasoning.
+    #[default]
+    Nothing,
+    /// The opening tag: the answer begins within reasoning.
+    Opened,
+    /// Closed reasoning, which many templates write if they are not asked for reasoning.
+    Closed,
 }
 
 /// Tags of known models. The chat templates of these models contain `sign`.
@@ -118,9 +130,14 @@ impl ReasoningTags {
         known.map(|known| Self::new(known.open, known.close))
     }
 
-    /// Whether a text ends within reasoning.
-    pub fn are_open_in(&self, text: &str) -> bool {
-        text.rfind(&self.open) > text.rfind(&self.close)
+    /// What the begun text of an answer has of its reasoning.
+    pub fn in_begun(&self, text: &str) -> InPrompt {
+        let (open, close) = (text.rfind(&self.open), text.rfind(&self.close));
+        match close {
+            _ if open > close => InPrompt::Opened,
+            Some(_) => InPrompt::Closed,
+            None => InPrompt::Nothing,
+        }
     }
 
     /// All texts that a model writes around reasoning and answers.
@@ -160,6 +177,14 @@ pub struct Split {
     pub text: String,
 }
 
+impl Split {
+    /// Empties the piece and keeps its memory.
+    pub fn clear(&mut self) {
+        self.reasoning.clear();
+        self.text.clear();
+    }
+}
+
 /// Separates reasoning and text in an answer that comes in pieces. White space around reasoning is dropped.
 pub struct ReasoningSplitter {
     tags: ReasoningTags,
@@ -187,9 +212,10 @@ impl ReasoningSplitter {
     pub fn new(reasoning: Reasoning) -> Self {
         Self {
             tags: reasoning.tags,
-            state: match reasoning.are_open {
-                true => State::Opened,
-                false => State::Start,
+            state: match reasoning.in_prompt {
+                InPrompt::Opened => State::Opened,
+                // Some models reason again behind reasoning that the prompt closed.
+                InPrompt::Nothing | InPrompt::Closed => State::Start,
             },
             held: String::new(),
         }
@@ -216,12 +242,17 @@ impl ReasoningSplitter {
 
     /// Takes the next piece.
     pub fn push(&mut self, piece: &str) -> Split {
-        self.held += piece;
         let mut split = Split::default();
-        while let Some(state) = self.advance(&mut split) {
+        self.push_into(piece, &mut split);
+        split
+    }
+
+    /// Takes the next piece, and appends what it decides to `split`. Once the buffers have their size, this allocates nothing.
+    pub fn push_into(&mut self, piece: &str, split: &mut Split) {
+        self.held += piece;
+        while let Some(state) = self.advance(split) {
             self.state = state;
         }
-        split
     }
 
     /// Bytes of text that came and are not decided yet.
@@ -279,17 +310,17 @@ impl ReasoningSplitter {
             State::Start => begun(text, &self.tags.open),
             State::Opened | State::Inside => begun(text, &self.tags.close),
             State::Closed | State::Answer => {
-                let marks = self.silent().into_iter().map(|mark| begun(text, mark));
+                let marks = self.silent().map(|mark| begun(text, mark));
                 marks.max().unwrap_or(0)
             }
         }
     }
 
     /// The texts that are left out of the answer's text.
-    fn silent(&self) -> Vec<&str> {
+    fn silent(&self) -> impl Iterator<Item = &str> {
         let frame = &self.tags.frame;
         let again = frame.reasons_again.then_some(self.tags.open.as_str());
-        frame.silent.iter().copied().chain(again).collect()
+        frame.silent.iter().copied().chain(again)
     }
 
     fn answer(&mut self, split: &mut Split) -> Option<State> {
@@ -314,7 +345,7 @@ impl ReasoningSplitter {
     fn take_open(&mut self) -> Option<bool> {
         let next = self.held.trim_start();
         if let Some(rest) = next.strip_prefix(&self.tags.open) {
-            self.held = rest.to_owned();
+            self.keep_last(rest.len());
             return Some(true);
         }
         (!self.tags.open.starts_with(next)).then_some(false)
@@ -323,7 +354,7 @@ impl ReasoningSplitter {
     fn inside(&mut self, split: &mut Split) -> Option<State> {
         if let Some((reasoning, rest)) = self.held.split_once(&self.tags.close) {
             split.reasoning += reasoning.trim_end();
-            self.held = rest.to_owned();
+            self.keep_last(rest.len());
             return Some(State::Closed);
         }
         let sure = self.held.len() - begun(&self.held, &self.tags.close);
@@ -333,8 +364,12 @@ impl ReasoningSplitter {
     }
 
     fn drop_space(&mut self) {
-        let space = self.held.len() - self.held.trim_start().len();
-        self.held.drain(..space);
+        self.keep_last(self.held.trim_start().len());
+    }
+
+    /// Drops the held text but for its last bytes.
+    fn keep_last(&mut self, bytes: usize) {
+        self.held.drain(..self.held.len() - bytes);
     }
 }
 
@@ -342,14 +377,14 @@ impl ReasoningSplitter {
 mod tests {
     use super::*;
 
-    fn splitter(are_open: bool) -> ReasoningSplitter {
+    fn splitter(in_prompt: InPrompt) -> ReasoningSplitter {
         let tags = ReasoningTags::new("<think>", "</think>");
-        ReasoningSplitter::new(Reasoning { tags, are_open })
+        ReasoningSplitter::new(Reasoning { tags, in_prompt })
     }
 
     /// Returns `reasoning|text`.
-    fn run<'a>(is_open: bool, pieces: impl IntoIterator<Item = &'a str>) -> String {
-        let mut splitter = splitter(is_open);
+    fn run<'a>(in_prompt: InPrompt, pieces: impl IntoIterator<Item = &'a str>) -> String {
+        let mut splitter = splitter(in_prompt);
         let mut whole = Split::default();
         let splits: Vec<_> = pieces
             .into_iter()
@@ -363,51 +398,51 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(is_open: bool, text: &str, expected: &str) {
+    fn check(in_prompt: InPrompt, text: &str, expected: &str) {
         let borders: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
         for &first in borders.iter().chain([&text.len()]) {
             for &second in borders.iter().filter(|&&second| second >= first) {
                 let pieces = [&text[..first], &text[first..second], &text[second..]];
-                assert_eq!(run(is_open, pieces), expected, "{pieces:?}");
+                assert_eq!(run(in_prompt, pieces), expected, "{pieces:?}");
             }
         }
         let characters = text
             .char_indices()
             .map(|(at, c)| &text[at..at + c.len_utf8()]);
-        assert_eq!(run(is_open, characters), expected);
+        assert_eq!(run(in_prompt, characters), expected);
     }
 
     #[test]
     fn reasoning_comes_first() {
         let text = "<think>\nLet me\n\nsee </thin </think>\n\nYes. <think>";
-        check(false, text, "Let me\n\nsee </thin|Yes. <think>");
-        check(false, " \n<think>é</think>ü", "é|ü");
-        check(false, "<think>\n\n</think>\n\nYes", "|Yes");
+        check(InPrompt::Nothing, text, "Let me\n\nsee </thin|Yes. <think>");
+        check(InPrompt::Nothing, " \n<think>é</think>ü", "é|ü");
+        check(InPrompt::Closed, "<think>\n\n</think>\n\nYes", "|Yes");
     }
 
     #[test]
     fn without_reasoning_the_text_is_untouched() {
         for text in ["", " Hi\n", "a <think>b</think>", "<thin", "  ", "</think>"] {
-            check(false, text, &format!("|{text}"));
+            check(InPrompt::Nothing, text, &format!("|{text}"));
         }
     }
 
     #[test]
     fn reasoning_may_be_opened_by_the_prompt() {
-        check(true, "\nhm\n</think>\n\nYes", "hm|Yes");
-        check(true, "<think>\nhm</think>Yes", "hm|Yes");
-        check(true, "hm", "hm|");
+        check(InPrompt::Opened, "\nhm\n</think>\n\nYes", "hm|Yes");
+        check(InPrompt::Opened, "<think>\nhm</think>Yes", "hm|Yes");
+        check(InPrompt::Opened, "hm", "hm|");
     }
 
     #[test]
     fn reasoning_that_is_cut_off_is_reasoning() {
-        check(false, "<think>\nhm </thi", "hm </thi|");
-        check(true, "", "|");
+        check(InPrompt::Nothing, "<think>\nhm </thi", "hm </thi|");
+        check(InPrompt::Opened, "", "|");
     }
 
     #[test]
     fn it_knows_when_it_is_inside() {
-        let mut splitter = splitter(false);
+        let mut splitter = splitter(InPrompt::Nothing);
         let is_reasoning = ["<thi", "nk>", "x", "</think", ">", "y"].map(|piece| {
             splitter.push(piece);
             splitter.is_reasoning()
@@ -424,10 +459,16 @@ mod tests {
     }
 
     #[test]
-    fn a_text_may_end_within_reasoning() {
+    fn a_begun_answer_may_have_reasoning() {
         let tags = ReasoningTags::new("<think>", "</think>");
-        assert!(tags.are_open_in("<think>a</think><think>b"));
-        assert!(!tags.are_open_in("<think>a</think>"));
-        assert!(!tags.are_open_in("a"));
+        for (text, expected) in [
+            ("<think>a</think><think>b", InPrompt::Opened),
+            ("<think>a", InPrompt::Opened),
+            ("<think>a</think>b", InPrompt::Closed),
+            ("a</think>b", InPrompt::Closed),
+            ("a", InPrompt::Nothing),
+        ] {
+            assert_eq!(tags.in_begun(text), expected, "{text}");
+        }
     }
 }

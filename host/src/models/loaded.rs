@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::PromptTokens,
-    markup::ReasoningTags,
+    markup::{InPrompt, ReasoningTags},
     plugin::ModelFacts,
     prompt::{
         ChatTemplates, Encoder, Ending, PairTemplate, PastAnswers, Recorder, RenderRequest,
@@ -59,8 +59,8 @@ pub struct LoadedModel {
 pub struct ChatPrompt {
     /// The prompt's tokens and checkpoints.
     pub input: PromptTokens,
-    /// Whether the answer begins inside reasoning.
-    pub opens_reasoning: bool,
+    /// What the prompt has of the answer's reasoning.
+    pub reasoning: InPrompt,
 }
 
 /// Why a request could not be encoded.
@@ -203,7 +203,7 @@ impl LoadedModel {
                 checkpoints: checkpoints::beginnings(&tokens, &ends),
                 tokens,
             },
-            opens_reasoning: self.opens_reasoning(request, &chat),
+            reasoning: self.reasoning_in(request, &chat),
         })
     }
 
@@ -239,18 +239,20 @@ impl LoadedModel {
         Recorder::new(self.past_answers.clone(), prompt.to_vec())
     }
 
-    fn opens_reasoning(&self, request: &RenderRequest, chat: &RenderedChat) -> bool {
+    /// What a prompt has of its answer's reasoning.
+    fn reasoning_in(&self, request: &RenderRequest, chat: &RenderedChat) -> InPrompt {
         let Some(tags) = &self.reasoning_tags else {
-            return false;
+            return InPrompt::Nothing;
         };
         let last = request
             .messages
             .last()
             .and_then(|message| message["content"].as_str());
         match request.ending {
-            Ending::OpenMessage => last.is_some_and(|text| tags.are_open_in(text)),
-            Ending::GenerationPrompt => chat.ends_with(&tags.open),
-            Ending::LastMessage => false,
+            Ending::OpenMessage => last.map_or(InPrompt::Nothing, |text| tags.in_begun(text)),
+            Ending::GenerationPrompt if chat.ends_with(&tags.open) => InPrompt::Opened,
+            Ending::GenerationPrompt if chat.ends_with(&tags.close) => InPrompt::Closed,
+            Ending::GenerationPrompt | Ending::LastMessage => InPrompt::Nothing,
         }
     }
 

@@ -221,7 +221,7 @@ impl TextAssembler {
             }
         }
         let was_reasoning = self.interpreter.is_reasoning() == Some(true);
-        let text = self.detokenizer.push(token);
+        let text = self.detokenizer.push(token).to_owned();
         let has_ended = self.push_text(&text);
         let is_reasoning = was_reasoning || self.interpreter.is_reasoning() == Some(true);
         self.reasoning_tokens += u32::from(is_reasoning);

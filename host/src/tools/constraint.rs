@@ -10,7 +10,7 @@ pub use self::marks::Marks;
 use self::{room::Room, values::Values};
 use crate::{
     grammar::{Grammar, GrammarError, Pattern, TextRules, regex_escaped},
-    markup::{Arguments, Call, CallRules, Reasoning, ToolFormat},
+    markup::{Arguments, Call, CallRules, InPrompt, Reasoning, ToolFormat},
 };
 
 /// The rules of an answer that may call tools.
@@ -87,15 +87,18 @@ fn arguments_of(
     }
 }
 
-/// Reasoning that may come before calls or JSON.
+/// Reasoning that may come before calls or JSON. Behind reasoning that the prompt closed, none may come.
 fn before_forced(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     let turn = marks.split(reasoning.tags.frame.turn);
     let rest = [closing(reasoning, marks), vec![Pattern::Space], turn].concat();
-    if reasoning.are_open {
-        return rest;
+    match reasoning.in_prompt {
+        InPrompt::Opened => rest,
+        InPrompt::Closed => Vec::new(),
+        InPrompt::Nothing => {
+            let all = [marks.split(&reasoning.tags.open), rest].concat();
+            vec![Pattern::OneOf(vec![all, Vec::new()])]
+        }
     }
-    let all = [marks.split(&reasoning.tags.open), rest].concat();
-    vec![Pattern::OneOf(vec![all, Vec::new()])]
 }
 
 /// The rest of reasoning whose opening tag is written already.
@@ -128,7 +131,7 @@ impl Writer<'_> {
     fn reasoning_and_text(&self, reasoning: &Reasoning) -> Vec<Pattern> {
         let behind = self.answer(&TextRules::default());
         let rest = [closing(reasoning, self.marks), behind].concat();
-        if reasoning.are_open {
+        if reasoning.in_prompt == InPrompt::Opened {
             return rest;
         }
         let open = &reasoning.tags.open;

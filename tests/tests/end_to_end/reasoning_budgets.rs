@@ -345,6 +345,36 @@ async fn an_answer_behind_reasoning_follows_its_schema() {
     }
 }
 
+/// The model would reason again behind the reasoning that the prompt has closed.
+#[tokio::test]
+async fn what_is_forced_follows_reasoning_that_the_prompt_closed() {
+    let answer = "<think>\n\n</think>\n\n<think>Again.</think>Yes.";
+    let (_server, client) = start(answer, OPENING, TAGS);
+    let said = Api::Chat.ask(&client, &Ask::default()).await;
+    assert_eq!((&*said.reasoning, &*said.text), ("Again.", "Yes."));
+    for (schema, tool) in [(Some(schema()), None), (None, Some(schema()))] {
+        for budget in [None, Some(9)] {
+            let ask = Ask {
+                budget,
+                schema: schema.clone(),
+                is_forced: tool.is_some(),
+                tool: tool.clone(),
+                ..Ask::default()
+            };
+            for api in APIS {
+                let said = api.ask(&client, &ask).await;
+                assert_eq!((&*said.reasoning, said.reasoning_tokens), ("", 0));
+                let is_forced = match ask.is_forced {
+                    true => said.calls == ["light"] && said.text.is_empty(),
+                    false => serde_json::from_str(&said.text)
+                        .is_ok_and(|answer: Value| answer["ok"].is_boolean()),
+                };
+                assert!(is_forced, "{api:?} {ask:?}: {said:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn calls_come_behind_closed_reasoning() {
     let call = r#"{"name": "light", "arguments": {"ok": true}}"#;

@@ -39,7 +39,7 @@ pub async fn prompt(
 ) -> Result<(Prompt, Option<AnswerGrammar>), ApiError> {
     let reasoning = model.reasoning_tags().map(|tags| Reasoning {
         tags: tags.clone(),
-        are_open: encoded.opens_reasoning,
+        in_prompt: encoded.reasoning,
     });
     let grammar = grammar(model, calling.as_ref(), reasoning.clone(), wanted).await?;
     let capabilities = model.capabilities()?;

@@ -12,6 +12,7 @@ use crate::{
     engine::{Event, PromptTokens, Request, Scoring},
     error::ApiError,
     layers::client::Client,
+    markup::InPrompt,
     models::{LoadedModel, PromptError},
     prompt::{Encoder, RenderRequest},
     reply::note_prompt,
@@ -76,7 +77,7 @@ fn encode(model: &LoadedModel, question: Question) -> Result<Encoded, PromptErro
     let mut prompts = Vec::new();
     for (query, text) in &question.pairs {
         let prompt = model.encode_chat(&chat(instruction, query, text), false)?;
-        if prompt.opens_reasoning {
+        if prompt.reasoning == InPrompt::Opened {
             return Ok(Err("it always reasons before it answers"));
         }
         prompts.push(prompt.input);

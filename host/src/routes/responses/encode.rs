@@ -119,7 +119,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::engine::PromptTokens;
+    use crate::{engine::PromptTokens, markup::InPrompt};
 
     fn messages(roles: &[&str]) -> Vec<Value> {
         roles.iter().map(|role| json!({"role": role})).collect()
@@ -156,7 +156,7 @@ mod tests {
             let tokens = vec![0; lengths.sum::<u64>() as usize];
             let prompt = ChatPrompt {
                 input: PromptTokens::new(tokens),
-                opens_reasoning: false,
+                reasoning: InPrompt::Nothing,
             };
             fitted(Ok(prompt), most)
         };

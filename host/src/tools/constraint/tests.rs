@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     grammar::tests::{check_fits, check_tokens_fit},
-    markup::{Callable, Demand, ReasoningTags, ToolFormat},
+    markup::{Callable, Demand, InPrompt, ReasoningTags, ToolFormat},
 };
 
 /// Formats with arguments in JSON behind a mark.
@@ -199,24 +199,38 @@ fn text_is_free_until_a_call_begins() {
     }
 }
 
-fn thinking(are_open: bool) -> Option<Reasoning> {
+fn thinking(in_prompt: InPrompt) -> Option<Reasoning> {
     let tags = ReasoningTags::new("<think>", "</think>");
-    Some(Reasoning { tags, are_open })
+    Some(Reasoning { tags, in_prompt })
 }
 
 #[test]
 fn thoughts_come_first() {
     let mut rules = rules("hermes", Demand::Any);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
-    rules.reasoning = thinking(false);
+    rules.reasoning = thinking(InPrompt::Nothing);
     let thought = format!("<think>\nso <tool_call> it\n</think>\n\n{call}");
     let bad = ["<think></think>", "so</think>"];
     check(&rules, &[&call, &thought], &bad);
-    rules.reasoning = thinking(true);
+    rules.reasoning = thinking(InPrompt::Opened);
     check(&rules, &[&format!("so</think>\n{call}")], &[&call]);
     rules.calls.demand = Demand::Nothing;
     let bad = ["so", "so</think><tool_call>Hi"];
     check(&rules, &["so</think>\n\nHi"], &bad);
+}
+
+#[test]
+fn what_is_forced_follows_closed_thoughts_at_once() {
+    let call = written("hermes", &[("f", r#"{"a":1}"#)]);
+    let bad = ["", "<think>", "\n\n", &*format!("<think></think>{call}")];
+    let mut rules = rules("hermes", Demand::Any);
+    rules.reasoning = thinking(InPrompt::Closed);
+    check(&rules, &[&call], &bad);
+    rules.calls.demand = Demand::Nothing;
+    // Text may be reasoning again.
+    check(&rules, &["Hi", &format!("<think></think>{call}")], &[]);
+    rules.answer = Some(json!({"type": "null"}));
+    check(&rules, &[&call, "null"], &bad);
 }
 
 #[test]
@@ -231,7 +245,7 @@ fn an_answer_without_calls_may_have_a_format_of_its_own() {
 #[test]
 fn a_mark_within_thoughts_begins_no_call() {
     let mut rules = rules("hermes", Demand::Nothing);
-    rules.reasoning = thinking(false);
+    rules.reasoning = thinking(InPrompt::Nothing);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
     let thought = "<think>I could write <tool_call> but no.</think>";
     let good = [
@@ -282,7 +296,7 @@ fn harmony(demand: Demand) -> (AnswerRules, Grammar) {
     let mut rules = rules("harmony", demand);
     rules.reasoning = Some(Reasoning {
         tags: ReasoningTags::of_template("<|channel|>analysis").unwrap(),
-        are_open: false,
+        in_prompt: InPrompt::Nothing,
     });
     let grammar = rules.grammar(&channel_marks()).unwrap();
     (rules, grammar)
