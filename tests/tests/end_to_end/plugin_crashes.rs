@@ -47,6 +47,16 @@ fn a_library_that_ends_the_process_is_refused() {
 }
 
 #[test]
+fn a_library_that_allocates_without_end_is_refused() {
+    let limit = "took more than the 4 GiB of memory that a plugin may have before it loads a model";
+    check("init-reserve", &format!("{limit}, while starting (`init`)"));
+    check(
+        "devices-reserve",
+        &format!("{limit}, while listing its devices"),
+    );
+}
+
+#[test]
 fn a_library_with_an_illegal_instruction_is_refused() {
     let by_itself = "ended itself while being loaded (with the illegal instruction of";
     check("load-trap", by_itself);

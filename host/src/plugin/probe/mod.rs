@@ -29,6 +29,10 @@ use super::TrustedKeys;
 use messages::{Message, Step};
 use process::{Child, End};
 
+/// Most bytes that a library may allocate while it is tried out, in its process. It loads no weights then, but the stacks of its
+/// threads count, which may be some hundred on a large machine.
+const MAX_MEMORY: u64 = 4 << 30;
+
 /// The settings with which libraries are tried out.
 #[derive(Clone, Default)]
 pub(super) struct Probe {
@@ -118,6 +122,10 @@ impl Probe {
             _ if end.timed_out => format!(
                 "was still {step} after {} seconds: tell its author, or raise try_timeout_secs of [plugins]",
                 self.timeout.as_secs()
+            ),
+            Some(status) if end.lacked_memory() => format!(
+                "took more than the {} GiB of memory that a plugin may have before it loads a model, while {step} ({status}): tell its author",
+                MAX_MEMORY >> 30
             ),
             Some(status) if end.signal().is_some() => {
                 format!("crashed while {step} ({status}): {tell}")
