@@ -25,6 +25,8 @@ use std::{
 pub(super) use messages::{Answer, Facts, Refusal, Request};
 pub use trial::run;
 
+use tempfile::TempDir;
+
 use super::TrustedKeys;
 use messages::{Message, Step};
 use process::{Child, End};
@@ -71,10 +73,11 @@ impl Probe {
     /// If it crashes on a model's file, the library may still be used for others: another child goes on with the next file.
     pub fn run(&self, path: &Path, library: &File) -> Result<Probed, Refusal> {
         let files = &self.request.files;
+        let cache = private_cache()?;
         let mut answers = Vec::new();
         // Each child answers for at least one file, or is the last one.
         for _ in 0..=files.len() {
-            let request = self.request.of_library(path, answers.len());
+            let request = self.request.of_library(path, cache.path(), answers.len());
             let child = Child::start(&self.executable, library, &request, self.timeout);
             let child = child.map_err(|error| self.no_child(&error))?;
             let mut report = ChildReport::default();
@@ -141,6 +144,23 @@ impl Probe {
             self.executable.display()
         ))
     }
+}
+
+/// Shared memory. Containers in which nothing else can be written have it.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// A temporary directory for the files of a library that is tried out. Dropping it removes the directory.
+fn private_cache() -> Result<TempDir, Refusal> {
+    let mut builder = tempfile::Builder::new();
+    let named = builder.prefix("tenon-trial-");
+    let directory = named
+        .tempdir()
+        .or_else(|error| named.tempdir_in(SHARED_MEMORY).map_err(|_| error));
+    directory.map_err(|error| {
+        Refusal::new(format!(
+            "cannot be tried out, because there is no temporary directory for its files ({error}): set TMPDIR to one that can be written"
+        ))
+    })
 }
 
 /// The reports of a child so far.

@@ -153,8 +153,7 @@ fn leave_no_core_dump() -> io::Result<()> {
 }
 
 impl Request {
-    /// The confinement of the library. The library may write to the directories of all plugins, because only the
-    /// library knows its id.
+    /// The confinement of the library.
     fn confinement(&self) -> Confinement {
         Confinement {
             sandbox: self.sandbox,
