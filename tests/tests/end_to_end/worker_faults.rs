@@ -309,6 +309,18 @@ async fn a_worker_that_takes_too_much_memory_dies_alone() {
 }
 
 #[tokio::test]
+async fn out_of_memory_a_worker_is_ended_rather_than_the_server() {
+    let (server, client) = start(&[], "").await;
+    check_echo(&client).await;
+    let score = |id: u32| {
+        let text = fs::read_to_string(format!("/proc/{id}/oom_score_adj")).unwrap();
+        text.trim().parse::<i32>().unwrap()
+    };
+    let of_server = score(server.pid());
+    assert_eq!(score(server.worker()), (of_server + 200).min(1000));
+}
+
+#[tokio::test]
 async fn no_worker_outlives_its_server() {
     let (mut server, client) = start(&[("calm", ""), ("forward-hang", "3")], UNHURRIED).await;
     let workers = server.workers();
