@@ -299,7 +299,8 @@ async fn a_worker_that_is_stuck_is_ended() {
 #[tokio::test]
 async fn a_worker_that_takes_too_much_memory_dies_alone() {
     let model = "forward-allocate";
-    let (_server, client) = start(&[(model, "")], "memory_limit_bytes = 1_073_741_824").await;
+    let (mut server, client) = start(&[(model, "")], "memory_limit_bytes = 1_073_741_824").await;
+    server.wait_for_log("memory_limit_bytes is kept by ");
     let (status, answer) = client.post(PLAIN, &ask(model, "Go!")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     let message = answer["error"]["message"].as_str().unwrap();
