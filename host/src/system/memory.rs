@@ -1,6 +1,6 @@
 //! The size of the machine's memory, and the allocator of the C library, which host and plugins share.
 
-use std::fs;
+use std::{fs, io};
 
 /// Bytes of memory of the machine, or of the container if it has less. None if unknown.
 pub fn of_machine() -> Option<u64> {
@@ -26,6 +26,24 @@ pub(super) fn bytes_of(name: &str, text: &str) -> Option<u64> {
     let kibibytes: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
+
+/// Lets the kernel end this process rather than its parent if the machine has no memory left.
+///
+/// # Errors
+/// The kernel does not tell or take the value.
+pub fn may_be_ended_first() -> io::Result<()> {
+    let inherited: i32 = fs::read_to_string(OUT_OF_MEMORY_SCORE)?
+        .trim()
+        .parse()
+        .map_err(io::Error::other)?;
+    let score = (inherited + ENDED_FIRST).min(HIGHEST_SCORE);
+    fs::write(OUT_OF_MEMORY_SCORE, score.to_string())
+}
+
+/// What is added to the memory of this process, in thousandths of the machine's, when the kernel compares processes.
+const OUT_OF_MEMORY_SCORE: &str = "/proc/self/oom_score_adj";
+const ENDED_FIRST: i32 = 200;
+const HIGHEST_SCORE: i32 = 1000;
 
 /// A number of bytes for people, such as `6.1 GB`.
 pub fn shown(bytes: u64) -> String {

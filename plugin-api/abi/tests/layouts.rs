@@ -69,6 +69,22 @@ fn the_header_has_the_same_numbers() {
     assert_eq!(stated, expected);
 }
 
+/// A sink's `put` is called within the call that got the sink.
+#[test]
+fn each_function_of_the_header_names_its_thread() {
+    let header = fs::read_to_string(HEADER).expect("the header");
+    let mut comment = "";
+    for line in header.lines().map(str::trim_start) {
+        if line.starts_with("/*") {
+            comment = line;
+        } else if line.contains("(*") && !line.contains("(*put)") {
+            let names = comment.starts_with("/* [") && comment.contains("thread");
+            assert!(names, "{line}");
+            comment = "";
+        }
+    }
+}
+
 #[test]
 fn only_appending_to_tables_is_growth() {
     let recorded = "table A\n    0 a: u32\n\nstruct B, 4 bytes\n    0 b: u32\n";

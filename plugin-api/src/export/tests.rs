@@ -217,6 +217,47 @@ fn what_a_later_host_asks_for_is_unsupported_and_changes_nothing() {
     assert_eq!((encode(7), encode(8)), (Code::OK, Code::UNSUPPORTED));
 }
 
+/// The struct with this word from its end set. Batches and requests end with four words of `Reserved` and two of `Hints`.
+fn with_word<T: Copy>(mut value: T, from_end: usize) -> T {
+    let words = size_of::<T>() / size_of::<u64>();
+    // SAFETY: the word is one of those at the end, which may have any value.
+    unsafe {
+        (&raw mut value)
+            .cast::<u64>()
+            .add(words - from_end)
+            .write(1);
+    }
+    value
+}
+
+#[test]
+fn words_of_a_later_host_are_unsupported_and_its_hints_are_ignored() {
+    let mut session = session("").unwrap();
+    let span = Span::default();
+    let batch = Batch::new(&[], std::slice::from_ref(&span));
+    let request = SampleRequest::new(0);
+    for from_end in 1..=6 {
+        let expected = match from_end {
+            1..=2 => Code::OK,
+            _ => Code::UNSUPPORTED,
+        };
+        let mut out = [SpanOut::default()];
+        let result = session.forward(with_word(batch, from_end), (&mut out[..]).into());
+        assert_eq!(code(result), expected, "word {from_end} of a batch");
+        let requests = [with_word(request, from_end)];
+        let mut sampled = [Sampled::new(&mut [])];
+        let result = session.sample(requests[..].into(), (&mut sampled[..]).into());
+        assert_eq!(code(result), expected, "word {from_end} of a request");
+    }
+    // SAFETY: the type is transparent over these words.
+    let later = unsafe { std::mem::transmute::<[u64; 4], Reserved<4>>([0, 0, 0, 1]) };
+    let mut request = request;
+    request.params.reserved = later;
+    let mut sampled = [Sampled::new(&mut [])];
+    let result = session.sample([request][..].into(), (&mut sampled[..]).into());
+    assert_eq!(code(result), Code::UNSUPPORTED);
+}
+
 #[test]
 fn arguments_that_must_be_understood_are_unsupported() {
     let mut meta = Meta::default();

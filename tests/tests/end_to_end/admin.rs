@@ -88,6 +88,7 @@ async fn a_model_can_be_unloaded_and_loaded_again() {
     assert_eq!(loaded["process_id"], worker);
     assert!(loaded["memory_bytes"].as_u64().unwrap() > 1 << 20);
     assert_eq!(loaded["plugin"]["id"], "org.tenon.echo");
+    assert_eq!(loaded["plugin"]["version"], env!("CARGO_PKG_VERSION"));
     let path = loaded["plugin"]["path"].as_str().unwrap();
     assert!(path.ends_with("libtenon_plugin_echo.so"), "{path}");
 

@@ -5,6 +5,7 @@ use std::{
     os::unix::{fs::MetadataExt, net::UnixListener},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use serde_json::json;
@@ -44,6 +45,16 @@ fn a_library_that_ends_the_process_is_refused() {
     check("load-exit", expected);
     check("init-exit", "ended the process while starting (`init`)");
     check("load-daemon", "while listing its devices (`devices`)");
+}
+
+#[test]
+fn a_library_that_allocates_without_end_is_refused() {
+    let limit = "took more than the 4 GiB of memory that a plugin may have before it loads a model";
+    check("init-reserve", &format!("{limit}, while starting (`init`)"));
+    check(
+        "devices-reserve",
+        &format!("{limit}, while listing its devices"),
+    );
 }
 
 #[test]
@@ -103,6 +114,26 @@ async fn libraries_that_hang_cost_one_time_out_together_and_leave_no_process() {
 }
 
 #[test]
+fn a_library_that_computes_without_end_is_refused() {
+    let folder = folder(&["init-spin", "devices-spin", "supports-spin"]);
+    let mut options = folder.options();
+    options.try_timeout = Duration::from_secs(2);
+    options.models = vec!["bad.crashes".into()];
+    let registry = Registry::load(&options);
+    assert!(registry.plugins().is_empty());
+    let reasons = registry.refused().iter().map(|refused| &refused.reason);
+    let reasons: Vec<_> = reasons.collect();
+    for expected in [
+        "init-spin.so was still starting (`init`) after 2 seconds",
+        "devices-spin.so was still listing its devices (`devices`) after 2 seconds",
+        "supports-spin.so was still looking at bad.crashes (`supports`) after 2 seconds",
+    ] {
+        let is_told = reasons.iter().any(|reason| reason.contains(expected));
+        assert!(is_told, "{expected}: {reasons:?}");
+    }
+}
+
+#[test]
 fn a_child_that_a_library_leaves_behind_ends_and_holds_nothing_up() {
     let folder = folder(&["init-child"]);
     assert_eq!(folder.list().ids(), ["org.tenon.fixture.init-child"]);
@@ -115,6 +146,7 @@ fn a_model_that_a_library_crashes_on_is_no_reason_to_refuse_it_for_others() {
         ("segfault", "crashed while looking at BAD (`supports`)"),
         ("exit", "ended the process while looking at BAD"),
         ("panic", "the plugin panicked: told to panic"),
+        ("reserve", "before it loads a model, while looking at BAD"),
     ] {
         let name = format!("supports-{deed}");
         let folder = folder(&[&name]);

@@ -88,6 +88,9 @@ fn show_prints_what_a_plugin_is() {
     }
     let levels = text.lines().find(|line| line.starts_with("  levels"));
     assert!(levels.unwrap().contains("F32, "), "{text}");
+    let devices = text.lines().find(|line| line.starts_with("  devices"));
+    let devices = devices.unwrap().trim_start_matches("  devices").trim();
+    assert!(devices.split(", ").any(|device| device == "cpu"), "{text}");
     let unknown = tenon(&[
         "plugins",
         "show",

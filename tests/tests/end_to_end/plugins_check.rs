@@ -192,6 +192,22 @@ fn each_fault_is_found_by_its_case_alone() {
 }
 
 #[test]
+fn a_case_that_takes_too_long_fails() {
+    const CASE: &str = "open/scan-time";
+    let args = ["--include", CASE, "--time-limit", "1"];
+    // With this fault the devices are listed after 1.2 seconds.
+    let checked = Checked::of(&library(FAULTY), &args, CASE);
+    checked.check_only(CASE, "failed");
+    let [[.., sentence]] = checked.with(&["failed"])[..] else {
+        panic!("{:#}", checked.report);
+    };
+    assert!(
+        sentence.contains("it was not done after 1 seconds"),
+        "{sentence}"
+    );
+}
+
+#[test]
 fn faults_that_need_an_order_of_operations_are_found() {
     let folder = tempfile::tempdir().unwrap();
     let (model, file) = (faulty_model(&folder), library(FAULTY));

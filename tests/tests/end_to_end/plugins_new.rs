@@ -5,7 +5,7 @@ use std::{
     env, fs,
     os::unix::fs::symlink,
     path::PathBuf,
-    process::Command,
+    process::{Command, Output},
     time::{Duration, Instant},
 };
 
@@ -26,6 +26,10 @@ async fn the_first_steps_of_the_guide_end_in_a_chat() {
     assert!(answer.starts_with(" went up the hill"), "{answer}");
 
     author.run("cargo test --release");
+    author.fails(
+        r#"cargo check --release --config 'profile.release.panic="abort"'"#,
+        "a Tenon plugin needs `panic = \"unwind\"`",
+    );
     author.run("cargo fmt --check");
     // What follows is a benchmark.
     let checks = block(guide, "\ntenon plugins list --plugins plugins --verbose");
@@ -110,9 +114,25 @@ impl Author {
         symlink(target, self.at.join("target")).unwrap();
     }
 
-    /// Runs a command, without a network and with none of this repository's settings.
+    /// Runs a command that must work.
     fn run(&self, line: &str) {
-        let (begun, mut shell) = (Instant::now(), Command::new("sh"));
+        let begun = Instant::now();
+        let output = self.output(line);
+        assert!(output.status.success(), "{line}: {output:#?}");
+        eprintln!("{:6.1} s  {line}", begun.elapsed().as_secs_f32());
+    }
+
+    /// Runs a command that must fail with this error.
+    fn fails(&self, line: &str, expected: &str) {
+        let output = self.output(line);
+        let error = String::from_utf8_lossy(&output.stderr);
+        let fails = !output.status.success() && error.contains(expected);
+        assert!(fails, "{line}: {output:#?}");
+    }
+
+    /// What a command prints, without a network and with none of this repository's settings.
+    fn output(&self, line: &str) -> Output {
+        let mut shell = Command::new("sh");
         let shell = shell.args(["-c", line]).current_dir(&self.at);
         let paths = [
             self.installed.path().as_os_str(),
@@ -124,9 +144,7 @@ impl Author {
             .env("CARGO_NET_OFFLINE", "true")
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("RUSTFLAGS");
-        let output = shell.output().unwrap();
-        assert!(output.status.success(), "{line}: {output:#?}");
-        eprintln!("{:6.1} s  {line}", begun.elapsed().as_secs_f32());
+        shell.output().unwrap()
     }
 
     fn serve(&self, arguments: &str) -> (Server, Client) {

@@ -299,13 +299,26 @@ async fn a_worker_that_is_stuck_is_ended() {
 #[tokio::test]
 async fn a_worker_that_takes_too_much_memory_dies_alone() {
     let model = "forward-allocate";
-    let (_server, client) = start(&[(model, "")], "memory_limit_bytes = 1_073_741_824").await;
+    let (mut server, client) = start(&[(model, "")], "memory_limit_bytes = 1_073_741_824").await;
+    server.wait_for_log("memory_limit_bytes is kept by ");
     let (status, answer) = client.post(PLAIN, &ask(model, "Go!")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(message.contains("the model's worker ended"), "{message}");
     check_echo(&client).await;
     wait_for_answer(&client, model).await;
+}
+
+#[tokio::test]
+async fn out_of_memory_a_worker_is_ended_rather_than_the_server() {
+    let (server, client) = start(&[], "").await;
+    check_echo(&client).await;
+    let score = |id: u32| {
+        let text = fs::read_to_string(format!("/proc/{id}/oom_score_adj")).unwrap();
+        text.trim().parse::<i32>().unwrap()
+    };
+    let of_server = score(server.pid());
+    assert_eq!(score(server.worker()), (of_server + 200).min(1000));
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! Whatever a plugin does to its process, in whichever method, ends the worker of that model and nothing else.
 
+use std::thread::available_parallelism;
+
 use futures_util::{StreamExt, stream};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, Server, ServerOptions};
+use tenon_tests::{Client, PluginFolder, Server, ServerOptions};
 
 const CRASHES: &str = "tenon_fixture_crashes";
+/// The last part of the id of that plugin, by its file.
+const SOUND: &str = "libtenon_fixture_crashes";
 const ECHO: &str = "tenon_plugin_echo";
 
 /// The deed of a method.
@@ -62,11 +66,15 @@ fn methods() -> Vec<(&'static str, &'static str, Value)> {
         parameters
     };
     let completions = "/v1/completions";
-    vec![
+    let mut methods = vec![
+        ("init", completions, plain()),
         ("estimate", completions, plain()),
         ("load", completions, plain()),
+        ("info", completions, plain()),
+        ("tokenizer", completions, plain()),
         ("vocabulary", completions, plain()),
         ("session", completions, plain()),
+        ("session_info", completions, plain()),
         ("encode", completions, plain()),
         ("forward", completions, plain()),
         ("sample", completions, plain()),
@@ -83,14 +91,27 @@ fn methods() -> Vec<(&'static str, &'static str, Value)> {
             completions,
             with("prompt", json!("!abc xd abc xd abc xd abc ")),
         ),
+        // The sequence is freed in the step that ends it.
+        (
+            "free",
+            completions,
+            json!({"prompt": "Go!", "max_tokens": 2, "cache_prompt": false}),
+        ),
+        ("embedder", completions, plain()),
+        ("embedder_info", completions, plain()),
         ("embed", "/v1/embeddings", json!({"input": "Go!"})),
         ("requantize", "/re_isq", json!({"ggml_type": "Q8_0"})),
-    ]
+    ];
+    // On one core there is no choice of threads.
+    if available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        methods.push(("set_threads", completions, plain()));
+    }
+    methods
 }
 
 #[tokio::test]
 async fn a_fault_in_any_method_is_told_and_ends_only_its_worker() {
-    let (server, client) = start();
+    let (server, client, _plugins) = start();
     for Deed {
         name: deed,
         told,
@@ -133,15 +154,24 @@ async fn ask(
     client.post(path, &parameters).await
 }
 
-/// A server of an echo model, and of a model for each method and deed, which is loaded on demand and never started again.
-fn start() -> (Server, Client) {
+/// A server of an echo model, and of a model for each method and deed, which is loaded on demand and never started again. The plugins
+/// whose fault is in `init` have it only in workers.
+fn start() -> (Server, Client, PluginFolder) {
+    let plugins = PluginFolder::empty();
     let mut options = ServerOptions::new(&[ECHO, CRASHES]).file("echo.echo", "");
     let mut config = "[[models]]\npath = 'echo.echo'\n".to_owned();
     for Deed { name, keys, .. } in DEEDS {
+        let plugin = format!("worker-{name}");
+        plugins.install(CRASHES, &format!("{plugin}.so"));
+        options = options.plugin(plugins.path(&format!("{plugin}.so")));
         for (method, ..) in methods() {
             let file = format!("{method}-{name}.crashes");
+            let backend = match method {
+                "init" => &plugin,
+                _ => SOUND,
+            };
             config += &format!(
-                "[[models]]\npath = '{file}'\nload = 'on-demand'\nmax_restarts = 0\n{keys}"
+                "[[models]]\npath = '{file}'\nbackend = '{backend}'\nload = 'on-demand'\nmax_restarts = 0\n{keys}"
             );
             options = options.file(&file, "");
         }
@@ -149,5 +179,5 @@ fn start() -> (Server, Client) {
     let mut server = options.config(&config).spawn();
     server.wait_for_log(r#"model ready model="echo""#);
     let client = server.client();
-    (server, client)
+    (server, client, plugins)
 }

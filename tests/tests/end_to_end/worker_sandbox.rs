@@ -1,6 +1,6 @@
 //! A plugin in a worker has no network, and neither the user's files nor the system's secrets.
 
-use std::net::TcpListener;
+use std::{fs, net::TcpListener};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -42,29 +42,43 @@ async fn without_a_sandbox_a_plugin_reaches_both() {
     listener.accept().unwrap();
 }
 
-/// A plugin is tried out in a sandbox too, unless that of a model is off.
+/// A plugin is tried out in a sandbox too, unless that of a model is off. Its cache directory is temporary then.
 #[tokio::test]
 async fn a_plugin_that_is_tried_out_reaches_neither() {
     let tried = |keys: &str| {
         let plugins = PluginFolder::empty();
         plugins.install(CRASHES, "init-probe.so");
         let address = listener();
+        let temporary = tempfile::tempdir().unwrap();
+        let config = format!(
+            "[plugins]\ncache_directory = 'caches'\n[[models]]\npath = 'models/a.echo'\n{keys}\n"
+        );
         let mut server = ServerOptions::new(&[ECHO])
             .file("secret", "secret")
             .file("models/a.echo", "")
-            .config(&format!("[[models]]\npath = 'models/a.echo'\n{keys}\n"))
+            .file("caches/other/file", "")
+            .config(&config)
             .arguments(&["--plugins", &plugins.path("").to_string_lossy()])
             .environment(
                 "FIXTURE_ADDRESS",
                 &address.local_addr().unwrap().to_string(),
             )
+            .environment("TMPDIR", &temporary.path().to_string_lossy())
             .start();
-        server.wait_for_log("init-probe.so")
+        let told = server.wait_for_log("init-probe.so");
+        let left: Vec<_> = fs::read_dir(temporary.path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+        told
     };
     let in_sandbox = tried("");
     assert!(in_sandbox.contains("plugin found"), "{in_sandbox}");
     let outside = tried("sandbox = 'off'");
-    for attempt in ["connecting", "reading the home", "writing the home"] {
+    for attempt in [
+        "connecting",
+        "reading the home",
+        "writing the home",
+        "writing a cache",
+    ] {
         assert!(outside.contains(attempt), "{outside}");
     }
 }

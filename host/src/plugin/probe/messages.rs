@@ -19,7 +19,7 @@ pub struct Request {
     pub sandbox: Sandbox,
     /// Threads that the plugin may use for computing.
     pub threads: u32,
-    /// Directory for files that plugins can make again.
+    /// Directory for files that plugins can make again. A child gets one of its own.
     pub cache: String,
     /// Options of all plugins by their ids. Only the library knows its id.
     pub options: BTreeMap<String, Map<String, Value>>,
@@ -95,10 +95,11 @@ pub struct Refusal {
 }
 
 impl Request {
-    /// The request about the library at a path, without the first `answered` files.
-    pub fn of_library(&self, path: &Path, answered: usize) -> Self {
+    /// The request about the library at a path, whose files go below `cache`, without the first `answered` files.
+    pub fn of_library(&self, path: &Path, cache: &Path, answered: usize) -> Self {
         Self {
             plugin: path.to_string_lossy().into_owned(),
+            cache: cache.to_string_lossy().into_owned(),
             files: self.files.iter().skip(answered).cloned().collect(),
             ..self.clone()
         }

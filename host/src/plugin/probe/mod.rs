@@ -25,9 +25,15 @@ use std::{
 pub(super) use messages::{Answer, Facts, Refusal, Request};
 pub use trial::run;
 
+use tempfile::TempDir;
+
 use super::TrustedKeys;
 use messages::{Message, Step};
 use process::{Child, End};
+
+/// Most bytes that a library may allocate while it is tried out, in its process. It loads no weights then, but the stacks of its
+/// threads count, which may be some hundred on a large machine.
+const MAX_MEMORY: u64 = 4 << 30;
 
 /// The settings with which libraries are tried out.
 #[derive(Clone, Default)]
@@ -67,10 +73,11 @@ impl Probe {
     /// If it crashes on a model's file, the library may still be used for others: another child goes on with the next file.
     pub fn run(&self, path: &Path, library: &File) -> Result<Probed, Refusal> {
         let files = &self.request.files;
+        let cache = private_cache()?;
         let mut answers = Vec::new();
         // Each child answers for at least one file, or is the last one.
         for _ in 0..=files.len() {
-            let request = self.request.of_library(path, answers.len());
+            let request = self.request.of_library(path, cache.path(), answers.len());
             let child = Child::start(&self.executable, library, &request, self.timeout);
             let child = child.map_err(|error| self.no_child(&error))?;
             let mut report = ChildReport::default();
@@ -119,6 +126,10 @@ impl Probe {
                 "was still {step} after {} seconds: tell its author, or raise try_timeout_secs of [plugins]",
                 self.timeout.as_secs()
             ),
+            Some(status) if end.lacked_memory() => format!(
+                "took more than the {} GiB of memory that a plugin may have before it loads a model, while {step} ({status}): tell its author",
+                MAX_MEMORY >> 30
+            ),
             Some(status) if end.signal().is_some() => {
                 format!("crashed while {step} ({status}): {tell}")
             }
@@ -133,6 +144,23 @@ impl Probe {
             self.executable.display()
         ))
     }
+}
+
+/// Shared memory. Containers in which nothing else can be written have it.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// A temporary directory for the files of a library that is tried out. Dropping it removes the directory.
+fn private_cache() -> Result<TempDir, Refusal> {
+    let mut builder = tempfile::Builder::new();
+    let named = builder.prefix("tenon-trial-");
+    let directory = named
+        .tempdir()
+        .or_else(|error| named.tempdir_in(SHARED_MEMORY).map_err(|_| error));
+    directory.map_err(|error| {
+        Refusal::new(format!(
+            "cannot be tried out, because there is no temporary directory for its files ({error}): set TMPDIR to one that can be written"
+        ))
+    })
 }
 
 /// The reports of a child so far.

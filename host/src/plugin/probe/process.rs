@@ -110,6 +110,13 @@ impl End {
     pub fn signal(&self) -> Option<i32> {
         self.status?.signal()
     }
+
+    /// Whether the child ended because an allocation failed, as far as the runtimes of Rust and C++ say so before they abort.
+    pub fn lacked_memory(&self) -> bool {
+        let says = |text| self.output.contains(text);
+        self.signal() == Some(libc::SIGABRT)
+            && (says("memory allocation of ") || says("std::bad_alloc"))
+    }
 }
 
 /// Passes messages on. True if it ended because the child took too long.

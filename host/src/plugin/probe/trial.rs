@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 use serde_json::Value;
 
 use super::{
-    illegal,
+    MAX_MEMORY, illegal,
     messages::{Answer, Facts, Message, Refusal, Request, Step},
 };
 use crate::plugin::{
@@ -153,12 +153,11 @@ fn leave_no_core_dump() -> io::Result<()> {
 }
 
 impl Request {
-    /// The confinement of the library. The library may write to the directories of all plugins, because only the
-    /// library knows its id.
+    /// The confinement of the library.
     fn confinement(&self) -> Confinement {
         Confinement {
             sandbox: self.sandbox,
-            memory_bytes: None,
+            memory_bytes: Some(MAX_MEMORY),
             plugin: PathBuf::from(&self.plugin),
             models: self.files.iter().map(PathBuf::from).collect(),
             cache: PathBuf::from(&self.cache),

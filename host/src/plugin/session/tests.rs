@@ -108,12 +108,24 @@ fn rows_of_another_span_fail_their_span_only() {
     assert_eq!(checked(|out| out[0].status = FULL), [FULL, BAD, BAD]);
 }
 
+/// Words of which a later version knows one.
+fn later_words() -> Reserved<2> {
+    // SAFETY: the type is transparent over these words.
+    unsafe { std::mem::transmute::<[u64; 2], Reserved<2>>([1, 0]) }
+}
+
 #[test]
 fn what_a_later_plugin_says_of_a_span_fails_it() {
-    // SAFETY: the type is transparent over these words.
-    let word = unsafe { std::mem::transmute::<[u64; 2], Reserved<2>>([1, 0]) };
-    let status = checked(|out| out[1].reserved = word);
+    let status = checked(|out| out[1].reserved = later_words());
     assert_eq!(status, [Code::OK, Code::INTERNAL, Code::OK]);
+}
+
+#[test]
+fn what_a_later_plugin_says_of_an_answer_fails_it() {
+    let mut out = [(); 2].map(|()| Sampled::new(&mut []));
+    out[1].reserved = later_words();
+    check_answers(&mut out, 260);
+    assert_eq!(out.map(|out| out.status), [Code::OK, Code::INTERNAL]);
 }
 
 #[test]

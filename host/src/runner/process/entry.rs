@@ -48,6 +48,8 @@ const BLOCKING_THREADS: usize = 16;
 /// The other side is not a server.
 pub fn run() -> anyhow::Result<()> {
     memory::do_not_keep_large_pieces();
+    // Without it the kernel still prefers the process with the most memory, which is most often a worker.
+    let _ = memory::may_be_ended_first();
     shutdown::too_large_files_are_errors()?;
     shutdown::ignore_other_signals()?;
     let Given { library, socket } = Given::take()?;

@@ -65,6 +65,13 @@ const ALLOWED: &[(&str, Attempt)] = &[
         run(command.arg("--help"))
     }),
     ("name a thread", |_| name_a_thread()),
+    ("stay without further privileges", |_| {
+        let status = fs::read_to_string("/proc/thread-self/status")?;
+        match status.contains("NoNewPrivs:\t1\n") {
+            true => Ok(()),
+            false => Err(io::Error::other(status.replace('\n', " "))),
+        }
+    }),
     ("make a pair of sockets", |_| UnixStream::pair().map(drop)),
 ];
 
