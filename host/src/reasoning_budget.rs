@@ -53,7 +53,7 @@ impl ReasoningLimiter {
             detokenizer: Detokenizer::new(vocabulary.clone(), budget.marks.clone()),
             vocabulary,
             splitter: ReasoningSplitter::new(budget.reasoning.clone()),
-            split: Split::default(),
+            split: Split::with_room(),
             left: budget.tokens,
             forced: Vec::with_capacity(budget.close.len() + budget.behind.len()),
             has_closed: false,

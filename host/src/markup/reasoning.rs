@@ -178,12 +178,23 @@ pub struct Split {
 }
 
 impl Split {
+    /// An empty piece with room for what usually comes at once.
+    pub fn with_room() -> Self {
+        Self {
+            reasoning: String::with_capacity(ROOM),
+            text: String::with_capacity(ROOM),
+        }
+    }
+
     /// Empties the piece and keeps its memory.
     pub fn clear(&mut self) {
         self.reasoning.clear();
         self.text.clear();
     }
 }
+
+/// Bytes that buffers have from the start: more than what usually comes at once, or waits to be decided.
+const ROOM: usize = 256;
 
 /// Separates reasoning and text in an answer that comes in pieces. White space around reasoning is dropped.
 pub struct ReasoningSplitter {
@@ -217,7 +228,7 @@ impl ReasoningSplitter {
                 // Some models reason again behind reasoning that the prompt closed.
                 InPrompt::Nothing | InPrompt::Closed => State::Start,
             },
-            held: String::new(),
+            held: String::with_capacity(ROOM),
         }
     }
 
