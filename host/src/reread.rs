@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use sha2::{Digest, Sha256};
 use tokio::{select, spawn};
 use tracing::{error, info, warn};
 
@@ -186,12 +187,13 @@ fn follow(file: &Path, app: &Arc<App>) -> Option<Waker> {
         .ok()
 }
 
-/// The contents of files. Those that are missing are left out.
-type Contents = BTreeMap<PathBuf, Vec<u8>>;
+/// The SHA-256 of each file's content, because keys are not kept in memory. Missing files are left out.
+type Contents = BTreeMap<PathBuf, [u8; 32]>;
 
 fn contents(files: impl Iterator<Item = PathBuf>) -> Contents {
+    let hash = |file: &Path| Some(Sha256::digest(fs::read(file).ok()?).into());
     files
-        .filter_map(|file| Some((file.clone(), fs::read(file).ok()?)))
+        .filter_map(|file| Some((file.clone(), hash(&file)?)))
         .collect()
 }
 
@@ -199,7 +201,7 @@ fn contents(files: impl Iterator<Item = PathBuf>) -> Contents {
 /// belongs to the configuration that was just read. A missing file is none either, because files are missing while they are
 /// replaced.
 fn take_changes(seen: &mut Contents, now: Contents) -> bool {
-    let differs = |(file, content): (&PathBuf, &Vec<u8>)| {
+    let differs = |(file, content): (&PathBuf, &[u8; 32])| {
         seen.get(file).is_some_and(|before| before != content)
     };
     let has_changed = now.iter().any(differs);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares two ways to choose among two servers, for agents that each hold a conversation: in turn, and by the metrics and prefixes that
 the Kubernetes Gateway API inference extension chooses by. Agents ask a small proxy, which chooses the server. Prints how much of the
-prompts was cached, and how long answers took:
+prompts was cached, and how long answers took. Ends with 1 if a request failed:
 
     tests/examples/replicas.py target/dist/tenon
 
@@ -16,6 +16,7 @@ import itertools
 import json
 import random
 import re
+import sys
 import tempfile
 import threading
 import time
@@ -36,7 +37,7 @@ PAUSE_SECS = 2
 
 
 def main():
-    options = arguments()
+    options, failed = arguments(), 0
     for policy in (InTurn, ByMetricsAndPrefix):
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as cleanup:
             servers = [Server(options.tenon, options.plugins, Path(folder) / name, STEP_MS, engine=ENGINE) for name in ("first", "second")]
@@ -52,7 +53,10 @@ def main():
                 agent.start()
             for agent in agents:
                 agent.join()
-            print(f"{policy.__doc__} {report(agents)}")
+            of_policy = sum(agent.turns - len(agent.answers) for agent in agents)
+            print(f"{policy.__doc__} {report(agents)}, {of_policy} failed")
+            failed += of_policy
+    sys.exit(1 if failed else 0)
 
 
 def arguments():
@@ -69,8 +73,7 @@ def report(agents):
     prompt, cached = (sum(answer[key] for answer in answers) for key in ("prompt", "cached"))
     seconds = [answer["seconds"] for answer in answers]
     times = ", ".join(f"p{part} {quantile(seconds, part / 100):.2f} s" for part in (50, 99))
-    failed = sum(agent.turns - len(agent.answers) for agent in agents)
-    return f"{len(answers)} answers, {failed} failed; {cached / prompt:.0%} of {prompt} prompt tokens cached; {times}"
+    return f"{len(answers)} answers; {cached / prompt:.0%} of {prompt} prompt tokens cached; {times}"
 
 
 class Agent(threading.Thread):

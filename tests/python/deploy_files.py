@@ -146,7 +146,9 @@ def compose_accepts_the_file():
 
 
 def the_image_runs_the_server_without_rights():
-    lines = (DEPLOY / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert int(re.search(r"docker run .*--stop-timeout (\d+)", text)[1]) > DRAIN
+    lines = text.replace("\\\n", "").splitlines()
     instructions = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
     last = {name: rest for name, rest in instructions}
     assert "0" not in last["USER"].split(":")

@@ -11,7 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::refusals::Refusals;
-use crate::keys::{Key, KeyHash, Rights};
+use crate::{
+    keys::{Key, KeyHash, Rights},
+    system::secret_variables,
+};
 
 /// Most bytes of a key's name.
 const MAX_NAME: usize = 64;
@@ -129,6 +132,8 @@ impl RawKey {
         let (Some(name), Some(variables)) = (&self.env, refusals.secrets()) else {
             return Ok(None);
         };
+        // Even if the value is refused, it may be a key.
+        secret_variables::add(name);
         let value = variables.get(name);
         let value = value.ok_or_else(|| format!("names the variable {name}, which is not set"))?;
         Ok(Some(value.clone()))

@@ -26,7 +26,10 @@ use thiserror::Error;
 
 use crate::{
     config, hub,
-    system::sandbox::{Sandbox, SandboxError},
+    system::{
+        sandbox::{Sandbox, SandboxError},
+        secret_variables,
+    },
 };
 
 /// The command that makes this program such a child.
@@ -48,10 +51,18 @@ pub fn command(executable: &Path, library: File, socket: UnixStream) -> Command 
     command
 }
 
-/// The variables of a child: all but those of the server's configuration, among which keys may be, and the tokens for hubs.
+/// The beginnings of the names of variables that no child gets: those of the server's configuration, and those of the collector
+/// of traces, whose headers may have a key.
+const PRIVATE: [&str; 2] = ["TENON__", "OTEL_EXPORTER_OTLP_"];
+
+/// The variables of a child: all but the [`PRIVATE`] ones, those from which the configuration takes clients' keys, and the tokens
+/// for hubs.
 fn environment() -> impl Iterator<Item = (OsString, OsString)> {
-    let is_secret = |name: &OsString| {
-        name.as_encoded_bytes().starts_with(b"TENON__")
+    let of_keys = secret_variables::names();
+    let is_secret = move |name: &OsString| {
+        let is_private = |begin: &&str| name.as_encoded_bytes().starts_with(begin.as_bytes());
+        PRIVATE.iter().any(is_private)
+            || name.to_str().is_some_and(|name| of_keys.contains(name))
             || hub::TOKEN_VARIABLES.iter().any(|token| name == token)
     };
     env::vars_os().filter(move |(name, _)| !is_secret(name))

@@ -3,14 +3,12 @@ use std::sync::Arc;
 use axum::{
     Extension,
     extract::State,
-    http::{
-        HeaderMap,
-        header::{ACCEPT, CONTENT_TYPE},
-    },
+    http::{HeaderMap, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use futures_util::future::join_all;
 
+use super::accept::Accepted;
 use crate::{
     app::App,
     error::{AnyError, ApiError},
@@ -20,7 +18,7 @@ use crate::{
     models::ModelState,
 };
 
-/// Shows the server's metrics, in Prometheus' text format or in that of OpenMetrics, if `Accept` names it.
+/// Shows the server's metrics, in Prometheus' text format or in that of OpenMetrics, if `Accept` prefers it.
 ///
 /// If there is a key for administration, each other key sees no metrics of other keys.
 #[utoipa::path(
@@ -80,9 +78,7 @@ pub async fn refresh(app: &App) {
 }
 
 fn format(headers: &HeaderMap) -> Format {
-    let accepted = headers.get(ACCEPT).and_then(|types| types.to_str().ok());
-    let mut accepted = accepted.unwrap_or_default().split([',', ';']);
-    match accepted.any(|part| part.trim() == "application/openmetrics-text") {
+    match Accepted::new(headers).prefers_open_metrics() {
         true => Format::OpenMetrics,
         false => Format::Prometheus,
     }

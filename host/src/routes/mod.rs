@@ -1,10 +1,11 @@
 //! All routes on one screen, with one file for each subject.
 //!
-//! Every route may use `body` and `checks` (reading a request), `lookup` (its model), `blocking`, and `sse` (streams). The routes
-//! that take a conversation share `chat`, those that generate text `generation`. They translate an API's wire types to what these
-//! two know, and no API knows another's types. The APIs: `chat_completions`, `completions` (both with `openai`), `responses`, and
-//! `messages` and `count_tokens` (both with `anthropic`). `rerank` and `score` share `relevance`.
+//! Every route may use `body` and `checks` (reading a request), `lookup` (its model), `accept` (the form of its answer), `blocking`,
+//! and `sse` (streams). The routes that take a conversation share `chat`, those that generate text `generation`. They translate an
+//! API's wire types to what these two know, and no API knows another's types. The APIs: `chat_completions`, `completions` (both with
+//! `openai`), `responses`, and `messages` and `count_tokens` (both with `anthropic`). `rerank` and `score` share `relevance`.
 
+mod accept;
 mod admin;
 mod admin_config;
 mod admin_drain;

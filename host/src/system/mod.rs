@@ -1,5 +1,5 @@
 //! Facilities of the operating system: cores, memory, niceness, control groups, installed files, owners of ports, changes of files,
-//! and a sandbox.
+//! variables with secrets, and a sandbox.
 
 pub mod cgroup;
 pub mod cores;
@@ -11,4 +11,5 @@ pub mod memory;
 pub(crate) mod niceness;
 pub mod port_owner;
 pub mod sandbox;
+pub(crate) mod secret_variables;
 pub(crate) mod watched;

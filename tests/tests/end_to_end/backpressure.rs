@@ -15,6 +15,19 @@ const WAITING: &str = "tenon_engine_waiting_sequences";
 #[tokio::test]
 async fn requests_with_a_lower_number_are_begun_first() {
     let (_server, client) = start(5, "[engine]\nmax_sequences = 1\n");
+    assert_eq!(order(&client).await, [-3, 0, 7]);
+}
+
+#[tokio::test]
+async fn a_key_may_be_no_more_urgent_than_it_is_allowed() {
+    let key = "[[keys]]\nname = 'a'\nkey = 'key-a'\npriority_max = 0";
+    let (_server, client) = start(5, &format!("[engine]\nmax_sequences = 1\n{key}\n"));
+    // The most urgent one counts as 0, and arrived after the other such one.
+    assert_eq!(order(&client.with_key("key-a")).await, [0, -3, 7]);
+}
+
+/// The priorities of waiting requests in the order in which these are answered. They arrive as 7, 0, -3.
+async fn order(client: &Client) -> Vec<i32> {
     let mut first = client.open(CHAT, &greedy(&"x".repeat(300), 0)).await;
     first.next_text().await;
     let mut order = tokio::task::JoinSet::new();
@@ -32,7 +45,7 @@ async fn requests_with_a_lower_number_are_begun_first() {
     while let Some(priority) = order.join_next().await {
         ended.push(priority.expect("an answer"));
     }
-    assert_eq!(ended, [-3, 0, 7]);
+    ended
 }
 
 #[tokio::test]

@@ -17,7 +17,11 @@ fn check_accepts_the_files_of_the_repository() {
     let output = tenon(&["config", "check", file.to_str().unwrap()], &[]);
     assert!(output.status.success(), "{output:?}");
     let expected = format!(
-        "{}: ok (3 models)\n  listens at http://127.0.0.1:8080\n  no key is needed\n  administration from this machine only\n",
+        "{}: ok (3 models)\n  listens at http://127.0.0.1:8080\n  no key is needed\n  administration from this machine only\n\
+         \x20 connections: 1024, also of one client\n\
+         \x20 requests: bodies of 33554432 bytes; 15 s for the head, 60 s for the body, no limit for the whole request\n\
+         \x20 waiting requests of a model: 256\n\
+         \x20 at SIGTERM: 0 s in which requests are still taken, then 30 s for running ones, so whatever starts the server must wait longer than 30 s\n",
         file.display()
     );
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
@@ -39,6 +43,10 @@ fn check_explains_who_is_let_in() {
             "key website: 300 requests a minute; 200000 tokens a minute; 8 requests at the same time",
             "key partner: models chat; 30 requests a minute; 20000 tokens a minute; 2 requests at the same time; priority from 0",
             "key operator: administration",
+            "connections: 1024, 64 of one client",
+            "requests: bodies of 262144 bytes; 15 s for the head, 15 s for the body, 300 s for the whole request",
+            "waiting requests of a model: 16",
+            "at SIGTERM: 10 s in which requests are still taken, then 60 s for running ones, so whatever starts the server must wait longer than 70 s",
             "a line in the log about each request",
             "traces and metrics go to http://127.0.0.1:4318",
             "not on this machine: /etc/tenon/keys/website",
@@ -47,6 +55,22 @@ fn check_explains_who_is_let_in() {
             "not on this machine: /etc/letsencrypt/live/llm.example.com/privkey.pem",
         ]
     );
+}
+
+#[test]
+fn check_explains_certificates_of_clients() {
+    let file = Path::new(CONFIG).join("examples/public-server.toml");
+    let example = fs::read_to_string(file).unwrap();
+    let with_clients = example.replace("# client_ca_file", "client_ca_file");
+    assert_ne!(with_clients, example);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tenon.toml");
+    fs::write(&file, with_clients).unwrap();
+    let output = tenon(&["config", "check", file.to_str().unwrap()], &[]);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let line =
+        "over https only clients with a certificate of an authority in /etc/tenon/clients.pem";
+    assert!(shown.contains(line), "{shown}");
 }
 
 #[test]

@@ -44,12 +44,10 @@ async fn the_dashboard_shows_metrics_that_the_server_has() {
         assert_eq!(client.post("/v1/chat/completions", &request).await.0, 200);
     }
     let page = client.get_text("/metrics").await;
-    let is_there = |name: &str| {
-        let is_it = |line: &str| {
-            line.strip_prefix(name)
-                .is_some_and(|l| l.starts_with([' ', '{']))
-        };
-        page.lines().any(is_it)
+    let is_there = |name: &str, labels: &BTreeSet<String>| {
+        let samples = page.lines().filter_map(|line| line.strip_prefix(name));
+        let mut samples = samples.filter(|sample| sample.starts_with([' ', '{']));
+        samples.any(|sample| labels.is_subset(&labels_of_sample(sample)))
     };
     let dashboard = serde_json::from_str(DASHBOARD).unwrap();
     let queries = queries(&dashboard);
@@ -57,8 +55,12 @@ async fn the_dashboard_shows_metrics_that_the_server_has() {
     for query in &queries {
         let metrics = metrics_of(query);
         assert!(!metrics.is_empty(), "{query}");
+        let labels = labels_of(query);
         for metric in metrics {
-            assert!(is_there(&metric), "no {metric} of {query} in:\n{page}");
+            assert!(
+                is_there(&metric, &labels),
+                "no {metric} with {labels:?} of {query} in:\n{page}"
+            );
         }
     }
 }
@@ -82,6 +84,31 @@ fn metrics_of(query: &str) -> BTreeSet<String> {
     let names = names.find_iter(&query).map(|name| name.as_str());
     let is_metric = |name: &&str| !PROMQL.contains(name) && !LABELS.contains(name);
     names.filter(is_metric).map(str::to_owned).collect()
+}
+
+/// The labels in a query, without that of the server, which Prometheus adds.
+fn labels_of(query: &str) -> BTreeSet<String> {
+    let matched = Regex::new(r"(\w+)(?:=~|!~|!=|=)").unwrap();
+    let matched = matched
+        .captures_iter(query)
+        .map(|found| found[1].to_owned());
+    let lists = Regex::new(r"\bby \(([^)]*)\)|label_values\(\w+,([^)]*)\)").unwrap();
+    let lists = lists.captures_iter(query).flat_map(|found| {
+        let list = found.get(1).or(found.get(2)).unwrap().as_str();
+        let names = list.split(',').map(|name| name.trim().to_owned());
+        names.collect::<Vec<_>>()
+    });
+    matched
+        .chain(lists)
+        .filter(|label| label != "instance")
+        .collect()
+}
+
+/// The labels of a sample, whose metric's name is left out.
+fn labels_of_sample(sample: &str) -> BTreeSet<String> {
+    let labels = Regex::new(r#"(\w+)=""#).unwrap();
+    let labels = labels.captures_iter(sample);
+    labels.map(|found| found[1].to_owned()).collect()
 }
 
 /// What the Kubernetes Gateway API inference extension asks of model servers in its proposal 003: two of OpenAI's routes, and gauges.

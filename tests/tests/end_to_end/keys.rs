@@ -44,6 +44,68 @@ async fn requests_beyond_the_limit_are_told_when_to_come_back() {
     assert_eq!(b.post(CHAT, &greedy("Hi", "one")).await.0, StatusCode::OK);
 }
 
+/// The routes that compute, each with a request for a model.
+fn routes(model: &str) -> [(&'static str, Value); 6] {
+    let mut chat = greedy("Hi", model);
+    chat["max_tokens"] = json!(9);
+    [
+        (CHAT, chat.clone()),
+        ("/v1/completions", json!({"model": model, "prompt": "Hi"})),
+        ("/v1/responses", json!({"model": model, "input": "Hi"})),
+        (MESSAGES, chat),
+        ("/v1/embeddings", json!({"model": model, "input": "Hi"})),
+        (
+            "/v1/rerank",
+            json!({"model": model, "query": "Hi", "documents": ["Hi"]}),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn each_api_refuses_in_its_own_form() {
+    let keys = "name = 'a'\nkey = 'key-a'\nmodels = ['two']\n\
+                [[keys]]\nname = 'c'\nkey = 'key-c'\nrequests_per_minute = 1";
+    let (_server, client) = start(keys);
+    let [a, c] = ["key-a", "key-c"].map(|key| client.with_key(key));
+    assert_eq!(c.post(CHAT, &greedy("Hi", "one")).await.0, StatusCode::OK);
+    for (path, body) in routes("one") {
+        let refused = client.send(path, &body).await;
+        check_form(refused, path, 401, "invalid_api_key").await;
+        let refused = a.send(path, &body).await;
+        check_form(refused, path, 403, "model_not_allowed").await;
+
+        let refused = c.send(path, &body).await;
+        let retry_after: u64 = header(&refused, "retry-after").parse().unwrap();
+        assert!((1..=60).contains(&retry_after), "{path}: {retry_after}");
+        assert_eq!(header(&refused, "x-ratelimit-limit-requests"), "1");
+        check_form(refused, path, 429, "rate_limit_exceeded").await;
+    }
+}
+
+/// Checks that an error has the form of the API at this path.
+async fn check_form(refused: Response, path: &str, status: u16, code: &str) {
+    assert_eq!(refused.status(), status, "{path}");
+    let (openai, anthropic) = match status {
+        401 => ("invalid_request_error", "authentication_error"),
+        403 => ("invalid_request_error", "permission_error"),
+        _ => ("rate_limit_error", "rate_limit_error"),
+    };
+    let answer = body(refused).await;
+    let error = &answer["error"];
+    assert!(error["message"].is_string(), "{path}: {answer}");
+    if path == MESSAGES {
+        assert_eq!(answer["type"], "error", "{answer}");
+        assert_eq!(error["type"], anthropic, "{answer}");
+        assert!(answer["request_id"].is_string(), "{answer}");
+        assert_eq!(error.get("code"), None, "{answer}");
+    } else {
+        assert_eq!(error["type"], openai, "{path}: {answer}");
+        assert_eq!(error["code"], code, "{path}: {answer}");
+        assert!(error.get("param").is_some(), "{path}: {answer}");
+        assert_eq!(answer.get("type"), None, "{path}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn tokens_of_prompts_and_answers_are_limited() {
     let (_server, client) = start("name = 'a'\nkey = 'key-a'\ntokens_per_minute = 100");
@@ -71,6 +133,12 @@ async fn tokens_of_prompts_and_answers_are_limited() {
     // Prompt and answer of 100 bytes each took more tokens than two minutes bring.
     let retry_after: u64 = header(&refused, "retry-after").parse().unwrap();
     assert!(retry_after > 30, "{retry_after}");
+    // All tokens are there again a minute after the first one is.
+    let full_in = header(&refused, "x-ratelimit-reset-tokens");
+    let secs = full_in.strip_suffix('s').unwrap().split_once('m').unwrap();
+    let [minutes, secs] = [secs.0, secs.1].map(|part| part.parse::<u64>().unwrap());
+    let later = 60 * minutes + secs - retry_after;
+    assert!((59..=60).contains(&later), "{full_in}, {retry_after}");
 }
 
 #[tokio::test]

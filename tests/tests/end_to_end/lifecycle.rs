@@ -167,36 +167,81 @@ async fn signals_that_mean_no_stop_are_ignored_and_logged() {
 #[tokio::test]
 async fn what_is_not_finished_at_the_end_of_a_drain_is_told_so() {
     let mut server = ServerOptions::echo(50)
+        .environment("TENON__ENGINE__MAX_DRAFT_TOKENS", "0")
         .environment("TENON__SERVER__DRAIN_TIMEOUT_SECS", "1")
         .start();
     let client = server.client();
-    let mut events = client.open("/v1/chat/completions", &long_chat(3000)).await;
-    events.next_text().await;
-    let plain = tokio::spawn({
+    let mut streams = Vec::new();
+    let mut whole = Vec::new();
+    for (path, body, last) in long_requests() {
+        streams.push((path, client.open(path, &body).await, last));
         let client = client.clone();
-        async move { client.send("/v1/chat/completions", &long_chat(3000)).await }
-    });
+        whole.push(tokio::spawn(async move {
+            (path, client.send(path, &body).await)
+        }));
+    }
     client
-        .wait_for_metric("tenon_engine_running_sequences", 2.0)
+        .wait_for_metric("tenon_engine_running_sequences", 8.0)
         .await;
     server.signal("TERM");
 
-    let mut last = Vec::new();
-    while let Some(event) = events.next().await {
-        last.push(event);
+    for (path, mut stream, last) in streams {
+        let mut events = Vec::new();
+        while let Some(event) = stream.next().await {
+            events.push(event);
+        }
+        let words: Vec<_> = events.iter().map(word).collect();
+        assert!(words.ends_with(last), "{path}: {words:?}");
+        assert!(words.len() > last.len(), "{path}: {words:?}");
     }
-    assert_eq!(last.pop(), Some(Event::Done));
-    let Some(Event::Chunk(error)) = last.pop() else {
-        panic!("no error at the end: {last:?}")
-    };
-    assert_eq!(error["error"]["code"], "draining", "{error}");
-
-    let plain = plain.await.expect("an answer");
-    assert_eq!(plain.status(), 503);
-    assert!(plain.headers().contains_key("retry-after"));
-    let plain: Value = plain.json().await.expect("JSON");
-    assert_eq!(plain["error"]["code"], "draining");
+    for whole in whole {
+        let (path, answer) = whole.await.expect("an answer");
+        let (status, kind) = match path {
+            "/v1/messages" => (529, "overloaded_error"),
+            _ => (503, "draining"),
+        };
+        assert_eq!(answer.status(), status, "{path}");
+        assert!(answer.headers().contains_key("retry-after"), "{path}");
+        let answer = answer.json().await.expect("JSON");
+        assert_eq!(word(&Event::Chunk(answer)), kind, "{path}");
+    }
     assert_eq!(server.wait().code(), Some(0));
+}
+
+/// A long request for each streaming route, with the last events of its stream when it is cut off.
+fn long_requests() -> [(&'static str, Value, &'static [&'static str]); 4] {
+    let text = "x".repeat(1000);
+    let chat = long_chat(1000);
+    let mut message = chat.clone();
+    message["max_tokens"] = json!(1000);
+    [
+        ("/v1/chat/completions", chat, &["draining", "[DONE]"]),
+        (
+            "/v1/completions",
+            json!({"prompt": text, "max_tokens": 1000}),
+            &["draining", "[DONE]"],
+        ),
+        (
+            "/v1/responses",
+            json!({"input": text}),
+            &["draining", "response.failed", "[DONE]"],
+        ),
+        ("/v1/messages", message, &["overloaded_error"]),
+    ]
+}
+
+/// The code or type of an error, else the type of an event.
+fn word(event: &Event) -> &str {
+    match event {
+        Event::Done => "[DONE]",
+        Event::Comment => "",
+        Event::Chunk(chunk) => {
+            let error = &chunk["error"];
+            let words = [&error["code"], &error["type"], &chunk["type"]];
+            let word = words.into_iter().find_map(Value::as_str);
+            word.unwrap_or_default()
+        }
+    }
 }
 
 #[test]

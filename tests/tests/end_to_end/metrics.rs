@@ -154,6 +154,8 @@ async fn clients_get_the_format_that_they_ask_for() {
     for (accept, is_open) in [
         ("*/*", false),
         ("text/plain;version=0.0.4", false),
+        ("application/openmetrics-text;q=0", false),
+        ("application/openmetrics-text;q=0.4,text/plain", false),
         (
             "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
             true,

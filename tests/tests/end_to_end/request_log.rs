@@ -2,9 +2,11 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tenon_tests::{Client, Server, ServerOptions, chat};
+use tenon_tests::{Authority, Client, Identity, Server, ServerOptions, TlsClient, chat, whole};
 
 const CHAT: &str = "/v1/chat/completions";
+const KEYS: &str = "[[keys]]\nname = 'team a'\nkey = 's3cret-a'\n\
+                    [[keys]]\nname = 'ops'\nkey = 's3cret-ops'\nadmin = true\n";
 const RUNNING: &str = "tenon_engine_running_sequences";
 
 #[tokio::test]
@@ -17,7 +19,9 @@ async fn each_request_has_a_line_with_what_it_used() {
     let answer = request
         .json(&chat("private", json!({"temperature": 0})))
         .send();
-    let answer: Value = answer.await.unwrap().json().await.unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.headers()["x-request-id"], "whole");
+    let answer: Value = answer.json().await.unwrap();
     let line = line(&mut server, "access", "whole");
     let expected = json!({
         "message": "access", "method": "POST", "path": CHAT, "status": 200, "complete": true,
@@ -63,6 +67,108 @@ async fn each_request_has_a_line_with_what_it_used() {
         assert!(!log.contains(secret), "{log}");
     }
     assert!(!log.contains("finished processing request"), "{log}");
+}
+
+#[tokio::test]
+async fn the_line_for_people_has_the_same() {
+    let (mut server, client) = start("access_log = true");
+    let client = client.with_key("s3cret-a");
+    let request = client
+        .request(Method::POST, CHAT)
+        .header("x-request-id", "whole");
+    let request = request.json(&chat("private", json!({"temperature": 0})));
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    let usage = &answer["usage"];
+    let line = server.wait_for_log(" access ");
+    for part in [
+        "method=POST".to_owned(),
+        format!("path=\"{CHAT}\""),
+        "status=200".to_owned(),
+        "duration_ms=".to_owned(),
+        "complete=true".to_owned(),
+        "key=\"team a\"".to_owned(),
+        "client=\"127.0.0.1\"".to_owned(),
+        "model=\"echo\"".to_owned(),
+        format!("prompt_tokens={}", usage["prompt_tokens"]),
+        format!("completion_tokens={}", usage["completion_tokens"]),
+        "id=\"whole\"".to_owned(),
+    ] {
+        assert!(line.contains(&part), "no {part} in {line}");
+    }
+}
+
+/// Neither the server nor a library of it logs texts of clients, answers or keys, however much is logged.
+#[tokio::test]
+async fn the_most_detailed_log_has_no_texts_and_no_keys() {
+    let authority = Authority::new();
+    let Identity { certificate, key } = authority.sign();
+    let config = format!(
+        "[server]\nlog_format = 'json'\nlisten = ['127.0.0.1:0', 'http://127.0.0.1:0']\n\
+         [tls]\ncertificate_file = 'server.pem'\nkey_file = 'server.key'\n{KEYS}"
+    );
+    let mut server = options(&config)
+        .file("server.pem", &certificate)
+        .file("server.key", &key)
+        .addresses_of_config()
+        .environment("TENON_LOG", "trace")
+        .start();
+    let at = |server: &mut Server, scheme: &str| {
+        let line = server.wait_for_log(&format!("listening at {scheme}://"));
+        let (_, address) = line.split_once("://").unwrap();
+        address.split([' ', '"']).next().unwrap().to_owned()
+    };
+    let plain = Client::new(format!("http://{}", at(&mut server, "http")));
+    let plain = plain.with_key("s3cret-a");
+    let encrypted = TlsClient::new(&authority, None, &["h2"]);
+    let mut encrypted = encrypted.open(&at(&mut server, "https")).await.unwrap();
+    for (path, mut body) in private_requests() {
+        for is_streamed in [false, true] {
+            body["stream"] = json!(is_streamed);
+            let request = plain.request(Method::POST, path).json(&body).send();
+            let answer = request.await.unwrap().text().await.unwrap();
+            // Each token of the answer is a letter.
+            assert!(is_streamed || answer.contains("hidden"), "{path}: {answer}");
+            let answer = encrypted.send_as("s3cret-a", path, &body.to_string()).await;
+            let answer = whole(answer.unwrap()).await.unwrap();
+            assert!(is_streamed || answer.contains("hidden"), "{path}: {answer}");
+        }
+    }
+    let wrong = plain.with_key("s3cret-x").get("/v1/models").await;
+    assert_eq!(wrong.0, StatusCode::UNAUTHORIZED);
+    let log = rest(server);
+    for library in ["\"target\":\"h2", "\"TRACE\""] {
+        assert!(log.contains(library), "no {library} in {log}");
+    }
+    for secret in ["hidden", "s3cret"] {
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains(secret));
+        assert_eq!(line, None);
+    }
+}
+
+/// A request with a secret prompt for each API.
+fn private_requests() -> [(&'static str, Value); 4] {
+    let chat = chat("hidden", json!({"temperature": 0, "max_tokens": 20}));
+    let parameters = json!({
+        "type": "object", "properties": {"hidden-parameter": {"type": "string"}},
+    });
+    let mut with_tool = chat.clone();
+    with_tool["tools"] = json!([{
+        "type": "function",
+        "function": {"name": "hidden-tool", "parameters": parameters},
+    }]);
+    [
+        (CHAT, with_tool),
+        (
+            "/v1/completions",
+            json!({"prompt": "hidden", "echo": true, "temperature": 0, "max_tokens": 20}),
+        ),
+        (
+            "/v1/responses",
+            json!({"input": "hidden", "temperature": 0}),
+        ),
+        ("/v1/messages", chat),
+    ]
 }
 
 #[tokio::test]
@@ -189,18 +295,20 @@ async fn texts_are_logged_only_if_the_configuration_says_so() {
     }
 }
 
-/// A server of the models `echo` and `slow` with two keys, and these keys in its `[server]`.
-fn start(keys: &str) -> (Server, Client) {
-    let config = format!(
-        "[server]\n{keys}\n\
-         [[keys]]\nname = 'team a'\nkey = 's3cret-a'\n[[keys]]\nname = 'ops'\nkey = 's3cret-ops'\nadmin = true\n\
-         [engine]\nmax_draft_tokens = 0\n[[models]]\npath = 'echo.echo'\n[[models]]\npath = 'slow.echo'\n"
-    );
-    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+/// A server of the models `echo` and `slow` with this configuration of the rest.
+fn options(config: &str) -> ServerOptions {
+    let models = "[[models]]\npath = 'echo.echo'\n[[models]]\npath = 'slow.echo'\n";
+    ServerOptions::new(&["tenon_plugin_echo"])
         .file("echo.echo", "0")
         .file("slow.echo", "20")
-        .config(&config)
-        .start();
+        .config(&format!(
+            "{config}\n[engine]\nmax_draft_tokens = 0\n{models}"
+        ))
+}
+
+/// A server of the models `echo` and `slow` with two keys, and these keys in its `[server]`.
+fn start(keys: &str) -> (Server, Client) {
+    let mut server = options(&format!("[server]\n{keys}\n{KEYS}")).start();
     // The text and the JSON format of the log both contain this.
     server.wait_for_log("slow\"");
     let client = server.client();

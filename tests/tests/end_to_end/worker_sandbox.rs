@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, PluginFolder, Server, ServerOptions};
+use tenon_tests::{Client, PluginFolder, Server, ServerOptions, kill};
 
 const PLAIN: &str = "/v1/completions";
 const ECHO: &str = "tenon_plugin_echo";
@@ -81,6 +81,43 @@ async fn a_plugin_that_is_tried_out_reaches_neither() {
     ] {
         assert!(outside.contains(attempt), "{outside}");
     }
+}
+
+#[tokio::test]
+async fn the_environment_of_a_worker_has_no_secrets() {
+    let one_key = "[[models]]\npath = 'a.echo'\n[[keys]]\nname = 'a'\nenv = 'KEY_A'\n";
+    let mut server = ServerOptions::new(&[ECHO])
+        .file("a.echo", "0")
+        .config(one_key)
+        .environment("KEY_A", "s3cret-a")
+        .environment("KEY_B", "s3cret-b")
+        .environment("OTEL_EXPORTER_OTLP_HEADERS", "x=s3cret-c")
+        .environment("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x=s3cret-d")
+        .environment("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x=s3cret-e")
+        .environment("TENON__ENGINE__MAX_DRAFT_TOKENS", "0")
+        .start();
+    let client = server.client().with_key("s3cret-a");
+    let environment = |server: &Server| {
+        let environment = fs::read(format!("/proc/{}/environ", server.worker_of(ECHO))).unwrap();
+        String::from_utf8(environment).unwrap()
+    };
+    let first = environment(&server);
+    assert!(first.contains("HOME="), "{first}");
+    // Nobody has said yet that the other variable has a key.
+    assert!(first.contains("KEY_B=s3cret-b"), "{first}");
+    for secret in ["KEY_A", "s3cret-a", "OTEL_", "TENON__"] {
+        assert!(!first.contains(secret), "{first}");
+    }
+
+    let both_keys = format!("{one_key}[[keys]]\nname = 'b'\nenv = 'KEY_B'\n");
+    fs::write(server.home().join("tenon.toml"), both_keys).unwrap();
+    server.wait_for_log("the configuration was read again");
+    kill(server.worker());
+    client
+        .wait_for_metric("tenon_worker_restarts_total", 1.0)
+        .await;
+    let second = environment(&server);
+    assert!(!second.contains("s3cret"), "{second}");
 }
 
 fn listener() -> TcpListener {

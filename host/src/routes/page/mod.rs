@@ -1,6 +1,5 @@
 //! The chat page. Browsers get it at `/`, where other clients get the server's health. Its files are in `host/page`.
 
-mod accept;
 mod files;
 
 use std::sync::Arc;
@@ -18,7 +17,10 @@ use axum::{
 };
 
 use self::files::{File, INDEX, file};
-use super::health::{Health, health};
+use super::{
+    accept::Accepted,
+    health::{Health, health},
+};
 use crate::{app::App, error::ApiError, openai::ErrorEnvelope};
 
 /// With this policy the browser itself makes sure that the page loads nothing from other hosts and runs no text of a model.
@@ -49,7 +51,7 @@ const PAGE_HEADERS: [(HeaderName, &str); 3] = [
     ),
 )]
 pub async fn root(app: State<Arc<App>>, headers: HeaderMap) -> Response {
-    match accept::prefers_html(&headers) {
+    match Accepted::new(&headers).prefers_html() {
         true => (PAGE_HEADERS, send(&INDEX, &headers)).into_response(),
         false => health(app, headers).await,
     }
