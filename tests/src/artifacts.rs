@@ -71,8 +71,25 @@ fn build() -> Artifacts {
     artifacts
 }
 
+/// Cargo, without the variables that describe the running test's package. Build scripts such as ring's would run again because
+/// of them, and most of the workspace would be compiled again.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    for (name, _) in env::vars_os() {
+        let describes_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+        let text = name.to_string_lossy();
+        if describes_package
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
 fn messages() -> Vec<Message> {
-    let output = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
+    let output = cargo()
         .args(["build", "--release", "--workspace", "--quiet"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))

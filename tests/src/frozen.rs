@@ -4,12 +4,11 @@
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use tempfile::NamedTempFile;
 
-use crate::artifacts;
+use crate::artifacts::{artifacts, cargo};
 
 /// The version of the ABI that the plugin is built against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,7 @@ impl FrozenAbi {
     }
 
     fn build(self, folder: &Path, target: &Path) -> PathBuf {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+        let mut cargo = cargo();
         cargo
             .args(["build", "--release", "--quiet", "--offline"])
             .arg("--target-dir")
