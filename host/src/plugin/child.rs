@@ -19,7 +19,7 @@ use std::{
 };
 
 use rustix::{
-    process::{Resource, Rlimit, setrlimit},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
     stdio::dup2_stdout,
 };
 use thiserror::Error;
@@ -138,7 +138,10 @@ impl Confinement {
     }
 }
 
+/// Limits the memory of this process. A lower limit that it has already stays.
 fn limit_memory(bytes: u64) -> io::Result<()> {
+    let inherited = getrlimit(Resource::Data).current;
+    let bytes = inherited.map_or(bytes, |inherited| inherited.min(bytes));
     let limit = Rlimit {
         current: Some(bytes),
         maximum: Some(bytes),
