@@ -184,25 +184,34 @@ struct Driver {
 }
 
 impl Driver {
+    /// Most attempts to start. A driver takes a port that is free for IPv6, and ends if another program has it for IPv4.
+    const ATTEMPTS: usize = 5;
+
     fn start() -> Option<Self> {
-        let mut process = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .ok()?;
-        let output = BufReader::new(process.stdout.take().expect("a pipe"));
-        let line = output
-            .lines()
-            .map_while(Result::ok)
-            .find(|line| line.contains("started successfully on port "))
-            .expect("chromedriver starts");
-        let (_, port) = line.rsplit_once(' ').expect("a port");
-        Some(Self {
-            process,
-            address: format!("127.0.0.1:{}", port.trim_end_matches('.')),
-            profile: TempDir::new().expect("a temporary directory"),
-        })
+        for _ in 0..Self::ATTEMPTS {
+            let mut process = Command::new("chromedriver")
+                .arg("--port=0")
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .spawn()
+                .ok()?;
+            let output = BufReader::new(process.stdout.take().expect("a pipe"));
+            let started = output
+                .lines()
+                .map_while(Result::ok)
+                .find(|line| line.contains("started successfully on port "));
+            let Some(line) = started else {
+                process.wait().expect("the end of chromedriver");
+                continue;
+            };
+            let (_, port) = line.rsplit_once(' ').expect("a port");
+            return Some(Self {
+                process,
+                address: format!("127.0.0.1:{}", port.trim_end_matches('.')),
+                profile: TempDir::new().expect("a temporary directory"),
+            });
+        }
+        panic!("chromedriver does not start");
     }
 
     fn capabilities(&self) -> Value {
