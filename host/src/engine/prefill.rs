@@ -5,7 +5,7 @@
 //! 3. A step that finishes prompts takes about twice the time that these prompts alone would take, not that of a full
 //!    batch. So the longer prompts get only a limited number of its tokens.
 //! 4. Prompts that a step finishes have their first tokens when all of them are read. So a step finishes several only if that
-//!    is clearly faster than one after the other.
+//!    takes at least a tenth less time than one after the other.
 
 use super::{
     shares::{Origin, Place},
@@ -66,7 +66,7 @@ impl Room<'_> {
 /// Fewest tokens that longer prompts get in a step that finishes others, however short those are.
 const MIN_SHARED_TOKENS: u32 = 16;
 
-/// Largest share of its time that a step may lose because it finishes fewer prompts than it could.
+/// Largest share of the time that prompts may take longer because they are finished one after the other.
 const MAX_LOSS: f32 = 0.1;
 
 /// Divides the room among prompts, and sorts them: shorter ones first, about equally long ones by their places in line.

@@ -1,6 +1,6 @@
 //! The access log and the audit log.
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tenon_tests::{Authority, Client, Identity, Server, ServerOptions, TlsClient, chat, whole};
 
@@ -9,17 +9,19 @@ const KEYS: &str = "[[keys]]\nname = 'team a'\nkey = 's3cret-a'\n\
                     [[keys]]\nname = 'ops'\nkey = 's3cret-ops'\nadmin = true\n";
 const RUNNING: &str = "tenon_engine_running_sequences";
 
+/// The answer to a chat with the id `whole`.
+async fn ask(client: &Client) -> Response {
+    let request = client.request(Method::POST, CHAT);
+    let request = request.header("x-request-id", "whole");
+    let request = request.json(&chat("private", json!({"temperature": 0})));
+    request.send().await.unwrap()
+}
+
 #[tokio::test]
 async fn each_request_has_a_line_with_what_it_used() {
     let (mut server, client) = start("access_log = true\nlog_format = 'json'");
     let client = client.with_key("s3cret-a");
-    let request = client
-        .request(Method::POST, CHAT)
-        .header("x-request-id", "whole");
-    let answer = request
-        .json(&chat("private", json!({"temperature": 0})))
-        .send();
-    let answer = answer.await.unwrap();
+    let answer = ask(&client).await;
     assert_eq!(answer.headers()["x-request-id"], "whole");
     let answer: Value = answer.json().await.unwrap();
     let line = line(&mut server, "access", "whole");
@@ -73,11 +75,7 @@ async fn each_request_has_a_line_with_what_it_used() {
 async fn the_line_for_people_has_the_same() {
     let (mut server, client) = start("access_log = true");
     let client = client.with_key("s3cret-a");
-    let request = client
-        .request(Method::POST, CHAT)
-        .header("x-request-id", "whole");
-    let request = request.json(&chat("private", json!({"temperature": 0})));
-    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    let answer: Value = ask(&client).await.json().await.unwrap();
     let usage = &answer["usage"];
     let line = server.wait_for_log(" access ");
     for part in [
