@@ -218,7 +218,7 @@ fn long_requests() -> [(&'static str, Value, &'static [&'static str]); 4] {
         ("/v1/chat/completions", chat, &["draining", "[DONE]"]),
         (
             "/v1/completions",
-            json!({"prompt": text, "max_tokens": 1000}),
+            json!({"prompt": text, "max_tokens": 1000, "ignore_eos": true}),
             &["draining", "[DONE]"],
         ),
         (
