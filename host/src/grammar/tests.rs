@@ -365,3 +365,38 @@ fn dates_and_times_are_exact() {
         &["[\"2023-02-29T10:00:00Z\"]", "[\"2023-02-28T10:00:60Z\"]"],
     );
 }
+
+#[test]
+fn addresses_are_as_long_as_the_standards_allow() {
+    let check = |format: &str, good: &[String], bad: &[String]| {
+        let schema = json!({"type": "string", "format": format});
+        for (texts, expected) in [(good, true), (bad, false)] {
+            for text in texts {
+                let text = format!("\"{text}\"");
+                let fits = Bytes::new().fits(&Grammar::JsonSchema(schema.clone()), &text);
+                assert_eq!(fits, expected, "{format}: {text}");
+            }
+        }
+    };
+    let label = "a".repeat(63);
+    let name = |last: usize| format!("{label}.{label}.{label}.{}", "c".repeat(last));
+    check(
+        "email",
+        &[
+            "a.b@example.org".into(),
+            "a@[127.0.0.1]".into(),
+            format!("{label}b@{label}.org"),
+            format!("a@{}", name(61)),
+        ],
+        &[
+            format!("{label}bb@example.org"),
+            format!("a@{label}a.org"),
+            format!("a@{}", name(62)),
+        ],
+    );
+    check(
+        "hostname",
+        &["localhost".into(), name(61)],
+        &[format!("{label}a"), name(62)],
+    );
+}
