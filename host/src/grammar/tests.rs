@@ -385,14 +385,9 @@ fn addresses_are_as_long_as_the_standards_allow() {
         &[
             "a.b@example.org".into(),
             "a@[127.0.0.1]".into(),
-            format!("{label}b@{label}.org"),
-            format!("a@{}", name(61)),
+            format!("{label}b@example.org"),
         ],
-        &[
-            format!("{label}bb@example.org"),
-            format!("a@{label}a.org"),
-            format!("a@{}", name(62)),
-        ],
+        &[format!("{label}bb@example.org")],
     );
     check(
         "hostname",
