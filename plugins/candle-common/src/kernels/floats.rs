@@ -9,24 +9,17 @@ use tenon_plugin_api::vectors::LANES;
 use super::{
     element::Element,
     gemm::{MatrixView, Target},
-    prefetch::prefetch,
     sums,
 };
 
-/// Rows of input and rows of weights that are multiplied with each other at once: as many as let all sums stay in registers.
+/// Rows of input and rows of weights that are multiplied with each other at once: as many as let all sums stay in registers. One
+/// row of input is multiplied with four rows of weights on every CPU.
 const fn tile_of<S: Simd>() -> (usize, usize) {
     match S::f32s::LEN {
         LANES => (4, 4),
         _ => (3, 2),
     }
 }
-
-/// Distance in bytes between the weights that are multiplied and those that are prefetched, as measured with several rows of
-/// input and with one.
-const AHEAD: usize = 16_384;
-const AHEAD_OF_ONE: usize = 1024;
-/// Bytes of weights that are prefetched at once for one row of input.
-const STEP: usize = 128;
 
 /// `target = input · weightsᵀ`: multiplies all rows of `input` with all rows of `weights`. Both are equally wide.
 ///
@@ -46,33 +39,50 @@ unsafe fn products<S: Simd, E: Element>(
     weights: &[E],
     target: &Target,
 ) {
-    let rows = const { tile_of::<S>().1 };
-    for (at, weights) in weights.chunks(rows * input.width).enumerate() {
-        // With one row the product waits for memory. Reading the weights from one end to the other with prefetches is fastest
-        // then.
-        if input.count() > 1 {
-            let soon = weights.as_ptr().wrapping_byte_add(AHEAD);
-            prefetch(soon, size_of_val(weights));
-        }
-        let target = target.at(0, at * rows);
-        // SAFETY: these are columns of the target.
-        unsafe {
-            match weights.len() / input.width {
-                4 => multiply::<S, E, 4>(simd, input, weights, &target),
-                3 => multiply::<S, E, 3>(simd, input, weights, &target),
-                2 => multiply::<S, E, 2>(simd, input, weights, &target),
-                _ => multiply::<S, E, 1>(simd, input, weights, &target),
-            }
+    // SAFETY: the caller promises it.
+    unsafe {
+        match (input.count(), const { tile_of::<S>().1 }) {
+            (1, _) | (_, 4) => products_by_parts::<S, E, 4>(simd, input, weights, target),
+            _ => products_by_parts::<S, E, 2>(simd, input, weights, target),
         }
     }
 }
 
-/// Multiplies all rows of input with `W` rows of weights.
+/// Divides the rows of weights into `W` parts, and multiplies a row of each part at a time. Few rows of input wait for memory, and
+/// a CPU prefetches more when it reads at several places far from each other: with two to six places, one thread of an AMD EPYC
+/// (Zen 3) reads 30 GB/s, and 20 GB/s with one place, with rows that follow each other, or with prefetches of ours.
+///
+/// # Safety
+/// As for [`times_transposed`].
+#[inline(always)]
+unsafe fn products_by_parts<S: Simd, E: Element, const W: usize>(
+    simd: S,
+    input: MatrixView,
+    weights: &[E],
+    target: &Target,
+) {
+    let width = input.width;
+    let rows = weights.len() / width;
+    let part = rows / W;
+    for row in 0..part {
+        let weights = &weights[row * width..];
+        // SAFETY: each row of weights has its own column of the target.
+        unsafe { multiply::<S, E, W>(simd, input, weights, part, &target.at(0, row)) };
+    }
+    for row in W * part..rows {
+        let weights = &weights[row * width..];
+        // SAFETY: as above.
+        unsafe { multiply::<S, E, 1>(simd, input, weights, 1, &target.at(0, row)) };
+    }
+}
+
+/// Multiplies all rows of input with `W` rows of weights: the first one and others, each `apart` rows behind the one before.
 #[inline(always)]
 unsafe fn multiply<S: Simd, E: Element, const W: usize>(
     simd: S,
     input: MatrixView,
     weights: &[E],
+    apart: usize,
     target: &Target,
 ) {
     for (at, input) in input.chunks(const { tile_of::<S>().0 }) {
@@ -80,29 +90,32 @@ unsafe fn multiply<S: Simd, E: Element, const W: usize>(
         // SAFETY: these are rows of the target.
         unsafe {
             match input.count() {
-                4 => store(tile::<S, E, 4, W>(simd, input, weights), &target),
-                3 => store(tile::<S, E, 3, W>(simd, input, weights), &target),
-                2 => store(tile::<S, E, 2, W>(simd, input, weights), &target),
-                _ => store(
-                    [tile_of_one::<S, E, W>(simd, input.row(0), weights)],
-                    &target,
-                ),
+                4 => tile::<S, E, 4, W>(simd, input, weights, apart, &target),
+                3 => tile::<S, E, 3, W>(simd, input, weights, apart, &target),
+                2 => tile::<S, E, 2, W>(simd, input, weights, apart, &target),
+                _ => tile::<S, E, 1, W>(simd, input, weights, apart, &target),
             }
         }
     }
 }
 
-/// The products of `I` rows of input and `W` rows of weights.
+/// Multiplies `I` rows of input with `W` rows of weights; see [`multiply`].
+///
+/// # Safety
+/// The target has `I` rows with places for `W` numbers, each `apart` behind the one before.
 #[allow(clippy::needless_range_loop)] // Iterators and closures keep the numbers in memory instead of registers.
 #[inline(always)]
-fn tile<S: Simd, E: Element, const I: usize, const W: usize>(
+unsafe fn tile<S: Simd, E: Element, const I: usize, const W: usize>(
     simd: S,
     input: MatrixView,
     weights: &[E],
-) -> [[f32; W]; I] {
+    apart: usize,
+    target: &Target,
+) {
     let width = input.width;
     let inputs: [_; I] = from_fn(|row| input.row(row).as_chunks::<LANES>());
-    let weights: [_; W] = from_fn(|row| weights[row * width..][..width].as_chunks::<LANES>());
+    let weights: [_; W] =
+        from_fn(|row| weights[row * apart * width..][..width].as_chunks::<LANES>());
     let mut sums = [[f32x16::splat(simd, 0.0); W]; I];
     for at in 0..width / LANES {
         let mut numbers = [f32x16::splat(simd, 0.0); W];
@@ -116,61 +129,14 @@ fn tile<S: Simd, E: Element, const I: usize, const W: usize>(
             }
         }
     }
-    let mut products = [[0.0; W]; I];
     for i in 0..I {
-        products[i] = sums::sums(simd, sums[i]);
+        let products = sums::sums(simd, sums[i]);
         for w in 0..W {
-            products[i][w] += product_of_rests(simd, inputs[i].1, weights[w].1);
+            let product = products[w] + product_of_rests(simd, inputs[i].1, weights[w].1);
+            // SAFETY: the caller promises the place.
+            unsafe { target.at(i, w * apart).start.write(product) };
         }
     }
-    products
-}
-
-/// The products of one row of input and `W` rows of weights, which are read one after the other.
-#[allow(clippy::needless_range_loop)] // As above.
-#[inline(always)]
-fn tile_of_one<S: Simd, E: Element, const W: usize>(
-    simd: S,
-    input: &[f32],
-    weights: &[E],
-) -> [f32; W] {
-    let width = input.len();
-    let (input, input_rest) = input.as_chunks::<LANES>();
-    let weights: [_; W] = from_fn(|row| weights[row * width..][..width].as_chunks::<LANES>());
-    let mut sums = [f32x16::splat(simd, 0.0); W];
-    for w in 0..W {
-        sums[w] = product(simd, input, weights[w].0);
-    }
-    let mut products = sums::sums(simd, sums);
-    for w in 0..W {
-        products[w] += product_of_rests(simd, input_rest, weights[w].1);
-    }
-    products
-}
-
-/// The sums of the products in each lane. The loop has few instructions, so that the CPU has many loads of weights under way.
-#[inline(always)]
-fn product<S: Simd, E: Element>(
-    simd: S,
-    input: &[[f32; LANES]],
-    weights: &[[E; LANES]],
-) -> f32x16<S> {
-    let mut sum = f32x16::splat(simd, 0.0);
-    let step = const { STEP / size_of::<[E; LANES]>() };
-    let weights = &weights[..input.len()];
-    let whole = input.len() / step * step;
-    for first in (0..whole).step_by(step) {
-        let soon = weights[first].as_ptr().wrapping_byte_add(AHEAD_OF_ONE);
-        prefetch(soon, STEP);
-        for at in first..first + step {
-            sum =
-                f32x16::load_array_ref(simd, &input[at]).mul_add(E::lanes(simd, &weights[at]), sum);
-        }
-    }
-    for at in whole..input.len() {
-        sum = f32x16::load_array_ref(simd, &input[at]).mul_add(E::lanes(simd, &weights[at]), sum);
-    }
-    sum
 }
 
 /// The product of the numbers behind the last whole vectors.
@@ -185,17 +151,6 @@ fn product_of_rests<S: Simd, E: Element>(simd: S, input: &[f32], weights: &[E]) 
     zip(input, numbers).map(|(a, b)| a * *b).sum()
 }
 
-/// # Safety
-/// The target has `I` rows of `W` numbers.
-#[inline(always)]
-unsafe fn store<const I: usize, const W: usize>(products: [[f32; W]; I], target: &Target) {
-    for (row, products) in products.iter().enumerate() {
-        let to = target.at(row, 0).start;
-        // SAFETY: the caller promises it.
-        unsafe { to.copy_from_nonoverlapping(products.as_ptr(), W) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,9 +158,13 @@ mod tests {
     #[test]
     fn products_are_sums_of_products_at_every_shape() {
         let number = |at: usize| ((at * 7919) % 1009) as f32 / 504.5 - 1.0;
-        for (inputs, outputs, width) in
-            [(1, 1, 16), (1, 9, 64), (5, 6, 100), (8, 7, 15), (3, 4, 33)]
-        {
+        for (inputs, outputs, width) in [
+            (1, 1, 16),
+            (1, 39, 64),
+            (5, 6, 100),
+            (8, 23, 15),
+            (3, 4, 33),
+        ] {
             let input: Vec<_> = (0..inputs * width).map(number).collect();
             let weights: Vec<_> = (0..outputs * width).map(|at| number(at + 77)).collect();
             let mut products = vec![0.0; inputs * outputs];

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Rows of weights that a thread takes at once.
-const PANEL: usize = 32;
+const PANEL: usize = 64;
 /// Rows of input that are multiplied with a panel before the next block: they stay in the L2 cache.
 const BLOCK: usize = 64;
 
