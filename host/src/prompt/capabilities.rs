@@ -19,8 +19,10 @@ pub struct TemplateCapabilities {
     pub tool_format: &'static ToolFormat,
     /// Whether the template shows tools to the model. If not, they are put into words.
     pub has_tools: bool,
-    /// Whether the template writes tool calls and results. If not, they are put into words.
+    /// Whether the template writes tool calls and results. If not, calls are put into words.
     pub has_calls: bool,
+    /// Whether the template writes results in a form of its own. If not, and if it has no calls either, they are put into words.
+    pub has_results: bool,
     /// Whether a message may have several tool calls.
     pub has_parallel_calls: bool,
     /// Orders of roles that the template takes.
@@ -54,6 +56,7 @@ impl Default for TemplateCapabilities {
             tool_format: ToolFormat::generic(),
             has_tools: false,
             has_calls: false,
+            has_results: false,
             has_parallel_calls: true,
             turns: Turns::ALL,
             has_developer: false,
@@ -85,6 +88,7 @@ impl TemplateCapabilities {
         let [object, string] = &arguments;
         let takes_object = probe.takes_arguments(object);
         let has_calls = takes_object || probe.takes_arguments(string);
+        let has_results = has_calls || probe.has_own_results();
         let wants_parsed_arguments = takes_object || !has_calls;
         let arguments = if wants_parsed_arguments {
             object
@@ -104,10 +108,17 @@ impl TemplateCapabilities {
             tool_format,
             has_tools: format.is_some() && probe.writes_tools(),
             has_calls,
+            has_results,
             has_parallel_calls: !has_calls || probe.writes_calls(&content, arguments, 2),
             turns: Turns::probe(has_developer, |roles| {
-                let is_shown = has_calls || !roles.contains(&"call");
-                !is_shown || probe.takes(roles, arguments)
+                let is_shown = has_results || !roles.contains(&"call");
+                // A call in words is an assistant's text.
+                let written = |&role| match role {
+                    "call" if !has_calls => "assistant",
+                    role => role,
+                };
+                let roles: Vec<&str> = roles.iter().map(written).collect();
+                !is_shown || probe.takes(&roles, arguments)
             }),
             has_developer,
             wants_parts: probe.wants_parts,
@@ -210,6 +221,22 @@ impl<W: Fn(RenderRequest) -> Option<String>> Probe<W> {
             self.result("?"),
         ];
         self.writes(messages, vec![], &self.tool_format.argument_sign(KEY))
+    }
+
+    /// Whether the template writes a result after a call in words, and not as it writes a message of any role.
+    fn has_own_results(&self) -> bool {
+        let written = |role: &str| {
+            let mut result = self.result(TEXT);
+            result["role"] = json!(role);
+            let call = json!({"role": "assistant", "content": self.text("!")});
+            (self.write)(RenderRequest {
+                messages: vec![self.user(), call, result],
+                ..RenderRequest::default()
+            })
+        };
+        let any_role = written(NAME).map(|text| text.replace(NAME, "tool"));
+        let result = written("tool");
+        result.as_ref().is_some_and(|text| text.contains(TEXT)) && result != any_role
     }
 
     fn reasoning(&self, arguments: &Json) -> ReasoningField {
