@@ -36,8 +36,8 @@ pub struct FunctionTool {
     pub description: Option<String>,
     /// JSON Schema of the arguments, which are an object. Default: the function takes none.
     pub parameters: Option<Map<String, Value>>,
-    /// Whether to refuse a schema with keywords that cannot be followed. Default: the schema is followed exactly if it can be,
-    /// else as far as possible.
+    /// Whether arguments follow the schema. If this is sent as true, a schema with keywords that cannot be followed is refused.
+    /// Default: true, but such a schema is then followed as far as possible.
     pub strict: Option<bool>,
 }
 
