@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::ToolMode;
+use super::{super::ToolMode, read_apart};
 
 /// A tool that the model may call.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -89,7 +89,7 @@ pub struct NamespaceTool {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The tools.
-    #[serde(skip_deserializing)]
+    #[serde(default, deserialize_with = "read_apart")]
     pub tools: Vec<ToolOfNamespace>,
 }
 
