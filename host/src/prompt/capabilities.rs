@@ -21,7 +21,7 @@ pub struct TemplateCapabilities {
     pub has_tools: bool,
     /// Whether the template writes tool calls and results. If not, calls are put into words.
     pub has_calls: bool,
-    /// Whether the template writes results in a form of its own. If not, and if it has no calls either, they are put into words.
+    /// Whether results are messages of the role `tool`. If not, they are put into words.
     pub has_results: bool,
     /// Whether a message may have several tool calls.
     pub has_parallel_calls: bool,
@@ -88,13 +88,14 @@ impl TemplateCapabilities {
         let [object, string] = &arguments;
         let takes_object = probe.takes_arguments(object);
         let has_calls = takes_object || probe.takes_arguments(string);
-        let has_results = has_calls || probe.has_own_results();
         let wants_parsed_arguments = takes_object || !has_calls;
         let arguments = if wants_parsed_arguments {
             object
         } else {
             string
         };
+        let takes_results = || probe.takes(&["user", "assistant", "tool"], arguments);
+        let has_results = has_calls || tool_format.has_tool_role && takes_results();
         // A template that puts any role between the same marks does not know the developer role.
         let has_developer =
             source.contains("developer") && probe.takes(&["developer", "user"], arguments);
@@ -221,22 +222,6 @@ impl<W: Fn(RenderRequest) -> Option<String>> Probe<W> {
             self.result("?"),
         ];
         self.writes(messages, vec![], &self.tool_format.argument_sign(KEY))
-    }
-
-    /// Whether the template writes a result after a call in words, and not as it writes a message of any role.
-    fn has_own_results(&self) -> bool {
-        let written = |role: &str| {
-            let mut result = self.result(TEXT);
-            result["role"] = json!(role);
-            let call = json!({"role": "assistant", "content": self.text("!")});
-            (self.write)(RenderRequest {
-                messages: vec![self.user(), call, result],
-                ..RenderRequest::default()
-            })
-        };
-        let any_role = written(NAME).map(|text| text.replace(NAME, "tool"));
-        let result = written("tool");
-        result.as_ref().is_some_and(|text| text.contains(TEXT)) && result != any_role
     }
 
     fn reasoning(&self, arguments: &Json) -> ReasoningField {

@@ -9,7 +9,7 @@ use crate::markup::ToolFormat;
 
 /// Rewrites what the template does not support. Tools become system text, tool calls become assistant text, and results
 /// become user messages. If tools are put into words, calls and results are too, so that all have one format. Otherwise results
-/// stay as they are where the template has a form for them, even if it has none for calls.
+/// stay messages of the role `tool` if the model knows it, even if its template has no form for calls.
 pub(super) fn put_tools_into_words(
     request: &mut RenderRequest,
     capabilities: &TemplateCapabilities,
