@@ -3,11 +3,20 @@
 import asyncio
 import sys
 
+import httpx2
 import pydantic
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 
-SERVER = {"base_url": f"{sys.argv[1]}/v1", "api_key": "EMPTY"}
+from strict import Replies
+
+replies = Replies()
+SERVER = {
+    "base_url": f"{sys.argv[1]}/v1",
+    "api_key": "EMPTY",
+    "http_client": httpx2.Client(event_hooks=replies.hooks()),
+    "http_async_client": httpx2.AsyncClient(event_hooks=replies.asynchronous_hooks()),
+}
 MESSAGES = [SystemMessage("You are a helpful assistant."), HumanMessage("What is the capital of France?")]
 
 chat = ChatOpenAI(model="SmolLM2", max_tokens=12, temperature=0, **SERVER)
@@ -50,3 +59,5 @@ assert text.strip(), text
 embeddings = OpenAIEmbeddings(model="SmolLM2", check_embedding_ctx_length=False, **SERVER)
 first, second = embeddings.embed_documents(["The sky is blue.", "A cat sleeps."])
 assert len(first) == len(second) == len(embeddings.embed_query("Hi")) == 576
+assert replies.answered == {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}, replies.answered
+assert replies.streamed == {"/v1/chat/completions"}, replies.streamed

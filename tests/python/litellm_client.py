@@ -7,8 +7,14 @@ import sys
 
 # Otherwise litellm would look for prices on the internet.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+import httpx
 import litellm
 
+from strict import Replies
+
+replies = Replies()
+litellm.client_session = httpx.Client(event_hooks=replies.hooks())
+litellm.aclient_session = httpx.AsyncClient(event_hooks=replies.asynchronous_hooks())
 SERVER = {"model": "openai/SmolLM2", "api_base": f"{sys.argv[1]}/v1", "api_key": "EMPTY"}
 CHAT = {
     "messages": [
@@ -51,3 +57,6 @@ try:
     raise AssertionError("a model that does not exist answered")
 except litellm.NotFoundError:
     pass
+
+assert replies.answered == {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}, replies.answered
+assert replies.streamed == {"/v1/chat/completions"}, replies.streamed

@@ -9,6 +9,7 @@ import os
 import sys
 
 import anthropic
+import httpx2
 import openai
 from agents import (
     Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled,
@@ -18,7 +19,7 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 from openai.types.responses import Response, ResponseItem, ResponseStreamEvent
 
-from strict import check, events, post
+from strict import Replies, check, events, post
 
 # Otherwise litellm would look for prices on the internet.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -144,7 +145,9 @@ async def agents_sdk():
         asked.append(city)
         return RESULT
 
-    server = openai.AsyncOpenAI(base_url=f"{BASE}/v1", api_key="EMPTY")
+    replies = Replies()
+    http = httpx2.AsyncClient(event_hooks=replies.asynchronous_hooks())
+    server = openai.AsyncOpenAI(base_url=f"{BASE}/v1", api_key="EMPTY", http_client=http)
     for face in [OpenAIResponsesModel, OpenAIChatCompletionsModel]:
         agent = Agent(name="agent", instructions="Be brief.", tools=[weather], model=face("model", openai_client=server))
         result = await Runner.run(agent, QUESTION)
@@ -154,10 +157,13 @@ async def agents_sdk():
             pass
         assert streamed.final_output == TEXTS[1], streamed
     assert asked == ["Bonn"] * 4, asked
+    assert replies.answered == replies.streamed == {"/v1/responses", "/v1/chat/completions"}
 
 
 def langchain():
-    chat = ChatOpenAI(model="model", base_url=f"{BASE}/v1", api_key="EMPTY", use_responses_api=True)
+    replies = Replies()
+    http = httpx2.Client(event_hooks=replies.hooks())
+    chat = ChatOpenAI(model="model", base_url=f"{BASE}/v1", api_key="EMPTY", use_responses_api=True, http_client=http)
     chat = chat.bind_tools([{"type": "function", "function": FUNCTION}])
     said = [HumanMessage(QUESTION)]
     for turn in range(2):
@@ -172,6 +178,7 @@ def langchain():
             (call,) = answer.tool_calls
             assert call["args"] == merged.tool_calls[0]["args"] == ARGUMENTS, answer
             said += [answer, ToolMessage(RESULT, tool_call_id=call["id"])]
+    assert replies.answered == replies.streamed == {"/v1/responses"}
 
 
 async def litellm_adapters():
@@ -182,10 +189,13 @@ async def litellm_adapters():
     kinds = [item.type for item in answer.output]
     assert kinds == ["reasoning", "message", "function_call"], answer
     assert json.loads(answer.output[-1].arguments) == ARGUMENTS, answer
+    check(Response, answer.model_dump_json(exclude_unset=True))
     server = {"api_key": "EMPTY", "api_base": BASE}
     said = [{"role": "user", "content": QUESTION}]
     answer = await litellm.anthropic.messages.acreate(**ASKED | {"model": "anthropic/claude-x"}, messages=said, **server)
     assert [block["type"] for block in answer["content"]] == ["thinking", "text", "tool_use"], answer
+    answer["usage"].pop("total_tokens")  # LiteLLM's own.
+    check(Message, json.dumps(answer))
     chat = {"model": "anthropic/claude-x", "messages": said, "tools": [{"type": "function", "function": FUNCTION}]}
     message = (await litellm.acompletion(**chat, **server)).choices[0].message
     assert (message.reasoning_content, message.content) == (THOUGHTS[0], TEXTS[0]), message

@@ -3,7 +3,28 @@
 import json
 import urllib.request
 
+from openai.types import Completion, CreateEmbeddingResponse, Embedding
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
+
+
+class EncodedEmbedding(Embedding):
+    """The client asks for vectors in base64, and decodes them itself."""
+    embedding: list[float] | str
+
+
+class EmbeddingReply(CreateEmbeddingResponse):
+    data: list[EncodedEmbedding]
+
+
+# The types of an answer and of an event of each route.
+REPLIES = {
+    "/v1/chat/completions": (ChatCompletion, ChatCompletionChunk),
+    "/v1/completions": (Completion, Completion),
+    "/v1/embeddings": (EmbeddingReply, None),
+    "/v1/responses": (Response, ResponseStreamEvent),
+}
 
 # Keys that OpenAI and Anthropic always send, even if they are null. Their types allow them to be absent.
 ALWAYS = {
@@ -61,3 +82,38 @@ def check_keys(value):
         assert not missing, f"{name} lacks {missing}: {value}"
         for key in type(value).model_fields:
             check_keys(getattr(value, key))
+
+
+class Replies:
+    """Checks all replies that a client of another package gets. It is a hook of the client's HTTP client."""
+
+    def __init__(self):
+        # Routes of which there was an answer, and routes of which there was a stream.
+        self.answered, self.streamed = set(), set()
+
+    def hooks(self):
+        return {"response": [self.check]}
+
+    def asynchronous_hooks(self):
+        return {"response": [self.check_asynchronously]}
+
+    def check(self, response):
+        response.read()
+        self.check_text(response)
+
+    async def check_asynchronously(self, response):
+        await response.aread()
+        self.check_text(response)
+
+    def check_text(self, response):
+        if response.status_code != 200:
+            return
+        path = response.request.url.path
+        answer, event = REPLIES[path]
+        if response.headers["content-type"] == "text/event-stream":
+            self.streamed.add(path)
+            for data in events(response.text):
+                check(event, data)
+        else:
+            self.answered.add(path)
+            check(answer, response.text)

@@ -37,6 +37,8 @@ pub struct ToolFormat {
     pub number: &'static str,
     /// The call ids that the model's templates accept.
     pub ids: CallIds,
+    /// Whether the models know results as messages of the role `tool`, although their templates write no calls.
+    pub has_tool_role: bool,
 }
 
 /// The form of the call ids in a conversation.

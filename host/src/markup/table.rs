@@ -21,6 +21,7 @@ const PLAIN: ToolFormat = ToolFormat {
     between: "",
     number: "",
     ids: CallIds::Any,
+    has_tool_role: false,
 };
 
 /// The notation of keyword arguments in Python.
@@ -189,7 +190,7 @@ pub const FORMATS: &[ToolFormat] = &[
     },
     ToolFormat {
         name: "lfm2",
-        signs: &["<|tool_call_start|>", "<|tool_list_start|>"],
+        signs: &["<|tool_call_start|>", "<|tool_list_start|>", "List of tools: ["],
         begin: &["<|tool_call_start|>"],
         open: "[",
         call: Call::Named {
@@ -200,6 +201,7 @@ pub const FORMATS: &[ToolFormat] = &[
         },
         separator: Some(", "),
         end: "]<|tool_call_end|>",
+        has_tool_role: true,
         ..PLAIN
     },
     ToolFormat {

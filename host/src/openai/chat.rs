@@ -20,6 +20,8 @@ pub struct ChatCompletionRequest {
     /// Most tokens of reasoning. Then its closing tag is forced, and the answer follows. A budget turns reasoning on unless it is
     /// 0, or `enable_thinking` or `reasoning_effort` say otherwise. Default: any number.
     pub thinking_token_budget: Option<u32>,
+    /// Whether and how much a model that can reason should do so, in the form of `/v1/responses`.
+    pub reasoning: Option<ChatReasoning>,
     /// Tools that the model may call.
     pub tools: Option<Vec<Tool>>,
     /// Whether the model calls tools. Default: `auto`.
@@ -41,6 +43,15 @@ pub struct ChatCompletionRequest {
     /// The parameters that completions have too.
     #[serde(flatten, skip_deserializing)]
     pub parameters: GenerationParameters,
+}
+
+/// Whether and how much a model reasons.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+pub struct ChatReasoning {
+    /// The same as `reasoning_effort`, which overrides it.
+    pub effort: Option<ReasoningEffort>,
+    /// The same as `thinking_token_budget`, which overrides it.
+    pub max_tokens: Option<u32>,
 }
 
 /// A message of the conversation.

@@ -34,8 +34,8 @@ pub use admin::{
     AdminModel, AdminModelChanges, AdminModelList, AdminOutcome, AdminPlugin,
 };
 pub use chat::{
-    ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, Content,
-    ContentPart, Message, Role,
+    ChatChoice, ChatChunkChoice, ChatCompletionRequest, ChatDelta, ChatMessage, ChatReasoning,
+    Content, ContentPart, Message, Role,
 };
 pub use common::{ReasoningEffort, Stop, ToolMode};
 pub use completion::{CompletionChoice, CompletionRequest, Prompt};

@@ -19,8 +19,10 @@ pub struct TemplateCapabilities {
     pub tool_format: &'static ToolFormat,
     /// Whether the template shows tools to the model. If not, they are put into words.
     pub has_tools: bool,
-    /// Whether the template writes tool calls and results. If not, they are put into words.
+    /// Whether the template writes tool calls and results. If not, calls are put into words.
     pub has_calls: bool,
+    /// Whether results are messages of the role `tool`. If not, they are put into words.
+    pub has_results: bool,
     /// Whether a message may have several tool calls.
     pub has_parallel_calls: bool,
     /// Orders of roles that the template takes.
@@ -54,6 +56,7 @@ impl Default for TemplateCapabilities {
             tool_format: ToolFormat::generic(),
             has_tools: false,
             has_calls: false,
+            has_results: false,
             has_parallel_calls: true,
             turns: Turns::ALL,
             has_developer: false,
@@ -91,6 +94,8 @@ impl TemplateCapabilities {
         } else {
             string
         };
+        let takes_results = || probe.takes(&["user", "assistant", "tool"], arguments);
+        let has_results = has_calls || tool_format.has_tool_role && takes_results();
         // A template that puts any role between the same marks does not know the developer role.
         let has_developer =
             source.contains("developer") && probe.takes(&["developer", "user"], arguments);
@@ -104,10 +109,17 @@ impl TemplateCapabilities {
             tool_format,
             has_tools: format.is_some() && probe.writes_tools(),
             has_calls,
+            has_results,
             has_parallel_calls: !has_calls || probe.writes_calls(&content, arguments, 2),
             turns: Turns::probe(has_developer, |roles| {
-                let is_shown = has_calls || !roles.contains(&"call");
-                !is_shown || probe.takes(roles, arguments)
+                let is_shown = has_results || !roles.contains(&"call");
+                // A call in words is an assistant's text.
+                let written = |&role| match role {
+                    "call" if !has_calls => "assistant",
+                    role => role,
+                };
+                let roles: Vec<&str> = roles.iter().map(written).collect();
+                !is_shown || probe.takes(&roles, arguments)
             }),
             has_developer,
             wants_parts: probe.wants_parts,

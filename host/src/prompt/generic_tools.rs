@@ -8,7 +8,8 @@ use super::render_request::RenderRequest;
 use crate::markup::ToolFormat;
 
 /// Rewrites what the template does not support. Tools become system text, tool calls become assistant text, and results
-/// become user messages. If tools are put into words, calls and results are too, so that all have one format.
+/// become user messages. If tools are put into words, calls and results are too, so that all have one format. Otherwise results
+/// stay messages of the role `tool` if the model knows it, even if its template has no form for calls.
 pub(super) fn put_tools_into_words(
     request: &mut RenderRequest,
     capabilities: &TemplateCapabilities,
@@ -20,7 +21,8 @@ pub(super) fn put_tools_into_words(
     };
     if !capabilities.has_calls || !tools.is_empty() {
         let messages = std::mem::take(&mut request.messages);
-        request.messages = in_words(messages, format);
+        let keeps_results = capabilities.has_results && tools.is_empty();
+        request.messages = in_words(messages, format, keeps_results);
     }
     if !tools.is_empty() {
         introduce(
@@ -31,10 +33,10 @@ pub(super) fn put_tools_into_words(
     }
 }
 
-fn in_words(messages: Vec<Json>, format: &ToolFormat) -> Vec<Json> {
+fn in_words(messages: Vec<Json>, format: &ToolFormat, keeps_results: bool) -> Vec<Json> {
     let mut said = Vec::new();
     for mut message in messages {
-        if message["role"] == "tool" {
+        if message["role"] == "tool" && !keeps_results {
             push_result(&mut said, text_of(&message));
         } else {
             put_calls_into_words(&mut message, format);

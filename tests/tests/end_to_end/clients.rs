@@ -39,18 +39,12 @@ fn smollm2_answers_litellm() {
 
 #[test]
 fn clients_of_agents_are_answered_with_thoughts_and_calls() {
-    let call = r#"{"name": "weather", "arguments": {"city": "Bonn"}}"#;
-    let script = format!(
-        "=== answer\n<think>I need the weather.</think>I look.\n<tool_call>\n{call}\n</tool_call>\n\
-         === answer\n<think>It is dry.</think>Take no umbrella.\n"
-    );
-    let config = "[responses]\nmax_kept_bytes = 1000000\n[[models]]\npath = 'model.scripted'\n\
-                  aliases = ['claude-*']\nreasoning_tags = ['<think>', '</think>']\n";
-    let mut server = ServerOptions::new(&["tenon_fixture_scripted"])
-        .file("model.scripted", &script)
-        .config(config)
-        .start();
-    python("scripted_clients.py", &mut server);
+    python("scripted_clients.py", &mut scripted_server());
+}
+
+#[test]
+fn node_s_client_is_answered_with_thoughts_and_calls() {
+    node("scripted.mjs", &mut scripted_server());
 }
 
 #[test]
@@ -83,20 +77,7 @@ fn schemathesis_finds_no_such_request_to_a_cross_encoder() {
 
 #[test]
 fn smollm2_answers_the_official_node_client() {
-    if !has_node() {
-        return;
-    }
-    // Node looks for packages beside the script.
-    let folder = tempdir().expect("a folder");
-    let script = folder.path().join("suite.mjs");
-    copy(Path::new(TESTS).join("node/suite.mjs"), &script).expect("a copy");
-    symlink(packages("node"), folder.path().join("node_modules")).expect("a link");
-    let mut server = smollm2_server();
-    let output = Command::new("node")
-        .args([Path::new("--test"), &script])
-        .env("TENON", server.address())
-        .output();
-    check(output.expect("node starts"));
+    node("suite.mjs", &mut smollm2_server());
 }
 
 /// If an example sets no limit, the context length limits the answer.
@@ -107,6 +88,39 @@ fn smollm2_server() -> Server {
     );
     let options = ServerOptions::new(&["tenon_plugin_llama_cpp"]);
     options.config(&config).start()
+}
+
+/// A server whose model thinks and calls a tool, and then thinks and answers.
+fn scripted_server() -> Server {
+    let call = r#"{"name": "weather", "arguments": {"city": "Bonn"}}"#;
+    let script = format!(
+        "=== answer\n<think>I need the weather.</think>I look.\n<tool_call>\n{call}\n</tool_call>\n\
+         === answer\n<think>It is dry.</think>Take no umbrella.\n"
+    );
+    let config = "[responses]\nmax_kept_bytes = 1000000\n[[models]]\npath = 'model.scripted'\n\
+                  aliases = ['claude-*']\nreasoning_tags = ['<think>', '</think>']\n";
+    let options = ServerOptions::new(&["tenon_fixture_scripted"]);
+    options
+        .file("model.scripted", &script)
+        .config(config)
+        .start()
+}
+
+/// Runs a suite of Node, where there is Node.
+fn node(script: &str, server: &mut Server) {
+    if !has_node() {
+        return;
+    }
+    // Node looks for packages beside the script.
+    let folder = tempdir().expect("a folder");
+    let copied = folder.path().join(script);
+    copy(Path::new(TESTS).join("node").join(script), &copied).expect("a copy");
+    symlink(packages("node"), folder.path().join("node_modules")).expect("a link");
+    let output = Command::new("node")
+        .args([Path::new("--test"), &copied])
+        .env("TENON", server.address())
+        .output();
+    check(output.expect("node starts"));
 }
 
 fn python(script: &str, server: &mut Server) {

@@ -1,10 +1,11 @@
 //! The OpenAPI document is true: its examples work, and requests and answers have the documented form.
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tenon_tests::{Client, ServerOptions};
 
 const CHAT: &str = "/v1/chat/completions";
+const RESPONSES: &str = "/v1/responses";
 
 #[tokio::test]
 async fn the_examples_run() {
@@ -19,6 +20,59 @@ async fn the_examples_run_on_smollm2() {
     let mut server = ServerOptions::smollm2().start();
     // Separate tests change the level.
     check_examples(&server.client(), &["/re_isq"]).await;
+}
+
+#[tokio::test]
+async fn the_examples_of_kept_responses_run() {
+    let config = "[responses]\nmax_kept_bytes = 100000";
+    let mut server = ServerOptions::echo(0).config(config).start();
+    let client = server.client();
+    let document = Document::read(&client).await;
+    let (_, response) = client.post(RESPONSES, &json!({"input": "Hi"})).await;
+    let id = response["id"].as_str().unwrap();
+    for (method, place, status) in [
+        (Method::GET, "", 200),
+        (Method::GET, "/input_items", 200),
+        (Method::POST, "/cancel", 400),
+        (Method::DELETE, "", 200),
+    ] {
+        let path = format!("{RESPONSES}/{{response_id}}{place}");
+        let operation = document.operation(&path, &method.as_str().to_lowercase());
+        for (id, status) in [(None, 404), (Some(id), status)] {
+            let path = example_path(&path, &operation["parameters"], id);
+            let answer = client.request(method.clone(), &path).send().await.unwrap();
+            assert_eq!(answer.status(), status, "{method} {path}");
+            let content = &operation["responses"][status.to_string()]["content"];
+            let content = &content["application/json"];
+            document.check(content, &answer.json().await.unwrap());
+            if status != 404 {
+                document.check(content, &content["example"]);
+            }
+        }
+    }
+}
+
+/// A path with the examples of its parameters. `id` replaces that of the path.
+fn example_path(path: &str, parameters: &Value, id: Option<&str>) -> String {
+    let examples = parameters.as_array().unwrap().iter().map(|parameter| {
+        let example = &parameter["example"];
+        let example = example.as_str().map_or(example.to_string(), str::to_owned);
+        (
+            parameter["in"] == "path",
+            parameter["name"].as_str().unwrap(),
+            example,
+        )
+    });
+    let mut path = path.to_owned();
+    let mut query = Vec::new();
+    for (is_in_path, name, example) in examples {
+        match is_in_path {
+            true => path = path.replace(&format!("{{{name}}}"), id.unwrap_or(&example)),
+            false if example != "null" => query.push(format!("{name}={example}")),
+            false => {}
+        }
+    }
+    format!("{path}?{}", query.join("&"))
 }
 
 #[tokio::test]

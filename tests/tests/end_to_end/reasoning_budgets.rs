@@ -287,6 +287,39 @@ async fn reasoning_that_the_prompt_opened_has_its_budget() {
     }
 }
 
+/// Chats take the `reasoning` of responses too. Their own names override it.
+#[tokio::test]
+async fn a_chat_may_have_the_reasoning_of_a_response() {
+    let answer = "<think>\nOne, two, three.</think>\n\nYes.";
+    let (_server, client) = start(answer, OPENING, TAGS);
+    let check = async |fields: Value, reasoning: &str| {
+        let mut body = chat("Hi", fields);
+        body["temperature"] = json!(0);
+        let (_, answer) = client.post(CHAT, &body).await;
+        let said = Api::Chat.read(&answer);
+        assert_eq!(
+            (&*said.reasoning, &*said.text),
+            (reasoning, "Yes."),
+            "{body}"
+        );
+    };
+    for (mut asked, reasoning) in [
+        (json!({"max_tokens": 8}), "One, two"),
+        (json!({"max_tokens": 0}), ""),
+        (json!({"effort": "low"}), "One, two, three."),
+        (json!({"effort": "none", "max_tokens": 8}), ""),
+        (json!({}), ""),
+    ] {
+        check(json!({"reasoning": asked}), reasoning).await;
+        let overridden = json!({"thinking_token_budget": 3, "reasoning_effort": "low", "reasoning": asked.take()});
+        check(overridden, "One").await;
+    }
+    let body = chat("Hi", json!({"reasoning": {"max_tokens": "few"}}));
+    let (status, answer) = client.post(CHAT, &body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer["error"]["param"], "reasoning.max_tokens", "{answer}");
+}
+
 /// A budget asks for reasoning unless the request says otherwise.
 #[tokio::test]
 async fn a_budget_turns_reasoning_on() {

@@ -429,6 +429,26 @@ async fn an_agent_is_answered_although_it_offers_tools_of_the_server() {
     assert!(warning.contains("web_search"), "{warning}");
 }
 
+/// A function without `strict` is shown as strict, as in OpenAI's API, but its schema is not refused.
+#[tokio::test]
+async fn functions_are_shown_with_their_defaults() {
+    let (_server, client) = start_echo("");
+    let schema = json!({"type": "object", "not": {"required": ["a"]}});
+    let function = |strict: Value| json!({"type": "function", "name": "f", "strict": strict, "parameters": schema});
+    for (sent, shown) in [(json!(null), true), (json!(false), false)] {
+        let space = json!({"type": "namespace", "name": "n", "tools": [function(sent.clone())]});
+        let tools = json!([function(sent), space]);
+        let response = post(&client, &ask("Hi", json!({"tools": tools}))).await;
+        let tools = &response["tools"];
+        let mut expected = function(json!(shown));
+        expected["description"] = json!(null);
+        assert_eq!(tools[0], expected);
+        assert_eq!(tools[1]["tools"][0], expected);
+    }
+    let refused = json!({"tools": [function(json!(true))]});
+    check_refused(&client, ask("Hi", refused), "tools[0].parameters").await;
+}
+
 #[tokio::test]
 async fn what_is_not_supported_is_refused_by_name() {
     let (_server, client) = start_echo("");

@@ -12,7 +12,9 @@ use std::{
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, PATIENCE, PluginFolder, Server, ServerOptions, ends_within, kill};
+use tenon_tests::{
+    Client, PATIENCE, PluginFolder, Server, ServerOptions, Stream, chat, ends_within, kill,
+};
 use tokio::{task::JoinHandle, time::sleep};
 
 const PLAIN: &str = "/v1/completions";
@@ -76,15 +78,52 @@ async fn an_embedding_of_a_worker_that_dies_is_told_how() {
 
 #[tokio::test]
 async fn a_stream_of_a_worker_that_dies_ends_with_the_error() {
-    let (_server, client) = start(&[("forward-assert", "5")], "").await;
-    let stream = client.stream(PLAIN, &ask("forward-assert", "Go!")).await;
-    assert!(stream.text().starts_with('x'), "{stream:?}");
-    let error = &stream.chunks.last().unwrap()["error"];
+    let (_server, client) = start_asserting().await;
+    for path in [PLAIN, "/v1/chat/completions"] {
+        let stream = broken_stream(&client, path).await;
+        assert!(stream.text().starts_with('x'), "{path}: {stream:?}");
+        let error = &stream.chunks.last().unwrap()["error"];
+        assert_eq!(error["code"], "model_unavailable", "{path}");
+        check_assertion(&error["message"]);
+        assert!(stream.done, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_of_a_worker_that_dies_fails_with_its_beginning() {
+    let (_server, client) = start_asserting().await;
+    let stream = broken_stream(&client, "/v1/responses").await;
+    for (number, event) in stream.chunks.iter().enumerate() {
+        assert_eq!(event["sequence_number"], number, "{event}");
+    }
+    let [.., delta, error, failed] = &stream.chunks[..] else {
+        panic!("{stream:?}");
+    };
+    assert_eq!(delta["type"], "response.output_text.delta");
+    assert_eq!(error["type"], "error");
     assert_eq!(error["code"], "model_unavailable");
-    let message = error["message"].as_str().unwrap();
-    let expected = "the model's worker ended: SIGABRT, crashes.c:12: GGML_ASSERT(told_to_abort)";
-    assert!(message.contains(expected), "{message}");
+    check_assertion(&error["message"]);
+    assert_eq!(failed["type"], "response.failed");
+    let response = &failed["response"];
+    assert_eq!(response["status"], "failed");
+    let shown = json!({"code": "server_error", "message": error["message"]});
+    assert_eq!(response["error"], shown);
+    let begun = response["output"][0]["content"][0]["text"].as_str();
+    assert!(begun.is_some_and(|text| text.starts_with('x')), "{failed}");
     assert!(stream.done);
+}
+
+#[tokio::test]
+async fn a_message_of_a_worker_that_dies_ends_with_the_error() {
+    let (_server, client) = start_asserting().await;
+    let stream = broken_stream(&client, "/v1/messages").await;
+    let [.., delta, last] = &stream.chunks[..] else {
+        panic!("{stream:?}");
+    };
+    assert_eq!(delta["delta"]["type"], "text_delta");
+    assert_eq!(last["type"], "error");
+    assert_eq!(last["error"]["type"], "overloaded_error");
+    check_assertion(&last["error"]["message"]);
 }
 
 #[tokio::test]
@@ -390,9 +429,17 @@ async fn start(models: &[(&str, &str)], keys: &str) -> (Server, Client) {
     (server, client)
 }
 
+/// A server of a model that can chat, and asserts in the middle of its answer.
+async fn start_asserting() -> (Server, Client) {
+    start(&[("forward-assert", "5")], "chat_template = 'chat.jinja'").await
+}
+
 fn spawn(models: &[(&str, &str)], keys: &str) -> (Server, Client) {
     let mut config = "[[models]]\npath = 'echo.echo'\n".to_owned();
-    let mut options = ServerOptions::new(&[ECHO, CRASHES]).file("echo.echo", "");
+    let template = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    let mut options = ServerOptions::new(&[ECHO, CRASHES])
+        .file("echo.echo", "")
+        .file("chat.jinja", template);
     for (model, content) in models {
         options = options.file(&format!("{model}.crashes"), content);
         config += &format!("[[models]]\npath = '{model}.crashes'\n{keys}\n");
@@ -405,6 +452,26 @@ fn spawn(models: &[(&str, &str)], keys: &str) -> (Server, Client) {
 /// A request with a long answer. A `!` in the prompt sets the model's fault off.
 fn ask(model: &str, prompt: &str) -> Value {
     json!({"model": model, "prompt": prompt, "max_tokens": 2000})
+}
+
+/// The stream of a route whose model asserts. Waits until the model can be used again.
+async fn broken_stream(client: &Client, path: &str) -> Stream {
+    let model = "forward-assert";
+    let body = match path {
+        PLAIN => ask(model, "Go!"),
+        "/v1/responses" => json!({"model": model, "input": "Go!"}),
+        _ => chat("Go!", json!({"model": model, "max_tokens": 2000})),
+    };
+    let stream = client.stream(path, &body).await;
+    wait_for_answer(client, model).await;
+    stream
+}
+
+#[track_caller]
+fn check_assertion(message: &Value) {
+    let message = message.as_str().unwrap();
+    let expected = "the model's worker ended: SIGABRT, crashes.c:12: GGML_ASSERT(told_to_abort)";
+    assert!(message.contains(expected), "{message}");
 }
 
 #[track_caller]

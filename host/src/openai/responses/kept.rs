@@ -18,9 +18,10 @@ pub struct DeletedResponse {
 #[into_params(parameter_in = Query)]
 pub struct InputItemsQuery {
     /// Most items to list, up to 100. Default: 20.
-    #[param(minimum = 1, maximum = 100)]
+    #[param(minimum = 1, maximum = 100, example = 20)]
     pub limit: Option<usize>,
     /// `asc`: the oldest first. Default: `desc`.
+    #[param(example = "asc")]
     pub order: Option<ItemOrder>,
     /// The id of the item after which to begin.
     pub after: Option<String>,

@@ -1,4 +1,6 @@
 //! The wire types of the Responses API.
+//!
+//! `routes` deserializes some fields separately, so that an error names its place in them. Here these fields are only documented.
 
 mod events;
 mod input;
@@ -7,6 +9,8 @@ mod object;
 mod output;
 mod request;
 mod tools;
+
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 pub use events::{
     CallArgumentsDelta, CallArgumentsDone, CustomInputDone, ItemEvent, OutputTextDelta,
@@ -34,3 +38,8 @@ pub use tools::{
     AllowedTool, AllowedTools, CustomTool, CustomToolFormat, CustomToolSyntax, FunctionTool,
     NamespaceTool, ResponseTool, ResponseToolChoice, ToolOfNamespace,
 };
+
+/// Skips a field. With `skip_deserializing` it would be missing in the documentation.
+fn read_apart<'a, D: Deserializer<'a>, T: Default>(field: D) -> Result<T, D::Error> {
+    IgnoredAny::deserialize(field).map(|_| T::default())
+}

@@ -4,7 +4,7 @@ use utoipa::ToSchema;
 
 use super::{
     super::{ReasoningEffort, Stop},
-    ResponseInput, ResponseTool, ResponseToolChoice,
+    ResponseInput, ResponseTool, ResponseToolChoice, read_apart,
 };
 
 /// The request of `POST /v1/responses`. Absent and `null` are the same.
@@ -13,7 +13,7 @@ pub struct ResponseRequest {
     /// Name or alias of a model. Empty: the server's default model.
     pub model: Option<String>,
     /// The conversation so far: a text of the user, or items.
-    #[serde(skip_deserializing)]
+    #[serde(default, deserialize_with = "read_apart")]
     #[schema(required)]
     pub input: Option<ResponseInput>,
     /// The id of an earlier response that the server keeps. Its input and output come before the input.
@@ -28,10 +28,10 @@ pub struct ResponseRequest {
     /// The form of the text.
     pub text: Option<TextOptions>,
     /// Tools that the model may call.
-    #[serde(skip_deserializing)]
+    #[serde(default, deserialize_with = "read_apart")]
     pub tools: Option<Vec<ResponseTool>>,
     /// Whether the model calls tools, and which. Default: `auto`.
-    #[serde(skip_deserializing)]
+    #[serde(default, deserialize_with = "read_apart")]
     pub tool_choice: Option<ResponseToolChoice>,
     /// Whether the response may have several calls. Default: true.
     pub parallel_tool_calls: Option<bool>,

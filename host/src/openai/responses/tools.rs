@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::ToolMode;
+use super::{super::ToolMode, read_apart};
 
 /// A tool that the model may call.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -36,8 +36,8 @@ pub struct FunctionTool {
     pub description: Option<String>,
     /// JSON Schema of the arguments, which are an object. Default: the function takes none.
     pub parameters: Option<Map<String, Value>>,
-    /// Whether to refuse a schema with keywords that cannot be followed. Default: the schema is followed exactly if it can be,
-    /// else as far as possible.
+    /// Whether arguments follow the schema. If this is sent as true, a schema with keywords that cannot be followed is refused.
+    /// Default: true, but such a schema is then followed as far as possible.
     pub strict: Option<bool>,
 }
 
@@ -89,7 +89,7 @@ pub struct NamespaceTool {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The tools.
-    #[serde(skip_deserializing)]
+    #[serde(default, deserialize_with = "read_apart")]
     pub tools: Vec<ToolOfNamespace>,
 }
 

@@ -50,6 +50,11 @@ fn shapes() -> Vec<(String, String)> {
     shapes.collect()
 }
 
+fn shape(wanted: &str) -> String {
+    let mut shapes = shapes().into_iter();
+    shapes.find(|(name, _)| name == wanted).unwrap().1
+}
+
 fn text_of(index: usize) -> String {
     format!("text {index}.")
 }
@@ -174,10 +179,7 @@ fn thinking_is_on_or_off_as_the_request_says() {
 /// The template of gpt-oss reads reasoning in `thinking`, and refuses text beside it in a message with calls.
 #[test]
 fn gpt_oss_keeps_its_thoughts_between_calls() {
-    let (_, source) = shapes()
-        .into_iter()
-        .find(|(name, _)| name == "gpt_oss")
-        .unwrap();
+    let source = shape("gpt_oss");
     let written = |content: Value, roles: &[&str]| {
         let mut messages = messages(roles);
         messages[1]["reasoning_content"] = json!("I should look.");
@@ -203,4 +205,34 @@ fn gpt_oss_keeps_its_thoughts_between_calls() {
     // Behind an answer, the template leaves the thoughts out.
     let over = written(json!(null), &["user", "call", "tool", "assistant", "user"]);
     assert!(!over.contains("I should look."), "{over}");
+}
+
+/// The expected text is Jinja2's own.
+#[test]
+fn gpt_oss_gets_the_types_of_parameters() {
+    let text = json!({"type": "string"});
+    let near = json!({"type": "array", "items": {"type": "object", "properties": {"x": {"type": "integer"}}}});
+    let properties = json!({
+        "days": {"type": "array", "items": text, "description": "Possible days"},
+        "seats": {"type": "integer", "default": 2},
+        "price": {"enum": ["low", "high"], "type": "string", "default": "low"},
+        "note": {"type": "string", "nullable": true},
+        "at": {"oneOf": [text, {"type": "number"}]},
+        "size": {"type": ["number", "null"]},
+        "where": {"type": "object", "properties": {"city": text, "near": near}, "required": ["city"]},
+        "more": {},
+    });
+    let parameters = json!({"type": "object", "properties": properties, "required": ["days"]});
+    let function =
+        json!({"name": "book", "description": "Books a table", "parameters": parameters});
+    let request = RenderRequest {
+        tools: vec![json!({"type": "function", "function": function})],
+        ..request(&messages(&["user"]))
+    };
+    let chat = template(&shape("gpt_oss"), &CONTROL_TOKENS).render(&request);
+    let written = chat.unwrap().pieces().concat();
+    let expected = "// Books a table\ntype book = (_: {\n// Possible days\ndays: string[],\nseats?: number, // default: 2,\n\
+                    price?: \"low\" | \"high\", // default: low,\nnote?: string | null,\nat?: string | number,\nsize?: number | null,\n\
+                    where?: {\ncity: string, near?: {\nx?: number}[]},\nmore?: any,\n}) => any;\n";
+    assert!(written.contains(expected), "{written}");
 }

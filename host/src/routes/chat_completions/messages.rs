@@ -21,9 +21,13 @@ use crate::{
 impl RequestBody for ChatCompletionRequest {
     fn read(fields: &Value) -> Result<Self, ApiError> {
         unsupported::check_chat(fields)?;
+        let request: Self = read(fields)?;
+        let reasoning = request.reasoning.unwrap_or_default();
         Ok(Self {
             parameters: read(fields)?,
-            ..read(fields)?
+            reasoning_effort: request.reasoning_effort.or(reasoning.effort),
+            thinking_token_budget: request.thinking_token_budget.or(reasoning.max_tokens),
+            ..request
         })
     }
 }

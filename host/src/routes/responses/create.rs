@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     super::{
@@ -128,56 +128,7 @@ use crate::{
             status = 200,
             description = "The response; in events if `stream` is true.",
             content(
-                (ResponseObject = "application/json", example = json!({
-                    "id": "resp_4aec860564224a67873b0a0e3837a4bf",
-                    "object": "response",
-                    "created_at": 1767225600,
-                    "status": "completed",
-                    "completed_at": 1767225601,
-                    "error": null,
-                    "incomplete_details": null,
-                    "model": "SmolLM2-135M-Instruct",
-                    "system_fingerprint": "fp_c7d1a3b5e9f02468",
-                    "output": [{
-                        "type": "message",
-                        "id": "msg_0e3837a4bf4aec860564224a67873b0a",
-                        "status": "completed",
-                        "role": "assistant",
-                        "content": [{
-                            "type": "output_text",
-                            "text": "The capital of Japan is Tokyo.",
-                            "annotations": [],
-                            "logprobs": [],
-                        }],
-                    }],
-                    "usage": {
-                        "input_tokens": 37, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-                        "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 0},
-                        "total_tokens": 44,
-                    },
-                    "instructions": null,
-                    "max_output_tokens": 32,
-                    "max_tool_calls": null,
-                    "text": {"format": {"type": "text"}, "verbosity": "medium"},
-                    "tools": [],
-                    "tool_choice": "auto",
-                    "parallel_tool_calls": true,
-                    "reasoning": {"effort": null, "summary": null},
-                    "truncation": "disabled",
-                    "top_logprobs": 0,
-                    "temperature": 0.0,
-                    "top_p": 1.0,
-                    "presence_penalty": 0.0,
-                    "frequency_penalty": 0.0,
-                    "previous_response_id": null,
-                    "store": false,
-                    "background": false,
-                    "service_tier": "default",
-                    "metadata": {},
-                    "prompt_cache_key": null,
-                    "safety_identifier": null,
-                    "user": null,
-                })),
+                (ResponseObject = "application/json", example = json!(example(false))),
                 (ResponseStreamEvent = "text/event-stream", example = json!({
                     "type": "response.output_text.delta",
                     "sequence_number": 4,
@@ -208,6 +159,60 @@ pub async fn create_response(
         failure,
     };
     answered(&app, asked, respond(app.clone(), arrival, client, read)).await
+}
+
+/// The response that the documentation shows.
+pub fn example(is_kept: bool) -> Value {
+    json!({
+        "id": "resp_4aec860564224a67873b0a0e3837a4bf",
+        "object": "response",
+        "created_at": 1767225600,
+        "status": "completed",
+        "completed_at": 1767225601,
+        "error": null,
+        "incomplete_details": null,
+        "model": "SmolLM2-135M-Instruct",
+        "system_fingerprint": "fp_c7d1a3b5e9f02468",
+        "output": [{
+            "type": "message",
+            "id": "msg_0e3837a4bf4aec860564224a67873b0a",
+            "status": "completed",
+            "role": "assistant",
+            "content": [{
+                "type": "output_text",
+                "text": "The capital of Japan is Tokyo.",
+                "annotations": [],
+                "logprobs": [],
+            }],
+        }],
+        "usage": {
+            "input_tokens": 37, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 44,
+        },
+        "instructions": null,
+        "max_output_tokens": 32,
+        "max_tool_calls": null,
+        "text": {"format": {"type": "text"}, "verbosity": "medium"},
+        "tools": [],
+        "tool_choice": "auto",
+        "parallel_tool_calls": true,
+        "reasoning": {"effort": null, "summary": null},
+        "truncation": "disabled",
+        "top_logprobs": 0,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "previous_response_id": null,
+        "store": is_kept,
+        "background": false,
+        "service_tier": "default",
+        "metadata": {},
+        "prompt_cache_key": null,
+        "safety_identifier": null,
+        "user": null,
+    })
 }
 
 async fn respond(

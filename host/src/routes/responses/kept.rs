@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::Value;
 
-use super::{super::checks::within, keep::list};
+use super::{super::checks::within, create::example, keep::list};
 use crate::{
     app::App,
     engine::ClientId,
@@ -34,9 +34,9 @@ const MAX_LIMIT: usize = 100;
     get,
     path = "/v1/responses/{response_id}",
     tag = "Generation",
-    params(("response_id" = String, Path, description = "The id of the response.")),
+    params(("response_id" = String, Path, description = "The id of the response.", example = "resp_4aec860564224a67873b0a0e3837a4bf")),
     responses(
-        (status = 200, description = "The response.", body = ResponseObject),
+        (status = 200, description = "The response.", body = ResponseObject, example = json!(example(true))),
         (status = 400, description = "The path is wrong.", body = ErrorEnvelope),
         (status = 404, description = "There is no such response.", body = ErrorEnvelope),
         AnyError,
@@ -58,9 +58,11 @@ pub async fn retrieve_response(
     delete,
     path = "/v1/responses/{response_id}",
     tag = "Generation",
-    params(("response_id" = String, Path, description = "The id of the response.")),
+    params(("response_id" = String, Path, description = "The id of the response.", example = "resp_4aec860564224a67873b0a0e3837a4bf")),
     responses(
-        (status = 200, description = "It is deleted.", body = DeletedResponse),
+        (status = 200, description = "It is deleted.", body = DeletedResponse, example = json!({
+            "id": "resp_4aec860564224a67873b0a0e3837a4bf", "object": "response", "deleted": true,
+        })),
         (status = 400, description = "The path is wrong.", body = ErrorEnvelope),
         (status = 404, description = "There is no such response.", body = ErrorEnvelope),
         AnyError,
@@ -87,9 +89,14 @@ pub async fn delete_response(
     post,
     path = "/v1/responses/{response_id}/cancel",
     tag = "Generation",
-    params(("response_id" = String, Path, description = "The id of the response.")),
+    params(("response_id" = String, Path, description = "The id of the response.", example = "resp_4aec860564224a67873b0a0e3837a4bf")),
     responses(
-        (status = 400, description = "The response is complete.", body = ErrorEnvelope),
+        (status = 400, description = "The response is complete.", body = ErrorEnvelope, example = json!({"error": {
+            "message": "only a response in the background can be cancelled, and this one is over",
+            "type": "invalid_request_error",
+            "param": "response_id",
+            "code": null,
+        }})),
         (status = 404, description = "There is no such response.", body = ErrorEnvelope),
         AnyError,
     ),
@@ -111,11 +118,22 @@ pub async fn cancel_response(
     path = "/v1/responses/{response_id}/input_items",
     tag = "Generation",
     params(
-        ("response_id" = String, Path, description = "The id of the response."),
+        ("response_id" = String, Path, description = "The id of the response.", example = "resp_4aec860564224a67873b0a0e3837a4bf"),
         InputItemsQuery,
     ),
     responses(
-        (status = 200, description = "The items.", body = InputItemList),
+        (status = 200, description = "The items.", body = InputItemList, example = json!({
+            "object": "list",
+            "data": [{
+                "type": "message",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "What is the capital of Japan?"}],
+                "id": "msg_873b0a0e3837a4bf4aec860564224a67",
+            }],
+            "first_id": "msg_873b0a0e3837a4bf4aec860564224a67",
+            "last_id": "msg_873b0a0e3837a4bf4aec860564224a67",
+            "has_more": false,
+        })),
         (status = 400, description = "A parameter is wrong.", body = ErrorEnvelope),
         (status = 404, description = "There is no such response.", body = ErrorEnvelope),
         AnyError,

@@ -17,8 +17,8 @@ use crate::{
     openai::{
         Stop, ToolMode,
         responses::{
-            ResponseObject, ResponseRequest, ResponseStatus, ResponseToolChoice, TextFormat,
-            TextKind, TextOptions,
+            FunctionTool, ResponseObject, ResponseRequest, ResponseStatus, ResponseTool,
+            ResponseToolChoice, TextFormat, TextKind, TextOptions, ToolOfNamespace,
         },
         unix_seconds,
     },
@@ -153,7 +153,7 @@ pub fn response(
         max_output_tokens: request.max_output_tokens,
         max_tool_calls: request.max_tool_calls,
         text: text_options(request.text.unwrap_or_default()),
-        tools: request.tools.unwrap_or_default(),
+        tools: shown_tools(request.tools.unwrap_or_default()),
         tool_choice: request.tool_choice.unwrap_or(auto),
         parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
         reasoning: request.reasoning.unwrap_or_default(),
@@ -192,4 +192,26 @@ fn text_options(text: TextOptions) -> TextOptions {
         }),
         verbosity: text.verbosity.or_else(|| Some("medium".to_owned())),
     }
+}
+
+/// The tools with their defaults.
+fn shown_tools(mut tools: Vec<ResponseTool>) -> Vec<ResponseTool> {
+    let complete = |function: &mut FunctionTool| {
+        function.strict.get_or_insert(true);
+    };
+    for tool in &mut tools {
+        match tool {
+            ResponseTool::Function(function) => complete(function),
+            ResponseTool::Custom(_) => {}
+            ResponseTool::Namespace(space) => {
+                for tool in &mut space.tools {
+                    match tool {
+                        ToolOfNamespace::Function(function) => complete(function),
+                        ToolOfNamespace::Custom(_) => {}
+                    }
+                }
+            }
+        }
+    }
+    tools
 }
