@@ -1,5 +1,6 @@
 //! A sequence: one token stream and its state.
 
+mod common;
 mod kv_state;
 mod output;
 mod reader;
@@ -10,15 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tenon_plugin_api::{SampleRequest, Vocabulary};
+use tenon_plugin_api::SampleRequest;
 
-pub use self::reader::Reader;
+pub use self::{common::Common, reader::Reader};
 use self::{kv_state::KvState, output::Output};
 use super::{
     Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering, constraint::Constraint,
     draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
 };
-use crate::{grammar::GrammarError, plugin::ModelFacts, reasoning_budget::ReasoningLimiter};
+use crate::{grammar::GrammarError, reasoning_budget::ReasoningLimiter};
 
 /// One token stream. From its arrival on it belongs to the model thread.
 pub struct Sequence {
@@ -47,29 +48,6 @@ struct Lengths {
     min: usize,
     /// Length at which the sequence ends.
     max: usize,
-}
-
-/// Values that all sequences of a model share.
-pub struct Common {
-    pub context_length: u32,
-    pub max_draft_tokens: u32,
-    /// Whether the session forks only whole sequences, so that beginnings are cached by themselves.
-    pub forks_whole_only: bool,
-    /// Mask of all tokens except those that end a text.
-    pub endless: Arc<[u32]>,
-    pub vocabulary: Arc<Vocabulary>,
-}
-
-impl Common {
-    pub fn new(facts: &ModelFacts, max_draft_tokens: u32) -> Self {
-        Self {
-            context_length: facts.context_length(),
-            max_draft_tokens,
-            forks_whole_only: facts.forks_whole_only(),
-            endless: all_but(&facts.info.eos, facts.info.logits_width),
-            vocabulary: facts.vocabulary.clone(),
-        }
-    }
 }
 
 /// Most events that wait for their reader.
@@ -477,16 +455,4 @@ impl Sequence {
         self.reader.send(Event::Finished { reason });
         Taken::End
     }
-}
-
-/// A mask of all tokens except these.
-fn all_but(tokens: &[u32], logits_width: u32) -> Arc<[u32]> {
-    let mut mask = vec![u32::MAX; logits_width.div_ceil(32) as usize];
-    let padding = logits_width..logits_width.next_multiple_of(32);
-    for token in padding.chain(tokens.iter().copied()) {
-        if let Some(word) = mask.get_mut(token as usize / 32) {
-            *word &= !(1 << (token % 32));
-        }
-    }
-    mask.into()
 }
