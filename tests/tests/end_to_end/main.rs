@@ -5,6 +5,7 @@ mod admin;
 mod agents;
 mod answer_lengths;
 mod answers;
+mod architecture;
 mod backpressure;
 mod bench;
 mod broken_files;
