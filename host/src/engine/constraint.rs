@@ -57,11 +57,7 @@ pub struct Constraint {
     found: (Sender<Found>, Receiver<Found>),
     /// Tokens that must follow the last chosen ones. Empty until they are known.
     fast_forward: FastForward,
-    /// How many of the fast-forward tokens were taken.
-    taken: usize,
     is_slow: bool,
-    /// Whether the sequence skips the next step because it is not known yet what may follow.
-    is_held: bool,
     /// Whether the last step had a draft, or would have had one if its masks could have been found.
     drafts: bool,
 }
@@ -91,54 +87,56 @@ impl Constraint {
             handle,
             found: channel(),
             fast_forward: FastForward::default(),
-            taken: 0,
             is_slow: false,
-            is_held: false,
             drafts: false,
         };
         constraint.submit(State::Matching { wants_masks: false }, &[]);
         constraint
     }
 
-    /// Finds out whether the sequence can be in the next step. Waits briefly for the fast-forward tokens.
+    /// Waits briefly for the fast-forward tokens. Until they are known, the sequence [is held](Self::is_held).
     pub fn prepare(&mut self) -> Result<(), GrammarError> {
         let begun = Instant::now();
-        self.is_held = true;
-        while !self.is_known() {
+        while self.is_held() {
             let patience = match self.is_slow {
                 true => Duration::ZERO,
                 false => PATIENCE.saturating_sub(begun.elapsed()),
             };
             if !self.receive(patience)? {
-                return Ok(());
+                break;
             }
         }
-        self.is_held = false;
         Ok(())
     }
 
-    /// Whether the sequence skips the next step.
+    /// Whether the sequence skips the next step, because it is not known yet what may follow.
     pub fn is_held(&self) -> bool {
-        self.is_held
+        match self.state {
+            State::Here(_) => false,
+            State::Masking => self.is_slow,
+            State::Matching { .. } | State::Returning | State::Failed(_) => true,
+        }
     }
 
-    /// Waits longer for the worker. To be called only if no step can be made, so that no other sequence is delayed.
-    pub fn wait(&mut self) {
-        if !self.is_known() {
+    /// Waits longer for the worker if the sequence is held, and returns whether it was. To be called only if no step can be made, so
+    /// that no other sequence is delayed.
+    pub fn wait(&mut self) -> bool {
+        let was_held = self.is_held();
+        if was_held {
             // `prepare` reports an error again.
             let _ = self.receive(POLL);
         }
+        was_held
     }
 
     /// Tokens that must follow and were not taken yet.
     pub fn fast_forward(&self) -> &[u32] {
-        &self.fast_forward.tokens[self.taken..]
+        self.fast_forward.tokens.as_slice()
     }
 
     /// Takes the next fast-forward token.
     pub fn take_fast_forward(&mut self) -> Option<u32> {
-        let &token = self.fast_forward().first()?;
-        self.taken += 1;
+        let token = self.fast_forward.tokens.next()?;
         self.grammar.metrics().fast_forward_tokens.inc();
         Some(token)
     }
@@ -206,7 +204,6 @@ impl Constraint {
         if let State::Here(task) = &self.state
             && !task.chosen.is_empty()
         {
-            self.taken = 0;
             self.fast_forward = FastForward::default();
             let wants_masks = self.is_slow || !self.drafts;
             self.submit(State::Matching { wants_masks }, &[]);
@@ -217,14 +214,6 @@ impl Constraint {
         match &self.state {
             State::Here(task) => Some(task),
             _ => None,
-        }
-    }
-
-    fn is_known(&self) -> bool {
-        match self.state {
-            State::Here(_) => true,
-            State::Masking => !self.is_slow,
-            State::Matching { .. } | State::Returning | State::Failed(_) => false,
         }
     }
 

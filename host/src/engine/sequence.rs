@@ -145,7 +145,8 @@ impl Sequence {
     pub fn ready(&self) -> u32 {
         let constraint = self.output.constraint.as_ref();
         let waits = constraint.is_some_and(|c| !c.fast_forward().is_empty());
-        match self.is_held() || self.end_by_grammar().is_some() {
+        let is_held = constraint.is_some_and(Constraint::is_held);
+        match is_held || self.end_by_grammar().is_some() {
             true => 0,
             // A step ends at the next checkpoint.
             false => match self.kv.to_checkpoint() {
@@ -153,12 +154,6 @@ impl Sequence {
                 None => self.pending() - u32::from(waits),
             },
         }
-    }
-
-    /// Whether the sequence skips the next step because of its grammar.
-    fn is_held(&self) -> bool {
-        let constraint = self.output.constraint.as_ref();
-        constraint.is_some_and(Constraint::is_held)
     }
 
     /// The stored tokens, if they are exactly a beginning that is to be cached by itself. Returns each only once.
@@ -306,17 +301,6 @@ impl Sequence {
         self.take_fast_forward(room as usize);
         self.reader.wake();
         Ok(())
-    }
-
-    /// Waits for the grammar if the sequence skips the next step because of it. Returns whether it does.
-    pub fn await_grammar(&mut self) -> bool {
-        match &mut self.output.constraint {
-            Some(constraint) if constraint.is_held() => {
-                constraint.wait();
-                true
-            }
-            _ => false,
-        }
     }
 
     /// Why a sequence with a grammar ends, if it does: nothing may follow, or the sequence has its greatest length.

@@ -90,7 +90,8 @@ impl Stepper {
         self.audience.notify();
         if self.plan.spans.is_empty() {
             let mut running = self.scheduler.running.iter_mut();
-            return Ok(running.any(|s| s.await_grammar() || s.end_by_grammar().is_some()));
+            let waits = |s: &mut Sequence| s.constraint().is_some_and(Constraint::wait);
+            return Ok(running.any(|s| waits(s) || s.end_by_grammar().is_some()));
         }
         let begun = Instant::now();
         self.begin_masks();
