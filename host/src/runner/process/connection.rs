@@ -40,12 +40,12 @@ pub struct Connection {
 
 /// The calls, sequences and runners that wait for news of the worker.
 pub struct Open {
-    state: Mutex<State>,
+    state: Mutex<OpenState>,
     orders: Weak<Line>,
 }
 
 #[derive(Default)]
-struct State {
+struct OpenState {
     calls: HashMap<Id, Call>,
     sequences: HashMap<Id, Sender<Event>>,
     runners: HashMap<Id, Watched>,
@@ -77,9 +77,9 @@ impl Connection {
     ) -> (Arc<Self>, Arc<Open>) {
         let orders = Arc::new(orders);
         let open = Arc::new(Open {
-            state: Mutex::new(State {
+            state: Mutex::new(OpenState {
                 metrics: Some(metrics),
-                ..State::default()
+                ..OpenState::default()
             }),
             orders: Arc::downgrade(&orders),
         });
@@ -352,7 +352,7 @@ impl Open {
     }
 
     /// The state, unless the worker has ended.
-    fn running(&self) -> Result<MutexGuard<'_, State>> {
+    fn running(&self) -> Result<MutexGuard<'_, OpenState>> {
         let state = self.state();
         match &state.ended {
             Some(why) => Err(why.clone()),
@@ -360,7 +360,7 @@ impl Open {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OpenState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
