@@ -7,11 +7,11 @@
 //!
 //! | state | the next step | moves |
 //! |---|---|---|
-//! | [`Matching`](State::Matching) | waits | fast-forward tokens are known: `Masking`, or `Returning` if no masks were requested |
-//! | [`Returning`](State::Returning) | waits | the worker gives the task back: `Here` |
-//! | [`Masking`](State::Masking) | may be made, unless the grammar is slow | the masks are found: `Here` |
-//! | [`Here`](State::Here) | may be made | [`begin_masks`](Constraint::begin_masks): `Masking`; [`advance`](Constraint::advance): `Matching` |
-//! | [`Failed`](State::Failed) | fails | none |
+//! | [`Matching`](TaskState::Matching) | waits | fast-forward tokens are known: `Masking`, or `Returning` if no masks were requested |
+//! | [`Returning`](TaskState::Returning) | waits | the worker gives the task back: `Here` |
+//! | [`Masking`](TaskState::Masking) | may be made, unless the grammar is slow | the masks are found: `Here` |
+//! | [`Here`](TaskState::Here) | may be made | [`begin_masks`](Constraint::begin_masks): `Masking`; [`advance`](Constraint::advance): `Matching` |
+//! | [`Failed`](TaskState::Failed) | fails | none |
 //!
 //! An error of the worker leads from every state to `Failed`. Two flags change what the table says: a slow grammar makes the
 //! sequence wait in `Masking` too, and gets its masks requested with `Matching`, as does a sequence without drafts.
@@ -51,7 +51,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// A sequence's position in its grammar.
 pub struct Constraint {
     grammar: Arc<CompiledGrammar>,
-    state: State,
+    state: TaskState,
     /// Tells how long the task has been running, and stops it.
     handle: Arc<RunHandle>,
     found: (Sender<Found>, Receiver<Found>),
@@ -63,7 +63,7 @@ pub struct Constraint {
 }
 
 /// Where the task is, and what it does there.
-enum State {
+enum TaskState {
     /// A worker takes the chosen tokens. Then it finds masks, if these were requested.
     Matching { wants_masks: bool },
     /// A worker is done without masks. Its task is on the way back.
@@ -83,14 +83,14 @@ impl Constraint {
         let handle = task.handle.clone();
         let mut constraint = Self {
             grammar,
-            state: State::Here(task),
+            state: TaskState::Here(task),
             handle,
             found: channel(),
             fast_forward: FastForward::default(),
             is_slow: false,
             drafts: false,
         };
-        constraint.submit(State::Matching { wants_masks: false }, &[]);
+        constraint.submit(TaskState::Matching { wants_masks: false }, &[]);
         constraint
     }
 
@@ -112,9 +112,9 @@ impl Constraint {
     /// Whether the sequence skips the next step, because it is not known yet what may follow.
     pub fn is_held(&self) -> bool {
         match self.state {
-            State::Here(_) => false,
-            State::Masking => self.is_slow,
-            State::Matching { .. } | State::Returning | State::Failed(_) => true,
+            TaskState::Here(_) => false,
+            TaskState::Masking => self.is_slow,
+            TaskState::Matching { .. } | TaskState::Returning | TaskState::Failed(_) => true,
         }
     }
 
@@ -160,7 +160,7 @@ impl Constraint {
     pub fn begin_masks(&mut self, draft: &[u32]) {
         let done = |task: &Task| !task.masks.is_empty() && task.drafts == draft;
         if !self.fast_forward.is_last && self.task().is_some_and(|task| !done(task)) {
-            self.submit(State::Masking, draft);
+            self.submit(TaskState::Masking, draft);
         }
     }
 
@@ -193,7 +193,7 @@ impl Constraint {
     /// Records a chosen token. The tokens that must follow it are known after [`advance`](Self::advance).
     pub fn choose(&mut self, token: u32) {
         // The task is here: tokens are chosen only after their mask was awaited.
-        if let State::Here(task) = &mut self.state {
+        if let TaskState::Here(task) = &mut self.state {
             task.chosen.push(token);
         }
     }
@@ -201,26 +201,26 @@ impl Constraint {
     /// Has a worker take the chosen tokens and find the next mask. If the sequence drafts, masks are found only once its next
     /// draft is made, unless the grammar is slow.
     pub fn advance(&mut self) {
-        if let State::Here(task) = &self.state
+        if let TaskState::Here(task) = &self.state
             && !task.chosen.is_empty()
         {
             self.fast_forward = FastForward::default();
             let wants_masks = self.is_slow || !self.drafts;
-            self.submit(State::Matching { wants_masks }, &[]);
+            self.submit(TaskState::Matching { wants_masks }, &[]);
         }
     }
 
     fn task(&self) -> Option<&Task> {
         match &self.state {
-            State::Here(task) => Some(task),
+            TaskState::Here(task) => Some(task),
             _ => None,
         }
     }
 
     /// Gives the task to a worker. `next` says what the worker does.
-    fn submit(&mut self, next: State, draft: &[u32]) {
-        let wants_masks = !matches!(next, State::Matching { wants_masks: false });
-        if let State::Here(mut task) = mem::replace(&mut self.state, next) {
+    fn submit(&mut self, next: TaskState, draft: &[u32]) {
+        let wants_masks = !matches!(next, TaskState::Matching { wants_masks: false });
+        if let TaskState::Here(mut task) = mem::replace(&mut self.state, next) {
             task.wants_masks = wants_masks;
             task.drafts.clear();
             task.drafts.extend_from_slice(draft);
@@ -232,16 +232,16 @@ impl Constraint {
 
     /// Waits up to `patience` for one result. False if none came.
     fn receive(&mut self, patience: Duration) -> Result<bool, GrammarError> {
-        if let State::Failed(error) = &self.state {
+        if let TaskState::Failed(error) = &self.state {
             return Err(error.clone());
         }
         match self.next_found(patience) {
             Some(Found::FastForward(fast_forward)) => {
                 self.state = match self.state {
-                    State::Matching { wants_masks: true } if !fast_forward.is_last => {
-                        State::Masking
+                    TaskState::Matching { wants_masks: true } if !fast_forward.is_last => {
+                        TaskState::Masking
                     }
-                    _ => State::Returning,
+                    _ => TaskState::Returning,
                 };
                 self.fast_forward = fast_forward;
                 Ok(true)
@@ -250,8 +250,8 @@ impl Constraint {
                 self.is_slow |= task.took > SLOW;
                 let result = task.result.clone();
                 self.state = match &result {
-                    Ok(()) => State::Here(task),
-                    Err(error) => State::Failed(error.clone()),
+                    Ok(()) => TaskState::Here(task),
+                    Err(error) => TaskState::Failed(error.clone()),
                 };
                 result.map(|()| true)
             }
@@ -281,7 +281,7 @@ impl Constraint {
 impl Drop for Constraint {
     fn drop(&mut self) {
         self.handle.cancel();
-        if let State::Here(task) = mem::replace(&mut self.state, State::Returning) {
+        if let TaskState::Here(task) = mem::replace(&mut self.state, TaskState::Returning) {
             self.grammar.workers().retire(task);
         }
     }
