@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     Backend,
-    cpu::Level,
+    cpu::CpuLevel,
     load::Plugin,
     probe::{Answer, Facts, Probe, Request},
 };
@@ -26,7 +26,7 @@ pub struct InstalledPlugin {
     /// The file that is used.
     pub path: PathBuf,
     /// The CPU level of the file. None: the file is for every CPU.
-    pub level: Option<Level>,
+    pub level: Option<CpuLevel>,
     /// Other variants of the plugin.
     pub passed_over: Vec<UnusedFile>,
     /// The plugin's answers about the models it was asked about when it was tried out, by path.
