@@ -14,7 +14,7 @@ use super::{
     Backend,
     cpu::CpuLevel,
     load::Plugin,
-    probe::{Answer, Facts, Probe, Request},
+    probe::{Answer, PluginFacts, Probe, Request},
 };
 use crate::system::file_state::FileState;
 
@@ -22,7 +22,7 @@ use crate::system::file_state::FileState;
 #[derive(Serialize)]
 pub struct InstalledPlugin {
     #[serde(flatten)]
-    pub facts: Facts,
+    pub facts: PluginFacts,
     /// The file that is used.
     pub path: PathBuf,
     /// The CPU level of the file. None: the file is for every CPU.

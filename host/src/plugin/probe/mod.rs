@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use messages::{Answer, Facts, Refusal, Request};
+pub(super) use messages::{Answer, PluginFacts, Refusal, Request};
 pub use trial::run;
 
 use tempfile::TempDir;
@@ -50,7 +50,7 @@ pub(super) struct Probe {
 /// The result for a library that can be used.
 #[derive(Debug)]
 pub(super) struct Probed {
-    pub facts: Facts,
+    pub facts: PluginFacts,
     /// Answers by model file of the request.
     pub answers: BTreeMap<String, Answer>,
 }
@@ -168,7 +168,7 @@ fn private_cache() -> Result<TempDir, Refusal> {
 struct ChildReport {
     step: Step,
     illegal: Option<Vec<u8>>,
-    facts: Option<Facts>,
+    facts: Option<PluginFacts>,
     answers: Vec<Answer>,
     refused: Option<Refusal>,
     done: Option<u32>,

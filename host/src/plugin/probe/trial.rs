@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     MAX_MEMORY, illegal,
-    messages::{Answer, Facts, Message, Refusal, Request, Step},
+    messages::{Answer, Message, PluginFacts, Refusal, Request, Step},
 };
 use crate::plugin::{
     Backend,
@@ -114,13 +114,13 @@ impl Trial {
     }
 }
 
-fn facts(backend: &Backend) -> Facts {
+fn facts(backend: &Backend) -> PluginFacts {
     let descriptor = backend.descriptor().clone();
     let devices = backend.devices().unwrap_or_default();
     let kernels = devices
         .iter()
         .filter_map(|device| Some((device.id.clone(), device.kernels()?.to_owned())));
-    Facts {
+    PluginFacts {
         kernels: kernels.collect(),
         levels: descriptor.levels().map(str::to_owned).collect(),
         options: backend.options().clone(),
