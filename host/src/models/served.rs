@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{LoadedModel, source::ModelSource};
-use crate::{config, engine::End, hub::Progress, plugin::Current};
+use crate::{config, engine::End, hub::DownloadProgress, plugin::Current};
 
 /// A served model, loaded or not: its settings and its state. Clones share the state.
 #[derive(Clone)]
@@ -164,7 +164,7 @@ impl ServedModel {
     }
 
     /// The progress of the download of its files. None if no download runs.
-    pub fn download(&self) -> Option<Progress> {
+    pub fn download(&self) -> Option<DownloadProgress> {
         self.source.get()?.download()
     }
 
