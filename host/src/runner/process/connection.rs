@@ -158,7 +158,7 @@ impl Connection {
             // One place is left for the failure if the worker ends.
             let (sender, events) = channel(window::EVENTS + 1);
             state.sequences.insert(sequence, sender);
-            let place = Place {
+            let place = RemotePlace {
                 connection: self.clone(),
                 sequence,
                 taken: 0,
@@ -228,14 +228,14 @@ impl Drop for PendingAnswer {
 }
 
 /// The place of the reader of a sequence.
-struct Place {
+struct RemotePlace {
     connection: Arc<Connection>,
     sequence: Id,
     /// Events that were taken and not reported.
     taken: u32,
 }
 
-impl ReaderPlace for Place {
+impl ReaderPlace for RemotePlace {
     fn took(&mut self) {
         self.taken += 1;
         if self.taken == window::REPORTED {
