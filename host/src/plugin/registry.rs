@@ -31,14 +31,14 @@ pub struct Registry {
     #[serde(skip)]
     probe: Probe,
     #[serde(skip)]
-    trials: Vec<(Library, Trial)>,
+    trials: Vec<(Library, TrialResult)>,
 }
 
 /// The registry that new loads use.
 pub type CurrentPlugins = Current<Arc<Registry>>;
 
 /// The result for a library. Err: no variant can be used.
-type Trial = Result<Arc<InstalledPlugin>, Vec<UnusedFile>>;
+type TrialResult = Result<Arc<InstalledPlugin>, Vec<UnusedFile>>;
 
 /// Why no backend was chosen for a model.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -193,7 +193,7 @@ impl Registry {
     }
 
     /// The results for libraries. New libraries are tried at the same time, so that several that hang take no longer than one.
-    fn try_all(&self, libraries: &[Library], probe: &Probe) -> Vec<Trial> {
+    fn try_all(&self, libraries: &[Library], probe: &Probe) -> Vec<TrialResult> {
         let cpu = Cpu::detect();
         let trial = |library| match self.trial_of(library, &probe.request) {
             Some(trial) => trial.clone(),
@@ -213,7 +213,7 @@ impl Registry {
     }
 
     /// The earlier result for a library, if neither its files nor the request have changed.
-    fn trial_of(&self, library: &Library, request: &Request) -> Option<&Trial> {
+    fn trial_of(&self, library: &Library, request: &Request) -> Option<&TrialResult> {
         let mut trials = self
             .trials
             .iter()
@@ -222,7 +222,7 @@ impl Registry {
         trial.map(|(_, trial)| trial)
     }
 
-    fn add(&mut self, library: Library, trial: Trial) {
+    fn add(&mut self, library: Library, trial: TrialResult) {
         match &trial {
             Ok(plugin) => match self.plugin(&plugin.facts.id) {
                 Some(first) => self.refused.push(same_id(plugin, first)),
