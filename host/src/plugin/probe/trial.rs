@@ -33,15 +33,15 @@ pub fn run() -> io::Result<()> {
         socket: host,
     } = Given::take()?;
     illegal::report_to(&host)?;
-    Trial { host }.run(library)
+    TrialEnd { host }.run(library)
 }
 
 /// The child's end of a trial.
-struct Trial {
+struct TrialEnd {
     host: UnixStream,
 }
 
-impl Trial {
+impl TrialEnd {
     fn run(mut self, library: File) -> io::Result<()> {
         let request = self.request()?;
         let end = match self.start(library, &request)? {
