@@ -27,11 +27,11 @@ pub struct Limits {
 /// Watches the calls of the plugin that a worker and its runners make.
 pub struct Watchdog {
     limits: Limits,
-    watched: Mutex<Watched>,
+    watched: Mutex<WatchedCalls>,
 }
 
 #[derive(Default)]
-struct Watched {
+struct WatchedCalls {
     /// Calls of the runners that have not ended. A released runner ends with its last sequence.
     runners: HashMap<Id, PluginCalls>,
     /// Calls that the worker makes to answer the server.
@@ -130,7 +130,7 @@ impl Watchdog {
         computing.map(Stuck::Call).or_else(|| stuck.next())
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
+    fn watched(&self) -> MutexGuard<'_, WatchedCalls> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
