@@ -48,7 +48,7 @@ pub struct Open {
 struct OpenState {
     calls: HashMap<Id, Call>,
     sequences: HashMap<Id, Sender<Event>>,
-    runners: HashMap<Id, Watched>,
+    runners: HashMap<Id, OpenRunner>,
     /// The worker's metrics. None once it has ended.
     metrics: Option<ModelPart>,
     /// Why the worker ended.
@@ -61,7 +61,7 @@ struct Call {
 }
 
 /// A runner that has not ended.
-struct Watched {
+struct OpenRunner {
     failure: Current<Option<Error>>,
     /// Dropped when it has ended.
     _alive: watch::Sender<()>,
@@ -176,7 +176,7 @@ impl Connection {
     pub fn watch(&self, runner: Id) -> Result<(Current<Option<Error>>, watch::Receiver<()>)> {
         let failure = Current::default();
         let (alive, end) = watch::channel(());
-        let watched = Watched {
+        let watched = OpenRunner {
             failure: failure.clone(),
             _alive: alive,
         };
