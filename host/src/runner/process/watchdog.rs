@@ -39,14 +39,14 @@ struct WatchedCalls {
 }
 
 struct Call {
-    kind: Kind,
+    kind: CallKind,
     /// When the call began, or last reported its progress.
     since: Instant,
 }
 
 /// The kinds of calls that a worker makes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CallKind {
     /// The call loads a model.
     Load,
     /// The call tokenizes texts, or estimates the memory of a model.
@@ -91,7 +91,7 @@ impl Watchdog {
     }
 
     /// Watches a call that begins now.
-    pub fn begin(&self, call: Id, kind: Kind) {
+    pub fn begin(&self, call: Id, kind: CallKind) {
         let since = Instant::now();
         self.watched().calls.insert(call, Call { kind, since });
     }
@@ -139,8 +139,8 @@ impl Limits {
     fn exceeded_by(&self, id: Id, call: &Call) -> Option<Stuck> {
         let age = call.since.elapsed();
         match call.kind {
-            Kind::Load => (age > self.load).then_some(Stuck::Load { call: id, age }),
-            Kind::Other => (age > self.call.unwrap_or(LONGEST)).then_some(Stuck::Call(age)),
+            CallKind::Load => (age > self.load).then_some(Stuck::Load { call: id, age }),
+            CallKind::Other => (age > self.call.unwrap_or(LONGEST)).then_some(Stuck::Call(age)),
         }
     }
 }
@@ -161,8 +161,8 @@ mod tests {
             load: SHORT * 4,
         };
         let watchdog = Watchdog::new(limits);
-        watchdog.begin(1, Kind::Other);
-        watchdog.begin(2, Kind::Load);
+        watchdog.begin(1, CallKind::Other);
+        watchdog.begin(2, CallKind::Load);
         for _ in 0..8 {
             sleep(SHORT);
             watchdog.renew(2);
@@ -180,8 +180,8 @@ mod tests {
             call: Some(SHORT),
             load: LONG,
         });
-        watchdog.begin(1, Kind::Other);
-        watchdog.begin(2, Kind::Load);
+        watchdog.begin(1, CallKind::Other);
+        watchdog.begin(2, CallKind::Load);
         sleep(SHORT * 2);
         assert!(matches!(watchdog.find(), Some(Stuck::Call(_))));
         watchdog.end(1);

@@ -17,7 +17,7 @@ use super::{
     outbox::Outbox,
     relays::Relays,
     socket::Receiving,
-    watchdog::{Kind, Limits, Stuck, Watchdog},
+    watchdog::{CallKind, Limits, Stuck, Watchdog},
 };
 use crate::{
     engine::{ClientId, EmbeddingError, SubmitError},
@@ -142,11 +142,11 @@ impl Session {
             }
             Question::Tokenize(texts) => {
                 let tokenize = move || named?.tokenize(texts);
-                self.blocking(call, Kind::Other, tokenize, Answer::Tokens);
+                self.blocking(call, CallKind::Other, tokenize, Answer::Tokens);
             }
             Question::Estimate { level } => {
                 let estimate = move || named?.memory_bytes(level.as_deref());
-                self.blocking(call, Kind::Other, estimate, Answer::Bytes);
+                self.blocking(call, CallKind::Other, estimate, Answer::Bytes);
             }
             Question::Compile { grammar, source } => {
                 let compiled = self.clone().compile(named, grammar, source);
@@ -234,7 +234,7 @@ impl Session {
         });
         let session = self.clone();
         let make = move || make(progress).map(|made| session.admit(id, made));
-        self.blocking(call, Kind::Load, make, Answer::Made);
+        self.blocking(call, CallKind::Load, make, Answer::Made);
     }
 
     /// Gives a new runner its number, and reports when it fails or ends.
@@ -261,7 +261,7 @@ impl Session {
     fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         call: Id,
-        kind: Kind,
+        kind: CallKind,
         work: impl FnOnce() -> Result<T> + Send + 'static,
         answer: fn(Result<T>) -> Answer,
     ) {
