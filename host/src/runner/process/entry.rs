@@ -20,7 +20,7 @@ use super::{
     outbox::Outbox,
     relays::Relays,
     socket::halves,
-    watchdog::{Limits, Stuck},
+    watchdog::{CallLimits, Stuck},
     worker::{End, Worker},
 };
 use crate::{
@@ -60,7 +60,7 @@ pub fn run() -> anyhow::Result<()> {
     telemetry::start_in_worker(start.log_format)?;
     illegal::report_to(&stderr())?;
     let registry = Registry::new();
-    let limits = Limits {
+    let limits = CallLimits {
         call: start.stuck_timeout,
         load: start.load_timeout,
     };

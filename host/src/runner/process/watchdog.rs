@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Limits of the duration of the plugin's calls.
 #[derive(Clone, Copy)]
-pub struct Limits {
+pub struct CallLimits {
     /// Limit of a step, a turn of embeddings, tokenizing, and an estimate. None: earlier steps and turns set their limit.
     pub call: Option<Duration>,
     /// Limit of a load, counted from its last report of progress.
@@ -26,7 +26,7 @@ pub struct Limits {
 
 /// Watches the calls of the plugin that a worker and its runners make.
 pub struct Watchdog {
-    limits: Limits,
+    limits: CallLimits,
     watched: Mutex<WatchedCalls>,
 }
 
@@ -71,7 +71,7 @@ pub enum Stuck {
 }
 
 impl Watchdog {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: CallLimits) -> Self {
         Self {
             limits,
             watched: Mutex::default(),
@@ -135,7 +135,7 @@ impl Watchdog {
     }
 }
 
-impl Limits {
+impl CallLimits {
     fn exceeded_by(&self, id: Id, call: &Call) -> Option<Stuck> {
         let age = call.since.elapsed();
         match call.kind {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_load_may_take_long_as_long_as_it_goes_forward() {
-        let limits = Limits {
+        let limits = CallLimits {
             call: Some(LONG),
             load: SHORT * 4,
         };
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn other_calls_have_a_limit_of_their_own() {
-        let watchdog = Watchdog::new(Limits {
+        let watchdog = Watchdog::new(CallLimits {
             call: Some(SHORT),
             load: LONG,
         });

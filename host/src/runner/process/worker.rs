@@ -17,7 +17,7 @@ use super::{
     outbox::Outbox,
     relays::Relays,
     socket::Receiving,
-    watchdog::{CallKind, Limits, Stuck, Watchdog},
+    watchdog::{CallKind, CallLimits, Stuck, Watchdog},
 };
 use crate::{
     engine::{ClientId, EmbeddingError, SubmitError},
@@ -38,7 +38,7 @@ pub struct Worker {
     /// The metrics of its runners.
     pub registry: Registry,
     /// Limits of the duration of the plugin's calls.
-    pub limits: Limits,
+    pub limits: CallLimits,
 }
 
 /// Why a worker ends.
