@@ -13,7 +13,7 @@ use super::{
     cpu::{Cpu, CpuLevel},
     discover::{Library, Variant},
     elf,
-    probe::{Probe, Probed, Refusal},
+    probe::{ProbeSettings, Probed, Refusal},
 };
 
 /// Tries the variants that the CPU can run, the highest level first, until one can be used.
@@ -23,7 +23,7 @@ use super::{
 pub fn try_out(
     library: &Library,
     cpu: &Cpu,
-    probe: &Probe,
+    probe: &ProbeSettings,
 ) -> Result<InstalledPlugin, Vec<UnusedFile>> {
     let Selection {
         to_try,
@@ -96,7 +96,7 @@ fn lower_than(used: &Variant, lower: &Variant) -> UnusedFile {
     UnusedFile::new(&lower.path, &reason, String::new())
 }
 
-fn try_variant(path: &Path, cpu: &Cpu, probe: &Probe) -> Result<(File, Probed), Refusal> {
+fn try_variant(path: &Path, cpu: &Cpu, probe: &ProbeSettings) -> Result<(File, Probed), Refusal> {
     let library = probe.trusted.verified(path, open(path)?);
     let library = library.map_err(|error| Refusal::new(error.to_string()))?;
     elf::check(&library, cpu).map_err(|error| Refusal::new(error.to_string()))?;

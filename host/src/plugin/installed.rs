@@ -14,7 +14,7 @@ use super::{
     Backend,
     cpu::CpuLevel,
     load::Plugin,
-    probe::{Answer, PluginFacts, Probe, Request},
+    probe::{Answer, PluginFacts, ProbeSettings, Request},
 };
 use crate::system::file_state::FileState;
 
@@ -64,7 +64,7 @@ impl InstalledPlugin {
 
     /// Asks the plugin about the models that it was not asked about before, or whose files have changed since. Takes as long as a
     /// child process.
-    pub(super) fn ask(&self, models: &[&str], probe: &Probe) {
+    pub(super) fn ask(&self, models: &[&str], probe: &ProbeSettings) {
         let is_unknown = |path: &&&str| {
             let is_current = |(state, _): &(_, _)| *state == FileState::of(Path::new(path));
             !self.answers.contains_key(**path) && !self.later().get(**path).is_some_and(is_current)

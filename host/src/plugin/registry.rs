@@ -15,7 +15,7 @@ use super::{
     cpu::Cpu,
     discover::{Discovered, Library, discover},
     known,
-    probe::{Answer, Probe, Request},
+    probe::{Answer, ProbeSettings, Request},
 };
 
 /// Number of libraries that are tried out at the same time.
@@ -29,7 +29,7 @@ pub struct Registry {
     refused: Vec<UnusedFile>,
     warnings: Vec<String>,
     #[serde(skip)]
-    probe: Probe,
+    probe: ProbeSettings,
     #[serde(skip)]
     trials: Vec<(Library, TrialResult)>,
 }
@@ -74,7 +74,7 @@ impl Registry {
             libraries,
             warnings,
         } = discover(&options.directories);
-        let probe = Probe {
+        let probe = ProbeSettings {
             executable: options.executable.clone(),
             request: options.request(),
             trusted: options.trusted_keys.clone(),
@@ -193,7 +193,7 @@ impl Registry {
     }
 
     /// The results for libraries. New libraries are tried at the same time, so that several that hang take no longer than one.
-    fn try_all(&self, libraries: &[Library], probe: &Probe) -> Vec<TrialResult> {
+    fn try_all(&self, libraries: &[Library], probe: &ProbeSettings) -> Vec<TrialResult> {
         let cpu = Cpu::detect();
         let trial = |library| match self.trial_of(library, &probe.request) {
             Some(trial) => trial.clone(),

@@ -37,7 +37,7 @@ const MAX_MEMORY: u64 = 4 << 30;
 
 /// The settings with which libraries are tried out.
 #[derive(Clone, Default)]
-pub(super) struct Probe {
+pub(super) struct ProbeSettings {
     /// The path of this program.
     pub executable: PathBuf,
     pub request: Request,
@@ -55,7 +55,7 @@ pub(super) struct Probed {
     pub answers: BTreeMap<String, Answer>,
 }
 
-impl Probe {
+impl ProbeSettings {
     /// The same settings for a question about these models.
     pub fn about(&self, models: &[&&str]) -> Self {
         let files = models.iter().map(|path| path.to_string());
