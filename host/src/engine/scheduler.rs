@@ -16,7 +16,7 @@ use super::{
     kv_pool::KvPool,
     metrics::EngineMetrics,
     plan::Plan,
-    prefill::Unread,
+    prefill::Prefill,
     shares::{Origin, Place, Shares},
     step_cost::StepCost,
 };
@@ -30,7 +30,7 @@ pub struct Scheduler {
     pub(super) pool: KvPool,
     pub(super) shares: Shares,
     /// Prompts that have tokens to prefill. Empty between steps.
-    pub(super) unread: Vec<Unread>,
+    pub(super) unread: Vec<Prefill>,
     /// Places of running sequences, and ids of those that give way. Empty between steps.
     pub(super) places: Vec<(Origin, Place)>,
     pub(super) leaving: Vec<u32>,
