@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Reads the configuration again, and applies it to the running server.
-pub struct Reader {
+pub struct ConfigReader {
     pub source: Source,
     pub app: Arc<App>,
     pub serving: Arc<Serving>,
@@ -33,7 +33,7 @@ pub struct Reader {
     pub tls: Option<Arc<Tls>>,
 }
 
-impl Reader {
+impl ConfigReader {
     /// Reads the configuration at each order, and at each change of its file. Never returns.
     pub async fn run(self, mut orders: Orders) {
         let is_watched = self.app.now().config.server.watch_config;
