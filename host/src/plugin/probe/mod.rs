@@ -29,7 +29,7 @@ use tempfile::TempDir;
 
 use super::TrustedKeys;
 use messages::{Message, Step};
-use process::{Child, End};
+use process::{Child, ChildEnd};
 
 /// Most bytes that a library may allocate while it is tried out, in its process. It loads no weights then, but the stacks of its
 /// threads count, which may be some hundred on a large machine.
@@ -97,7 +97,7 @@ impl ProbeSettings {
         Err(Refusal::new(reason))
     }
 
-    fn failure(&self, report: &ChildReport, end: &End) -> Option<Failure> {
+    fn failure(&self, report: &ChildReport, end: &ChildEnd) -> Option<Failure> {
         let refused = report.refused.clone();
         let refused = refused.or_else(|| {
             let died_of_it = end.signal() == Some(libc::SIGILL);
@@ -119,7 +119,7 @@ impl ProbeSettings {
         })
     }
 
-    fn unexpected(&self, step: &Step, end: &End) -> String {
+    fn unexpected(&self, step: &Step, end: &ChildEnd) -> String {
         let tell = "build the plugin for this machine, or tell its author";
         match end.status {
             _ if end.timed_out => format!(
