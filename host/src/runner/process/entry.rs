@@ -21,7 +21,7 @@ use super::{
     relays::Relays,
     socket::halves,
     watchdog::{CallLimits, Stuck},
-    worker::{End, Worker},
+    worker::{Worker, WorkerEnd},
 };
 use crate::{
     engine::EngineMetrics,
@@ -89,8 +89,8 @@ pub fn run() -> anyhow::Result<()> {
         limits,
     };
     match runtime.block_on(worker.serve(receiving)) {
-        End::Dismissed => shutdown::exit_now(0),
-        End::Stuck(stuck) => end_stuck(stuck),
+        WorkerEnd::Dismissed => shutdown::exit_now(0),
+        WorkerEnd::Stuck(stuck) => end_stuck(stuck),
     }
 }
 

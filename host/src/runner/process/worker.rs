@@ -43,7 +43,7 @@ pub struct Worker {
 
 /// Why a worker ends.
 #[derive(Debug)]
-pub enum End {
+pub enum WorkerEnd {
     /// The server is gone, or needs the worker no longer.
     Dismissed,
     /// A call of the plugin takes too long. If it is a load, the server was told.
@@ -52,17 +52,17 @@ pub enum End {
 
 impl Worker {
     /// Carries out the orders that arrive until there is a reason to end.
-    pub async fn serve(self, input: Receiving) -> End {
+    pub async fn serve(self, input: Receiving) -> WorkerEnd {
         let session = Arc::new(Session {
             watchdog: Watchdog::new(self.limits),
             worker: self,
             numbered: Mutex::default(),
         });
         select! {
-            () = session.receive(input) => End::Dismissed,
+            () = session.receive(input) => WorkerEnd::Dismissed,
             stuck = session.watchdog.stuck() => {
                 session.give_up(stuck);
-                End::Stuck(stuck)
+                WorkerEnd::Stuck(stuck)
             }
         }
     }
