@@ -38,7 +38,7 @@ fn smollm2_answers_litellm() {
 }
 
 #[test]
-fn clients_of_agents_are_answered_with_thoughts_and_calls() {
+fn clients_of_agents_are_answered_with_reasoning_and_calls() {
     let call = r#"{"name": "weather", "arguments": {"city": "Bonn"}}"#;
     let script = format!(
         "=== answer\n<think>I need the weather.</think>I look.\n<tool_call>\n{call}\n</tool_call>\n\
