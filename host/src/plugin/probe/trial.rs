@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use serde_json::Value;
 
 use super::{
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::plugin::{
     Backend,
-    child::{Confinement, Given},
+    child::{Confinement, Given, end_with_parent},
     load::Plugin,
 };
 
@@ -26,8 +25,7 @@ use crate::plugin::{
 /// # Errors
 /// If the other side is not a host.
 pub fn run() -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    leave_no_core_dump()?;
+    end_with_parent()?;
     let Given {
         library,
         socket: host,
@@ -141,15 +139,6 @@ fn answer(backend: &Backend, file: &str) -> Answer {
         Ok(support) => Ok((support.score, support.reason)),
         Err(error) => Err(error.message),
     }
-}
-
-/// Turns core dumps off: writing gigabytes of memory to a disk would take longer than the host waits.
-fn leave_no_core_dump() -> io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    Ok(setrlimit(Resource::Core, none)?)
 }
 
 impl Request {
