@@ -314,7 +314,7 @@ impl Scheduler {
         let decoding = self.running.iter().filter(|s| s.kv.is_decoding());
         let mut others = decoding.clone().map(Sequence::pending).sum();
         let prompts = self.running.len() - decoding.clone().count();
-        let rows = decoding.map(Sequence::ready_rows).sum::<u32>() + prompts as u32;
+        let rows = decoding.map(|s| s.rows(s.ready())).sum::<u32>() + prompts as u32;
         let promised = self.promised();
         // Drafts take only tokens, rows and KV space that no sequence needs.
         let mut spare = plan.room().saturating_sub(others);

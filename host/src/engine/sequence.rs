@@ -176,11 +176,6 @@ impl Sequence {
         }
     }
 
-    /// The number of rows of logits that the next step needs.
-    pub fn ready_rows(&self) -> u32 {
-        self.rows(self.ready())
-    }
-
     /// The sample request for the logits of this position, which are in `row`.
     pub fn sample_request(&self, position: u32, row: u32) -> SampleRequest<'_> {
         let mut request = SampleRequest::new(row);
@@ -253,12 +248,13 @@ impl Sequence {
 
     /// Drafts tokens that may come after the pending ones.
     pub fn propose(&mut self, mut room: DraftRoom<'_>) {
-        if self.ready() < self.pending() {
+        let ready = self.ready();
+        if ready < self.pending() {
             return self.output.drafter.clear();
         }
         // The pending tokens lead to one more token, and each of their rows to an event.
         let tokens = (self.lengths.max - self.tokens.len()).saturating_sub(1) as u32;
-        let events = self.reader.room().saturating_sub(self.ready_rows());
+        let events = self.reader.room().saturating_sub(self.rows(ready));
         room.tokens = room.tokens.min(tokens).min(events);
         self.output.drafter.propose(&self.tokens, room);
         if let Some(constraint) = &mut self.output.constraint
