@@ -37,9 +37,9 @@ export class AnswerView {
     this.message = message;
     this.actions = actions;
     this.text = new Prose();
-    this.thoughts = new Prose();
+    this.reasoning = new Prose();
     this.label = h("span");
-    this.folded = h("details", { class: "thoughts", hidden: true }, h("summary", {}, this.label), this.thoughts.element);
+    this.folded = h("details", { class: "reasoning", hidden: true }, h("summary", {}, this.label), this.reasoning.element);
     this.rest = h("div", { class: "rest" });
     this.element = h("article", { class: "message answer", "aria-label": "Answer" }, h("h2", { class: "hidden" }, "Answer"), this.folded, this.text.element, this.rest);
   }
@@ -50,8 +50,8 @@ export class AnswerView {
     this.element.classList.toggle("running", state.running);
     this.folded.hidden = !message.reasoning;
     if (message.reasoning) {
-      this.thoughts.render(message.reasoning);
-      this.label.textContent = thoughtsLabel(message, state.running);
+      this.reasoning.render(message.reasoning);
+      this.label.textContent = reasoningLabel(message, state.running);
     }
     this.text.render(message.format === "json" ? fenced(message.content) : message.content);
     const calls = message.calls.map(callView);
@@ -100,9 +100,9 @@ export function resultView(message) {
   return { element: h("article", { class: "message result", "aria-label": "Result of a tool" }, details) };
 }
 
-function thoughtsLabel(message, running) {
+function reasoningLabel(message, running) {
   if (running && !message.content) return "Thinking…";
-  return message.thoughtSeconds ? `Thought for ${number(message.thoughtSeconds)} s` : "Thoughts";
+  return message.thoughtSeconds ? `Thought for ${number(message.thoughtSeconds)} s` : "Reasoning";
 }
 
 /** Speed and counts of an answer, as a sentence of parts. */

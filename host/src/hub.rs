@@ -43,7 +43,7 @@ pub trait Hub: Send + Sync {
 /// Receives the progress of a download.
 pub trait Watcher: Send + Sync {
     /// Takes how much of the model has arrived. Called often.
-    fn progress(&self, progress: Progress);
+    fn progress(&self, progress: DownloadProgress);
 
     /// Takes something that users should know, in a sentence.
     fn note(&self, sentence: &str);
@@ -51,7 +51,7 @@ pub trait Watcher: Send + Sync {
 
 /// How much of a model has arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Progress {
+pub struct DownloadProgress {
     pub done_bytes: u64,
     pub total_bytes: u64,
 }

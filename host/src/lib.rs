@@ -62,7 +62,7 @@ use crate::{
     metrics::Metrics,
     models::{Serving, Snapshot},
     otel::Otel,
-    reread::Reader,
+    reread::ConfigReader,
     rereading::Rereading,
     routes::router,
 };
@@ -92,7 +92,7 @@ async fn run(
     let register = Arc::new(Register::new(limits, counters));
     let serving = Serving::new(app.catalog.clone(), &app.plugins, hub, &app.draining);
     let serving = Arc::new(serving);
-    let reader = Reader {
+    let reader = ConfigReader {
         source,
         app: app.clone(),
         serving: serving.clone(),

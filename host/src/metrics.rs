@@ -55,12 +55,12 @@ pub struct Metrics {
 
 /// A text format of metrics.
 #[derive(Clone, Copy)]
-pub enum Format {
+pub enum MetricsFormat {
     Prometheus,
     OpenMetrics,
 }
 
-impl Format {
+impl MetricsFormat {
     /// The content type of a text in this format.
     pub fn content_type(self) -> &'static str {
         match self {
@@ -263,7 +263,7 @@ impl Metrics {
     }
 
     /// All metrics; a metric that vLLM also has appears under both names. With a `key`, the metrics of other keys are left out.
-    pub fn render(&self, format: Format, key: Option<&str>) -> prometheus::Result<String> {
+    pub fn render(&self, format: MetricsFormat, key: Option<&str>) -> prometheus::Result<String> {
         let mut families = self.registry.gather();
         if let Some(key) = key {
             let is_of_other = |label: &LabelPair| label.name() == "key" && label.value() != key;
@@ -275,8 +275,8 @@ impl Metrics {
         }
         families.extend(vllm::families(&families));
         match format {
-            Format::Prometheus => TextEncoder::new().encode_to_string(&families),
-            Format::OpenMetrics => Ok(OpenMetrics(&families).to_string()),
+            MetricsFormat::Prometheus => TextEncoder::new().encode_to_string(&families),
+            MetricsFormat::OpenMetrics => Ok(OpenMetrics(&families).to_string()),
         }
     }
 }
@@ -287,7 +287,7 @@ mod tests {
 
     #[track_caller]
     fn check(metrics: &Metrics, line: &str) {
-        let text = metrics.render(Format::Prometheus, None).unwrap();
+        let text = metrics.render(MetricsFormat::Prometheus, None).unwrap();
         assert!(text.lines().any(|l| l == line), "no {line} in:\n{text}");
     }
 
@@ -350,9 +350,9 @@ mod tests {
             tokens.inc();
         }
         let count = |text: &str, name| text.matches(&format!("=\"{name}\"")).count();
-        let before = metrics.render(Format::Prometheus, None).unwrap();
+        let before = metrics.render(MetricsFormat::Prometheus, None).unwrap();
         metrics.keep(&["new"], &["new"]);
-        let after = metrics.render(Format::Prometheus, None).unwrap();
+        let after = metrics.render(MetricsFormat::Prometheus, None).unwrap();
         assert!(count(&before, "old") > 100, "{before}");
         assert_eq!(count(&after, "old"), 0, "{after}");
         assert_eq!(count(&after, "new"), count(&before, "new"));
@@ -362,7 +362,7 @@ mod tests {
     fn a_metric_without_samples_is_left_out() {
         let metrics = Metrics::new().unwrap();
         drop(metrics.meter("m", None));
-        for format in [Format::Prometheus, Format::OpenMetrics] {
+        for format in [MetricsFormat::Prometheus, MetricsFormat::OpenMetrics] {
             let text = metrics.render(format, None).unwrap();
             assert!(text.contains("tenon_generation_seconds_count"), "{text}");
             assert!(!text.contains("vllm:e2e_request_latency_seconds"), "{text}");

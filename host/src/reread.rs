@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Reads the configuration again, and applies it to the running server.
-pub struct Reader {
+pub struct ConfigReader {
     pub source: Source,
     pub app: Arc<App>,
     pub serving: Arc<Serving>,
@@ -33,7 +33,7 @@ pub struct Reader {
     pub tls: Option<Arc<Tls>>,
 }
 
-impl Reader {
+impl ConfigReader {
     /// Reads the configuration at each order, and at each change of its file. Never returns.
     pub async fn run(self, mut orders: Orders) {
         let is_watched = self.app.now().config.server.watch_config;
@@ -166,7 +166,7 @@ fn follow(file: &Path, app: &Arc<App>) -> Option<Waker> {
     };
     let mut seen = contents(files());
     let of_folders = files.clone();
-    let act = move |now: Contents| {
+    let act = move |now: FileHashes| {
         if take_changes(&mut seen, now) {
             drop(rereading.order());
         }
@@ -188,9 +188,9 @@ fn follow(file: &Path, app: &Arc<App>) -> Option<Waker> {
 }
 
 /// The SHA-256 of each file's content, because keys are not kept in memory. Missing files are left out.
-type Contents = BTreeMap<PathBuf, [u8; 32]>;
+type FileHashes = BTreeMap<PathBuf, [u8; 32]>;
 
-fn contents(files: impl Iterator<Item = PathBuf>) -> Contents {
+fn contents(files: impl Iterator<Item = PathBuf>) -> FileHashes {
     let hash = |file: &Path| Some(Sha256::digest(fs::read(file).ok()?).into());
     files
         .filter_map(|file| Some((file.clone(), hash(&file)?)))
@@ -200,7 +200,7 @@ fn contents(files: impl Iterator<Item = PathBuf>) -> Contents {
 /// Remembers the current contents of files, and returns whether a known file has changed. A new file is no change, because it
 /// belongs to the configuration that was just read. A missing file is none either, because files are missing while they are
 /// replaced.
-fn take_changes(seen: &mut Contents, now: Contents) -> bool {
+fn take_changes(seen: &mut FileHashes, now: FileHashes) -> bool {
     let differs = |(file, content): (&PathBuf, &[u8; 32])| {
         seen.get(file).is_some_and(|before| before != content)
     };

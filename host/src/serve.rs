@@ -8,7 +8,7 @@ use std::{
 use tokio::runtime;
 
 use crate::{
-    config::{Config, Place, Scope, Source},
+    config::{Config, ListenAddress, Scope, Source},
     connections::{self, Listener, Tls},
     hub::Hub,
     run, shutdown,
@@ -66,15 +66,15 @@ async fn listen(source: Source, config: Config, hub: Arc<dyn Hub>) -> anyhow::Re
 }
 
 /// The sentence about a place at which the server cannot listen.
-fn cannot_listen(place: &Place, error: &io::Error) -> anyhow::Error {
+fn cannot_listen(place: &ListenAddress, error: &io::Error) -> anyhow::Error {
     let advice = match (place, error.kind()) {
-        (Place::Tcp { port, .. }, ErrorKind::AddrInUse) => match port_owner::of(*port) {
+        (ListenAddress::Tcp { port, .. }, ErrorKind::AddrInUse) => match port_owner::of(*port) {
             Some(Process { id, command }) => format!(
                 "process {id} ({command}) listens there: stop it, or choose another port (--port)"
             ),
             None => "another process listens there: choose another port (--port), or find it with `ss -ltnp` as root".to_owned(),
         },
-        (Place::Tcp { port: 1..1024, .. }, ErrorKind::PermissionDenied) => {
+        (ListenAddress::Tcp { port: 1..1024, .. }, ErrorKind::PermissionDenied) => {
             "ports below 1024 need root or CAP_NET_BIND_SERVICE: choose another one (--port)"
                 .to_owned()
         }

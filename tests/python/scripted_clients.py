@@ -27,7 +27,7 @@ import litellm
 
 BASE = sys.argv[1]
 QUESTION = "Do I need an umbrella in Bonn?"
-THOUGHTS = ["I need the weather.", "It is dry."]
+REASONING = ["I need the weather.", "It is dry."]
 TEXTS = ["I look.", "Take no umbrella."]
 ARGUMENTS = {"city": "Bonn"}
 RESULT = "Dry until the evening."
@@ -51,12 +51,12 @@ def responses():
         for event in events(post(f"{BASE}/v1/responses", asked | {"stream": True})):
             check(ResponseStreamEvent, event)
         with client.responses.stream(**asked) as stream:
-            thoughts = "".join(event.delta for event in stream if event.type == "response.reasoning_text.delta")
+            reasoning = "".join(event.delta for event in stream if event.type == "response.reasoning_text.delta")
             final = stream.get_final_response()
-        assert thoughts == THOUGHTS[turn], thoughts
+        assert reasoning == REASONING[turn], reasoning
         assert [item.type for item in final.output] == [item.type for item in answer.output], final
         assert answer.output_text == TEXTS[turn], answer
-        assert answer.output[0].content[0].text == THOUGHTS[turn], answer
+        assert answer.output[0].content[0].text == REASONING[turn], answer
         assert answer.usage.output_tokens_details.reasoning_tokens > 0, answer
         items += [item.model_dump(exclude_none=True) for item in answer.output]
         if turn == 0:
@@ -93,7 +93,7 @@ ASKED = {"model": "claude-x", "max_tokens": 500, "tools": [TOOL], "thinking": {"
 
 def check_message(message, turn):
     thinking, text, *calls = message.content
-    assert (thinking.type, thinking.thinking, text.text) == ("thinking", THOUGHTS[turn], TEXTS[turn]), message
+    assert (thinking.type, thinking.thinking, text.text) == ("thinking", REASONING[turn], TEXTS[turn]), message
     assert [call.input for call in calls] == [ARGUMENTS][turn:], message
     assert message.stop_reason == ["tool_use", "end_turn"][turn], message
 
@@ -127,9 +127,9 @@ async def asynchronous_messages():
     said = [{"role": "user", "content": QUESTION}]
     for turn in range(2):
         async with asynchronous.messages.stream(**ASKED, messages=said) as stream:
-            thoughts = "".join([event.thinking async for event in stream if event.type == "thinking"])
+            reasoning = "".join([event.thinking async for event in stream if event.type == "thinking"])
             final = await stream.get_final_message()
-        assert thoughts == THOUGHTS[turn], thoughts
+        assert reasoning == REASONING[turn], reasoning
         check_message(final, turn)
         said += say_result(final) if turn == 0 else []
 
@@ -198,7 +198,7 @@ async def litellm_adapters():
     check(Message, json.dumps(answer))
     chat = {"model": "anthropic/claude-x", "messages": said, "tools": [{"type": "function", "function": FUNCTION}]}
     message = (await litellm.acompletion(**chat, **server)).choices[0].message
-    assert (message.reasoning_content, message.content) == (THOUGHTS[0], TEXTS[0]), message
+    assert (message.reasoning_content, message.content) == (REASONING[0], TEXTS[0]), message
     assert json.loads(message.tool_calls[0].function.arguments) == ARGUMENTS, message
 
 

@@ -15,13 +15,10 @@ use std::{
 };
 
 use rustix::{
-    process::{
-        Pid, Resource, Rlimit, Signal, kill_process_group, set_parent_process_death_signal,
-        setrlimit,
-    },
+    process::{Pid, Signal, kill_process_group},
     stdio::dup2_stdout,
 };
-use tenon::plugin::EXECUTABLE;
+use tenon::plugin::{EXECUTABLE, end_with_parent};
 
 use crate::{finding::Status, measure::LogCounter, report::Outcome, subject::Subject, table::Case};
 
@@ -33,8 +30,7 @@ const MAX_OUTPUT: u64 = 4 << 10;
 /// # Errors
 /// The process was not started by the checker.
 pub fn run_here(case: &Case, subject: &Subject) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    leave_no_core_dump()?;
+    end_with_parent()?;
     let mut checker = File::from(stdout().as_fd().try_clone_to_owned()?);
     // The plugin's output must not reach the checker's socket.
     dup2_stdout(stderr())?;
@@ -144,13 +140,4 @@ fn end_of(mut output: File) -> io::Result<String> {
     let mut bytes = Vec::new();
     output.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
-}
-
-/// Turns core dumps off: writing gigabytes of memory to a disk takes long.
-fn leave_no_core_dump() -> io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    Ok(setrlimit(Resource::Core, none)?)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use tenon::hub::{Hub, HubModel, Progress, Watcher};
+use tenon::hub::{DownloadProgress, Hub, HubModel, Watcher};
 use tenon_hub::{HuggingFace, Settings};
 use tokio::runtime;
 
@@ -68,8 +68,8 @@ impl Shown {
 }
 
 impl Watcher for Shown {
-    fn progress(&self, progress: Progress) {
-        let Progress {
+    fn progress(&self, progress: DownloadProgress) {
+        let DownloadProgress {
             done_bytes,
             total_bytes,
         } = progress;

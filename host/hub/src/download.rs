@@ -14,7 +14,7 @@ use reqwest::{
 };
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
-use tenon::hub::{HubModel, Progress, Watcher};
+use tenon::hub::{DownloadProgress, HubModel, Watcher};
 use tokio::time::sleep;
 
 use crate::{
@@ -51,7 +51,7 @@ impl Download<'_> {
     ///
     /// # Errors
     /// The hub refuses the file, or is out of reach for long; what arrived is damaged; or the disk cannot be written to.
-    pub async fn run(&self, before: Progress, watcher: &dyn Watcher) -> anyhow::Result<()> {
+    pub async fn run(&self, before: DownloadProgress, watcher: &dyn Watcher) -> anyhow::Result<()> {
         let (etag, size) = (self.file.etag(), self.file.size);
         if self.repository.has(etag, size) {
             return Ok(());
@@ -112,7 +112,7 @@ impl Download<'_> {
     async fn fill(
         &self,
         partial: &mut Partial,
-        before: Progress,
+        before: DownloadProgress,
         watcher: &dyn Watcher,
     ) -> anyhow::Result<()> {
         let mut failures = 0;
@@ -140,7 +140,7 @@ impl Download<'_> {
     async fn receive(
         &self,
         partial: &mut Partial,
-        before: Progress,
+        before: DownloadProgress,
         watcher: &dyn Watcher,
     ) -> Result<(), Failure> {
         let mut response = self.ask(partial).await?;
@@ -152,7 +152,7 @@ impl Download<'_> {
             partial
                 .write(&piece)
                 .map_err(|error| self.unwritable(error, partial))?;
-            watcher.progress(Progress {
+            watcher.progress(DownloadProgress {
                 done_bytes: before.done_bytes + partial.len,
                 ..before
             });

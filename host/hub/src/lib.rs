@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use futures_util::{FutureExt, future::BoxFuture};
 use indicatif::HumanBytes;
-use tenon::hub::{Hub, HubModel, Progress, Watcher};
+use tenon::hub::{DownloadProgress, Hub, HubModel, Watcher};
 
 pub use self::{
     cache::{Cache, Repository},
@@ -117,7 +117,7 @@ impl HuggingFace {
         repository.make().with_context(cannot_write)?;
         self.check_room(model, &repository, files)
             .with_context(cannot_write)??;
-        let mut progress = Progress {
+        let mut progress = DownloadProgress {
             done_bytes: 0,
             total_bytes: files.iter().map(|file| file.size).sum(),
         };

@@ -13,7 +13,7 @@ use super::refusals::Refusals;
 /// An address to listen at, and the routes that are served there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    pub place: Place,
+    pub place: ListenAddress,
     pub scope: Scope,
     /// Whether TLS is spoken there.
     pub is_encrypted: bool,
@@ -21,7 +21,7 @@ pub struct Listen {
 
 /// Where connections come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ListenAddress {
     /// A port of an address or name. Port 0: any free port.
     Tcp { host: String, port: u16 },
     /// A Unix socket.
@@ -68,8 +68,8 @@ impl Listen {
                 refusals.refuse(key, &why);
             }
             let place = match scheme {
-                "" | "http" | "https" => Place::resolve(key, rest, refusals),
-                _ => Place::resolve(key, address, refusals),
+                "" | "http" | "https" => ListenAddress::resolve(key, rest, refusals),
+                _ => ListenAddress::resolve(key, address, refusals),
             };
             Some(Self {
                 place: place?,
@@ -81,7 +81,7 @@ impl Listen {
     }
 }
 
-impl Place {
+impl ListenAddress {
     fn resolve(key: &[&str], written: &str, refusals: &mut Refusals) -> Option<Self> {
         if let Some(path) = written.strip_prefix(UNIX) {
             return Some(Self::Unix(refusals.whole_path(key, path.as_ref())));
@@ -102,7 +102,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
@@ -112,7 +112,7 @@ impl fmt::Display for Place {
     }
 }
 
-fn tcp(written: &str) -> Option<Place> {
+fn tcp(written: &str) -> Option<ListenAddress> {
     let (host, port) = written.rsplit_once(':')?;
     let port = port.parse().ok()?;
     let bracketed = host
@@ -122,7 +122,7 @@ fn tcp(written: &str) -> Option<Place> {
     let host = bracketed
         .filter(|host| host.parse::<std::net::Ipv6Addr>().is_ok())
         .or(Some(host).filter(is_name))?;
-    Some(Place::Tcp {
+    Some(ListenAddress::Tcp {
         host: host.to_owned(),
         port,
     })
@@ -180,7 +180,7 @@ mod tests {
             let place = tcp(written).unwrap();
             assert_eq!(place.to_string(), written);
             let host = host.to_owned();
-            assert_eq!(place, Place::Tcp { host, port });
+            assert_eq!(place, ListenAddress::Tcp { host, port });
         }
         for wrong in [
             "",

@@ -54,7 +54,7 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     grammar::{Grammar, JsonWhitespace},
-    listen::{Listen, Place, Scope},
+    listen::{Listen, ListenAddress, Scope},
     models::{Model, ModelFolder, ModelPath, Requantize},
     origins::{Hosts, Origins},
     plugins::{DEFAULT_TRY_TIMEOUT_SECS, Plugins},

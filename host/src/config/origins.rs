@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    listen::{Listen, Place},
+    listen::{Listen, ListenAddress},
     refusals::Refusals,
 };
 
@@ -136,10 +136,10 @@ fn without_port(host: &str) -> &str {
 }
 
 /// Whether only this machine reaches a place.
-fn is_here(place: &Place) -> bool {
+fn is_here(place: &ListenAddress) -> bool {
     match place {
-        Place::Tcp { host, .. } => is_loopback(host),
-        Place::Unix(_) => true,
+        ListenAddress::Tcp { host, .. } => is_loopback(host),
+        ListenAddress::Unix(_) => true,
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     by_name::by_name,
     keys::{as_hashes, can_be_sent},
-    listen::{Addresses, Listen, Place, Scope},
+    listen::{Addresses, Listen, ListenAddress, Scope},
     origins::{Hosts, Origins},
     refusals::Refusals,
 };
@@ -259,7 +259,7 @@ impl RawServer {
                 refusals.check_not_empty(&["server", "host"], &self.host);
                 let (host, port) = (mem::take(&mut self.host), self.port);
                 vec![Listen {
-                    place: Place::Tcp { host, port },
+                    place: ListenAddress::Tcp { host, port },
                     scope,
                     is_encrypted: has_tls,
                 }]

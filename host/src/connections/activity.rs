@@ -51,7 +51,7 @@ pub enum Close {
 /// The state of a connection, shared by its task, its socket and the register.
 #[derive(Debug)]
 pub struct Activity {
-    state: Mutex<State>,
+    state: Mutex<ActivityState>,
     told: Notify,
     /// The client of the connection. None if it is not known.
     pub client: Option<ClientAddress>,
@@ -62,7 +62,7 @@ pub struct Activity {
 }
 
 #[derive(Debug)]
-struct State {
+struct ActivityState {
     /// The number of requests that are being answered. One at most, unless several share the connection.
     requests: u32,
     /// The number of requests that wait until their client takes a piece of the answer. Only where several share the connection.
@@ -81,7 +81,7 @@ struct State {
 impl Activity {
     pub fn new(client: Option<ClientAddress>, is_late: bool) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(ActivityState {
                 requests: 0,
                 held_up: 0,
                 progress: Instant::now(),
@@ -220,12 +220,12 @@ impl Activity {
         (!state.is_busy() && state.close.is_none()).then_some((state.head_since.is_some(), since))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ActivityState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ActivityState {
     fn is_busy(&self) -> bool {
         self.requests > 0 || self.unwritten_since.is_some()
     }

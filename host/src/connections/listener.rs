@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::{stream::Stream, tls::Tls};
-use crate::config::{Listen, Place, Scope};
+use crate::config::{Listen, ListenAddress, Scope};
 
 /// A socket that listens.
 pub struct Listener {
@@ -30,10 +30,10 @@ impl Listener {
     /// Begins to listen. `tls` is used for addresses that speak TLS.
     pub async fn bind(listen: &Listen, tls: Option<&Arc<Tls>>) -> io::Result<Self> {
         let socket = match &listen.place {
-            Place::Tcp { host, port } => {
+            ListenAddress::Tcp { host, port } => {
                 Socket::Tcp(TcpListener::bind((host.as_str(), *port)).await?)
             }
-            Place::Unix(path) => {
+            ListenAddress::Unix(path) => {
                 let listener = bind_unix(path).await?;
                 Socket::Unix(listener, SocketFile(path.clone()))
             }

@@ -58,7 +58,7 @@ pub async fn accept(listener: Listener, router: Router, register: Arc<Register>)
                 continue;
             }
         };
-        let place = Place(register.clone(), activity.clone());
+        let place = RegisterEntry(register.clone(), activity.clone());
         let router = router.clone();
         tokio::spawn(async move {
             connection::serve(stream, tls, router, activity).await;
@@ -68,9 +68,9 @@ pub async fn accept(listener: Listener, router: Router, register: Arc<Register>)
 }
 
 /// A connection's place in the register. The place is left on drop, also if the task panics.
-struct Place(Arc<Register>, Arc<activity::Activity>);
+struct RegisterEntry(Arc<Register>, Arc<activity::Activity>);
 
-impl Drop for Place {
+impl Drop for RegisterEntry {
     fn drop(&mut self) {
         self.0.leave(&self.1);
     }

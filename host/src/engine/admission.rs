@@ -13,7 +13,7 @@ use std::mem;
 use super::{
     kv_pool::Prefix,
     plan::Plan,
-    prefill::{Room, Unread, divide},
+    prefill::{Prefill, Room, divide},
     prefix_cache::common_len,
     scheduler::Scheduler,
     sequence::Sequence,
@@ -65,10 +65,10 @@ impl Scheduler {
         self.unread = unread;
     }
 
-    fn collect_running(&self, unread: &mut Vec<Unread>) {
+    fn collect_running(&self, unread: &mut Vec<Prefill>) {
         let prompts = self.running.iter();
         let prompts = prompts.filter(|s| !s.kv.is_decoding() && s.ready() > 0);
-        unread.extend(prompts.map(|s| Unread {
+        unread.extend(prompts.map(|s| Prefill {
             origin: s.origin,
             place: self.place(s),
             tokens: s.ready(),
@@ -79,7 +79,7 @@ impl Scheduler {
     }
 
     /// Collects waiting prompts that need not wait for another prompt or for a place.
-    fn collect_waiting(&mut self, unread: &mut Vec<Unread>) {
+    fn collect_waiting(&mut self, unread: &mut Vec<Prefill>) {
         let mut places = mem::take(&mut self.places);
         places.clear();
         places.extend(self.running.iter().map(|s| (s.origin, self.place(s))));
@@ -92,7 +92,7 @@ impl Scheduler {
             }
             let stored = self.reusable(waiting);
             if !self.is_on_its_way(waiting, stored) {
-                unread.push(Unread {
+                unread.push(Prefill {
                     origin: waiting.origin,
                     place,
                     tokens: waiting.pending() - stored.len,
@@ -106,7 +106,7 @@ impl Scheduler {
     }
 
     /// Divides the room of the step, and admits the waiting sequences that get a part of it.
-    fn admit_all(&mut self, session: &mut Session, unread: &mut Vec<Unread>, room: Room<'_>) {
+    fn admit_all(&mut self, session: &mut Session, unread: &mut Vec<Prefill>, room: Room<'_>) {
         let mut is_full = false;
         divide(unread, room);
         while let Some(at) = next_to_admit(unread) {
@@ -127,7 +127,7 @@ impl Scheduler {
     }
 
     /// Updates the places in line after a sequence was admitted.
-    fn update(&self, unread: &mut [Unread]) {
+    fn update(&self, unread: &mut [Prefill]) {
         let running = || self.running.iter().map(|s| s.origin);
         for prompt in unread {
             prompt.runs = running().any(|origin| origin == prompt.origin);
@@ -253,7 +253,7 @@ impl Scheduler {
 }
 
 /// The first in line of the waiting prompts that get tokens of the step.
-fn next_to_admit(unread: &[Unread]) -> Option<usize> {
+fn next_to_admit(unread: &[Prefill]) -> Option<usize> {
     let waiting = unread.iter().enumerate();
     let waiting = waiting.filter(|(_, prompt)| !prompt.runs && prompt.part > 0);
     let first = waiting.min_by_key(|(_, prompt)| prompt.place);

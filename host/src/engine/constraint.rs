@@ -7,11 +7,11 @@
 //!
 //! | state | the next step | moves |
 //! |---|---|---|
-//! | [`Matching`](State::Matching) | waits | fast-forward tokens are known: `Masking`, or `Returning` if no masks were requested |
-//! | [`Returning`](State::Returning) | waits | the worker gives the task back: `Here` |
-//! | [`Masking`](State::Masking) | may be made, unless the grammar is slow | the masks are found: `Here` |
-//! | [`Here`](State::Here) | may be made | [`begin_masks`](Constraint::begin_masks): `Masking`; [`advance`](Constraint::advance): `Matching` |
-//! | [`Failed`](State::Failed) | fails | none |
+//! | [`Matching`](TaskState::Matching) | waits | fast-forward tokens are known: `Masking`, or `Returning` if no masks were requested |
+//! | [`Returning`](TaskState::Returning) | waits | the worker gives the task back: `Here` |
+//! | [`Masking`](TaskState::Masking) | may be made, unless the grammar is slow | the masks are found: `Here` |
+//! | [`Here`](TaskState::Here) | may be made | [`begin_masks`](Constraint::begin_masks): `Masking`; [`advance`](Constraint::advance): `Matching` |
+//! | [`Failed`](TaskState::Failed) | fails | none |
 //!
 //! An error of the worker leads from every state to `Failed`. Two flags change what the table says: a slow grammar makes the
 //! sequence wait in `Masking` too, and gets its masks requested with `Matching`, as does a sequence without drafts.
@@ -51,23 +51,19 @@ const POLL: Duration = Duration::from_millis(5);
 /// A sequence's position in its grammar.
 pub struct Constraint {
     grammar: Arc<CompiledGrammar>,
-    state: State,
+    state: TaskState,
     /// Tells how long the task has been running, and stops it.
     handle: Arc<RunHandle>,
     found: (Sender<Found>, Receiver<Found>),
     /// Tokens that must follow the last chosen ones. Empty until they are known.
     fast_forward: FastForward,
-    /// How many of the fast-forward tokens were taken.
-    taken: usize,
     is_slow: bool,
-    /// Whether the sequence skips the next step because it is not known yet what may follow.
-    is_held: bool,
     /// Whether the last step had a draft, or would have had one if its masks could have been found.
     drafts: bool,
 }
 
 /// Where the task is, and what it does there.
-enum State {
+enum TaskState {
     /// A worker takes the chosen tokens. Then it finds masks, if these were requested.
     Matching { wants_masks: bool },
     /// A worker is done without masks. Its task is on the way back.
@@ -87,58 +83,60 @@ impl Constraint {
         let handle = task.handle.clone();
         let mut constraint = Self {
             grammar,
-            state: State::Here(task),
+            state: TaskState::Here(task),
             handle,
             found: channel(),
             fast_forward: FastForward::default(),
-            taken: 0,
             is_slow: false,
-            is_held: false,
             drafts: false,
         };
-        constraint.submit(State::Matching { wants_masks: false }, &[]);
+        constraint.submit(TaskState::Matching { wants_masks: false }, &[]);
         constraint
     }
 
-    /// Finds out whether the sequence can be in the next step. Waits briefly for the fast-forward tokens.
+    /// Waits briefly for the fast-forward tokens. Until they are known, the sequence [is held](Self::is_held).
     pub fn prepare(&mut self) -> Result<(), GrammarError> {
         let begun = Instant::now();
-        self.is_held = true;
-        while !self.is_known() {
+        while self.is_held() {
             let patience = match self.is_slow {
                 true => Duration::ZERO,
                 false => PATIENCE.saturating_sub(begun.elapsed()),
             };
             if !self.receive(patience)? {
-                return Ok(());
+                break;
             }
         }
-        self.is_held = false;
         Ok(())
     }
 
-    /// Whether the sequence skips the next step.
+    /// Whether the sequence skips the next step, because it is not known yet what may follow.
     pub fn is_held(&self) -> bool {
-        self.is_held
+        match self.state {
+            TaskState::Here(_) => false,
+            TaskState::Masking => self.is_slow,
+            TaskState::Matching { .. } | TaskState::Returning | TaskState::Failed(_) => true,
+        }
     }
 
-    /// Waits longer for the worker. To be called only if no step can be made, so that no other sequence is delayed.
-    pub fn wait(&mut self) {
-        if !self.is_known() {
+    /// Waits longer for the worker if the sequence is held, and returns whether it was. To be called only if no step can be made, so
+    /// that no other sequence is delayed.
+    pub fn wait(&mut self) -> bool {
+        let was_held = self.is_held();
+        if was_held {
             // `prepare` reports an error again.
             let _ = self.receive(POLL);
         }
+        was_held
     }
 
     /// Tokens that must follow and were not taken yet.
     pub fn fast_forward(&self) -> &[u32] {
-        &self.fast_forward.tokens[self.taken..]
+        self.fast_forward.tokens.as_slice()
     }
 
     /// Takes the next fast-forward token.
     pub fn take_fast_forward(&mut self) -> Option<u32> {
-        let &token = self.fast_forward().first()?;
-        self.taken += 1;
+        let token = self.fast_forward.tokens.next()?;
         self.grammar.metrics().fast_forward_tokens.inc();
         Some(token)
     }
@@ -162,7 +160,7 @@ impl Constraint {
     pub fn begin_masks(&mut self, draft: &[u32]) {
         let done = |task: &Task| !task.masks.is_empty() && task.drafts == draft;
         if !self.fast_forward.is_last && self.task().is_some_and(|task| !done(task)) {
-            self.submit(State::Masking, draft);
+            self.submit(TaskState::Masking, draft);
         }
     }
 
@@ -195,7 +193,7 @@ impl Constraint {
     /// Records a chosen token. The tokens that must follow it are known after [`advance`](Self::advance).
     pub fn choose(&mut self, token: u32) {
         // The task is here: tokens are chosen only after their mask was awaited.
-        if let State::Here(task) = &mut self.state {
+        if let TaskState::Here(task) = &mut self.state {
             task.chosen.push(token);
         }
     }
@@ -203,35 +201,26 @@ impl Constraint {
     /// Has a worker take the chosen tokens and find the next mask. If the sequence drafts, masks are found only once its next
     /// draft is made, unless the grammar is slow.
     pub fn advance(&mut self) {
-        if let State::Here(task) = &self.state
+        if let TaskState::Here(task) = &self.state
             && !task.chosen.is_empty()
         {
-            self.taken = 0;
             self.fast_forward = FastForward::default();
             let wants_masks = self.is_slow || !self.drafts;
-            self.submit(State::Matching { wants_masks }, &[]);
+            self.submit(TaskState::Matching { wants_masks }, &[]);
         }
     }
 
     fn task(&self) -> Option<&Task> {
         match &self.state {
-            State::Here(task) => Some(task),
+            TaskState::Here(task) => Some(task),
             _ => None,
         }
     }
 
-    fn is_known(&self) -> bool {
-        match self.state {
-            State::Here(_) => true,
-            State::Masking => !self.is_slow,
-            State::Matching { .. } | State::Returning | State::Failed(_) => false,
-        }
-    }
-
     /// Gives the task to a worker. `next` says what the worker does.
-    fn submit(&mut self, next: State, draft: &[u32]) {
-        let wants_masks = !matches!(next, State::Matching { wants_masks: false });
-        if let State::Here(mut task) = mem::replace(&mut self.state, next) {
+    fn submit(&mut self, next: TaskState, draft: &[u32]) {
+        let wants_masks = !matches!(next, TaskState::Matching { wants_masks: false });
+        if let TaskState::Here(mut task) = mem::replace(&mut self.state, next) {
             task.wants_masks = wants_masks;
             task.drafts.clear();
             task.drafts.extend_from_slice(draft);
@@ -243,16 +232,16 @@ impl Constraint {
 
     /// Waits up to `patience` for one result. False if none came.
     fn receive(&mut self, patience: Duration) -> Result<bool, GrammarError> {
-        if let State::Failed(error) = &self.state {
+        if let TaskState::Failed(error) = &self.state {
             return Err(error.clone());
         }
         match self.next_found(patience) {
             Some(Found::FastForward(fast_forward)) => {
                 self.state = match self.state {
-                    State::Matching { wants_masks: true } if !fast_forward.is_last => {
-                        State::Masking
+                    TaskState::Matching { wants_masks: true } if !fast_forward.is_last => {
+                        TaskState::Masking
                     }
-                    _ => State::Returning,
+                    _ => TaskState::Returning,
                 };
                 self.fast_forward = fast_forward;
                 Ok(true)
@@ -261,8 +250,8 @@ impl Constraint {
                 self.is_slow |= task.took > SLOW;
                 let result = task.result.clone();
                 self.state = match &result {
-                    Ok(()) => State::Here(task),
-                    Err(error) => State::Failed(error.clone()),
+                    Ok(()) => TaskState::Here(task),
+                    Err(error) => TaskState::Failed(error.clone()),
                 };
                 result.map(|()| true)
             }
@@ -292,7 +281,7 @@ impl Constraint {
 impl Drop for Constraint {
     fn drop(&mut self) {
         self.handle.cancel();
-        if let State::Here(task) = mem::replace(&mut self.state, State::Returning) {
+        if let TaskState::Here(task) = mem::replace(&mut self.state, TaskState::Returning) {
             self.grammar.workers().retire(task);
         }
     }

@@ -67,7 +67,7 @@ impl Embeddings {
     ) -> Result<Self, Error> {
         let (sender, inbox) = channel();
         let queue = Queue::new(max_queue);
-        let turns = Turns {
+        let scheduler = EmbeddingScheduler {
             embedder,
             stopwatch,
             jobs: Vec::new(),
@@ -77,7 +77,7 @@ impl Embeddings {
         thread::Builder::new()
             .name(name)
             .spawn(move || {
-                run(turns, inbox);
+                run(scheduler, inbox);
                 drop(alive);
             })
             .map_err(|e| Error::new(Code::INTERNAL, e.to_string()))?;
@@ -136,7 +136,7 @@ impl Drop for Embedding {
 }
 
 /// The thread's embedder, and the jobs that wait for their next turn.
-struct Turns {
+struct EmbeddingScheduler {
     embedder: Embedder,
     stopwatch: Arc<Stopwatch>,
     jobs: Vec<Job>,
@@ -144,28 +144,28 @@ struct Turns {
     queue: Queue,
 }
 
-fn run(mut turns: Turns, inbox: Receiver<Message>) {
+fn run(mut scheduler: EmbeddingScheduler, inbox: Receiver<Message>) {
     while let Ok(message) = inbox.recv() {
         let mut last_end = Instant::now();
-        turns.take(message);
-        while let Some(mut job) = turns.next() {
-            let embedder = &mut turns.embedder;
-            let tokens = turns.stopwatch.time(|| job.embed(embedder));
-            turns.shares.charge(job.origin.client, tokens as u32);
+        scheduler.take(message);
+        while let Some(mut job) = scheduler.next() {
+            let embedder = &mut scheduler.embedder;
+            let tokens = scheduler.stopwatch.time(|| job.embed(embedder));
+            scheduler.shares.charge(job.origin.client, tokens as u32);
             match job.texts.is_empty() {
                 true => {
-                    turns.queue.paced(last_end.elapsed());
+                    scheduler.queue.paced(last_end.elapsed());
                     last_end = Instant::now();
                 }
                 // The job must be back before new ones are added: adding forgets the shares of clients without a job.
-                false => turns.jobs.push(job),
+                false => scheduler.jobs.push(job),
             }
-            inbox.try_iter().for_each(|message| turns.take(message));
+            inbox.try_iter().for_each(|message| scheduler.take(message));
         }
     }
 }
 
-impl Turns {
+impl EmbeddingScheduler {
     fn take(&mut self, message: Message) {
         match message {
             Message::Job(job) => self.add(job),

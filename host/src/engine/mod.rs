@@ -81,14 +81,14 @@ struct HandleState {
     /// Why the thread ended. Empty while it runs.
     failure: Current<Option<Error>>,
     model: CurrentModel,
-    end: End,
+    end: EngineEnd,
 }
 
 /// Tells when an engine has ended: its thread, its session and its model are gone.
 #[derive(Clone)]
-pub struct End(watch::Receiver<()>);
+pub struct EngineEnd(watch::Receiver<()>);
 
-impl End {
+impl EngineEnd {
     /// An end that comes when the sender of this receiver is dropped.
     pub fn new(alive: watch::Receiver<()>) -> Self {
         Self(alive)
@@ -152,7 +152,7 @@ impl Engine {
             calls,
             failure,
             model,
-            end: End(end),
+            end: EngineEnd(end),
         };
         let engine = Self {
             shared: Arc::new(shared),
@@ -223,7 +223,7 @@ impl Engine {
     }
 
     /// The end of the engine: it comes after the last handle is dropped and the last sequence has ended.
-    pub fn end(&self) -> End {
+    pub fn end(&self) -> EngineEnd {
         self.shared.end.clone()
     }
 

@@ -14,7 +14,7 @@ use super::{
 
 /// A prompt that has tokens to prefill.
 #[derive(Clone, Copy, Debug)]
-pub struct Unread {
+pub struct Prefill {
     pub origin: Origin,
     pub place: Place,
     /// Tokens that are still to be prefilled.
@@ -70,7 +70,7 @@ const MIN_SHARED_TOKENS: u32 = 16;
 const MAX_LOSS: f32 = 0.1;
 
 /// Divides the room among prompts, and sorts them: shorter ones first, about equally long ones by their places in line.
-pub fn divide(prompts: &mut [Unread], room: Room<'_>) {
+pub fn divide(prompts: &mut [Prefill], room: Room<'_>) {
     // Lengths are compared by their power of two: if about equal prompts took turns, all of them would be late.
     prompts.sort_unstable_by_key(|p| (p.place.urgency, p.tokens.max(1).ilog2(), p.place));
     let Some(first) = (0..prompts.len()).min_by_key(|&at| prompts[at].place) else {
@@ -86,7 +86,7 @@ pub fn divide(prompts: &mut [Unread], room: Room<'_>) {
 }
 
 /// Gives prompts that the step finishes all their tokens, and the others none. Returns the sum.
-fn read_to_the_end(prompts: &mut [Unread], first: usize, room: Room<'_>, half: u32) -> u32 {
+fn read_to_the_end(prompts: &mut [Prefill], first: usize, room: Room<'_>, half: u32) -> u32 {
     let kept_for_first = prompts[first].tokens.min(half);
     let mut left = room.tokens - kept_for_first;
     let mut ending = match prompts[first].tokens <= half {
@@ -111,7 +111,7 @@ fn read_to_the_end(prompts: &mut [Unread], first: usize, room: Room<'_>, half: u
     ending
 }
 
-fn give(prompt: &mut Unread, most: u32, left: &mut u32) {
+fn give(prompt: &mut Prefill, most: u32, left: &mut u32) {
     let more = (prompt.tokens - prompt.part).min(most).min(*left);
     prompt.part += more;
     *left -= more;
@@ -127,7 +127,7 @@ mod tests {
     };
 
     /// Prompts by client and tokens, in the order of arrival. All of them run.
-    fn prompts(given: &[(u64, u32)]) -> Vec<Unread> {
+    fn prompts(given: &[(u64, u32)]) -> Vec<Prefill> {
         let origins = given.iter().zip(0..).map(|(&(client, _), arrival)| Origin {
             client: ClientId(client),
             request: arrival,
@@ -136,7 +136,7 @@ mod tests {
         });
         let origins: Vec<_> = origins.collect();
         let place = |origin| Shares::new(0).place(origin, origins.iter().copied());
-        let prompt = |(&origin, &(_, tokens))| Unread {
+        let prompt = |(&origin, &(_, tokens))| Prefill {
             origin,
             place: place(origin),
             tokens,

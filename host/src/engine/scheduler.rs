@@ -16,7 +16,7 @@ use super::{
     kv_pool::KvPool,
     metrics::EngineMetrics,
     plan::Plan,
-    prefill::Unread,
+    prefill::Prefill,
     shares::{Origin, Place, Shares},
     step_cost::StepCost,
 };
@@ -30,7 +30,7 @@ pub struct Scheduler {
     pub(super) pool: KvPool,
     pub(super) shares: Shares,
     /// Prompts that have tokens to prefill. Empty between steps.
-    pub(super) unread: Vec<Unread>,
+    pub(super) unread: Vec<Prefill>,
     /// Places of running sequences, and ids of those that give way. Empty between steps.
     pub(super) places: Vec<(Origin, Place)>,
     pub(super) leaving: Vec<u32>,
@@ -314,7 +314,7 @@ impl Scheduler {
         let decoding = self.running.iter().filter(|s| s.kv.is_decoding());
         let mut others = decoding.clone().map(Sequence::pending).sum();
         let prompts = self.running.len() - decoding.clone().count();
-        let rows = decoding.map(Sequence::ready_rows).sum::<u32>() + prompts as u32;
+        let rows = decoding.map(|s| s.rows(s.ready())).sum::<u32>() + prompts as u32;
         let promised = self.promised();
         // Drafts take only tokens, rows and KV space that no sequence needs.
         let mut spare = plan.room().saturating_sub(others);

@@ -1,5 +1,6 @@
 //! A sequence: one token stream and its state.
 
+mod common;
 mod kv_state;
 mod output;
 mod reader;
@@ -10,15 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tenon_plugin_api::{SampleRequest, Vocabulary};
+use tenon_plugin_api::SampleRequest;
 
-pub use self::reader::Reader;
+pub use self::{common::Common, reader::Reader};
 use self::{kv_state::KvState, output::Output};
 use super::{
     Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering, constraint::Constraint,
     draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
 };
-use crate::{grammar::GrammarError, plugin::ModelFacts, reasoning_budget::ReasoningLimiter};
+use crate::{grammar::GrammarError, reasoning_budget::ReasoningLimiter};
 
 /// One token stream. From its arrival on it belongs to the model thread.
 pub struct Sequence {
@@ -47,29 +48,6 @@ struct Lengths {
     min: usize,
     /// Length at which the sequence ends.
     max: usize,
-}
-
-/// Values that all sequences of a model share.
-pub struct Common {
-    pub context_length: u32,
-    pub max_draft_tokens: u32,
-    /// Whether the session forks only whole sequences, so that beginnings are cached by themselves.
-    pub forks_whole_only: bool,
-    /// Mask of all tokens except those that end a text.
-    pub endless: Arc<[u32]>,
-    pub vocabulary: Arc<Vocabulary>,
-}
-
-impl Common {
-    pub fn new(facts: &ModelFacts, max_draft_tokens: u32) -> Self {
-        Self {
-            context_length: facts.context_length(),
-            max_draft_tokens,
-            forks_whole_only: facts.forks_whole_only(),
-            endless: all_but(&facts.info.eos, facts.info.logits_width),
-            vocabulary: facts.vocabulary.clone(),
-        }
-    }
 }
 
 /// Most events that wait for their reader.
@@ -167,7 +145,8 @@ impl Sequence {
     pub fn ready(&self) -> u32 {
         let constraint = self.output.constraint.as_ref();
         let waits = constraint.is_some_and(|c| !c.fast_forward().is_empty());
-        match self.is_held() || self.end_by_grammar().is_some() {
+        let is_held = constraint.is_some_and(Constraint::is_held);
+        match is_held || self.end_by_grammar().is_some() {
             true => 0,
             // A step ends at the next checkpoint.
             false => match self.kv.to_checkpoint() {
@@ -175,12 +154,6 @@ impl Sequence {
                 None => self.pending() - u32::from(waits),
             },
         }
-    }
-
-    /// Whether the sequence skips the next step because of its grammar.
-    fn is_held(&self) -> bool {
-        let constraint = self.output.constraint.as_ref();
-        constraint.is_some_and(Constraint::is_held)
     }
 
     /// The stored tokens, if they are exactly a beginning that is to be cached by itself. Returns each only once.
@@ -201,11 +174,6 @@ impl Sequence {
         } else {
             end.saturating_sub(self.unscored.start.max(self.kv.computed))
         }
-    }
-
-    /// The number of rows of logits that the next step needs.
-    pub fn ready_rows(&self) -> u32 {
-        self.rows(self.ready())
     }
 
     /// The sample request for the logits of this position, which are in `row`.
@@ -280,12 +248,13 @@ impl Sequence {
 
     /// Drafts tokens that may come after the pending ones.
     pub fn propose(&mut self, mut room: DraftRoom<'_>) {
-        if self.ready() < self.pending() {
+        let ready = self.ready();
+        if ready < self.pending() {
             return self.output.drafter.clear();
         }
         // The pending tokens lead to one more token, and each of their rows to an event.
         let tokens = (self.lengths.max - self.tokens.len()).saturating_sub(1) as u32;
-        let events = self.reader.room().saturating_sub(self.ready_rows());
+        let events = self.reader.room().saturating_sub(self.rows(ready));
         room.tokens = room.tokens.min(tokens).min(events);
         self.output.drafter.propose(&self.tokens, room);
         if let Some(constraint) = &mut self.output.constraint
@@ -328,17 +297,6 @@ impl Sequence {
         self.take_fast_forward(room as usize);
         self.reader.wake();
         Ok(())
-    }
-
-    /// Waits for the grammar if the sequence skips the next step because of it. Returns whether it does.
-    pub fn await_grammar(&mut self) -> bool {
-        match &mut self.output.constraint {
-            Some(constraint) if constraint.is_held() => {
-                constraint.wait();
-                true
-            }
-            _ => false,
-        }
     }
 
     /// Why a sequence with a grammar ends, if it does: nothing may follow, or the sequence has its greatest length.
@@ -477,16 +435,4 @@ impl Sequence {
         self.reader.send(Event::Finished { reason });
         Taken::End
     }
-}
-
-/// A mask of all tokens except these.
-fn all_but(tokens: &[u32], logits_width: u32) -> Arc<[u32]> {
-    let mut mask = vec![u32::MAX; logits_width.div_ceil(32) as usize];
-    let padding = logits_width..logits_width.next_multiple_of(32);
-    for token in padding.chain(tokens.iter().copied()) {
-        if let Some(word) = mask.get_mut(token as usize / 32) {
-            *word &= !(1 << (token % 32));
-        }
-    }
-    mask.into()
 }

@@ -90,7 +90,8 @@ impl Stepper {
         self.audience.notify();
         if self.plan.spans.is_empty() {
             let mut running = self.scheduler.running.iter_mut();
-            return Ok(running.any(|s| s.await_grammar() || s.end_by_grammar().is_some()));
+            let waits = |s: &mut Sequence| s.constraint().is_some_and(Constraint::wait);
+            return Ok(running.any(|s| waits(s) || s.end_by_grammar().is_some()));
         }
         let begun = Instant::now();
         self.begin_masks();
@@ -209,17 +210,14 @@ impl Stepper {
         let rows = first..first + span.rows as usize;
         let outcome = take_rows(sequence, rows.map(|row| self.picks.get(row)), &self.eos);
         self.metrics.generated_tokens.inc_by(outcome.tokens);
-        self.metrics
-            .drafted_tokens
-            .inc_by(sequence.draft().len() as u64);
-        self.metrics
-            .accepted_tokens
-            .inc_by(sequence.accepted().into());
+        let (drafted, accepted) = (sequence.draft().len(), sequence.accepted());
+        self.metrics.drafted_tokens.inc_by(drafted as u64);
+        self.metrics.accepted_tokens.inc_by(accepted.into());
         if let Some(constraint) = sequence.constraint() {
             constraint.advance();
         }
         sequence.reader.wake();
-        if !sequence.draft().is_empty() {
+        if drafted > 0 {
             self.scheduler.roll_back(&mut self.session, span.seq);
         }
         match outcome.end {

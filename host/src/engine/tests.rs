@@ -147,7 +147,7 @@ fn a_thread_that_gave_up_gets_no_more_sequences() {
         calls: PluginCalls::default(),
         failure: Current::new(Some(stopped.clone())),
         model: CurrentModel::default(),
-        end: End::new(watch::channel(()).1),
+        end: EngineEnd::new(watch::channel(()).1),
     };
     let engine = Engine {
         shared: Arc::new(shared),

@@ -39,7 +39,7 @@ const LONG_TEXT_BYTES: usize = 64 << 10;
 /// A compiled grammar, or why it could not be compiled. Empty until that is known.
 type Entry = Arc<OnceCell<Result<Arc<CompiledGrammar>, GrammarError>>>;
 /// A hash of a grammar. Grammars with equal keys are equal.
-type Key = [u8; 32];
+type GrammarHash = [u8; 32];
 
 /// The threads and processes for grammars. All models share them.
 pub struct GrammarThreads {
@@ -54,7 +54,7 @@ pub struct Grammars {
     compiler: Arc<Compiler>,
     runtime: Arc<GrammarRuntime>,
     /// The grammars by their keys. Locked only while one is looked up or old ones are dropped.
-    cache: Mutex<LruCache<Key, Entry>>,
+    cache: Mutex<LruCache<GrammarHash, Entry>>,
     compiling: Arc<Semaphore>,
     trials: Arc<Trials>,
     /// Time limit of a trial, and of compiling after the trial.
@@ -72,7 +72,7 @@ pub struct Grammars {
 /// A grammar that is to be compiled.
 struct UncompiledGrammar {
     grammar: Grammar,
-    key: Key,
+    key: GrammarHash,
     /// Whether the grammar's text is long.
     is_long: bool,
 }
@@ -214,7 +214,7 @@ impl Grammars {
         }
     }
 
-    fn entry(&self, key: Key) -> Entry {
+    fn entry(&self, key: GrammarHash) -> Entry {
         let cache = self.cache.lock();
         let mut cache = cache.unwrap_or_else(PoisonError::into_inner);
         cache.get_or_insert(key, Default::default).clone()

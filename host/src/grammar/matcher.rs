@@ -47,14 +47,15 @@ impl Matcher {
         consume(&mut self.inner, token)
     }
 
-    /// Takes the tokens that must come next, and appends them to `tokens`.
-    pub fn fast_forward(&mut self, tokens: &mut Vec<u32>) -> Result<(), GrammarError> {
-        if !self.is_finished() {
-            tokens.extend(self.inner.consume_ff_tokens());
-        }
+    /// Takes and returns the tokens that must come next.
+    pub fn fast_forward(&mut self) -> Result<Vec<u32>, GrammarError> {
+        let tokens = match self.is_finished() {
+            true => Vec::new(),
+            false => self.inner.consume_ff_tokens(),
+        };
         match self.inner.get_error() {
             Some(error) => Err(failed(&error)),
-            None => Ok(()),
+            None => Ok(tokens),
         }
     }
 

@@ -8,7 +8,7 @@ mod lark;
 
 use std::collections::HashMap;
 
-use lark::{Part, Rules};
+use lark::{LarkRules, Part};
 
 use super::text::regex_escaped;
 
@@ -33,7 +33,7 @@ pub fn regex_of_lark(text: &str) -> Result<String, String> {
 }
 
 struct Writer<'a> {
-    rules: &'a Rules,
+    rules: &'a LarkRules,
     /// The regular expressions of rules.
     written: HashMap<&'a str, String>,
     /// The rules that are being written.

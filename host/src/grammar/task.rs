@@ -4,6 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Sender},
     time::{Duration, Instant},
+    vec,
 };
 
 use llguidance::CancellationHandle;
@@ -23,8 +24,8 @@ pub enum Found {
 /// Fast-forward tokens: those that must follow the chosen ones.
 #[derive(Default)]
 pub struct FastForward {
-    /// The tokens. The grammar has taken them already.
-    pub tokens: Vec<u32>,
+    /// The tokens that the sequence has not taken. The grammar has taken all of them already.
+    pub tokens: vec::IntoIter<u32>,
     /// Whether nothing may follow these tokens.
     pub is_last: bool,
 }
@@ -106,9 +107,10 @@ impl Task {
             matcher.consume(token)?;
         }
         self.chosen.clear();
-        let mut fast_forward = FastForward::default();
-        matcher.fast_forward(&mut fast_forward.tokens)?;
-        fast_forward.is_last = matcher.is_finished();
+        let fast_forward = FastForward {
+            tokens: matcher.fast_forward()?.into_iter(),
+            is_last: matcher.is_finished(),
+        };
         let lacks_masks = self.wants_masks && !fast_forward.is_last;
         // The receiver may be gone.
         let _ = found.send(Found::FastForward(fast_forward));

@@ -37,7 +37,7 @@ pub const COMMAND: &str = "try-grammars";
 /// Starts the processes for trials, and keeps those that are idle.
 #[derive(Default)]
 pub struct Trials {
-    idle: Mutex<Vec<Trial>>,
+    idle: Mutex<Vec<TrialProcess>>,
 }
 
 /// The facts about a model's tokens that compiling a grammar depends on.
@@ -103,33 +103,33 @@ impl Trials {
         }
     }
 
-    fn begin(&self) -> Result<Trial, GrammarError> {
+    fn begin(&self) -> Result<TrialProcess, GrammarError> {
         // The lock is not held while a process is checked or ended.
         let next = || self.idle().pop();
         let mut idle = std::iter::from_fn(next);
-        if let Some(trial) = idle.find_map(Trial::running) {
+        if let Some(trial) = idle.find_map(TrialProcess::running) {
             return Ok(trial);
         }
-        Trial::start().map_err(|error| {
+        TrialProcess::start().map_err(|error| {
             error!("no process can be started to compile a grammar in: {error}");
             GrammarError::Busy
         })
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Trial>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<TrialProcess>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A process for trials. Dropping it kills the process.
-struct Trial {
+struct TrialProcess {
     process: Child,
     output: ChildStdout,
     /// The tokens that the process was told last.
     tokens: Option<Arc<Tokens>>,
 }
 
-impl Trial {
+impl TrialProcess {
     fn start() -> io::Result<Self> {
         let mut process = Command::new(EXECUTABLE)
             .arg0("tenon")
@@ -201,7 +201,7 @@ impl Trial {
     }
 }
 
-impl Drop for Trial {
+impl Drop for TrialProcess {
     fn drop(&mut self) {
         // The process may have ended by itself.
         let _ = self.process.kill();

@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
-use super::{Keep, KeptResponse, StoreError};
+use super::store::{KeptResponse, Store, StoreError};
 use crate::{config, engine::ClientId};
 
 /// SQLite's number for files of this program: `tenr`.
@@ -82,7 +82,7 @@ impl ResponseFile {
     }
 }
 
-impl Keep for ResponseFile {
+impl Store for ResponseFile {
     fn set_limits(&mut self, limits: config::Responses) -> Result<(), StoreError> {
         self.limits = limits;
         self.shrink()
@@ -232,7 +232,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::kept_responses::tests::{check, limits, response};
+    use crate::kept_responses::store::tests::{check, limits, response};
 
     const HOUR: Duration = Duration::from_secs(3600);
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use lru::LruCache;
 
-use super::{Keep, KeptResponse, StoreError};
+use super::store::{KeptResponse, Store, StoreError};
 use crate::{config, engine::ClientId};
 
 /// The responses, bounded by bytes and time.
@@ -54,7 +54,7 @@ impl Memory {
     }
 }
 
-impl Keep for Memory {
+impl Store for Memory {
     fn set_limits(&mut self, limits: config::Responses) -> Result<(), StoreError> {
         self.limits = limits;
         self.drop_old();
@@ -95,7 +95,7 @@ impl Keep for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kept_responses::tests;
+    use crate::kept_responses::store::tests;
 
     #[test]
     fn responses_are_bounded_and_their_client_s() {

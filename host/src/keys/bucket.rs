@@ -26,7 +26,7 @@ pub struct Bucket {
 
 /// How full a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level {
+pub struct BucketLevel {
     /// What a full bucket holds.
     pub limit: u32,
     /// What it holds now.
@@ -47,7 +47,7 @@ impl Bucket {
     }
 
     /// How full the bucket is.
-    pub fn level(&self, limit: NonZeroU32) -> Level {
+    pub fn level(&self, limit: NonZeroU32) -> BucketLevel {
         self.level_at(now(), limit)
     }
 
@@ -78,11 +78,11 @@ impl Bucket {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
     }
 
-    fn level_at(&self, now: u64, limit: NonZeroU32) -> Level {
+    fn level_at(&self, now: u64, limit: NonZeroU32) -> BucketLevel {
         let missing = self.full_at.load(Ordering::Relaxed).saturating_sub(now);
         let there = u128::from(FILLING.saturating_sub(missing));
         let left = there * u128::from(limit.get()) / u128::from(FILLING);
-        Level {
+        BucketLevel {
             limit: limit.get(),
             // At most the limit.
             left: left as u32,
@@ -116,7 +116,7 @@ mod tests {
 
     #[track_caller]
     fn check(bucket: &Bucket, now: u64, left: u32, full_in_secs: u64) {
-        let expected = Level {
+        let expected = BucketLevel {
             limit: 12,
             left,
             full_in: Duration::from_secs(full_in_secs),

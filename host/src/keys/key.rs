@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     KeyHash,
-    bucket::{Bucket, Level},
+    bucket::{Bucket, BucketLevel},
 };
 
 /// A key of a client.
@@ -145,13 +145,13 @@ impl Key {
     }
 
     /// The requests that are left. None without a limit.
-    pub fn requests_left(&self) -> Option<Level> {
+    pub fn requests_left(&self) -> Option<BucketLevel> {
         let limit = self.rights.requests_per_minute?;
         Some(self.use_now.requests.level(limit))
     }
 
     /// The tokens that are left. None without a limit.
-    pub fn tokens_left(&self) -> Option<Level> {
+    pub fn tokens_left(&self) -> Option<BucketLevel> {
         let limit = self.rights.tokens_per_minute?;
         Some(self.use_now.tokens.level(limit))
     }

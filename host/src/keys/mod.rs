@@ -14,7 +14,7 @@ mod texts;
 pub use self::{
     account::Account,
     answers::{AnswerEnd, Parameters},
-    bucket::Level,
+    bucket::BucketLevel,
     hash::KeyHash,
     key::{Exceeded, Key, Rights},
     keyring::Keys,

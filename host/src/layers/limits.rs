@@ -11,7 +11,7 @@ use axum::{
 
 use crate::{
     error::ApiError,
-    keys::{Account, Key, Level},
+    keys::{Account, BucketLevel, Key},
 };
 
 /// The headers of a limit: the limit itself, the rest of it, and the time until all of it is there again.
@@ -57,7 +57,7 @@ fn tell(key: &Key, headers: &mut HeaderMap) {
     }
 }
 
-fn tell_level(level: Level, names: Names, headers: &mut HeaderMap) {
+fn tell_level(level: BucketLevel, names: Names, headers: &mut HeaderMap) {
     headers.insert(names.limit, level.limit.into());
     headers.insert(names.left, level.left.into());
     // Digits and letters are always a valid value.

@@ -17,7 +17,7 @@ use super::{
 /// beside calls. Whatever turns out to be no call is text.
 pub struct CallParser {
     rules: CallRules,
-    state: State,
+    state: ParserState,
     /// Text that came and is not decided yet.
     held: String,
     content: Vec<AnswerContent>,
@@ -29,7 +29,7 @@ pub struct CallParser {
 }
 
 #[derive(Clone, Debug)]
-enum State {
+enum ParserState {
     /// Outside of calls.
     Text,
     /// At the beginning of a block of calls, which is still held back. Has the number of bytes before the first call.
@@ -45,14 +45,14 @@ enum State {
 }
 
 /// The next state. None: more text has to come first.
-type NextState = Option<State>;
+type NextState = Option<ParserState>;
 
 impl CallParser {
     /// A parser at the beginning of an answer.
     pub fn new(rules: CallRules) -> Self {
         Self {
             rules,
-            state: State::Text,
+            state: ParserState::Text,
             held: String::new(),
             content: Vec::new(),
             calls: Vec::new(),
@@ -77,8 +77,8 @@ impl CallParser {
         let has_calls = !self.calls.is_empty() || self.rules.are_forced();
         let drops_beginnings = is_cut_off || has_calls && !self.has_text;
         match self.state {
-            State::Opening(_) if is_cut_off || has_calls => {}
-            State::Text => {
+            ParserState::Opening(_) if is_cut_off || has_calls => {}
+            ParserState::Text => {
                 let mark = if drops_beginnings {
                     self.begun_mark(&held)
                 } else {
@@ -91,8 +91,11 @@ impl CallParser {
                     text
                 });
             }
-            State::Opening(_) => self.send_text(&held),
-            State::Arguments(_) | State::Tail | State::Between | State::Done => {}
+            ParserState::Opening(_) => self.send_text(&held),
+            ParserState::Arguments(_)
+            | ParserState::Tail
+            | ParserState::Between
+            | ParserState::Done => {}
         }
         std::mem::take(&mut self.content)
     }
@@ -104,7 +107,7 @@ impl CallParser {
 
     /// Whether no more calls are read.
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.state, ParserState::Done)
     }
 
     /// Whether calls are the reason why the answer ends. All of them must be complete. As in OpenAI's API, they are not
@@ -115,12 +118,12 @@ impl CallParser {
 
     fn advance(&mut self) -> NextState {
         match &self.state {
-            State::Text => self.text(),
-            &State::Opening(skip) => self.opening(skip),
-            State::Arguments(_) => self.arguments(),
-            State::Tail => self.tail(),
-            State::Between => self.between(),
-            State::Done => None,
+            ParserState::Text => self.text(),
+            &ParserState::Opening(skip) => self.opening(skip),
+            ParserState::Arguments(_) => self.arguments(),
+            ParserState::Tail => self.tail(),
+            ParserState::Between => self.between(),
+            ParserState::Done => None,
         }
     }
 
@@ -131,14 +134,14 @@ impl CallParser {
         let format = self.rules.format;
         let is_bare = format.may_be_bare && !self.has_text;
         if is_bare && self.held.trim_start().starts_with('{') {
-            return Some(State::Opening(0));
+            return Some(ParserState::Opening(0));
         }
         if let Some((at, mark)) = first_of(&self.held, format.marks()) {
             // White space beside calls is dropped, but this may still turn out to be no call.
             let sure = self.held[..at].trim_end().len();
             let text: String = self.held.drain(..sure).collect();
             self.send_text(&text);
-            return Some(State::Opening(at - sure + mark.len()));
+            return Some(ParserState::Opening(at - sure + mark.len()));
         }
         let sure = self.held.len() - self.begun_mark(&self.held);
         let sure = self.held[..sure].trim_end().len();
@@ -157,7 +160,7 @@ impl CallParser {
         let (text, behind) = (self.rules.format.text, &self.held[skip..]);
         if !text.is_empty() && behind.starts_with(text) {
             self.held.drain(..skip + text.len());
-            return Some(State::Text);
+            return Some(ParserState::Text);
         }
         if text.starts_with(behind) && !text.is_empty() {
             return None;
@@ -170,7 +173,7 @@ impl CallParser {
                 let first = self.held.chars().next().map_or(0, char::len_utf8);
                 let text: String = self.held.drain(..first.max(skip)).collect();
                 self.send_text(&text);
-                Some(State::Text)
+                Some(ParserState::Text)
             }
         }
     }
@@ -185,7 +188,7 @@ impl CallParser {
         functions.find(|function| function.name == name)
     }
 
-    fn begin(&mut self, skip: usize, head: CallHead) -> State {
+    fn begin(&mut self, skip: usize, head: CallHead) -> ParserState {
         self.held.drain(..skip + head.length);
         self.has_text = false;
         self.content.push(AnswerContent::Call(CallPiece {
@@ -200,7 +203,7 @@ impl CallParser {
         let reader = ArgumentReader::new(self.rules.format, parameters.unwrap_or(&Value::Null));
         self.calls.push((head.name, String::new()));
         match head.arguments {
-            None => State::Arguments(reader),
+            None => ParserState::Arguments(reader),
             Some(arguments) => {
                 self.send_arguments(arguments);
                 self.complete()
@@ -209,7 +212,7 @@ impl CallParser {
     }
 
     fn arguments(&mut self) -> NextState {
-        let State::Arguments(reader) = &mut self.state else {
+        let ParserState::Arguments(reader) = &mut self.state else {
             return None;
         };
         let read = reader.push(&self.held);
@@ -218,11 +221,11 @@ impl CallParser {
         read.is_complete.then(|| self.complete())
     }
 
-    fn complete(&mut self) -> State {
+    fn complete(&mut self) -> ParserState {
         self.complete += 1;
         match self.rules.is_parallel && !self.repeats() {
-            true => State::Tail,
-            false => State::Done,
+            true => ParserState::Tail,
+            false => ParserState::Done,
         }
     }
 
@@ -242,10 +245,10 @@ impl CallParser {
         match head::read_tail(&self.held, self.rules.format) {
             Ok(length) => {
                 self.held.drain(..length);
-                Some(State::Between)
+                Some(ParserState::Between)
             }
             Err(Unread::Incomplete) => None,
-            Err(Unread::Wrong) => Some(State::Between),
+            Err(Unread::Wrong) => Some(ParserState::Between),
         }
     }
 
@@ -259,15 +262,15 @@ impl CallParser {
         }
         if !end.is_empty() && self.held.starts_with(end) {
             self.held.drain(..end.len());
-            return Some(State::Text);
+            return Some(ParserState::Text);
         }
         if !end.is_empty() && end.starts_with(&self.held) {
             return None;
         }
         match self.next_call() {
-            Ok(()) => Some(State::Opening(0)),
+            Ok(()) => Some(ParserState::Opening(0)),
             Err(Unread::Incomplete) => None,
-            Err(Unread::Wrong) => Some(State::Text),
+            Err(Unread::Wrong) => Some(ParserState::Text),
         }
     }
 

@@ -199,13 +199,13 @@ const ROOM: usize = 256;
 /// Separates reasoning and text in an answer that comes in pieces. White space around reasoning is dropped.
 pub struct ReasoningSplitter {
     tags: ReasoningTags,
-    state: State,
+    state: SplitterState,
     /// Text that came and is not decided yet.
     held: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SplitterState {
     /// Nothing but white space came so far. Reasoning may begin here.
     Start,
     /// Reasoning was opened, in the answer or by the prompt, but none came so far.
@@ -224,9 +224,9 @@ impl ReasoningSplitter {
         Self {
             tags: reasoning.tags,
             state: match reasoning.in_prompt {
-                InPrompt::Opened => State::Opened,
+                InPrompt::Opened => SplitterState::Opened,
                 // Some models reason again behind reasoning that the prompt closed.
-                InPrompt::Nothing | InPrompt::Closed => State::Start,
+                InPrompt::Nothing | InPrompt::Closed => SplitterState::Start,
             },
             held: String::with_capacity(ROOM),
         }
@@ -234,12 +234,12 @@ impl ReasoningSplitter {
 
     /// Whether reasoning comes next.
     pub fn is_reasoning(&self) -> bool {
-        matches!(self.state, State::Opened | State::Inside)
+        matches!(self.state, SplitterState::Opened | SplitterState::Inside)
     }
 
     /// Whether reasoning comes next, or may come later.
     pub fn may_reason(&self) -> bool {
-        let is_over = matches!(self.state, State::Closed | State::Answer);
+        let is_over = matches!(self.state, SplitterState::Closed | SplitterState::Answer);
         !is_over || self.tags.frame.reasons_again
     }
 
@@ -279,12 +279,12 @@ impl ReasoningSplitter {
             held.truncate(held.len() - self.begun_tag(&held));
         }
         match self.state {
-            State::Opened | State::Inside => Split {
+            SplitterState::Opened | SplitterState::Inside => Split {
                 reasoning: held.trim_end().to_owned(),
                 ..Split::default()
             },
-            State::Closed => Split::default(),
-            State::Start | State::Answer => Split {
+            SplitterState::Closed => Split::default(),
+            SplitterState::Start | SplitterState::Answer => Split {
                 text: held,
                 ..Split::default()
             },
@@ -292,35 +292,35 @@ impl ReasoningSplitter {
     }
 
     /// The next state. None: more text has to come first.
-    fn advance(&mut self, split: &mut Split) -> Option<State> {
+    fn advance(&mut self, split: &mut Split) -> Option<SplitterState> {
         match self.state {
-            State::Start => match self.take_open()? {
-                true => Some(State::Opened),
-                false => Some(State::Answer),
+            SplitterState::Start => match self.take_open()? {
+                true => Some(SplitterState::Opened),
+                false => Some(SplitterState::Answer),
             },
             // Some models repeat a tag that the prompt has opened.
-            State::Opened => match self.take_open()? {
-                true => Some(State::Opened),
+            SplitterState::Opened => match self.take_open()? {
+                true => Some(SplitterState::Opened),
                 false => {
                     self.drop_space();
-                    Some(State::Inside)
+                    Some(SplitterState::Inside)
                 }
             },
-            State::Inside => self.inside(split),
-            State::Closed => {
+            SplitterState::Inside => self.inside(split),
+            SplitterState::Closed => {
                 self.drop_space();
-                (!self.held.is_empty()).then_some(State::Answer)
+                (!self.held.is_empty()).then_some(SplitterState::Answer)
             }
-            State::Answer => self.answer(split),
+            SplitterState::Answer => self.answer(split),
         }
     }
 
     /// How many bytes at the end of a text may be the beginning of a tag or of another text that is left out.
     fn begun_tag(&self, text: &str) -> usize {
         match self.state {
-            State::Start => begun(text, &self.tags.open),
-            State::Opened | State::Inside => begun(text, &self.tags.close),
-            State::Closed | State::Answer => {
+            SplitterState::Start => begun(text, &self.tags.open),
+            SplitterState::Opened | SplitterState::Inside => begun(text, &self.tags.close),
+            SplitterState::Closed | SplitterState::Answer => {
                 let marks = self.silent().map(|mark| begun(text, mark));
                 marks.max().unwrap_or(0)
             }
@@ -334,7 +334,7 @@ impl ReasoningSplitter {
         frame.silent.iter().copied().chain(again)
     }
 
-    fn answer(&mut self, split: &mut Split) -> Option<State> {
+    fn answer(&mut self, split: &mut Split) -> Option<SplitterState> {
         let found = first_of(&self.held, self.silent()).map(|(at, mark)| (at, mark.len()));
         if let Some((at, length)) = found {
             // The tag stays, because the next state reads it.
@@ -342,9 +342,9 @@ impl ReasoningSplitter {
             split.text.extend(self.held.drain(..at));
             self.held.drain(..if is_reasoning { 0 } else { length });
             return Some(if is_reasoning {
-                State::Opened
+                SplitterState::Opened
             } else {
-                State::Answer
+                SplitterState::Answer
             });
         }
         let sure = self.held.len() - self.begun_tag(&self.held);
@@ -362,11 +362,11 @@ impl ReasoningSplitter {
         (!self.tags.open.starts_with(next)).then_some(false)
     }
 
-    fn inside(&mut self, split: &mut Split) -> Option<State> {
+    fn inside(&mut self, split: &mut Split) -> Option<SplitterState> {
         if let Some((reasoning, rest)) = self.held.split_once(&self.tags.close) {
             split.reasoning += reasoning.trim_end();
             self.keep_last(rest.len());
-            return Some(State::Closed);
+            return Some(SplitterState::Closed);
         }
         let sure = self.held.len() - begun(&self.held, &self.tags.close);
         let sure = self.held[..sure].trim_end().len();

@@ -190,7 +190,11 @@ pub const FORMATS: &[ToolFormat] = &[
     },
     ToolFormat {
         name: "lfm2",
-        signs: &["<|tool_call_start|>", "<|tool_list_start|>", "List of tools: ["],
+        signs: &[
+            "<|tool_call_start|>",
+            "<|tool_list_start|>",
+            "List of tools: [",
+        ],
         begin: &["<|tool_call_start|>"],
         open: "[",
         call: Call::Named {

@@ -127,7 +127,7 @@ mod tests {
     use crate::{
         engine::EngineMetrics,
         grammar::GrammarMetrics,
-        metrics::{Format, Metrics},
+        metrics::{Metrics, MetricsFormat},
     };
 
     /// Metrics as a worker or this process has them.
@@ -171,7 +171,7 @@ mod tests {
             registry: registry.clone(),
             ..Metrics::new().unwrap()
         };
-        [Format::Prometheus, Format::OpenMetrics]
+        [MetricsFormat::Prometheus, MetricsFormat::OpenMetrics]
             .map(|format| metrics.render(format, None).unwrap())
     }
 

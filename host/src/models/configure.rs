@@ -7,7 +7,7 @@ use tracing::{error, info};
 
 use super::{
     Catalog, ModelState, ServedModel, Snapshot,
-    lifecycle::{Level, load_begun, load_with, reload_at, retire},
+    lifecycle::{ReloadLevel, load_begun, load_with, reload_at, retire},
     loading::{ConfiguredModel, Loading},
 };
 use crate::config::{Isolation, Load, Model};
@@ -34,7 +34,7 @@ pub struct ModelChanges {
 pub struct ModelWork {
     changes: ModelChanges,
     added: Vec<Arc<ServedModel>>,
-    reloads: Vec<(Arc<ServedModel>, Level)>,
+    reloads: Vec<(Arc<ServedModel>, ReloadLevel)>,
 }
 
 /// Serves the models of `loading`'s configuration from now on. Returns which of them are left to be loaded. Only one call may run
@@ -132,7 +132,11 @@ impl ModelWork {
 }
 
 /// Loads a model by its new settings if it was loaded, or failed, by its former ones. Returns whether it did.
-async fn renew(served: &Arc<ServedModel>, catalog: &Catalog, level: Level) -> Result<bool, String> {
+async fn renew(
+    served: &Arc<ServedModel>,
+    catalog: &Catalog,
+    level: ReloadLevel,
+) -> Result<bool, String> {
     let right = served.change().await;
     let made = match served.state() {
         ModelState::Ready(_) => {
@@ -149,10 +153,10 @@ async fn renew(served: &Arc<ServedModel>, catalog: &Catalog, level: Level) -> Re
 }
 
 /// The level at which a changed model is loaded again: the configured one only if the new entry names another file or level.
-fn level(old: &Model, new: &Model) -> Level {
+fn level(old: &Model, new: &Model) -> ReloadLevel {
     match (&old.path, &old.quantize) == (&new.path, &new.quantize) {
-        true => Level::AsBefore,
-        false => Level::Configured,
+        true => ReloadLevel::AsBefore,
+        false => ReloadLevel::Configured,
     }
 }
 

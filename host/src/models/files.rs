@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::ModelPath,
-    hub::{Hub, HubModel, Progress, Watcher},
+    hub::{DownloadProgress, Hub, HubModel, Watcher},
 };
 
 /// The time between two lines of the log about a download.
@@ -27,13 +27,13 @@ pub struct ModelFiles {
     /// The path of the files that were fetched. They are fetched once, because the server keeps the version that it
     /// began with.
     fetched: Mutex<Option<PathBuf>>,
-    download: Mutex<Option<Progress>>,
+    download: Mutex<Option<DownloadProgress>>,
 }
 
 /// Logs the progress of a download.
 struct Log<'a> {
     model: &'a str,
-    download: &'a Mutex<Option<Progress>>,
+    download: &'a Mutex<Option<DownloadProgress>>,
     last_line: Mutex<Instant>,
 }
 
@@ -56,7 +56,7 @@ impl ModelFiles {
     }
 
     /// The progress of a running download.
-    pub fn download(&self) -> Option<Progress> {
+    pub fn download(&self) -> Option<DownloadProgress> {
         *locked(&self.download)
     }
 
@@ -99,7 +99,7 @@ impl ModelFiles {
 }
 
 impl Watcher for Log<'_> {
-    fn progress(&self, progress: Progress) {
+    fn progress(&self, progress: DownloadProgress) {
         *locked(self.download) = Some(progress);
         let mut last_line = locked(&self.last_line);
         if last_line.elapsed() >= LOG_INTERVAL {

@@ -35,7 +35,7 @@ pub enum Change {
 
 /// The level at which a model is loaded again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum ReloadLevel {
     /// The level that the model has.
     AsBefore,
     /// The level of the model's configuration.
@@ -140,7 +140,7 @@ pub async fn retire(served: &Arc<ServedModel>, catalog: &Catalog) {
 /// # Errors
 /// Another change is under way, or the model does not answer or cannot be loaded.
 pub async fn reload(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Change, ChangeError> {
-    reload_at(Level::AsBefore, begin(served).await?, served, catalog).await
+    reload_at(ReloadLevel::AsBefore, begin(served).await?, served, catalog).await
 }
 
 /// Loads a model again at a level, with the permission to change it.
@@ -148,7 +148,7 @@ pub async fn reload(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Chan
 /// # Errors
 /// The model does not answer or cannot be loaded.
 pub async fn reload_at(
-    level: Level,
+    level: ReloadLevel,
     mut right: RightToChange,
     served: &Arc<ServedModel>,
     catalog: &Catalog,
@@ -156,7 +156,7 @@ pub async fn reload_at(
     let ModelState::Ready(current) = served.state() else {
         return Err(ChangeError::NotLoaded(served.id.clone()));
     };
-    let like = (level == Level::AsBefore).then(|| current.clone());
+    let like = (level == ReloadLevel::AsBefore).then(|| current.clone());
     let new = make(served, like, catalog).await;
     let what = "the model cannot be loaded again and goes on as before";
     let new = new.map_err(|why| failed(served, &why, what))?;

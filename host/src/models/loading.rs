@@ -16,7 +16,7 @@ use crate::{
     config::{self, Config, Isolation, Sandbox, Threads},
     engine::{EngineLimits, EngineMetrics, EngineOptions},
     grammar::{GrammarMetrics, GrammarThreads},
-    hub::{Hub, Progress},
+    hub::{DownloadProgress, Hub},
     metrics::Metrics,
     plugin::{CurrentPlugins, EXECUTABLE, InstalledPlugin, Registry, RegistryOptions, TrustedKeys},
     runner::{Recipe, Spawner, Workshop, process::Start},
@@ -97,7 +97,7 @@ impl ModelSource for ConfiguredModel {
         self.files.path()
     }
 
-    fn download(&self) -> Option<Progress> {
+    fn download(&self) -> Option<DownloadProgress> {
         self.files.download()
     }
 }

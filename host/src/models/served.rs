@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{LoadedModel, source::ModelSource};
-use crate::{config, engine::End, hub::Progress, plugin::Current};
+use crate::{config, engine::EngineEnd, hub::DownloadProgress, plugin::Current};
 
 /// A served model, loaded or not: its settings and its state. Clones share the state.
 #[derive(Clone)]
@@ -60,11 +60,11 @@ pub type RightToChange = OwnedMutexGuard<FormerModels>;
 
 /// Previous models that are about to end.
 #[derive(Clone, Default)]
-pub struct FormerModels(Vec<(End, u64)>);
+pub struct FormerModels(Vec<(EngineEnd, u64)>);
 
 impl FormerModels {
     /// Adds a model, with the bytes that it takes until it ends.
-    pub fn push(&mut self, end: End, bytes: u64) {
+    pub fn push(&mut self, end: EngineEnd, bytes: u64) {
         self.0.push((end, bytes));
     }
 
@@ -164,7 +164,7 @@ impl ServedModel {
     }
 
     /// The progress of the download of its files. None if no download runs.
-    pub fn download(&self) -> Option<Progress> {
+    pub fn download(&self) -> Option<DownloadProgress> {
         self.source.get()?.download()
     }
 

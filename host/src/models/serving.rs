@@ -16,7 +16,7 @@ use super::{
     Catalog, LoadedModel, ModelState, ModelWork, ServedModel,
     configure::configure,
     folders::{Contents, contents, to_watch, with_models_of_folders},
-    lifecycle::{Level, load_begun, load_with, reload_at, unload_idle},
+    lifecycle::{ReloadLevel, load_begun, load_with, reload_at, unload_idle},
     loading::{ConfiguredModel, Loading, registry_options},
 };
 use crate::{
@@ -263,7 +263,7 @@ impl Serving {
             }
             ModelState::Ready(current) if self.is_replaced(&current, new) => {
                 info!(model = served.id, "reloading: the plugin was replaced");
-                let _ = reload_at(Level::AsBefore, right, served, catalog).await;
+                let _ = reload_at(ReloadLevel::AsBefore, right, served, catalog).await;
             }
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{LoadedModel, ModelSpec};
-use crate::hub::Progress;
+use crate::hub::DownloadProgress;
 
 /// Says how a served model is made. Each call uses the plugin and the chat template that exist then.
 pub trait ModelSource: Send + Sync {
@@ -27,7 +27,7 @@ pub trait ModelSource: Send + Sync {
     }
 
     /// The progress of the download of the model's files. None if no download runs.
-    fn download(&self) -> Option<Progress> {
+    fn download(&self) -> Option<DownloadProgress> {
         None
     }
 }

@@ -10,10 +10,10 @@ use std::{
 
 use super::{
     InstalledPlugin, UnusedFile,
-    cpu::{Cpu, Level},
+    cpu::{Cpu, CpuLevel},
     discover::{Library, Variant},
     elf,
-    probe::{Probe, Probed, Refusal},
+    probe::{ProbeSettings, Probed, Refusal},
 };
 
 /// Tries the variants that the CPU can run, the highest level first, until one can be used.
@@ -23,7 +23,7 @@ use super::{
 pub fn try_out(
     library: &Library,
     cpu: &Cpu,
-    probe: &Probe,
+    probe: &ProbeSettings,
 ) -> Result<InstalledPlugin, Vec<UnusedFile>> {
     let Selection {
         to_try,
@@ -75,7 +75,7 @@ fn select<'a>(library: &'a Library, cpu: &Cpu) -> Selection<'a> {
         passed_over: Vec::new(),
     };
     for variant in library.0.iter().rev() {
-        let lacks = |level: Level| Some((level, cpu.lacks(level.features())?));
+        let lacks = |level: CpuLevel| Some((level, cpu.lacks(level.features())?));
         match variant.level.and_then(lacks) {
             Some((level, lacks)) => {
                 let reason = format!("is for {}, and this CPU lacks {lacks}", level.name());
@@ -96,7 +96,7 @@ fn lower_than(used: &Variant, lower: &Variant) -> UnusedFile {
     UnusedFile::new(&lower.path, &reason, String::new())
 }
 
-fn try_variant(path: &Path, cpu: &Cpu, probe: &Probe) -> Result<(File, Probed), Refusal> {
+fn try_variant(path: &Path, cpu: &Cpu, probe: &ProbeSettings) -> Result<(File, Probed), Refusal> {
     let library = probe.trusted.verified(path, open(path)?);
     let library = library.map_err(|error| Refusal::new(error.to_string()))?;
     elf::check(&library, cpu).map_err(|error| Refusal::new(error.to_string()))?;
@@ -138,15 +138,16 @@ mod tests {
     use super::*;
 
     #[cfg(target_arch = "x86_64")]
-    fn library(levels: &[Option<Level>]) -> Library {
-        let variant =
-            |level: &Option<Level>| Variant::new(level.map_or("plain", Level::name).into(), *level);
+    fn library(levels: &[Option<CpuLevel>]) -> Library {
+        let variant = |level: &Option<CpuLevel>| {
+            Variant::new(level.map_or("plain", CpuLevel::name).into(), *level)
+        };
         Library(levels.iter().map(variant).collect())
     }
 
     /// Checks which variants a CPU tries, and the reason given for the first variant that it passes over.
     #[cfg(target_arch = "x86_64")]
-    fn check(levels: &[Option<Level>], cpu: &Cpu, expected: &[&str], passed_over: &str) {
+    fn check(levels: &[Option<CpuLevel>], cpu: &Cpu, expected: &[&str], passed_over: &str) {
         let library = library(levels);
         let selection = select(&library, cpu);
         let to_try = selection.to_try.iter().map(|variant| &variant.path);
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn the_highest_level_that_a_cpu_has_comes_first() {
-        use Level::{V2, V3, V4};
+        use CpuLevel::{V2, V3, V4};
         let all = [None, Some(V2), Some(V3), Some(V4)];
         let cpu = |features| Cpu { features };
         let [v2, v3, v4] = [V2, V3, V4].map(|level| cpu(level.features()));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    cpu::Level,
+    cpu::CpuLevel,
     discover::{Library, discover},
 };
 use crate::system::watched::{Watched, nearest};
@@ -42,7 +42,8 @@ impl Changes {
 
 /// A plugin directory and its folders for CPU levels. For a missing directory, the folder in which it would be made.
 fn folders(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    let levels = Level::ALL.iter().map(|level| directory.join(level.name()));
+    let levels = CpuLevel::ALL.iter();
+    let levels = levels.map(|level| directory.join(level.name()));
     let levels = levels.filter(|folder| folder.is_dir());
     nearest(directory).into_iter().chain(levels)
 }

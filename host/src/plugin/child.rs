@@ -19,7 +19,7 @@ use std::{
 };
 
 use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
     stdio::dup2_stdout,
 };
 use thiserror::Error;
@@ -142,11 +142,22 @@ impl Confinement {
 fn limit_memory(bytes: u64) -> io::Result<()> {
     let inherited = getrlimit(Resource::Data).current;
     let bytes = inherited.map_or(bytes, |inherited| inherited.min(bytes));
+    limit(Resource::Data, bytes)
+}
+
+/// Has this process end with its parent, and write no core dump: writing gigabytes of memory to a disk would take longer than the
+/// parent waits.
+pub fn end_with_parent() -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    limit(Resource::Core, 0)
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
     let limit = Rlimit {
-        current: Some(bytes),
-        maximum: Some(bytes),
+        current: Some(most),
+        maximum: Some(most),
     };
-    Ok(setrlimit(Resource::Data, limit)?)
+    Ok(setrlimit(resource, limit)?)
 }
 
 /// The path that a child may read for a model or a linked plugin. A directory is readable itself. Of a file the whole folder is readable,

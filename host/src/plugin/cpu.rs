@@ -5,7 +5,7 @@ use tenon_plugin_api::abi::{CPU_FEATURES, cpu_features};
 
 /// A CPU level above plain x86-64. It includes the levels below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Level {
+pub enum CpuLevel {
     #[serde(rename = "x86-64-v2")]
     V2,
     #[serde(rename = "x86-64-v3")]
@@ -14,7 +14,7 @@ pub enum Level {
     V4,
 }
 
-impl Level {
+impl CpuLevel {
     /// The levels of the architecture that this program is built for, the lowest first.
     pub const ALL: &[Self] = if cfg!(target_arch = "x86_64") {
         &[Self::V2, Self::V3, Self::V4]
@@ -78,8 +78,8 @@ impl Cpu {
     }
 
     /// The highest level that it has. None below the lowest, and on CPUs without levels.
-    pub fn level(&self) -> Option<Level> {
-        let mut levels = Level::ALL.iter().rev().copied();
+    pub fn level(&self) -> Option<CpuLevel> {
+        let mut levels = CpuLevel::ALL.iter().rev().copied();
         levels.find(|level| self.lacks(level.features()).is_none())
     }
 
@@ -105,15 +105,16 @@ mod tests {
 
     #[test]
     fn a_level_includes_those_below_it() {
-        let counts = Level::ALL.iter().map(|level| level.features().count_ones());
+        let levels = CpuLevel::ALL.iter();
+        let counts = levels.map(|level| level.features().count_ones());
         assert!(counts.eq([6_u32, 14, 19]));
         let v2 = Cpu {
-            features: Level::V2.features(),
+            features: CpuLevel::V2.features(),
         };
-        assert_eq!(v2.lacks(Level::V2.features()), None);
+        assert_eq!(v2.lacks(CpuLevel::V2.features()), None);
         let v3 = "AVX, AVX2, BMI1, BMI2, F16C, FMA, LZCNT, MOVBE";
-        assert_eq!(v2.lacks(Level::V3.features()).unwrap(), v3);
-        let v4 = v2.lacks(Level::V4.features()).unwrap();
+        assert_eq!(v2.lacks(CpuLevel::V3.features()).unwrap(), v3);
+        let v4 = v2.lacks(CpuLevel::V4.features()).unwrap();
         assert_eq!(
             v4,
             format!("{v3}, AVX512F, AVX512BW, AVX512CD, AVX512DQ, AVX512VL")
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn this_program_is_built_for_the_lowest_level() {
-        assert_eq!(Cpu::detect().lacks(Level::V2.features()), None);
+        assert_eq!(Cpu::detect().lacks(CpuLevel::V2.features()), None);
     }
 
     #[test]
@@ -138,7 +139,7 @@ mod tests {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap();
         let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
         let flags: Vec<&str> = flags.unwrap().split_whitespace().collect();
-        for level in Level::ALL {
+        for level in CpuLevel::ALL {
             for name in level.adds() {
                 let bit = CPU_FEATURES.iter().position(|known| known == name).unwrap();
                 let flag = match *name {

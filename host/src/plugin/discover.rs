@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{cpu::Level, signature::signature_path};
+use super::{cpu::CpuLevel, signature::signature_path};
 use crate::system::file_state::FileState;
 
 /// The contents of the plugin directories.
@@ -29,7 +29,7 @@ pub struct Library(pub Vec<Variant>);
 pub struct Variant {
     pub path: PathBuf,
     /// The CPU level of the file's folder. None: the file is in the plugin directory itself and is for every CPU.
-    pub level: Option<Level>,
+    pub level: Option<CpuLevel>,
     /// The state of the file. None: it cannot be looked at.
     pub state: Option<FileState>,
     /// The state of its signature's file. None: there is none.
@@ -60,7 +60,7 @@ pub fn discover(directories: &[PathBuf]) -> Discovered {
 
 impl Variant {
     /// The file with this path, as it is now.
-    pub fn new(path: PathBuf, level: Option<Level>) -> Self {
+    pub fn new(path: PathBuf, level: Option<CpuLevel>) -> Self {
         Self {
             state: FileState::of(&path),
             signature: FileState::of(&signature_path(&path)),
@@ -82,7 +82,7 @@ impl Discovered {
         };
         let mut by_name: BTreeMap<OsString, Library> = BTreeMap::new();
         add_files(&mut by_name, &entries, None);
-        for level in Level::ALL {
+        for level in CpuLevel::ALL {
             if let Some(folder) = entries
                 .iter()
                 .find(|entry| entry.file_name() == level.name())
@@ -101,7 +101,7 @@ impl Discovered {
         &mut self,
         by_name: &mut BTreeMap<OsString, Library>,
         folder: &Path,
-        level: Level,
+        level: CpuLevel,
     ) {
         match entries(folder) {
             Ok(entries) => add_files(by_name, &entries, Some(level)),
@@ -130,7 +130,7 @@ fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
 fn add_files(
     by_name: &mut BTreeMap<OsString, Library>,
     entries: &[DirEntry],
-    level: Option<Level>,
+    level: Option<CpuLevel>,
 ) {
     for entry in entries {
         let path = entry.path();
@@ -149,12 +149,12 @@ fn is_unknown_level(entry: &DirEntry) -> bool {
         .to_lowercase()
         .replace('_', "-")
         .starts_with("x86-64");
-    let known = Level::ALL.iter().any(|level| name == level.name());
-    alike && !known && !Level::ALL.is_empty() && entry.path().is_dir()
+    let known = CpuLevel::ALL.iter().any(|level| name == level.name());
+    alike && !known && !CpuLevel::ALL.is_empty() && entry.path().is_dir()
 }
 
 fn level_names() -> String {
-    let names: Vec<&str> = Level::ALL.iter().map(|level| level.name()).collect();
+    let names: Vec<&str> = CpuLevel::ALL.iter().map(|level| level.name()).collect();
     names.join(", ")
 }
 
@@ -181,9 +181,9 @@ mod tests {
         root
     }
 
-    fn library(root: &TempDir, files: &[(&str, Option<Level>)]) -> Library {
+    fn library(root: &TempDir, files: &[(&str, Option<CpuLevel>)]) -> Library {
         let variant =
-            |(path, level): &(&str, Option<Level>)| Variant::new(root.path().join(path), *level);
+            |(path, level): &(&str, Option<CpuLevel>)| Variant::new(root.path().join(path), *level);
         Library(files.iter().map(variant).collect())
     }
 
@@ -252,7 +252,7 @@ mod tests {
             "x86-64-v2/",
         ]);
         let discovered = discover(&[root.path().into()]);
-        let (v3, v4) = (Some(Level::V3), Some(Level::V4));
+        let (v3, v4) = (Some(CpuLevel::V3), Some(CpuLevel::V4));
         let a = [
             ("a.so", None),
             ("x86-64-v3/a.so", v3),

@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use super::{
     Backend,
-    cpu::Level,
+    cpu::CpuLevel,
     load::Plugin,
-    probe::{Answer, Facts, Probe, Request},
+    probe::{Answer, PluginFacts, ProbeSettings, Request},
 };
 use crate::system::file_state::FileState;
 
@@ -22,11 +22,11 @@ use crate::system::file_state::FileState;
 #[derive(Serialize)]
 pub struct InstalledPlugin {
     #[serde(flatten)]
-    pub facts: Facts,
+    pub facts: PluginFacts,
     /// The file that is used.
     pub path: PathBuf,
     /// The CPU level of the file. None: the file is for every CPU.
-    pub level: Option<Level>,
+    pub level: Option<CpuLevel>,
     /// Other variants of the plugin.
     pub passed_over: Vec<UnusedFile>,
     /// The plugin's answers about the models it was asked about when it was tried out, by path.
@@ -64,7 +64,7 @@ impl InstalledPlugin {
 
     /// Asks the plugin about the models that it was not asked about before, or whose files have changed since. Takes as long as a
     /// child process.
-    pub(super) fn ask(&self, models: &[&str], probe: &Probe) {
+    pub(super) fn ask(&self, models: &[&str], probe: &ProbeSettings) {
         let is_unknown = |path: &&&str| {
             let is_current = |(state, _): &(_, _)| *state == FileState::of(Path::new(path));
             !self.answers.contains_key(**path) && !self.later().get(**path).is_some_and(is_current)

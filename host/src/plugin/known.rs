@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::model_file::{Format, ModelFile};
+use super::model_file::{ModelFile, ModelFormat};
 
 /// A backend that comes with Tenon.
 struct Known {
@@ -11,29 +11,29 @@ struct Known {
     /// The file of its library.
     library: &'static str,
     /// The format that it loads.
-    loads: Format,
+    loads: ModelFormat,
 }
 
 const KNOWN: &[Known] = &[
     Known {
         id: "org.tenon.candle-quantized",
         library: "libtenon_plugin_candle_quantized.so",
-        loads: Format::Gguf,
+        loads: ModelFormat::Gguf,
     },
     Known {
         id: "org.tenon.llama-cpp",
         library: "libtenon_plugin_llama_cpp.so",
-        loads: Format::Gguf,
+        loads: ModelFormat::Gguf,
     },
     Known {
         id: "org.tenon.candle",
         library: "libtenon_plugin_candle.so",
-        loads: Format::HuggingFace,
+        loads: ModelFormat::HuggingFace,
     },
     Known {
         id: "org.tenon.echo",
         library: "libtenon_plugin_echo.so",
-        loads: Format::Echo,
+        loads: ModelFormat::Echo,
     },
 ];
 
@@ -54,9 +54,9 @@ pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
     (!is_there).then(|| {
         let libraries: Vec<_> = loading.iter().map(|known| known.library).collect();
         let what = match format {
-            Format::Gguf => "a GGUF file",
-            Format::HuggingFace => "a Hugging Face directory",
-            Format::Echo => "an echo file",
+            ModelFormat::Gguf => "a GGUF file",
+            ModelFormat::HuggingFace => "a Hugging Face directory",
+            ModelFormat::Echo => "an echo file",
         };
         let libraries = libraries.join(" or ");
         format!("it is {what}, which needs the backend in {libraries}: put it into a plugin directory ({GET})")

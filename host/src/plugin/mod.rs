@@ -50,7 +50,8 @@ pub mod tests;
 
 pub use backend::Backend;
 pub use changes::Changes;
-pub use cpu::{Cpu, Level};
+pub use child::end_with_parent;
+pub use cpu::{Cpu, CpuLevel};
 pub use current::Current;
 pub use declared_options::DeclaredOptions;
 pub use discover::DirectoryError;

@@ -13,7 +13,7 @@ const HEAD: u64 = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelFile {
     /// A model in a format that backends of Tenon load.
-    Model(Format),
+    Model(ModelFormat),
     /// Something else. The sentence says what it is and what to do.
     Other(String),
     /// A file that says nothing about itself.
@@ -22,7 +22,7 @@ pub enum ModelFile {
 
 /// The formats of the models that Tenon's own backends load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ModelFormat {
     Gguf,
     HuggingFace,
     Echo,
@@ -87,13 +87,13 @@ const GET_GGUF: &str = "get the model's file again";
 
 fn of_file(path: &Path, head: &[u8]) -> ModelFile {
     if head.starts_with(b"GGUF") {
-        return ModelFile::Model(Format::Gguf);
+        return ModelFile::Model(ModelFormat::Gguf);
     }
     if path
         .extension()
         .is_some_and(|extension| extension == "echo")
     {
-        return ModelFile::Model(Format::Echo);
+        return ModelFile::Model(ModelFormat::Echo);
     }
     let magic = MAGIC.iter().find(|(magic, _)| head.starts_with(magic));
     let sentence = magic.map(|(_, sentence)| (*sentence).to_owned());
@@ -180,7 +180,7 @@ fn of_directory(path: &Path) -> ModelFile {
     let with_end = |end: &'static str| names.iter().filter(move |name| name.ends_with(end));
     let weights = with_end(".safetensors").next();
     if has("config.json") && weights.is_some() {
-        return ModelFile::Model(Format::HuggingFace);
+        return ModelFile::Model(ModelFormat::HuggingFace);
     }
     let mut pytorch = with_end(".bin")
         .chain(with_end(".pt"))
@@ -259,8 +259,9 @@ mod tests {
             fs::write(&path, content).unwrap();
             ModelFile::at(&path)
         };
-        assert_eq!(at("a.bin", b"GGUF\x03"), ModelFile::Model(Format::Gguf));
-        assert_eq!(at("a.echo", b""), ModelFile::Model(Format::Echo));
+        let gguf = ModelFile::Model(ModelFormat::Gguf);
+        assert_eq!(at("a.bin", b"GGUF\x03"), gguf);
+        assert_eq!(at("a.echo", b""), ModelFile::Model(ModelFormat::Echo));
         assert_eq!(at("a.ngram", b"once upon a time"), ModelFile::Unknown);
         let missing = ModelFile::at(&folder.path().join("b"));
         assert!(matches!(missing, ModelFile::Other(why) if why.contains("does not exist")));
@@ -286,7 +287,7 @@ mod tests {
         check("config.json is missing");
         add("config.json");
         let found = ModelFile::at(folder.path());
-        assert_eq!(found, ModelFile::Model(Format::HuggingFace));
+        assert_eq!(found, ModelFile::Model(ModelFormat::HuggingFace));
         fs::remove_file(folder.path().join("config.json")).unwrap();
         add("adapter_config.json");
         check("an adapter (LoRA)");

@@ -15,7 +15,7 @@ use super::{
     cpu::Cpu,
     discover::{Discovered, Library, discover},
     known,
-    probe::{Answer, Probe, Request},
+    probe::{Answer, ProbeSettings, Request},
 };
 
 /// Number of libraries that are tried out at the same time.
@@ -29,16 +29,16 @@ pub struct Registry {
     refused: Vec<UnusedFile>,
     warnings: Vec<String>,
     #[serde(skip)]
-    probe: Probe,
+    probe: ProbeSettings,
     #[serde(skip)]
-    trials: Vec<(Library, Trial)>,
+    trials: Vec<(Library, TrialResult)>,
 }
 
 /// The registry that new loads use.
 pub type CurrentPlugins = Current<Arc<Registry>>;
 
 /// The result for a library. Err: no variant can be used.
-type Trial = Result<Arc<InstalledPlugin>, Vec<UnusedFile>>;
+type TrialResult = Result<Arc<InstalledPlugin>, Vec<UnusedFile>>;
 
 /// Why no backend was chosen for a model.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +74,7 @@ impl Registry {
             libraries,
             warnings,
         } = discover(&options.directories);
-        let probe = Probe {
+        let probe = ProbeSettings {
             executable: options.executable.clone(),
             request: options.request(),
             trusted: options.trusted_keys.clone(),
@@ -193,7 +193,7 @@ impl Registry {
     }
 
     /// The results for libraries. New libraries are tried at the same time, so that several that hang take no longer than one.
-    fn try_all(&self, libraries: &[Library], probe: &Probe) -> Vec<Trial> {
+    fn try_all(&self, libraries: &[Library], probe: &ProbeSettings) -> Vec<TrialResult> {
         let cpu = Cpu::detect();
         let trial = |library| match self.trial_of(library, &probe.request) {
             Some(trial) => trial.clone(),
@@ -213,7 +213,7 @@ impl Registry {
     }
 
     /// The earlier result for a library, if neither its files nor the request have changed.
-    fn trial_of(&self, library: &Library, request: &Request) -> Option<&Trial> {
+    fn trial_of(&self, library: &Library, request: &Request) -> Option<&TrialResult> {
         let mut trials = self
             .trials
             .iter()
@@ -222,7 +222,7 @@ impl Registry {
         trial.map(|(_, trial)| trial)
     }
 
-    fn add(&mut self, library: Library, trial: Trial) {
+    fn add(&mut self, library: Library, trial: TrialResult) {
         match &trial {
             Ok(plugin) => match self.plugin(&plugin.facts.id) {
                 Some(first) => self.refused.push(same_id(plugin, first)),

@@ -78,7 +78,7 @@ impl TemplateCapabilities {
     ) -> Self {
         let format = format.or(ToolFormat::of_template(source));
         let tool_format = format.unwrap_or(ToolFormat::generic());
-        let Some(probe) = Probe::new(tool_format, write) else {
+        let Some(probe) = TemplateProbe::new(tool_format, write) else {
             return Self {
                 tool_format,
                 ..Self::default()
@@ -142,13 +142,13 @@ impl TemplateCapabilities {
 }
 
 /// Renders small requests that show what a template can do.
-struct Probe<W> {
+struct TemplateProbe<W> {
     tool_format: &'static ToolFormat,
     write: W,
     wants_parts: bool,
 }
 
-impl<W: Fn(RenderRequest) -> Option<String>> Probe<W> {
+impl<W: Fn(RenderRequest) -> Option<String>> TemplateProbe<W> {
     /// None if the template takes no message at all.
     fn new(tool_format: &'static ToolFormat, write: W) -> Option<Self> {
         let mut probe = Self {

@@ -34,7 +34,7 @@ impl Echo {
     /// The prompt's tokens with their log-probabilities. `logprobs` begins with those of the second token, because the
     /// first has none.
     pub fn scored(&self, logprobs: Vec<Logprobs>, vocabulary: &Vocabulary) -> Vec<ScoredToken> {
-        let mut place = Place::of(&self.text);
+        let mut place = TextPosition::of(&self.text);
         let logprobs = [None].into_iter().chain(logprobs.into_iter().map(Some));
         let tokens = self.tokens.iter().zip(logprobs);
         tokens
@@ -51,14 +51,14 @@ impl Echo {
 }
 
 /// A position in a text that moves on token by token.
-struct Place<'a> {
+struct TextPosition<'a> {
     text: &'a str,
     bytes: usize,
     /// Number of whole characters before the position.
     characters: usize,
 }
 
-impl<'a> Place<'a> {
+impl<'a> TextPosition<'a> {
     fn of(text: &'a str) -> Self {
         Self {
             text,
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_space_that_the_tokenizer_added_has_no_length() {
-        let mut place = Place::of("Once upon");
+        let mut place = TextPosition::of("Once upon");
         for (token, characters) in [(&b" Once"[..], 4), (b" up", 7), (b"on", 9)] {
             place.pass(token);
             assert_eq!(place.characters, characters);

@@ -42,14 +42,14 @@ use crate::{
     ),
     security((), ("key" = [])),
     components(schemas(anthropic::ErrorEnvelope, ErrorEnvelope, GenerationParameters)),
-    modifiers(&Key),
+    modifiers(&KeyScheme),
 )]
 pub struct Api;
 
 /// Adds the API key to the document, as a way to authorize.
-struct Key;
+struct KeyScheme;
 
-impl Modify for Key {
+impl Modify for KeyScheme {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)

@@ -14,7 +14,7 @@ use crate::{
     error::{AnyError, ApiError},
     keys::Account,
     layers::client::Client,
-    metrics::Format,
+    metrics::MetricsFormat,
     models::ModelState,
 };
 
@@ -77,9 +77,9 @@ pub async fn refresh(app: &App) {
     app.metrics.keep(&models, &keys);
 }
 
-fn format(headers: &HeaderMap) -> Format {
+fn format(headers: &HeaderMap) -> MetricsFormat {
     match Accepted::new(headers).prefers_open_metrics() {
-        true => Format::OpenMetrics,
-        false => Format::Prometheus,
+        true => MetricsFormat::OpenMetrics,
+        false => MetricsFormat::Prometheus,
     }
 }

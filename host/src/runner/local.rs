@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::{CompiledForm, Maker, Recipe, Runner, Steering};
 use crate::{
     engine::{
-        self, ClientId, EmbeddingError, End, Engine, EngineMetrics, Generation, Loader, OnEvents,
-        PluginCalls, PromptTokens, Request, SubmitError,
+        self, ClientId, EmbeddingError, Engine, EngineEnd, EngineMetrics, Generation, Loader,
+        OnEvents, PluginCalls, PromptTokens, Request, SubmitError,
     },
     grammar::{CompiledGrammar, Grammar, GrammarError, GrammarMetrics, GrammarThreads, Grammars},
     plugin::{Backend, CurrentFacts, Model, ModelFacts, ReportProgress},
@@ -188,7 +188,7 @@ impl Runner for LocalRunner {
         Ok(new)
     }
 
-    fn end(&self) -> End {
+    fn end(&self) -> EngineEnd {
         self.engine.end()
     }
 
@@ -227,7 +227,7 @@ impl Drop for LocalRunner {
 }
 
 /// Returns freed memory to the system when an engine has ended with its last request.
-fn give_memory_back_after(end: End) {
+fn give_memory_back_after(end: EngineEnd) {
     Handle::current().spawn(async move {
         end.wait().await;
         // The task cannot fail.

@@ -18,7 +18,8 @@ use tenon_plugin_api::{EncodeFlags, Error};
 
 use crate::{
     engine::{
-        ClientId, EmbeddingError, End, Generation, PluginCalls, PromptTokens, Request, SubmitError,
+        ClientId, EmbeddingError, EngineEnd, Generation, PluginCalls, PromptTokens, Request,
+        SubmitError,
     },
     grammar::{Grammar, GrammarError},
     plugin::{ModelFacts, ReportProgress},
@@ -93,7 +94,7 @@ pub trait Runner: Send + Sync {
     fn beside(&self, level: &str, progress: ReportProgress) -> Result<Arc<dyn Runner>, Error>;
 
     /// The end of the runner: it comes after the last handle is dropped and the last sequence has ended.
-    fn end(&self) -> End;
+    fn end(&self) -> EngineEnd;
 
     /// Why the model no longer serves. None while it does.
     fn failure(&self) -> Option<Error>;

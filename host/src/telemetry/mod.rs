@@ -28,7 +28,7 @@ use self::{
 pub use self::{
     queue::lost_lines,
     recent::{Problem, recent_problems},
-    worker::{FromWorker, relay_marked},
+    worker::FromWorker,
 };
 use crate::config::LogFormat;
 
@@ -94,7 +94,7 @@ fn log_panics() {
     }));
 }
 
-/// Starts the log of a worker, whose standard error output is read by the server ([`relay_marked`]). Its lines are marked, so that
+/// Starts the log of a worker, whose standard error output is read by the server ([`FromWorker`]). Its lines are marked, so that
 /// the server can tell them from what libraries print.
 pub fn start_in_worker(format: LogFormat) -> anyhow::Result<()> {
     let queue = Queue::start(stderr::duplicate()?)?;
@@ -106,6 +106,14 @@ pub fn start_in_worker(format: LogFormat) -> anyhow::Result<()> {
     // The log is started only once.
     let _ = LOG.set(Log { queue, relay: None });
     Ok(())
+}
+
+/// Writes a line to the log as it is.
+pub fn relay(line: &[u8]) {
+    if let Some(log) = LOG.get() {
+        // The queue takes lines without waiting, and counts the lines that it loses.
+        let _ = log.queue.clone().write(line);
+    }
 }
 
 /// Waits until all log lines are written, at most half a second.

@@ -9,7 +9,7 @@ use std::{
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::{LOG, queue::Queue, recent::Text};
+use super::{queue::Queue, recent::Text};
 use crate::text::shortened;
 
 /// The first byte of each line of a worker's log: the record separator, which no text begins with.
@@ -22,26 +22,22 @@ const MAX_ERROR: usize = 1000;
 /// A line that a worker wrote.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FromWorker<'a> {
-    /// A line of the worker's log, which was copied into the log of this process.
-    Logged,
+    /// A line of the worker's log.
+    Logged(&'a [u8]),
     /// The message of an error. The log has it too, in a line of its own.
     Error(Cow<'a, str>),
     /// A line that the plugin or another library printed.
     Printed,
 }
 
-/// Says what a line is. A line of a worker's log is written to this process's log as it is.
-pub fn relay_marked(line: &[u8]) -> FromWorker<'_> {
-    match line {
-        [LOG_LINE, line @ ..] => {
-            if let Some(log) = LOG.get() {
-                // The queue takes lines without waiting, and counts the lines that it loses.
-                let _ = log.queue.clone().write(line);
-            }
-            FromWorker::Logged
+impl<'a> FromWorker<'a> {
+    /// Says what a line is, by its mark.
+    pub fn of(line: &'a [u8]) -> Self {
+        match line {
+            [LOG_LINE, line @ ..] => Self::Logged(line),
+            [ERROR, message @ ..] => Self::Error(String::from_utf8_lossy(message.trim_ascii())),
+            _ => Self::Printed,
         }
-        [ERROR, message @ ..] => FromWorker::Error(String::from_utf8_lossy(message.trim_ascii())),
-        _ => FromWorker::Printed,
     }
 }
 
@@ -90,9 +86,10 @@ mod tests {
         let line = line_of("it ends:\nGGML_ASSERT(a) failed\n");
         assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
         let message = Cow::Borrowed("it ends: GGML_ASSERT(a) failed");
-        assert_eq!(relay_marked(&line), FromWorker::Error(message));
+        assert_eq!(FromWorker::of(&line), FromWorker::Error(message));
         assert!(line_of(&"x".repeat(5000)).len() < 1100);
-        assert_eq!(relay_marked(b"out of memory\n"), FromWorker::Printed);
-        assert_eq!(relay_marked(b"\x1eINFO ready\n"), FromWorker::Logged);
+        assert_eq!(FromWorker::of(b"out of memory\n"), FromWorker::Printed);
+        let logged = FromWorker::Logged(b"INFO ready\n");
+        assert_eq!(FromWorker::of(b"\x1eINFO ready\n"), logged);
     }
 }

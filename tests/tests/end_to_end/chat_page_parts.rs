@@ -1,4 +1,4 @@
-//! The parts of the chat page in a real browser: thoughts, tools, settings, conversations, files, copying and shortcuts.
+//! The parts of the chat page in a real browser: reasoning, tools, settings, conversations, files, copying and shortcuts.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const SETTINGS: &str = "#settings[open]";
 const TITLE: &str = "#conversations li:nth-child(1) .title";
 
 #[tokio::test]
-async fn thoughts_are_folded_and_calls_take_results() {
+async fn reasoning_is_folded_and_calls_take_results() {
     let Some(browser) = Browser::start().await else {
         return;
     };
@@ -35,10 +35,13 @@ async fn thoughts_are_folded_and_calls_take_results() {
     assert_eq!(browser.text(".call .head code").await, "weather");
     let arguments = browser.text(".call pre").await;
     assert_eq!(arguments, "{\n  \"city\": \"Bonn\"\n}");
-    let folded = "return document.querySelector('.thoughts').open";
+    let folded = "return document.querySelector('.reasoning').open";
     assert_eq!(browser.run(folded).await, false);
-    browser.click(".thoughts summary").await;
-    assert_eq!(browser.text(".thoughts .prose").await, "Rain matters here.");
+    browser.click(".reasoning summary").await;
+    assert_eq!(
+        browser.text(".reasoning .prose").await,
+        "Rain matters here."
+    );
 
     browser
         .type_into("[aria-label='Result of weather']", "dry")

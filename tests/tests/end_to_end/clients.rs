@@ -38,12 +38,12 @@ fn smollm2_answers_litellm() {
 }
 
 #[test]
-fn clients_of_agents_are_answered_with_thoughts_and_calls() {
+fn clients_of_agents_are_answered_with_reasoning_and_calls() {
     python("scripted_clients.py", &mut scripted_server());
 }
 
 #[test]
-fn node_s_client_is_answered_with_thoughts_and_calls() {
+fn node_s_client_is_answered_with_reasoning_and_calls() {
     node("scripted.mjs", &mut scripted_server());
 }
 

@@ -112,8 +112,8 @@ fn the_server_has_no_http_client() {
 }
 
 /// The rooms of the host, each with the rooms that it uses. A room uses only rooms above it in the table, so there is no
-/// circle. A room is a folder or file of `host/src`, or one of the crates `host/bench`, `host/check` and `host/cli`. `lib` is
-/// what `lib.rs` itself has.
+/// circle. A room is a folder or file of `host/src`, or a crate of another folder of `host` that uses this library.
+/// `lib` is what `lib.rs` itself has.
 const ROOMS: &[(&str, &[&str])] = &[
     ("system", &[]),
     ("text", &[]),
@@ -282,10 +282,11 @@ const ROOMS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("bench", &["config", "plugin", "system"]),
-    ("check", &["plugin"]),
+    ("tenon-bench", &["config", "plugin", "system"]),
+    ("tenon-check", &["plugin"]),
+    ("tenon-hub", &["hub"]),
     (
-        "cli",
+        "tenon-cli",
         &[
             "config",
             "grammar",
@@ -313,8 +314,12 @@ fn rooms_of_the_host_use_those_above_them() {
     let table = ROOMS.iter();
     let table = table.map(|&(room, used)| (room.to_owned(), owned(used)));
     let mut found = uses_within(&host_source(), "crate::");
-    for room in ["bench", "check", "cli"] {
-        found.insert(room.to_owned(), rooms_used_by(room));
+    let uses_host = |member: &&Member| {
+        let mut others = member.dependencies.iter();
+        member.folder().contains("/host/") && others.any(|other| other.name == "tenon")
+    };
+    for member in members().iter().filter(uses_host) {
+        found.insert(member.name.clone(), rooms_used_by(member));
     }
     assert_eq!(found, table.collect());
 }
@@ -441,23 +446,31 @@ fn host_source() -> PathBuf {
 }
 
 /// The modules of a folder, each with the others that it uses outside of unit tests. Paths to them begin with `prefix`. `lib` is
-/// what the file that declares them has itself.
+/// what the file that declares them has itself; what it only re-exports it does not use.
 fn uses_within(folder: &Path, prefix: &str) -> BTreeMap<String, BTreeSet<String>> {
     let face = face_of(folder);
-    let definers = definers_of(&face);
+    let (definers, own) = (definers_of(&face), items_of(&face));
+    let private = without_reexports(&face);
     let mut names: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    let of_face = names_behind(prefix, &face).map(str::to_owned);
-    names.entry("lib").or_default().extend(of_face);
+    let used_by_face = |module: &&str| {
+        names_behind(&format!("{module}::"), &private)
+            .next()
+            .is_some()
+    };
+    let of_face = modules_of(&face).filter(used_by_face).map(str::to_owned);
+    names.insert("lib", of_face.chain(names_under(prefix, &face)).collect());
     for module in modules_of(&face) {
         let (inner, path) = (folder.join(module), folder.join(format!("{module}.rs")));
         let names = names.entry(module).or_default();
         collect_names(&inner, "super::", prefix, names);
         collect_names(&path, "super::", prefix, names);
     }
+    let definer = |name: &String| match definers.get(name) {
+        Some(module) => Some(module.as_str()),
+        None => own.contains(name.as_str()).then_some("lib"),
+    };
     let used = |user: &str, names: BTreeSet<String>| {
-        let definers = names
-            .iter()
-            .map(|name| definers.get(name).map_or("lib", String::as_str));
+        let definers = names.iter().filter_map(definer);
         definers
             .filter(|&name| name != user)
             .map(str::to_owned)
@@ -467,6 +480,33 @@ fn uses_within(folder: &Path, prefix: &str) -> BTreeMap<String, BTreeSet<String>
         .into_iter()
         .map(|(user, names)| (user.to_owned(), used(user, names)))
         .collect()
+}
+
+/// The names of the items that this code defines, except modules.
+fn items_of(code: &str) -> BTreeSet<&str> {
+    const KINDS: [&str; 8] = [
+        "const ",
+        "enum ",
+        "fn ",
+        "macro_rules! ",
+        "static ",
+        "struct ",
+        "trait ",
+        "type ",
+    ];
+    let is_inner = |c: char| c.is_alphanumeric() || c == '_';
+    let names = KINDS.iter().flat_map(|kind| code.split(kind).skip(1));
+    names
+        .map(|rest| rest.split(|c| !is_inner(c)).next().unwrap_or_default())
+        .collect()
+}
+
+/// This code without its `pub use`.
+fn without_reexports(code: &str) -> String {
+    let mut parts = code.split("pub use ");
+    let first = parts.next().unwrap_or_default();
+    let rest = parts.filter_map(|part| part.split_once(';'));
+    rest.fold(first.to_owned(), |code, (_, rest)| code + rest)
 }
 
 /// The code of the file that declares a folder's modules.
@@ -513,14 +553,14 @@ fn collect_names(path: &Path, up: &str, prefix: &str, names: &mut BTreeSet<Strin
     } else if path.is_file() && path.extension().is_some_and(|extension| extension == "rs") {
         let code = code_of(path);
         names.extend(names_behind(up, &code).map(str::to_owned));
-        names.extend(names_behind(prefix, &code).map(str::to_owned));
+        names.extend(names_under(prefix, &code));
     }
 }
 
 /// The rooms that another crate of the host uses.
-fn rooms_used_by(other_crate: &str) -> BTreeSet<String> {
+fn rooms_used_by(member: &Member) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let source = host_source().join("..").join(other_crate).join("src");
+    let source = Path::new(member.folder()).join("src");
     collect_names(&source, "tenon::", "tenon::", &mut names);
     let is_room = |name: &String| ROOMS.iter().any(|(room, _)| room == name);
     let room = |name| {
@@ -546,6 +586,17 @@ fn code_of(path: &Path) -> String {
 fn names_behind<'a>(begin: &str, code: &'a str) -> impl Iterator<Item = &'a str> {
     let names = trees_behind(begin, code).flat_map(parts_of);
     names.filter_map(|part| part.split("::").next())
+}
+
+/// The names that follow the module path `prefix`, also where it is spread over groups: `crate::{a::{b::C}}` has the prefix
+/// `crate::a::`.
+fn names_under(prefix: &str, code: &str) -> BTreeSet<String> {
+    let (root, modules) = prefix.split_at(prefix.find("::").map_or(0, |at| at + 2));
+    let paths = paths_behind(root, code);
+    let inner = paths
+        .iter()
+        .filter_map(|path| path.strip_prefix(modules)?.split("::").next());
+    inner.map(str::to_owned).collect()
 }
 
 /// The whole paths that follow `begin`.

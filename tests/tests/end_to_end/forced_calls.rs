@@ -226,7 +226,7 @@ async fn an_answer_in_json_may_also_be_a_call() {
 }
 
 #[tokio::test]
-async fn thoughts_may_come_before_a_call_that_has_to_be_made() {
+async fn reasoning_may_come_before_a_call_that_has_to_be_made() {
     let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let mut body = request("required", json!({}));
     body["messages"][0]["content"] = json!("<think>Hm.</think>\nI would rather not.");

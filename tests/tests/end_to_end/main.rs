@@ -6,6 +6,7 @@ mod agents;
 mod answer_lengths;
 mod answers;
 mod api_page;
+mod architecture;
 mod backpressure;
 mod bench;
 mod broken_files;

@@ -4,8 +4,8 @@ use std::{fs, time::Duration};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tenon_tests::{Client, Server, ServerOptions};
-use tokio::time::sleep;
+use tenon_tests::{Client, Held, PATIENCE, Server, ServerOptions};
+use tokio::time::{sleep, timeout};
 
 const PLAIN: &str = "/v1/completions";
 const WHY: &str = "the plugin panicked: told to panic in forward";
@@ -48,6 +48,31 @@ async fn a_model_that_is_loaded_anew_has_its_new_context() {
     assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(message.contains("8 tokens"), "{message}");
+}
+
+#[tokio::test]
+async fn a_model_that_is_loaded_anew_takes_the_place_of_the_broken_one_in_memory() {
+    const WEIGHTS: u64 = 200_000_000;
+    let options = ServerOptions::new(&["tenon_fixture_panics"]);
+    let options = options.file("forward.panics", &format!("64 {WEIGHTS}"));
+    let config = "[engine]\nisolation = 'none'\n[[models]]\npath = 'forward.panics'\n";
+    let mut server = options.config(config).start();
+    let client = server.client();
+    let megabytes = WEIGHTS / 1_000_000;
+    let before = Held::by(&server).resident_mb;
+    assert!(before > megabytes, "{before}");
+
+    check_failed(&client, "model_unavailable", WHY, true).await;
+    server.wait_for_log("a tokenizer is gone");
+    let is_as_before = || Held::by(&server).resident_mb.abs_diff(before) < megabytes / 2;
+    let comes_back = async {
+        while !is_as_before() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let came_back = timeout(PATIENCE / 4, comes_back).await.is_ok();
+    let now = Held::by(&server).resident_mb;
+    assert!(came_back, "{before} → {now} megabytes");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tenon_tests::{ServerOptions, chat, start_echo};
 const CHAT: &str = "/v1/chat/completions";
 
 #[tokio::test]
-async fn thoughts_are_reasoning_content() {
+async fn reasoning_is_apart_from_content() {
     let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let body = chat(
         "<think>\nLet me see.\n</think>\n\nYes.",
@@ -28,19 +28,19 @@ async fn thoughts_are_reasoning_content() {
 }
 
 #[tokio::test]
-async fn a_stream_sends_thoughts_apart() {
+async fn a_stream_sends_reasoning_apart() {
     let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let mut body = chat("<think>Hm, é.</think>Yes.", json!({"temperature": 0}));
     body["stream_options"] = json!({"include_usage": true});
     let stream = client.stream(CHAT, &body).await;
     assert_eq!(stream.text(), "Yes.");
-    let thoughts = stream.chunks.iter().map(|chunk| {
+    let reasoning = stream.chunks.iter().map(|chunk| {
         let thought = &chunk["choices"][0]["delta"]["reasoning_content"];
         thought.as_str().unwrap_or_default().to_owned()
     });
-    let thoughts: Vec<String> = thoughts.filter(|thought| !thought.is_empty()).collect();
-    assert!(thoughts.len() > 3, "{thoughts:?}");
-    assert_eq!(thoughts.concat(), "Hm, é.");
+    let reasoning: Vec<String> = reasoning.filter(|part| !part.is_empty()).collect();
+    assert!(reasoning.len() > 3, "{reasoning:?}");
+    assert_eq!(reasoning.concat(), "Hm, é.");
     let usage = &stream.chunks.last().unwrap()["usage"];
     assert!(
         usage["completion_tokens_details"]["reasoning_tokens"].as_u64() > Some(5),
@@ -49,7 +49,7 @@ async fn a_stream_sends_thoughts_apart() {
 }
 
 #[tokio::test]
-async fn thoughts_that_are_cut_off_leave_an_empty_answer() {
+async fn reasoning_that_is_cut_off_leaves_an_empty_answer() {
     let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let body = chat(
         "<think>Hm, hm.</think>Yes.",
@@ -64,7 +64,7 @@ async fn thoughts_that_are_cut_off_leave_an_empty_answer() {
 }
 
 #[tokio::test]
-async fn a_stop_string_within_thoughts_ends_nothing() {
+async fn a_stop_string_within_reasoning_ends_nothing() {
     let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     for logprobs in [false, true] {
         let body = chat(
@@ -89,7 +89,7 @@ async fn a_stop_string_within_thoughts_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_model_without_tags_has_no_thoughts() {
+async fn a_model_without_tags_has_no_reasoning() {
     let (_server, client) = start_echo("");
     let text = "<think>Hm.</think>Yes.";
     let (_, answer) = client

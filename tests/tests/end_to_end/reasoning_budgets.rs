@@ -463,9 +463,9 @@ async fn the_closing_tag_waits_until_a_grammar_allows_it() {
 /// Drafts, other answers to the same prompt, and log-probabilities.
 #[tokio::test]
 async fn a_budget_ends_drafts_and_counts_in_each_answer() {
-    let thoughts = "again and again ".repeat(12);
+    let whole = "again and again ".repeat(12);
     // Drafts pay because a step takes longer than what its tokens need.
-    let script = format!("1\n=== answer\n<think>{thoughts}</think>Yes.");
+    let script = format!("1\n=== answer\n<think>{whole}</think>Yes.");
     let config = format!("{TAGS}\nmax_draft_tokens = 32");
     let (_server, client) = start_script(&script, "", &config);
     for budget in [60, 61, 62, 63, 64, 65, 80, 81, 150] {
@@ -474,7 +474,7 @@ async fn a_budget_ends_drafts_and_counts_in_each_answer() {
         let (_, answer) = client.post(CHAT, &body).await;
         for choice in answer["choices"].as_array().unwrap() {
             let reasoning = choice["message"]["reasoning_content"].as_str();
-            let expected = thoughts[..budget as usize].trim_end();
+            let expected = whole[..budget as usize].trim_end();
             assert_eq!(reasoning, Some(expected), "{budget}");
             assert_eq!(choice["message"]["content"], "Yes.");
             if let Some(tokens) = choice["logprobs"]["content"].as_array() {
@@ -488,15 +488,15 @@ async fn a_budget_ends_drafts_and_counts_in_each_answer() {
 
 #[tokio::test]
 async fn a_preempted_sequence_goes_on_within_its_budget() {
-    let thoughts: String = (100..200).map(|number| format!("{number} ")).collect();
-    let answer = format!("<think>{thoughts}</think>Yes.");
+    let whole: String = (100..200).map(|number| format!("{number} ")).collect();
+    let answer = format!("<think>{whole}</think>Yes.");
     let config = "[engine]\nkv_tokens = 600\ncontext_length = 600\nmax_draft_tokens = 0";
     let (_server, client) = start(&answer, "", &format!("{TAGS}\n{config}"));
     let bodies = (200..210).map(|budget| (budget, Api::Chat.body(&thinking(Some(budget)))));
     let answers = bodies.map(async |(budget, body)| (budget, client.post(CHAT, &body).await));
     for (budget, (_, answer)) in join_all(answers).await {
         let said = Api::Chat.read(&answer);
-        let expected = thoughts[..budget as usize].trim_end();
+        let expected = whole[..budget as usize].trim_end();
         assert_eq!((&*said.reasoning, &*said.text), (expected, "Yes."));
         assert_eq!(said.reasoning_tokens, u64::from(budget) + OF_TAGS);
     }

@@ -123,7 +123,7 @@ async fn a_prompt_of_text_begins_once() {
 /// The empty reasoning block before an answer is not in the history. Everything before the block is reused. Only the last
 /// answer is computed again, because it now follows other tokens.
 #[tokio::test]
-async fn without_thoughts_all_but_the_last_answer_stays_cached() {
+async fn without_reasoning_all_but_the_last_answer_stays_cached() {
     const BLOCK: &str = "<think>\n\n</think>\n\n";
     let template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}\
                     {% if add_generation_prompt %}<|assistant|>{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}";

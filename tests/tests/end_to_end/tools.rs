@@ -222,7 +222,7 @@ async fn an_answer_that_is_cut_off_within_a_head_has_no_fragment_of_it() {
 }
 
 #[tokio::test]
-async fn a_mark_within_thoughts_begins_no_call() {
+async fn a_mark_within_reasoning_begins_no_call() {
     let (_server, client) =
         start_echo("tool_format = 'hermes'\nreasoning_tags = ['<think>', '</think>']");
     let call = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {}}\n</tool_call>";
@@ -242,7 +242,7 @@ async fn a_mark_within_thoughts_begins_no_call() {
 }
 
 #[tokio::test]
-async fn channels_are_thoughts_text_and_calls() {
+async fn channels_are_reasoning_text_and_calls() {
     let (_server, client) = start_echo("tool_format = 'harmony'");
     let thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
     let call = "<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{\"city\": \"Bonn\"}<|call|>";
@@ -363,7 +363,7 @@ async fn wrong_tools_are_refused_by_place() {
 }
 
 #[tokio::test]
-async fn a_template_of_ones_own_shows_tools_and_opens_thoughts() {
+async fn a_template_of_ones_own_shows_tools_and_opens_reasoning() {
     let template = "{% for tool in tools %}{{ tool | tojson }}<tool_call>{% endfor %}\
                     {% for m in messages %}<|{{ 'assistant' if m.role == 'assistant' else 'user' }}|>{{ m.content }}<|end|>{% endfor %}\
                     <|assistant|>{% if enable_thinking %}<think>{% endif %}{# </think> #}";

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, env::consts::ARCH};
 
 use serde::Serialize;
-use tenon::plugin::{self, Level};
+use tenon::plugin::{self, CpuLevel};
 
 use super::read::{distinct, numbered, read, value};
 
@@ -11,7 +11,7 @@ use super::read::{distinct, numbered, read, value};
 pub struct Cpu {
     pub model: String,
     /// Its level by the psABI. None below x86-64-v2, and on other architectures.
-    pub level: Option<Level>,
+    pub level: Option<CpuLevel>,
     /// The features that plugins may ask for.
     pub features: Vec<&'static str>,
     /// Whether a hypervisor runs this machine, and may hide features.

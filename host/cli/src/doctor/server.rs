@@ -1,7 +1,7 @@
 //! The reasons why a server could not start.
 
 use tenon::{
-    config::{Config, Place},
+    config::{Config, ListenAddress},
     plugin::Registry,
     system::port_owner::{self, Process},
 };
@@ -44,7 +44,7 @@ pub fn unloadable_models(config: &Config, plugins: &Registry) -> Vec<String> {
 pub fn taken_ports(config: &Config) -> Vec<String> {
     let places = config.server.listen.iter().map(|listen| &listen.place);
     let taken = places.filter_map(|place| {
-        let Place::Tcp { port, .. } = place else {
+        let ListenAddress::Tcp { port, .. } = place else {
             return None;
         };
         let Process { id, command } = port_owner::of(*port)?;

@@ -2,7 +2,7 @@
 
 use tenon::{
     config::{Config, Threads as Configured},
-    plugin::Level,
+    plugin::CpuLevel,
     system::{cores, memory::shown},
 };
 
@@ -37,7 +37,7 @@ pub fn findings(report: &Report, config: Option<&Config>) -> Vec<String> {
 }
 
 fn of_cpu(cpu: &Cpu) -> Vec<String> {
-    let lacks_avx2 = cfg!(target_arch = "x86_64") && cpu.level < Some(Level::V3);
+    let lacks_avx2 = cfg!(target_arch = "x86_64") && cpu.level < Some(CpuLevel::V3);
     let avx2 = lacks_avx2.then(|| {
         let cure = match cpu.is_virtual {
             true => "give this virtual machine the CPU of its host (QEMU: -cpu host)",
@@ -191,9 +191,9 @@ mod tests {
             is_virtual,
             governors: [governor.to_owned()].into(),
         };
-        check(&of_cpu(&cpu(Some(Level::V4), true, "performance")), &[]);
+        check(&of_cpu(&cpu(Some(CpuLevel::V4), true, "performance")), &[]);
         let slow = ["-cpu host", "powersave"];
-        check(&of_cpu(&cpu(Some(Level::V2), true, "powersave")), &slow);
+        check(&of_cpu(&cpu(Some(CpuLevel::V2), true, "powersave")), &slow);
         check(
             &of_cpu(&cpu(None, false, "performance")),
             &["a newer machine"],

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use super::{environment, load, load_toml};
 use crate::{
     config::{
-        Config, Engine, Flags, Hosts, Isolation, Listen, Load, LogFormat, ModelPath, Origins,
-        Place, RequestBounds, Sandbox, Scope, Server, Threads, load_from,
+        Config, Engine, Flags, Hosts, Isolation, Listen, ListenAddress, Load, LogFormat, ModelPath,
+        Origins, RequestBounds, Sandbox, Scope, Server, Threads, load_from,
     },
     markup::ReasoningTags,
 };
@@ -19,7 +19,7 @@ fn without_anything_there_are_defaults() {
     let config = load_from(None, &environment(&[]), &Flags::default()).unwrap();
     let expected = Server {
         listen: vec![Listen {
-            place: Place::Tcp {
+            place: ListenAddress::Tcp {
                 host: "127.0.0.1".into(),
                 port: 8080,
             },

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
+use super::common::Common;
 use crate::{
     engine::{
-        Request, Steering, constraint::Constraint, draft::Drafter, dry::Dry, sequence::Common,
+        Request, Steering, constraint::Constraint, draft::Drafter, dry::Dry,
         token_counts::TokenCounts,
     },
     grammar::CompiledGrammar,

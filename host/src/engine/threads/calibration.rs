@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use tenon_plugin_api::Error;
 
-use super::tuner::Choice;
+use super::tuner::ThreadChoice;
 
 /// The choices worth trying with up to `most` threads. Their thread counts are each number up to four, two for each
 /// doubling above, half of `most`, `most - 1` and `most`. Each count is tried with threads that spin and with threads that
 /// sleep.
-pub fn choices(most: u32) -> Vec<Choice> {
+pub fn choices(most: u32) -> Vec<ThreadChoice> {
     let mut counts: Vec<_> = (1..=most)
         .filter(|&count| is_step(count) || [most / 2, most - 1, most].contains(&count))
         .collect();
@@ -20,7 +20,7 @@ pub fn choices(most: u32) -> Vec<Choice> {
         _ if count == most => 1,
         _ => 2,
     });
-    let spinning = counts.iter().map(|&threads| Choice {
+    let spinning = counts.iter().map(|&threads| ThreadChoice {
         threads,
         poll: SPIN,
     });
@@ -28,7 +28,7 @@ pub fn choices(most: u32) -> Vec<Choice> {
     let sleeping = counts
         .iter()
         .filter(|&&threads| threads > 1)
-        .map(|&threads| Choice { threads, poll: 0 });
+        .map(|&threads| ThreadChoice { threads, poll: 0 });
     spinning.chain(sleeping).collect()
 }
 
@@ -51,9 +51,9 @@ fn is_step(count: u32) -> bool {
 /// # Errors
 /// The first error of `run`.
 pub fn measure(
-    choices: &[Choice],
+    choices: &[ThreadChoice],
     limit: Duration,
-    mut run: impl FnMut(Choice) -> Result<Duration, Error>,
+    mut run: impl FnMut(ThreadChoice) -> Result<Duration, Error>,
 ) -> Result<Vec<Option<f64>>, Error> {
     let started = Instant::now();
     let mut seconds = vec![Vec::with_capacity(MAX_ROUNDS); choices.len()];

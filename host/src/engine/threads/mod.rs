@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::EngineMetrics;
 use crate::{plugin::Session, system::niceness::LongWork};
 use calibration::{choices, measure};
-use tuner::{Choice, Switch, Tuner};
+use tuner::{Switch, ThreadChoice, Tuner};
 
 /// The threads of one session.
 pub struct Threads {
@@ -141,7 +141,7 @@ impl Threads {
             true => self.most.saturating_sub(1).max(1),
             false => self.most,
         };
-        let [decode, prefill] = [&self.decode, &self.prefill].map(|tuner| Choice {
+        let [decode, prefill] = [&self.decode, &self.prefill].map(|tuner| ThreadChoice {
             threads: tuner.choice().threads.min(most),
             ..tuner.choice()
         });
@@ -155,7 +155,7 @@ impl Threads {
 }
 
 impl Measured {
-    fn of(session: &mut Session, choices: &[Choice]) -> Result<Self, Error> {
+    fn of(session: &mut Session, choices: &[ThreadChoice]) -> Result<Self, Error> {
         // The first step is not measured: it would include reading the model into memory.
         let first = choices[0];
         session.set_threads(plan(first, first))?;
@@ -174,7 +174,7 @@ impl Measured {
     }
 }
 
-fn plan(decode: Choice, prefill: Choice) -> ThreadPlan {
+fn plan(decode: ThreadChoice, prefill: ThreadChoice) -> ThreadPlan {
     ThreadPlan {
         decode: decode.threads,
         decode_poll: decode.poll,
@@ -216,10 +216,10 @@ fn announce(what: &str, switch: &Switch) {
     );
 }
 
-fn describe(choice: Choice) -> String {
+fn describe(choice: ThreadChoice) -> String {
     match choice {
-        Choice { threads: 1, .. } => "1 thread".to_owned(),
-        Choice { threads, poll: 0 } => format!("{threads} threads that sleep"),
-        Choice { threads, .. } => format!("{threads} threads that spin"),
+        ThreadChoice { threads: 1, .. } => "1 thread".to_owned(),
+        ThreadChoice { threads, poll: 0 } => format!("{threads} threads that sleep"),
+        ThreadChoice { threads, .. } => format!("{threads} threads that spin"),
     }
 }

@@ -6,7 +6,7 @@
 
 /// A number of threads and their way of waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct ThreadChoice {
     pub threads: u32,
     /// How busily idle threads wait: 0 = sleep, 100 = spin.
     pub poll: u32,
@@ -28,14 +28,14 @@ pub struct Tuner {
 /// A change of the settled choice, to be logged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Switch {
-    pub from: Choice,
-    pub to: Choice,
+    pub from: ThreadChoice,
+    pub to: ThreadChoice,
     /// How much faster the new choice is. 1.5: it takes two thirds of the time.
     pub speedup: f64,
 }
 
 struct Candidate {
-    choice: Choice,
+    choice: ThreadChoice,
     /// Cost of a step in calibration, relative to the best choice.
     calibrated: f64,
     /// When to try this choice next, in seconds of `clock`. Set by the first step.
@@ -87,12 +87,12 @@ const SURPRISE_PAUSE: u32 = 64;
 impl Tuner {
     /// Starts with the choice that was the fastest in calibration. `seconds` has the time of the same step with each choice, None
     /// if there was no time to measure it. There must be at least one choice.
-    pub fn new(choices: &[Choice], seconds: &[Option<f64>]) -> Self {
+    pub fn new(choices: &[ThreadChoice], seconds: &[Option<f64>]) -> Self {
         let cost = |at: usize| seconds.get(at).copied().flatten().unwrap_or(f64::INFINITY);
         let used = (0..choices.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
         let used = used.unwrap_or(0);
         let ratio = |at: usize| cost(at) / cost(used);
-        let candidate = |(at, &choice): (usize, &Choice)| Candidate {
+        let candidate = |(at, &choice): (usize, &ThreadChoice)| Candidate {
             choice,
             calibrated: if cost(at).is_finite() {
                 ratio(at)
@@ -112,13 +112,13 @@ impl Tuner {
     }
 
     /// The choice for the next step.
-    pub fn choice(&self) -> Choice {
+    pub fn choice(&self) -> ThreadChoice {
         let trial = self.trial.as_ref();
         self.candidates[trial.map_or(self.used, |trial| trial.candidate)].choice
     }
 
     /// The choice that is used apart from trials.
-    pub fn settled(&self) -> Choice {
+    pub fn settled(&self) -> ThreadChoice {
         self.candidates[self.used].choice
     }
 
@@ -239,7 +239,8 @@ fn wait(excess: f64, others: f64) -> f64 {
     (excess * others / TRIAL_SHARE).clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
 
-/// Usual costs of steps, in seconds per token, by size of the step.
+/// Usual costs of steps, in seconds per token, by size of the step. `StepCost` predicts a step of any size from averages; choices are
+/// compared by medians of steps of one size, which an interrupted step does not change, and which are unknown once they are old.
 struct Costs {
     sizes: [Cost; SIZES],
     steps: u64,

@@ -11,7 +11,7 @@ const MAX_ROUNDS: usize = 30;
 /// Facts about a part of a grammar. A set may have too many characters, never too few: large sets are coarse, because there is one
 /// for each rule.
 #[derive(Clone, Default, PartialEq)]
-pub struct Facts {
+pub struct PartFacts {
     /// Whether the part is a regular expression: no rule in it leads back to itself, and it has no tokens.
     pub is_regular: bool,
     /// Whether the part may be empty.
@@ -26,7 +26,7 @@ pub struct Facts {
 
 /// Facts about all rules of a grammar.
 pub struct Analysis {
-    facts: Vec<Facts>,
+    facts: Vec<PartFacts>,
     /// Characters that may follow each rule.
     follow: Vec<CharSet>,
 }
@@ -36,7 +36,7 @@ impl Analysis {
     /// The rules refer to each other in too many ways to analyze.
     pub fn of(rules: &Rules) -> Result<Self, String> {
         let mut analysis = Self {
-            facts: vec![Facts::default(); rules.parts.len()],
+            facts: vec![PartFacts::default(); rules.parts.len()],
             follow: vec![CharSet::default(); rules.parts.len()],
         };
         analysis.learn(rules, Self::learn_facts)?;
@@ -140,13 +140,13 @@ impl Analysis {
         within
     }
 
-    fn facts(&self, part: &RulePart) -> Facts {
+    fn facts(&self, part: &RulePart) -> PartFacts {
         match part {
             RulePart::Text(text) => {
-                let mut facts = Facts {
+                let mut facts = PartFacts {
                     is_regular: true,
                     is_nullable: text.is_empty(),
-                    ..Facts::default()
+                    ..PartFacts::default()
                 };
                 for character in text.chars() {
                     if !facts.alphabet.contains(character) {
@@ -159,27 +159,27 @@ impl Analysis {
             }
             RulePart::Chars(chars) => {
                 let chars = chars.clone().coarse();
-                Facts {
+                PartFacts {
                     is_regular: true,
                     first: chars.clone(),
                     alphabet: chars,
-                    ..Facts::default()
+                    ..PartFacts::default()
                 }
             }
-            RulePart::Token(_) => Facts::default(),
+            RulePart::Token(_) => PartFacts::default(),
             RulePart::Rule(rule) => self.facts[*rule].clone(),
             RulePart::OneOf(parts) => self.of_choice(parts),
             RulePart::Sequence(parts) => self.of_sequence(parts),
-            RulePart::Repeat(_, _, Some(0)) => Facts {
+            RulePart::Repeat(_, _, Some(0)) => PartFacts {
                 is_regular: true,
                 is_nullable: true,
-                ..Facts::default()
+                ..PartFacts::default()
             },
             RulePart::Repeat(part, min, max) => self.of_repetition(part, *min, *max),
         }
     }
 
-    fn of_repetition(&self, part: &RulePart, min: u32, max: Option<u32>) -> Facts {
+    fn of_repetition(&self, part: &RulePart, min: u32, max: Option<u32>) -> PartFacts {
         let mut facts = self.facts(part);
         let is_ambiguous = max != Some(1) && facts.continuation.intersects(&facts.first);
         facts.is_nullable |= min == 0;
@@ -191,10 +191,10 @@ impl Analysis {
         facts
     }
 
-    fn of_choice(&self, parts: &[RulePart]) -> Facts {
-        let mut all = Facts {
+    fn of_choice(&self, parts: &[RulePart]) -> PartFacts {
+        let mut all = PartFacts {
             is_regular: true,
-            ..Facts::default()
+            ..PartFacts::default()
         };
         let mut is_decided_at_once = true;
         for part in parts {
@@ -214,11 +214,11 @@ impl Analysis {
         all
     }
 
-    fn of_sequence(&self, parts: &[RulePart]) -> Facts {
-        let mut all = Facts {
+    fn of_sequence(&self, parts: &[RulePart]) -> PartFacts {
+        let mut all = PartFacts {
             is_regular: true,
             is_nullable: true,
-            ..Facts::default()
+            ..PartFacts::default()
         };
         for part in parts {
             let facts = self.facts(part);

@@ -10,7 +10,7 @@ const MAX_NESTING: u32 = 50;
 const MAX_COUNT: u32 = 10_000;
 
 /// The rules by their names.
-pub type Rules = BTreeMap<String, Part>;
+pub type LarkRules = BTreeMap<String, Part>;
 
 /// A part of a rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,11 +53,11 @@ const COMMON: [(&str, &str); 16] = [
 ///
 /// # Errors
 /// The line, and what is wrong with it.
-pub fn parse(text: &str) -> Result<Rules, String> {
+pub fn parse(text: &str) -> Result<LarkRules, String> {
     let mut parser = Parser {
         text,
         at: 0,
-        rules: Rules::new(),
+        rules: LarkRules::new(),
     };
     let parsed = parser.statements();
     let line = 1 + text[..parser.at].matches('\n').count();
@@ -69,7 +69,7 @@ struct Parser<'a> {
     text: &'a str,
     /// Number of bytes read so far.
     at: usize,
-    rules: Rules,
+    rules: LarkRules,
 }
 
 impl<'a> Parser<'a> {

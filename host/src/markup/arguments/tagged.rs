@@ -13,13 +13,13 @@ use crate::markup::{
 pub struct TaggedReader {
     tags: Tagged,
     parameters: Value,
-    state: State,
+    state: TaggedState,
     /// Number of arguments that have begun.
     begun: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum TaggedState {
     Between,
     /// Behind the tag before a value of these kinds.
     Opened(Types),
@@ -31,7 +31,7 @@ enum State {
 
 /// The reader's next action.
 enum Next {
-    Go(State),
+    Go(TaggedState),
     Wait,
     End,
 }
@@ -41,7 +41,7 @@ impl TaggedReader {
         Self {
             tags,
             parameters,
-            state: State::Between,
+            state: TaggedState::Between,
             begun: 0,
         }
     }
@@ -51,10 +51,10 @@ impl TaggedReader {
         loop {
             let rest = &text[read.length..];
             let next = match self.state {
-                State::Between => self.between(rest, &mut read),
-                State::Opened(types) => self.opened(rest, types, &mut read),
-                State::Text => self.text(rest, &mut read),
-                State::Value(types) => self.value(rest, types, &mut read),
+                TaggedState::Between => self.between(rest, &mut read),
+                TaggedState::Opened(types) => self.opened(rest, types, &mut read),
+                TaggedState::Text => self.text(rest, &mut read),
+                TaggedState::Value(types) => self.value(rest, types, &mut read),
             };
             match next {
                 Next::Go(state) => self.state = state,
@@ -77,7 +77,7 @@ impl TaggedReader {
                 read.length += cursor.at();
                 self.begun += 1;
                 let schema = &self.parameters["properties"][key];
-                Next::Go(State::Opened(Types::of(schema, &self.parameters)))
+                Next::Go(TaggedState::Opened(Types::of(schema, &self.parameters)))
             }
             Err(Unread::Incomplete) => Next::Wait,
             Err(Unread::Wrong) => Next::End,
@@ -105,9 +105,9 @@ impl TaggedReader {
         match types == Types::STRING {
             true => {
                 read.json.push('"');
-                Next::Go(State::Text)
+                Next::Go(TaggedState::Text)
             }
-            false => Next::Go(State::Value(types)),
+            false => Next::Go(TaggedState::Value(types)),
         }
     }
 
@@ -116,7 +116,7 @@ impl TaggedReader {
         if let Some(at) = rest.find(close) {
             read.json += &format!("{}\"", escaped(self.without_line_feed(&rest[..at])));
             read.length += at + close.len();
-            return Next::Go(State::Between);
+            return Next::Go(TaggedState::Between);
         }
         let sure = &rest[..rest.len() - begun(rest, close)];
         let sure = self.without_line_feed(sure);
@@ -132,7 +132,7 @@ impl TaggedReader {
         };
         read.json += &as_json(self.without_line_feed(&rest[..at]), types);
         read.length += at + close.len();
-        Next::Go(State::Between)
+        Next::Go(TaggedState::Between)
     }
 
     fn without_line_feed<'a>(&self, text: &'a str) -> &'a str {

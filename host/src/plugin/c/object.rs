@@ -12,14 +12,14 @@ use super::{
     read,
 };
 
-type End = unsafe extern "C" fn(*mut c_void);
+type Destructor = unsafe extern "C" fn(*mut c_void);
 
 /// A table of functions.
 pub trait Table: Growing {
     /// The name of a function that is NULL and must not be. None if there is no such function.
     fn missing(&self) -> Option<&'static str>;
     /// The function that ends an object.
-    fn end(&self) -> Option<End>;
+    fn end(&self) -> Option<Destructor>;
 }
 
 /// An object of a plugin. Dropping it ends the object.
@@ -74,8 +74,8 @@ macro_rules! tables {
                 missing.map(|(name, _)| name)
             }
 
-            fn end(&self) -> Option<End> {
-                let end: fn(&Self) -> Option<End> = $end;
+            fn end(&self) -> Option<Destructor> {
+                let end: fn(&Self) -> Option<Destructor> = $end;
                 end(self)
             }
         })*

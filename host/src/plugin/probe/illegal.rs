@@ -88,17 +88,17 @@ pub fn reason_in(line: &[u8]) -> Option<String> {
 pub fn reason(bytes: &[u8], step: Option<&Step>) -> String {
     let when = step.map_or_else(String::new, |step| format!(" while {step}"));
     match explain(bytes) {
-        Kind::Needs {
+        InstructionKind::Needs {
             features,
             instruction,
         } => format!(
             "needs {features}, which this CPU or its kernel does not offer (`{instruction}`{when}): use a build for this CPU, \
              or put the file into the folder of its level (such as x86-64-v4)"
         ),
-        Kind::Trap => format!(
+        InstructionKind::Trap => format!(
             "ended itself{when} (with the illegal instruction of `__builtin_trap` and the like): tell its author"
         ),
-        Kind::Unknown => format!(
+        InstructionKind::Unknown => format!(
             "executes an instruction that this CPU does not know{when} ({bytes:02x?}): use a build for this CPU"
         ),
     }
@@ -106,7 +106,7 @@ pub fn reason(bytes: &[u8], step: Option<&Step>) -> String {
 
 /// Kinds of instructions that a CPU does not execute.
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+enum InstructionKind {
     /// An instruction of an extension.
     Needs {
         features: String,
@@ -118,16 +118,16 @@ enum Kind {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn explain(bytes: &[u8]) -> Kind {
+fn explain(bytes: &[u8]) -> InstructionKind {
     use iced_x86::{Code, Decoder, DecoderOptions};
 
     let instruction = Decoder::new(64, bytes, DecoderOptions::NONE).decode();
     let features = instruction.cpuid_features().iter();
     let features: Vec<String> = features.map(|feature| format!("{feature:?}")).collect();
     match instruction.code() {
-        Code::INVALID => Kind::Unknown,
-        Code::Ud2 => Kind::Trap,
-        _ => Kind::Needs {
+        Code::INVALID => InstructionKind::Unknown,
+        Code::Ud2 => InstructionKind::Trap,
+        _ => InstructionKind::Needs {
             features: features.join(" and "),
             instruction: format!("{:?}", instruction.mnemonic()).to_lowercase(),
         },
@@ -136,11 +136,11 @@ fn explain(bytes: &[u8]) -> Kind {
 
 /// On other processors the extension of an instruction is not looked up.
 #[cfg(not(target_arch = "x86_64"))]
-fn explain(bytes: &[u8]) -> Kind {
+fn explain(bytes: &[u8]) -> InstructionKind {
     // `udf` is all zeros except for a 16-bit operand.
     match bytes {
-        [_, _, 0, 0, ..] if cfg!(target_arch = "aarch64") => Kind::Trap,
-        _ => Kind::Unknown,
+        [_, _, 0, 0, ..] if cfg!(target_arch = "aarch64") => InstructionKind::Trap,
+        _ => InstructionKind::Unknown,
     }
 }
 

@@ -35,7 +35,7 @@ pub enum Message {
     /// The bytes of an instruction that the CPU did not execute. Sent by a signal handler.
     Illegal(Vec<u8>),
     /// The backend was started.
-    Started(Box<Facts>),
+    Started(Box<PluginFacts>),
     /// The answer about the next file of the request.
     Answer(Answer),
     /// The library cannot be used.
@@ -70,7 +70,7 @@ impl fmt::Display for Step {
 
 /// Facts about a plugin: who it is, which devices it has, and what its users may choose.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Facts {
+pub struct PluginFacts {
     pub id: String,
     pub name: String,
     pub version: String,

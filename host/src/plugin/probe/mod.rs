@@ -22,14 +22,14 @@ use std::{
     time::Duration,
 };
 
-pub(super) use messages::{Answer, Facts, Refusal, Request};
+pub(super) use messages::{Answer, PluginFacts, Refusal, Request};
 pub use trial::run;
 
 use tempfile::TempDir;
 
 use super::TrustedKeys;
 use messages::{Message, Step};
-use process::{Child, End};
+use process::{Child, ChildEnd};
 
 /// Most bytes that a library may allocate while it is tried out, in its process. It loads no weights then, but the stacks of its
 /// threads count, which may be some hundred on a large machine.
@@ -37,7 +37,7 @@ const MAX_MEMORY: u64 = 4 << 30;
 
 /// The settings with which libraries are tried out.
 #[derive(Clone, Default)]
-pub(super) struct Probe {
+pub(super) struct ProbeSettings {
     /// The path of this program.
     pub executable: PathBuf,
     pub request: Request,
@@ -50,12 +50,12 @@ pub(super) struct Probe {
 /// The result for a library that can be used.
 #[derive(Debug)]
 pub(super) struct Probed {
-    pub facts: Facts,
+    pub facts: PluginFacts,
     /// Answers by model file of the request.
     pub answers: BTreeMap<String, Answer>,
 }
 
-impl Probe {
+impl ProbeSettings {
     /// The same settings for a question about these models.
     pub fn about(&self, models: &[&&str]) -> Self {
         let files = models.iter().map(|path| path.to_string());
@@ -97,7 +97,7 @@ impl Probe {
         Err(Refusal::new(reason))
     }
 
-    fn failure(&self, report: &ChildReport, end: &End) -> Option<Failure> {
+    fn failure(&self, report: &ChildReport, end: &ChildEnd) -> Option<Failure> {
         let refused = report.refused.clone();
         let refused = refused.or_else(|| {
             let died_of_it = end.signal() == Some(libc::SIGILL);
@@ -119,7 +119,7 @@ impl Probe {
         })
     }
 
-    fn unexpected(&self, step: &Step, end: &End) -> String {
+    fn unexpected(&self, step: &Step, end: &ChildEnd) -> String {
         let tell = "build the plugin for this machine, or tell its author";
         match end.status {
             _ if end.timed_out => format!(
@@ -168,7 +168,7 @@ fn private_cache() -> Result<TempDir, Refusal> {
 struct ChildReport {
     step: Step,
     illegal: Option<Vec<u8>>,
-    facts: Option<Facts>,
+    facts: Option<PluginFacts>,
     answers: Vec<Answer>,
     refused: Option<Refusal>,
     done: Option<u32>,

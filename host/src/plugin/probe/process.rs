@@ -31,7 +31,7 @@ pub struct Child {
 }
 
 /// How a child ended.
-pub struct End {
+pub struct ChildEnd {
     pub pid: u32,
     /// None: the process still exists, in a system call that does not return.
     pub status: Option<ExitStatus>,
@@ -74,7 +74,7 @@ impl Child {
     }
 
     /// Passes messages to `take` until the child closes the socket or sends nothing for too long. Then ends the child.
-    pub fn listen(self, take: impl FnMut(Message)) -> End {
+    pub fn listen(self, take: impl FnMut(Message)) -> ChildEnd {
         let Self {
             mut process,
             messages,
@@ -91,7 +91,7 @@ impl Child {
         let pid = process.id();
         let status = reap(process);
         let killed = status.is_none_or(|status| status.signal() == Some(libc::SIGKILL));
-        End {
+        ChildEnd {
             pid,
             status,
             timed_out: timed_out && killed,
@@ -105,7 +105,7 @@ impl Child {
     }
 }
 
-impl End {
+impl ChildEnd {
     /// The signal that ended the child.
     pub fn signal(&self) -> Option<i32> {
         self.status?.signal()

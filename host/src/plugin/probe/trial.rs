@@ -8,16 +8,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use serde_json::Value;
 
 use super::{
     MAX_MEMORY, illegal,
-    messages::{Answer, Facts, Message, Refusal, Request, Step},
+    messages::{Answer, Message, PluginFacts, Refusal, Request, Step},
 };
 use crate::plugin::{
     Backend,
-    child::{Confinement, Given},
+    child::{Confinement, Given, end_with_parent},
     load::Plugin,
 };
 
@@ -26,22 +25,21 @@ use crate::plugin::{
 /// # Errors
 /// If the other side is not a host.
 pub fn run() -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    leave_no_core_dump()?;
+    end_with_parent()?;
     let Given {
         library,
         socket: host,
     } = Given::take()?;
     illegal::report_to(&host)?;
-    Trial { host }.run(library)
+    TrialEnd { host }.run(library)
 }
 
 /// The child's end of a trial.
-struct Trial {
+struct TrialEnd {
     host: UnixStream,
 }
 
-impl Trial {
+impl TrialEnd {
     fn run(mut self, library: File) -> io::Result<()> {
         let request = self.request()?;
         let end = match self.start(library, &request)? {
@@ -114,13 +112,13 @@ impl Trial {
     }
 }
 
-fn facts(backend: &Backend) -> Facts {
+fn facts(backend: &Backend) -> PluginFacts {
     let descriptor = backend.descriptor().clone();
     let devices = backend.devices().unwrap_or_default();
     let kernels = devices
         .iter()
         .filter_map(|device| Some((device.id.clone(), device.kernels()?.to_owned())));
-    Facts {
+    PluginFacts {
         kernels: kernels.collect(),
         levels: descriptor.levels().map(str::to_owned).collect(),
         options: backend.options().clone(),
@@ -141,15 +139,6 @@ fn answer(backend: &Backend, file: &str) -> Answer {
         Ok(support) => Ok((support.score, support.reason)),
         Err(error) => Err(error.message),
     }
-}
-
-/// Turns core dumps off: writing gigabytes of memory to a disk would take longer than the host waits.
-fn leave_no_core_dump() -> io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    Ok(setrlimit(Resource::Core, none)?)
 }
 
 impl Request {

@@ -70,7 +70,7 @@ fn apply(source: &str, mut edits: Vec<Edit>) -> String {
 
 /// State between two brackets, or between the ends of a tag.
 #[derive(Default)]
-struct Level {
+struct Nesting {
     /// Where the current product begins.
     product: Option<usize>,
     /// Whether the last token ended a value, so that an operator follows.
@@ -83,7 +83,7 @@ struct Level {
 
 #[derive(Default)]
 struct Rewriter {
-    levels: Vec<Level>,
+    levels: Vec<Nesting>,
     edits: Vec<Edit>,
     /// Where the last token ended.
     end: usize,
@@ -113,14 +113,14 @@ impl Rewriter {
         let (start, end) = (span.start_offset as usize, span.end_offset as usize);
         match token {
             Token::TemplateData(_) => {}
-            Token::VariableStart | Token::BlockStart => self.levels = vec![Level::default()],
+            Token::VariableStart | Token::BlockStart => self.levels = vec![Nesting::default()],
             Token::VariableEnd | Token::BlockEnd => {
                 self.close();
                 self.levels.clear();
             }
             Token::ParenOpen | Token::BracketOpen | Token::BraceOpen => {
                 self.value(start);
-                self.levels.push(Level::default());
+                self.levels.push(Nesting::default());
             }
             Token::ParenClose | Token::BracketClose | Token::BraceClose => {
                 self.close();
@@ -192,7 +192,7 @@ impl Rewriter {
     fn end_product(&mut self) {
         self.close();
         if let Some(level) = self.levels.last_mut() {
-            *level = Level::default();
+            *level = Nesting::default();
         }
     }
 

@@ -178,7 +178,7 @@ fn thinking_is_on_or_off_as_the_request_says() {
 
 /// The template of gpt-oss reads reasoning in `thinking`, and refuses text beside it in a message with calls.
 #[test]
-fn gpt_oss_keeps_its_thoughts_between_calls() {
+fn gpt_oss_keeps_its_reasoning_between_calls() {
     let source = shape("gpt_oss");
     let written = |content: Value, roles: &[&str]| {
         let mut messages = messages(roles);
@@ -202,7 +202,7 @@ fn gpt_oss_keeps_its_thoughts_between_calls() {
         with_text.contains(&analysis("I should look.\n\nWell.")),
         "{with_text}"
     );
-    // Behind an answer, the template leaves the thoughts out.
+    // Behind an answer, the template leaves the reasoning out.
     let over = written(json!(null), &["user", "call", "tool", "assistant", "user"]);
     assert!(!over.contains("I should look."), "{over}");
 }

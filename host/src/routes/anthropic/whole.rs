@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn blocks_are_in_the_order_in_which_they_were_written() {
-        let thoughts = || AnswerPiece {
+        let reasoning = || AnswerPiece {
             reasoning: "Hm.".to_owned(),
             ..AnswerPiece::default()
         };
@@ -122,7 +122,7 @@ mod tests {
         };
         let pieces = || {
             let (first, second) = (first.clone(), second.clone());
-            vec![thoughts(), text("We"), text("ll."), first, second]
+            vec![reasoning(), text("We"), text("ll."), first, second]
         };
         let expected = json!({
             "id": "msg_1", "type": "message", "role": "assistant", "model": "m",
@@ -147,7 +147,7 @@ mod tests {
                 .map(|block| block["type"].as_str().unwrap().to_owned())
                 .collect()
         };
-        let again = vec![text("Well."), thoughts(), first.clone(), text("So.")];
+        let again = vec![text("Well."), reasoning(), first.clone(), text("So.")];
         assert_eq!(kinds(again), ["text", "thinking", "tool_use", "text"]);
         assert_eq!(kinds(vec![]), [""; 0]);
     }

@@ -1,7 +1,7 @@
 //! Relevance by a model that reads a query and a document together and has one output.
 
-use super::{Judge, Question, Scores, blocking};
-use crate::{engine::Failure, error::ApiError, reply::note_prompt};
+use super::judge::{Judge, Question, Scores};
+use crate::{engine::Failure, error::ApiError, reply::note_prompt, routes::blocking::blocking};
 
 /// Judges pairs of texts.
 pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiError> {

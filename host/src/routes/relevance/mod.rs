@@ -2,35 +2,18 @@
 //! asked (`yes_or_no.rs`).
 
 mod cross_encoder;
+mod judge;
 mod yes_or_no;
 
 use std::sync::Arc;
 
-use super::{blocking::blocking, lookup::loaded};
-use crate::{
-    app::App,
-    error::ApiError,
-    layers::{arrival::Arrival, client::Client},
-    models::{LoadedModel, ServedModel},
-    openai::EmbeddingUsage,
-};
+use self::judge::Judge;
+pub use self::judge::{Pair, Question};
+use super::lookup::loaded;
+use crate::{app::App, error::ApiError, openai::EmbeddingUsage};
 
 /// Most pairs of texts in a request.
 pub const MAX_PAIRS: usize = 1000;
-
-/// A query, and a text that may be relevant to it. Pairs with the same query share it.
-pub type Pair = (Arc<str>, Arc<str>);
-
-/// Texts to judge, with their request.
-pub struct Question {
-    pub client: Client,
-    pub arrival: Arrival,
-    /// The model that judges, as a request names it.
-    pub model: Option<String>,
-    /// What makes a text relevant. None: it answers a web search.
-    pub instruction: Option<String>,
-    pub pairs: Vec<Pair>,
-}
 
 /// How relevant the texts are, from 0 to 1.
 pub struct Relevance {
@@ -69,28 +52,4 @@ pub async fn relevance(app: &Arc<App>, question: Question) -> Result<Relevance, 
             total_tokens: tokens,
         },
     })
-}
-
-/// The scores of pairs, and how many tokens each had.
-type Scores = (Vec<f32>, Vec<usize>);
-
-/// The model that judges.
-#[derive(Clone, Copy)]
-struct Judge<'a> {
-    app: &'a App,
-    served: &'a ServedModel,
-    model: &'a Arc<LoadedModel>,
-}
-
-impl Judge<'_> {
-    fn is_cross_encoder(self) -> bool {
-        let facts = self.model.facts();
-        let embedder = facts.embedder.as_ref();
-        embedder.is_some_and(|embedder| embedder.pair_template().is_some())
-    }
-
-    fn cannot(self, why: &str) -> ApiError {
-        let message = format!("the model '{}' cannot judge texts: {why}", self.served.id);
-        ApiError::unsupported("model", message)
-    }
 }

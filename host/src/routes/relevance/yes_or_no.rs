@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 use serde_json::{Map, json};
 use tenon_plugin_api::{EncodeFlags, SampleParams, TokenBias};
 
-use super::{Judge, Question, Scores, blocking};
+use super::judge::{Judge, Question, Scores};
 use crate::{
     engine::{Event, PromptTokens, Request, Scoring},
     error::ApiError,
@@ -16,6 +16,7 @@ use crate::{
     models::{LoadedModel, PromptError},
     prompt::{Encoder, RenderRequest},
     reply::note_prompt,
+    routes::blocking::blocking,
     runner::Steering,
 };
 

@@ -81,7 +81,7 @@ fn keys_of(api: &[&str], admin: &[&str]) -> Keys {
 fn server() -> config::Server {
     config::Server {
         listen: vec![config::Listen {
-            place: config::Place::Tcp {
+            place: config::ListenAddress::Tcp {
                 host: "127.0.0.1".to_owned(),
                 port: 0,
             },

@@ -40,15 +40,15 @@ pub struct Connection {
 
 /// The calls, sequences and runners that wait for news of the worker.
 pub struct Open {
-    state: Mutex<State>,
+    state: Mutex<OpenState>,
     orders: Weak<Line>,
 }
 
 #[derive(Default)]
-struct State {
+struct OpenState {
     calls: HashMap<Id, Call>,
     sequences: HashMap<Id, Sender<Event>>,
-    runners: HashMap<Id, Watched>,
+    runners: HashMap<Id, OpenRunner>,
     /// The worker's metrics. None once it has ended.
     metrics: Option<ModelPart>,
     /// Why the worker ended.
@@ -61,7 +61,7 @@ struct Call {
 }
 
 /// A runner that has not ended.
-struct Watched {
+struct OpenRunner {
     failure: Current<Option<Error>>,
     /// Dropped when it has ended.
     _alive: watch::Sender<()>,
@@ -77,9 +77,9 @@ impl Connection {
     ) -> (Arc<Self>, Arc<Open>) {
         let orders = Arc::new(orders);
         let open = Arc::new(Open {
-            state: Mutex::new(State {
+            state: Mutex::new(OpenState {
                 metrics: Some(metrics),
-                ..State::default()
+                ..OpenState::default()
             }),
             orders: Arc::downgrade(&orders),
         });
@@ -158,7 +158,7 @@ impl Connection {
             // One place is left for the failure if the worker ends.
             let (sender, events) = channel(window::EVENTS + 1);
             state.sequences.insert(sequence, sender);
-            let place = Place {
+            let place = RemotePlace {
                 connection: self.clone(),
                 sequence,
                 taken: 0,
@@ -176,7 +176,7 @@ impl Connection {
     pub fn watch(&self, runner: Id) -> Result<(Current<Option<Error>>, watch::Receiver<()>)> {
         let failure = Current::default();
         let (alive, end) = watch::channel(());
-        let watched = Watched {
+        let watched = OpenRunner {
             failure: failure.clone(),
             _alive: alive,
         };
@@ -228,14 +228,14 @@ impl Drop for PendingAnswer {
 }
 
 /// The place of the reader of a sequence.
-struct Place {
+struct RemotePlace {
     connection: Arc<Connection>,
     sequence: Id,
     /// Events that were taken and not reported.
     taken: u32,
 }
 
-impl ReaderPlace for Place {
+impl ReaderPlace for RemotePlace {
     fn took(&mut self) {
         self.taken += 1;
         if self.taken == window::REPORTED {
@@ -352,7 +352,7 @@ impl Open {
     }
 
     /// The state, unless the worker has ended.
-    fn running(&self) -> Result<MutexGuard<'_, State>> {
+    fn running(&self) -> Result<MutexGuard<'_, OpenState>> {
         let state = self.state();
         match &state.ended {
             Some(why) => Err(why.clone()),
@@ -360,7 +360,7 @@ impl Open {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OpenState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

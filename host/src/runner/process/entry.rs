@@ -20,8 +20,8 @@ use super::{
     outbox::Outbox,
     relays::Relays,
     socket::halves,
-    watchdog::{Limits, Stuck},
-    worker::{End, Worker},
+    watchdog::{CallLimits, Stuck},
+    worker::{Worker, WorkerEnd},
 };
 use crate::{
     engine::EngineMetrics,
@@ -60,7 +60,7 @@ pub fn run() -> anyhow::Result<()> {
     telemetry::start_in_worker(start.log_format)?;
     illegal::report_to(&stderr())?;
     let registry = Registry::new();
-    let limits = Limits {
+    let limits = CallLimits {
         call: start.stuck_timeout,
         load: start.load_timeout,
     };
@@ -89,8 +89,8 @@ pub fn run() -> anyhow::Result<()> {
         limits,
     };
     match runtime.block_on(worker.serve(receiving)) {
-        End::Dismissed => shutdown::exit_now(0),
-        End::Stuck(stuck) => end_stuck(stuck),
+        WorkerEnd::Dismissed => shutdown::exit_now(0),
+        WorkerEnd::Stuck(stuck) => end_stuck(stuck),
     }
 }
 

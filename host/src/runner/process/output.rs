@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     plugin::probe::illegal,
-    telemetry::{FromWorker, relay_marked},
+    telemetry::{self, FromWorker},
     text::shortened,
 };
 
@@ -53,8 +53,8 @@ pub async fn relay(output: Option<ChildStderr>, model: String, last: LastLine) {
         .read_until(b'\n', &mut line)
         .await
     {
-        match relay_marked(&line) {
-            FromWorker::Logged => {}
+        match FromWorker::of(&line) {
+            FromWorker::Logged(line) => telemetry::relay(line),
             FromWorker::Error(message) => last.set(&message),
             FromWorker::Printed => log_printed(&line, &model, &last),
         }

@@ -27,13 +27,13 @@ pub struct Relays(Arc<RelayTable>);
 
 struct RelayTable {
     line: Arc<Line>,
-    open: Mutex<Open>,
+    open: Mutex<OpenRelays>,
     /// There may be events that nobody has looked for.
     is_due: AtomicBool,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenRelays {
     sequences: HashMap<Id, Relay>,
     /// Memory for the events of a message.
     events: Vec<(Id, Event)>,
@@ -100,7 +100,7 @@ impl Relays {
     }
 }
 
-impl Open {
+impl OpenRelays {
     fn send(&mut self, line: &Line) {
         let events = &mut self.events;
         self.sequences.retain(|id, relay| relay.take(*id, events));

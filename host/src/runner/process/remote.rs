@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     engine::{
-        ClientId, EmbeddingError, End, Generation, PluginCalls, PromptTokens, Request, SubmitError,
+        ClientId, EmbeddingError, EngineEnd, Generation, PluginCalls, PromptTokens, Request,
+        SubmitError,
     },
     grammar::{Grammar, GrammarError},
     plugin::{Current, ModelFacts, ReportProgress},
@@ -191,8 +192,8 @@ impl Runner for RemoteRunner {
         .boxed()
     }
 
-    fn end(&self) -> End {
-        End::new(self.end.clone())
+    fn end(&self) -> EngineEnd {
+        EngineEnd::new(self.end.clone())
     }
 
     fn failure(&self) -> Option<Error> {

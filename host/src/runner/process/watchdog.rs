@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Limits of the duration of the plugin's calls.
 #[derive(Clone, Copy)]
-pub struct Limits {
+pub struct CallLimits {
     /// Limit of a step, a turn of embeddings, tokenizing, and an estimate. None: earlier steps and turns set their limit.
     pub call: Option<Duration>,
     /// Limit of a load, counted from its last report of progress.
@@ -26,12 +26,12 @@ pub struct Limits {
 
 /// Watches the calls of the plugin that a worker and its runners make.
 pub struct Watchdog {
-    limits: Limits,
-    watched: Mutex<Watched>,
+    limits: CallLimits,
+    watched: Mutex<WatchedCalls>,
 }
 
 #[derive(Default)]
-struct Watched {
+struct WatchedCalls {
     /// Calls of the runners that have not ended. A released runner ends with its last sequence.
     runners: HashMap<Id, PluginCalls>,
     /// Calls that the worker makes to answer the server.
@@ -39,14 +39,14 @@ struct Watched {
 }
 
 struct Call {
-    kind: Kind,
+    kind: CallKind,
     /// When the call began, or last reported its progress.
     since: Instant,
 }
 
 /// The kinds of calls that a worker makes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CallKind {
     /// The call loads a model.
     Load,
     /// The call tokenizes texts, or estimates the memory of a model.
@@ -71,7 +71,7 @@ pub enum Stuck {
 }
 
 impl Watchdog {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: CallLimits) -> Self {
         Self {
             limits,
             watched: Mutex::default(),
@@ -91,7 +91,7 @@ impl Watchdog {
     }
 
     /// Watches a call that begins now.
-    pub fn begin(&self, call: Id, kind: Kind) {
+    pub fn begin(&self, call: Id, kind: CallKind) {
         let since = Instant::now();
         self.watched().calls.insert(call, Call { kind, since });
     }
@@ -130,17 +130,17 @@ impl Watchdog {
         computing.map(Stuck::Call).or_else(|| stuck.next())
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
+    fn watched(&self) -> MutexGuard<'_, WatchedCalls> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Limits {
+impl CallLimits {
     fn exceeded_by(&self, id: Id, call: &Call) -> Option<Stuck> {
         let age = call.since.elapsed();
         match call.kind {
-            Kind::Load => (age > self.load).then_some(Stuck::Load { call: id, age }),
-            Kind::Other => (age > self.call.unwrap_or(LONGEST)).then_some(Stuck::Call(age)),
+            CallKind::Load => (age > self.load).then_some(Stuck::Load { call: id, age }),
+            CallKind::Other => (age > self.call.unwrap_or(LONGEST)).then_some(Stuck::Call(age)),
         }
     }
 }
@@ -156,13 +156,13 @@ mod tests {
 
     #[test]
     fn a_load_may_take_long_as_long_as_it_goes_forward() {
-        let limits = Limits {
+        let limits = CallLimits {
             call: Some(LONG),
             load: SHORT * 4,
         };
         let watchdog = Watchdog::new(limits);
-        watchdog.begin(1, Kind::Other);
-        watchdog.begin(2, Kind::Load);
+        watchdog.begin(1, CallKind::Other);
+        watchdog.begin(2, CallKind::Load);
         for _ in 0..8 {
             sleep(SHORT);
             watchdog.renew(2);
@@ -176,12 +176,12 @@ mod tests {
 
     #[test]
     fn other_calls_have_a_limit_of_their_own() {
-        let watchdog = Watchdog::new(Limits {
+        let watchdog = Watchdog::new(CallLimits {
             call: Some(SHORT),
             load: LONG,
         });
-        watchdog.begin(1, Kind::Other);
-        watchdog.begin(2, Kind::Load);
+        watchdog.begin(1, CallKind::Other);
+        watchdog.begin(2, CallKind::Load);
         sleep(SHORT * 2);
         assert!(matches!(watchdog.find(), Some(Stuck::Call(_))));
         watchdog.end(1);

@@ -17,7 +17,7 @@ use super::{
     outbox::Outbox,
     relays::Relays,
     socket::Receiving,
-    watchdog::{Kind, Limits, Stuck, Watchdog},
+    watchdog::{CallKind, CallLimits, Stuck, Watchdog},
 };
 use crate::{
     engine::{ClientId, EmbeddingError, SubmitError},
@@ -38,12 +38,12 @@ pub struct Worker {
     /// The metrics of its runners.
     pub registry: Registry,
     /// Limits of the duration of the plugin's calls.
-    pub limits: Limits,
+    pub limits: CallLimits,
 }
 
 /// Why a worker ends.
 #[derive(Debug)]
-pub enum End {
+pub enum WorkerEnd {
     /// The server is gone, or needs the worker no longer.
     Dismissed,
     /// A call of the plugin takes too long. If it is a load, the server was told.
@@ -52,17 +52,17 @@ pub enum End {
 
 impl Worker {
     /// Carries out the orders that arrive until there is a reason to end.
-    pub async fn serve(self, input: Receiving) -> End {
+    pub async fn serve(self, input: Receiving) -> WorkerEnd {
         let session = Arc::new(Session {
             watchdog: Watchdog::new(self.limits),
             worker: self,
             numbered: Mutex::default(),
         });
         select! {
-            () = session.receive(input) => End::Dismissed,
+            () = session.receive(input) => WorkerEnd::Dismissed,
             stuck = session.watchdog.stuck() => {
                 session.give_up(stuck);
-                End::Stuck(stuck)
+                WorkerEnd::Stuck(stuck)
             }
         }
     }
@@ -142,11 +142,11 @@ impl Session {
             }
             Question::Tokenize(texts) => {
                 let tokenize = move || named?.tokenize(texts);
-                self.blocking(call, Kind::Other, tokenize, Answer::Tokens);
+                self.blocking(call, CallKind::Other, tokenize, Answer::Tokens);
             }
             Question::Estimate { level } => {
                 let estimate = move || named?.memory_bytes(level.as_deref());
-                self.blocking(call, Kind::Other, estimate, Answer::Bytes);
+                self.blocking(call, CallKind::Other, estimate, Answer::Bytes);
             }
             Question::Compile { grammar, source } => {
                 let compiled = self.clone().compile(named, grammar, source);
@@ -234,7 +234,7 @@ impl Session {
         });
         let session = self.clone();
         let make = move || make(progress).map(|made| session.admit(id, made));
-        self.blocking(call, Kind::Load, make, Answer::Made);
+        self.blocking(call, CallKind::Load, make, Answer::Made);
     }
 
     /// Gives a new runner its number, and reports when it fails or ends.
@@ -261,7 +261,7 @@ impl Session {
     fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         call: Id,
-        kind: Kind,
+        kind: CallKind,
         work: impl FnOnce() -> Result<T> + Send + 'static,
         answer: fn(Result<T>) -> Answer,
     ) {

@@ -205,7 +205,7 @@ fn thinking(in_prompt: InPrompt) -> Option<Reasoning> {
 }
 
 #[test]
-fn thoughts_come_first() {
+fn reasoning_comes_first() {
     let mut rules = rules("hermes", Demand::Any);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
     rules.reasoning = thinking(InPrompt::Nothing);
@@ -220,7 +220,7 @@ fn thoughts_come_first() {
 }
 
 #[test]
-fn what_is_forced_follows_closed_thoughts_at_once() {
+fn what_is_forced_follows_closed_reasoning_at_once() {
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);
     let bad = ["", "<think>", "\n\n", &*format!("<think></think>{call}")];
     let mut rules = rules("hermes", Demand::Any);
@@ -243,7 +243,7 @@ fn an_answer_without_calls_may_have_a_format_of_its_own() {
 }
 
 #[test]
-fn a_mark_within_thoughts_begins_no_call() {
+fn a_mark_within_reasoning_begins_no_call() {
     let mut rules = rules("hermes", Demand::Nothing);
     rules.reasoning = thinking(InPrompt::Nothing);
     let call = written("hermes", &[("f", r#"{"a":1}"#)]);

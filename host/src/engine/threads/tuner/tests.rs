@@ -5,14 +5,14 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use super::*;
 
 /// One thread, two that spin, two that sleep.
-const CHOICES: [Choice; 3] = [choice(1, 0), choice(2, 50), choice(2, 0)];
+const CHOICES: [ThreadChoice; 3] = [choice(1, 0), choice(2, 50), choice(2, 0)];
 /// Tokens per second of the choices, measured on a machine with two shared cores: decode and prefill, in a quiet hour and
 /// in a busy one.
 const QUIET: [[f64; 3]; 2] = [[94.0, 150.0, 40.0], [179.0, 350.0, 303.0]];
 const BUSY: [[f64; 3]; 2] = [[77.0, 16.0, 64.0], [160.0, 85.0, 177.0]];
 
-const fn choice(threads: u32, poll: u32) -> Choice {
-    Choice { threads, poll }
+const fn choice(threads: u32, poll: u32) -> ThreadChoice {
+    ThreadChoice { threads, poll }
 }
 
 /// Simulates steps of one kind while hours change.
