@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
 
 use self::{
     queue::Queue,
@@ -71,19 +71,14 @@ fn subscribe<W: Write + 'static>(
         .with_env_var("TENON_LOG")
         .with_default_directive(tracing::Level::INFO.into())
         .from_env()?;
-    let log = fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .log_internal_errors(false);
+    let log = fmt::layer().with_writer(writer).log_internal_errors(false);
+    // The log comes last: who has read of a problem there finds it on the status page.
+    let layers = registry().with(filter).with(Recent).with(last_error);
     match format {
-        LogFormat::Json => {
-            let log = log.json().finish();
-            log.with(Recent).with(last_error).init();
-        }
-        LogFormat::Text => {
-            let log = log.with_ansi(is_terminal).with_target(false).finish();
-            log.with(Recent).with(last_error).init();
-        }
+        LogFormat::Json => layers.with(log.json()).init(),
+        LogFormat::Text => layers
+            .with(log.with_ansi(is_terminal).with_target(false))
+            .init(),
     }
     Ok(())
 }
