@@ -21,7 +21,8 @@
  *   host knows the plugin's `abi_minor`, and itself answers TENON_UNSUPPORTED to a call that needs a later version, so a
  *   plugin need not look at these words. The plugin sets them to 0 in everything that it returns; the host refuses other
  *   values. Words called `hints` may be ignored.
- *   In `meta`, names that the reader does not know are ignored, except those that begin with `!`: the host refuses them.
+ *   In `meta`, names that the reader does not know are ignored, except those that begin with `!`: the host refuses them. An error
+ *   with such a name counts as TENON_UNSUPPORTED.
  * - Strings. UTF-8 with a length, without a zero at the end. `ptr` may be NULL if `len` is 0. Arguments of a function are
  *   borrowed: they are valid for the call only. A plugin hands its results as structs to a sink, which copies them: the memory
  *   that a struct points to need only live for the call of the sink.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    Descriptor, Device, EmbedderInfo, Error, Estimate, LoadArgs, ModelInfo, SessionArgs,
+    Descriptor, Device, EmbedderInfo, Error, Estimate, LoadArgs, Meta, ModelInfo, SessionArgs,
     SessionInfo, Support, Vocabulary,
     abi::{
         DescriptorRecord, DeviceRecord, EmbedderInfoRecord, ErrorRecord, EstimateRecord, Hints,
@@ -24,8 +24,16 @@ impl From<Error> for ErrorRecord {
 
 impl From<ErrorRecord> for Error {
     fn from(record: ErrorRecord) -> Self {
-        let mut error = Self::new(record.code, record.message);
-        error.meta = record.meta.into();
+        let meta = Meta::from(record.meta);
+        // What must be understood may change what the code means, so the code is not acted on.
+        let mut error = match meta.check() {
+            Ok(()) => Self::new(record.code, record.message),
+            Err(unknown) => Self::new(
+                unknown.code,
+                format!("{}; {}", record.message, unknown.message),
+            ),
+        };
+        error.meta = meta;
         error
     }
 }
@@ -344,6 +352,19 @@ mod tests {
         info.fallback_tensors = 7;
         info.tool_chat_template = Some("{{ tools }}".into());
         check!(info => ModelInfoRecord);
+    }
+
+    #[test]
+    fn an_error_with_a_fact_that_must_be_understood_keeps_only_its_message() {
+        let mut error = Error::new(Code::NO_KV_SPACE, "the pool is full");
+        error.meta.set("!later", "1");
+        let arrived = Error::from(ErrorRecord::from(error.clone()));
+        assert_eq!(arrived.code, Code::UNSUPPORTED);
+        assert_eq!(
+            arrived.message,
+            "the pool is full; \"!later\" is required, and this side does not know it: update Tenon or the plugin"
+        );
+        assert_eq!(arrived.meta, error.meta);
     }
 
     #[test]

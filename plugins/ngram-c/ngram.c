@@ -294,13 +294,13 @@ static tenon_code init(tenon_host host, tenon_str options, tenon_backend *out, t
     return TENON_OK;
 }
 
-/* By this schema the host refuses options: there are none. */
-static const tenon_key_value META[] = {
-    {TENON_STR("options_schema"), TENON_STR("{\"type\": \"object\", \"additionalProperties\": false}")}};
+/* By this schema the host refuses options of the plugin and of its models: there are none. */
+#define NO_OPTIONS TENON_STR("{\"type\": \"object\", \"additionalProperties\": false}")
+static const tenon_key_value META[] = {{TENON_STR("options_schema"), NO_OPTIONS}, {TENON_STR("model_options_schema"), NO_OPTIONS}};
 
 static const tenon_plugin PLUGIN = {
     .size = sizeof PLUGIN, .abi_major = TENON_ABI_MAJOR, .abi_minor = TENON_ABI_MINOR, .id = TENON_STR("org.tenon.ngram-c"),
-    .name = TENON_STR("N-grams in C"), .version = TENON_STR("0.1.0"), .license = TENON_STR("Apache-2.0"), .meta = {META, 1},
+    .name = TENON_STR("N-grams in C"), .version = TENON_STR("0.1.0"), .license = TENON_STR("Apache-2.0"), .meta = {META, 2},
     .init = init};
 
 const tenon_plugin *tenon_plugin_c_v1(void) {

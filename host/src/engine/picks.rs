@@ -48,7 +48,7 @@ struct Outcome {
 }
 
 impl Picks {
-    /// Has the session answer these requests. An error fails all of them.
+    /// Has the session answer these requests. An error fails all of them: there are no picks then.
     pub fn sample<'a>(
         &mut self,
         session: &mut Session,
@@ -94,15 +94,18 @@ impl Picks {
         }
         let result = session.sample(requests, &mut sampled);
         self.outcomes.clear();
-        let mut start = 0;
-        for (request, sampled) in requests.iter().zip(&sampled) {
-            self.outcomes.push(Outcome {
-                token: sampled.token,
-                logprob: sampled.logprob,
-                top: start..start + sampled.top().len(),
-                status: sampled.status,
-            });
-            start += wanted(request);
+        // After an error nobody has checked what the plugin left in the answers, not even their addresses.
+        if result.is_ok() {
+            let mut start = 0;
+            for (request, sampled) in requests.iter().zip(&sampled) {
+                self.outcomes.push(Outcome {
+                    token: sampled.token,
+                    logprob: sampled.logprob,
+                    top: start..start + sampled.top().len(),
+                    status: sampled.status,
+                });
+                start += wanted(request);
+            }
         }
         self.sampled = recycled(sampled);
         result
@@ -114,4 +117,23 @@ fn recycled<A, B>(mut buffer: Vec<A>) -> Vec<B> {
     buffer.clear();
     // Collecting a vector's own iterator keeps its allocation. The iterator is empty.
     buffer.into_iter().map(|_| unreachable!()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::tests::exchanging_session;
+
+    #[test]
+    fn answers_of_a_failed_call_are_not_read() {
+        let requests = [0, 1].map(|row| {
+            let mut request = SampleRequest::new(row);
+            request.top_logprobs = 1;
+            request
+        });
+        let mut picks = Picks::default();
+        let sampled = picks.sample(&mut exchanging_session(), requests.into_iter());
+        assert_eq!(sampled.unwrap_err().code, Code::INTERNAL);
+        assert!(picks.outcomes.is_empty());
+    }
 }

@@ -156,4 +156,4 @@ fn check_answers(out: &mut [Sampled<'_>], vocab_size: u32) {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

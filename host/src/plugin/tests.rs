@@ -8,6 +8,8 @@ use tenon_plugin_api::{
     SamplingDefaults, SessionArgs, SessionInfo, TokenBias, TokenKind, TokenLogprob, Vocabulary,
 };
 
+pub use super::session::tests::exchanging_session;
+
 /// The value as another process reads it.
 pub fn crossed<T: Serialize + DeserializeOwned>(value: &T) -> T {
     let frame = postcard::to_stdvec(value).unwrap();

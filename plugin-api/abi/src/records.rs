@@ -9,7 +9,8 @@ use abi_stable::{
 use crate::{Capabilities, Code, Hints, Interrupt, Reserved, SamplingDefaults, TokenKind};
 
 /// A named fact: room for what a later minor version adds. A reader ignores keys that it does not know. Only a key that begins
-/// with `!` must be understood: the reader refuses what has such a key that it does not know.
+/// with `!` must be understood: the reader refuses what has such a key that it does not know. An error with such a key counts
+/// as `UNSUPPORTED`.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {

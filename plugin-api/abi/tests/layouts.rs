@@ -18,6 +18,7 @@ use tenon_plugin_abi::{
 
 /// The layouts as they were recorded last.
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/layouts.txt");
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 const HEADER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../include/tenon_plugin.h");
 /// Set to any value, it makes the test record the layouts if they have only grown.
 const RECORD: &str = "TENON_RECORD_LAYOUTS";
@@ -83,6 +84,53 @@ fn each_function_of_the_header_names_its_thread() {
             comment = "";
         }
     }
+}
+
+/// A plugin of an earlier version lacks the methods after `last_prefix_field`. Their bodies answer in its place: a call of a method
+/// without a body ends the process.
+#[test]
+fn methods_that_earlier_plugins_lack_have_bodies() {
+    let mut objects = 0;
+    for file in fs::read_dir(SOURCES).expect("the sources") {
+        let path = file.expect("a file").path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let source = fs::read_to_string(&path).expect("a source");
+        for object in object_traits(&source) {
+            objects += 1;
+            let lacking = without_body(object);
+            assert_eq!(lacking, [""; 0], "give them bodies in {}", path.display());
+        }
+    }
+    assert_eq!(objects, 7, "the traits of objects");
+}
+
+#[test]
+fn a_method_without_a_body_is_seen() {
+    let source = "\n#[sabi_trait]\npub trait A {\n    fn old(&self);\n    #[sabi(last_prefix_field)]\n    fn last(\n        &self,\n    ) -> u32;\n            /// Is new; and good.\n    fn good(&self) -> u32 {\n        0;\n    }\n    fn short(&self);\n    fn long(\n        &self,\n    ) -> u32;\n}\n";
+    let objects: Vec<_> = object_traits(source).collect();
+    assert_eq!(objects.len(), 1);
+    assert_eq!(without_body(objects[0]), ["fn short(&self);", ") -> u32;"]);
+}
+
+/// The traits of objects in a formatted source.
+fn object_traits(source: &str) -> impl Iterator<Item = &str> {
+    let traits = source.split("\n#[sabi_trait]\n").skip(1);
+    traits.map(|object| object.split("\n}\n").next().unwrap_or_default())
+}
+
+/// The last lines of those declarations after the one marked `last_prefix_field` that have no body.
+fn without_body(object: &str) -> Vec<&str> {
+    let (_, appended) = object
+        .split_once("#[sabi(last_prefix_field)]\n")
+        .expect("a last method of the first version");
+    let ends = appended.lines().filter_map(|line| {
+        let line = line.strip_prefix("    ")?;
+        (!line.starts_with([' ', '/']) && line.ends_with(';')).then_some(line)
+    });
+    // The first end is that of the marked method.
+    ends.skip(1).collect()
 }
 
 #[test]

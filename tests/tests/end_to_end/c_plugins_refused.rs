@@ -99,6 +99,31 @@ fn facts_that_must_be_understood_are_refused_wherever_they_are() {
     }
 }
 
+/// The same plugin, which would say something wrong itself if it were called.
+#[test]
+fn arguments_that_must_be_understood_never_reach_a_plugin() {
+    let (backend, model) = (backend("later-facts"), model_file());
+    let (load, session) = (load_args(model.path()), session_args());
+    let (mut unknown_load, mut unknown_session) = (load.clone(), session.clone());
+    unknown_load.meta.set("!lora", "7");
+    unknown_session.meta.set("!lora", "7");
+    let output = model.path().with_extension("output");
+    let loaded = backend.load(&unknown_load, Box::new(|_, _| true));
+    let quantized = backend.quantize(&unknown_load, &output, Box::new(|_, _| true));
+    let made = backend.load(&load, Box::new(|_, _| true));
+    for error in [
+        backend.estimate(&unknown_load, &session).err(),
+        backend.estimate(&load, &unknown_session).err(),
+        loaded.err(),
+        quantized.err(),
+        made.unwrap().session(&unknown_session).err(),
+    ] {
+        let error = error.expect("a refusal");
+        assert_eq!(error.code, Code::UNSUPPORTED);
+        assert!(error.message.contains("\"!lora\" is required"), "{error}");
+    }
+}
+
 #[test]
 fn each_wrong_answer_of_an_object_is_an_error_that_names_it() {
     let tokenizer = load("null-token").unwrap().tokenizer().unwrap();

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tenon::plugin::Registry;
-use tenon_tests::{PluginFolder, ServerOptions, artifacts};
+use tenon_tests::{PluginFolder, ServerOptions, artifacts, c_library};
 
 const ECHO: &str = "tenon_plugin_echo";
 const LLAMA: &str = "tenon_plugin_llama_cpp";
@@ -103,17 +103,24 @@ fn show_prints_what_a_plugin_is() {
 
 #[test]
 fn every_shipped_plugin_declares_its_options() {
+    let rust = |name: &str| artifacts().library(name).to_owned();
     for (library, id, models) in [
-        (ECHO, "echo", &[][..]),
-        (CANDLE, "candle", &["dtype", "quantize", "kv_type"]),
-        (QUANTIZED, "candle-quantized", &["quantize", "kv_type"]),
+        (rust(ECHO), "echo", &[][..]),
+        (c_library("ngram"), "ngram-c", &[]),
+        (rust(CANDLE), "candle", &["dtype", "quantize", "kv_type"]),
         (
-            LLAMA,
+            rust(QUANTIZED),
+            "candle-quantized",
+            &["quantize", "kv_type"],
+        ),
+        (
+            rust(LLAMA),
             "llama-cpp",
             &["gpu_layers", "mmap", "flash_attention", "kv_type"],
         ),
     ] {
-        let folder = PluginFolder::with(library);
+        let folder = PluginFolder::empty();
+        folder.install_file(&library, "plugin.so");
         let plugin: Value = serde_json::from_str(&shown(&folder, id, &["--json"])).unwrap();
         for schema in ["options", "model_options"] {
             assert_eq!(

@@ -353,6 +353,24 @@ fn echo_passes_with_and_without_a_model() {
     }
 }
 
+/// A model of the fixture says how many tokens `truncate` can take back. A fork has no states to go back to.
+#[test]
+fn a_recurrent_state_passes_whatever_it_can_take_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = library("tenon_fixture_recurrent");
+    for_each(&["0", "3"], |rollback| {
+        let model = folder.path().join(format!("{rollback}.recurrent"));
+        fs::write(&model, rollback).unwrap();
+        let checked = Checked::of(&file, &["--model", model.to_str().unwrap()], "");
+        checked.check_passes();
+        let success = checked.names(&["success"]);
+        assert!(success.contains(&"session/random-operations"));
+        assert!(success.contains(&"truncate/beyond-rollback-refused"));
+        let takes_back = success.contains(&"truncate/then-same");
+        assert_eq!(takes_back, *rollback != "0");
+    });
+}
+
 #[test]
 fn llama_cpp_passes() {
     check_backend(Backend::LlamaCpp);

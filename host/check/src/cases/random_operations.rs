@@ -17,15 +17,36 @@ const LONGEST: usize = 15;
 /// Most tokens that a sequence gets in one operation.
 const MOST: usize = 6;
 
-/// The expected state of a session by the rules of the KV pool: the tokens of each sequence.
-struct Expected(Vec<Vec<u32>>);
+/// The expected state of a session by the rules of the KV pool.
+struct Expected(Vec<Sequence>);
+
+/// The expected state of a sequence.
+#[derive(Clone, Default)]
+struct Sequence {
+    tokens: Vec<u32>,
+    /// How many of the tokens `truncate` may take back: those computed since the sequence was forked or truncated, and the ones
+    /// that could be taken back before, but no more than `max_rollback`. A fork has no tokens of its own until its first forward.
+    rollback: usize,
+}
+
+impl Sequence {
+    fn append(&mut self, tokens: &[u32], max_rollback: u32) {
+        self.tokens.extend(tokens);
+        self.rollback = (self.rollback + tokens.len()).min(max_rollback as usize);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.rollback -= self.tokens.len() - len;
+        self.tokens.truncate(len);
+    }
+}
 
 pub fn random_operations(subject: &Subject) -> Checked {
     let mut running = Running::with_sequences(subject, 3)?;
     let info = *running.driver.info();
     // The last sequence computes the expected rows.
     let spare = info.max_sequences.min(4) - 1;
-    let mut expected = Expected(vec![Vec::new(); spare as usize]);
+    let mut expected = Expected(vec![Sequence::default(); spare as usize]);
     let mut worst = 0.0_f32;
     for operation in 0..OPERATIONS {
         let compared = expected.operate(&mut running, spare);
@@ -48,11 +69,11 @@ impl Expected {
     /// One random operation. Returns how far apart the rows are, if there are any.
     fn operate(&mut self, running: &mut Running, spare: u32) -> Checked<f32> {
         let seq = running.dice.u32(..spare);
-        let len = self.0[seq as usize].len();
+        let len = self.0[seq as usize].tokens.len();
         match running.dice.u8(..10) {
             0 if len > 0 => {
                 running.driver.free(seq);
-                self.0[seq as usize].clear();
+                self.0[seq as usize] = Sequence::default();
                 Ok(0.0)
             }
             1 if len > 1 => self.truncate(running, seq),
@@ -64,14 +85,15 @@ impl Expected {
 
     /// Appends tokens to these sequences in one batch.
     fn append(&mut self, running: &mut Running, seqs: Range<u32>, spare: u32) -> Checked<f32> {
+        let max_rollback = running.driver.info().max_rollback;
         let mut appended = Vec::new();
         for seq in seqs {
             let stored = &mut self.0[seq as usize];
-            let most = MOST.min(LONGEST - stored.len());
+            let most = MOST.min(LONGEST - stored.tokens.len());
             if most > 0 {
                 let len = running.dice.usize(1..=most);
                 let tokens = running.tokens(len);
-                stored.extend(&tokens);
+                stored.append(&tokens, max_rollback);
                 appended.push((seq, tokens));
             }
         }
@@ -88,16 +110,17 @@ impl Expected {
         }
         let mut expected = Vec::new();
         for (seq, _) in &appended {
-            expected.extend(running.last_row(spare, &self.0[*seq as usize])?);
+            expected.extend(running.last_row(spare, &self.0[*seq as usize].tokens)?);
         }
         same("a sequence computed anew", &expected, &found)
     }
 
     fn truncate(&mut self, running: &mut Running, seq: u32) -> Checked<f32> {
         let stored = &mut self.0[seq as usize];
-        let most = (running.driver.info().max_rollback as usize).min(stored.len() - 1);
+        let stored_len = stored.tokens.len();
+        let most = stored.rollback.min(stored_len - 1);
         if most > 0 {
-            let len = stored.len() - running.dice.usize(1..=most);
+            let len = stored_len - running.dice.usize(1..=most);
             running.driver.truncate(seq, len as u32)?;
             stored.truncate(len);
         }
@@ -105,16 +128,19 @@ impl Expected {
     }
 
     fn fork(&mut self, running: &mut Running, src: u32, spare: u32) -> Checked<f32> {
-        let empty = (0..spare).find(|&seq| self.0[seq as usize].is_empty());
+        let empty = (0..spare).find(|&seq| self.0[seq as usize].tokens.is_empty());
         let Some(dst) = empty else { return Ok(0.0) };
-        let stored = &self.0[src as usize];
+        let stored = &self.0[src as usize].tokens;
         let len = match running.driver.info().fork_any_len {
             true => running.dice.usize(1..=stored.len()),
             false => stored.len(),
         };
         let forked = stored[..len].to_vec();
         running.driver.fork(src, dst, len as u32)?;
-        self.0[dst as usize] = forked;
+        self.0[dst as usize] = Sequence {
+            tokens: forked,
+            rollback: 0,
+        };
         Ok(0.0)
     }
 }

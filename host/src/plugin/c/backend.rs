@@ -80,16 +80,18 @@ impl BackendObject for CBackend {
         let Some(estimate) = self.object.table.estimate else {
             return across(Err(Error::unsupported("memory estimates")));
         };
-        let (load, session) = (LoadArgs::from(load), SessionArgs::from(session));
-        let all = lend::with_load_args(&load, |load| {
-            lend::with_session_args(&session, |session| {
-                // SAFETY: the backend is started, and everything lent lives for the call.
-                collect("tenon_backend_vtable.estimate", |out, error| unsafe {
-                    estimate(self.object.this, load, session, out, error)
+        let args = load_args(load).and_then(|load| Ok((load, session_args(session)?)));
+        across(args.and_then(|(load, session)| {
+            let all = lend::with_load_args(&load, |load| {
+                lend::with_session_args(&session, |session| {
+                    // SAFETY: the backend is started, and everything lent lives for the call.
+                    collect("tenon_backend_vtable.estimate", |out, error| unsafe {
+                        estimate(self.object.this, load, session, out, error)
+                    })
                 })
-            })
-        });
-        across(all.map(|all| all.into_iter().map(Into::into).collect()))
+            });
+            Ok(all?.into_iter().map(Into::into).collect())
+        }))
     }
 
     fn load(&self, args: &LoadArgsRecord, progress: ProgressBox) -> RResult<ModelBox, ErrorRecord> {
@@ -138,6 +140,12 @@ impl BackendObject for CBackend {
 /// Converts the arguments of a load. Facts that must be understood and that this version does not know are refused.
 fn load_args(record: &LoadArgsRecord) -> Result<LoadArgs> {
     let args = LoadArgs::from(record);
+    args.meta.check().map(|()| args)
+}
+
+/// Converts the arguments of a session in the same way.
+fn session_args(record: &SessionArgsRecord) -> Result<SessionArgs> {
+    let args = SessionArgs::from(record);
     args.meta.check().map(|()| args)
 }
 

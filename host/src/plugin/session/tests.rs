@@ -59,10 +59,15 @@ fn granted() -> SessionInfo {
     info
 }
 
+/// A session whose `sample` fails, because the plugin exchanges the answers to the first two requests.
+pub fn exchanging_session() -> Session {
+    let object = SessionObject_TO::from_value(Exchanges, TD_Opaque);
+    Session::new(object, &ModelInfo::new("test", 64, 260)).unwrap()
+}
+
 #[test]
 fn exchanged_answers_are_the_plugins_fault() {
-    let object = SessionObject_TO::from_value(Exchanges, TD_Opaque);
-    let mut session = Session::new(object, &ModelInfo::new("test", 64, 260)).unwrap();
+    let mut session = exchanging_session();
     let mut tops = [[TokenLogprob::default()]; 2];
     let mut out = tops.each_mut().map(|top| Sampled::new(top));
     let error = session.sample(&[0, 1].map(SampleRequest::new), &mut out);
