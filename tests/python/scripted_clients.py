@@ -19,7 +19,7 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 from openai.types.responses import Response, ResponseItem, ResponseStreamEvent
 
-from strict import Replies, check, events, post
+from strict import Replies, check, data, events, post
 
 # Otherwise litellm would look for prices on the internet.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -38,7 +38,6 @@ DESCRIPTION = "The weather of today."
 FUNCTION = {"name": "weather", "description": DESCRIPTION, "parameters": SCHEMA}
 
 client = openai.OpenAI(base_url=f"{BASE}/v1", api_key="EMPTY")
-claude = anthropic.Anthropic(base_url=BASE, api_key="EMPTY")
 
 
 def responses():
@@ -104,16 +103,19 @@ def say_result(message):
 
 
 def messages():
+    replies = Replies()
+    http = httpx2.Client(event_hooks=replies.hooks())
+    claude = anthropic.Anthropic(base_url=BASE, api_key="EMPTY", http_client=http)
     said = [{"role": "user", "content": QUESTION}]
     for turn in range(2):
         answer = claude.messages.create(**ASKED, messages=said)
         check_message(answer, turn)
         plain = [{**message, "content": dumped(message["content"])} for message in said]
         check(Message, post(f"{BASE}/v1/messages", ASKED | {"messages": plain}))
-        for line in post(f"{BASE}/v1/messages", ASKED | {"messages": plain, "stream": True}).splitlines():
-            if line.startswith("data: "):
-                check(RawMessageStreamEvent, line.removeprefix("data: "))
+        for event in data(post(f"{BASE}/v1/messages", ASKED | {"messages": plain, "stream": True})):
+            check(RawMessageStreamEvent, event)
         said += say_result(answer) if turn == 0 else []
+    assert replies.answered == {"/v1/messages"}
 
 
 def dumped(content):
@@ -123,7 +125,9 @@ def dumped(content):
 
 
 async def asynchronous_messages():
-    asynchronous = anthropic.AsyncAnthropic(base_url=BASE, api_key="EMPTY")
+    replies = Replies()
+    http = httpx2.AsyncClient(event_hooks=replies.asynchronous_hooks())
+    asynchronous = anthropic.AsyncAnthropic(base_url=BASE, api_key="EMPTY", http_client=http)
     said = [{"role": "user", "content": QUESTION}]
     for turn in range(2):
         async with asynchronous.messages.stream(**ASKED, messages=said) as stream:
@@ -132,6 +136,7 @@ async def asynchronous_messages():
         assert reasoning == REASONING[turn], reasoning
         check_message(final, turn)
         said += say_result(final) if turn == 0 else []
+    assert replies.streamed == {"/v1/messages"}
 
 
 async def agents_sdk():

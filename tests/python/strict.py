@@ -3,6 +3,7 @@
 import json
 import urllib.request
 
+from anthropic.types import Message, RawMessageStreamEvent
 from openai.types import Completion, CreateEmbeddingResponse, Embedding
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
@@ -23,6 +24,7 @@ REPLIES = {
     "/v1/chat/completions": (ChatCompletion, ChatCompletionChunk),
     "/v1/completions": (Completion, Completion),
     "/v1/embeddings": (EmbeddingReply, None),
+    "/v1/messages": (Message, RawMessageStreamEvent),
     "/v1/responses": (Response, ResponseStreamEvent),
 }
 
@@ -56,11 +58,16 @@ def post(url, body):
         return response.read().decode()
 
 
+def data(text):
+    """The data of a stream's events."""
+    return [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+
+
 def events(text):
-    """The data of a stream's events, without the final `[DONE]`."""
-    data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
-    assert data.pop() == "[DONE]", text
-    return data
+    """The data of a stream's events in OpenAI's form, without the final `[DONE]`."""
+    *sent, last = data(text)
+    assert last == "[DONE]", text
+    return sent
 
 
 def check(kind, text):
@@ -112,8 +119,9 @@ class Replies:
         answer, event = REPLIES[path]
         if response.headers["content-type"] == "text/event-stream":
             self.streamed.add(path)
-            for data in events(response.text):
-                check(event, data)
+            read = data if path == "/v1/messages" else events
+            for sent in read(response.text):
+                check(event, sent)
         else:
             self.answered.add(path)
             check(answer, response.text)

@@ -77,11 +77,11 @@ pub enum StopReason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = anthropic::Usage)]
 pub struct Usage {
-    /// Tokens of the prompt that were not cached. In the first event of a stream: all tokens of the prompt.
+    /// Tokens of the prompt that were not cached.
     pub input_tokens: u32,
     /// Always 0: every prompt is cached at no cost.
     pub cache_creation_input_tokens: u32,
-    /// Tokens of the prompt's cached prefix. 0 in the first event of a stream, where their number is not known yet.
+    /// Tokens of the prompt's cached prefix.
     pub cache_read_input_tokens: u32,
     /// Generated tokens, including those of the reasoning and of a stop sequence.
     pub output_tokens: u32,

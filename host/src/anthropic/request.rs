@@ -102,6 +102,8 @@ pub enum Thinking {
     },
     /// The model does not reason.
     Disabled,
+    /// The same as `disabled`. Texts between calls of tools stay texts.
+    BetweenTools,
 }
 
 /// Whether an answer shows the model's reasoning.

@@ -14,9 +14,8 @@ pub struct ToolFormat {
     pub other_signs: &'static [&'static str],
     /// Marks that begin a block. The first one is used to write calls. All of them are recognized in answers.
     pub begin: &'static [&'static str],
-    /// Marks of blocks that the parser reads but no grammar writes, because their form differs. A grammar keeps answers
-    /// without them.
-    pub other_begin: &'static [&'static str],
+    /// Marks of blocks whose calls have another form. Answers may have such calls, but none are written.
+    pub other_begin: &'static [OtherBegin],
     /// Whether an answer that is only JSON may be a call too, without `begin`.
     pub may_be_bare: bool,
     /// The text between `begin` and the first call.
@@ -39,6 +38,14 @@ pub struct ToolFormat {
     pub ids: CallIds,
     /// Whether the models know results as messages of the role `tool`, although their templates write no calls.
     pub has_tool_role: bool,
+}
+
+/// A mark that begins a block with one call in another form: the function's name, one of `after`, the arguments, and what ends
+/// calls of the format.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OtherBegin {
+    pub mark: &'static str,
+    pub after: &'static [&'static str],
 }
 
 /// The form of the call ids in a conversation.
@@ -123,7 +130,8 @@ impl ToolFormat {
 
     /// All marks that are recognized in answers.
     pub fn marks(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.begin.iter().chain(self.other_begin).copied()
+        let others = self.other_begin.iter().map(|other| other.mark);
+        self.begin.iter().copied().chain(others)
     }
 
     /// All texts that calls are written with. Control tokens in these texts count as text of an answer.

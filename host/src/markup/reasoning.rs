@@ -24,8 +24,18 @@ pub struct Frame {
     pub answer: &'static str,
     /// Texts that may stand in an answer and are not part of its text.
     pub silent: &'static [&'static str],
+    /// Headers that may stand in an answer and are not part of its text.
+    pub headers: &'static [Header],
     /// Whether reasoning may follow text.
     pub reasons_again: bool,
+}
+
+/// A header whose middle varies. It may have the control token `within`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub begin: &'static str,
+    pub within: &'static str,
+    pub end: &'static str,
 }
 
 /// The reasoning that an answer may begin with.
@@ -61,6 +71,7 @@ const fn known(open: &'static str, close: &'static str) -> Known {
         turn: "",
         answer: "",
         silent: &[],
+        headers: &[],
         reasons_again: false,
     };
     Known {
@@ -68,6 +79,14 @@ const fn known(open: &'static str, close: &'static str) -> Known {
         open,
         close,
         frame: PLAIN,
+    }
+}
+
+const fn channel_header(begin: &'static str) -> Header {
+    Header {
+        begin,
+        within: "<|constrain|>",
+        end: "<|message|>",
     }
 }
 
@@ -83,9 +102,12 @@ const KNOWN: [Known; 8] = [
             silent: &[
                 "<|end|><|start|>assistant",
                 "<|start|>assistant",
-                "<|channel|>final<|message|>",
                 "<|channel|>commentary<|message|>",
                 "<|return|>",
+            ],
+            headers: &[
+                channel_header("<|channel|>final"),
+                channel_header("<|channel|>commentary to=assistant"),
             ],
             reasons_again: true,
         },
@@ -104,6 +126,7 @@ const KNOWN: [Known; 8] = [
             turn: "",
             answer: "<|START_RESPONSE|>",
             silent: &["<|START_RESPONSE|>", "<|END_RESPONSE|>"],
+            headers: &[],
             reasons_again: false,
         },
     },
@@ -162,11 +185,28 @@ impl From<ReasoningTags> for (String, String) {
     }
 }
 
+impl Header {
+    /// Reads the header that a text begins with.
+    fn read(&self, text: &str) -> Silent {
+        let middle = &text[self.begin.len()..];
+        match middle.find(self.end) {
+            Some(length) if length <= LONGEST_MIDDLE => {
+                Silent::Whole(self.begin.len() + length + self.end.len())
+            }
+            None if middle.len() < LONGEST_MIDDLE + self.end.len() => Silent::Begun,
+            _ => Silent::No(self.begin.len()),
+        }
+    }
+}
+
 impl Frame {
     /// All texts of the frame.
     pub fn texts(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
         let silent = self.silent.iter().copied();
-        [self.turn, self.answer].into_iter().chain(silent)
+        let headers = self.headers.iter();
+        let headers = headers.flat_map(|header| [header.begin, header.within, header.end]);
+        let texts = [self.turn, self.answer].into_iter();
+        texts.chain(silent).chain(headers)
     }
 }
 
@@ -195,6 +235,21 @@ impl Split {
 
 /// Bytes that buffers have from the start: more than what usually comes at once, or waits to be decided.
 const ROOM: usize = 256;
+
+/// Most bytes in the middle of a header. A longer text is no header.
+const LONGEST_MIDDLE: usize = 64;
+
+/// What was found of a text that is left out of an answer.
+enum Silent {
+    /// The beginning of a header. More text has to come first.
+    Begun,
+    /// The tag before reasoning.
+    Reasoning,
+    /// The whole text, of this length.
+    Whole(usize),
+    /// Only the beginning of a header, of this length. What follows makes it text.
+    No(usize),
+}
 
 /// Separates reasoning and text in an answer that comes in pieces. White space around reasoning is dropped.
 pub struct ReasoningSplitter {
@@ -320,36 +375,54 @@ impl ReasoningSplitter {
         match self.state {
             SplitterState::Start => begun(text, &self.tags.open),
             SplitterState::Opened | SplitterState::Inside => begun(text, &self.tags.close),
-            SplitterState::Closed | SplitterState::Answer => {
-                let marks = self.silent().map(|mark| begun(text, mark));
-                marks.max().unwrap_or(0)
-            }
+            SplitterState::Closed | SplitterState::Answer => match self.first_silent(text) {
+                Some((at, Silent::Begun)) => text.len() - at,
+                _ => self.begun_silent(text),
+            },
         }
     }
 
-    /// The texts that are left out of the answer's text.
+    /// Texts that are left out of the answer's text, or begin what is left out.
     fn silent(&self) -> impl Iterator<Item = &str> {
         let frame = &self.tags.frame;
         let again = frame.reasons_again.then_some(self.tags.open.as_str());
-        frame.silent.iter().copied().chain(again)
+        let headers = frame.headers.iter().map(|header| header.begin);
+        frame.silent.iter().copied().chain(headers).chain(again)
+    }
+
+    /// How many bytes at the end of a text may be the beginning of one that is left out.
+    fn begun_silent(&self, text: &str) -> usize {
+        let marks = self.silent().map(|mark| begun(text, mark));
+        marks.max().unwrap_or(0)
+    }
+
+    /// The first text that may be left out, with its position.
+    fn first_silent(&self, text: &str) -> Option<(usize, Silent)> {
+        let (at, mark) = first_of(text, self.silent())?;
+        let mut headers = self.tags.frame.headers.iter();
+        let found = match headers.find(|header| header.begin == mark) {
+            Some(header) => header.read(&text[at..]),
+            None if mark == self.tags.open => Silent::Reasoning,
+            None => Silent::Whole(mark.len()),
+        };
+        Some((at, found))
     }
 
     fn answer(&mut self, split: &mut Split) -> Option<SplitterState> {
-        let found = first_of(&self.held, self.silent()).map(|(at, mark)| (at, mark.len()));
-        if let Some((at, length)) = found {
+        let Some((at, found)) = self.first_silent(&self.held) else {
+            let sure = self.held.len() - self.begun_silent(&self.held);
+            split.text.extend(self.held.drain(..sure));
+            return None;
+        };
+        split.text.extend(self.held.drain(..at));
+        match found {
+            Silent::Begun => return None,
             // The tag stays, because the next state reads it.
-            let is_reasoning = self.held[at..].starts_with(&self.tags.open);
-            split.text.extend(self.held.drain(..at));
-            self.held.drain(..if is_reasoning { 0 } else { length });
-            return Some(if is_reasoning {
-                SplitterState::Opened
-            } else {
-                SplitterState::Answer
-            });
+            Silent::Reasoning => return Some(SplitterState::Opened),
+            Silent::Whole(length) => drop(self.held.drain(..length)),
+            Silent::No(length) => split.text.extend(self.held.drain(..length)),
         }
-        let sure = self.held.len() - self.begun_tag(&self.held);
-        split.text.extend(self.held.drain(..sure));
-        None
+        Some(SplitterState::Answer)
     }
 
     /// Takes the opening tag if it comes next. Returns whether it did. None: more text has to come first.
@@ -393,9 +466,17 @@ mod tests {
         ReasoningSplitter::new(Reasoning { tags, in_prompt })
     }
 
+    fn channels() -> ReasoningSplitter {
+        let tags = ReasoningTags::of_template("<|channel|>analysis").unwrap();
+        let in_prompt = InPrompt::Nothing;
+        ReasoningSplitter::new(Reasoning { tags, in_prompt })
+    }
+
     /// Returns `reasoning|text`.
-    fn run<'a>(in_prompt: InPrompt, pieces: impl IntoIterator<Item = &'a str>) -> String {
-        let mut splitter = splitter(in_prompt);
+    fn run<'a>(
+        mut splitter: ReasoningSplitter,
+        pieces: impl IntoIterator<Item = &'a str>,
+    ) -> String {
         let mut whole = Split::default();
         let splits: Vec<_> = pieces
             .into_iter()
@@ -410,17 +491,27 @@ mod tests {
 
     #[track_caller]
     fn check(in_prompt: InPrompt, text: &str, expected: &str) {
+        check_splitter(|| splitter(in_prompt), text, expected);
+    }
+
+    #[track_caller]
+    fn check_channels(text: &str, expected: &str) {
+        check_splitter(channels, text, expected);
+    }
+
+    #[track_caller]
+    fn check_splitter(new: impl Fn() -> ReasoningSplitter, text: &str, expected: &str) {
         let borders: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
         for &first in borders.iter().chain([&text.len()]) {
             for &second in borders.iter().filter(|&&second| second >= first) {
                 let pieces = [&text[..first], &text[first..second], &text[second..]];
-                assert_eq!(run(in_prompt, pieces), expected, "{pieces:?}");
+                assert_eq!(run(new(), pieces), expected, "{pieces:?}");
             }
         }
         let characters = text
             .char_indices()
             .map(|(at, c)| &text[at..at + c.len_utf8()]);
-        assert_eq!(run(in_prompt, characters), expected);
+        assert_eq!(run(new(), characters), expected);
     }
 
     #[test]
@@ -449,6 +540,44 @@ mod tests {
     fn reasoning_that_is_cut_off_is_reasoning() {
         check(InPrompt::Nothing, "<think>\nhm </thi", "hm </thi|");
         check(InPrompt::Opened, "", "|");
+    }
+
+    #[test]
+    fn headers_of_channels_are_left_out_however_they_vary() {
+        let final_headers = ["", " <|constrain|>json", " json", " <|constrain|>JSON "]
+            .map(|middle| format!("<|channel|>final{middle}<|message|>"));
+        let to_assistant = ["", " <|constrain|>json"]
+            .map(|middle| format!("<|channel|>commentary to=assistant{middle}<|message|>"));
+        for header in final_headers.iter().chain(&to_assistant) {
+            let text = format!("{header}Yes");
+            check_channels(&text, "|Yes");
+            let thought = "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant";
+            check_channels(&format!("{thought}{text}"), "Hm|Yes");
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_stays_text() {
+        let long = format!("<|channel|>final{}<|message|>!", "x".repeat(65));
+        let call = "<|channel|>commentary to=functions.f json<|message|>{}";
+        for text in [&long, call, "<|channel|>final so", "a <|channel|>fin"] {
+            check_channels(text, &format!("|{text}"));
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_cut_off_is_dropped() {
+        for cut in [
+            "<|channel|>fi",
+            "<|channel|>final <|constr",
+            "<|channel|>commentary to=assistant<",
+        ] {
+            let mut splitter = channels();
+            let mut text = splitter.push("Yes ").text;
+            text += &splitter.push(cut).text;
+            text += &splitter.finish(true).text;
+            assert_eq!(text, "Yes ", "{cut}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The formats of tool calls that families of models write, as data, and how a model's format is found.
 
-use super::format::{Arguments, Call, CallIds, Pairs, Tagged, ToolFormat};
+use super::format::{Arguments, Call, CallIds, OtherBegin, Pairs, Tagged, ToolFormat};
 
 /// The values that most formats share. An entry of [`FORMATS`] only states what differs.
 const PLAIN: ToolFormat = ToolFormat {
@@ -52,7 +52,15 @@ pub const FORMATS: &[ToolFormat] = &[
             "<|channel|>analysis to=functions.",
         ],
         // The function may also stand before the channel, where templates write it.
-        other_begin: &[" to=functions."],
+        other_begin: &[OtherBegin {
+            mark: " to=functions.",
+            after: &[
+                "<|channel|>commentary json<|message|>",
+                "<|channel|>commentary <|constrain|>json<|message|>",
+                "<|channel|>analysis json<|message|>",
+                "<|channel|>analysis <|constrain|>json<|message|>",
+            ],
+        }],
         call: Call::Named {
             before: "",
             after: " <|constrain|>json<|message|>",

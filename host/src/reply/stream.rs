@@ -96,21 +96,39 @@ impl Reply {
                 }
                 return Some(Ok(delta));
             }
-            match self.generation.as_mut()?.next().await {
-                Some(Event::Started {
-                    cached_tokens,
-                    queued,
-                }) => {
-                    self.text.cached_tokens = cached_tokens;
-                    self.meter.queued(queued);
-                }
-                Some(Event::Scored(logprobs)) => self.text.prompt_logprobs.push(*logprobs),
-                Some(Event::Token { token, logprobs }) => self.take_token(token, logprobs),
-                Some(Event::Finished { reason }) => self.finish(reason),
-                Some(Event::Failed(error)) => return Some(Err(self.fail(error))),
-                None => return Some(Err(self.fail(cut_off()))),
+            let event = self.generation.as_mut()?.next().await;
+            if let Err(failure) = self.take(event) {
+                return Some(Err(failure));
             }
         }
+    }
+
+    /// Waits until a new answer begins. Returns how many of the prompt's tokens come from the cached prefix.
+    pub async fn begun(&mut self) -> Result<u32, Failure> {
+        if let Some(generation) = &mut self.generation {
+            let event = generation.next().await;
+            self.take(event)?;
+        }
+        Ok(self.text.cached_tokens)
+    }
+
+    /// Takes the next event. None: there will be no more.
+    fn take(&mut self, event: Option<Event>) -> Result<(), Failure> {
+        match event {
+            Some(Event::Started {
+                cached_tokens,
+                queued,
+            }) => {
+                self.text.cached_tokens = cached_tokens;
+                self.meter.queued(queued);
+            }
+            Some(Event::Scored(logprobs)) => self.text.prompt_logprobs.push(*logprobs),
+            Some(Event::Token { token, logprobs }) => self.take_token(token, logprobs),
+            Some(Event::Finished { reason }) => self.finish(reason),
+            Some(Event::Failed(error)) => return Err(self.fail(error)),
+            None => return Err(self.fail(cut_off())),
+        }
+        Ok(())
     }
 
     /// Turns the reply into a stream of its pieces.

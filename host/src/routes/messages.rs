@@ -200,7 +200,7 @@ async fn answer(
     if settings.stream {
         let keep_alive = app.now().config.server.keep_alive_interval;
         let end = app.cut_off.clone().cancelled_owned();
-        return Ok(streamed(reply.into_stream(), head, keep_alive, end));
+        return Ok(streamed(anthropic::begun(reply), head, keep_alive, end));
     }
     Ok(Json(whole(reply, head).await?).into_response())
 }

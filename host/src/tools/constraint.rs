@@ -10,7 +10,7 @@ pub use self::marks::Marks;
 use self::{room::Room, values::Values};
 use crate::{
     grammar::{Grammar, GrammarError, Pattern, TextRules, regex_escaped},
-    markup::{Arguments, Call, CallRules, InPrompt, Reasoning, ToolFormat},
+    markup::{Arguments, Call, CallRules, Frame, InPrompt, OtherBegin, Reasoning, ToolFormat},
 };
 
 /// The rules of an answer that may call tools.
@@ -153,9 +153,7 @@ impl Writer<'_> {
         match (self.rules.calls.are_forced(), &self.rules.answer) {
             (true, _) => self.calls(),
             (false, Some(schema)) => {
-                let frame = self.rules.reasoning.as_ref();
-                let opening = frame.map_or("", |reasoning| reasoning.tags.frame.answer);
-                let mut answer = self.marks.split(opening);
+                let mut answer = self.marks.split(self.frame().answer);
                 answer.push(Pattern::Json(schema.clone()));
                 vec![Pattern::OneOf(vec![self.calls(), answer])]
             }
@@ -195,7 +193,9 @@ impl Writer<'_> {
                 [Pattern::Token(_), ..] => {
                     [self.text(rules.clone()), self.marks.split(mark)].concat()
                 }
-                _ => self.marks.until(rules.clone(), mark),
+                _ => self
+                    .marks
+                    .until(self.before_other_calls(rules.clone()), mark),
             };
             let behind = match self.rules.calls.format.text {
                 "" => self.behind(mark),
@@ -206,20 +206,57 @@ impl Writer<'_> {
             };
             [until, behind].concat()
         });
-        vec![Pattern::OneOf(alternatives.collect())]
+        let others = self.rules.calls.format.other_begin.iter();
+        let others = others.flat_map(|other| self.other_calls(rules, other));
+        vec![Pattern::OneOf(alternatives.chain(others).collect())]
+    }
+
+    /// Calls in another form: one at once, and one behind text and the beginning of another turn.
+    fn other_calls(&self, rules: &TextRules, other: &OtherBegin) -> Vec<Vec<Pattern>> {
+        let call = self.other_call(other);
+        let mark = self.marks.split(other.mark);
+        let mut calls = vec![[mark, call.clone()].concat()];
+        let turn = format!("{}{}", self.frame().turn, other.mark);
+        if let turn @ [Pattern::Token(_), ..] = &self.marks.split(&turn)[..] {
+            calls.push([self.text(rules.clone()), turn.to_vec(), call].concat());
+        }
+        calls
+    }
+
+    /// The rest of a call in another form, from behind its mark.
+    fn other_call(&self, other: &OtherBegin) -> Vec<Pattern> {
+        let functions = self.rules.calls.functions.iter().zip(&self.arguments);
+        let calls = functions.map(|(function, arguments)| {
+            let after = other.after.iter().map(|after| self.marks.split(after));
+            let name = vec![Pattern::Text(function.name.clone())];
+            let after = vec![Pattern::OneOf(after.collect())];
+            [name, after, arguments.clone()].concat()
+        });
+        let mut call = vec![Pattern::OneOf(calls.collect())];
+        if let Call::Named { end, .. } = self.rules.calls.format.call {
+            call.extend(self.marks.split(end));
+        }
+        call
+    }
+
+    fn frame(&self) -> Frame {
+        let reasoning = self.rules.reasoning.as_ref();
+        reasoning.map_or_else(Frame::default, |reasoning| reasoning.tags.frame)
+    }
+
+    /// Rules of a text that does not begin with a call in another form, where a header goes on. To exclude their marks everywhere
+    /// in a text would take a lexer too large.
+    fn before_other_calls(&self, rules: TextRules) -> TextRules {
+        let others = self.rules.calls.format.other_begin.iter();
+        let others = others.map(|other| format!(r"\w*{}(?s:.*)", regex_escaped(other.mark)));
+        others.fold(rules, TextRules::but_not)
     }
 
     /// Text with the control tokens that may stand in it. The text behind such a token must not complete the mark of a
     /// call.
     fn text(&self, rules: TextRules) -> Vec<Pattern> {
-        // Where a header goes on. To exclude these marks everywhere in a text would take a lexer too large.
-        let others = self.rules.calls.format.other_begin.iter();
-        let others = others.map(|mark| format!(r"\w*{}(?s:.*)", regex_escaped(mark)));
-        let rules = others.fold(rules, TextRules::but_not);
-        let reasoning = self.rules.reasoning.as_ref();
-        let frame = reasoning
-            .map(|reasoning| reasoning.tags.frame)
-            .unwrap_or_default();
+        let rules = self.before_other_calls(rules);
+        let frame = self.frame();
         let tokens = self.marks.within(frame.texts()).into_iter().map(|token| {
             let rests = self.rules.calls.format.begin.iter().filter_map(|mark| {
                 match &self.marks.split(mark)[..] {

@@ -92,13 +92,13 @@ fn claude_code_reads_a_file_edits_it_and_runs_a_command() {
     // There is an event for each part of an answer. All of them have the usage at its beginning.
     let messages = events.iter().map(|event| &event["message"]);
     let messages = messages.filter(|message| message["usage"].is_object());
-    let prompts =
-        messages.map(|message| (message["id"].as_str(), &message["usage"]["input_tokens"]));
-    let prompts: BTreeMap<_, _> = prompts.collect();
-    let prompts: Vec<_> = prompts
-        .values()
-        .filter_map(|tokens| tokens.as_u64())
-        .collect();
+    let tokens = |usage: &Value| {
+        let kinds = ["input_tokens", "cache_read_input_tokens"].into_iter();
+        kinds.filter_map(|kind| usage[kind].as_u64()).sum()
+    };
+    let prompts = messages.map(|message| (message["id"].as_str(), tokens(&message["usage"])));
+    let prompts: BTreeMap<_, u64> = prompts.collect();
+    let prompts: Vec<_> = prompts.into_values().collect();
     let cached = &last["usage"]["cache_read_input_tokens"];
     check_cached(&prompts, cached.as_u64().expect("a number"));
 }

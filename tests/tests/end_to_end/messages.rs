@@ -55,6 +55,21 @@ async fn a_stream_has_its_events_in_order() {
 }
 
 #[tokio::test]
+async fn a_stream_begins_with_the_cached_tokens() {
+    let (_server, client) = start_echo("");
+    let body = ask(&"Read the file. ".repeat(20), json!({}));
+    post(&client, &body).await;
+    let events = stream(&client, &body).await;
+    let usage = &events[0]["message"]["usage"];
+    let end = &events[events.len() - 2]["usage"];
+    for key in ["input_tokens", "cache_read_input_tokens"] {
+        assert_eq!(usage[key], end[key], "{end}");
+    }
+    let cached = usage["cache_read_input_tokens"].as_u64().unwrap();
+    assert!(cached > 200, "{usage}");
+}
+
+#[tokio::test]
 async fn a_stream_that_is_put_together_is_the_whole_answer() {
     let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let call = |city: &str| {

@@ -543,6 +543,9 @@ async fn kept_responses_are_continued_read_and_deleted() {
         .post(&format!("{}/cancel", path(&second)), &json!({}))
         .await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+    let (status, answer) = client.get(&format!("{}?stream=true", path(&first))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer["error"]["param"], "stream");
 
     let request = client.request(Method::DELETE, &path(&first));
     let deleted: Value = request.send().await.unwrap().json().await.unwrap();

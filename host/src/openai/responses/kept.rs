@@ -13,6 +13,15 @@ pub struct DeletedResponse {
     pub deleted: bool,
 }
 
+/// How to return a kept response.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RetrieveQuery {
+    /// Only false is possible: a kept response comes as a whole.
+    #[param(example = false)]
+    pub stream: Option<bool>,
+}
+
 /// Which items of a response's input to list.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

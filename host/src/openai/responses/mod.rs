@@ -21,7 +21,7 @@ pub use input::{
     InputCallOutput, InputContent, InputCustomCall, InputFunctionCall, InputItem, InputMessage,
     InputPart, InputReasoning, InputRole, ResponseInput,
 };
-pub use kept::{DeletedResponse, InputItemList, InputItemsQuery, ItemOrder};
+pub use kept::{DeletedResponse, InputItemList, InputItemsQuery, ItemOrder, RetrieveQuery};
 pub use object::{
     IncompleteDetails, InputTokensDetails, OutputTokensDetails, ResponseFailure, ResponseObject,
     ResponseStatus, ResponseUsage,

@@ -115,6 +115,8 @@ pub struct AllowedTools {
     /// `auto` or `required`: whether the model must call one of them.
     pub mode: ToolMode,
     /// The tools.
+    #[serde(default, deserialize_with = "read_apart")]
+    #[schema(required)]
     pub tools: Vec<AllowedTool>,
 }
 

@@ -18,9 +18,10 @@ use crate::{
 /// Checks a conversation, and converts it to the form that chat templates expect. Also returns the tools that the answer may call.
 pub fn chat(conversation: Conversation) -> Result<(RenderRequest, Option<Calling>), ApiError> {
     let effort = conversation.output_config.and_then(|config| config.effort);
-    let thinks = conversation
-        .thinking
-        .is_some_and(|thinking| thinking != Thinking::Disabled);
+    let thinks = matches!(
+        conversation.thinking,
+        Some(Thinking::Enabled { .. } | Thinking::Adaptive { .. })
+    );
     let tools = conversation.tools.unwrap_or_default();
     let calling = calling(tools, conversation.tool_choice.as_ref())?;
     let chat = RenderRequest {
@@ -153,6 +154,10 @@ mod tests {
         check(
             json!({"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}}),
             json!({"enable_thinking": false, "reasoning_effort": "low"}),
+        );
+        check(
+            json!({"thinking": {"type": "between_tools"}}),
+            json!({"enable_thinking": false}),
         );
     }
 }

@@ -40,10 +40,10 @@ impl EventWriter {
         }
     }
 
-    /// The first event.
-    pub fn opening(&self) -> StreamEvent {
+    /// The first event. The prompt has so many cached tokens.
+    pub fn opening(&self, cached_tokens: u32) -> StreamEvent {
         StreamEvent::MessageStart {
-            message: self.head.opening(),
+            message: self.head.opening(cached_tokens),
         }
     }
 

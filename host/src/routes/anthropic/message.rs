@@ -40,8 +40,8 @@ impl AnswerHead {
         }
     }
 
-    /// Writes an answer that has just begun.
-    pub fn opening(&self) -> Message {
+    /// Writes an answer that has just begun. The prompt has so many cached tokens.
+    pub fn opening(&self, cached_tokens: u32) -> Message {
         Message {
             id: self.id.clone(),
             kind: "message",
@@ -50,10 +50,7 @@ impl AnswerHead {
             content: Vec::new(),
             stop_reason: None,
             stop_sequence: None,
-            usage: Usage {
-                input_tokens: self.prompt_tokens,
-                ..Usage::default()
-            },
+            usage: self.prompt_usage(cached_tokens),
         }
     }
 
@@ -75,11 +72,17 @@ impl AnswerHead {
     pub fn usage(&self, end: &End) -> Usage {
         let details = |thinking_tokens| OutputTokensDetails { thinking_tokens };
         Usage {
-            input_tokens: self.prompt_tokens.saturating_sub(end.cached_tokens),
-            cache_creation_input_tokens: 0,
-            cache_read_input_tokens: end.cached_tokens,
             output_tokens: end.completion_tokens,
             output_tokens_details: end.reasoning_tokens.map(details),
+            ..self.prompt_usage(end.cached_tokens)
+        }
+    }
+
+    fn prompt_usage(&self, cached_tokens: u32) -> Usage {
+        Usage {
+            input_tokens: self.prompt_tokens.saturating_sub(cached_tokens),
+            cache_read_input_tokens: cached_tokens,
+            ..Usage::default()
         }
     }
 }

@@ -17,5 +17,5 @@ mod whole;
 pub use chat::chat;
 pub use message::AnswerHead;
 pub use settings::{parameters, reasoning_budget, shows_thinking, stop_sequences, wanted};
-pub use stream::{error, streamed, whole};
+pub use stream::{begun, error, streamed, whole};
 pub use unsupported::check;

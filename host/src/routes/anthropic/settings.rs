@@ -42,7 +42,9 @@ pub fn stop_sequences(request: &MessagesRequest) -> Result<Vec<String>, ApiError
 pub fn reasoning_budget(conversation: &Conversation) -> Option<u32> {
     match conversation.thinking {
         Some(Thinking::Enabled { budget_tokens, .. }) => budget_tokens,
-        Some(Thinking::Adaptive { .. } | Thinking::Disabled) | None => None,
+        Some(Thinking::Adaptive { .. } | Thinking::Disabled | Thinking::BetweenTools) | None => {
+            None
+        }
     }
 }
 
@@ -52,7 +54,7 @@ pub fn shows_thinking(conversation: &Conversation) -> bool {
         Some(Thinking::Enabled { display, .. } | Thinking::Adaptive { display }) => {
             display != Some(ThinkingDisplay::Omitted)
         }
-        Some(Thinking::Disabled) | None => true,
+        Some(Thinking::Disabled | Thinking::BetweenTools) | None => true,
     }
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use axum::response::{Response, sse::KeepAlive};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 
 use super::{
     super::sse::{SseResult, named_event, send_with, until},
@@ -16,22 +16,42 @@ use crate::{
     reply::{Delta, Reply},
 };
 
-/// Sends an answer as a stream. While there is nothing to send, pings are sent. If the server ends, an error takes the place of
-/// the rest.
-pub fn streamed(
-    deltas: impl Stream<Item = Result<Delta, Failure>> + Send + 'static,
+/// The pieces of an answer.
+pub trait Deltas: Stream<Item = Result<Delta, Failure>> + Send + 'static {}
+
+impl<S: Stream<Item = Result<Delta, Failure>> + Send + 'static> Deltas for S {}
+
+/// An answer that has just begun.
+pub struct Begun<D> {
+    /// How many of the prompt's tokens come from the cached prefix.
+    pub cached_tokens: u32,
+    pub deltas: D,
+}
+
+/// Waits until an answer begins.
+pub async fn begun(mut reply: Reply) -> Result<Begun<impl Deltas>, Failure> {
+    Ok(Begun {
+        cached_tokens: reply.begun().await?,
+        deltas: reply.into_stream(),
+    })
+}
+
+/// Sends an answer as a stream. `begun` waits until it begins. While there is nothing to send, pings are sent. If the server ends,
+/// an error takes the place of the rest.
+pub fn streamed<D: Deltas>(
+    begun: impl Future<Output = Result<Begun<D>, Failure>> + Send + 'static,
     head: AnswerHead,
     keep_alive: Duration,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> Response {
-    let events = until(end, events(deltas, head), [error(ApiError::cut_off())]);
+    let events = until(end, events(begun, head), [error(ApiError::cut_off())]);
     let ping = event(&StreamEvent::Ping).unwrap_or_default();
     send_with(events, KeepAlive::new().interval(keep_alive).event(ping))
 }
 
 /// Waits for the whole answer. It is made of the events of the stream, so that both have the same blocks.
 pub async fn whole(mut reply: Reply, head: AnswerHead) -> Result<Message, Failure> {
-    let mut whole = WholeMessage::new(head.opening());
+    let mut whole = WholeMessage::new(head.opening(reply.begun().await?));
     let mut writer = EventWriter::new(head);
     while let Some(delta) = reply.next().await {
         writer
@@ -42,12 +62,20 @@ pub async fn whole(mut reply: Reply, head: AnswerHead) -> Result<Message, Failur
     Ok(whole.finish())
 }
 
-fn events(
-    deltas: impl Stream<Item = Result<Delta, Failure>> + Send + 'static,
+fn events<D: Deltas>(
+    begun: impl Future<Output = Result<Begun<D>, Failure>> + Send + 'static,
     head: AnswerHead,
 ) -> impl Stream<Item = SseResult> + Send + 'static {
+    let events = begun.map(|begun| match begun {
+        Ok(begun) => answer(begun, head).left_stream(),
+        Err(failure) => stream::iter([error(failure.into())]).right_stream(),
+    });
+    events.flatten_stream()
+}
+
+fn answer<D: Deltas>(begun: Begun<D>, head: AnswerHead) -> impl Stream<Item = SseResult> {
     let mut writer = EventWriter::new(head);
-    let opening = writer.opening();
+    let opening = writer.opening(begun.cached_tokens);
     let write = move |delta| {
         let events = match delta {
             Ok(delta) => writer.write(delta).iter().map(event).collect(),
@@ -55,7 +83,7 @@ fn events(
         };
         stream::iter(events)
     };
-    stream::iter([event(&opening)]).chain(deltas.flat_map(write))
+    stream::iter([event(&opening)]).chain(begun.deltas.flat_map(write))
 }
 
 fn event(event: &StreamEvent) -> SseResult {
@@ -69,7 +97,7 @@ pub fn error(error: ApiError) -> SseResult {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::future::{Ready, pending, ready};
 
     use axum::body::to_bytes;
     use serde_json::{Value, json};
@@ -88,11 +116,16 @@ mod tests {
         })
     }
 
-    async fn sent(
-        deltas: impl Stream<Item = Result<Delta, Failure>> + Send + 'static,
-        end: impl Future<Output = ()> + Send + 'static,
-    ) -> String {
-        let response = streamed(deltas, head(true), Duration::from_secs(10), end);
+    fn at_once<D: Deltas>(deltas: D) -> Ready<Result<Begun<D>, Failure>> {
+        let cached_tokens = 4;
+        ready(Ok(Begun {
+            cached_tokens,
+            deltas,
+        }))
+    }
+
+    async fn sent(deltas: impl Deltas, end: impl Future<Output = ()> + Send + 'static) -> String {
+        let response = streamed(at_once(deltas), head(true), Duration::from_secs(10), end);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["x-accel-buffering"], "no");
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
@@ -113,7 +146,7 @@ mod tests {
             "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [],
             "stop_reason": null, "stop_sequence": null,
             "usage": {
-                "input_tokens": 10, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
+                "input_tokens": 6, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 4,
                 "output_tokens": 0,
             },
         }})
@@ -149,6 +182,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_never_begins_is_an_error() {
+        let failure = Failure::from(Error::new(Code::PANICKED, "it broke"));
+        let begun = ready(Err::<Begun<stream::Empty<_>>, _>(failure));
+        let response = streamed(begun, head(true), Duration::from_secs(10), pending());
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let error = json!({"type": "overloaded_error", "message": "it broke"});
+        let error = json!({"type": "error", "error": error, "request_id": null});
+        assert_eq!(body, framed(&[error]));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_waits_for_its_place_sends_pings() {
+        let often = Duration::from_millis(1);
+        let begun = pending::<Result<Begun<stream::Empty<_>>, Failure>>();
+        let response = streamed(begun, head(true), often, pending());
+        let mut body = response.into_body().into_data_stream();
+        let ping = body.next().await.unwrap().unwrap();
+        assert_eq!(ping, "event: ping\ndata: {\"type\":\"ping\"}\n\n");
+    }
+
+    #[tokio::test]
     async fn at_the_end_of_the_server_a_stream_ends_with_an_error() {
         let deltas = stream::iter([Ok(text("Hi"))]).chain(stream::pending());
         let sent = sent(deltas, ready(())).await;
@@ -160,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_stream_sends_pings() {
         let often = Duration::from_millis(1);
-        let response = streamed(stream::pending(), head(true), often, pending());
+        let response = streamed(at_once(stream::pending()), head(true), often, pending());
         let mut body = response.into_body().into_data_stream();
         body.next().await.unwrap().unwrap();
         for _ in 0..2 {

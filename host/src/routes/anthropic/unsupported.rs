@@ -26,13 +26,46 @@ const OF_TOOLS: &[Unsupported] = &[
     ("input_examples", &["[]"], "put them into the description"),
 ];
 
-/// Refuses parameters, options and tools that this server does not implement.
+/// The types of blocks that [`ContentBlockParam`](crate::anthropic::ContentBlockParam) has.
+const BLOCKS: [&str; 7] = [
+    "text",
+    "thinking",
+    "redacted_thinking",
+    "image",
+    "document",
+    "tool_use",
+    "tool_result",
+];
+
+/// Refuses parameters, options, blocks and tools that this server does not implement.
 pub fn check(fields: &Value) -> Result<(), ApiError> {
     supported(fields, OF_REQUESTS)?;
     supported(&fields["output_config"], OF_OUTPUT_CONFIG)?;
-    let tools = fields["tools"].as_array();
-    let mut tools = tools.into_iter().flatten().enumerate();
-    tools.try_for_each(|(index, tool)| check_tool(index, tool))
+    list(&fields["messages"]).try_for_each(|(message, fields)| {
+        list(&fields["content"]).try_for_each(|(block, fields)| {
+            check_block(&format!("messages[{message}].content[{block}]"), fields)
+        })
+    })?;
+    list(&fields["tools"]).try_for_each(|(index, tool)| check_tool(index, tool))
+}
+
+/// The numbered items of a list. A field of another type has none.
+fn list(field: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    field.as_array().into_iter().flatten().enumerate()
+}
+
+/// Refuses blocks that only Anthropic's server reads.
+fn check_block(place: &str, block: &Value) -> Result<(), ApiError> {
+    match block["type"].as_str() {
+        Some(kind) if !BLOCKS.contains(&kind) => {
+            let kind = quoted(kind);
+            let message = format!(
+                "'{place}' is of type '{kind}', which this server does not take: send its text as a block of type 'text', or leave it out"
+            );
+            Err(ApiError::unsupported(place, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses tools that Anthropic's server runs, or whose schema only its models know.
@@ -63,6 +96,7 @@ mod tests {
             json!({"metadata": {"user_id": "me"}, "context_management": {"edits": []}, "unknown": 1}),
             json!({"tools": [{"name": "f", "type": "custom", "defer_loading": false}, {"name": "g"}]}),
             json!({"output_config": {"effort": "high"}, "tools": null}),
+            json!({"messages": [{"content": "Hi"}, {"content": BLOCKS.map(|kind| json!({"type": kind}))}]}),
         ] {
             assert!(check(&fields).is_ok(), "{fields}");
         }
@@ -84,6 +118,10 @@ mod tests {
             (
                 json!({"output_config": {"task_budget": {}}}),
                 "'task_budget'",
+            ),
+            (
+                json!({"messages": [{}, {"content": [{"type": "text"}, {"type": "server_tool_use"}]}]}),
+                "'messages[1].content[1]' is of type 'server_tool_use'",
             ),
         ] {
             let error = check(&fields).unwrap_err().into_envelope().error;

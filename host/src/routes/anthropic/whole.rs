@@ -87,7 +87,7 @@ mod tests {
     };
 
     fn whole(shows_thinking: bool, pieces: Vec<AnswerPiece>) -> Value {
-        let mut whole = WholeMessage::new(head(shows_thinking).opening());
+        let mut whole = WholeMessage::new(head(shows_thinking).opening(0));
         let mut writer = EventWriter::new(head(shows_thinking));
         let end = Delta::End(end(FinishReason::Length, None));
         for delta in pieces.into_iter().map(Delta::Text).chain([end]) {

@@ -22,7 +22,10 @@ use crate::{
     layers::client::Client,
     openai::{
         ErrorEnvelope,
-        responses::{DeletedResponse, InputItemList, InputItemsQuery, ItemOrder, ResponseObject},
+        responses::{
+            DeletedResponse, InputItemList, InputItemsQuery, ItemOrder, ResponseObject,
+            RetrieveQuery,
+        },
     },
 };
 
@@ -34,10 +37,13 @@ const MAX_LIMIT: usize = 100;
     get,
     path = "/v1/responses/{response_id}",
     tag = "Generation",
-    params(("response_id" = String, Path, description = "The id of the response.", example = "resp_4aec860564224a67873b0a0e3837a4bf")),
+    params(
+        ("response_id" = String, Path, description = "The id of the response.", example = "resp_4aec860564224a67873b0a0e3837a4bf"),
+        RetrieveQuery,
+    ),
     responses(
         (status = 200, description = "The response.", body = ResponseObject, example = json!(example(true))),
-        (status = 400, description = "The path is wrong.", body = ErrorEnvelope),
+        (status = 400, description = "A parameter is wrong.", body = ErrorEnvelope),
         (status = 404, description = "There is no such response.", body = ErrorEnvelope),
         AnyError,
     ),
@@ -46,8 +52,14 @@ pub async fn retrieve_response(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
     id: Result<Path<String>, PathRejection>,
+    query: Result<Query<RetrieveQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Path(id) = id?;
+    let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
+    if query.stream == Some(true) {
+        let message = "'stream' is not possible here, because a kept response is over: leave it out to get the whole response";
+        return Err(ApiError::unsupported("stream", message));
+    }
     let kept = kept(&app, &id, client.id).await?;
     let headers = [(CONTENT_TYPE, "application/json")];
     Ok((headers, kept.response.to_string()).into_response())

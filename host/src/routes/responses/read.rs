@@ -8,9 +8,12 @@ use super::{
 };
 use crate::{
     error::ApiError,
-    openai::responses::{
-        InputItem, NamespaceTool, ResponseInput, ResponseRequest, ResponseTool, ResponseToolChoice,
-        ToolOfNamespace,
+    openai::{
+        ToolMode,
+        responses::{
+            AllowedTools, InputItem, NamespaceTool, ResponseInput, ResponseRequest, ResponseTool,
+            ResponseToolChoice, ToolOfNamespace,
+        },
     },
 };
 
@@ -142,7 +145,7 @@ fn tools(
     choice: &Value,
     left_out: &mut Vec<String>,
 ) -> Result<Option<Vec<ResponseTool>>, ApiError> {
-    let is_optional = *choice == "auto" || *choice == "none";
+    let is_optional = may_do_without(choice);
     let mut tools = Vec::new();
     for (index, fields) in list("tools", fields)?.iter().enumerate() {
         let place = format!("tools[{index}]");
@@ -155,6 +158,40 @@ fn tools(
         }
     }
     Ok((!tools.is_empty()).then_some(tools))
+}
+
+/// Whether a choice says that the model may do without tools.
+fn may_do_without(choice: &Value) -> bool {
+    let mode = match choice["type"] == "allowed_tools" {
+        true => &choice["mode"],
+        false => choice,
+    };
+    *mode == "auto" || *mode == "none"
+}
+
+/// Reads a choice of allowed tools. Tools that the server would have to run itself are left out as [`tools`] does it. If no
+/// others are allowed, the model must not call any.
+fn allowed(place: &str, fields: &Value) -> Result<ResponseToolChoice, ApiError> {
+    let (param, is_optional) = (format!("{place}.tools"), may_do_without(fields));
+    if fields["tools"].is_null() {
+        let message = format!("'{param}' is missing");
+        return Err(ApiError::invalid_parameter(param, message));
+    }
+    let listed = list(&param, &fields["tools"])?;
+    let mut tools = Vec::new();
+    for (index, fields) in listed.iter().enumerate() {
+        let place = format!("{param}[{index}]");
+        match required_kind(&place, fields)? {
+            "function" | "custom" | "namespace" => tools.push(read_at(&place, fields)?),
+            _ if is_optional => {}
+            kind => return Err(not_run(&place, kind)),
+        }
+    }
+    let allowed: AllowedTools = read_at(place, fields)?;
+    Ok(match tools.is_empty() && !listed.is_empty() {
+        true => ResponseToolChoice::Mode(ToolMode::None),
+        false => ResponseToolChoice::Allowed(AllowedTools { tools, ..allowed }),
+    })
 }
 
 fn not_run(place: &str, kind: &str) -> ApiError {
@@ -191,7 +228,7 @@ fn tool_choice(fields: &Value) -> Result<Option<ResponseToolChoice>, ApiError> {
         _ => {}
     }
     match required_kind(PLACE, fields)? {
-        "allowed_tools" => read_at(PLACE, fields).map(ResponseToolChoice::Allowed),
+        "allowed_tools" => allowed(PLACE, fields),
         "function" | "custom" => read_at(PLACE, fields).map(ResponseToolChoice::Named),
         kind => Err(not_run(PLACE, kind)),
     }
@@ -292,5 +329,29 @@ mod tests {
         let read = ReadRequest::read(&fields).unwrap();
         assert_eq!(read.left_out, ["web_search"]);
         assert_eq!(read.request.tools.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn hosted_tools_are_left_out_of_the_allowed_ones() {
+        let (hosted, function) = (
+            json!({"type": "mcp", "server_label": "s"}),
+            json!({"type": "function", "name": "f"}),
+        );
+        let asked = |mode: &str, listed: Value| {
+            let choice = json!({"type": "allowed_tools", "mode": mode, "tools": listed});
+            json!({"input": "Hi", "tools": [hosted, function], "tool_choice": choice})
+        };
+        let both = json!([hosted, function]);
+        let read = ReadRequest::read(&asked("auto", both.clone())).unwrap();
+        assert_eq!(read.left_out, ["mcp"]);
+        let choice = serde_json::to_value(read.request.tool_choice.unwrap()).unwrap();
+        assert_eq!(choice["tools"], json!([function]));
+        let read = ReadRequest::read(&asked("auto", json!([hosted]))).unwrap();
+        let choice = serde_json::to_value(read.request.tool_choice.unwrap()).unwrap();
+        assert_eq!(choice, "none");
+        check_refused(asked("required", both), "tool_choice.tools[0]");
+        let nameless = json!([hosted, {"type": "function"}]);
+        check_refused(asked("auto", nameless), "tool_choice.tools[1].name");
+        check_refused(asked("auto", json!(null)), "tool_choice.tools");
     }
 }

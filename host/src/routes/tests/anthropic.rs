@@ -121,8 +121,13 @@ async fn wrong_fields_are_named() {
         ),
         (
             "thinking",
-            json!({"type": "between_tools"}),
-            "'thinking.type' must be one of `enabled`, `adaptive`, `disabled`, not `between_tools`",
+            json!({"type": "always"}),
+            "'thinking.type' must be one of `enabled`, `adaptive`, `disabled`, `between_tools`, not `always`",
+        ),
+        (
+            "messages",
+            block(json!({"type": "search_result", "source": "s", "title": "t", "content": []})),
+            "'messages[0].content[1]' is of type 'search_result', which this server does not take",
         ),
         (
             "tools",

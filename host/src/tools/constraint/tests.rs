@@ -322,6 +322,36 @@ fn channels_of_control_tokens_are_followed() {
 }
 
 #[test]
+fn a_recipient_in_the_role_begins_a_call() {
+    let thought = "<|channel|>analysis<|message|>so to=functions.x it<|end|><|start|>assistant";
+    let look = "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant";
+    let call = |name: &str, kind: &str, a: &str| {
+        let header = format!(" to=functions.{name}<|channel|>commentary {kind}<|message|>");
+        format!("{header}{{\"a\":{a}}}<|call|>")
+    };
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for before in ["", thought, look, &format!("{thought}{look}")] {
+        good.push(format!("{before}{}", call("f", "json", "1")));
+        good.push(format!("{before}{}", call("g", "<|constrain|>json", "1")));
+        bad.push(format!("{before}{}", call("f", "json", "true")));
+        bad.push(format!("{before}{}", call("h", "json", "1")));
+        bad.push(format!("{before}{} Hi", call("f", "so", "1")));
+    }
+    let good: Vec<_> = good.iter().map(String::as_str).collect();
+    let bad: Vec<_> = bad.iter().map(String::as_str).collect();
+    check_tokens_fit(&harmony(Demand::Nothing).1, &CHANNELS, &good, &bad);
+}
+
+#[test]
+fn a_header_may_name_the_type_of_the_answer() {
+    let header = "<|channel|>final <|constrain|>json<|message|>";
+    let thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
+    let good = [&*format!("{header}{{}}"), &format!("{thought}{header}{{}}")];
+    let (_, free) = harmony(Demand::Nothing);
+    check_tokens_fit(&free, &CHANNELS, &good, &["<|call|>"]);
+}
+
+#[test]
 fn an_answer_in_json_has_its_channel() {
     let (rules, _) = harmony(Demand::Nothing);
     let mut patterns = before_answer(&rules.reasoning.unwrap(), &channel_marks());
