@@ -164,7 +164,7 @@ fn follow(file: &Path, app: &Arc<App>) -> Option<Waker> {
         let others = app.now().config.files.clone();
         [file.clone()].into_iter().chain(others)
     };
-    let mut seen = contents(files());
+    let mut seen = file_hashes(files());
     let of_folders = files.clone();
     let act = move |now: FileHashes| {
         if take_changes(&mut seen, now) {
@@ -174,7 +174,7 @@ fn follow(file: &Path, app: &Arc<App>) -> Option<Waker> {
     let watched = Watched::new(move || of_folders().flat_map(|file| folders(&file)).collect());
     let waker = watched.and_then(|watched| {
         let waker = watched.waker();
-        watched.follow("configuration", move || contents(files()), act)?;
+        watched.follow("configuration", move || file_hashes(files()), act)?;
         Ok(waker)
     });
     waker
@@ -190,7 +190,7 @@ fn follow(file: &Path, app: &Arc<App>) -> Option<Waker> {
 /// The SHA-256 of each file's content, because keys are not kept in memory. Missing files are left out.
 type FileHashes = BTreeMap<PathBuf, [u8; 32]>;
 
-fn contents(files: impl Iterator<Item = PathBuf>) -> FileHashes {
+fn file_hashes(files: impl Iterator<Item = PathBuf>) -> FileHashes {
     let hash = |file: &Path| Some(Sha256::digest(fs::read(file).ok()?).into());
     files
         .filter_map(|file| Some((file.clone(), hash(&file)?)))

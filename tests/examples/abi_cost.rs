@@ -1,11 +1,11 @@
 //! Measures what a call into a plugin costs: through the Rust ABI with echo, and through the C ABI with the example in C.
 //!
 //! `cargo run --release -p tenon-tests --example abi_cost -- [PLUGIN MODEL]...` prints nanoseconds per call. Calls without work show
-//! the door alone. `whole step` is a `forward` and a `sample` of 8 spans, and 8 calls of `truncate` that take the tokens back. It has
-//! the models' work in it, in which the two differ. Without arguments the workspace is built first, and the last line compares with
-//! a step of SmolLM2 with llama.cpp: the calls without work, and a whole step of echo, which is more than 8 spans cost at the door. It
-//! fails if the calls without work are more than a thousandth of that step, or if a call through the C ABI costs more than 5 ns
-//! above one through the Rust ABI.
+//! the door alone. `whole step` is a `forward` and a `sample` of 8 spans, and 8 calls of `truncate` that take the tokens back. It
+//! includes the models' own work, which differs. Without arguments the workspace is built first. The last line then shows two
+//! shares of a step of SmolLM2 with llama.cpp: that of the calls without work, and that of a whole step of echo, an upper bound
+//! of what the ABI costs. The program fails if the first share is above a thousandth, or if a call through the C ABI costs over
+//! 5 ns more than one through the Rust ABI.
 
 use std::{
     env, fs,

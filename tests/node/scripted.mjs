@@ -6,7 +6,7 @@ import OpenAI from "openai";
 
 const client = new OpenAI({ baseURL: `${process.env.TENON}/v1`, apiKey: "EMPTY" });
 const QUESTION = "Do I need an umbrella in Bonn?";
-const THOUGHTS = ["I need the weather.", "It is dry."];
+const REASONING = ["I need the weather.", "It is dry."];
 const TEXTS = ["I look.", "Take no umbrella."];
 const ARGUMENTS = { city: "Bonn" };
 const RESULT = "Dry until the evening.";
@@ -50,7 +50,7 @@ test("a loop of responses, whole and as streams", async () => {
     const asked = { model: "", input, tools, reasoning: { effort: "low" } };
     const answer = await client.responses.create(asked);
     assert.equal(answer.output_text, TEXTS[turn]);
-    assert.equal(answer.output[0].content[0].text, THOUGHTS[turn]);
+    assert.equal(answer.output[0].content[0].text, REASONING[turn]);
     assert.ok(answer.usage.output_tokens_details.reasoning_tokens > 0);
 
     const names = [];

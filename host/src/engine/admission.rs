@@ -51,24 +51,24 @@ impl Scheduler {
         if room.tokens == 0 {
             return;
         }
-        let mut unread = mem::take(&mut self.unread);
-        self.collect_running(&mut unread);
+        let mut prefills = mem::take(&mut self.prefills);
+        self.collect_running(&mut prefills);
         if admits {
-            self.collect_waiting(&mut unread);
+            self.collect_waiting(&mut prefills);
         }
-        self.admit_all(session, &mut unread, room);
-        for prompt in unread.drain(..) {
+        self.admit_all(session, &mut prefills, room);
+        for prompt in prefills.drain(..) {
             if let Some(sequence) = self.running.iter().find(|s| s.origin == prompt.origin) {
                 plan.add(sequence, prompt.part);
             }
         }
-        self.unread = unread;
+        self.prefills = prefills;
     }
 
-    fn collect_running(&self, unread: &mut Vec<Prefill>) {
+    fn collect_running(&self, prefills: &mut Vec<Prefill>) {
         let prompts = self.running.iter();
         let prompts = prompts.filter(|s| !s.kv.is_decoding() && s.ready() > 0);
-        unread.extend(prompts.map(|s| Prefill {
+        prefills.extend(prompts.map(|s| Prefill {
             origin: s.origin,
             place: self.place(s),
             tokens: s.ready(),
@@ -79,7 +79,7 @@ impl Scheduler {
     }
 
     /// Collects waiting prompts that need not wait for another prompt or for a place.
-    fn collect_waiting(&mut self, unread: &mut Vec<Prefill>) {
+    fn collect_waiting(&mut self, prefills: &mut Vec<Prefill>) {
         let mut places = mem::take(&mut self.places);
         places.clear();
         places.extend(self.running.iter().map(|s| (s.origin, self.place(s))));
@@ -92,7 +92,7 @@ impl Scheduler {
             }
             let stored = self.reusable(waiting);
             if !self.is_on_its_way(waiting, stored) {
-                unread.push(Prefill {
+                prefills.push(Prefill {
                     origin: waiting.origin,
                     place,
                     tokens: waiting.pending() - stored.len,
@@ -106,30 +106,30 @@ impl Scheduler {
     }
 
     /// Divides the room of the step, and admits the waiting sequences that get a part of it.
-    fn admit_all(&mut self, session: &mut Session, unread: &mut Vec<Prefill>, room: Room<'_>) {
+    fn admit_all(&mut self, session: &mut Session, prefills: &mut Vec<Prefill>, room: Room<'_>) {
         let mut is_full = false;
-        divide(unread, room);
-        while let Some(at) = next_to_admit(unread) {
-            match self.admit(session, unread[at].origin) {
-                Admission::Admitted => self.update(unread),
-                Admission::NotYet => drop(unread.remove(at)),
+        divide(prefills, room);
+        while let Some(at) = next_to_admit(prefills) {
+            match self.admit(session, prefills[at].origin) {
+                Admission::Admitted => self.update(prefills),
+                Admission::NotYet => drop(prefills.remove(at)),
                 Admission::NoRoom => {
-                    let blocked = unread.remove(at).origin;
+                    let blocked = prefills.remove(at).origin;
                     // Shorter prompts may still fit, but trying them all would take too long.
                     if is_full || !self.may_be_overtaken(blocked) {
-                        unread.retain(|prompt| prompt.runs);
+                        prefills.retain(|prompt| prompt.runs);
                     }
                     is_full = true;
                 }
             }
-            divide(unread, room);
+            divide(prefills, room);
         }
     }
 
     /// Updates the places in line after a sequence was admitted.
-    fn update(&self, unread: &mut [Prefill]) {
+    fn update(&self, prefills: &mut [Prefill]) {
         let running = || self.running.iter().map(|s| s.origin);
-        for prompt in unread {
+        for prompt in prefills {
             prompt.runs = running().any(|origin| origin == prompt.origin);
             prompt.place = self.shares.place(prompt.origin, running());
         }
@@ -253,8 +253,8 @@ impl Scheduler {
 }
 
 /// The first in line of the waiting prompts that get tokens of the step.
-fn next_to_admit(unread: &[Prefill]) -> Option<usize> {
-    let waiting = unread.iter().enumerate();
+fn next_to_admit(prefills: &[Prefill]) -> Option<usize> {
+    let waiting = prefills.iter().enumerate();
     let waiting = waiting.filter(|(_, prompt)| !prompt.runs && prompt.part > 0);
     let first = waiting.min_by_key(|(_, prompt)| prompt.place);
     first.map(|(at, _)| at)

@@ -150,7 +150,7 @@ impl Constraint {
     pub fn can_draft(&mut self, draft: &[u32]) -> bool {
         self.drafts = !draft.is_empty();
         if self.drafts && self.task().is_none() && !self.is_slow {
-            // `await_masks` reports an error again.
+            // `prepare` reports an error again, or `await_masks` if the worker is only late.
             let _ = self.receive(AWAKE);
         }
         self.task().is_some() && !self.is_slow

@@ -30,7 +30,7 @@ pub struct Scheduler {
     pub(super) pool: KvPool,
     pub(super) shares: Shares,
     /// Prompts that have tokens to prefill. Empty between steps.
-    pub(super) unread: Vec<Prefill>,
+    pub(super) prefills: Vec<Prefill>,
     /// Places of running sequences, and ids of those that give way. Empty between steps.
     pub(super) places: Vec<(Origin, Place)>,
     pub(super) leaving: Vec<u32>,
@@ -56,7 +56,7 @@ impl Scheduler {
             waiting: Vec::new(),
             running: Vec::with_capacity(max_running as usize),
             shares: Shares::new(limits.min_priority),
-            unread: Vec::with_capacity(max_running as usize),
+            prefills: Vec::with_capacity(max_running as usize),
             places: Vec::with_capacity(max_running as usize),
             leaving: Vec::new(),
             has_suspended: false,

@@ -38,7 +38,7 @@ const LONG_TEXT_BYTES: usize = 64 << 10;
 
 /// A compiled grammar, or why it could not be compiled. Empty until that is known.
 type Entry = Arc<OnceCell<Result<Arc<CompiledGrammar>, GrammarError>>>;
-/// A hash of a grammar. Grammars with equal keys are equal.
+/// A hash of a grammar. Grammars with equal hashes are equal.
 type GrammarHash = [u8; 32];
 
 /// The threads and processes for grammars. All models share them.
@@ -53,7 +53,7 @@ pub struct GrammarThreads {
 pub struct Grammars {
     compiler: Arc<Compiler>,
     runtime: Arc<GrammarRuntime>,
-    /// The grammars by their keys. Locked only while one is looked up or old ones are dropped.
+    /// The grammars by their hashes. Locked only while one is looked up or old ones are dropped.
     cache: Mutex<LruCache<GrammarHash, Entry>>,
     compiling: Arc<Semaphore>,
     trials: Arc<Trials>,

@@ -22,9 +22,9 @@ macro_rules! date {
     };
 }
 
-/// Patterns that the values of a format must match as well. llguidance alone allows February 29 in every year, leap seconds
-/// at any time of the day, and users and hosts with names of any length (the limits are those of RFC 5321, section 4.5.3.1, and
-/// RFC 1123, section 2.1).
+/// Patterns that the values of a format must match as well. llguidance alone allows February 29 in every year, leap seconds at
+/// any time of the day, and names of any length. The user of an address has at most 64 characters (RFC 5321, section
+/// 4.5.3.1.1). A host name has at most 253, which are 255 octets on the wire (RFC 1035, section 2.3.4).
 const EXACT: [(&str, &str); 5] = [
     ("date", concat!(date!(), "$")),
     ("time", "^[0-9]{2}:[0-9]{2}:[0-5]"),

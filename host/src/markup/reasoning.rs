@@ -30,7 +30,7 @@ pub struct Frame {
     pub reasons_again: bool,
 }
 
-/// A header whose middle varies. It may have the control token `within`.
+/// A header whose middle varies. The middle may have the control token `within`, and no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub begin: &'static str,
@@ -190,12 +190,16 @@ impl Header {
     fn read(&self, text: &str) -> Silent {
         let middle = &text[self.begin.len()..];
         match middle.find(self.end) {
-            Some(length) if length <= LONGEST_MIDDLE => {
+            Some(length) if length <= LONGEST_MIDDLE && self.is_middle(&middle[..length]) => {
                 Silent::Whole(self.begin.len() + length + self.end.len())
             }
             None if middle.len() < LONGEST_MIDDLE + self.end.len() => Silent::Begun,
             _ => Silent::No(self.begin.len()),
         }
+    }
+
+    fn is_middle(&self, text: &str) -> bool {
+        !text.replace(self.within, "").contains("<|")
     }
 }
 
@@ -560,7 +564,14 @@ mod tests {
     fn what_is_no_header_stays_text() {
         let long = format!("<|channel|>final{}<|message|>!", "x".repeat(65));
         let call = "<|channel|>commentary to=functions.f json<|message|>{}";
-        for text in [&long, call, "<|channel|>final so", "a <|channel|>fin"] {
+        let behind = "<|channel|>final<|channel|>commentary to=functions.f<|message|>{}";
+        for text in [
+            &long,
+            call,
+            behind,
+            "<|channel|>final so",
+            "a <|channel|>fin",
+        ] {
             check_channels(text, &format!("|{text}"));
         }
     }

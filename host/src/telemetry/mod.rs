@@ -72,7 +72,7 @@ fn subscribe<W: Write + 'static>(
         .with_default_directive(tracing::Level::INFO.into())
         .from_env()?;
     let log = fmt::layer().with_writer(writer).log_internal_errors(false);
-    // The log comes last: who has read of a problem there finds it on the status page.
+    // The log comes last, so that a problem is on the status page before it can be read in the log.
     let layers = registry().with(filter).with(Recent).with(last_error);
     match format {
         LogFormat::Json => layers.with(log.json()).init(),

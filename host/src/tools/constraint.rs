@@ -244,8 +244,8 @@ impl Writer<'_> {
         reasoning.map_or_else(Frame::default, |reasoning| reasoning.tags.frame)
     }
 
-    /// Rules of a text that does not begin with a call in another form, where a header goes on. To exclude their marks everywhere
-    /// in a text would take a lexer too large.
+    /// Adds to the rules of a text that it does not begin with a call in another form. Such a call begins in the middle of a
+    /// header, which is where a text begins. Excluding the marks everywhere in the text would make the lexer too large.
     fn before_other_calls(&self, rules: TextRules) -> TextRules {
         let others = self.rules.calls.format.other_begin.iter();
         let others = others.map(|other| format!(r"\w*{}(?s:.*)", regex_escaped(other.mark)));

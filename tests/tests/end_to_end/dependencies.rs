@@ -446,7 +446,7 @@ fn host_source() -> PathBuf {
 }
 
 /// The modules of a folder, each with the others that it uses outside of unit tests. Paths to them begin with `prefix`. `lib` is
-/// what the file that declares them has itself; what it only re-exports it does not use.
+/// what the file that declares them has itself. Re-exporting a name does not count as using it.
 fn uses_within(folder: &Path, prefix: &str) -> BTreeMap<String, BTreeSet<String>> {
     let face = face_of(folder);
     let (definers, own) = (definers_of(&face), items_of(&face));

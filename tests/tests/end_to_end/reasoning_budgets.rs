@@ -303,7 +303,7 @@ async fn a_chat_may_have_the_reasoning_of_a_response() {
             "{body}"
         );
     };
-    for (mut asked, reasoning) in [
+    for (asked, reasoning) in [
         (json!({"max_tokens": 8}), "One, two"),
         (json!({"max_tokens": 0}), ""),
         (json!({"effort": "low"}), "One, two, three."),
@@ -311,7 +311,8 @@ async fn a_chat_may_have_the_reasoning_of_a_response() {
         (json!({}), ""),
     ] {
         check(json!({"reasoning": asked}), reasoning).await;
-        let overridden = json!({"thinking_token_budget": 3, "reasoning_effort": "low", "reasoning": asked.take()});
+        let overridden =
+            json!({"thinking_token_budget": 3, "reasoning_effort": "low", "reasoning": asked});
         check(overridden, "One").await;
     }
     let body = chat("Hi", json!({"reasoning": {"max_tokens": "few"}}));

@@ -239,8 +239,8 @@ fn wait(excess: f64, others: f64) -> f64 {
     (excess * others / TRIAL_SHARE).clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
 
-/// Usual costs of steps, in seconds per token, by size of the step. `StepCost` predicts a step of any size from averages; choices are
-/// compared by medians of steps of one size, which an interrupted step does not change, and which are unknown once they are old.
+/// Usual costs of steps, in seconds per token, by size of the step. Each is the median of recent steps of one size, which an
+/// interrupted step does not change. Old costs count as unknown. `StepCost` differs: it predicts steps of any size from averages.
 struct Costs {
     sizes: [Cost; SIZES],
     steps: u64,

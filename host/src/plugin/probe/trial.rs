@@ -31,15 +31,15 @@ pub fn run() -> io::Result<()> {
         socket: host,
     } = Given::take()?;
     illegal::report_to(&host)?;
-    TrialEnd { host }.run(library)
+    TrialChild { host }.run(library)
 }
 
-/// The child's end of a trial.
-struct TrialEnd {
+/// The child that tries out a library, as seen by itself.
+struct TrialChild {
     host: UnixStream,
 }
 
-impl TrialEnd {
+impl TrialChild {
     fn run(mut self, library: File) -> io::Result<()> {
         let request = self.request()?;
         let end = match self.start(library, &request)? {

@@ -40,7 +40,7 @@ impl EventWriter {
         }
     }
 
-    /// The first event. The prompt has so many cached tokens.
+    /// The first event. `cached_tokens` is the length of the prompt's cached prefix.
     pub fn opening(&self, cached_tokens: u32) -> StreamEvent {
         StreamEvent::MessageStart {
             message: self.head.opening(cached_tokens),

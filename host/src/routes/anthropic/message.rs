@@ -40,7 +40,7 @@ impl AnswerHead {
         }
     }
 
-    /// Writes an answer that has just begun. The prompt has so many cached tokens.
+    /// Writes an answer that has just begun. `cached_tokens` is the length of the prompt's cached prefix.
     pub fn opening(&self, cached_tokens: u32) -> Message {
         Message {
             id: self.id.clone(),

@@ -87,6 +87,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::anthropic::ContentBlockParam;
+
+    #[test]
+    fn the_known_blocks_are_those_that_can_be_read() {
+        let unknown = serde_json::from_value::<ContentBlockParam>(json!({"type": "?"}));
+        let error = unknown.unwrap_err().to_string();
+        // The error names the unknown type, then all types.
+        assert_eq!(error.matches('`').count() / 2, BLOCKS.len() + 1, "{error}");
+        for kind in BLOCKS {
+            assert!(error.contains(&format!("`{kind}`")), "{error}");
+        }
+    }
 
     #[test]
     fn values_that_ask_for_nothing_pass() {

@@ -30,13 +30,13 @@ pub struct ReadRequest {
 impl RequestBody for ReadRequest {
     fn read(fields: &Value) -> Result<Self, ApiError> {
         unsupported::check(fields)?;
+        let mut left_out = Vec::new();
         let mut request = ResponseRequest {
             input: Some(input(&fields["input"])?),
-            tool_choice: tool_choice(&fields["tool_choice"])?,
+            tool_choice: tool_choice(&fields["tool_choice"], &mut left_out)?,
             ..read(fields)?
         };
         unsupported::check_include(request.include.as_deref().unwrap_or_default())?;
-        let mut left_out = Vec::new();
         request.tools = tools(&fields["tools"], &fields["tool_choice"], &mut left_out)?;
         Ok(Self {
             request,
@@ -153,11 +153,17 @@ fn tools(
             "function" => tools.push(ResponseTool::Function(read_at(&place, fields)?)),
             "custom" => tools.push(ResponseTool::Custom(read_at(&place, fields)?)),
             "namespace" => tools.push(ResponseTool::Namespace(namespace(&place, fields)?)),
-            kind if is_optional => left_out.push(kind.to_owned()),
+            kind if is_optional => leave_out(kind, left_out),
             kind => return Err(not_run(&place, kind)),
         }
     }
     Ok((!tools.is_empty()).then_some(tools))
+}
+
+fn leave_out(kind: &str, left_out: &mut Vec<String>) {
+    if !left_out.iter().any(|left| left == kind) {
+        left_out.push(kind.to_owned());
+    }
 }
 
 /// Whether a choice says that the model may do without tools.
@@ -171,7 +177,11 @@ fn may_do_without(choice: &Value) -> bool {
 
 /// Reads a choice of allowed tools. Tools that the server would have to run itself are left out as [`tools`] does it. If no
 /// others are allowed, the model must not call any.
-fn allowed(place: &str, fields: &Value) -> Result<ResponseToolChoice, ApiError> {
+fn allowed(
+    place: &str,
+    fields: &Value,
+    left_out: &mut Vec<String>,
+) -> Result<ResponseToolChoice, ApiError> {
     let (param, is_optional) = (format!("{place}.tools"), may_do_without(fields));
     if fields["tools"].is_null() {
         let message = format!("'{param}' is missing");
@@ -183,7 +193,7 @@ fn allowed(place: &str, fields: &Value) -> Result<ResponseToolChoice, ApiError> 
         let place = format!("{param}[{index}]");
         match required_kind(&place, fields)? {
             "function" | "custom" | "namespace" => tools.push(read_at(&place, fields)?),
-            _ if is_optional => {}
+            kind if is_optional => leave_out(kind, left_out),
             kind => return Err(not_run(&place, kind)),
         }
     }
@@ -218,7 +228,10 @@ fn namespace(place: &str, fields: &Value) -> Result<NamespaceTool, ApiError> {
     })
 }
 
-fn tool_choice(fields: &Value) -> Result<Option<ResponseToolChoice>, ApiError> {
+fn tool_choice(
+    fields: &Value,
+    left_out: &mut Vec<String>,
+) -> Result<Option<ResponseToolChoice>, ApiError> {
     const PLACE: &str = "tool_choice";
     match fields {
         Value::Null => return Ok(None),
@@ -228,7 +241,7 @@ fn tool_choice(fields: &Value) -> Result<Option<ResponseToolChoice>, ApiError> {
         _ => {}
     }
     match required_kind(PLACE, fields)? {
-        "allowed_tools" => allowed(PLACE, fields),
+        "allowed_tools" => allowed(PLACE, fields, left_out),
         "function" | "custom" => read_at(PLACE, fields).map(ResponseToolChoice::Named),
         kind => Err(not_run(PLACE, kind)),
     }
@@ -346,6 +359,9 @@ mod tests {
         assert_eq!(read.left_out, ["mcp"]);
         let choice = serde_json::to_value(read.request.tool_choice.unwrap()).unwrap();
         assert_eq!(choice["tools"], json!([function]));
+        let read =
+            ReadRequest::read(&asked("auto", json!([{"type": "fuction", "name": "f"}]))).unwrap();
+        assert_eq!(read.left_out, ["fuction", "mcp"]);
         let read = ReadRequest::read(&asked("auto", json!([hosted]))).unwrap();
         let choice = serde_json::to_value(read.request.tool_choice.unwrap()).unwrap();
         assert_eq!(choice, "none");

@@ -48,9 +48,9 @@ unsafe fn products<S: Simd, E: Element>(
     }
 }
 
-/// Divides the rows of weights into `W` parts, and multiplies a row of each part at a time. Few rows of input wait for memory, and
-/// a CPU prefetches more when it reads at several places far from each other: with two to six places, one thread of an AMD EPYC
-/// (Zen 3) reads 30 GB/s, and 20 GB/s with one place, with rows that follow each other, or with prefetches of ours.
+/// Divides the rows of weights into `W` parts, and multiplies a row of each part at a time. A product with few rows of input
+/// waits for memory, and a CPU prefetches more if it reads at several places far apart. One thread of an AMD EPYC (Zen 3) reads
+/// 30 GB/s at two to six places. It reads 20 GB/s at one place, at adjacent rows, or with explicit prefetches.
 ///
 /// # Safety
 /// As for [`times_transposed`].
@@ -77,6 +77,9 @@ unsafe fn products_by_parts<S: Simd, E: Element, const W: usize>(
 }
 
 /// Multiplies all rows of input with `W` rows of weights: the first one and others, each `apart` rows behind the one before.
+///
+/// # Safety
+/// The target has a row for each row of input, with places for `W` numbers, each `apart` behind the one before.
 #[inline(always)]
 unsafe fn multiply<S: Simd, E: Element, const W: usize>(
     simd: S,
