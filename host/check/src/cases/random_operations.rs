@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tenon_plugin_api::{SampleRequest, testing::Part};
+use tenon_plugin_api::{SampleRequest, UNLIMITED, testing::Part};
 
 use crate::{
     finding::Checked,
@@ -25,7 +25,8 @@ struct Expected(Vec<Sequence>);
 struct Sequence {
     tokens: Vec<u32>,
     /// How many of the tokens `truncate` may take back: those computed since the sequence was forked or truncated, and the ones
-    /// that could be taken back before, but no more than `max_rollback`. A fork has no tokens of its own until its first forward.
+    /// that could be taken back before, but no more than `max_rollback`. Those that a fork begins with count only if there is no
+    /// limit.
     rollback: usize,
 }
 
@@ -137,9 +138,13 @@ impl Expected {
         };
         let forked = stored[..len].to_vec();
         running.driver.fork(src, dst, len as u32)?;
+        let rollback = match running.driver.info().max_rollback {
+            UNLIMITED => len,
+            _ => 0,
+        };
         self.0[dst as usize] = Sequence {
             tokens: forked,
-            rollback: 0,
+            rollback,
         };
         Ok(0.0)
     }
