@@ -18,10 +18,10 @@ def was_built():
     return any(TARGET_DIR.glob(llama_cpp)) or any(TARGET_DIR.glob(f"x86-64-*/{llama_cpp}"))
 
 
-def build(*arguments, target_dir=TARGET_DIR, command=("cargo", "build"), environment=None):
+def build(*arguments, profile="release", target_dir=TARGET_DIR, command=("cargo", "build"), environment=None):
     """Builds the workspace. Returns the built files, the server's program first. Progress and errors go to the terminal."""
     cargo = subprocess.run(
-        [*command, "--release", "--message-format=json-render-diagnostics", *arguments],
+        [*command, "--profile", profile, "--message-format=json-render-diagnostics", *arguments],
         cwd=ROOT,
         env=os.environ | {"CARGO_TARGET_DIR": str(target_dir)} | (environment or {}),
         stdout=subprocess.PIPE,

@@ -48,19 +48,27 @@ pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
         ModelFile::Unknown => return None,
         ModelFile::Model(format) => format,
     };
-    let loading = KNOWN.iter().filter(|known| known.loads == format);
-    let loading: Vec<_> = loading.collect();
-    let is_there = loading.iter().any(|known| ids.contains(&known.id));
-    (!is_there).then(|| {
-        let libraries: Vec<_> = loading.iter().map(|known| known.library).collect();
-        let what = match format {
-            ModelFormat::Gguf => "a GGUF file",
-            ModelFormat::HuggingFace => "a Hugging Face directory",
-            ModelFormat::Echo => "an echo file",
-        };
-        let libraries = libraries.join(" or ");
-        format!("it is {what}, which needs the backend in {libraries}: put it into a plugin directory ({GET})")
-    })
+    let loads = |known: &&Known| known.loads == format;
+    let (there, missing): (Vec<_>, Vec<_>) = KNOWN
+        .iter()
+        .filter(loads)
+        .partition(|known| ids.contains(&known.id));
+    let libraries: Vec<_> = missing.iter().map(|known| known.library).collect();
+    let libraries = libraries.join(" or ");
+    let what = match format {
+        ModelFormat::Gguf => "a GGUF file",
+        ModelFormat::HuggingFace => "a Hugging Face directory",
+        ModelFormat::Echo => "an echo file",
+    };
+    match (missing.is_empty(), there.is_empty()) {
+        (true, _) => None,
+        (_, true) => Some(format!(
+            "it is {what}, which needs the backend in {libraries}: put it into a plugin directory ({GET})"
+        )),
+        (_, false) => Some(format!(
+            "it is {what}, which the backend in {libraries} may load, and that is not there: put it into a plugin directory ({GET})"
+        )),
+    }
 }
 
 /// The library of the backend with this id, or whose id ends with this name, and what to do with it. None for other backends.
@@ -92,7 +100,13 @@ mod tests {
         ] {
             assert!(sentence.contains(part), "{sentence}");
         }
-        assert_eq!(advice(&model, &["org.tenon.llama-cpp"]), None);
+        let other = advice(&model, &["org.tenon.candle-quantized"]).unwrap();
+        assert!(
+            other.contains("libtenon_plugin_llama_cpp.so may load"),
+            "{other}"
+        );
+        let all = ["org.tenon.candle-quantized", "org.tenon.llama-cpp"];
+        assert_eq!(advice(&model, &all), None);
         let library = library_of("candle").unwrap();
         assert!(
             library.starts_with("put libtenon_plugin_candle.so into"),
