@@ -151,11 +151,12 @@ fn write_if_changed(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A plugin that was built when ABI 1.0 was frozen, for this architecture, by the name of its library.
-pub fn frozen_binary(library: &str) -> PathBuf {
-    let binaries = "fixtures/abi/1.0/binaries";
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(binaries);
-    folder.join(env::consts::ARCH).join(library)
+/// A plugin that was built against this version of the ABI when ABI 1.0 was frozen, for this architecture, by the name of its
+/// library.
+pub fn frozen_binary(abi: FrozenAbi, library: &str) -> PathBuf {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/abi");
+    let binaries = fixtures.join(abi.version()).join("binaries");
+    binaries.join(env::consts::ARCH).join(library)
 }
 
 /// The folder for sources and builds, in the workspace's build directory.

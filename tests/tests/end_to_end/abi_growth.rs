@@ -22,13 +22,23 @@ async fn a_plugin_of_a_newer_abi_answers_and_its_new_methods_are_not_used() {
 
 #[tokio::test]
 async fn a_binary_of_the_first_abi_answers() {
-    check_answer(&frozen_binary("libtenon_frozen_plugin.so"), "1.0").await;
+    let binary = frozen_binary(FrozenAbi::First, "libtenon_frozen_plugin.so");
+    check_answer(&binary, "1.0").await;
+}
+
+#[tokio::test]
+async fn a_binary_of_a_newer_abi_answers() {
+    let binary = frozen_binary(FrozenAbi::Later, "libtenon_frozen_plugin.so");
+    check_answer(&binary, "1.1").await;
 }
 
 #[tokio::test]
 async fn a_binary_in_c_of_the_first_abi_answers() {
     let mut server = ServerOptions::new(&[])
-        .plugin(frozen_binary("libtenon_plugin_ngram_c.so"))
+        .plugin(frozen_binary(
+            FrozenAbi::First,
+            "libtenon_plugin_ngram_c.so",
+        ))
         .file("model.ngram", "one and two and three.\n\n")
         .arguments(&["model.ngram"])
         .start();
