@@ -496,7 +496,8 @@ typedef struct tenon_session_info {
     uint32_t max_batch_tokens;
     /* Most rows of logits that one batch may ask for. */
     uint32_t max_rows;
-    /* How many positions `truncate` can take back: 0 for none, TENON_UNLIMITED for any number. */
+    /* How many positions `truncate` can take back, counted from the end that a sequence's last `forward` left: 0 for none,
+       TENON_UNLIMITED for any number. Positions that a fork began with need not be among them. */
     uint32_t max_rollback;
     /* 1 if `fork` takes any length. 0: only whole sequences can be forked. */
     uint32_t fork_any_len;

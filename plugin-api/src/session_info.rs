@@ -21,7 +21,8 @@ pub struct SessionInfo {
     /// Most rows of logits that one batch may ask for.
     pub max_rows: u32,
     /// How many positions `truncate` can take back, counted from the end that a sequence's last `forward` left: 0 for none,
-    /// [`UNLIMITED`] for any number. The host drafts no more tokens than this.
+    /// [`UNLIMITED`] for any number. Positions that a fork began with need not be among them. The host drafts no more tokens
+    /// than this.
     pub max_rollback: u32,
     /// Whether `fork` takes any length. False: only whole sequences can be forked, as those of recurrent models. The host then
     /// forks a sequence where its prefill has reached a beginning that later prompts may share: a checkpoint.

@@ -61,6 +61,14 @@ fn it_is_listed_like_a_plugin_in_rust() {
     assert_eq!(backend["devices"], json!(["cpu"]));
 }
 
+#[test]
+fn it_has_as_few_lines_as_the_guide_says() {
+    let source = include_str!("../../../plugins/ngram-c/ngram.c");
+    let is_code = |line: &&str| !line.is_empty() && !line.starts_with(['/', '*']);
+    let lines = source.lines().map(str::trim).filter(is_code).count();
+    assert!(lines <= 250, "{lines} lines of code");
+}
+
 /// The guide leaves out the backend, which a fixture has. What the guide defines takes the place of the fixture's own.
 #[test]
 fn what_the_guide_shows_in_c_is_a_plugin() {
