@@ -9,7 +9,9 @@ help: ## list these targets
 
 run: ## install what is missing, build what is needed, fetch a small model, serve it on http://localhost:8080
 	@.ci/setup --run
-	@.ci/fetch-model >/dev/null & fetch=$$!; .ci/build --run && wait $$fetch && exec target/dist/tenon serve --config config/tenon.toml
+	@.ci/fetch-model >/dev/null & fetch=$$!; .ci/build --run || exit; \
+	wait $$fetch || { echo "The model could not be fetched: the reason is above." >&2; exit 1; }; \
+	exec target/dist/tenon serve --config config/tenon.toml
 
 build: setup ## leave the server in target/dist/tenon and its plugins in target/dist/plugins
 	@.ci/build

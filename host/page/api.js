@@ -1,6 +1,10 @@
 // Requests to the server that this page comes from.
 
+import { session } from "./store.js";
+
 const KEY = "tenon.key";
+
+let key = session?.getItem(KEY);
 
 /** An error that the server answered with. */
 export class ServerError extends Error {
@@ -10,9 +14,18 @@ export class ServerError extends Error {
   }
 }
 
+/** Whether requests have an API key. */
+export const hasKey = () => Boolean(key);
+
 /** Remembers an API key until the tab is closed. */
-export function useKey(key) {
-  sessionStorage.setItem(KEY, key);
+export function useKey(given) {
+  key = given;
+  session?.setItem(KEY, key);
+}
+
+/** The state of the server and of its models. */
+export async function health() {
+  return (await fetch("health", { headers: headers() })).json();
 }
 
 /** The models that are served, the default model first. */
@@ -34,13 +47,12 @@ export async function* streamChat(body, signal) {
 }
 
 async function ask(path, options = {}) {
-  const headers = { "content-type": "application/json" };
-  const key = sessionStorage.getItem(KEY);
-  if (key) headers.authorization = `Bearer ${key}`;
-  const answer = await fetch(path, { ...options, headers });
+  const answer = await fetch(path, { ...options, headers: headers() });
   if (!answer.ok) throw new ServerError(answer.status, await errorMessage(answer));
   return answer;
 }
+
+const headers = () => ({ "content-type": "application/json", ...(key && { authorization: `Bearer ${key}` }) });
 
 async function errorMessage(answer) {
   const body = await answer.json().catch(() => null);

@@ -8,7 +8,7 @@ import { Models } from "./models.js";
 import { listenForShortcuts } from "./shortcuts.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
-import { create, forget, load, save } from "./store.js";
+import { create, forget, load, save, session } from "./store.js";
 import { offerThemes } from "./themes.js";
 import { Transcript } from "./transcript.js";
 
@@ -38,7 +38,7 @@ class App {
 
   /** Opens the conversation that was open in this tab, or a new one. */
   start() {
-    const id = sessionStorage.getItem(OPEN);
+    const id = session?.getItem(OPEN);
     const open = this.conversations.find((conversation) => conversation.id === id);
     this.show(open ?? create());
     this.models.refresh();
@@ -47,7 +47,7 @@ class App {
   /** Opens a conversation. */
   show(conversation) {
     this.open = conversation;
-    sessionStorage.setItem(OPEN, conversation.id);
+    session?.setItem(OPEN, conversation.id);
     this.models.selectFor(conversation);
     this.sidebar.toggle(false);
     this.draw();

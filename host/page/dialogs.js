@@ -1,6 +1,6 @@
 // Overlays of the page: the question for a key, the list of shortcuts, and short messages.
 
-import { useKey } from "./api.js";
+import { hasKey, useKey } from "./api.js";
 import { byId, h } from "./dom.js";
 
 const SHORTCUTS = [
@@ -21,6 +21,7 @@ export function askForKey() {
   const dialog = byId("key");
   const input = dialog.querySelector("input");
   input.value = "";
+  byId("refused").hidden = !hasKey();
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {

@@ -1,6 +1,6 @@
 // The choice of the model.
 
-import { listModels } from "./api.js";
+import { health, listModels } from "./api.js";
 import { askForKey } from "./dialogs.js";
 import { byId, h } from "./dom.js";
 
@@ -26,7 +26,9 @@ export class Models {
       if (error.needsKey) return this.say("A key is needed");
     }
     this.show();
-    if (!this.list.length) setTimeout(() => this.refresh(), PAUSE);
+    if (this.list.length) return;
+    this.say(await waiting());
+    setTimeout(() => this.refresh(), PAUSE);
   }
 
   /** The model of a conversation: its own if the server has it, else the default model. */
@@ -41,7 +43,7 @@ export class Models {
   }
 
   show() {
-    if (!this.list.length) return this.say("Waiting for a model…");
+    if (!this.list.length) return;
     const current = this.conversation && this.of(this.conversation);
     const labels = this.list.map(label);
     // New options would close the list that the user is looking at.
@@ -54,6 +56,13 @@ export class Models {
   say(text) {
     this.select.replaceChildren(h("option", { value: "" }, text));
   }
+}
+
+/** What is waited for, where no model is listed. */
+async function waiting() {
+  const { models } = await health().catch(() => ({ models: [] }));
+  const states = models.map(({ id, status, error }) => `${id}: ${error ?? status}`);
+  return states.join("; ") || "Waiting for the server…";
 }
 
 const label = ({ id, state }) => (!state || state === "ready" ? id : `${id} (${state})`);

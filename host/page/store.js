@@ -5,8 +5,9 @@
 
 import { defaults } from "./request.js";
 
-/** The browser's storage. Undefined where the browser forbids it: then nothing is kept. */
-export const storage = allowed();
+/** The browser's storage, and the one of this tab. Undefined where the browser forbids them: then nothing is kept. */
+export const storage = allowed(() => localStorage);
+export const session = allowed(() => sessionStorage);
 
 const PREFIX = "tenon.chat.";
 const SETTINGS = "tenon.settings";
@@ -21,7 +22,7 @@ export function load() {
 export function save(conversation) {
   try {
     storage?.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
-    return storage !== undefined;
+    return true;
   } catch {
     return false;
   }
@@ -43,9 +44,9 @@ export function keepSettings(settings) {
   storage?.setItem(SETTINGS, JSON.stringify(settings));
 }
 
-function allowed() {
+function allowed(get) {
   try {
-    return localStorage;
+    return get();
   } catch {
     return undefined;
   }

@@ -81,17 +81,33 @@ impl Browser {
         self.post("/execute/sync", script).await
     }
 
-    /// Sets the size of the window, in pixels. Chromium refuses to be narrower than 500.
+    /// Shows the page at this size, in pixels. The window itself cannot be narrower than 500.
     pub async fn resize(&self, width: u32, height: u32) {
-        let size = json!({"width": width, "height": height});
-        self.post("/window/rect", size).await;
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.command("Emulation.setDeviceMetricsOverride", size)
+            .await;
+    }
+
+    /// Runs a script in every page that is opened from now on, before the page's own scripts.
+    pub async fn run_first(&self, script: &str) {
+        self.command(
+            "Page.addScriptToEvaluateOnNewDocument",
+            json!({"source": script}),
+        )
+        .await;
     }
 
     /// Makes the browser prefer `light` or `dark` colours.
     pub async fn prefer(&self, scheme: &str) {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        let command =
-            json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}});
+        self.command("Emulation.setEmulatedMedia", json!({"features": features}))
+            .await;
+    }
+
+    /// Sends a command of the Chrome DevTools Protocol.
+    async fn command(&self, name: &str, parameters: Value) {
+        let command = json!({"cmd": name, "params": parameters});
         self.post("/goog/cdp/execute", command).await;
     }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use indicatif::ProgressBar;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde_json::Value;
 use tenon_client::Server;
@@ -28,6 +29,8 @@ const LISTENING: &str = "listening at ";
 const HUB: &str = "hf:";
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
+/// How often the picture of the progress changes.
+const TICK: Duration = Duration::from_millis(100);
 
 impl LocalServer {
     /// Starts a server for a model's file or directory, or for a model on the hub, and waits for its address.
@@ -44,6 +47,8 @@ impl LocalServer {
             .args(flags)
             .env("TENON__SERVER__LOG_FORMAT", "json")
             .env("TENON_LOG", "info")
+            // The server ends if no plugin can load the model. Otherwise it would wait for one.
+            .env("TENON__PLUGINS__WATCH", "false")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -71,8 +76,16 @@ impl LocalServer {
         &self.url
     }
 
-    /// Waits until the model is loaded.
+    /// Waits until the model is loaded, and says so on a terminal.
     pub async fn wait_until_ready(&self, server: &Server) -> anyhow::Result<()> {
+        let shown = ProgressBar::new_spinner().with_message("loading the model");
+        shown.enable_steady_tick(TICK);
+        let ready = self.poll(server).await;
+        shown.finish_and_clear();
+        ready
+    }
+
+    async fn poll(&self, server: &Server) -> anyhow::Result<()> {
         let process = format!("/proc/{}/stat", self.child.id());
         while server.get("/health").await.is_err() {
             // A process that has ended stays a zombie until it is waited for.

@@ -88,6 +88,8 @@ impl Server {
                 "nobody whom this machine trusts has signed the server's certificate: name a file with the certificate of its \
                  authority (--ca, or SSL_CERT_FILE)",
             )),
+            Err(error) if error.is_connect() => Err(anyhow!(error)
+                .context("no server answers there: start one with `tenon serve MODEL`")),
             Err(error) => Err(error.into()),
         }
     }

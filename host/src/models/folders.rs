@@ -65,8 +65,9 @@ pub fn with_models_of_folders(mut config: Config, plugins: &Registry, served: &[
     config
 }
 
-/// Files, and directories with weights, by name. Hidden ones are left out. A directory that cannot be read has none.
-fn candidates(folder: &Path) -> Vec<PathBuf> {
+/// What may be a model in a directory: files, and directories with weights, by name. Hidden ones are left out. A directory that
+/// cannot be read has none.
+pub fn candidates(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = entries(folder).filter(|path| is_candidate(path)).collect();
     paths.sort();
     paths

@@ -12,6 +12,7 @@ use super::{
     put_away::put_away,
     restart::{Ends, serve},
     room::{make_room, settle},
+    served::Reserved,
     weight_warnings,
 };
 
@@ -122,6 +123,7 @@ pub async fn unload(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Chan
     if let ModelState::Unloaded(None) = served.state() {
         return Ok(Change::AlreadyUnloaded);
     }
+    served.note_gave_way(false);
     put_away(right, served, catalog, ModelState::Unloaded(None)).await;
     info!(model = served.id, "model unloaded");
     Ok(Change::Unloaded)
@@ -159,7 +161,7 @@ pub async fn reload_at(
     let like = (level == ReloadLevel::AsBefore).then(|| current.clone());
     let new = make(served, like, catalog).await;
     let what = "the model cannot be loaded again and goes on as before";
-    let new = new.map_err(|why| failed(served, &why, what))?;
+    let (new, _reserved) = new.map_err(|why| failed(served, &why, what))?;
     let info = &current.facts().info;
     catalog.metrics.unloaded(&served.id, info);
     right.push(current.runner.end(), info.weight_bytes);
@@ -192,8 +194,9 @@ async fn finish_load(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Re
     let mut ends = Ends::default();
     loop {
         let why = match make(served, None, catalog).await {
-            Ok(model) => {
+            Ok((model, reserved)) => {
                 answer_with(served, catalog, model);
+                drop(reserved);
                 settle(served, catalog).await;
                 return Ok(());
             }
@@ -201,7 +204,7 @@ async fn finish_load(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Re
         };
         let Some((death, most)) = death(&why).zip(served.max_restarts) else {
             let told = format!("{why:#}");
-            served.set_state(match served.loads_on_request {
+            served.set_state(match served.loads_on_request() {
                 true => ModelState::Unloaded(Some(told)),
                 false => ModelState::Failed(told),
             });
@@ -220,20 +223,23 @@ fn death(why: &anyhow::Error) -> Option<&Error> {
     (error.code == Code::DEVICE_LOST).then_some(error)
 }
 
+/// Makes a model, in memory that is set aside for it if there is a memory budget.
 async fn make(
     served: &ServedModel,
     like: Option<Arc<LoadedModel>>,
     catalog: &Catalog,
-) -> anyhow::Result<LoadedModel> {
+) -> anyhow::Result<(LoadedModel, Option<Reserved>)> {
     let source = served.source().await;
     let fetched = source.clone();
     spawn_blocking(move || fetched.fetch()).await??;
-    make_room(served, catalog).await?;
-    spawn_blocking(move || source.load(like.as_deref())).await?
+    let reserved = make_room(served, catalog).await?;
+    let model = spawn_blocking(move || source.load(like.as_deref())).await??;
+    Ok((model, reserved))
 }
 
 fn answer_with(served: &Arc<ServedModel>, catalog: &Catalog, model: LoadedModel) {
     served.note_use();
+    served.note_gave_way(false);
     let backend = model.backend().to_owned();
     let why_no_chat = model.why_no_chat().map(str::to_owned);
     let info = model.facts().info.clone();
@@ -287,7 +293,7 @@ mod tests {
 
     fn unloaded(loads_on_request: bool) -> Arc<ServedModel> {
         let mut served = ServedModel::new("m".to_owned(), Vec::new());
-        served.loads_on_request = loads_on_request;
+        served.on_demand = loads_on_request;
         served.set_state(ModelState::Unloaded(None));
         Arc::new(served)
     }

@@ -38,6 +38,7 @@ mod start;
 pub use catalog::{Catalog, Snapshot};
 pub use chat::ChatOptions;
 pub use configure::{ModelChanges, ModelWork};
+pub use folders::candidates;
 pub use lifecycle::{Change, ChangeError, load, reload, state_for_request, unload};
 pub use loaded::{ChatPrompt, LoadedModel, PromptError};
 pub use loading::registry_options;

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Catalog, FormerModels, ModelState, ServedModel, put_away::put_away};
+use super::{Catalog, FormerModels, ModelState, ServedModel, put_away::put_away, served::Reserved};
 
 /// How long a load waits for the last requests of the models that were unloaded for it.
 const LAST_REQUESTS: Duration = Duration::from_secs(60);
@@ -59,14 +59,17 @@ struct Taker {
     bytes: u64,
 }
 
-/// Unloads idle models until there is room for another load of this one. The memory that it takes now counts too, because the new
-/// load exists beside the old one.
+/// Unloads idle models until there is room for another load of this one, and sets that room aside. The memory that the model takes
+/// now counts too, because the new load exists beside the old one. None: there is no budget.
 ///
 /// # Errors
 /// There is no room, with the figures.
-pub async fn make_room(served: &ServedModel, catalog: &Catalog) -> Result<(), NoRoom> {
+pub async fn make_room(
+    served: &ServedModel,
+    catalog: &Catalog,
+) -> Result<Option<Reserved>, NoRoom> {
     let Some(budget) = catalog.now().config.server.memory_budget_bytes else {
-        return Ok(());
+        return Ok(None);
     };
     let needed = expected_bytes(served).await;
     if needed > budget {
@@ -74,8 +77,12 @@ pub async fn make_room(served: &ServedModel, catalog: &Catalog) -> Result<(), No
     }
     let deadline = Instant::now() + LAST_REQUESTS;
     loop {
-        let (left, mut former) = unload_for(needed, budget, served, catalog).await;
-        let used: u64 = left.iter().map(|taker| taker.bytes).sum();
+        let Room {
+            left,
+            mut former,
+            reserved,
+        } = unload_for(needed, budget, served, catalog).await;
+        let used = total(&left);
         if needed + used > budget {
             return Err(NoRoom::InUse {
                 needed,
@@ -86,7 +93,7 @@ pub async fn make_room(served: &ServedModel, catalog: &Catalog) -> Result<(), No
         }
         let leaving = former.bytes();
         if needed + used + leaving <= budget {
-            return Ok(());
+            return Ok(reserved);
         }
         // A model stays in memory only while its last requests run. Other loads may go on meanwhile.
         if timeout_at(deadline, former.one_ended()).await.is_err() {
@@ -104,10 +111,9 @@ pub async fn settle(served: &ServedModel, catalog: &Catalog) {
     let Some(budget) = catalog.now().config.server.memory_budget_bytes else {
         return;
     };
-    let bytes = bytes_of(served).await;
-    served.note_bytes(bytes);
-    let (left, _) = unload_for(0, budget, served, catalog).await;
-    let used: u64 = left.iter().map(|taker| taker.bytes).sum();
+    served.note_bytes(loaded_bytes(served).await);
+    let Room { left, .. } = unload_for(0, budget, served, catalog).await;
+    let used = total(&left);
     if used > budget {
         let models: Vec<_> = left.iter().map(|taker| taker.served.id.as_str()).collect();
         warn!(
@@ -117,18 +123,22 @@ pub async fn settle(served: &ServedModel, catalog: &Catalog) {
     }
 }
 
-/// Unloads models other than this one until `needed` bytes and the models that are left fit into the budget. Returns the models that are
-/// left, and the unloaded models that have not ended.
-async fn unload_for(
-    needed: u64,
-    budget: u64,
-    served: &ServedModel,
-    catalog: &Catalog,
-) -> (Vec<Taker>, FormerModels) {
+/// The result of unloading models.
+struct Room {
+    /// The models that are left.
+    left: Vec<Taker>,
+    /// The unloaded models that have not ended.
+    former: FormerModels,
+    /// The room that was needed, if it is free of models that are left.
+    reserved: Option<Reserved>,
+}
+
+/// Unloads models other than this one until `needed` bytes and the models that are left fit into the budget.
+async fn unload_for(needed: u64, budget: u64, served: &ServedModel, catalog: &Catalog) -> Room {
     // Two loads must not count on the same room.
     let mut former = catalog.room.lock().await;
     let mut left = takers(needed, served, catalog).await;
-    while needed + left.iter().map(|taker| taker.bytes).sum::<u64>() > budget {
+    while needed + total(&left) > budget {
         let Some(victim) = victim(&left, served, catalog) else {
             break;
         };
@@ -143,15 +153,26 @@ async fn unload_for(
         if let ModelState::Ready(model) = victim.state() {
             former.push(model.runner.end(), bytes);
         }
+        victim.note_gave_way(true);
         put_away(right, &victim, catalog, ModelState::Unloaded(None)).await;
         info!(model = victim.id, "unloaded to make room for {}", served.id);
     }
     // Forgets the unloaded models that have ended.
     former.bytes();
-    (left, former.clone())
+    let fits = needed > 0 && needed + total(&left) <= budget;
+    Room {
+        left,
+        former: former.clone(),
+        reserved: fits.then(|| served.reserve(needed)),
+    }
 }
 
-/// The models that take memory. If `needed` counts the coming load of `loading`, only what it takes already is counted here.
+fn total(takers: &[Taker]) -> u64 {
+    takers.iter().map(|taker| taker.bytes).sum()
+}
+
+/// The models that take memory, and those for which it is set aside. If `needed` counts the coming load of `loading`, only what it
+/// takes already is counted here.
 async fn takers(needed: u64, loading: &ServedModel, catalog: &Catalog) -> Vec<Taker> {
     let mut takers = Vec::new();
     for served in &catalog.now().models {
@@ -181,12 +202,13 @@ fn victim(takers: &[Taker], served: &ServedModel, catalog: &Catalog) -> Option<u
     unloadable.min().map(|(_, index)| index)
 }
 
-/// Bytes that a model takes, or will when it is loaded. 0: it is not loaded.
+/// Bytes that a model takes, and those that are set aside for its load. 0: it is not loaded.
 async fn bytes_of(served: &ServedModel) -> u64 {
-    match served.state() {
-        ModelState::Loading | ModelState::Restarting(_) => expected_bytes(served).await,
+    let taken = match served.state() {
+        ModelState::Restarting(_) => expected_bytes(served).await,
         _ => loaded_bytes(served).await,
-    }
+    };
+    taken + served.reserved_bytes()
 }
 
 async fn loaded_bytes(served: &ServedModel) -> u64 {
@@ -211,11 +233,54 @@ async fn expected_bytes(served: &ServedModel) -> u64 {
     }
 }
 
-/// The size of a file, or of all files of a directory. 0 if it cannot be looked at.
+/// The size of all files of a directory, or of a file and the other parts of its model. 0 if it cannot be looked at.
 fn file_bytes(path: &Path) -> u64 {
-    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-    match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| size(&entry.path())).sum(),
-        Err(_) => size(path),
+    let folder = match path.is_dir() {
+        true => path,
+        false => path.parent().unwrap_or(Path::new(".")),
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let counts = |file: &fs::DirEntry| path.is_dir() || is_part_of(&file.path(), path);
+    let sizes = entries
+        .filter(counts)
+        .filter_map(|file| fs::metadata(file.path()).ok());
+    sizes.map(|file| file.len()).sum()
+}
+
+/// Whether a file is the model's, or the other part of a model that is cut into several files: `a-00001-of-00003.gguf`.
+fn is_part_of(file: &Path, model: &Path) -> bool {
+    let uncut = |path: &Path| {
+        let name = path.file_name()?.to_str()?;
+        let (begin, count) = name.rsplit_once("-of-")?;
+        let (stem, _) = begin.rsplit_once('-')?;
+        Some((stem.to_owned(), count.to_owned()))
+    };
+    file.file_name() == model.file_name()
+        || uncut(model).is_some_and(|uncut_model| uncut(file) == Some(uncut_model))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_parts_of_a_model_count() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in [
+            ("a-00001-of-00002.gguf", 1),
+            ("a-00002-of-00002.gguf", 2),
+            ("b-00001-of-00002.gguf", 4),
+            ("whole.gguf", 8),
+        ] {
+            fs::write(folder.path().join(name), vec![0; bytes]).unwrap();
+        }
+        for (name, bytes) in [
+            ("a-00001-of-00002.gguf", 3),
+            ("whole.gguf", 8),
+            ("", 15),
+            ("none", 0),
+        ] {
+            assert_eq!(file_bytes(&folder.path().join(name)), bytes, "{name}");
+        }
     }
 }

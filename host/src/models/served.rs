@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -29,8 +29,8 @@ pub struct ServedModel {
     pub aliases: Vec<String>,
     /// When the server began to serve it, loaded or not.
     pub since: SystemTime,
-    /// Whether a request loads the model if it is not loaded.
-    pub loads_on_request: bool,
+    /// Whether requests load the model by its settings.
+    pub on_demand: bool,
     /// The time without a request after which it is unloaded. None: never.
     pub idle_unload: Option<Duration>,
     /// Limits of what one request may ask for.
@@ -43,8 +43,12 @@ pub struct ServedModel {
     last_use: Arc<Mutex<Instant>>,
     /// Number of times that it was started again after its worker ended.
     restarts: Arc<AtomicU32>,
+    /// Whether it was unloaded to make room for another model.
+    gave_way: Arc<AtomicBool>,
     /// Bytes of memory that it took when it was last loaded. 0: unknown.
     last_bytes: Arc<AtomicU64>,
+    /// Bytes of the memory budget that are set aside for a load that is under way.
+    reserved_bytes: Arc<AtomicU64>,
     /// Changes while the server runs. Locked only for a clone.
     state: watch::Sender<ModelState>,
     /// Locked while the model is changed.
@@ -92,6 +96,15 @@ impl FormerModels {
     }
 }
 
+/// Bytes of the memory budget that are set aside for a load. Dropping it gives them back.
+pub struct Reserved(Arc<AtomicU64>);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
 /// State of a served model.
 #[derive(Clone)]
 pub enum ModelState {
@@ -121,7 +134,7 @@ impl ServedModel {
     pub fn with_settings_of(&self, model: &config::Model) -> Self {
         Self {
             aliases: model.aliases.clone(),
-            loads_on_request: model.engine.loads_on_request(),
+            on_demand: model.engine.loads_on_request(),
             idle_unload: model.engine.idle_unload,
             bounds: model.engine.requests,
             max_restarts: model.engine.max_restarts(),
@@ -135,14 +148,16 @@ impl ServedModel {
             id,
             aliases,
             since: SystemTime::now(),
-            loads_on_request: false,
+            on_demand: false,
             idle_unload: None,
             bounds: config::RequestBounds::default(),
             max_restarts: None,
             source: Current::default(),
             last_use: Arc::new(Mutex::new(Instant::now())),
             restarts: Arc::default(),
+            gave_way: Arc::default(),
             last_bytes: Arc::default(),
+            reserved_bytes: Arc::default(),
             state: watch::Sender::new(ModelState::Loading),
             former: Arc::default(),
         }
@@ -181,13 +196,34 @@ impl ServedModel {
     /// Marks an unloaded model as being loaded, if requests load it. Returns whether the caller has to load it.
     pub fn begin_load(&self) -> bool {
         let begin = |state: &mut ModelState| {
-            let begins = self.loads_on_request && matches!(state, ModelState::Unloaded(_));
+            let begins = self.loads_on_request() && matches!(state, ModelState::Unloaded(_));
             if begins {
                 *state = ModelState::Loading;
             }
             begins
         };
         self.state.send_if_modified(begin)
+    }
+
+    /// Whether a request loads the model if it is not loaded: by its settings, or because it was unloaded to make room.
+    pub fn loads_on_request(&self) -> bool {
+        self.on_demand || self.gave_way.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the model was unloaded to make room for another one.
+    pub fn note_gave_way(&self, gave_way: bool) {
+        self.gave_way.store(gave_way, Ordering::Relaxed);
+    }
+
+    /// Sets bytes of the memory budget aside for a load, until the result is dropped.
+    pub fn reserve(&self, bytes: u64) -> Reserved {
+        self.reserved_bytes.store(bytes, Ordering::Relaxed);
+        Reserved(self.reserved_bytes.clone())
+    }
+
+    /// Bytes of the memory budget that are set aside for a load.
+    pub fn reserved_bytes(&self) -> u64 {
+        self.reserved_bytes.load(Ordering::Relaxed)
     }
 
     /// Notes that a request asks for the model.
@@ -256,7 +292,7 @@ impl ServedModel {
     pub async fn settled(&self) -> ModelState {
         let is_settled = |state: &ModelState| match state.seen_now() {
             ModelState::Restarting(_) => false,
-            ModelState::Loading => !self.loads_on_request,
+            ModelState::Loading => !self.loads_on_request(),
             _ => true,
         };
         self.wait_for(is_settled).await

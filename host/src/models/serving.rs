@@ -1,7 +1,7 @@
 //! Serves the models of a catalog: loads them while the server already runs, and again when their plugins or their
 //! configuration change.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use anyhow::bail;
 use tokio::{
@@ -70,7 +70,8 @@ impl Serving {
     }
 
     /// Loads every model that is to be loaded at the start, one after the other. `/health` shows those that fail. If the plugin
-    /// directories are watched, it then acts on their changes until the server drains. Blocks; to be called within a runtime.
+    /// directories are watched, a thread acts on their changes meanwhile, until the server drains. Blocks; to be called within a
+    /// runtime.
     ///
     /// # Errors
     /// All models are to be loaded and failed, and not only for lack of a plugin that may still appear.
@@ -85,11 +86,15 @@ impl Serving {
         let runtime = Handle::current();
         runtime.spawn(unload_idle(self.catalog.clone()));
         runtime.block_on(self.look_into_folders());
-        self.begin(changes.is_some())?;
+        let is_watched = changes.is_some();
         if let Some(changes) = changes {
-            self.follow(changes, &options);
+            let serving = self.clone();
+            let follow = move || serving.follow(changes, &options, &runtime);
+            thread::Builder::new()
+                .name("plugins".into())
+                .spawn(follow)?;
         }
-        Ok(())
+        self.begin(is_watched)
     }
 
     /// Serves the models of another configuration from now on. Returns which of them are left to be loaded.
@@ -232,7 +237,7 @@ impl Serving {
     }
 
     /// Renews the registry and the models that it concerns at each change, until the server drains.
-    fn follow(self: &Arc<Self>, mut changes: Changes, options: &RegistryOptions) {
+    fn follow(self: &Arc<Self>, mut changes: Changes, options: &RegistryOptions, runtime: &Handle) {
         let Loading {
             plugins, draining, ..
         } = &*self.loading;
@@ -244,18 +249,20 @@ impl Serving {
             let before = plugins.get();
             let now = Arc::new(before.renewed(options));
             plugins.set(now.clone());
-            Handle::current().block_on(self.look_into_folders());
+            runtime.block_on(self.look_into_folders());
             let new = now.new_since(&before);
-            let new: Vec<&str> = new.map(|plugin| plugin.facts.id.as_str()).collect();
+            let new: Arc<[String]> = new.map(|plugin| plugin.facts.id.clone()).collect();
             for served in &self.catalog.now().models {
-                Handle::current().block_on(self.renew(served, &new));
+                // A model that is being loaded is renewed later. The others need not wait for it.
+                let (serving, served, new) = (self.clone(), served.clone(), new.clone());
+                runtime.spawn(async move { serving.renew(&served, &new).await });
             }
         }
     }
 
     /// Loads a model that failed, or reloads one that answers, if its plugin is among the new ones. Waits until nobody else
     /// changes the model. The log says why it cannot be loaded.
-    async fn renew(&self, served: &Arc<ServedModel>, new: &[&str]) {
+    async fn renew(&self, served: &Arc<ServedModel>, new: &[String]) {
         let (right, catalog) = (served.change().await, &self.catalog);
         match served.state() {
             ModelState::Failed(_) if may_load(served, new).await => {
@@ -270,10 +277,10 @@ impl Serving {
     }
 
     /// Whether a model is to be reloaded. One that computes in this process keeps the library that it has.
-    fn is_replaced(&self, current: &LoadedModel, new: &[&str]) -> bool {
+    fn is_replaced(&self, current: &LoadedModel, new: &[String]) -> bool {
         let is_isolated = current.spec.max_restarts.is_some();
         let reloads = self.catalog.now().config.plugins.reload_on_replace;
-        reloads && is_isolated && new.contains(&current.backend())
+        reloads && is_isolated && new.iter().any(|id| id == current.backend())
     }
 }
 
@@ -286,9 +293,9 @@ async fn contents_of(config: &Config) -> Contents {
 }
 
 /// Whether a load of a failed model may succeed with the new plugins, or fails for another reason than before.
-async fn may_load(served: &ServedModel, new: &[&str]) -> bool {
+async fn may_load(served: &ServedModel, new: &[String]) -> bool {
     let spec = served.source().await.spec();
-    spec.map_or(true, |spec| new.contains(&spec.backend.as_str()))
+    spec.map_or(true, |spec| new.contains(&spec.backend))
 }
 
 /// Whether a model failed only because a plugin is missing.

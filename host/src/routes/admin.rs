@@ -162,7 +162,7 @@ fn described(served: &ServedModel) -> AdminModel {
         aliases: served.aliases.clone(),
         state: status(served, &state),
         error,
-        loads_on_request: served.loads_on_request,
+        loads_on_request: served.loads_on_request(),
         restarts: served.restarts(),
         download: served.download().map(|progress| AdminDownload {
             done_bytes: progress.done_bytes,

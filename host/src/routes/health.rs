@@ -179,7 +179,7 @@ impl ModelHealth {
         Self {
             id: served.id.clone(),
             status,
-            loads_on_request: served.loads_on_request,
+            loads_on_request: served.loads_on_request(),
             error: error.map(told),
         }
     }

@@ -25,7 +25,7 @@ pub async fn loaded(
     name: Option<&str>,
 ) -> Result<(Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
     let served = served(app, client, name)?;
-    let patience = match served.loads_on_request {
+    let patience = match served.loads_on_request() {
         true => LOAD_PATIENCE,
         false => PATIENCE,
     };
@@ -119,7 +119,7 @@ fn answering_in(state: ModelState, served: &ServedModel) -> Result<Arc<LoadedMod
             "model_failed",
             format!("the model '{id}' could not be loaded: {why}"),
         )),
-        ModelState::Unloaded(None) if served.loads_on_request => Err(ApiError::try_later(
+        ModelState::Unloaded(None) if served.loads_on_request() => Err(ApiError::try_later(
             "model_unloaded",
             format!("the model '{id}' is not loaded: a request that it is to answer loads it"),
         )),

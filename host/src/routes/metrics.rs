@@ -16,6 +16,7 @@ use crate::{
     layers::client::Client,
     metrics::MetricsFormat,
     models::ModelState,
+    system::memory::resident_bytes,
 };
 
 /// Shows the server's metrics, in Prometheus' text format or in that of OpenMetrics, if `Accept` prefers it.
@@ -57,13 +58,15 @@ pub async fn metrics(
 pub async fn refresh(app: &App) {
     let now = app.now();
     join_all(now.models.iter().map(async |served| {
-        let bytes = match served.state() {
-            ModelState::Ready(model) => {
-                model.runner.refresh_metrics().await;
-                model.resident_bytes()
-            }
+        let runner = match served.state() {
+            // A request that holds the model keeps it loaded.
+            ModelState::Ready(model) => Some(model.runner.clone()),
             _ => None,
         };
+        if let Some(runner) = &runner {
+            runner.refresh_metrics().await;
+        }
+        let bytes = runner.and_then(|runner| resident_bytes(runner.process_id()?));
         app.metrics.worker_uses(&served.id, bytes);
     }))
     .await;

@@ -81,7 +81,7 @@ fn listed(served: &ServedModel) -> Option<ModelObject> {
         ModelState::Failed(_) => None,
         state => {
             let takes_requests =
-                served.loads_on_request || matches!(state, ModelState::Restarting(_));
+                served.loads_on_request() || matches!(state, ModelState::Restarting(_));
             takes_requests.then(|| object(served, status(served, &state), served.since))
         }
     }

@@ -154,11 +154,57 @@ async fn a_key_is_asked_for() {
     let config = allowed("api_keys = ['s3cret']");
     let mut server = ServerOptions::echo(0).config(&config).start();
     open_page(&browser, &mut server).await;
+    browser.type_into("#key[open] input", "wrong\n").await;
+    let refused = browser.text("#refused:not([hidden])").await;
+    assert_eq!(refused, "The server refused the last one.");
+    if has_node() {
+        browser.check_access("the question for a key").await;
+    }
     browser.type_into("#key[open] input", "s3cret\n").await;
     browser.text("#model option[value=echo]").await;
     ask(&browser, "Hello").await;
     browser.text(FIGURES).await;
     assert_eq!(browser.text(ANSWER).await, "Hello");
+}
+
+#[tokio::test]
+async fn a_browser_that_forbids_storage_can_chat() {
+    let Some(browser) = Browser::start().await else {
+        return;
+    };
+    for storage in ["localStorage", "sessionStorage"] {
+        let forbid = format!(
+            "Object.defineProperty(window, '{storage}', {{ get() {{ throw new Error('forbidden'); }} }});"
+        );
+        browser.run_first(&forbid).await;
+    }
+    let config = allowed("api_keys = ['s3cret']");
+    let mut server = ServerOptions::echo(0).config(&config).start();
+    open_page(&browser, &mut server).await;
+    browser.type_into("#key[open] input", "s3cret\n").await;
+    browser.text("#model option[value=echo]").await;
+    ask(&browser, "Hello").await;
+    browser.text(FIGURES).await;
+    assert_eq!(browser.text(ANSWER).await, "Hello");
+    let told = browser
+        .run("return document.getElementById('toast').hidden")
+        .await;
+    assert_eq!(told, json!(true));
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_there_is_told() {
+    let Some(browser) = Browser::start().await else {
+        return;
+    };
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("broken.echo", "x")
+        .arguments(&["broken.echo"])
+        .config(&allowed(""))
+        .spawn();
+    open_page(&browser, &mut server).await;
+    let state = browser.text("#model option").await;
+    assert!(state.contains("an echo model holds one number"), "{state}");
 }
 
 #[tokio::test]
@@ -181,11 +227,11 @@ async fn everybody_can_use_it() {
     browser.text("#settings[open] legend").await;
     browser.check_access("the settings").await;
     browser.click("#settings header button").await;
-    browser.resize(500, 800).await;
-    browser.check_access("a narrow window").await;
+    browser.resize(360, 740).await;
+    browser.check_access("a phone").await;
     browser.click("#open-sidebar").await;
     browser.text("#sidebar.open .title").await;
-    browser.check_access("the list in a narrow window").await;
+    browser.check_access("the list on a phone").await;
 }
 
 /// marked is part of the page. It is the file of its package, whose version is pinned beside the other packages of Node.

@@ -164,6 +164,59 @@ async fn a_load_waits_for_the_last_requests_of_a_busy_model_alone() {
     waiting.await.unwrap();
 }
 
+/// The models of the start take more than the budget together. The first one makes room for the second, and requests load it again.
+#[tokio::test]
+async fn models_of_the_start_share_a_budget() {
+    let (_server, client) = start("", &["models/a.echo"]);
+    check_echo(&client, "a").await;
+    let one = model(&client, "a").await["loaded"]["memory_bytes"].as_u64();
+    let budget = one.unwrap() * 3 / 2;
+    let models = "[[models]]\npath = 'a.echo'\n[[models]]\npath = 'b.echo'";
+    let config = format!("[server]\nmemory_budget_bytes = {budget}\n{ENGINE}\n{models}");
+    let mut server = ServerOptions::new(&[ECHO])
+        .file("a.echo", "0")
+        .file("b.echo", "0")
+        .config(&config)
+        .start();
+    let client = server.client();
+    while model(&client, "a").await["state"] == "ready" {
+        sleep(Duration::from_millis(20)).await;
+    }
+    check_states(&client, &[("a", "unloaded"), ("b", "ready")]).await;
+    check_echo(&client, "a").await;
+    check_states(&client, &[("a", "ready"), ("b", "unloaded")]).await;
+    // What an administrator has unloaded is loaded by an administrator.
+    client.post("/admin/models/a/unload", &json!({})).await;
+    let (status, _) = client.post(CHAT, &chat("Hi", json!({"model": "a"}))).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    check_echo(&client, "b").await;
+}
+
+/// Two loads at the same time do not count each other before they have room.
+#[tokio::test]
+async fn one_of_two_loads_at_the_same_time_gets_the_room() {
+    let (server, client) = start(
+        "memory_budget_bytes = 1000",
+        &["models/a.echo", "models/b.echo"],
+    );
+    for name in ["a", "b"] {
+        let file = server.home().join(format!("models/{name}.echo"));
+        fs::write(file, " ".repeat(599) + "0").unwrap();
+    }
+    let asked = ["a", "b"].map(|name| {
+        let client = client.clone();
+        async move {
+            client
+                .post(CHAT, &chat("Hi", json!({"model": name})))
+                .await
+                .0
+        }
+    });
+    let [a, b] = asked;
+    let (a, b) = tokio::join!(a, b);
+    assert!([a, b].contains(&StatusCode::OK), "{a} {b}");
+}
+
 #[tokio::test]
 async fn a_model_larger_than_the_budget_is_refused() {
     let (server, client) = start("memory_budget_bytes = 10", &["models/a.echo"]);

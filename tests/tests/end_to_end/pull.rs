@@ -389,7 +389,11 @@ fn models_are_listed_and_removed() {
     machine.pull("");
     machine.pull("Q8_0");
     fs::write(machine.home.path().join("local.gguf"), "12345").unwrap();
-    let toml = "[[models]]\npath = 'local.gguf'\n[[models]]\npath = 'hf:tenon/other'\n";
+    fs::create_dir(machine.home.path().join("more")).unwrap();
+    fs::write(machine.home.path().join("more/inner.gguf"), "123").unwrap();
+    let folder = "[[models]]\ndirectory = 'more'\n";
+    let toml =
+        format!("[[models]]\npath = 'local.gguf'\n[[models]]\npath = 'hf:tenon/other'\n{folder}");
     fs::write(machine.home.path().join("tenon.toml"), toml).unwrap();
     let list = || {
         let output = machine.run(&["models", "list", "--json"]);
@@ -402,7 +406,11 @@ fn models_are_listed_and_removed() {
         });
         models.collect::<Vec<_>>()
     };
-    let configured = [("local".to_owned(), Some(5)), ("other".to_owned(), None)];
+    let configured = [
+        ("local".to_owned(), Some(5)),
+        ("other".to_owned(), None),
+        ("inner".to_owned(), Some(3)),
+    ];
     let size = |parts: &[&[u8]]| Some(parts.iter().map(|part| part.len() as u64).sum());
     let cached = [
         (named("Q8_0/tiny-Q8_0-00001-of-00002.gguf"), size(&Q8)),
@@ -411,7 +419,7 @@ fn models_are_listed_and_removed() {
     assert_eq!(list(), [&cached[..], &configured].concat());
     let unasked = machine.run(&["models", "rm", &named("Q8_0")]);
     assert!(err(&unasked).contains("give --yes"), "{}", err(&unasked));
-    assert_eq!(list().len(), 4);
+    assert_eq!(list().len(), 5);
     let removed = machine.run(&["models", "rm", &named("Q8_0"), "--yes"]);
     assert!(removed.status.success(), "{}", err(&removed));
     assert_eq!(list(), [&cached[1..], &configured].concat());
@@ -469,6 +477,13 @@ fn show_tells_what_a_model_is_and_who_loads_it() {
             .unwrap();
         assert!(echo["score"] == 0 && echo["why"] != "", "{shown}");
     }
+    // A model of the configuration is shown with the options that it is served with, from the plugins there.
+    let toml = "[plugins]\ndirectories = ['plugins']\n[[models]]\nid = 'small'\npath = 'dir'\nquantize = 'q8_0'\n";
+    fs::write(home.join("tenon.toml"), toml).unwrap();
+    let output = machine.run(&["models", "show", "small", "--json"]);
+    let small: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let fixed = |shown: &Value| shown["memory"][0]["fixed_bytes"].as_u64().expect("bytes");
+    assert!(fixed(&small) < fixed(&show("dir")), "{small}");
     let text = machine.run(&["models", "show", "tiny.gguf", "--plugins", "plugins"]);
     for expected in [
         "architecture  llama",

@@ -168,7 +168,7 @@ async fn everybody_can_read_it() {
     browser.prefer("dark").await;
     assert_ne!(background(&browser).await, light);
     browser.check_access("the page in dark colours").await;
-    browser.resize(500, 800).await;
+    browser.resize(360, 740).await;
     browser.check_access("the page on a phone").await;
     for url in browser.requests().await {
         let stays = [address.as_str(), with_password.as_str(), "data:", "chrome:"];

@@ -125,6 +125,7 @@ async fn run_asks_a_server_that_runs() {
 fn what_cannot_be_asked_is_said() {
     let folder = Folder::new(0);
     folder.file("broken.echo", "x");
+    folder.file("a.gguf", "GGUF");
     for (arguments, expected) in [
         (
             &["run", "missing.gguf", "x"][..],
@@ -145,7 +146,11 @@ fn what_cannot_be_asked_is_said() {
         ),
         (
             &["run", "http://127.0.0.1:1", "x"],
-            "no model at http://127.0.0.1:1",
+            "no model at http://127.0.0.1:1: no server answers there: start one with `tenon serve MODEL`",
+        ),
+        (
+            &["run", "a.gguf", "x", "--backend", "candle-quantized"],
+            "put libtenon_plugin_candle_quantized.so into a plugin directory",
         ),
     ] {
         let output = folder.run(arguments);

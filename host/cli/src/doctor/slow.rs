@@ -15,8 +15,9 @@ const FEW_SWAPPED_BYTES: u64 = 256 << 20;
 
 /// A sentence for each cause.
 pub fn findings(report: &Report, config: Option<&Config>) -> Vec<String> {
-    let build = cfg!(debug_assertions).then(|| {
-        "this program is a debug build: build it with `make build` or `cargo build --release`"
+    let is_optimized = env!("TENON_OPT_LEVEL") != "0";
+    let build = (!is_optimized).then(|| {
+        "this program is compiled without optimization, as the first `make run` does: `make build` optimizes it"
             .to_owned()
     });
     let Report {

@@ -8,12 +8,13 @@ use serde::Serialize;
 use tenon::{
     config::{Flags, ModelPath, Source},
     hub::Hub,
+    models::candidates,
 };
 use tenon_hub::{HuggingFace, Settings};
 
 use super::facts::size_bytes;
 
-/// List the models in the cache of the Hugging Face Hub, and those that the configuration names.
+/// List the models in the cache of the Hugging Face Hub, those that the configuration names, and those in its directories.
 #[derive(Args)]
 pub struct List {
     /// The configuration file [default: ./tenon.toml, then $XDG_CONFIG_HOME/tenon/tenon.toml, else none].
@@ -73,14 +74,19 @@ fn configured(file: Option<PathBuf>, hub: &HuggingFace) -> anyhow::Result<Vec<Li
         path,
         is_configured: true,
     };
-    let models = source.load()?.models.into_iter().map(|model| {
+    let config = source.load_even_without_models()?;
+    let models = config.models.into_iter().map(|model| {
         let path = match model.path {
             ModelPath::Local(path) => Some(path),
             ModelPath::Hub(on_hub) => hub.cached(&on_hub),
         };
         listed(model.id, path)
     });
-    Ok(models.collect())
+    let in_folders = config.folders.iter().flat_map(|folder| {
+        let models = candidates(&folder.path).into_iter();
+        models.map(|path| listed(folder.model_at(&path).id, Some(path)))
+    });
+    Ok(models.chain(in_folders).collect())
 }
 
 fn line(model: &Listed) -> String {

@@ -1,15 +1,19 @@
 //! `tenon models show`
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::Args;
 use indicatif::HumanBytes;
 use serde::Serialize;
 use tenon::{
-    config::{Flags, ModelPath, Source},
+    config::{Flags, Model, ModelPath, Source},
     hub::{Hub, HubModel},
-    plugin::{Registry, RegistryOptions},
+    models::registry_options,
+    plugin::Registry,
     system::cores,
 };
 use tenon_hub::{HuggingFace, Settings};
@@ -45,7 +49,7 @@ struct Shown {
     #[serde(flatten)]
     facts: Facts,
     backends: Vec<Opinion>,
-    /// Memory that the best backend takes. None: no backend loads the model, or it gives no estimates.
+    /// Memory that the chosen backend takes. None: no backend loads the model, or it gives no estimates.
     memory: Option<Vec<Memory>>,
 }
 
@@ -71,13 +75,19 @@ struct Memory {
 
 impl Show {
     pub fn run(self) -> anyhow::Result<()> {
-        let path = self.path()?;
-        std::fs::metadata(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let mut options = RegistryOptions::new(self.directories)?;
+        let flags = Flags {
+            plugin_directories: self.directories,
+            ..Flags::default()
+        };
+        let config = Source::new(self.config, flags).load_even_without_models()?;
+        let configured = config.models.iter().find(|model| model.id == self.model);
+        let path = path(&self.model, configured)?;
+        fs::metadata(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let mut options = registry_options(&config)?;
         options.models = vec![path.clone()];
         let registry = Registry::load(&options);
         let facts = Facts::of(&path)?;
-        let memory = memory(&registry, &path, facts.context_length)?;
+        let memory = memory(&registry, &path, configured, facts.context_length);
         let shown = Shown {
             backends: opinions(&registry, &path),
             memory,
@@ -90,37 +100,28 @@ impl Show {
         }
         Ok(())
     }
+}
 
-    fn path(&self) -> anyhow::Result<PathBuf> {
-        let (text, hub) = (&self.model, HuggingFace::new(Settings::of_process()));
-        if HubModel::is_meant(text) {
-            let model: HubModel = text.parse().map_err(|error| anyhow!("the model {error}"))?;
-            let found = hub.cache().find(&model);
-            return found.map_err(|why| {
-                anyhow!(
-                    "{model} is not in {} ({why}): fetch it with `tenon pull {model}`",
-                    hub.cache().place()
-                )
-            });
-        }
-        let source = Source::new(self.config.clone(), Flags::default());
-        if Path::new(text).exists() || source.file().is_none() {
-            return Ok(text.into());
-        }
-        let models = source.load()?.models;
-        match models
-            .into_iter()
-            .find(|model| model.id == *text)
-            .map(|model| model.path)
-        {
-            Some(ModelPath::Local(path)) => Ok(path),
-            Some(ModelPath::Hub(on_hub)) => hub.cached(&on_hub).with_context(|| {
-                format!("{text} was not fetched so far: fetch it with `tenon pull {on_hub}`")
-            }),
-            None => {
-                bail!("{text} is neither a file nor a model of the configuration: check the name")
-            }
-        }
+/// The file or directory of the model that is meant: the one of this name in the configuration, if there is no such file.
+fn path(text: &str, configured: Option<&Model>) -> anyhow::Result<PathBuf> {
+    let hub = HuggingFace::new(Settings::of_process());
+    if HubModel::is_meant(text) {
+        let model: HubModel = text.parse().map_err(|error| anyhow!("the model {error}"))?;
+        let found = hub.cache().find(&model);
+        return found.map_err(|why| {
+            anyhow!(
+                "{model} is not in {} ({why}): fetch it with `tenon pull {model}`",
+                hub.cache().place()
+            )
+        });
+    }
+    let configured = configured.filter(|_| !Path::new(text).exists());
+    match configured.map(|model| &model.path) {
+        Some(ModelPath::Local(path)) => Ok(path.clone()),
+        Some(ModelPath::Hub(on_hub)) => hub.cached(on_hub).with_context(|| {
+            format!("{text} was not fetched so far: fetch it with `tenon pull {on_hub}`")
+        }),
+        None => Ok(text.into()),
     }
 }
 
@@ -140,21 +141,24 @@ fn opinions(registry: &Registry, path: &Path) -> Vec<Opinion> {
     opinions
 }
 
-/// The estimates of the backend that fits best. None: no backend loads the model, or it gives no estimates.
+/// The estimates of the backend that the configuration names or that fits best, for the configured level and options. None: no
+/// backend loads the model, or it gives no estimates.
 fn memory(
     registry: &Registry,
     path: &Path,
+    configured: Option<&Model>,
     context_length: Option<u64>,
-) -> anyhow::Result<Option<Vec<Memory>>> {
-    let Ok(backend) = registry.choose(path, None) else {
-        return Ok(None);
-    };
+) -> Option<Vec<Memory>> {
+    let backend = configured.and_then(|model| model.backend.as_deref());
+    let backend = registry.choose(path, backend).ok()?;
     let (max_sequences, max_batch_tokens) = SESSION;
     let threads = cores::available();
     let load = LoadArgs {
         path: path.to_owned(),
         threads,
-        options: "{}".to_owned(),
+        devices: configured.map_or_else(Vec::new, |model| model.devices.clone()),
+        quantize: configured.and_then(|model| model.quantize.clone()),
+        options: configured.map_or_else(|| "{}".to_owned(), |model| model.options.to_string()),
         ..LoadArgs::default()
     };
     let session = SessionArgs {
@@ -163,9 +167,7 @@ fn memory(
         threads,
         ..SessionArgs::default()
     };
-    let Ok(estimates) = backend.estimate(&load, &session) else {
-        return Ok(None);
-    };
+    let estimates = backend.estimate(&load, &session).ok()?;
     let memory = |estimate: Estimate| {
         let fixed_bytes = estimate.weight_bytes
             + estimate.compute_bytes
@@ -179,7 +181,7 @@ fn memory(
                 .map(|tokens| fixed_bytes.saturating_add(kv.saturating_mul(tokens))),
         }
     };
-    Ok(Some(estimates.into_iter().map(memory).collect()))
+    Some(estimates.into_iter().map(memory).collect())
 }
 
 fn print_text(shown: &Shown) {

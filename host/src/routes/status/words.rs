@@ -8,7 +8,7 @@ use crate::models::{ModelState, ServedModel};
 
 /// The state of a model, whether it is as it should be, and the level that the model is at.
 pub fn state(served: &ServedModel) -> (String, bool, String) {
-    let demand = match served.loads_on_request {
+    let demand = match served.loads_on_request() {
         true => "; a request loads it",
         false => "",
     };
