@@ -11,7 +11,7 @@ use std::{
 };
 
 use llguidance::{ParserFactory, toktrie::InferenceCapabilities};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::Resource;
 use toktrie::{ApproximateTokEnv, INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie};
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     shutdown::exit_now,
-    system::{memory, niceness::give_way},
+    system::{memory, niceness::give_way, resource_limits},
 };
 
 /// Most address space, in bytes, whether used or not. The server needs as much again for a grammar that is accepted.
@@ -54,12 +54,8 @@ pub fn run() -> io::Result<()> {
 
 /// Limits memory and priority. If a limit cannot be set, the time limit still bounds what a grammar costs.
 fn hold_to_limits() {
-    let limit = |bytes| Rlimit {
-        current: Some(bytes),
-        maximum: Some(bytes),
-    };
-    let _ = setrlimit(Resource::As, limit(MEMORY_BYTES));
-    let _ = setrlimit(Resource::Core, limit(0));
+    let _ = resource_limits::lower(Resource::As, MEMORY_BYTES);
+    let _ = resource_limits::lower(Resource::Core, 0);
     give_way();
 }
 
