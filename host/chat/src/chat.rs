@@ -13,7 +13,7 @@ use tokio::{runtime::Runtime, signal};
 use crate::{
     markdown::Markdown,
     printable::printable,
-    reply::{Piece, Reply},
+    reply::{PartialAnswer, Piece},
     request::{Message, SamplingArgs},
     target::{Target, TargetArgs},
 };
@@ -128,7 +128,7 @@ impl Conversation {
         self.messages.push(Message::new("user", text));
         let body = self.sampling.body(&self.target.model, &self.whole());
         let mut screen = Screen::new(self.has_colours);
-        let mut reply = Reply::default();
+        let mut reply = PartialAnswer::default();
         let answered = tokio::select! {
             answered = reply.read(&self.target.server, body, |piece| screen.show(&piece)) => answered,
             _ = signal::ctrl_c() => Ok(()),

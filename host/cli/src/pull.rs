@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tenon::hub::{DownloadProgress, Hub, HubModel, Watcher};
-use tenon_hub::{HuggingFace, Settings};
+use tenon_hub::{HubSettings, HuggingFace};
 use tokio::runtime;
 
 /// Fetch a model from the Hugging Face Hub into the cache that other programs use too, and print where it is.
@@ -35,7 +35,7 @@ struct Shown {
 
 impl Pull {
     pub fn run(self) -> anyhow::Result<()> {
-        let hub = HuggingFace::new(Settings::of_process());
+        let hub = HuggingFace::new(HubSettings::of_process());
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

@@ -292,7 +292,7 @@ impl Stepper {
 }
 
 /// The result of a sequence's rows.
-struct Outcome {
+struct TakenRows {
     /// How many tokens were picked.
     tokens: usize,
     /// Whether the sequence is over, or why it failed.
@@ -303,7 +303,7 @@ fn take_rows<'a>(
     sequence: &mut Sequence,
     picks: impl Iterator<Item = Result<Pick<'a>, Code>>,
     eos: &[u32],
-) -> Outcome {
+) -> TakenRows {
     let before = sequence.tokens.len();
     let mut end = Ok(false);
     for pick in picks {
@@ -314,7 +314,7 @@ fn take_rows<'a>(
         end = taken.map(|taken| taken == Taken::End);
         break;
     }
-    Outcome {
+    TakenRows {
         tokens: sequence.tokens.len() - before,
         end,
     }

@@ -59,14 +59,14 @@ pub enum InPrompt {
 }
 
 /// Tags of known models. The chat templates of these models contain `sign`.
-struct Known {
+struct KnownTags {
     sign: &'static str,
     open: &'static str,
     close: &'static str,
     frame: Frame,
 }
 
-const fn known(open: &'static str, close: &'static str) -> Known {
+const fn known(open: &'static str, close: &'static str) -> KnownTags {
     const PLAIN: Frame = Frame {
         turn: "",
         answer: "",
@@ -74,7 +74,7 @@ const fn known(open: &'static str, close: &'static str) -> Known {
         headers: &[],
         reasons_again: false,
     };
-    Known {
+    KnownTags {
         sign: close,
         open,
         close,
@@ -90,9 +90,9 @@ const fn channel_header(begin: &'static str) -> Header {
     }
 }
 
-const KNOWN: [Known; 8] = [
+const KNOWN: [KnownTags; 8] = [
     // Channels, for example of gpt-oss.
-    Known {
+    KnownTags {
         sign: "<|channel|>analysis",
         open: "<|channel|>analysis<|message|>",
         close: "<|end|>",
@@ -118,7 +118,7 @@ const KNOWN: [Known; 8] = [
     known("<thought>", "</thought>"),
     known("[THINK]", "[/THINK]"),
     // Cohere's models, which also write marks around answers.
-    Known {
+    KnownTags {
         sign: "<|END_THINKING|>",
         open: "<|START_THINKING|>",
         close: "<|END_THINKING|>",

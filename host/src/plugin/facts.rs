@@ -43,13 +43,13 @@ impl ModelFacts {
 }
 
 /// A model's facts, with its tokenizer.
-pub struct Tokenized {
+pub struct TokenizedFacts {
     pub facts: Arc<ModelFacts>,
     /// The tokenizer may keep the model in memory.
     pub tokenizer: Tokenizer,
 }
 
-impl Deref for Tokenized {
+impl Deref for TokenizedFacts {
     type Target = ModelFacts;
 
     fn deref(&self) -> &ModelFacts {
@@ -59,4 +59,4 @@ impl Deref for Tokenized {
 
 /// The facts of a model that may be reloaded while it is served. A kept result of [`get`](Current::get) may keep a replaced
 /// model in memory.
-pub type CurrentFacts = Current<Arc<Tokenized>>;
+pub type CurrentFacts = Current<Arc<TokenizedFacts>>;

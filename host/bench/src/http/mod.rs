@@ -19,11 +19,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use api::{Api, Question};
-use client::{Access, Client};
+use api::{Api, BenchPrompt};
+use client::{Access, MeasuredServer};
 use measurements::{Load, Measurement};
 use prompts::{Prompts, Sizing};
-use report::Report;
+use report::BenchReport;
 
 use crate::model::{MAX_PARALLEL, MAX_TOKENS};
 
@@ -111,8 +111,8 @@ pub struct Sizes {
 }
 
 /// A server, and its number of tokens per word.
-struct Target {
-    client: Client,
+struct BenchTarget {
+    client: MeasuredServer,
     sizing: Sizing,
 }
 
@@ -130,7 +130,7 @@ impl HttpBench {
         report.fail_if_empty()
     }
 
-    async fn measure(&self) -> anyhow::Result<Report> {
+    async fn measure(&self) -> anyhow::Result<BenchReport> {
         let access = Access {
             api: self.api,
             model: self.model.clone(),
@@ -142,11 +142,11 @@ impl HttpBench {
         let seed = Uuid::new_v4().as_u64_pair().0;
         let mut targets = Vec::new();
         for url in [&self.url].into_iter().chain(&self.versus) {
-            targets.push(Target::new(url, &access, seed).await?);
+            targets.push(BenchTarget::new(url, &access, seed).await?);
         }
         let plan = self.plan();
         let servers = targets.iter().map(|target| &target.client);
-        let mut report = Report::new(servers, self.rounds, &plan);
+        let mut report = BenchReport::new(servers, self.rounds, &plan);
         let bar = progress_bar(u64::from(self.rounds) * (plan.len() * targets.len()) as u64);
         for round in 0..self.rounds {
             for (index, measurement) in plan.iter().enumerate() {
@@ -182,15 +182,17 @@ impl HttpBench {
     }
 }
 
-impl Target {
+impl BenchTarget {
     /// Connects to a server and measures how it counts tokens. That also warms it up.
     async fn new(url: &str, access: &Access, seed: u64) -> anyhow::Result<Self> {
         let reach = || format!("cannot measure {url}");
-        let client = Client::connect(url, access).await.with_context(reach)?;
+        let client = MeasuredServer::connect(url, access)
+            .await
+            .with_context(reach)?;
         let mut prompts = Prompts::new(!seed);
         let mut sizes = [(50, 0), (150, 0)];
         for (words, tokens) in &mut sizes {
-            let question = Question {
+            let question = BenchPrompt {
                 user: prompts.story(*words),
                 max_tokens: 1,
                 schema: None,
@@ -211,7 +213,7 @@ impl Target {
         measurement: &Measurement,
         sizes: &Sizes,
         prompts: Prompts,
-    ) -> anyhow::Result<Vec<measurements::Figure>> {
+    ) -> anyhow::Result<Vec<measurements::MeasuredFigure>> {
         measurement
             .run(&self.client, sizes, &self.sizing, prompts)
             .await

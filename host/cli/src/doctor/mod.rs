@@ -44,7 +44,7 @@ pub struct Doctor {
 
 /// Everything that is printed.
 #[derive(Serialize)]
-struct Report {
+struct DoctorReport {
     version: &'static str,
     kernel: String,
     /// The version of glibc. Empty for other C libraries.
@@ -72,7 +72,7 @@ impl Doctor {
             isolation::print_missing()?;
             return Ok(true);
         }
-        let report = Report::new(self.config, self.plugins)?;
+        let report = DoctorReport::new(self.config, self.plugins)?;
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&report)?),
             false => print!("{}", text::of(&report)),
@@ -81,7 +81,7 @@ impl Doctor {
     }
 }
 
-impl Report {
+impl DoctorReport {
     fn new(file: Option<PathBuf>, plugins: Vec<PathBuf>) -> anyhow::Result<Self> {
         let flags = Flags {
             plugin_directories: plugins.clone(),

@@ -7,9 +7,9 @@ use tenon::{
     system::memory::shown,
 };
 
-use super::{Report, isolation::Isolation, memory::Memory, threads::Threads};
+use super::{DoctorReport, isolation::Isolation, memory::Memory, threads::Threads};
 
-pub fn of(report: &Report) -> String {
+pub fn of(report: &DoctorReport) -> String {
     let mut text = Text(String::new());
     text.system(report);
     text.threads(&report.threads);
@@ -55,7 +55,7 @@ impl Text {
         }
     }
 
-    fn system(&mut self, report: &Report) {
+    fn system(&mut self, report: &DoctorReport) {
         let cpu = &report.cpu;
         let file = report.configuration.as_ref();
         let file = file.map_or("none".to_owned(), |file| file.display().to_string());
@@ -130,7 +130,7 @@ impl Text {
         }
     }
 
-    fn devices(&mut self, report: &Report) {
+    fn devices(&mut self, report: &DoctorReport) {
         self.title("GPUs");
         for gpu in &report.gpus {
             self.line(
@@ -143,7 +143,7 @@ impl Text {
         }
     }
 
-    fn plugins(&mut self, report: &Report) {
+    fn plugins(&mut self, report: &DoctorReport) {
         self.title("plugins");
         for plugin in report.plugins.plugins() {
             self.plugin(plugin);

@@ -19,7 +19,7 @@ use super::{
         compile::{begin, slices},
         matcher::STACK_BYTES as SERVER_STACK_BYTES,
     },
-    Reply, Request, Tokens,
+    CompileReply, CompileRequest, Tokens,
 };
 use crate::{
     shutdown::exit_now,
@@ -64,7 +64,9 @@ fn answer_all(requests: &Receiver<String>) -> io::Result<()> {
     for request in requests {
         let reply = catch_unwind(AssertUnwindSafe(|| reply(&request, &mut factory)));
         let reply = reply.unwrap_or_else(|_| Err("compiling it failed".to_owned()));
-        let reply = reply.map_or_else(Reply::Refused, |bytes| Reply::Compiled { bytes });
+        let reply = reply.map_or_else(CompileReply::Refused, |bytes| CompileReply::Compiled {
+            bytes,
+        });
         let mut reply = serde_json::to_vec(&reply)?;
         reply.push(b'\n');
         io::stdout().write_all(&reply)?;
@@ -75,7 +77,7 @@ fn answer_all(requests: &Receiver<String>) -> io::Result<()> {
 
 /// Compiles a request's grammar. Returns its approximate size in memory.
 fn reply(request: &str, factory: &mut Option<ParserFactory>) -> Result<usize, String> {
-    let request: Request =
+    let request: CompileRequest =
         serde_json::from_str(request).map_err(|error| format!("it cannot be read: {error}"))?;
     if let Some(tokens) = request.tokens {
         *factory = Some(factory_of(&tokens).map_err(|error| error.to_string())?);

@@ -14,7 +14,7 @@ use crate::plugin::fault::plugin_fault;
 type Read<T> = std::result::Result<T, String>;
 
 /// A struct that a plugin puts into a sink.
-pub trait Record: Growing {
+pub trait SinkRecord: Growing {
     /// The struct's content as an ordinary Rust type.
     type Plain;
 
@@ -49,7 +49,7 @@ pub fn call(name: &str, function: impl FnOnce(Sink<c::Error>) -> u32) -> Result<
 }
 
 /// Calls a function that puts any number of records into a sink.
-pub fn collect<R: Record>(
+pub fn collect<R: SinkRecord>(
     name: &str,
     function: impl FnOnce(Sink<R>, Sink<c::Error>) -> u32,
 ) -> Result<Vec<R::Plain>> {
@@ -67,7 +67,7 @@ pub fn collect<R: Record>(
 }
 
 /// Calls a function that puts exactly one record into a sink.
-pub fn one<R: Record>(
+pub fn one<R: SinkRecord>(
     name: &str,
     function: impl FnOnce(Sink<R>, Sink<c::Error>) -> u32,
 ) -> Result<R::Plain> {

@@ -27,7 +27,7 @@ pub fn chat(conversation: Conversation) -> Result<(RenderRequest, Option<Calling
     let chat = RenderRequest {
         ending: ending(&conversation.messages)?,
         variables: variables(
-            chat::Thinking {
+            chat::WantedReasoning {
                 is_enabled: Some(thinks),
                 effort: effort.map(read_effort),
                 budget: None,

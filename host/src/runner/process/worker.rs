@@ -53,7 +53,7 @@ pub enum WorkerEnd {
 impl Worker {
     /// Carries out the orders that arrive until there is a reason to end.
     pub async fn serve(self, input: Receiving) -> WorkerEnd {
-        let session = Arc::new(Session {
+        let session = Arc::new(WorkerState {
             watchdog: Watchdog::new(self.limits),
             worker: self,
             numbered: Mutex::default(),
@@ -69,7 +69,7 @@ impl Worker {
 }
 
 /// A worker, and the objects that the server's numbers stand for.
-struct Session {
+struct WorkerState {
     worker: Worker,
     watchdog: Watchdog,
     numbered: Mutex<Numbered>,
@@ -83,7 +83,7 @@ struct Numbered {
     calls: HashMap<Id, CancellationToken>,
 }
 
-impl Session {
+impl WorkerState {
     /// Carries out orders until the server closes the socket.
     async fn receive(self: &Arc<Self>, input: Receiving) {
         let mut orders = messages(input);
