@@ -42,7 +42,7 @@ const HELP: &str = "\
 A line that ends with \\ goes on in the next one. Ctrl-C stops an answer.";
 
 /// A conversation and how it is shown.
-struct Conversation {
+struct TerminalConversation {
     target: Target,
     sampling: SamplingArgs,
     system: Option<String>,
@@ -66,7 +66,7 @@ impl Chat {
             target.model,
             target.server.url()
         );
-        let conversation = Conversation {
+        let conversation = TerminalConversation {
             target,
             sampling: self.sampling,
             system: self.system,
@@ -78,7 +78,7 @@ impl Chat {
     }
 }
 
-impl Conversation {
+impl TerminalConversation {
     fn go_on(mut self, runtime: &Runtime) -> anyhow::Result<()> {
         let mut editor = DefaultEditor::new()?;
         loop {

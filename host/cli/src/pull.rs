@@ -28,7 +28,7 @@ pub struct Pull {
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows the progress: as a bar on a terminal, else in a line now and then.
-struct Shown {
+struct ShownProgress {
     bar: Option<ProgressBar>,
     last_line: Mutex<Instant>,
 }
@@ -39,7 +39,7 @@ impl Pull {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let shown = Shown::new();
+        let shown = ShownProgress::new();
         let path = runtime.block_on(hub.fetch(&self.model, &shown));
         if let Some(bar) = &shown.bar {
             bar.finish_and_clear();
@@ -49,7 +49,7 @@ impl Pull {
     }
 }
 
-impl Shown {
+impl ShownProgress {
     fn new() -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
@@ -67,7 +67,7 @@ impl Shown {
     }
 }
 
-impl Watcher for Shown {
+impl Watcher for ShownProgress {
     fn progress(&self, progress: DownloadProgress) {
         let DownloadProgress {
             done_bytes,

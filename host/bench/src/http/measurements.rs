@@ -18,14 +18,14 @@ use super::{
     Sizes,
     api::BenchPrompt,
     client::{MeasuredAnswer, MeasuredServer},
-    prompts::{Prompts, Sizing, endless_list},
+    prompts::{RandomPrompts, Sizing, endless_list},
 };
 use crate::statistics::{median, percentile};
 
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub enum Load {
+pub enum LoadKind {
     /// Clients that send the next request as soon as one is answered.
     Throughput,
     /// A long prompt, then the same prompt, unchanged and with another ending.
@@ -43,7 +43,7 @@ pub enum Load {
 /// A kind of load and its number of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Measurement {
-    pub load: Load,
+    pub load: LoadKind,
     pub clients: u32,
 }
 
@@ -77,17 +77,19 @@ impl Measurement {
         client: &MeasuredServer,
         sizes: &Sizes,
         sizing: &Sizing,
-        mut prompts: Prompts,
+        mut prompts: RandomPrompts,
     ) -> anyhow::Result<Vec<MeasuredFigure>> {
         match self.load {
-            Load::Throughput | Load::Schema => self.crowd(client, sizes, &mut prompts).await,
-            Load::Prefix => prefix(client, sizing.words(sizes.prefix), &mut prompts).await,
-            Load::LongPrompt => {
+            LoadKind::Throughput | LoadKind::Schema => {
+                self.crowd(client, sizes, &mut prompts).await
+            }
+            LoadKind::Prefix => prefix(client, sizing.words(sizes.prefix), &mut prompts).await,
+            LoadKind::LongPrompt => {
                 let words = sizing.words(sizes.long_prompt);
                 self.long_prompt(client, sizes, words, &mut prompts).await
             }
-            Load::Copy => copy(client, &mut prompts).await,
-            Load::ShortPrompts => {
+            LoadKind::Copy => copy(client, &mut prompts).await,
+            LoadKind::ShortPrompts => {
                 let words = sizing.words(sizes.long_prompt);
                 self.short_prompts(client, words, &mut prompts).await
             }
@@ -99,9 +101,9 @@ impl Measurement {
         &self,
         client: &MeasuredServer,
         sizes: &Sizes,
-        prompts: &mut Prompts,
+        prompts: &mut RandomPrompts,
     ) -> anyhow::Result<Vec<MeasuredFigure>> {
-        let schema = (self.load == Load::Schema).then(endless_list);
+        let schema = (self.load == LoadKind::Schema).then(endless_list);
         let clients = (0..self.clients).map(|_| {
             let questions: Vec<_> = (0..sizes.requests)
                 .map(|_| BenchPrompt {
@@ -122,7 +124,7 @@ impl Measurement {
         client: &MeasuredServer,
         sizes: &Sizes,
         words: u32,
-        prompts: &mut Prompts,
+        prompts: &mut RandomPrompts,
     ) -> anyhow::Result<Vec<MeasuredFigure>> {
         let settled = Semaphore::new(0);
         let (stop, stopped) = watch::channel(false);
@@ -153,7 +155,7 @@ impl Measurement {
         &self,
         client: &MeasuredServer,
         words: u32,
-        prompts: &mut Prompts,
+        prompts: &mut RandomPrompts,
     ) -> anyhow::Result<Vec<MeasuredFigure>> {
         let mut idle = Vec::new();
         for _ in 0..IDLE_PROMPTS {
@@ -188,12 +190,12 @@ impl fmt::Display for Measurement {
         let clients = self.clients;
         let plural = if clients == 1 { "" } else { "s" };
         match self.load {
-            Load::Throughput => write!(f, "{clients} client{plural}"),
-            Load::Schema => write!(f, "{clients} client{plural}, JSON schema"),
-            Load::Prefix => f.write_str("long prompt, new and known"),
-            Load::LongPrompt => write!(f, "long prompt among {clients} stream{plural}"),
-            Load::Copy => f.write_str("copying JSON"),
-            Load::ShortPrompts => write!(f, "short prompts among {clients} long one{plural}"),
+            LoadKind::Throughput => write!(f, "{clients} client{plural}"),
+            LoadKind::Schema => write!(f, "{clients} client{plural}, JSON schema"),
+            LoadKind::Prefix => f.write_str("long prompt, new and known"),
+            LoadKind::LongPrompt => write!(f, "long prompt among {clients} stream{plural}"),
+            LoadKind::Copy => f.write_str("copying JSON"),
+            LoadKind::ShortPrompts => write!(f, "short prompts among {clients} long one{plural}"),
         }
     }
 }
@@ -255,7 +257,7 @@ fn crowd_figures(
 async fn prefix(
     client: &MeasuredServer,
     words: u32,
-    prompts: &mut Prompts,
+    prompts: &mut RandomPrompts,
 ) -> anyhow::Result<Vec<MeasuredFigure>> {
     let text = prompts.story(words);
     let ask = async |number: u32| {
@@ -362,7 +364,7 @@ fn short_prompts_figures(
 
 async fn copy(
     client: &MeasuredServer,
-    prompts: &mut Prompts,
+    prompts: &mut RandomPrompts,
 ) -> anyhow::Result<Vec<MeasuredFigure>> {
     let answer = client.ask(&question(prompts.copy(), COPIED_TOKENS)).await?;
     let gaps: Duration = answer.gaps().sum();

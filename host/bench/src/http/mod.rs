@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use api::{Api, BenchPrompt};
 use client::{Access, MeasuredServer};
-use measurements::{Load, Measurement};
-use prompts::{Prompts, Sizing};
+use measurements::{LoadKind, Measurement};
+use prompts::{RandomPrompts, Sizing};
 use report::BenchReport;
 
 use crate::model::{MAX_PARALLEL, MAX_TOKENS};
@@ -64,7 +64,7 @@ pub struct HttpBench {
         value_delimiter = ',',
         default_value = "throughput,prefix,schema,long-prompt,copy,short-prompts"
     )]
-    loads: Vec<Load>,
+    loads: Vec<LoadKind>,
     /// Clients at the same time, for throughput. Several numbers are measured one after the other.
     #[arg(
         short,
@@ -153,7 +153,7 @@ impl HttpBench {
                 for server in turns(targets.len(), round) {
                     let target = &targets[server];
                     bar.set_message(format!("{measurement}, {}", target.client.url()));
-                    let prompts = Prompts::new(seed ^ u64::from(round) << 32 ^ index as u64);
+                    let prompts = RandomPrompts::new(seed ^ u64::from(round) << 32 ^ index as u64);
                     let figures = target.run(measurement, &self.sizes, prompts).await;
                     report.add(index, server, figures);
                     bar.inc(1);
@@ -166,10 +166,10 @@ impl HttpBench {
 
     fn plan(&self) -> Vec<Measurement> {
         let of = |load| match load {
-            Load::Throughput => self.clients.clone(),
-            Load::Schema | Load::LongPrompt => vec![self.streams],
-            Load::Prefix | Load::Copy => vec![1],
-            Load::ShortPrompts => vec![self.long_prompts],
+            LoadKind::Throughput => self.clients.clone(),
+            LoadKind::Schema | LoadKind::LongPrompt => vec![self.streams],
+            LoadKind::Prefix | LoadKind::Copy => vec![1],
+            LoadKind::ShortPrompts => vec![self.long_prompts],
         };
         let loads = self.loads.iter();
         loads
@@ -189,7 +189,7 @@ impl BenchTarget {
         let client = MeasuredServer::connect(url, access)
             .await
             .with_context(reach)?;
-        let mut prompts = Prompts::new(!seed);
+        let mut prompts = RandomPrompts::new(!seed);
         let mut sizes = [(50, 0), (150, 0)];
         for (words, tokens) in &mut sizes {
             let question = BenchPrompt {
@@ -212,7 +212,7 @@ impl BenchTarget {
         &self,
         measurement: &Measurement,
         sizes: &Sizes,
-        prompts: Prompts,
+        prompts: RandomPrompts,
     ) -> anyhow::Result<Vec<measurements::MeasuredFigure>> {
         measurement
             .run(&self.client, sizes, &self.sizing, prompts)

@@ -15,13 +15,13 @@ const NOTHING: &str = "–";
 /// All figures of all rounds.
 #[derive(Serialize)]
 pub struct BenchReport {
-    servers: Vec<Server>,
+    servers: Vec<ReportedServer>,
     rounds: u32,
     measurements: Vec<Entry>,
 }
 
 #[derive(Serialize)]
-struct Server {
+struct ReportedServer {
     url: String,
     model: String,
 }
@@ -49,7 +49,7 @@ impl BenchReport {
         rounds: u32,
         plan: &[Measurement],
     ) -> Self {
-        let servers = servers.map(|client| Server {
+        let servers = servers.map(|client| ReportedServer {
             url: client.url().to_owned(),
             model: client.model.clone(),
         });

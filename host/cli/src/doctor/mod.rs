@@ -21,7 +21,8 @@ use tenon::{
 };
 
 use self::{
-    cpu::Cpu, gpus::Gpu, isolation::Isolation, memory::Memory, read::read, threads::Threads,
+    cpu::CpuReport, gpus::Gpu, isolation::IsolationReport, memory::MemoryReport, read::read,
+    threads::ThreadReport,
 };
 
 /// Report what this machine offers a server, what makes it slow, and whether a server could start. The exit code is 0 if it could,
@@ -49,10 +50,10 @@ struct DoctorReport {
     kernel: String,
     /// The version of glibc. Empty for other C libraries.
     glibc: String,
-    cpu: Cpu,
-    threads: Threads,
-    memory: Memory,
-    isolation: Isolation,
+    cpu: CpuReport,
+    threads: ThreadReport,
+    memory: MemoryReport,
+    isolation: IsolationReport,
     gpus: Vec<Gpu>,
     plugins: Registry,
     /// None if there is none.
@@ -96,10 +97,10 @@ impl DoctorReport {
             version: env!("CARGO_PKG_VERSION"),
             kernel: read("/proc/sys/kernel/osrelease"),
             glibc: glibc(),
-            cpu: Cpu::of_machine(),
-            threads: Threads::of_machine(),
-            memory: Memory::of_machine(),
-            isolation: Isolation::of_machine(),
+            cpu: CpuReport::of_machine(),
+            threads: ThreadReport::of_machine(),
+            memory: MemoryReport::of_machine(),
+            isolation: IsolationReport::of_machine(),
             gpus: gpus::all(),
             plugins: Registry::load(&search(config.as_ref(), plugins)?),
             configuration: source.file().map(Into::into),

@@ -7,7 +7,9 @@ use tenon::{
     system::memory::shown,
 };
 
-use super::{DoctorReport, isolation::Isolation, memory::Memory, threads::Threads};
+use super::{
+    DoctorReport, isolation::IsolationReport, memory::MemoryReport, threads::ThreadReport,
+};
 
 pub fn of(report: &DoctorReport) -> String {
     let mut text = Text(String::new());
@@ -72,7 +74,7 @@ impl Text {
         self.line("governor", governors.join(", "));
     }
 
-    fn threads(&mut self, threads: &Threads) {
+    fn threads(&mut self, threads: &ThreadReport) {
         let physical = threads.physical;
         let physical = physical.map(|count| format!(" ({count} without hyper-threads)"));
         let quota = threads.quota.map(|quota| format!("{quota:.1} cores"));
@@ -91,7 +93,7 @@ impl Text {
         self.line("stolen", format!("{:.1} %", threads.stolen_percent));
     }
 
-    fn memory(&mut self, memory: &Memory) {
+    fn memory(&mut self, memory: &MemoryReport) {
         let free = |free, bytes| format!("{} of {} free", shown(free), shown(bytes));
         self.title("memory");
         self.line("main memory", free(memory.free_bytes, memory.bytes));
@@ -109,7 +111,7 @@ impl Text {
         self.line("huge pages", &memory.huge_pages);
     }
 
-    fn isolation(&mut self, isolation: &Isolation) {
+    fn isolation(&mut self, isolation: &IsolationReport) {
         self.title("isolation of workers");
         match &isolation.error {
             Some(error) => self.line(

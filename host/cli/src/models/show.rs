@@ -40,7 +40,7 @@ const SESSION: (u32, u32) = (32, 512);
 
 /// All that is printed.
 #[derive(Serialize)]
-struct Shown {
+struct ShownModel {
     path: PathBuf,
     #[serde(flatten)]
     facts: Facts,
@@ -78,7 +78,7 @@ impl Show {
         let registry = Registry::load(&options);
         let facts = Facts::of(&path)?;
         let memory = memory(&registry, &path, facts.context_length)?;
-        let shown = Shown {
+        let shown = ShownModel {
             backends: opinions(&registry, &path),
             memory,
             facts,
@@ -182,7 +182,7 @@ fn memory(
     Ok(Some(estimates.into_iter().map(memory).collect()))
 }
 
-fn print_text(shown: &Shown) {
+fn print_text(shown: &ShownModel) {
     let facts = &shown.facts;
     println!("{}", shown.path.display());
     let number = |value: Option<u64>| value.map(|value| value.to_string());

@@ -3,7 +3,7 @@
 use super::{
     super::openai::logprobs,
     custom_input::InputReader,
-    events::Events,
+    events::UnsentEvents,
     open_item::{Kind, OpenItem},
     tools::{ToolName, ToolNames},
 };
@@ -34,7 +34,7 @@ impl Items {
     }
 
     /// Takes the next piece of the answer.
-    pub fn write(&mut self, piece: AnswerPiece, events: &mut Events) {
+    pub fn write(&mut self, piece: AnswerPiece, events: &mut UnsentEvents) {
         let is_tokens_only = piece.has_no_content();
         let mut calls = piece.calls;
         let begins = calls.iter().position(|call| call.begin.is_some());
@@ -57,7 +57,7 @@ impl Items {
     }
 
     /// Ends the answer. An answer without any text or call gets an empty message, unless it `is_cut_off`.
-    pub fn finish(&mut self, is_cut_off: bool, events: &mut Events) {
+    pub fn finish(&mut self, is_cut_off: bool, events: &mut UnsentEvents) {
         let is_reasoning = |item: &OutputItem| matches!(item, OutputItem::Reasoning(_));
         let is_open = self
             .open
@@ -85,7 +85,7 @@ impl Items {
         }
     }
 
-    fn add_reasoning(&mut self, text: String, events: &mut Events) {
+    fn add_reasoning(&mut self, text: String, events: &mut UnsentEvents) {
         if !self
             .open
             .as_ref()
@@ -98,7 +98,12 @@ impl Items {
         }
     }
 
-    fn add_text(&mut self, text: String, tokens: Option<Vec<ScoredToken>>, events: &mut Events) {
+    fn add_text(
+        &mut self,
+        text: String,
+        tokens: Option<Vec<ScoredToken>>,
+        events: &mut UnsentEvents,
+    ) {
         let mut tokens = tokens.unwrap_or_default();
         if !self
             .open
@@ -113,7 +118,7 @@ impl Items {
         }
     }
 
-    fn begin_call(&mut self, begin: CallBegin, events: &mut Events) {
+    fn begin_call(&mut self, begin: CallBegin, events: &mut UnsentEvents) {
         let tool = self.names.get(&begin.name).cloned();
         let tool = tool.unwrap_or(ToolName {
             namespace: None,
@@ -132,7 +137,7 @@ impl Items {
         );
     }
 
-    fn add_arguments(&mut self, arguments: &str, events: &mut Events) {
+    fn add_arguments(&mut self, arguments: &str, events: &mut UnsentEvents) {
         let Some(open) = &mut self.open else { return };
         let text = match &mut open.kind {
             Kind::Call {
@@ -147,14 +152,14 @@ impl Items {
     }
 
     /// Ends the open item, and begins another.
-    fn begin(&mut self, kind: Kind, events: &mut Events) {
+    fn begin(&mut self, kind: Kind, events: &mut UnsentEvents) {
         self.close(false, events);
         let open = OpenItem::new(kind, self.over.len() as u32);
         open.tell_begin(events);
         self.open = Some(open);
     }
 
-    fn close(&mut self, is_cut_off: bool, events: &mut Events) {
+    fn close(&mut self, is_cut_off: bool, events: &mut UnsentEvents) {
         if let Some(open) = self.open.take() {
             self.over
                 .push(open.close(is_cut_off, self.encrypts, events));

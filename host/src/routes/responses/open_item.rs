@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
-use super::{custom_input::InputReader, events::Events, messages::encrypted, tools::ToolName};
+use super::{
+    custom_input::InputReader, events::UnsentEvents, messages::encrypted, tools::ToolName,
+};
 use crate::openai::{
     ChatTokenLogprob,
     responses::{
@@ -60,7 +62,7 @@ impl OpenItem {
     }
 
     /// Adds the events for the beginning of the item.
-    pub fn tell_begin(&self, events: &mut Events) {
+    pub fn tell_begin(&self, events: &mut UnsentEvents) {
         events.add(|sequence_number| {
             Event::ItemAdded(ItemEvent {
                 sequence_number,
@@ -72,7 +74,7 @@ impl OpenItem {
     }
 
     /// Adds an event about the item's part, if the item has one.
-    fn tell_part(&self, event: fn(PartEvent) -> Event, events: &mut Events) {
+    fn tell_part(&self, event: fn(PartEvent) -> Event, events: &mut UnsentEvents) {
         if let Some(part) = self.part() {
             events.add(|sequence_number| {
                 event(PartEvent {
@@ -87,7 +89,12 @@ impl OpenItem {
     }
 
     /// Adds text, reasoning or arguments.
-    pub fn add(&mut self, delta: String, logprobs: Vec<ChatTokenLogprob>, events: &mut Events) {
+    pub fn add(
+        &mut self,
+        delta: String,
+        logprobs: Vec<ChatTokenLogprob>,
+        events: &mut UnsentEvents,
+    ) {
         self.text += &delta;
         self.logprobs.extend(logprobs.iter().cloned());
         let (item_id, output_index) = (self.id.clone(), self.index);
@@ -124,7 +131,12 @@ impl OpenItem {
 
     /// Ends the item. A call that has all of its arguments is complete even if the answer `is_cut_off`. With `encrypts`, reasoning
     /// also comes as `encrypted_content`.
-    pub fn close(mut self, is_cut_off: bool, encrypts: bool, events: &mut Events) -> OutputItem {
+    pub fn close(
+        mut self,
+        is_cut_off: bool,
+        encrypts: bool,
+        events: &mut UnsentEvents,
+    ) -> OutputItem {
         let is_complete = !is_cut_off || self.is_whole_call();
         if let Kind::Call {
             reader: Some(reader),
@@ -168,7 +180,7 @@ impl OpenItem {
     }
 
     /// Adds the event with the whole text.
-    fn tell_text(&self, events: &mut Events) {
+    fn tell_text(&self, events: &mut UnsentEvents) {
         let (item_id, output_index) = (self.id.clone(), self.index);
         let text = self.text.clone();
         events.add(|sequence_number| match &self.kind {

@@ -15,7 +15,7 @@ use super::{
         generation::{Answers, Tally, Warnings},
         sse::{self, SseResult, done, named_event, until},
     },
-    events::Events,
+    events::UnsentEvents,
     items::Items,
     keep::Keeper,
 };
@@ -52,7 +52,7 @@ pub struct ResponseWriter {
     warnings: Warnings,
     /// Text and calls so far. Empty unless the warnings need it.
     answer: AnswerPiece,
-    events: Events,
+    events: UnsentEvents,
 }
 
 /// Sends the response, as a stream or as a whole.
@@ -123,7 +123,7 @@ impl ResponseWriter {
             tally: answers.tally,
             warnings: answers.warnings,
             answer: AnswerPiece::default(),
-            events: Events::default(),
+            events: UnsentEvents::default(),
         };
         (writer, answers.replies)
     }
