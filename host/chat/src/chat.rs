@@ -24,7 +24,7 @@ pub struct Chat {
     /// A model's file or directory, a model on the Hugging Face Hub (see `tenon pull`), or the URL of a running server.
     #[arg(default_value = "http://localhost:8080")]
     target: String,
-    /// What the model is told before the conversation.
+    /// The system message, which comes before the conversation.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     #[command(flatten)]

@@ -21,7 +21,7 @@ pub struct Run {
     target: String,
     /// The question.
     question: Vec<String>,
-    /// What the model is told before the question.
+    /// The system message, which comes before the question.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     #[command(flatten)]

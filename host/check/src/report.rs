@@ -25,7 +25,7 @@ pub struct CheckReport {
 #[derive(Serialize)]
 pub struct CaseOutcome {
     name: &'static str,
-    /// What a success of the case proves.
+    /// The promise that a success of the case proves.
     proves: &'static str,
     status: CaseStatus,
     sentence: String,

@@ -1,4 +1,4 @@
-//! Where connections come in.
+//! Listening sockets, at which connections arrive.
 
 use std::{
     fs, io,

@@ -33,7 +33,7 @@ pub struct ModelThread {
     pub model: CurrentModel,
 }
 
-/// What the handle gets once the model is loaded. After a reload the facts are replaced.
+/// The result of a load, for the handle. A reload replaces the facts.
 #[derive(Clone)]
 pub struct Started {
     pub facts: CurrentFacts,

@@ -42,11 +42,11 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reasoning {
     pub tags: ReasoningTags,
-    /// What the prompt has of it.
+    /// The part of it that the prompt has already.
     pub in_prompt: InPrompt,
 }
 
-/// What a prompt has of its answer's reasoning.
+/// The part of an answer's reasoning that the prompt has already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InPrompt {
     /// Nothing: the answer may begin with reasoning.
@@ -153,7 +153,7 @@ impl ReasoningTags {
         known.map(|known| Self::new(known.open, known.close))
     }
 
-    /// What the begun text of an answer has of its reasoning.
+    /// The part of the reasoning that an answer has, if it begins with this text.
     pub fn in_begun(&self, text: &str) -> InPrompt {
         let (open, close) = (text.rfind(&self.open), text.rfind(&self.close));
         match close {
@@ -243,7 +243,7 @@ const ROOM: usize = 256;
 /// Most bytes in the middle of a header. A longer text is no header.
 const LONGEST_MIDDLE: usize = 64;
 
-/// What was found of a text that is left out of an answer.
+/// The recognized part of a text that the answer leaves out.
 enum Silent {
     /// The beginning of a header. More text has to come first.
     Begun,

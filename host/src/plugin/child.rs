@@ -69,7 +69,7 @@ fn environment() -> impl Iterator<Item = (OsString, OsString)> {
     env::vars_os().filter(move |(name, _)| !is_secret(name))
 }
 
-/// What the parent gave to this process.
+/// The library and the socket that this process got from its parent.
 pub struct Given {
     /// The open library.
     pub library: File,
@@ -78,7 +78,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// Takes what the parent gave. What the library prints to the standard output goes to the standard error output from now on.
+    /// Takes them from the standard input and output. What the library prints to the standard output goes to the standard error output from now on.
     ///
     /// # Errors
     /// The standard input or output is closed.

@@ -12,7 +12,8 @@ use super::{Current, Tokenizer};
 pub struct ModelFacts {
     /// What the plugin reports about the model.
     pub info: ModelInfo,
-    /// What the plugin granted for the session. For a model that generates no text, and so has no session: what the host would ask.
+    /// The session that the plugin granted. A model that generates no text has no session: for it, these are the values that the host
+    /// would request.
     pub granted: SessionInfo,
     /// Bytes and kind of every token.
     pub vocabulary: Arc<Vocabulary>,

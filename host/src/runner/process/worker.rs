@@ -27,11 +27,11 @@ use crate::{
     runner::{CompiledForm, Maker, Runner, Steering},
 };
 
-/// What a worker has to carry out orders with.
+/// The parts of a worker with which it carries out orders.
 pub struct Worker {
-    /// Where news go.
+    /// Sends news to the server.
     pub outbox: Outbox,
-    /// Where events go.
+    /// Send the events of sequences to the server.
     pub relays: Relays,
     /// Makes runners.
     pub maker: Arc<dyn Maker>,
