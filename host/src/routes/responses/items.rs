@@ -4,7 +4,7 @@ use super::{
     super::openai::logprobs,
     custom_input::InputReader,
     events::UnsentEvents,
-    open_item::{Kind, OpenItem},
+    open_item::{ItemKind, OpenItem},
     tools::{ToolName, ToolNames},
 };
 use crate::{
@@ -62,9 +62,9 @@ impl Items {
         let is_open = self
             .open
             .as_ref()
-            .is_some_and(|open| !matches!(open.kind, Kind::Reasoning));
+            .is_some_and(|open| !matches!(open.kind, ItemKind::Reasoning));
         if !is_cut_off && !is_open && self.over.iter().all(is_reasoning) {
-            self.begin(Kind::Message, events);
+            self.begin(ItemKind::Message, events);
         }
         self.close(is_cut_off, events);
     }
@@ -80,7 +80,7 @@ impl Items {
     /// Whether the next text continues the open message or begins the first item.
     fn is_writing_text(&self) -> bool {
         match &self.open {
-            Some(open) => matches!(open.kind, Kind::Message),
+            Some(open) => matches!(open.kind, ItemKind::Message),
             None => self.over.is_empty(),
         }
     }
@@ -89,9 +89,9 @@ impl Items {
         if !self
             .open
             .as_ref()
-            .is_some_and(|open| matches!(open.kind, Kind::Reasoning))
+            .is_some_and(|open| matches!(open.kind, ItemKind::Reasoning))
         {
-            self.begin(Kind::Reasoning, events);
+            self.begin(ItemKind::Reasoning, events);
         }
         if let Some(open) = &mut self.open {
             open.add(text, Vec::new(), events);
@@ -108,9 +108,9 @@ impl Items {
         if !self
             .open
             .as_ref()
-            .is_some_and(|open| matches!(open.kind, Kind::Message))
+            .is_some_and(|open| matches!(open.kind, ItemKind::Message))
         {
-            self.begin(Kind::Message, events);
+            self.begin(ItemKind::Message, events);
             tokens.drain(..tokens_before(&text, &tokens));
         }
         if let Some(open) = &mut self.open {
@@ -128,7 +128,7 @@ impl Items {
         let reader = tool.is_custom.then(InputReader::default);
         let call_id = begin.id;
         self.begin(
-            Kind::Call {
+            ItemKind::Call {
                 call_id,
                 tool,
                 reader,
@@ -140,7 +140,7 @@ impl Items {
     fn add_arguments(&mut self, arguments: &str, events: &mut UnsentEvents) {
         let Some(open) = &mut self.open else { return };
         let text = match &mut open.kind {
-            Kind::Call {
+            ItemKind::Call {
                 reader: Some(reader),
                 ..
             } => reader.push(arguments),
@@ -152,7 +152,7 @@ impl Items {
     }
 
     /// Ends the open item, and begins another.
-    fn begin(&mut self, kind: Kind, events: &mut UnsentEvents) {
+    fn begin(&mut self, kind: ItemKind, events: &mut UnsentEvents) {
         self.close(false, events);
         let open = OpenItem::new(kind, self.over.len() as u32);
         open.tell_begin(events);
