@@ -6,7 +6,7 @@ use tenon::{
     system::{cores, memory::shown},
 };
 
-use super::{Report, cpu::Cpu, memory::Memory, threads::Threads};
+use super::{DoctorReport, cpu::Cpu, memory::Memory, threads::Threads};
 
 /// Percentage of stolen time up to which the hypervisor is not reported.
 const FEW_STOLEN_PERCENT: f64 = 2.0;
@@ -14,13 +14,13 @@ const FEW_STOLEN_PERCENT: f64 = 2.0;
 const FEW_SWAPPED_BYTES: u64 = 256 << 20;
 
 /// A sentence for each cause.
-pub fn findings(report: &Report, config: Option<&Config>) -> Vec<String> {
+pub fn findings(report: &DoctorReport, config: Option<&Config>) -> Vec<String> {
     let is_optimized = env!("TENON_OPT_LEVEL") != "0";
     let build = (!is_optimized).then(|| {
         "this program is compiled without optimization, as the first `make run` does: `make build` optimizes it"
             .to_owned()
     });
-    let Report {
+    let DoctorReport {
         cpu,
         threads,
         memory,
@@ -53,7 +53,7 @@ fn of_cpu(cpu: &Cpu) -> Vec<String> {
 }
 
 /// Plugins that are compiled for lesser CPUs, and GPUs that no plugin uses.
-fn of_plugins(report: &Report) -> Vec<String> {
+fn of_plugins(report: &DoctorReport) -> Vec<String> {
     let plugins = report.plugins.plugins().iter();
     let lesser = plugins.filter_map(|plugin| {
         let (level, best) = (plugin.level?, report.cpu.level?);

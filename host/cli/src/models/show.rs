@@ -16,7 +16,7 @@ use tenon::{
     plugin::Registry,
     system::cores,
 };
-use tenon_hub::{HuggingFace, Settings};
+use tenon_hub::{HubSettings, HuggingFace};
 use tenon_plugin_api::{Estimate, LoadArgs, SessionArgs};
 
 use super::facts::Facts;
@@ -44,13 +44,13 @@ const SESSION: (u32, u32) = (32, 512);
 
 /// All that is printed.
 #[derive(Serialize)]
-struct Shown {
+struct ShownModel {
     path: PathBuf,
     #[serde(flatten)]
     facts: Facts,
     backends: Vec<Opinion>,
-    /// Memory that the chosen backend takes. None: no backend loads the model, or it gives no estimates.
-    memory: Option<Vec<Memory>>,
+    /// DeviceMemory that the chosen backend takes. None: no backend loads the model, or it gives no estimates.
+    memory: Option<Vec<DeviceMemory>>,
 }
 
 /// A backend's opinion of the model.
@@ -62,9 +62,9 @@ struct Opinion {
     why: String,
 }
 
-/// Memory on one device.
+/// DeviceMemory on one device.
 #[derive(Serialize)]
-struct Memory {
+struct DeviceMemory {
     device: String,
     /// Weights, scratch space, and the part of each sequence's memory that does not depend on its length.
     fixed_bytes: u64,
@@ -88,7 +88,7 @@ impl Show {
         let registry = Registry::load(&options);
         let facts = Facts::of(&path)?;
         let memory = memory(&registry, &path, configured, facts.context_length);
-        let shown = Shown {
+        let shown = ShownModel {
             backends: opinions(&registry, &path),
             memory,
             facts,
@@ -104,7 +104,7 @@ impl Show {
 
 /// The file or directory of the model that is meant: the one of this name in the configuration, if there is no such file.
 fn path(text: &str, configured: Option<&Model>) -> anyhow::Result<PathBuf> {
-    let hub = HuggingFace::new(Settings::of_process());
+    let hub = HuggingFace::new(HubSettings::of_process());
     if HubModel::is_meant(text) {
         let model: HubModel = text.parse().map_err(|error| anyhow!("the model {error}"))?;
         let found = hub.cache().find(&model);
@@ -148,7 +148,7 @@ fn memory(
     path: &Path,
     configured: Option<&Model>,
     context_length: Option<u64>,
-) -> Option<Vec<Memory>> {
+) -> Option<Vec<DeviceMemory>> {
     let backend = configured.and_then(|model| model.backend.as_deref());
     let backend = registry.choose(path, backend).ok()?;
     let (max_sequences, max_batch_tokens) = SESSION;
@@ -173,7 +173,7 @@ fn memory(
             + estimate.compute_bytes
             + estimate.sequence_bytes * u64::from(max_sequences);
         let kv = estimate.kv_bytes_per_token;
-        Memory {
+        DeviceMemory {
             device: estimate.device,
             fixed_bytes,
             kv_bytes_per_token: kv,
@@ -184,7 +184,7 @@ fn memory(
     Some(estimates.into_iter().map(memory).collect())
 }
 
-fn print_text(shown: &Shown) {
+fn print_text(shown: &ShownModel) {
     let facts = &shown.facts;
     println!("{}", shown.path.display());
     let number = |value: Option<u64>| value.map(|value| value.to_string());
@@ -228,7 +228,7 @@ fn print_text(shown: &Shown) {
     }
 }
 
-impl Memory {
+impl DeviceMemory {
     fn text(&self) -> String {
         let (fixed, token) = (
             HumanBytes(self.fixed_bytes),
