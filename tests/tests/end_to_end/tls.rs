@@ -365,6 +365,7 @@ async fn the_example_of_a_public_server_serves() {
         ("http://127.0.0.1:4318", endpoint.as_str()),
         ("0.0.0.0:8443", "127.0.0.1:0"),
         ("127.0.0.1:9090", "127.0.0.1:0"),
+        ("/run/tenon/clients.sock", "clients.sock"),
         ("/run/tenon/admin.sock", "admin.sock"),
         (
             "/etc/letsencrypt/live/llm.example.com/fullchain.pem",
@@ -377,6 +378,10 @@ async fn the_example_of_a_public_server_serves() {
         ("/etc/tenon/keys/website", "website"),
         ("/etc/tenon/keys/operator", "operator"),
         ("/srv/models/Qwen3-4B-Q4_K_M.gguf", "echo.echo"),
+        (
+            "/srv/models/Qwen2.5-Coder-7B-Instruct-Q4_K_M.gguf",
+            "echo.echo",
+        ),
         ("drain_delay_secs = 10", "drain_delay_secs = 0"),
     ] {
         assert!(config.contains(written), "{written}");
@@ -411,6 +416,13 @@ async fn the_example_of_a_public_server_serves() {
         );
         whole(answer).await.unwrap();
     }
+    // The second model is loaded now. One client may not use it.
+    for (key, status) in [("key-w", 200), ("key-p", 403)] {
+        let answer = connection.send_as(key, CHAT, &greedy("Hi", "code")).await;
+        assert_eq!(answer.unwrap().status(), status, "{key}");
+    }
+    let of_socket = Client::of_socket(&server.home().join("clients.sock")).with_key("key-w");
+    assert_eq!(of_socket.chat("Hi", json!({"temperature": 0})).await, "Hi");
     let answer = connection
         .send_as("key-o", "/admin/models", "")
         .await
