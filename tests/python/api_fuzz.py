@@ -1,6 +1,7 @@
 """schemathesis against the server's own OpenAPI document: no request breaks the server or gets an undocumented status.
 
-Whole answers also have the documented form. Other tests check the events of streams, whose data schemathesis does not read. Arguments behind the server's address are schemathesis's own. The requests are the same each time.
+Whole answers also have the documented form. Other tests check the events of streams, whose data schemathesis does not read.
+Arguments behind the server's address are schemathesis's own. The requests are the same each time.
 """
 
 import sys
