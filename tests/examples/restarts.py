@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Restarts two servers in turn behind a proxy, under load, and fails if a request fails.
 
-The proxy runs with its file in config/deploy, except for the addresses and TLS. Needs haproxy or nginx, and the echo plugin:
+The proxy runs with its file in config/deploy, except for the addresses and the certificate, and clients speak TLS with it. Needs
+haproxy or nginx, openssl, and the echo plugin:
 
     tests/examples/restarts.py target/dist/tenon
     tests/examples/restarts.py target/dist/tenon --proxy nginx
@@ -14,6 +15,7 @@ import http.client
 import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ DRAIN_DELAY_SECS = {"haproxy": 3, "nginx": 0}
 def main():
     options = arguments()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as cleanup:
+        make_certificate(Path(folder))
         delay = f"drain_delay_secs = {DRAIN_DELAY_SECS[options.proxy]}"
         homes = [Path(folder) / name for name in ("first", "second")]
         servers = [Server(options.tenon, options.plugins, home, 2, server=delay) for home in homes]
@@ -40,11 +43,21 @@ def main():
             part.start()
         for server in servers:
             proxy.wait_for(server)
-        load = Load(proxy.port, options)
+        load = Load(proxy, options)
         restart_in_turn(servers, proxy, options.restarts, load)
         load.finish()
         print(f"{options.proxy}: {options.restarts} restarts, {load.report()}; {proxy.report()}")
     sys.exit(1 if load.failures else 0)
+
+
+def make_certificate(folder):
+    """Writes a certificate of this machine, its key, and both in one file."""
+    certificate, key = folder / "tenon.crt", folder / "tenon.key"
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=tenon", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-out", certificate, "-keyout", key]
+    subprocess.run(["openssl", "req", *kind, *names, *files], check=True, capture_output=True)
+    (folder / "tenon.pem").write_bytes(certificate.read_bytes() + key.read_bytes())
 
 
 def arguments():
@@ -103,9 +116,10 @@ class Proxy:
 class HAProxy(Proxy):
     def start(self):
         self.state_port = free_port()
-        bind = (r"bind :443 .*", f"bind 127.0.0.1:{self.port}")
+        bind = (r"bind :443 ", f"bind 127.0.0.1:{self.port} ")
+        certificate = (r"/etc/haproxy/tenon\.pem", str(self.home / "tenon.pem"))
         state = (r"127\.0\.0\.1:8404", f"127.0.0.1:{self.state_port}")
-        self.run(["haproxy", "-db", "-f", self.file("haproxy.cfg", bind, state)])
+        self.run(["haproxy", "-db", "-f", self.file("haproxy.cfg", bind, certificate, state)])
 
     def wait_for(self, server):
         name = ["first", "second"][self.servers.index(server)]
@@ -122,8 +136,10 @@ class HAProxy(Proxy):
 
 class Nginx(Proxy):
     def start(self):
-        listen = (r"listen 443 ssl http2", f"listen 127.0.0.1:{self.port}")
-        site = self.file("nginx.conf", listen, (r"ssl_certificate .*", ""), (r"ssl_certificate_key .*", ""))
+        listen = (r"listen 443 ", f"listen 127.0.0.1:{self.port} ")
+        certificate = (r"/etc/nginx/tenon\.crt", str(self.home / "tenon.crt"))
+        key = (r"/etc/nginx/tenon\.key", str(self.home / "tenon.key"))
+        site = self.file("nginx.conf", listen, certificate, key)
         kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         paths = " ".join(f"{kind}_temp_path {self.home}/{kind};" for kind in kinds)
         main = f"error_log {self.home}/nginx.log; pid {self.home}/nginx.pid; daemon off;\n"
@@ -147,15 +163,17 @@ PROXIES = {"haproxy": HAProxy, "nginx": Nginx}
 class Load:
     """Clients that chat, in plain answers and streams by turns, until it is finished."""
 
-    def __init__(self, port, options):
-        self.port, self.least, self.finishing = port, options.requests, False
+    def __init__(self, proxy, options):
+        self.port, self.least, self.finishing = proxy.port, options.requests, False
+        self.tls = ssl.create_default_context(cafile=proxy.home / "tenon.crt")
         self.lock, self.seconds, self.failures = threading.Lock(), [], []
         self.threads = [threading.Thread(target=self.chat_on, daemon=True) for _ in range(options.clients)]
         for thread in self.threads:
             thread.start()
 
     def chat_on(self):
-        connection, streamed = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE), False
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=self.tls)
+        streamed = False
         while not (self.finishing and len(self.seconds) >= self.least):
             begin, streamed = time.monotonic(), not streamed
             failure = self.chat(connection, streamed)

@@ -24,6 +24,7 @@ from strict import Replies, check, data, events, post
 # Otherwise litellm would look for prices on the internet.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import litellm
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
 BASE = sys.argv[1]
 QUESTION = "Do I need an umbrella in Bonn?"
@@ -195,16 +196,18 @@ async def litellm_adapters():
     assert kinds == ["reasoning", "message", "function_call"], answer
     assert json.loads(answer.output[-1].arguments) == ARGUMENTS, answer
     check(Response, answer.model_dump_json(exclude_unset=True))
-    server = {"api_key": "EMPTY", "api_base": BASE}
+    replies = Replies()
+    server = {"api_key": "EMPTY", "api_base": BASE, "client": AsyncHTTPHandler(event_hooks=replies.asynchronous_hooks())}
     said = [{"role": "user", "content": QUESTION}]
     answer = await litellm.anthropic.messages.acreate(**ASKED | {"model": "anthropic/claude-x"}, messages=said, **server)
     assert [block["type"] for block in answer["content"]] == ["thinking", "text", "tool_use"], answer
-    answer["usage"].pop("total_tokens")  # LiteLLM's own.
-    check(Message, json.dumps(answer))
     chat = {"model": "anthropic/claude-x", "messages": said, "tools": [{"type": "function", "function": FUNCTION}]}
-    message = (await litellm.acompletion(**chat, **server)).choices[0].message
-    assert (message.reasoning_content, message.content) == (REASONING[0], TEXTS[0]), message
-    assert json.loads(message.tool_calls[0].function.arguments) == ARGUMENTS, message
+    streamed = [chunk async for chunk in await litellm.acompletion(**chat, **server, stream=True)]
+    for whole in [await litellm.acompletion(**chat, **server), litellm.stream_chunk_builder(streamed)]:
+        message = whole.choices[0].message
+        assert (message.reasoning_content, message.content) == (REASONING[0], TEXTS[0]), message
+        assert json.loads(message.tool_calls[0].function.arguments) == ARGUMENTS, message
+    assert replies.answered == replies.streamed == {"/v1/messages"}
 
 
 responses()

@@ -70,9 +70,14 @@ def events(text):
     return sent
 
 
+def read(kind, text):
+    """Reads JSON as this type. Reports keys that are missing or of another type."""
+    return TypeAdapter(kind).validate_json(text, strict=True)
+
+
 def check(kind, text):
-    """Reads JSON as this type. Reports keys that are missing, unknown or of another type."""
-    value = TypeAdapter(kind).validate_json(text, strict=True)
+    """Reads JSON as this type of OpenAI or Anthropic. Reports keys that are missing, unknown or of another type."""
+    value = read(kind, text)
     check_keys(value)
     return value
 
@@ -119,8 +124,8 @@ class Replies:
         answer, event = REPLIES[path]
         if response.headers["content-type"] == "text/event-stream":
             self.streamed.add(path)
-            read = data if path == "/v1/messages" else events
-            for sent in read(response.text):
+            split = data if path == "/v1/messages" else events
+            for sent in split(response.text):
                 check(event, sent)
         else:
             self.answered.add(path)

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Config, Server, listen::Listen, listen::Scope};
+use super::{Config, Hosts, Origins, Server, listen::Listen, listen::Scope};
 use crate::keys::Key;
 
 impl Config {
-    /// Where the server listens, who is let in, its limits, how it ends, and what is logged and sent elsewhere, a line each.
+    /// Where the server listens, who is let in, its limits, how it ends, and what is logged and sent elsewhere, a line each. What nobody
+    /// has set is mostly left out.
     pub fn explained(&self) -> Vec<String> {
         let addresses = self.server.listen.iter().map(address);
         let authorities = self.tls.as_ref();
@@ -37,8 +38,11 @@ impl Config {
             .chain(open)
             .chain(keys)
             .chain(administration)
+            .chain(pages(&self.server))
             .chain([connections(&self.server), requests(&self.server)])
-            .chain([self.queues(), drain(&self.server)])
+            .chain([self.queues()])
+            .chain(budget(&self.server))
+            .chain([drain(&self.server)])
             .chain(access_log)
             .chain(texts)
             .chain(collector)
@@ -54,6 +58,31 @@ impl Config {
         let lengths: Vec<_> = lengths.iter().map(usize::to_string).collect();
         format!("waiting requests of a model: {}", lengths.join(" or "))
     }
+}
+
+/// The names by which requests may address the server, and the origins of web pages that may use it.
+fn pages(server: &Server) -> impl Iterator<Item = String> {
+    let names = match &server.hosts {
+        Hosts::These(names) if !names.is_empty() => Some(format!(
+            "requests address it as {}, by its address or by a private name",
+            names.join(", ")
+        )),
+        Hosts::These(_) | Hosts::Any => None,
+    };
+    let origins = match &server.origins {
+        Origins::Any => Some("all web pages may use it".to_owned()),
+        Origins::These(origins) => Some(match origins.is_empty() {
+            true => "no web pages of other servers may use it".to_owned(),
+            false => format!("web pages of {} may use it", origins.join(", ")),
+        }),
+        Origins::Local => None,
+    };
+    names.into_iter().chain(origins)
+}
+
+fn budget(server: &Server) -> Option<String> {
+    let mib = server.memory_budget_bytes? >> 20;
+    Some(format!("memory of all models together: {mib} MiB"))
 }
 
 fn connections(server: &Server) -> String {

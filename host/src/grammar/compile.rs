@@ -126,7 +126,9 @@ impl Compiler {
             }
             Grammar::Patterns(patterns) => {
                 let lark = lark(patterns, |schema| prepared(schema, self.whitespace));
-                Ok(TopLevelGrammar::from_lark(lark))
+                Ok(TopLevelGrammar::from_lark(
+                    lark.map_err(anyhow::Error::msg)?,
+                ))
             }
         }
     }

@@ -13,16 +13,45 @@ use chars::CharSet;
 use facts::Analysis;
 use parser::{RulePart, Rules};
 
-use super::text::quoted;
+use super::literal::quoted;
 
 /// Translates a grammar into Lark.
 ///
 /// # Errors
 /// A text that says what is wrong with the grammar.
 pub fn lark(text: &str) -> Result<String, String> {
+    let rules = translated(text, "", CharSet::default())?;
+    Ok(format!("start: {}\n{}", rules.start, rules.lines()))
+}
+
+/// Translates a grammar into rules for another grammar in Lark, where any text may follow. All names of rules end with `suffix`.
+///
+/// # Errors
+/// A text that says what is wrong with the grammar.
+pub fn rules_within(text: &str, suffix: &str) -> Result<LarkRules, String> {
+    translated(text, suffix, CharSet::all())
+}
+
+/// A grammar as rules in Lark.
+pub struct LarkRules {
+    /// The name of the rule that stands for the whole grammar.
+    pub start: String,
+    rules: Vec<String>,
+}
+
+impl LarkRules {
+    /// The rules, each in a line.
+    pub fn lines(&self) -> String {
+        self.rules.iter().map(|rule| format!("{rule}\n")).collect()
+    }
+}
+
+/// `after` are the characters that may follow the text.
+fn translated(text: &str, suffix: &str, after: CharSet) -> Result<LarkRules, String> {
     let rules = parser::parse(text)?;
     let mut writer = GbnfWriter {
-        analysis: Analysis::of(&rules)?,
+        analysis: Analysis::of(&rules, after)?,
+        suffix,
         lines: Vec::new(),
         is_written: vec![[false; 2]; rules.parts.len()],
         pending: Vec::new(),
@@ -32,12 +61,17 @@ pub fn lark(text: &str) -> Result<String, String> {
     while let Some((rule, is_lexeme)) = writer.pending.pop() {
         writer.define(rule, is_lexeme);
     }
-    Ok(format!("start: {start}\n{}\n", writer.lines.join("\n")))
+    Ok(LarkRules {
+        start,
+        rules: writer.lines,
+    })
 }
 
 struct GbnfWriter<'a> {
     rules: &'a Rules,
     analysis: Analysis,
+    /// The end of all names of rules.
+    suffix: &'a str,
     lines: Vec<String>,
     /// For each rule, whether it was written as a rule, and whether it was written as a lexeme.
     is_written: Vec<[bool; 2]>,
@@ -56,10 +90,8 @@ impl GbnfWriter<'_> {
         if !std::mem::replace(&mut self.is_written[rule][usize::from(is_lexeme)], true) {
             self.pending.push((rule, is_lexeme));
         }
-        match is_lexeme {
-            true => format!("R{rule}"),
-            false => format!("r{rule}"),
-        }
+        let kind = if is_lexeme { "R" } else { "r" };
+        format!("{kind}{rule}{}", self.suffix)
     }
 
     fn define(&mut self, rule: usize, is_lexeme: bool) {
@@ -143,7 +175,7 @@ impl GbnfWriter<'_> {
 
     /// Gives a part a name of its own, because Lark limits how groups can be nested.
     fn helper(&mut self, kind: &str, body: String) -> String {
-        let name = format!("{kind}{}", self.lines.len());
+        let name = format!("{kind}{}{}", self.lines.len(), self.suffix);
         self.lines.push(format!("{name}: {body}"));
         name
     }

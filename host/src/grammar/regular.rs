@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use lark::{LarkRules, Part};
 
-use super::text::regex_escaped;
+use super::literal::regex_escaped;
 
 /// Longest regular expression in bytes. Rules are copied to where they are used, so they may grow without bounds.
 const MAX_BYTES: usize = 100_000;

@@ -1,9 +1,12 @@
-//! Grammars made of literal text, JSON and free text. Tool calls need them.
+//! Grammars made of literal text, JSON, free text and other grammars. Tool calls and structural tags need them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::json_text;
+use super::{
+    gbnf, json_text,
+    literal::{quoted, regex_escaped},
+};
 
 /// A pattern that a part of an answer must match.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +17,8 @@ pub enum Pattern {
     Token(u32),
     /// JSON that this schema validates.
     Json(#[serde(with = "json_text")] Value),
+    /// Text that fits this grammar in GBNF.
+    Gbnf(String),
     /// Up to two characters, each a line feed or a space.
     Space,
     /// Any text that obeys these rules.
@@ -61,21 +66,29 @@ impl TextRules {
 /// Writes the grammar of a sequence of patterns in llguidance's variant of Lark. `schema` prepares each JSON Schema.
 ///
 /// Free text is a single lexeme wherever possible, so that there is only one way to parse an answer.
-pub fn lark(patterns: &[Pattern], schema: impl Fn(Value) -> Value) -> String {
+///
+/// # Errors
+/// A text that says what is wrong with a grammar among the patterns.
+pub fn lark(patterns: &[Pattern], schema: impl Fn(Value) -> Value) -> Result<String, String> {
     let mut writer = RuleWriter {
         schema,
         rules: Vec::new(),
+        grammars: Vec::new(),
     };
-    let start = writer.sequence(patterns);
+    let start = writer.sequence(patterns)?;
     let rules = (0..).zip(&writer.rules);
     let rules: String = rules.map(|(index, rule)| rule.line(index)).collect();
-    format!("start: {start}\n{rules}")
+    let grammars = writer.grammars.iter();
+    let grammars: String = grammars.map(|(_, rules)| rules.lines()).collect();
+    Ok(format!("start: {start}\n{rules}{grammars}"))
 }
 
 struct RuleWriter<S> {
     schema: S,
     /// The rules so far. Equal rules are kept once.
     rules: Vec<Rule>,
+    /// The texts of grammars in GBNF so far, with their rules. Equal grammars are kept once.
+    grammars: Vec<(String, gbnf::LarkRules)>,
 }
 
 #[derive(PartialEq)]
@@ -97,22 +110,21 @@ impl Rule {
 }
 
 impl<S: Fn(Value) -> Value> RuleWriter<S> {
-    fn sequence(&mut self, patterns: &[Pattern]) -> String {
-        let patterns: Vec<_> = patterns
-            .iter()
-            .map(|pattern| self.pattern(pattern))
-            .collect();
-        match patterns.is_empty() {
+    fn sequence(&mut self, patterns: &[Pattern]) -> Result<String, String> {
+        let patterns = patterns.iter().map(|pattern| self.pattern(pattern));
+        let patterns: Vec<_> = patterns.collect::<Result<_, _>>()?;
+        Ok(match patterns.is_empty() {
             true => "\"\"".to_owned(),
             false => patterns.join(" "),
-        }
+        })
     }
 
-    fn pattern(&mut self, pattern: &Pattern) -> String {
-        match pattern {
+    fn pattern(&mut self, pattern: &Pattern) -> Result<String, String> {
+        Ok(match pattern {
             Pattern::Text(text) => quoted(text),
             Pattern::Token(token) => format!("<[{token}]>"),
             Pattern::Json(value) => format!("%json {}", (self.schema)(value.clone())),
+            Pattern::Gbnf(text) => return self.grammar(text),
             Pattern::Space => self.rule("SPACE", "", r"/[ \n]{0,2}/"),
             Pattern::Free(rules) => self.text(rules),
             Pattern::Until(rules, end) => {
@@ -120,20 +132,33 @@ impl<S: Fn(Value) -> Value> RuleWriter<S> {
                 self.rule("until", &format!("[suffix={}]", quoted(end)), &text)
             }
             Pattern::OneOf(alternatives) => {
-                let alternatives = alternatives.iter();
-                let alternatives: Vec<_> = alternatives.map(|one| self.sequence(one)).collect();
+                let alternatives = alternatives.iter().map(|one| self.sequence(one));
+                let alternatives: Vec<_> = alternatives.collect::<Result<_, _>>()?;
                 self.rule("one_of", "", &alternatives.join(" | "))
             }
             Pattern::Many(patterns) => {
-                let body = self.sequence(patterns);
+                let body = self.sequence(patterns)?;
                 self.rule("many", "", &body) + "*"
             }
             Pattern::Times(patterns, min, max) => {
-                let body = self.sequence(patterns);
+                let body = self.sequence(patterns)?;
                 let max = max.map(|max| max.to_string()).unwrap_or_default();
                 self.rule("times", "", &body) + &format!("{{{min},{max}}}")
             }
+        })
+    }
+
+    /// The name of a grammar's first rule. The grammar is added unless it is known.
+    fn grammar(&mut self, text: &str) -> Result<String, String> {
+        let mut grammars = self.grammars.iter();
+        if let Some((_, known)) = grammars.find(|(other, _)| other == text) {
+            return Ok(known.start.clone());
         }
+        let suffix = format!("_{}", self.grammars.len());
+        let rules = gbnf::rules_within(text, &suffix)?;
+        let start = rules.start.clone();
+        self.grammars.push((text.to_owned(), rules));
+        Ok(start)
     }
 
     fn text(&mut self, rules: &TextRules) -> String {
@@ -173,18 +198,4 @@ fn slashes_escaped(regex: &str) -> String {
         escaped.push(character);
     }
     escaped
-}
-
-/// Writes a string in Lark's notation: a JSON string in which DEL is escaped too.
-pub fn quoted(text: &str) -> String {
-    Value::from(text).to_string().replace('\x7f', "\\u007f")
-}
-
-/// A regular expression that matches this text only. It writes every character as its code, because many characters
-/// have a meaning in Lark's `/…/` or in regular expressions.
-pub fn regex_escaped(text: &str) -> String {
-    let escaped = text
-        .chars()
-        .map(|character| format!("\\u{{{:x}}}", u32::from(character)));
-    escaped.collect()
 }

@@ -16,6 +16,9 @@ pub struct ToolFormat {
     pub begin: &'static [&'static str],
     /// Marks of blocks whose calls have another form. Answers may have such calls, but none are written.
     pub other_begin: &'static [OtherBegin],
+    /// Texts that may stand between the function's name and the arguments of a named call besides `after`. Answers may have them,
+    /// but none are written.
+    pub other_after: &'static [&'static str],
     /// Whether an answer that is only JSON may be a call too, without `begin`.
     pub may_be_bare: bool,
     /// The text between `begin` and the first call.

@@ -9,6 +9,7 @@ const PLAIN: ToolFormat = ToolFormat {
     other_signs: &[],
     begin: &[],
     other_begin: &[],
+    other_after: &[],
     may_be_bare: false,
     open: "",
     call: CallFormat::Object {
@@ -57,8 +58,10 @@ pub const FORMATS: &[ToolFormat] = &[
             after: &[
                 "<|channel|>commentary json<|message|>",
                 "<|channel|>commentary <|constrain|>json<|message|>",
+                "<|channel|>commentary<|message|>",
                 "<|channel|>analysis json<|message|>",
                 "<|channel|>analysis <|constrain|>json<|message|>",
+                "<|channel|>analysis<|message|>",
             ],
         }],
         call: CallFormat::Named {
@@ -67,6 +70,8 @@ pub const FORMATS: &[ToolFormat] = &[
             arguments: Arguments::Json,
             end: "<|call|>",
         },
+        // The type of the arguments may be plain or absent.
+        other_after: &[" json<|message|>", "<|message|>"],
         ..PLAIN
     },
     ToolFormat {

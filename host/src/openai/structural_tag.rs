@@ -13,17 +13,31 @@ pub enum TagFormat {
         json_schema: Value,
         #[serde(default)]
         style: SchemaStyle,
+        /// Must be false: members come in the schema's order.
+        #[serde(default)]
+        any_order: bool,
+        /// Must be absent.
+        max_whitespace_cnt: Option<u32>,
+        /// Must be empty.
+        #[serde(default)]
+        excludes: Vec<String>,
     },
     /// Arguments in Qwen's notation: the older name of `json_schema` with the style `qwen_xml`.
     QwenXmlParameter { json_schema: Value },
     /// Text that matches a regular expression.
     Regex { pattern: String },
+    /// Text that fits a grammar in EBNF, as xgrammar and llama.cpp write it (GBNF).
+    Grammar { grammar: String },
     /// Any text that contains none of the `excludes`. Within a tag it also ends before the tag's `end`.
     AnyText {
         #[serde(default)]
         excludes: Vec<String>,
+        /// Most characters of the text.
+        max_chars: Option<u32>,
+        /// Must be absent.
+        max_tokens: Option<u32>,
     },
-    /// All elements, in order. Only the last one may be text without an end of its own.
+    /// All elements, in order. Text without an end of its own must be the last one, or exclude a `const_string` that follows it.
     Sequence { elements: Vec<TagFormat> },
     /// One of the elements.
     Or { elements: Vec<TagFormat> },
@@ -54,6 +68,15 @@ pub enum TagFormat {
         #[serde(default)]
         excludes: Vec<String>,
     },
+    /// Text in which the format of a rule follows the rule's text.
+    Dispatch {
+        rules: Vec<(String, TagFormat)>,
+        /// Whether text may follow such a format, and another one.
+        #[serde(default = "yes", rename = "loop")]
+        is_loop: bool,
+        #[serde(default)]
+        excludes: Vec<String>,
+    },
     /// Tags with separators between them.
     TagsWithSeparator {
         tags: Vec<TagOfFormat>,
@@ -63,6 +86,10 @@ pub enum TagFormat {
         #[serde(default)]
         stop_after_first: bool,
     },
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The notation of a value that a schema describes.

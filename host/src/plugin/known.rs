@@ -73,9 +73,8 @@ pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
 
 /// The library of the backend with this id, or whose id ends with this name, and what to do with it. None for other backends.
 pub fn library_of(name: &str) -> Option<String> {
-    let is_named = |known: &&KnownBackendBackend| {
-        known.id == name || known.id.rsplit('.').next() == Some(name)
-    };
+    let is_named =
+        |known: &&KnownBackend| known.id == name || known.id.rsplit('.').next() == Some(name);
     let known = KNOWN.iter().find(is_named)?;
     Some(format!(
         "put {} into a plugin directory ({GET})",

@@ -274,7 +274,15 @@ async fn chat(
     let is_cached = settings.request.cache_prompt;
     let encoded = encode(&model, chat, is_cached).await?;
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, is_cached).await?;
-    answer::<ChatFormat>(&app, &served, &model, vec![prompt], settings, grammar).await
+    answer::<ChatFormat>(
+        &app,
+        &served,
+        &model,
+        vec![prompt],
+        settings,
+        grammar.answer,
+    )
+    .await
 }
 
 /// The format of answers to chats.

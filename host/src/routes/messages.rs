@@ -194,7 +194,15 @@ async fn answer(
     let head = AnswerHead::new(&served.id, length, settings.stop.clone(), shows_thinking);
     settings.note_id(&head.id);
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, true).await?;
-    let answers = begin(&app, &served, &model, vec![prompt], &settings, grammar).await?;
+    let answers = begin(
+        &app,
+        &served,
+        &model,
+        vec![prompt],
+        &settings,
+        grammar.answer,
+    )
+    .await?;
     let reply = answers.replies.into_iter().next();
     let reply = reply.ok_or_else(|| ApiError::internal("a request has no answer"))?;
     if settings.stream {

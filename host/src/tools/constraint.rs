@@ -358,7 +358,21 @@ impl AnswerGrammarWriter<'_> {
 
     /// A call of a function up to its arguments, from behind the text `begun`.
     fn head(&self, name: &str, begun: &str) -> Vec<Pattern> {
-        let parts = self.rules.calls.format.head(name).into_iter().enumerate();
+        let format = self.rules.calls.format;
+        if let CallFormat::Named { before, after, .. } = format.call
+            && !format.other_after.is_empty()
+        {
+            let named = format!("{before}{name}");
+            let mut head = self
+                .marks
+                .split(named.strip_prefix(begun).unwrap_or(&named));
+            let after = format.other_after.iter().copied().chain([after]);
+            head.push(Pattern::OneOf(
+                after.map(|after| self.marks.split(after)).collect(),
+            ));
+            return head;
+        }
+        let parts = format.head(name).into_iter().enumerate();
         let parts = parts.flat_map(|(index, part)| match index {
             0 => self.marks.split(part.strip_prefix(begun).unwrap_or(&part)),
             _ => {

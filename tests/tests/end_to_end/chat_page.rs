@@ -198,13 +198,13 @@ async fn a_model_that_is_not_there_is_told() {
         return;
     };
     let mut server = ServerOptions::new(&["tenon_plugin_echo"])
-        .file("broken.echo", "x")
-        .arguments(&["broken.echo"])
+        .file("a.gguf", "GGUF")
+        .arguments(&["a.gguf"])
         .config(&allowed(""))
         .spawn();
     open_page(&browser, &mut server).await;
     let state = browser.text("#model option").await;
-    assert!(state.contains("an echo model holds one number"), "{state}");
+    assert!(state.contains("libtenon_plugin_llama_cpp.so"), "{state}");
 }
 
 #[tokio::test]

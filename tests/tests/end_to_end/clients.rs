@@ -43,6 +43,19 @@ fn clients_of_agents_are_answered_with_reasoning_and_calls() {
 }
 
 #[test]
+fn the_compliance_tests_of_open_responses_pass() {
+    let call = r#"{"name": "get_weather", "arguments": {"location": "San Francisco"}}"#;
+    let script =
+        format!("=== answer\nI look.\n<tool_call>\n{call}\n</tool_call>\n=== answer\nAlice.\n");
+    let options = ServerOptions::new(&["tenon_fixture_scripted"]);
+    let options = options.file("model.scripted", &script);
+    let mut server = options
+        .config("[[models]]\npath = 'model.scripted'\n")
+        .start();
+    python("open_responses.py", &mut server);
+}
+
+#[test]
 fn node_s_client_is_answered_with_reasoning_and_calls() {
     node("scripted.mjs", &mut scripted_server());
 }

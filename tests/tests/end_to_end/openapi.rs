@@ -101,6 +101,31 @@ async fn what_can_be_read_is_as_documented() {
 }
 
 #[tokio::test]
+async fn references_lead_to_schemas() {
+    let mut server = ServerOptions::echo(0).start();
+    let Document(document) = Document::read(&server.client()).await;
+    let mut values = vec![&document];
+    let mut count = 0;
+    while let Some(value) = values.pop() {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(reference)) = fields.get("$ref") {
+                    let place = reference
+                        .strip_prefix('#')
+                        .expect("a place in the document");
+                    assert!(document.pointer(place).is_some(), "{reference}");
+                    count += 1;
+                }
+                values.extend(fields.values());
+            }
+            Value::Array(items) => values.extend(items),
+            _ => {}
+        }
+    }
+    assert!(count > 100, "{count}");
+}
+
+#[tokio::test]
 async fn refusals_are_as_documented() {
     let mut server = ServerOptions::echo(0).start();
     let client = server.client();

@@ -429,7 +429,8 @@ async fn an_agent_is_answered_although_it_offers_tools_of_the_server() {
     assert!(warning.contains("web_search"), "{warning}");
 }
 
-/// A function without `strict` is shown as strict, as in OpenAI's API, but its schema is not refused.
+/// A function without `strict` is shown as strict, as in OpenAI's API, but its schema is not refused: a warning says what is not
+/// followed.
 #[tokio::test]
 async fn functions_are_shown_with_their_defaults() {
     let (_server, client) = start_echo("");
@@ -444,6 +445,8 @@ async fn functions_are_shown_with_their_defaults() {
         expected["description"] = json!(null);
         assert_eq!(tools[0], expected);
         assert_eq!(tools[1]["tools"][0], expected);
+        let warning = shown.then_some("'not' in the schemas of 'tools' could not be enforced");
+        assert_eq!(response["warnings"][0].as_str(), warning);
     }
     let refused = json!({"tools": [function(json!(true))]});
     check_refused(&client, ask("Hi", refused), "tools[0].parameters").await;

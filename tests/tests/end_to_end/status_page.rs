@@ -1,8 +1,12 @@
 //! The status page: who gets it, what it shows, and how it looks in a real browser.
 
+use std::time::Duration;
+
+use regex::Regex;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use tenon_tests::{Browser, Client, HOST, ServerOptions, chat, has_node};
+use tenon_tests::{Browser, Client, HOST, Held, ServerOptions, chat, has_node, kill};
+use tokio::time::sleep;
 
 const STATUS: &str = "/status";
 const CHAT: &str = "/v1/chat/completions";
@@ -70,7 +74,7 @@ async fn it_shows_how_many_tokens_are_made() {
         if !page.contains("answers, 0 in the last minute") {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        sleep(Duration::from_millis(200)).await;
     }
     assert!(!page.contains("answers, 0 in the last minute"), "{page}");
     // The line's right end is the last sample, which is at most 10 seconds old: 600 is now, 1 is a second.
@@ -83,6 +87,83 @@ async fn it_shows_how_many_tokens_are_made() {
         !page.contains("<dt>Requests in 10 minutes</dt><dd>0</dd>"),
         "{page}"
     );
+}
+
+/// A worker is killed, then one request runs and one waits, and two others fail.
+#[tokio::test]
+async fn its_numbers_are_those_of_the_server() {
+    let config = "[engine]\nmax_sequences = 1\nkv_tokens = 4096\nmax_draft_tokens = 0\n\
+                  [[models]]\npath = 'slow.echo'\n[[models]]\nid = 'gone'\npath = 'gone.echo'\n";
+    let mut server = ServerOptions::new(&["tenon_plugin_echo"])
+        .file("slow.echo", "20")
+        .config(config)
+        .start();
+    server.wait_for_log("model ready model=\"slow\"");
+    let client = server.client();
+    let process = async || {
+        let (_, models) = client.get("/admin/models").await;
+        let process = models["data"][0]["loaded"]["process_id"].as_u64();
+        process.and_then(|process| u32::try_from(process).ok())
+    };
+    let killed = process().await.unwrap();
+    kill(killed);
+    let worker = loop {
+        match process().await {
+            Some(process) if process != killed => break process,
+            _ => sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let long = chat(&"x".repeat(2000), json!({"temperature": 0}));
+    let mut running = client.open(CHAT, &long).await;
+    running.next_text().await;
+    let waiting = tokio::spawn({
+        let (client, long) = (client.clone(), long.clone());
+        async move { client.post(CHAT, &long).await }
+    });
+    client
+        .wait_for_metric("tenon_engine_waiting_sequences", 1.0)
+        .await;
+
+    let used = async || client.metric("tenon_engine_kv_running_tokens").await / 40.96;
+    let before = used().await;
+    let page = client.get_text(STATUS).await;
+    let after = used().await;
+    for text in ["<dd id=\"running\">1</dd>", "<dd id=\"waiting\">1</dd>"] {
+        assert!(page.contains(text), "no {text} in {page}");
+    }
+    let numbers = |row: &str| {
+        let row = Regex::new(&format!("<code>slow</code></th>{row}</tr>")).unwrap();
+        let found = row.captures(&page).expect("a row");
+        [&found[1], &found[2]].map(|number| number.parse::<f64>().unwrap())
+    };
+    let number = "<td class=\"number\">";
+    let [waits, share] = numbers(&format!(
+        "<td class=\"words\">answers</td><td>[^<]*</td>{number}1</td>{number}(\\d+)</td>{number}(\\d+) %</td>"
+    ));
+    assert_eq!(waits, 1.0);
+    assert!((before - 0.5..=after + 0.5).contains(&share), "{page}");
+    let [process, memory] = numbers(&format!(
+        "<td class=\"words\">[^<]*echo[^<]*</td>{number}(\\d+)</td>{number}(\\d+) MiB</td>{number}\\d+ s</td>{number}1</td>"
+    ));
+    assert_eq!(process, f64::from(worker));
+    let held = Held::by_process(worker).resident_mb as f64;
+    assert!((memory * 1.048 - held).abs() < 10.0, "{memory}, {held}");
+
+    // Samples are taken every 5 seconds.
+    for _ in 0..2 {
+        let request = chat("Hi", json!({"model": "gone"}));
+        assert_eq!(client.post(CHAT, &request).await.0, 503);
+    }
+    let failures = "<dt>Failed of them</dt><dd class=\"bad\">2</dd>";
+    for _ in 0..100 {
+        if client.get_text(STATUS).await.contains(failures) {
+            break;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    let page = client.get_text(STATUS).await;
+    assert!(page.contains(failures), "{page}");
+    waiting.abort();
 }
 
 #[tokio::test]

@@ -59,6 +59,28 @@ async fn what_fits_stays_and_what_does_not_is_changed() {
 }
 
 #[tokio::test]
+async fn a_grammar_is_followed_within_text() {
+    let (_server, client) = start_echo("");
+    let grammar = "root ::= word (\" \" word)*\nword ::= \"ha\"\n  | \"ho\"";
+    let rules = json!([["(", {"type": "grammar", "grammar": grammar}]]);
+    let format = json!({"type": "dispatch", "rules": rules, "loop": false});
+    let fields = |seed: u32| json!({"response_format": {"type": "structural_tag", "format": format}, "temperature": 1, "seed": seed});
+    let (_, answer) = client.post(CHAT, &chat("He says (ha ho", fields(0))).await;
+    assert_eq!(text(&answer), "He says (ha ho");
+    let form = Regex::new(r"^\(h[ao]( h[ao])*$").unwrap();
+    for seed in 0..5 {
+        let (_, answer) = client.post(CHAT, &chat("(hi there", fields(seed))).await;
+        assert!(form.is_match(text(&answer)), "{answer}");
+    }
+    let wrong = json!({"type": "grammar", "grammar": "root ::= x"});
+    let fields = json!({"response_format": {"type": "structural_tag", "format": wrong}});
+    let (status, answer) = client.post(CHAT, &chat("Hi", fields)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("the rule 'x' is used"), "{message}");
+}
+
+#[tokio::test]
 async fn reasoning_comes_before_the_form() {
     let (_server, client) = start_echo("reasoning_tags = ['<think>', '</think>']");
     let content = json!({"type": "regex", "pattern": "[a-z]+"});

@@ -197,17 +197,89 @@ async fn a_certificate_is_renewed_while_the_configuration_has_a_mistake() {
 async fn clients_may_need_a_certificate() {
     let (authority, other) = (Authority::new(), Authority::new());
     let tls = start(&authority, "client_ca_file = 'ca.pem'", "");
-    let works = async |identity: Option<Identity>| {
+    for (identity, is_let_in) in [
+        (Some(authority.sign()), true),
+        (Some(other.sign()), false),
+        (None, false),
+    ] {
         let client = TlsClient::new(&authority, identity.as_ref(), BOTH);
-        // The server may refuse after the client has begun to send.
-        match client.open(&tls.address).await {
-            Ok(mut connection) => connection.send("/health/live", "").await.is_ok(),
-            Err(_) => false,
-        }
+        assert_eq!(is_answered(&client, &tls.address).await, is_let_in);
+    }
+}
+
+#[tokio::test]
+async fn a_new_authority_counts_for_new_connections() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let mut tls = start(&old, "client_ca_file = 'ca.pem'", "");
+    let [of_old, of_new] =
+        [&old, &new].map(|authority| TlsClient::new(&old, Some(&authority.sign()), BOTH));
+    let mut before = of_old.open(&tls.address).await.unwrap();
+    assert!(before.send("/health/live", "").await.is_ok());
+    assert!(!is_answered(&of_new, &tls.address).await);
+    let file = tls.server.home().join("ca.pem");
+    fs::write(&file, new.certificate()).unwrap();
+    tls.server
+        .wait_for_log("new connections get another certificate");
+    assert!(is_answered(&of_new, &tls.address).await);
+    assert!(!is_answered(&of_old, &tls.address).await);
+    assert!(before.send("/health/live", "").await.is_ok());
+    // A file without an authority does not let everybody in.
+    fs::write(&file, "").unwrap();
+    let line = tls.server.wait_for_log("the configuration stays as it is");
+    assert!(line.contains("ca.pem has no certificate"), "{line}");
+    assert!(is_answered(&of_new, &tls.address).await);
+    let anybody = TlsClient::new(&old, None, BOTH);
+    assert!(!is_answered(&anybody, &tls.address).await);
+}
+
+/// Whether the server lets a client in. It may refuse after the client has begun to send.
+async fn is_answered(client: &TlsClient, address: &str) -> bool {
+    match client.open(address).await {
+        Ok(mut connection) => connection.send("/health/live", "").await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+#[tokio::test]
+async fn administration_speaks_tls_too() {
+    let authority = Authority::new();
+    let config = "[server]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nadmin_keys = ['ops']\n\
+                  [tls]\ncertificate_file = 'server.pem'\nkey_file = 'server.key'\n[[models]]\npath = 'echo.echo'\n";
+    let mut server = options(&authority, "", "").config(config).start();
+    let mut address = |purpose: &str| {
+        let line = server.wait_for_log(purpose);
+        let (_, address) = line.split_once("listening at https://").unwrap();
+        address.split(' ').next().unwrap().to_owned()
     };
-    assert!(works(Some(authority.sign())).await);
-    assert!(!works(Some(other.sign())).await);
-    assert!(!works(None).await);
+    let addresses = [
+        address("listening at https://"),
+        address("for administration and metrics"),
+    ];
+    for protocols in [HTTP1, BOTH] {
+        let client = TlsClient::new(&authority, None, protocols);
+        let mut clients = client.open(&addresses[0]).await.unwrap();
+        let mut admin = client.open(&addresses[1]).await.unwrap();
+        assert_eq!(admin.is_http2(), protocols == BOTH);
+        for (key, path, of_clients, of_admin) in [
+            ("ops", "/admin/models", 404, 200),
+            ("ops", "/metrics", 404, 200),
+            ("ops", "/status", 404, 200),
+            ("none", "/admin/models", 401, 401),
+            ("ops", "/v1/models", 200, 404),
+        ] {
+            for (connection, status) in [(&mut clients, of_clients), (&mut admin, of_admin)] {
+                let answer = connection.send_as(key, path, "").await.unwrap();
+                assert_eq!(answer.status(), status, "{key} {path}");
+                whole(answer).await.unwrap();
+            }
+        }
+    }
+    let mut plain = TcpStream::connect(&addresses[1]).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nx-api-key: ops\r\n\r\n";
+    plain.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP/"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -293,6 +365,7 @@ async fn the_example_of_a_public_server_serves() {
         ("http://127.0.0.1:4318", endpoint.as_str()),
         ("0.0.0.0:8443", "127.0.0.1:0"),
         ("127.0.0.1:9090", "127.0.0.1:0"),
+        ("/run/tenon/clients.sock", "clients.sock"),
         ("/run/tenon/admin.sock", "admin.sock"),
         (
             "/etc/letsencrypt/live/llm.example.com/fullchain.pem",
@@ -305,6 +378,10 @@ async fn the_example_of_a_public_server_serves() {
         ("/etc/tenon/keys/website", "website"),
         ("/etc/tenon/keys/operator", "operator"),
         ("/srv/models/Qwen3-4B-Q4_K_M.gguf", "echo.echo"),
+        (
+            "/srv/models/Qwen2.5-Coder-7B-Instruct-Q4_K_M.gguf",
+            "echo.echo",
+        ),
         ("drain_delay_secs = 10", "drain_delay_secs = 0"),
     ] {
         assert!(config.contains(written), "{written}");
@@ -339,6 +416,13 @@ async fn the_example_of_a_public_server_serves() {
         );
         whole(answer).await.unwrap();
     }
+    // The second model is loaded now. One client may not use it.
+    for (key, status) in [("key-w", 200), ("key-p", 403)] {
+        let answer = connection.send_as(key, CHAT, &greedy("Hi", "code")).await;
+        assert_eq!(answer.unwrap().status(), status, "{key}");
+    }
+    let of_socket = Client::of_socket(&server.home().join("clients.sock")).with_key("key-w");
+    assert_eq!(of_socket.chat("Hi", json!({"temperature": 0})).await, "Hi");
     let answer = connection
         .send_as("key-o", "/admin/models", "")
         .await

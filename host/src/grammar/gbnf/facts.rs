@@ -32,13 +32,16 @@ pub struct Analysis {
 }
 
 impl Analysis {
+    /// `after` are the characters that may follow the text of the whole grammar.
+    ///
     /// # Errors
     /// The rules refer to each other in too many ways to analyze.
-    pub fn of(rules: &Rules) -> Result<Self, String> {
+    pub fn of(rules: &Rules, after: CharSet) -> Result<Self, String> {
         let mut analysis = Self {
             facts: vec![PartFacts::default(); rules.parts.len()],
             follow: vec![CharSet::default(); rules.parts.len()],
         };
+        analysis.follow[rules.root] = after;
         analysis.learn(rules, Self::learn_facts)?;
         analysis.learn(rules, Self::learn_follow)?;
         Ok(analysis)

@@ -167,7 +167,7 @@ impl GbnfParser<'_> {
     /// Reads any repetition signs behind a part.
     fn repeated(&mut self, mut part: RulePart, depth: u32) -> Result<RulePart, String> {
         for _ in 0..=MAX_REPETITIONS {
-            self.skip_blanks(depth > 0);
+            self.skip_within_rule(depth);
             let Some(sign) = self.rest.next_if(|c| "*+?{".contains(*c)) else {
                 return Ok(part);
             };
@@ -332,6 +332,25 @@ impl GbnfParser<'_> {
             Some(found) => format!("{expected} is expected before '{}'", found.escape_debug()),
             None => format!("{expected} is expected"),
         }
+    }
+
+    /// Skips blanks within a rule. Outside groups, the rule goes on in the next line unless another rule begins there, as in
+    /// xgrammar.
+    fn skip_within_rule(&mut self, depth: u32) {
+        self.skip_blanks(depth > 0);
+        let end_of_line = (self.rest.clone(), self.line);
+        self.skip_blanks(true);
+        if self.begins_rule() {
+            (self.rest, self.line) = end_of_line;
+        }
+    }
+
+    /// Whether the text ends here, or a rule begins.
+    fn begins_rule(&self) -> bool {
+        let mut rest = self.rest.clone();
+        while rest.next_if(|&c| is_name(c)).is_some() {}
+        while rest.next_if(|&c| c == ' ' || c == '\t').is_some() {}
+        matches!(rest.next(), None | Some(':'))
     }
 
     /// Skips blanks and comments, and with `with_lines` also ends of lines.

@@ -52,6 +52,11 @@ fn each_sign_means_what_it_means_there() {
         ),
         ("root ::= (\n \"a\"\n | \"b\"\n)\n", ["a", "b"], ["", "ab"]),
         (
+            "root ::= \"a\" # c\n # c\n b\n | \"c\"\n\nb ::= \"d\"\n",
+            ["ad", "c"],
+            ["a", "dc"],
+        ),
+        (
             "root ::= Item-Of_2*  \"!\"\nItem-Of_2 ::= [a-z] | item\nitem ::= [0-9]",
             ["!", "a1!"],
             ["A!", "a"],

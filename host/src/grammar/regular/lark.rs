@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::text::regex_escaped;
+use super::super::literal::regex_escaped;
 
 /// Most levels of nested groups.
 const MAX_NESTING: u32 = 50;

@@ -30,7 +30,7 @@ pub struct InputItemsQuery {
     #[param(minimum = 1, maximum = 100, example = 20)]
     pub limit: Option<usize>,
     /// `asc`: the oldest first. Default: `desc`.
-    #[param(example = "asc")]
+    #[param(inline, example = "asc")]
     pub order: Option<ItemOrder>,
     /// The id of the item after which to begin.
     pub after: Option<String>,

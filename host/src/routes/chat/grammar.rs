@@ -15,23 +15,35 @@ use crate::{
     tools::{self, AnswerRules, Marks},
 };
 
+/// The grammar of an answer to a chat.
+pub struct ChatGrammar {
+    /// None: any text is allowed.
+    pub answer: Option<AnswerGrammar>,
+    /// What the grammar lacks of the schemas of functions, in sentences.
+    pub unbound: Vec<String>,
+}
+
 /// Compiles the grammar of an answer: optional reasoning, then any text or the `wanted` grammar, and calls that fit the schemas
-/// of their functions. None if any text is allowed. If the schema of a function cannot be followed, the function's arguments are
-/// not constrained. If the schemas together cannot be compiled and calls are optional, there is no grammar.
+/// of their functions. If the schema of a function cannot be followed, the function's arguments are
+/// not constrained. If the schemas together cannot be compiled and calls are optional, any text is allowed.
 pub async fn grammar(
     model: &LoadedModel,
     calling: Option<&Calling>,
     reasoning: Option<Reasoning>,
     wanted: Option<WantedGrammar>,
-) -> Result<Option<AnswerGrammar>, ApiError> {
-    match (calling, wanted) {
-        (Some(calling), wanted) => with_calls(model, calling, reasoning, wanted).await,
+) -> Result<ChatGrammar, ApiError> {
+    let answer = match (calling, wanted) {
+        (Some(calling), wanted) => return with_calls(model, calling, reasoning, wanted).await,
         (None, Some(wanted)) => {
             let wanted = behind(reasoning, wanted, model);
-            wanted.compile(model).await.map(Some)
+            Some(wanted.compile(model).await?)
         }
-        (None, None) => Ok(None),
-    }
+        (None, None) => None,
+    };
+    Ok(ChatGrammar {
+        answer,
+        unbound: Vec::new(),
+    })
 }
 
 async fn with_calls(
@@ -39,7 +51,7 @@ async fn with_calls(
     calling: &Calling,
     reasoning: Option<Reasoning>,
     wanted: Option<WantedGrammar>,
-) -> Result<Option<AnswerGrammar>, ApiError> {
+) -> Result<ChatGrammar, ApiError> {
     let schema = wanted.as_ref().and_then(|wanted| wanted.schema.clone());
     let answer = wanted.map(schema_of_answers).transpose()?;
     let is_free = calling.is_free() && answer.is_none();
@@ -49,26 +61,41 @@ async fn with_calls(
         answer,
     };
     let marks = model.written_marks();
-    let bound = |compiled| Ok(Some(AnswerGrammar { compiled, schema }));
+    let bound = |compiled: CompiledForm, mut unbound: Vec<String>| {
+        // Otherwise each answer has a warning about these keywords.
+        if schema.is_none() && !compiled.unenforced.is_empty() {
+            let keywords = compiled.unenforced.join("', '");
+            unbound.push(format!(
+                "'{keywords}' in the schemas of 'tools' could not be enforced"
+            ));
+        }
+        let answer = Some(AnswerGrammar { compiled, schema });
+        Ok(ChatGrammar { answer, unbound })
+    };
     let refuse = |error| Err(refused("tools", "'tools'", error));
     match compile(&rules, model, &marks).await {
-        Ok(compiled) => return bound(compiled),
+        Ok(compiled) => return bound(compiled, Vec::new()),
         Err(error) if error.is_passing() => return refuse(&error),
         Err(_) => {}
     }
-    loosen(calling, &mut rules.calls, model, &marks).await?;
+    let unbound = loosen(calling, &mut rules.calls, model, &marks).await?;
     match compile(&rules, model, &marks).await {
-        Ok(compiled) => bound(compiled),
+        Ok(compiled) => bound(compiled, unbound),
         Err(why) if !why.is_passing() && is_free => {
             let why = why.kind();
             tracing::info!(why, "calls are not bound to the schemas of their functions");
-            Ok(None)
+            let why = "the schemas of 'tools' could not be followed together, so calls may have any arguments";
+            Ok(ChatGrammar {
+                answer: None,
+                unbound: vec![why.to_owned()],
+            })
         }
         Err(error) => refuse(&error),
     }
 }
 
-/// Removes the schemas that cannot be followed from the rules. Calls of those functions then have any arguments.
+/// Removes the schemas that cannot be followed from the rules. Calls of those functions then have any arguments. Returns a sentence
+/// for each of them.
 ///
 /// # Errors
 /// Such a schema belongs to a strict function, a second schema takes too long, or no grammar can be compiled at the
@@ -78,7 +105,8 @@ async fn loosen(
     rules: &mut CallRules,
     model: &LoadedModel,
     marks: &Marks,
-) -> Result<(), ApiError> {
+) -> Result<Vec<String>, ApiError> {
+    let mut unbound = Vec::new();
     let mut slow = 0;
     let mut functions = rules.functions.to_vec();
     for offered in &calling.tools {
@@ -101,9 +129,12 @@ async fn loosen(
         let why = why.kind();
         tracing::info!(param, why, "calls are not bound to their function's schema");
         function.parameters = any_arguments();
+        unbound.push(format!(
+            "'{param}', the schema of '{name}', could not be followed, so calls may have any arguments"
+        ));
     }
     rules.functions = functions.into();
-    Ok(())
+    Ok(unbound)
 }
 
 /// Checks that a grammar can follow the schema of a function.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{
     super::{
         blocking::blocking,
-        generation::{AnswerGrammar, ReadyPrompt, WantedGrammar},
+        generation::{ReadyPrompt, WantedGrammar},
     },
-    grammar::grammar,
+    grammar::{ChatGrammar, grammar},
     tools::Calling,
 };
 use crate::{
@@ -36,7 +36,7 @@ pub async fn prompt(
     calling: Option<Calling>,
     wanted: Option<WantedGrammar>,
     goes_on: bool,
-) -> Result<(ReadyPrompt, Option<AnswerGrammar>), ApiError> {
+) -> Result<(ReadyPrompt, ChatGrammar), ApiError> {
     let reasoning = model.reasoning_tags().map(|tags| Reasoning {
         tags: tags.clone(),
         in_prompt: encoded.reasoning,

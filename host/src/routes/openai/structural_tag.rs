@@ -29,6 +29,9 @@ pub fn of_structures(structures: Vec<Structure>, triggers: Vec<String>) -> TagFo
         content: Box::new(TagFormat::JsonSchema {
             json_schema: structure.schema,
             style: SchemaStyle::Json,
+            any_order: false,
+            max_whitespace_cnt: None,
+            excludes: Vec::new(),
         }),
         end: TagEnd::One(structure.end),
     };
@@ -58,9 +61,17 @@ type Patterns = Result<Vec<Pattern>, String>;
 fn part(format: &TagFormat, until: Until<'_>) -> Patterns {
     match format {
         TagFormat::ConstString { value } => Ok(closed(vec![text(value)], until)),
-        TagFormat::JsonSchema { json_schema, style } => {
-            Ok(closed(schema(json_schema, *style)?, until))
-        }
+        TagFormat::JsonSchema {
+            json_schema,
+            style,
+            any_order: false,
+            max_whitespace_cnt: None,
+            excludes,
+        } if excludes.is_empty() => Ok(closed(schema(json_schema, *style)?, until)),
+        TagFormat::JsonSchema { .. } => Err(
+            "'any_order', 'max_whitespace_cnt' and 'excludes' of 'json_schema' are not supported"
+                .to_owned(),
+        ),
         TagFormat::QwenXmlParameter { json_schema } => {
             Ok(closed(schema(json_schema, SchemaStyle::QwenXml)?, until))
         }
@@ -71,7 +82,23 @@ fn part(format: &TagFormat, until: Until<'_>) -> Patterns {
                 until => free(rules, until),
             }
         }
-        TagFormat::AnyText { excludes } => free(without(excludes), until),
+        TagFormat::Grammar { grammar } => Ok(closed(vec![Pattern::Gbnf(grammar.clone())], until)),
+        TagFormat::AnyText {
+            max_tokens: Some(_),
+            ..
+        } => Err("'max_tokens' of 'any_text' is not supported: use 'max_chars'".to_owned()),
+        TagFormat::AnyText {
+            excludes,
+            max_chars,
+            max_tokens: None,
+        } => {
+            let mut rules = without(excludes);
+            rules.all = max_chars
+                .map(|most| format!("(?s:.{{0,{most}}})"))
+                .into_iter()
+                .collect();
+            free(rules, until)
+        }
         TagFormat::Sequence { elements } => sequence(elements, until),
         TagFormat::Or { elements } => {
             let parts = elements.iter().map(|element| part(element, until));
@@ -94,6 +121,11 @@ fn part(format: &TagFormat, until: Until<'_>) -> Patterns {
         }
         TagFormat::Tag(one) => Ok(closed(tag(one, "")?, until)),
         TagFormat::TriggeredTags { .. } => triggered(format, until),
+        TagFormat::Dispatch {
+            rules,
+            is_loop,
+            excludes,
+        } => dispatched(rules, *is_loop, excludes, until),
         TagFormat::TagsWithSeparator {
             tags,
             separator,
@@ -135,19 +167,46 @@ fn free(rules: TextRules, until: Until<'_>) -> Patterns {
             Ok(vec![Pattern::OneOf(ends.iter().map(before).collect())])
         }
         Until::More => Err(
-            "'any_text' and 'triggered_tags' have no end of their own: let them be last, or in a 'tag'"
+            "'any_text', 'triggered_tags' and 'dispatch' have no end of their own: let them be last, be in a 'tag', or \
+             exclude a 'const_string' that follows"
                 .to_owned(),
         ),
     }
 }
 
 fn sequence(elements: &[TagFormat], until: Until<'_>) -> Patterns {
-    let (last, others) = elements
-        .split_last()
-        .ok_or("'elements' of 'sequence' is empty")?;
-    let others = others.iter().map(|element| part(element, Until::More));
-    let parts: Vec<_> = others.collect::<Result<_, _>>()?;
-    Ok([parts.concat(), part(last, until)?].concat())
+    let mut rest = match elements {
+        [] => return Err("'elements' of 'sequence' is empty".to_owned()),
+        elements => elements,
+    };
+    let mut parts = Vec::new();
+    loop {
+        let (next, behind) = match rest {
+            [text, TagFormat::ConstString { value }, behind @ ..]
+                if excludes(text).contains(value) =>
+            {
+                (
+                    part(text, Until::Texts(std::slice::from_ref(value)))?,
+                    behind,
+                )
+            }
+            [last] => return Ok([parts, part(last, until)?].concat()),
+            [element, behind @ ..] => (part(element, Until::More)?, behind),
+            [] => return Ok(closed(parts, until)),
+        };
+        parts.extend(next);
+        rest = behind;
+    }
+}
+
+/// Texts that a format without an end of its own excludes.
+fn excludes(format: &TagFormat) -> &[String] {
+    match format {
+        TagFormat::AnyText { excludes, .. }
+        | TagFormat::TriggeredTags { excludes, .. }
+        | TagFormat::Dispatch { excludes, .. } => excludes,
+        _ => &[],
+    }
 }
 
 fn repeated(content: &TagFormat, min: u32, max: Option<u32>, until: Until<'_>) -> Patterns {
@@ -195,19 +254,16 @@ fn triggered(format: &TagFormat, until: Until<'_>) -> Patterns {
     };
     check_triggers(triggers, tags)?;
     let rest = free(and_without(without(excludes), triggers.iter()), until)?;
-    let text_and_tag = triggers.iter().map(|trigger| {
-        let others = triggers.iter().filter(|other| *other != trigger);
-        let rules = and_without(without(excludes), others);
+    let behind = triggers.iter().map(|trigger| {
         let tags = tags.iter().filter(|tag| tag.begin.starts_with(trigger));
-        let tags: Vec<_> = tags
-            .map(|one| tag(one, trigger))
-            .collect::<Result<_, _>>()?;
-        Ok(vec![
-            Pattern::Until(rules, trigger.clone()),
-            Pattern::OneOf(tags),
-        ])
+        let tags = tags.map(|one| tag(one, trigger));
+        Ok((
+            trigger,
+            vec![Pattern::OneOf(tags.collect::<Result<_, _>>()?)],
+        ))
     });
-    let text_and_tag = one_of(text_and_tag.collect::<Result<_, String>>()?, "'triggers'")?;
+    let behind: Vec<_> = behind.collect::<Result<_, String>>()?;
+    let text_and_tag = text_and_parts(&behind, excludes, until, "'triggers'")?;
     let first = any_tag(tags, "")?;
     Ok(match (at_least_one, stop_after_first) {
         (true, true) => closed(first, until),
@@ -215,6 +271,51 @@ fn triggered(format: &TagFormat, until: Until<'_>) -> Patterns {
         (false, true) => vec![Pattern::OneOf(vec![closed(text_and_tag, until), rest])],
         (false, false) => [vec![Pattern::Many(text_and_tag)], rest].concat(),
     })
+}
+
+/// Text in which the format of a rule follows the rule's text.
+fn dispatched(
+    rules: &[(String, TagFormat)],
+    is_loop: bool,
+    excludes: &[String],
+    until: Until<'_>,
+) -> Patterns {
+    if rules.iter().any(|(begin, _)| begin.is_empty()) {
+        return Err("the texts in 'rules' of 'dispatch' must not be empty".to_owned());
+    }
+    let begins = rules.iter().map(|(begin, _)| begin);
+    let rest = free(and_without(without(excludes), begins), until)?;
+    let after = if is_loop { Until::More } else { until };
+    let behind = rules
+        .iter()
+        .map(|(begin, format)| Ok((begin, part(format, after)?)));
+    let behind: Vec<_> = behind.collect::<Result<_, String>>()?;
+    let text_and_part = text_and_parts(&behind, excludes, until, "'rules' of 'dispatch'")?;
+    Ok(match is_loop {
+        true => [vec![Pattern::Many(text_and_part)], rest].concat(),
+        false => vec![Pattern::OneOf(vec![text_and_part, rest])],
+    })
+}
+
+/// Text up to the first of some texts, and what follows that text. The text also has nothing of what would end the whole format.
+/// `name` is the parameter that has the texts.
+fn text_and_parts(
+    behind: &[(&String, Vec<Pattern>)],
+    excludes: &[String],
+    until: Until<'_>,
+    name: &str,
+) -> Patterns {
+    let ends = match until {
+        Until::Texts(ends) => ends,
+        Until::TheEnd | Until::More => &[],
+    };
+    let alternatives = behind.iter().map(|(begin, part)| {
+        let others = behind.iter().map(|(other, _)| *other);
+        let others = others.filter(|other| other != begin);
+        let rules = and_without(without(excludes), others.chain(ends));
+        [vec![Pattern::Until(rules, (*begin).clone())], part.clone()].concat()
+    });
+    one_of(alternatives.collect(), name)
 }
 
 /// Checks that each trigger begins tags, and each tag begins with one trigger.
@@ -354,7 +455,67 @@ mod tests {
             &["bad", "bad <f=a>1</f>"],
         );
         let inside = json!({"type": "tag", "begin": "[", "content": format(json!({})), "end": "]"});
-        check(inside, &["[]", "[Hi <f=a>1</f>.]"], &["[", "[<f=]", "[]x"]);
+        check(
+            inside,
+            &["[]", "[Hi <f=a>1</f>.]"],
+            &["[", "[<f=]", "[]x", "[a] <f=a>1</f>]"],
+        );
+    }
+
+    #[test]
+    fn the_format_of_a_rule_follows_its_text() {
+        let rules = json!([["<n>", number()], ["<x>", {"type": "const_string", "value": "x"}]]);
+        let format = |is_loop| json!({"type": "dispatch", "rules": rules, "loop": is_loop, "excludes": ["bad"]});
+        check(
+            format(true),
+            &["", "Hi <n", "<n>1", "a <n>1 b <x>x <n>-2."],
+            &["<n>x", "<x>", "bad", "<n>1 bad"],
+        );
+        check(
+            format(false),
+            &["", "Hi", "Hi <n>1"],
+            &["<n>1.", "<x>x<n>1"],
+        );
+        let last =
+            json!({"type": "dispatch", "rules": [["<a>", {"type": "any_text"}]], "loop": false});
+        check(last, &["b <a>", "b <a> c <a>"], &[]);
+        let end = json!({"type": "const_string", "value": "bad"});
+        let ended = json!({"type": "sequence", "elements": [format(true), end, number()]});
+        check(
+            ended,
+            &["bad1", "Hi <n>1 babad2"],
+            &["Hi", "bad", "bad bad1"],
+        );
+        let ended = json!({"type": "sequence", "elements": [format(true), end]});
+        check(ended, &["bad", "Hi <n>1 bad"], &["Hi", "badx"]);
+    }
+
+    #[test]
+    fn a_part_fits_a_grammar() {
+        let words = "root ::= word (\", \" word)*\nword ::= \"a\"+\n       | \"(\" word \")\"";
+        let words = json!({"type": "grammar", "grammar": words});
+        let (good, bad) = (["a", "aa, (a)", "((a)), a"], ["", "a,", "b", "(a"]);
+        check(words.clone(), &good, &bad);
+        let tag = json!({"type": "tag", "begin": "<", "content": words, "end": ">"});
+        let yes = json!({"type": "grammar", "grammar": "root ::= \"yes\" | \"no\""});
+        let format = json!({"type": "sequence", "elements": [yes, tag, yes, words]});
+        check(
+            format,
+            &["yes<a>noa", "no<aa, ((a))>yesa, a"],
+            &["yes<>noa", "no<a>", "maybe<a>noa", "yes<a,>noa"],
+        );
+    }
+
+    #[test]
+    fn text_has_a_greatest_length() {
+        let format =
+            |most: Value| json!({"type": "any_text", "max_chars": most, "max_tokens": null});
+        check(format(json!(3)), &["", "äöü", "a\nb"], &["abcd"]);
+        check(format(json!(null)), &["abcd"], &[]);
+        let tag = json!({"type": "tag", "begin": "", "content": format(json!(2)), "end": "."});
+        check(tag, &[".", "ab."], &["abc.", "ab"]);
+        let empty = json!({"type": "tag", "begin": "(", "content": format(json!(0)), "end": ")"});
+        check(empty, &["()"], &["(a)"]);
     }
 
     #[test]
@@ -432,6 +593,20 @@ mod tests {
             (triggered(&["<f=", "<f"]), "exactly one"),
             (triggered(&["<f=", "<g="]), "'<g='"),
             (triggered(&[]), "exactly one"),
+            (json!({"type": "dispatch", "rules": []}), "empty"),
+            (
+                json!({"type": "dispatch", "rules": [["", number()]]}),
+                "empty",
+            ),
+            (
+                json!({"type": "dispatch", "rules": [["a", any]]}),
+                "no end of their own",
+            ),
+            (json!({"type": "any_text", "max_tokens": 3}), "'max_tokens'"),
+            (
+                json!({"type": "json_schema", "json_schema": {}, "any_order": true}),
+                "'any_order'",
+            ),
         ] {
             let read = serde_json::from_value(format.clone()).unwrap();
             let why = patterns(&read).unwrap_err();

@@ -25,7 +25,10 @@ use crate::{
     app::App,
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::{arrival::Arrival, client::Client},
-    openai::responses::{ResponseObject, ResponseRequest, ResponseStreamEvent},
+    openai::responses::{
+        FunctionTool, ResponseObject, ResponseRequest, ResponseStreamEvent, ResponseTool,
+        ToolOfNamespace,
+    },
     prompt::{Ending, RenderRequest},
 };
 
@@ -248,7 +251,18 @@ async fn respond(
     let (encoded, dropped) = encode(&model, chat, encoding(&request, recalls)).await?;
     settings.warnings.extend(warnings(&left_out, dropped));
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, recalls).await?;
-    let answers = begin(&app, &served, &model, vec![prompt], &settings, grammar).await?;
+    if has_default_strictness(request.tools.as_deref().unwrap_or_default()) {
+        settings.warnings.extend(grammar.unbound);
+    }
+    let answers = begin(
+        &app,
+        &served,
+        &model,
+        vec![prompt],
+        &settings,
+        grammar.answer,
+    )
+    .await?;
     let items = Items::new(names, includes(&request, "reasoning.encrypted_content"));
     let response = settings::response(request, &settings, &served.id, &model.fingerprint);
     settings.note_id(&response.id);
@@ -258,6 +272,18 @@ async fn respond(
         keeper,
     };
     send(&app, draft, answers, settings.stream).await
+}
+
+/// Whether some function is strict only by the API's default. Its schema is followed as far as possible.
+fn has_default_strictness(tools: &[ResponseTool]) -> bool {
+    let is_default = |function: &FunctionTool| function.strict.is_none();
+    tools.iter().any(|tool| match tool {
+        ResponseTool::Function(function) => is_default(function),
+        ResponseTool::Namespace(space) => space.tools.iter().any(
+            |tool| matches!(tool, ToolOfNamespace::Function(function) if is_default(function)),
+        ),
+        ResponseTool::Custom(_) => false,
+    })
 }
 
 /// The conversation, as a chat template gets it.

@@ -313,8 +313,14 @@ fn channels_of_control_tokens_are_followed() {
         &format!("{thought}<|channel|>final<|message|>Hello."),
         &format!("{thought}<|channel|>commentary<|message|>Look.<|end|><|start|>assistant{call}"),
     ];
-    let calls = [call.as_str(), &format!("{thought}{call}")];
-    let bad = [wrong.as_str(), &format!("{thought}{wrong}")];
+    let untyped = "<|channel|>commentary to=functions.f<|message|>{\"a\":1}<|call|>";
+    let calls = [call.as_str(), untyped, &format!("{thought}{call}")];
+    let untyped_and_wrong = untyped.replace('1', "true");
+    let bad = [
+        wrong.as_str(),
+        &untyped_and_wrong,
+        &format!("{thought}{wrong}"),
+    ];
     let (_, free) = harmony(Demand::Nothing);
     check_tokens_fit(&free, &CHANNELS, &[&answers[..], &calls].concat(), &bad);
     let (_, forced) = harmony(Demand::Any);
