@@ -47,8 +47,6 @@ impl LocalServer {
             .args(flags)
             .env("TENON__SERVER__LOG_FORMAT", "json")
             .env("TENON_LOG", "info")
-            // The server ends if no plugin can load the model. Otherwise it would wait for one.
-            .env("TENON__PLUGINS__WATCH", "false")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -86,20 +84,26 @@ impl LocalServer {
     }
 
     async fn poll(&self, server: &Server) -> anyhow::Result<()> {
-        let process = format!("/proc/{}/stat", self.child.id());
-        while server.get("/health").await.is_err() {
-            // A process that has ended stays a zombie until it is waited for.
-            let state = fs::read_to_string(&process).unwrap_or_default();
-            if state
-                .rsplit(')')
-                .next()
-                .is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
-            {
+        loop {
+            let health = server.health().await.unwrap_or_default();
+            if health["status"] == "ok" {
+                return Ok(());
+            }
+            // Such a server waits for a plugin that it lacks.
+            let has_failed = health["status"] == "failed";
+            if has_failed || self.has_ended() {
                 bail!("the model could not be loaded");
             }
             sleep(POLL).await;
         }
-        Ok(())
+    }
+
+    fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.unwrap_or_default();
+        // A process that has ended stays a zombie until it is waited for.
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        state.is_empty() || state.starts_with(['Z', 'X'])
     }
 }
 

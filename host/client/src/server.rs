@@ -54,6 +54,15 @@ impl Server {
         self.send(self.http.get(self.at(path))).await
     }
 
+    /// What a server of Tenon says of its state, ready or not.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or does not answer in JSON.
+    pub async fn health(&self) -> anyhow::Result<Value> {
+        let answer = self.http.get(self.at("/health")).send().await?;
+        Ok(answer.json().await?)
+    }
+
     /// Sends a POST request with a body in JSON.
     ///
     /// # Errors

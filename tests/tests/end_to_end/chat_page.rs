@@ -198,8 +198,8 @@ async fn a_model_that_is_not_there_is_told() {
         return;
     };
     let mut server = ServerOptions::new(&["tenon_plugin_echo"])
-        .file("a.gguf", "GGUF")
-        .arguments(&["a.gguf"])
+        .file("echo.echo", "0")
+        .arguments(&["echo.echo", "--backend", "llama-cpp"])
         .config(&allowed(""))
         .spawn();
     open_page(&browser, &mut server).await;

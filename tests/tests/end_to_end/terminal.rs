@@ -125,7 +125,6 @@ async fn run_asks_a_server_that_runs() {
 fn what_cannot_be_asked_is_said() {
     let folder = Folder::new(0);
     folder.file("broken.echo", "x");
-    folder.file("a.gguf", "GGUF");
     for (arguments, expected) in [
         (
             &["run", "missing.gguf", "x"][..],
@@ -149,8 +148,8 @@ fn what_cannot_be_asked_is_said() {
             "no model at http://127.0.0.1:1: no server answers there: start one with `tenon serve MODEL`",
         ),
         (
-            &["run", "a.gguf", "x", "--backend", "candle-quantized"],
-            "put libtenon_plugin_candle_quantized.so into a plugin directory",
+            &["run", "echo.echo", "x", "--backend", "llama-cpp"],
+            "put libtenon_plugin_llama_cpp.so into a plugin directory",
         ),
     ] {
         let output = folder.run(arguments);
