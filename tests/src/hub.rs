@@ -1,4 +1,5 @@
-//! A small server that speaks the API of the Hugging Face Hub, and can fail in chosen ways.
+//! A small server that speaks the API of the Hugging Face Hub, and can fail in chosen ways. Like the real hub, it redirects requests
+//! for large files to another server, its store.
 
 use std::{
     io,
@@ -69,29 +70,31 @@ struct Shared {
     files: Vec<(String, Bytes)>,
     trouble: Trouble,
     asked: Vec<Asked>,
+    /// The URL of the store.
+    store: String,
+    asked_of_store: Vec<Asked>,
 }
 
 impl HubServer {
     /// Starts a hub with these files.
     pub fn start(files: &[(&str, &[u8])]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let (hub, address) = listener();
+        let (store, store_address) = listener();
         let owned =
             |(name, content): &(&str, &[u8])| (name.to_string(), Bytes::copy_from_slice(content));
         let shared = Arc::new(Mutex::new(Shared {
             files: files.iter().map(owned).collect(),
             trouble: Trouble::Nothing,
             asked: Vec::new(),
+            store: store_address,
+            asked_of_store: Vec::new(),
         }));
-        let router = Router::new().fallback(answer).with_state(shared.clone());
-        thread::spawn(move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(async {
-                listener.set_nonblocking(true).expect("a socket");
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-                axum::serve(listener, router).await
-            })
-        });
+        serve(
+            hub,
+            Router::new().fallback(answer).with_state(shared.clone()),
+        );
+        let stored = Router::new().fallback(stored).with_state(shared.clone());
+        serve(store, stored);
         Self { address, shared }
     }
 
@@ -120,9 +123,42 @@ impl HubServer {
         files.collect()
     }
 
+    /// The requests to the store since the last call.
+    pub fn asked_of_store(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.shared().asked_of_store)
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().expect("no panic")
     }
+}
+
+/// A free port, and its URL.
+fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    (listener, address)
+}
+
+fn serve(listener: TcpListener, router: Router) {
+    thread::spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            listener.set_nonblocking(true).expect("a socket");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+            axum::serve(listener, router).await
+        })
+    });
+}
+
+async fn stored(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Response {
+    let mut shared = shared.lock().expect("no panic");
+    let (uri, headers) = (request.uri(), request.headers());
+    shared.asked_of_store.push(asked(uri, headers));
+    let name = uri.path().trim_start_matches('/');
+    let mut files = shared.files.iter();
+    let (name, content) = files.find(|(known, _)| known == name).expect("a file");
+    file(name, content, shared.trouble, headers)
 }
 
 async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Response {
@@ -139,6 +175,9 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
                 // The revision comes before the file.
                 let name = path.split_once('/').map_or("", |(_, name)| name);
                 match shared.files.iter().find(|(known, _)| known == name) {
+                    Some((name, content)) if is_large(name) => {
+                        redirect(name, content, &shared.store)
+                    }
                     Some((name, content)) => file(name, content, trouble, headers),
                     None => refused(StatusCode::NOT_FOUND, "EntryNotFound"),
                 }
@@ -180,6 +219,17 @@ fn asked(uri: &Uri, headers: &HeaderMap) -> Asked {
 
 fn refused(status: StatusCode, code: &'static str) -> Response {
     (status, [("x-error-code", code)]).into_response()
+}
+
+/// Sends a client to the store, with what it has to know of the file.
+fn redirect(name: &str, content: &Bytes, store: &str) -> Response {
+    let headers = [
+        (header::LOCATION.as_str(), format!("{store}/{name}")),
+        ("x-linked-etag", format!("\"{}\"", etag(name, content))),
+        ("x-linked-size", content.len().to_string()),
+        ("x-repo-commit", COMMIT.to_owned()),
+    ];
+    (StatusCode::FOUND, headers).into_response()
 }
 
 /// A file, from the byte on that the request asks for.

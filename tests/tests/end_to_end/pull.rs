@@ -204,6 +204,8 @@ fn a_download_that_breaks_off_is_continued() {
         .parse()
         .unwrap();
     assert!(start > 0 && start <= 60_000, "{second}");
+    let of_store = hub.asked_of_store().into_iter().map(|asked| asked.range);
+    assert_eq!(of_store.collect::<Vec<_>>(), ranges);
 }
 
 #[test]
@@ -343,6 +345,10 @@ fn the_token_is_sent_and_the_network_can_be_forbidden() {
     assert!(output.unwrap().status.success());
     let asked = hub.asked_for_files();
     assert_eq!(asked[0].authorization.as_deref(), Some("Bearer hf_mine"));
+    // The store is another server, so it does not get the token.
+    let of_store = hub.asked_of_store();
+    assert_eq!(of_store.len(), 1);
+    assert_eq!(of_store[0].authorization, None);
     assert_eq!(
         out(&offline()).trim_end(),
         machine.pull("").to_str().unwrap()
