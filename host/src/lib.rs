@@ -88,7 +88,7 @@ async fn run(
         otel: Otel::start(&config.telemetry)?,
         ..App::new(Snapshot::new(config), Metrics::new()?, rereading)?
     });
-    let counters = connections::Metrics::register(&app.metrics.registry)?;
+    let counters = connections::ConnectionMetrics::register(&app.metrics.registry)?;
     let register = Arc::new(Register::new(limits, counters));
     let serving = Serving::new(app.catalog.clone(), &app.plugins, hub, &app.draining);
     let serving = Arc::new(serving);

@@ -21,7 +21,7 @@ use tenon_plugin_api::ModelInfo;
 use crate::{keys::Account, telemetry};
 
 use answers::AnswerMetrics;
-pub use answers::{Meter, Outcome};
+pub use answers::{AnswerOutcome, Meter};
 pub use figures::Figures;
 pub use gauges::Gauges;
 use history::History;
@@ -311,7 +311,7 @@ mod tests {
         meter.queued(Duration::from_secs(3));
         meter.token();
         meter.token();
-        meter.ended(Outcome::Full);
+        meter.ended(AnswerOutcome::Full);
         drop(meter);
         drop(metrics.meter("m", None));
         for line in [

@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    /// What a model writes that would write these tokens, if it is not forced.
+    /// The text of a model that picks these tokens wherever no token is forced.
     fn written(budget: ReasoningBudget, tokens: &[u32]) -> String {
         let vocabulary = vocabulary();
         let mut limiter = ReasoningLimiter::new(budget, vocabulary.clone());

@@ -18,7 +18,7 @@ use crate::{
     config::{ConfigChange, Source},
     connections::{Certificate, Limits, Register, Tls},
     models::{ModelChanges, ModelWork, Serving},
-    rereading::{Order, Orders, Reread},
+    rereading::{Orders, Reread, RereadOrder},
     shutdown,
     system::watched::{Waker, Watched, nearest},
 };
@@ -57,7 +57,7 @@ impl ConfigReader {
     }
 
     /// Reads the configuration. Models that have to be loaded do not hold up the next order.
-    async fn read(&self, order: Order) {
+    async fn read(&self, order: RereadOrder) {
         let (mut reread, work) = match self.change().await {
             Ok(changed) => changed,
             Err(why) => {

@@ -6,13 +6,13 @@ use crate::models::ModelChanges;
 
 /// A handle that orders readings of the configuration. All clones share one reader.
 #[derive(Clone)]
-pub struct Rereading(mpsc::UnboundedSender<Order>);
+pub struct Rereading(mpsc::UnboundedSender<RereadOrder>);
 
 /// The orders to read the configuration again.
-pub type Orders = mpsc::UnboundedReceiver<Order>;
+pub type Orders = mpsc::UnboundedReceiver<RereadOrder>;
 
 /// An order: the sender of its outcome.
-pub type Order = oneshot::Sender<Result<Reread, String>>;
+pub type RereadOrder = oneshot::Sender<Result<Reread, String>>;
 
 /// The changes that a reading of the configuration has made. Keys are written as in TOML: `server.port`.
 #[derive(Debug, Default, PartialEq, Eq)]

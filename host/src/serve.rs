@@ -52,7 +52,7 @@ async fn listen(source: Source, config: Config, hub: Arc<dyn Hub>) -> anyhow::Re
     let mut listeners = Vec::new();
     for listen in &config.server.listen {
         let listener = Listener::bind(listen, tls.as_ref()).await;
-        listeners.push(listener.map_err(|error| cannot_listen(&listen.place, &error))?);
+        listeners.push(listener.map_err(|error| cannot_listen(&listen.address, &error))?);
     }
     tokio::spawn(shutdown::log_ignored_signals());
     for listener in &listeners {
@@ -66,8 +66,8 @@ async fn listen(source: Source, config: Config, hub: Arc<dyn Hub>) -> anyhow::Re
 }
 
 /// The sentence about a place at which the server cannot listen.
-fn cannot_listen(place: &ListenAddress, error: &io::Error) -> anyhow::Error {
-    let advice = match (place, error.kind()) {
+fn cannot_listen(address: &ListenAddress, error: &io::Error) -> anyhow::Error {
+    let advice = match (address, error.kind()) {
         (ListenAddress::Tcp { port, .. }, ErrorKind::AddrInUse) => match port_owner::of(*port) {
             Some(Process { id, command }) => format!(
                 "process {id} ({command}) listens there: stop it, or choose another port (--port)"
@@ -80,5 +80,5 @@ fn cannot_listen(place: &ListenAddress, error: &io::Error) -> anyhow::Error {
         }
         _ => format!("{error}: choose another address (--host, listen) or port (--port)"),
     };
-    anyhow::anyhow!("cannot listen at {place}: {advice}")
+    anyhow::anyhow!("cannot listen at {address}: {advice}")
 }

@@ -17,7 +17,7 @@ use tenon::{
         PromptTokens, Request, Steering,
     },
     markup::{Frame, InPrompt, Reasoning, ReasoningTags},
-    plugin::{CurrentFacts, Registry, RegistryOptions, Tokenized},
+    plugin::{CurrentFacts, Registry, RegistryOptions, TokenizedFacts},
     reasoning_budget::ReasoningBudget,
 };
 use tenon_plugin_api::{EncodeFlags, LoadArgs, SampleParams, SessionArgs};
@@ -65,7 +65,7 @@ fn decoding_allocates_nothing() {
     runtime.block_on(check(&engine, &facts.get()));
 }
 
-async fn check(engine: &Engine, facts: &Tokenized) {
+async fn check(engine: &Engine, facts: &TokenizedFacts) {
     let message = "The answer is as long as the question. ".repeat(60);
     let prompt = format!("<|user|>{message}<|end|><|assistant|>");
     let prompt = facts
@@ -123,7 +123,7 @@ async fn check(engine: &Engine, facts: &Tokenized) {
 
 /// A budget of reasoning that is used up in the middle of the counted tokens. Reasoning may begin again, so the answer behind it
 /// is searched for its tag.
-fn budget(facts: &Tokenized) -> ReasoningBudget {
+fn budget(facts: &TokenizedFacts) -> ReasoningBudget {
     let plain = ReasoningTags::new("<think>", "</think>");
     let tags = ReasoningTags {
         frame: Frame {

@@ -60,7 +60,7 @@ impl EngineBench {
         Label::print_head();
         for &sequences in &self.batch {
             let session = self.session(&bench, sequences)?;
-            let mut runner = Runner::new(session, info.vocab_size, sequences);
+            let mut runner = SessionRunner::new(session, info.vocab_size, sequences);
             runner.store(sequences, self.idle_tokens)?;
             self.measure_all(&mut runner, &label)?;
         }
@@ -96,7 +96,7 @@ impl EngineBench {
         Ok(session)
     }
 
-    fn measure_all(&self, runner: &mut Runner, label: &Label) -> Result<(), Error> {
+    fn measure_all(&self, runner: &mut SessionRunner, label: &Label) -> Result<(), Error> {
         let sequences = runner.sequences;
         if self.prompt > 0 {
             let rates = self.rates(self.prompt, sequences, || runner.prefill(self.prompt))?;
@@ -133,7 +133,7 @@ fn test_name(kind: &str, tokens: u32, sequences: u32) -> String {
 }
 
 /// Computes tokens in the sequences of a session.
-struct Runner {
+struct SessionRunner {
     session: Session,
     vocab_size: u32,
     sequences: u32,
@@ -146,7 +146,7 @@ struct Runner {
     spans: Vec<Span>,
 }
 
-impl Runner {
+impl SessionRunner {
     fn new(session: Session, vocab_size: u32, sequences: u32) -> Self {
         Self {
             session,

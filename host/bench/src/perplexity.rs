@@ -28,7 +28,7 @@ pub struct PerplexityBench {
 
 /// The result.
 #[derive(Serialize)]
-struct Report {
+struct PerplexityReport {
     model: String,
     backend: String,
     quantization: String,
@@ -56,7 +56,7 @@ impl PerplexityBench {
         let losses = self.losses(&bench, &tokens, bos)?;
         let info = model.info();
         let (perplexity, perplexity_error) = perplexity(&losses);
-        self.print(&Report {
+        self.print(&PerplexityReport {
             model: self.model.path.display().to_string(),
             backend: bench.backend.clone(),
             quantization: info.quantization.clone(),
@@ -110,7 +110,7 @@ impl PerplexityBench {
         Ok(scorer.losses)
     }
 
-    fn print(&self, report: &Report) -> anyhow::Result<()> {
+    fn print(&self, report: &PerplexityReport) -> anyhow::Result<()> {
         if self.json {
             println!("{}", serde_json::to_string(report)?);
             return Ok(());

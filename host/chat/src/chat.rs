@@ -13,7 +13,7 @@ use tokio::{runtime::Runtime, signal};
 use crate::{
     markdown::Markdown,
     printable::printable,
-    reply::{Piece, Reply},
+    reply::{PartialAnswer, Piece},
     request::{Message, SamplingArgs},
     target::{Target, TargetArgs},
 };
@@ -24,7 +24,7 @@ pub struct Chat {
     /// A model's file or directory, a model on the Hugging Face Hub (see `tenon pull`), or the URL of a running server.
     #[arg(default_value = "http://localhost:8080")]
     target: String,
-    /// What the model is told before the conversation.
+    /// The system message, which comes before the conversation.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     #[command(flatten)]
@@ -42,7 +42,7 @@ const HELP: &str = "\
 A line that ends with \\ goes on in the next one. Ctrl-C stops an answer.";
 
 /// A conversation and how it is shown.
-struct Conversation {
+struct TerminalConversation {
     target: Target,
     sampling: SamplingArgs,
     system: Option<String>,
@@ -66,7 +66,7 @@ impl Chat {
             target.model,
             target.server.url()
         );
-        let conversation = Conversation {
+        let conversation = TerminalConversation {
             target,
             sampling: self.sampling,
             system: self.system,
@@ -78,7 +78,7 @@ impl Chat {
     }
 }
 
-impl Conversation {
+impl TerminalConversation {
     fn go_on(mut self, runtime: &Runtime) -> anyhow::Result<()> {
         let mut editor = DefaultEditor::new()?;
         loop {
@@ -128,7 +128,7 @@ impl Conversation {
         self.messages.push(Message::new("user", text));
         let body = self.sampling.body(&self.target.model, &self.whole());
         let mut screen = Screen::new(self.has_colours);
-        let mut reply = Reply::default();
+        let mut reply = PartialAnswer::default();
         let answered = tokio::select! {
             answered = reply.read(&self.target.server, body, |piece| screen.show(&piece)) => answered,
             _ = signal::ctrl_c() => Ok(()),

@@ -15,7 +15,7 @@ pub enum Piece<'a> {
 
 /// An answer as far as it was read.
 #[derive(Default)]
-pub struct Reply {
+pub struct PartialAnswer {
     /// The text, without reasoning.
     pub text: String,
     /// Why the answer ended. None if it was not read to its end.
@@ -58,7 +58,7 @@ struct PromptTokens {
     cached_tokens: u32,
 }
 
-impl Reply {
+impl PartialAnswer {
     /// Sends a request and reads the answer into `self`. What was read stays if the future is dropped.
     pub async fn read(
         &mut self,
@@ -134,7 +134,7 @@ impl Reply {
 mod tests {
     use super::*;
 
-    fn take(reply: &mut Reply, chunk: &str) -> anyhow::Result<String> {
+    fn take(reply: &mut PartialAnswer, chunk: &str) -> anyhow::Result<String> {
         let mut shown = String::new();
         reply.take(serde_json::from_str(chunk)?, &mut |piece| match piece {
             Piece::Reasoning(text) => shown.push_str(&format!("({text})")),
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn reasoning_is_shown_but_not_part_of_the_answer() {
-        let mut reply = Reply::default();
+        let mut reply = PartialAnswer::default();
         let mut shown = String::new();
         for chunk in [
             r#"{"choices": [{"delta": {"role": "assistant", "content": ""}}]}"#,
@@ -164,7 +164,10 @@ mod tests {
 
     #[test]
     fn an_error_in_a_stream_is_an_error() {
-        let error = take(&mut Reply::default(), r#"{"error": {"message": "gone"}}"#);
+        let error = take(
+            &mut PartialAnswer::default(),
+            r#"{"error": {"message": "gone"}}"#,
+        );
         assert_eq!(error.unwrap_err().to_string(), "the server broke off: gone");
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{
     printable::printable,
-    reply::{Piece, Reply},
+    reply::{PartialAnswer, Piece},
     request::{FormArgs, Message, SamplingArgs},
     target::TargetArgs,
 };
@@ -21,7 +21,7 @@ pub struct Run {
     target: String,
     /// The question.
     question: Vec<String>,
-    /// What the model is told before the question.
+    /// The system message, which comes before the question.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     #[command(flatten)]
@@ -50,7 +50,7 @@ impl Run {
         self.form.add_to(&mut body)?;
         let target = self.server.connect(&self.target).await?;
         body.insert("model".to_owned(), target.model.into());
-        let mut reply = Reply::default();
+        let mut reply = PartialAnswer::default();
         let shown = reply.read(&target.server, body, print).await;
         // If the reader is gone, there is nobody to tell.
         let _ = writeln!(io::stdout());

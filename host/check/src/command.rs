@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{
     process,
-    report::Report,
+    report::CheckReport,
     subject::Subject,
     table::{CASES, Case},
 };
@@ -60,7 +60,7 @@ impl Check {
         let outcomes = cases
             .into_iter()
             .map(|case| process::run(case, &subject, limit));
-        let report = Report::new(&subject, outcomes.collect::<std::io::Result<_>>()?);
+        let report = CheckReport::new(&subject, outcomes.collect::<std::io::Result<_>>()?);
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&report)?),
             false => print!("{report}"),

@@ -6,7 +6,7 @@ use tenon_plugin_api::{Code, Error};
 /// How a case ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum CaseStatus {
     Success,
     Warning,
     Failed,
@@ -17,7 +17,7 @@ pub enum Status {
 /// Why a case did not succeed.
 #[derive(Debug)]
 pub struct Finding {
-    status: Status,
+    status: CaseStatus,
     /// The observation, and what the author should do.
     sentence: String,
     /// The case that the broken promise belongs to. None: the case that found it.
@@ -33,20 +33,20 @@ const CASE: &str = "org.tenon.check.case";
 impl Finding {
     /// A promise is broken.
     pub fn failed(sentence: impl Into<String>) -> Self {
-        Self::new(Status::Failed, sentence)
+        Self::new(CaseStatus::Failed, sentence)
     }
 
     /// Something is not as it should be, but no promise is broken.
     pub fn warning(sentence: impl Into<String>) -> Self {
-        Self::new(Status::Warning, sentence)
+        Self::new(CaseStatus::Warning, sentence)
     }
 
     /// The case does not apply.
     pub fn skipped(sentence: impl Into<String>) -> Self {
-        Self::new(Status::Skipped, sentence)
+        Self::new(CaseStatus::Skipped, sentence)
     }
 
-    fn new(status: Status, sentence: impl Into<String>) -> Self {
+    fn new(status: CaseStatus, sentence: impl Into<String>) -> Self {
         Self {
             status,
             sentence: sentence.into(),
@@ -71,11 +71,12 @@ impl Finding {
     }
 
     /// Status and sentence as the case that made the finding reports them.
-    pub fn told_by(self, case: &str) -> (Status, String) {
+    pub fn told_by(self, case: &str) -> (CaseStatus, String) {
         match self.belongs_to {
-            Some(other) if other != case && self.status != Status::Skipped => {
-                (Status::Skipped, format!("{}: see {other}", self.sentence))
-            }
+            Some(other) if other != case && self.status != CaseStatus::Skipped => (
+                CaseStatus::Skipped,
+                format!("{}: see {other}", self.sentence),
+            ),
             _ => (self.status, self.sentence),
         }
     }
@@ -138,14 +139,17 @@ mod tests {
     #[test]
     fn a_promise_of_another_case_is_not_held_against_this_one() {
         let found = || Finding::from(broken("forward/rows-in-order", "the rows are in disorder"));
-        assert_eq!(found().told_by("forward/rows-in-order").0, Status::Failed);
+        assert_eq!(
+            found().told_by("forward/rows-in-order").0,
+            CaseStatus::Failed
+        );
         let (status, sentence) = found().of("fork/isolated").told_by("fork/isolated");
-        assert_eq!(status, Status::Skipped);
+        assert_eq!(status, CaseStatus::Skipped);
         assert!(
             sentence.ends_with("see forward/rows-in-order"),
             "{sentence}"
         );
         let own = Finding::failed("wrong").told_by("fork/isolated");
-        assert_eq!(own.0, Status::Failed);
+        assert_eq!(own.0, CaseStatus::Failed);
     }
 }

@@ -20,7 +20,9 @@ use rustix::{
 };
 use tenon::plugin::{EXECUTABLE, end_with_parent};
 
-use crate::{finding::Status, measure::LogCounter, report::Outcome, subject::Subject, table::Case};
+use crate::{
+    finding::CaseStatus, measure::LogCounter, report::CaseOutcome, subject::Subject, table::Case,
+};
 
 /// Most bytes of a child's output that are kept.
 const MAX_OUTPUT: u64 = 4 << 10;
@@ -36,8 +38,8 @@ pub fn run_here(case: &Case, subject: &Subject) -> io::Result<()> {
     dup2_stdout(stderr())?;
     // No other subscriber was set before.
     let _ = tracing::subscriber::set_global_default(LogCounter);
-    let told: (Status, String) = match (case.run)(subject) {
-        Ok(sentence) => (Status::Success, sentence),
+    let told: (CaseStatus, String) = match (case.run)(subject) {
+        Ok(sentence) => (CaseStatus::Success, sentence),
         Err(finding) => finding.told_by(case.name),
     };
     checker.write_all(&serde_json::to_vec(&told)?)?;
@@ -50,10 +52,13 @@ pub fn run_here(case: &Case, subject: &Subject) -> io::Result<()> {
 ///
 /// # Errors
 /// No child can be started.
-pub fn run(case: &'static Case, subject: &Subject, limit: Duration) -> io::Result<Outcome> {
+pub fn run(case: &'static Case, subject: &Subject, limit: Duration) -> io::Result<CaseOutcome> {
     if case.needs_model && subject.model.is_none() {
-        let told = (Status::Skipped, "it needs a model: give --model".to_owned());
-        return Ok(Outcome::new(case, told, String::new()));
+        let told = (
+            CaseStatus::Skipped,
+            "it needs a model: give --model".to_owned(),
+        );
+        return Ok(CaseOutcome::new(case, told, String::new()));
     }
     let (mut answer, theirs) = UnixStream::pair()?;
     answer.set_read_timeout(Some(limit))?;
@@ -64,10 +69,10 @@ pub fn run(case: &'static Case, subject: &Subject, limit: Duration) -> io::Resul
     let timed_out = read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
     let status = end(child, timed_out)?;
     let told = match timed_out {
-        true => (Status::Failed, too_slow(limit)),
+        true => (CaseStatus::Failed, too_slow(limit)),
         false => told(&text, status),
     };
-    Ok(Outcome::new(case, told, end_of(output)?))
+    Ok(CaseOutcome::new(case, told, end_of(output)?))
 }
 
 fn start(case: &Case, subject: &Subject, answer: OwnedFd, output: File) -> io::Result<Child> {
@@ -97,7 +102,7 @@ fn end(mut child: Child, timed_out: bool) -> io::Result<ExitStatus> {
     Ok(status)
 }
 
-fn told(text: &[u8], status: ExitStatus) -> (Status, String) {
+fn told(text: &[u8], status: ExitStatus) -> (CaseStatus, String) {
     let told = serde_json::from_slice(text);
     match (told, status.signal()) {
         (Ok(told), None) => told,
@@ -107,11 +112,11 @@ fn told(text: &[u8], status: ExitStatus) -> (Status, String) {
     }
 }
 
-fn crashed(how: String) -> (Status, String) {
+fn crashed(how: String) -> (CaseStatus, String) {
     let sentence = format!(
         "the process ended {how}, which would end the model's worker: run the case alone in a debugger"
     );
-    (Status::Crashed, sentence)
+    (CaseStatus::Crashed, sentence)
 }
 
 fn name(signal: i32) -> String {

@@ -8,34 +8,38 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{finding::Status, subject::Subject, table::Case};
+use crate::{finding::CaseStatus, subject::Subject, table::Case};
 
 /// The outcomes of all cases that were run. As JSON it is a stable document: later versions add keys.
 #[derive(Serialize)]
-pub struct Report {
+pub struct CheckReport {
     file: PathBuf,
     model: Option<PathBuf>,
     seed: u64,
     /// Number of cases by status.
     counts: BTreeMap<String, usize>,
-    cases: Vec<Outcome>,
+    cases: Vec<CaseOutcome>,
 }
 
 /// How a case ended.
 #[derive(Serialize)]
-pub struct Outcome {
+pub struct CaseOutcome {
     name: &'static str,
-    /// What a success of the case proves.
+    /// The promise that a success of the case proves.
     proves: &'static str,
-    status: Status,
+    status: CaseStatus,
     sentence: String,
     /// The end of the plugin's output during the case.
     #[serde(skip_serializing_if = "String::is_empty")]
     output: String,
 }
 
-impl Outcome {
-    pub fn new(case: &'static Case, (status, sentence): (Status, String), output: String) -> Self {
+impl CaseOutcome {
+    pub fn new(
+        case: &'static Case,
+        (status, sentence): (CaseStatus, String),
+        output: String,
+    ) -> Self {
         Self {
             name: case.name,
             proves: case.proves,
@@ -46,12 +50,12 @@ impl Outcome {
     }
 
     fn is_bad(&self) -> bool {
-        matches!(self.status, Status::Failed | Status::Crashed)
+        matches!(self.status, CaseStatus::Failed | CaseStatus::Crashed)
     }
 }
 
-impl Report {
-    pub fn new(subject: &Subject, cases: Vec<Outcome>) -> Self {
+impl CheckReport {
+    pub fn new(subject: &Subject, cases: Vec<CaseOutcome>) -> Self {
         let mut counts = BTreeMap::new();
         for case in &cases {
             *counts.entry(word(case.status).to_owned()).or_default() += 1;
@@ -67,22 +71,22 @@ impl Report {
 
     /// Whether no case failed or crashed.
     pub fn passed(&self) -> bool {
-        !self.cases.iter().any(Outcome::is_bad)
+        !self.cases.iter().any(CaseOutcome::is_bad)
     }
 }
 
-fn word(status: Status) -> &'static str {
+fn word(status: CaseStatus) -> &'static str {
     match status {
-        Status::Success => "success",
-        Status::Warning => "warning",
-        Status::Failed => "failed",
-        Status::Skipped => "skipped",
-        Status::Crashed => "crashed",
+        CaseStatus::Success => "success",
+        CaseStatus::Warning => "warning",
+        CaseStatus::Failed => "failed",
+        CaseStatus::Skipped => "skipped",
+        CaseStatus::Crashed => "crashed",
     }
 }
 
 /// A line for each case. Cases that failed or crashed come with what they prove, and with the end of the plugin's output.
-impl Display for Report {
+impl Display for CheckReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let width = self.cases.iter().map(|case| case.name.len()).max();
         let width = width.unwrap_or_default();
@@ -117,15 +121,15 @@ mod tests {
             seed: 7,
         };
         let outcome = |at: usize, status, sentence: &str, output: &str| {
-            Outcome::new(&CASES[at], (status, sentence.to_owned()), output.to_owned())
+            CaseOutcome::new(&CASES[at], (status, sentence.to_owned()), output.to_owned())
         };
-        let good = outcome(0, Status::Success, "it is complete", "noise");
-        let passed = Report::new(&subject, vec![good]);
+        let good = outcome(0, CaseStatus::Success, "it is complete", "noise");
+        let passed = CheckReport::new(&subject, vec![good]);
         assert!(passed.passed());
         assert_eq!(passed.to_string().lines().count(), 2);
 
-        let bad = outcome(1, Status::Crashed, "the process ended", "last words");
-        let failed = Report::new(&subject, vec![bad]);
+        let bad = outcome(1, CaseStatus::Crashed, "the process ended", "last words");
+        let failed = CheckReport::new(&subject, vec![bad]);
         assert!(!failed.passed());
         let text = failed.to_string();
         assert!(

@@ -7,7 +7,7 @@ use tenon::{
     config::{self, ConfigError},
     models::wrong_options,
 };
-use tenon_hub::{HuggingFace, Settings};
+use tenon_hub::{HubSettings, HuggingFace};
 
 /// Check configuration files, and print their JSON Schema for editors.
 #[derive(Subcommand)]
@@ -40,7 +40,7 @@ impl Config {
 impl Check {
     fn run(self) -> anyhow::Result<()> {
         let config = config::check(&self.file)?;
-        let problems = wrong_options(&config, &HuggingFace::new(Settings::of_process()))?;
+        let problems = wrong_options(&config, &HuggingFace::new(HubSettings::of_process()))?;
         if !problems.is_empty() {
             let file = self.file.display();
             let problems = problems.iter().map(|problem| format!("{file}: {problem}"));

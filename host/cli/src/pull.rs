@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tenon::hub::{DownloadProgress, Hub, HubModel, Watcher};
-use tenon_hub::{HuggingFace, Settings};
+use tenon_hub::{HubSettings, HuggingFace};
 use tokio::runtime;
 
 /// Fetch a model from the Hugging Face Hub into the cache that other programs use too, and print where it is.
@@ -28,18 +28,18 @@ pub struct Pull {
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows the progress: as a bar on a terminal, else in a line now and then.
-struct Shown {
+struct ShownProgress {
     bar: Option<ProgressBar>,
     last_line: Mutex<Instant>,
 }
 
 impl Pull {
     pub fn run(self) -> anyhow::Result<()> {
-        let hub = HuggingFace::new(Settings::of_process());
+        let hub = HuggingFace::new(HubSettings::of_process());
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let shown = Shown::new();
+        let shown = ShownProgress::new();
         let path = runtime.block_on(hub.fetch(&self.model, &shown));
         if let Some(bar) = &shown.bar {
             bar.finish_and_clear();
@@ -49,7 +49,7 @@ impl Pull {
     }
 }
 
-impl Shown {
+impl ShownProgress {
     fn new() -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
@@ -67,7 +67,7 @@ impl Shown {
     }
 }
 
-impl Watcher for Shown {
+impl Watcher for ShownProgress {
     fn progress(&self, progress: DownloadProgress) {
         let DownloadProgress {
             done_bytes,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use tenon::config::{Flags, Source, Threads};
-use tenon_hub::{HuggingFace, Settings};
+use tenon_hub::{HubSettings, HuggingFace};
 
 /// Serve models over HTTP.
 #[derive(Args)]
@@ -46,7 +46,7 @@ impl Serve {
             model_id: self.model_id,
             threads: self.threads,
         };
-        let hub = Arc::new(HuggingFace::new(Settings::of_process()));
+        let hub = Arc::new(HuggingFace::new(HubSettings::of_process()));
         tenon::serve(Source::new(self.config, flags), hub)
     }
 }

@@ -57,7 +57,7 @@ impl Server {
     /// Sends a POST request with a body in JSON.
     ///
     /// # Errors
-    /// As for [`get`](Self::get).
+    /// The errors of [`get`](Self::get).
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Response> {
         self.send(self.http.post(self.at(path)).json(body)).await
     }
@@ -65,7 +65,7 @@ impl Server {
     /// The id of the first model that the server lists.
     ///
     /// # Errors
-    /// As for [`get`](Self::get), or the server lists none.
+    /// The errors of [`get`](Self::get), or the server lists none.
     pub async fn first_model(&self) -> anyhow::Result<String> {
         let models: Value = self.get("/v1/models").await?.json().await?;
         let id = models["data"][0]["id"].as_str();

@@ -18,7 +18,7 @@ use tenon::hub::{DownloadProgress, HubModel, Watcher};
 use tokio::time::sleep;
 
 use crate::{
-    Repository, Settings,
+    HubSettings, Repository,
     listing::{Hash, RemoteFile, escaped, is_passing, refusal, unreachable},
 };
 
@@ -32,7 +32,7 @@ const LOCK_POLL: Duration = Duration::from_millis(200);
 /// A file to fetch, and everything that the download needs.
 pub struct Download<'a> {
     pub http: &'a Client,
-    pub settings: &'a Settings,
+    pub settings: &'a HubSettings,
     pub repository: &'a Repository,
     pub model: &'a HubModel,
     pub commit: &'a str,
@@ -40,7 +40,7 @@ pub struct Download<'a> {
 }
 
 /// Why a download broke off.
-enum Failure {
+enum DownloadFailure {
     /// Another request may continue the download.
     Passing(String),
     Final(anyhow::Error),
@@ -120,8 +120,8 @@ impl Download<'_> {
             let len = partial.len;
             let why = match self.receive(partial, before, watcher).await {
                 Ok(()) => continue,
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(why)) => why,
+                Err(DownloadFailure::Final(error)) => return Err(error),
+                Err(DownloadFailure::Passing(why)) => why,
             };
             failures = if partial.len > len { 1 } else { failures + 1 };
             let name = &self.file.name;
@@ -142,7 +142,7 @@ impl Download<'_> {
         partial: &mut Partial,
         before: DownloadProgress,
         watcher: &dyn Watcher,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DownloadFailure> {
         let mut response = self.ask(partial).await?;
         loop {
             let piece = response.chunk().await.map_err(broken)?;
@@ -158,7 +158,7 @@ impl Download<'_> {
             });
         }
         match partial.len < partial.size {
-            true => Err(Failure::Passing(
+            true => Err(DownloadFailure::Passing(
                 "the hub ended the answer early".to_owned(),
             )),
             false => Ok(()),
@@ -166,7 +166,7 @@ impl Download<'_> {
     }
 
     /// Requests the missing bytes. The response has exactly these.
-    async fn ask(&self, partial: &mut Partial) -> Result<Response, Failure> {
+    async fn ask(&self, partial: &mut Partial) -> Result<Response, DownloadFailure> {
         let Self {
             settings,
             model,
@@ -198,22 +198,26 @@ impl Download<'_> {
                 partial
                     .clear()
                     .map_err(|error| self.unwritable(error, partial))?;
-                Err(Failure::Passing(format!("{endpoint} does not continue it")))
+                Err(DownloadFailure::Passing(format!(
+                    "{endpoint} does not continue it"
+                )))
             }
-            _ if is_passing(status) => {
-                Err(Failure::Passing(format!("{endpoint} answers {status}")))
-            }
-            _ => Err(Failure::Final(anyhow!(refusal(&response, settings, model)))),
+            _ if is_passing(status) => Err(DownloadFailure::Passing(format!(
+                "{endpoint} answers {status}"
+            ))),
+            _ => Err(DownloadFailure::Final(anyhow!(refusal(
+                &response, settings, model
+            )))),
         }
     }
 
-    fn passing(&self, error: reqwest::Error) -> Failure {
-        Failure::Passing(unreachable(self.settings, error))
+    fn passing(&self, error: reqwest::Error) -> DownloadFailure {
+        DownloadFailure::Passing(unreachable(self.settings, error))
     }
 
-    fn unwritable(&self, error: io::Error, partial: &Partial) -> Failure {
+    fn unwritable(&self, error: io::Error, partial: &Partial) -> DownloadFailure {
         let place = partial.path.display();
-        Failure::Final(anyhow!(error).context(format!(
+        DownloadFailure::Final(anyhow!(error).context(format!(
             "{} cannot be written to {place}: make room on the disk; what has arrived is kept",
             self.file.name
         )))
@@ -221,9 +225,9 @@ impl Download<'_> {
 }
 
 /// The failure of a connection that ended within an answer.
-fn broken(error: reqwest::Error) -> Failure {
+fn broken(error: reqwest::Error) -> DownloadFailure {
     let error = anyhow::Error::from(error.without_url());
-    Failure::Passing(format!("the connection broke ({error:#})"))
+    DownloadFailure::Passing(format!("the connection broke ({error:#})"))
 }
 
 /// The beginning of a file, which is still being fetched.

@@ -1,7 +1,7 @@
 //! Fetches models from the Hugging Face Hub, or a mirror of it, into the cache that `huggingface_hub` in Python and other programs
 //! use too.
 //!
-//! 1. [`Settings`] names the hub and the cache, from the environment variables that those programs know.
+//! 1. [`HubSettings`] names the hub and the cache, from the environment variables that those programs know.
 //! 2. [`HuggingFace`] implements the server's [`Hub`]: `listing` asks for a repository's files, `selection` chooses those that make
 //!    up the model, and `download` fetches each file that is not in the [`Cache`].
 //!
@@ -28,7 +28,7 @@ use tenon::hub::{DownloadProgress, Hub, HubModel, Watcher};
 pub use self::{
     cache::{Cache, Repository},
     selection::Selection,
-    settings::Settings,
+    settings::HubSettings,
     variants::{CachedModel, Removal},
 };
 use self::{
@@ -43,13 +43,13 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The Hugging Face Hub, and the cache on this machine.
 pub struct HuggingFace {
-    settings: Settings,
+    settings: HubSettings,
     cache: Cache,
 }
 
 impl HuggingFace {
     /// The hub and the cache of these settings.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: HubSettings) -> Self {
         let cache = Cache::new(settings.cache.clone());
         Self { settings, cache }
     }

@@ -4,7 +4,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 use tenon::hub::{HubModel, is_inner_path};
 
-use crate::{Selection, Settings};
+use crate::{HubSettings, Selection};
 
 /// The files of a repository at one commit.
 pub struct Listing {
@@ -42,7 +42,7 @@ pub enum ListingError {
 
 /// The part of the hub's answer that is read.
 #[derive(Deserialize)]
-struct Answer {
+struct RepositoryAnswer {
     sha: String,
     siblings: Vec<Sibling>,
 }
@@ -66,7 +66,7 @@ impl Listing {
     /// Asks the hub for the files of a model's repository.
     pub async fn ask(
         http: &Client,
-        settings: &Settings,
+        settings: &HubSettings,
         model: &HubModel,
     ) -> Result<Self, ListingError> {
         let endpoint = &settings.endpoint;
@@ -94,7 +94,7 @@ impl Listing {
 
     /// None if the answer lacks something, or has unsafe paths or malformed hashes.
     fn read(text: &str) -> Option<Self> {
-        let Answer { sha, siblings } = serde_json::from_str(text).ok()?;
+        let RepositoryAnswer { sha, siblings } = serde_json::from_str(text).ok()?;
         let files = siblings.into_iter().map(RemoteFile::read);
         is_hash(&sha, 40).then_some(Self {
             commit: sha,
@@ -171,7 +171,7 @@ pub fn is_passing(status: StatusCode) -> bool {
 }
 
 /// Why a request got no answer, in a sentence.
-pub fn unreachable(settings: &Settings, error: reqwest::Error) -> String {
+pub fn unreachable(settings: &HubSettings, error: reqwest::Error) -> String {
     let endpoint = &settings.endpoint;
     if tenon_client::is_distrust(&error) {
         return format!(
@@ -185,7 +185,7 @@ pub fn unreachable(settings: &Settings, error: reqwest::Error) -> String {
 }
 
 /// Why the hub refuses a model, in a sentence.
-pub fn refusal(response: &Response, settings: &Settings, model: &HubModel) -> String {
+pub fn refusal(response: &Response, settings: &HubSettings, model: &HubModel) -> String {
     let header = |name: &str| {
         let value = response.headers().get(name)?;
         value.to_str().ok()
@@ -219,7 +219,7 @@ pub fn refusal(response: &Response, settings: &Settings, model: &HubModel) -> St
     }
 }
 
-fn not_found(settings: &Settings, repository: &str) -> String {
+fn not_found(settings: &HubSettings, repository: &str) -> String {
     let what_to_do = match settings.token {
         Some(_) => "or whether the account of HF_TOKEN may read it",
         None => "or set HF_TOKEN if it is private",

@@ -9,7 +9,7 @@ use reqwest::RequestBuilder;
 use tenon::hub::TOKEN_VARIABLES;
 
 /// The hub, and the cache of its files.
-pub struct Settings {
+pub struct HubSettings {
     /// The URL of the hub, without a slash at its end.
     pub endpoint: String,
     /// The directory of the cache.
@@ -22,7 +22,7 @@ pub struct Settings {
 
 const ENDPOINT: &str = "https://huggingface.co";
 
-impl Settings {
+impl HubSettings {
     /// The settings from this process's environment. No value is refused. An empty variable counts as one that is not set.
     pub fn of_process() -> Self {
         Self::of(
@@ -77,12 +77,12 @@ fn is_true(value: String) -> bool {
 mod tests {
     use super::*;
 
-    fn settings(variables: &[(&str, &str)]) -> Settings {
+    fn settings(variables: &[(&str, &str)]) -> HubSettings {
         let variable = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| value.to_string())
         };
-        Settings::of(variable, Path::new("/home/me"))
+        HubSettings::of(variable, Path::new("/home/me"))
     }
 
     #[test]

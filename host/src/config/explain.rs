@@ -92,8 +92,8 @@ fn secs(time: Duration) -> String {
 }
 
 fn address(listen: &Listen) -> String {
-    let place = &listen.place;
-    let scheme = match (listen.is_encrypted, place.is_port()) {
+    let address = &listen.address;
+    let scheme = match (listen.is_encrypted, address.is_port()) {
         (true, _) => "https://",
         (false, true) => "http://",
         (false, false) => "",
@@ -103,7 +103,7 @@ fn address(listen: &Listen) -> String {
         Scope::Clients => " for clients",
         Scope::Administration => " for administration and metrics",
     };
-    format!("listens at {scheme}{place}{purpose}")
+    format!("listens at {scheme}{address}{purpose}")
 }
 
 fn key(key: &Key) -> String {

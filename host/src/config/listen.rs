@@ -13,7 +13,7 @@ use super::refusals::Refusals;
 /// An address to listen at, and the routes that are served there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    pub place: ListenAddress,
+    pub address: ListenAddress,
     pub scope: Scope,
     /// Whether TLS is spoken there.
     pub is_encrypted: bool,
@@ -67,12 +67,12 @@ impl Listen {
                 let why = format!("has {address:?}, which needs a certificate: set it in [tls]");
                 refusals.refuse(key, &why);
             }
-            let place = match scheme {
+            let address = match scheme {
                 "" | "http" | "https" => ListenAddress::resolve(key, rest, refusals),
                 _ => ListenAddress::resolve(key, address, refusals),
             };
             Some(Self {
-                place: place?,
+                address: address?,
                 scope,
                 is_encrypted,
             })
@@ -86,14 +86,14 @@ impl ListenAddress {
         if let Some(path) = written.strip_prefix(UNIX) {
             return Some(Self::Unix(refusals.whole_path(key, path.as_ref())));
         }
-        let place = tcp(written);
-        if place.is_none() {
+        let address = tcp(written);
+        if address.is_none() {
             let why = format!(
                 "has {written:?}, but must hold addresses such as \"0.0.0.0:8080\", \"[::1]:8080\" or \"unix:/run/tenon/tenon.sock\""
             );
             refusals.refuse(key, &why);
         }
-        place
+        address
     }
 
     /// Whether it is a port, and not a Unix socket.
@@ -177,10 +177,10 @@ mod tests {
             ("localhost:0", "localhost", 0),
             ("[::1]:443", "::1", 443),
         ] {
-            let place = tcp(written).unwrap();
-            assert_eq!(place.to_string(), written);
+            let address = tcp(written).unwrap();
+            assert_eq!(address.to_string(), written);
             let host = host.to_owned();
-            assert_eq!(place, ListenAddress::Tcp { host, port });
+            assert_eq!(address, ListenAddress::Tcp { host, port });
         }
         for wrong in [
             "",

@@ -68,7 +68,7 @@ impl Hosts {
         refusals: &mut Refusals,
     ) -> Self {
         let Some(written) = written else {
-            return match listen.iter().all(|listen| is_here(&listen.place)) {
+            return match listen.iter().all(|listen| is_here(&listen.address)) {
                 true => Self::These(Vec::new()),
                 false => Self::Any,
             };
@@ -136,8 +136,8 @@ fn without_port(host: &str) -> &str {
 }
 
 /// Whether only this machine reaches a place.
-fn is_here(place: &ListenAddress) -> bool {
-    match place {
+fn is_here(address: &ListenAddress) -> bool {
+    match address {
         ListenAddress::Tcp { host, .. } => is_loopback(host),
         ListenAddress::Unix(_) => true,
     }

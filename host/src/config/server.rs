@@ -259,7 +259,7 @@ impl RawServer {
                 refusals.check_not_empty(&["server", "host"], &self.host);
                 let (host, port) = (mem::take(&mut self.host), self.port);
                 vec![Listen {
-                    place: ListenAddress::Tcp { host, port },
+                    address: ListenAddress::Tcp { host, port },
                     scope,
                     is_encrypted: has_tls,
                 }]

@@ -1,4 +1,4 @@
-//! What a connection is doing at the moment, and whether it has taken too long.
+//! The current activity of a connection, and whether it takes too long.
 
 use std::{
     sync::{

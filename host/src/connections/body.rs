@@ -16,16 +16,16 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use super::{activity::Activity, socket::Socket};
 
 /// A request that is being answered. It ends when this is dropped.
-pub struct Request(Arc<Activity>);
+pub struct ConnectionRequest(Arc<Activity>);
 
-impl Request {
+impl ConnectionRequest {
     pub fn begin(activity: &Arc<Activity>) -> Self {
         activity.begin_request();
         Self(activity.clone())
     }
 }
 
-impl Drop for Request {
+impl Drop for ConnectionRequest {
     fn drop(&mut self) {
         self.0.end_request();
     }
@@ -38,7 +38,7 @@ pub struct Answering {
     is_held_up: bool,
     /// Pieces to send while the body has nothing. None if the body is no event stream.
     between: Option<Pin<Box<dyn Stream<Item = BodyFrame> + Send>>>,
-    request: Request,
+    request: ConnectionRequest,
 }
 
 type BodyFrame = Result<Frame<Bytes>, axum::Error>;
@@ -47,7 +47,7 @@ impl Answering {
     /// The body of an answer. `socket` is the client's socket. None over TLS, where a client that stops sending is gone.
     pub fn new(
         answer: Response<Body>,
-        request: Request,
+        request: ConnectionRequest,
         socket: Option<Arc<Socket>>,
     ) -> Response<Self> {
         let content = answer.headers().get(CONTENT_TYPE);

@@ -46,7 +46,7 @@ const PARTING: Duration = Duration::from_secs(1);
 
 /// A connection's client, and what its requests need.
 #[derive(Clone)]
-struct Client {
+struct ConnectionClient {
     peer: Option<Peer>,
     router: Router,
     socket: Arc<Socket>,
@@ -61,7 +61,7 @@ pub async fn serve(
     router: Router,
     activity: Arc<Activity>,
 ) {
-    let client = Client {
+    let client = ConnectionClient {
         peer: stream.peer(),
         router,
         socket: Arc::new(Socket::new(stream, activity.clone())),
@@ -81,7 +81,7 @@ pub async fn serve(
     }
 }
 
-impl Client {
+impl ConnectionClient {
     /// Performs the TLS handshake. None if it fails, or if the connection has to be closed first.
     async fn handshake(&self, io: Io, tls: Arc<ServerConfig>) -> Option<TlsStream<Io>> {
         select! {
@@ -142,7 +142,7 @@ impl Client {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answering>, Gone> {
-        let running = body::Request::begin(&self.activity);
+        let running = body::ConnectionRequest::begin(&self.activity);
         let mut request = request.map(Body::new);
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);

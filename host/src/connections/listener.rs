@@ -1,4 +1,4 @@
-//! Where connections come in.
+//! Listening sockets, at which connections arrive.
 
 use std::{
     fs, io,
@@ -14,14 +14,14 @@ use crate::config::{Listen, ListenAddress, Scope};
 
 /// A socket that listens.
 pub struct Listener {
-    socket: Socket,
+    socket: ListeningSocket,
     /// The routes that are served there.
     pub scope: Scope,
     /// None: without TLS.
     tls: Option<Arc<Tls>>,
 }
 
-enum Socket {
+enum ListeningSocket {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
 }
@@ -29,13 +29,13 @@ enum Socket {
 impl Listener {
     /// Begins to listen. `tls` is used for addresses that speak TLS.
     pub async fn bind(listen: &Listen, tls: Option<&Arc<Tls>>) -> io::Result<Self> {
-        let socket = match &listen.place {
+        let socket = match &listen.address {
             ListenAddress::Tcp { host, port } => {
-                Socket::Tcp(TcpListener::bind((host.as_str(), *port)).await?)
+                ListeningSocket::Tcp(TcpListener::bind((host.as_str(), *port)).await?)
             }
             ListenAddress::Unix(path) => {
                 let listener = bind_unix(path).await?;
-                Socket::Unix(listener, SocketFile(path.clone()))
+                ListeningSocket::Unix(listener, SocketFile(path.clone()))
             }
         };
         Ok(Self {
@@ -48,11 +48,11 @@ impl Listener {
     /// The address as a URL.
     pub fn url(&self) -> io::Result<String> {
         match &self.socket {
-            Socket::Tcp(listener) => {
+            ListeningSocket::Tcp(listener) => {
                 let scheme = if self.tls.is_some() { "https" } else { "http" };
                 Ok(format!("{scheme}://{}", listener.local_addr()?))
             }
-            Socket::Unix(_, file) => Ok(format!("unix:{}", file.0.display())),
+            ListeningSocket::Unix(_, file) => Ok(format!("unix:{}", file.0.display())),
         }
     }
 
@@ -64,8 +64,8 @@ impl Listener {
     /// Waits for the next connection.
     pub(super) async fn accept(&self) -> io::Result<Stream> {
         match &self.socket {
-            Socket::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
-            Socket::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            ListeningSocket::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
+            ListeningSocket::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }
 }

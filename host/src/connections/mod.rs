@@ -24,7 +24,7 @@ use tracing::warn;
 pub use self::{
     descriptors::raise_limit,
     listener::Listener,
-    register::{Limits, Metrics, Register},
+    register::{ConnectionMetrics, Limits, Register},
     stream::Peer,
     tls::{Certificate, Tls},
 };

@@ -20,19 +20,19 @@ const ROUND: Duration = Duration::from_millis(250);
 
 /// All open connections.
 pub struct Register {
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     left: Notify,
-    metrics: Metrics,
+    metrics: ConnectionMetrics,
 }
 
 /// The metrics of connections.
 #[derive(Clone)]
-pub struct Metrics {
+pub struct ConnectionMetrics {
     pub open: IntGauge,
     pub refused: IntCounter,
 }
 
-struct Open {
+struct OpenConnections {
     connections: Vec<Arc<Activity>>,
     limits: Limits,
     is_stopping: bool,
@@ -68,7 +68,7 @@ impl Limits {
     }
 }
 
-impl Metrics {
+impl ConnectionMetrics {
     /// Creates and registers the metrics.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let open = IntGauge::new("tenon_http_connections", "Connections that are open")?;
@@ -84,9 +84,9 @@ impl Metrics {
 }
 
 impl Register {
-    pub fn new(limits: Limits, metrics: Metrics) -> Self {
+    pub fn new(limits: Limits, metrics: ConnectionMetrics) -> Self {
         Self {
-            open: Mutex::new(Open {
+            open: Mutex::new(OpenConnections {
                 connections: Vec::new(),
                 limits,
                 is_stopping: false,
@@ -165,16 +165,16 @@ impl Register {
         }
     }
 
-    fn count(&self, open: &Open) {
+    fn count(&self, open: &OpenConnections) {
         self.metrics.open.set(open.connections.len() as i64);
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Open {
+impl OpenConnections {
     /// Makes room for one more connection of a client, if there is none.
     fn make_room(&mut self, client: Option<ClientAddress>) -> Result<(), Full> {
         let is_its = |one: &Activity| client.is_some() && one.client == client;

@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-/// Where a request comes from.
+/// The sender of a connection's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Address(SocketAddr),
@@ -21,7 +21,7 @@ pub enum Peer {
     Unix,
 }
 
-/// What the connections of one client have in common.
+/// The part of an address that is the same for all connections of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientAddress {
     V4(Ipv4Addr),

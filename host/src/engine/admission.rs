@@ -13,7 +13,7 @@ use std::mem;
 use super::{
     kv_pool::Prefix,
     plan::Plan,
-    prefill::{Prefill, Room, divide},
+    prefill::{Prefill, PrefillRoom, divide},
     prefix_cache::common_len,
     scheduler::Scheduler,
     sequence::Sequence,
@@ -43,7 +43,7 @@ impl Scheduler {
         cost: &StepCost,
         admits: bool,
     ) {
-        let room = Room {
+        let room = PrefillRoom {
             tokens: plan.room(),
             others: plan.len(),
             cost,
@@ -106,7 +106,12 @@ impl Scheduler {
     }
 
     /// Divides the room of the step, and admits the waiting sequences that get a part of it.
-    fn admit_all(&mut self, session: &mut Session, prefills: &mut Vec<Prefill>, room: Room<'_>) {
+    fn admit_all(
+        &mut self,
+        session: &mut Session,
+        prefills: &mut Vec<Prefill>,
+        room: PrefillRoom<'_>,
+    ) {
         let mut is_full = false;
         divide(prefills, room);
         while let Some(at) = next_to_admit(prefills) {

@@ -18,12 +18,14 @@
 //!
 //! Each step enters twice, with these calls in this order:
 //!
-//! 1. Before the forward: [`prepare`](Constraint::prepare) waits, [`take_fast_forward`](Constraint::take_fast_forward) gives what must
-//!    follow, [`can_draft`](Constraint::can_draft) allows a draft, [`begin_masks`](Constraint::begin_masks) requests the masks.
-//! 2. After the forward: [`await_masks`](Constraint::await_masks) waits, [`mask`](Constraint::mask) limits each pick,
-//!    [`choose`](Constraint::choose) records it, [`advance`](Constraint::advance) has the worker take what was chosen.
+//! 1. Before the forward: [`prepare`](Constraint::prepare) waits and says what is [next](Next),
+//!    [`take_fast_forward`](Constraint::take_fast_forward) gives what must follow, [`can_draft`](Constraint::can_draft) allows a draft,
+//!    [`begin_masks`](Constraint::begin_masks) requests the masks.
+//! 2. After the forward: [`await_masks`](Constraint::await_masks) waits, [`mask`](Constraint::mask) limits each pick, and
+//!    [`advance`](Constraint::advance) has the worker take the chosen tokens.
 //!
-//! The entries are several calls, because a step first plans all its sequences, then computes, and then picks row by row.
+//! The entries are several calls, because all sequences of a step share each of its stages: they are planned together, computed
+//! together, and picked together.
 
 use std::{
     hint, mem,
@@ -62,6 +64,19 @@ pub struct Constraint {
     drafts: bool,
 }
 
+/// What a sequence may do next, as far as its grammar is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It skips steps: what may follow is not known yet.
+    Held,
+    /// Certain tokens must follow.
+    FastForward,
+    /// The model picks a token.
+    Pick,
+    /// Nothing may follow.
+    Finished,
+}
+
 /// Where the task is, and what it does there.
 enum TaskState {
     /// A worker takes the chosen tokens. Then it finds masks, if these were requested.
@@ -94,8 +109,8 @@ impl Constraint {
         constraint
     }
 
-    /// Waits briefly for the fast-forward tokens. Until they are known, the sequence [is held](Self::is_held).
-    pub fn prepare(&mut self) -> Result<(), GrammarError> {
+    /// Waits briefly for the fast-forward tokens. Until they are known, the sequence is [held](Next::Held).
+    pub fn prepare(&mut self) -> Result<Next, GrammarError> {
         let begun = Instant::now();
         while self.is_held() {
             let patience = match self.is_slow {
@@ -106,11 +121,23 @@ impl Constraint {
                 break;
             }
         }
-        Ok(())
+        Ok(self.next())
     }
 
-    /// Whether the sequence skips the next step, because it is not known yet what may follow.
-    pub fn is_held(&self) -> bool {
+    /// What the sequence may do next.
+    pub fn next(&self) -> Next {
+        if self.is_held() {
+            Next::Held
+        } else if !self.fast_forward.tokens.as_slice().is_empty() {
+            Next::FastForward
+        } else if self.fast_forward.is_last {
+            Next::Finished
+        } else {
+            Next::Pick
+        }
+    }
+
+    fn is_held(&self) -> bool {
         match self.state {
             TaskState::Here(_) => false,
             TaskState::Masking => self.is_slow,
@@ -129,21 +156,11 @@ impl Constraint {
         was_held
     }
 
-    /// Tokens that must follow and were not taken yet.
-    pub fn fast_forward(&self) -> &[u32] {
-        self.fast_forward.tokens.as_slice()
-    }
-
     /// Takes the next fast-forward token.
     pub fn take_fast_forward(&mut self) -> Option<u32> {
         let token = self.fast_forward.tokens.next()?;
         self.grammar.metrics().fast_forward_tokens.inc();
         Some(token)
-    }
-
-    /// Whether nothing may follow the tokens that were taken.
-    pub fn is_finished(&self) -> bool {
-        self.fast_forward.is_last && self.fast_forward().is_empty()
     }
 
     /// Whether the masks of this draft can be found in the step. Waits briefly for masks that were begun without it.
@@ -190,20 +207,14 @@ impl Constraint {
         word.is_some_and(|word| word >> (token % 32) & 1 == 1)
     }
 
-    /// Records a chosen token. The tokens that must follow it are known after [`advance`](Self::advance).
-    pub fn choose(&mut self, token: u32) {
-        // The task is here: tokens are chosen only after their mask was awaited.
-        if let TaskState::Here(task) = &mut self.state {
-            task.chosen.push(token);
-        }
-    }
-
     /// Has a worker take the chosen tokens and find the next mask. If the sequence drafts, masks are found only once its next
     /// draft is made, unless the grammar is slow.
-    pub fn advance(&mut self) {
-        if let TaskState::Here(task) = &self.state
-            && !task.chosen.is_empty()
+    pub fn advance(&mut self, chosen: &[u32]) {
+        // The task is here: tokens are chosen only after their mask was awaited.
+        if let TaskState::Here(task) = &mut self.state
+            && !chosen.is_empty()
         {
+            task.chosen.extend_from_slice(chosen);
             self.fast_forward = FastForward::default();
             let wants_masks = self.is_slow || !self.drafts;
             self.submit(TaskState::Matching { wants_masks }, &[]);

@@ -24,7 +24,7 @@ use crate::plugin::Embedder;
 /// Handle of the thread. The thread ends when the handle is dropped.
 pub struct Embeddings {
     queue: Queue,
-    inbox: Sender<Message>,
+    inbox: Sender<EmbedderMessage>,
 }
 
 /// A pending answer. Dropping it cancels the request, even while it is computed.
@@ -33,13 +33,13 @@ pub struct Embedding {
     interrupt: Interrupt,
 }
 
-enum Message {
-    Job(Job),
+enum EmbedderMessage {
+    Job(EmbeddingJob),
     /// The embedder of the model after a reload.
     Embedder(Embedder),
 }
 
-struct Job {
+struct EmbeddingJob {
     origin: Origin,
     /// Place in the queue, until the job begins.
     place: Vec<Ticket>,
@@ -90,7 +90,7 @@ impl Embeddings {
     /// Replaces the embedder after the model was loaded again.
     pub fn replace(&self, embedder: Embedder) {
         // Sending fails only if the thread has ended, and the old embedder with it.
-        let _ = self.inbox.send(Message::Embedder(embedder));
+        let _ = self.inbox.send(EmbedderMessage::Embedder(embedder));
     }
 
     /// Queues a client's texts. Each has 1 to `max_tokens` known tokens. Never blocks.
@@ -99,7 +99,7 @@ impl Embeddings {
         let (sender, vectors) = oneshot::channel();
         let place = self.queue.enter(client, 1)?;
         let arrival = place.first().map_or(0, |ticket| ticket.number);
-        let job = Job {
+        let job = EmbeddingJob {
             origin: Origin {
                 client,
                 request: arrival,
@@ -113,7 +113,7 @@ impl Embeddings {
             vectors: Some(sender),
         };
         self.inbox
-            .send(Message::Job(job))
+            .send(EmbedderMessage::Job(job))
             .map_err(|_| SubmitError::Stopped(ended()))?;
         Ok(Embedding { vectors, interrupt })
     }
@@ -139,12 +139,12 @@ impl Drop for Embedding {
 struct EmbeddingScheduler {
     embedder: Embedder,
     stopwatch: Arc<Stopwatch>,
-    jobs: Vec<Job>,
+    jobs: Vec<EmbeddingJob>,
     shares: Shares,
     queue: Queue,
 }
 
-fn run(mut scheduler: EmbeddingScheduler, inbox: Receiver<Message>) {
+fn run(mut scheduler: EmbeddingScheduler, inbox: Receiver<EmbedderMessage>) {
     while let Ok(message) = inbox.recv() {
         let mut last_end = Instant::now();
         scheduler.take(message);
@@ -166,15 +166,15 @@ fn run(mut scheduler: EmbeddingScheduler, inbox: Receiver<Message>) {
 }
 
 impl EmbeddingScheduler {
-    fn take(&mut self, message: Message) {
+    fn take(&mut self, message: EmbedderMessage) {
         match message {
-            Message::Job(job) => self.add(job),
-            Message::Embedder(embedder) => self.embedder = embedder,
+            EmbedderMessage::Job(job) => self.add(job),
+            EmbedderMessage::Embedder(embedder) => self.embedder = embedder,
         }
     }
 
     /// Adds a new job. If too many jobs wait then, the client that has most of them loses one.
-    fn add(&mut self, job: Job) {
+    fn add(&mut self, job: EmbeddingJob) {
         let jobs = &self.jobs;
         let has_jobs = |client| jobs.iter().any(|job| job.origin.client == client);
         self.shares.join(job.origin.client, has_jobs);
@@ -199,9 +199,9 @@ impl EmbeddingScheduler {
     }
 
     /// Removes and returns the job whose turn it is.
-    fn next(&mut self) -> Option<Job> {
+    fn next(&mut self) -> Option<EmbeddingJob> {
         self.jobs.retain(|job| !job.interrupt.is_set());
-        let place = |job: &Job| self.shares.place(job.origin, [].into_iter());
+        let place = |job: &EmbeddingJob| self.shares.place(job.origin, [].into_iter());
         let jobs = self.jobs.iter().enumerate();
         let (at, _) = jobs.min_by_key(|(_, job)| place(job))?;
         let mut job = self.jobs.remove(at);
@@ -210,7 +210,7 @@ impl EmbeddingScheduler {
     }
 }
 
-impl Job {
+impl EmbeddingJob {
     /// Embeds a few texts. Answers the request if they were the last ones. Returns how many tokens they had.
     fn embed(&mut self, embedder: &mut Embedder) -> usize {
         let mut tokens = 0;

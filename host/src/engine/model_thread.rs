@@ -15,7 +15,7 @@ use super::{
     audience::Audience, queue::Queue, sequence::Common, step::Stepper, threads::Threads,
 };
 use crate::plugin::{
-    Current, CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, Tokenized,
+    Current, CurrentFacts, CurrentModel, Embedder, ModelFacts, Session, TokenizedFacts,
 };
 
 /// State of the model thread before it has a session.
@@ -33,7 +33,7 @@ pub struct ModelThread {
     pub model: CurrentModel,
 }
 
-/// What the handle gets once the model is loaded. After a reload the facts are replaced.
+/// The result of a load, for the handle. A reload replaces the facts.
 #[derive(Clone)]
 pub struct Started {
     pub facts: CurrentFacts,
@@ -43,7 +43,7 @@ pub struct Started {
 
 /// A loaded model. Its session is in the stepper, and both are None if the model generates no text.
 struct Loaded {
-    facts: Tokenized,
+    facts: TokenizedFacts,
     embedder: Option<Embedder>,
     stepper: Option<Stepper>,
 }
@@ -151,7 +151,7 @@ impl ModelThread {
         let stepper = session.map(|session| self.stepper(session, &info));
         self.model.set(Some(Arc::new(model)));
         Ok(Loaded {
-            facts: Tokenized {
+            facts: TokenizedFacts {
                 facts: Arc::new(ModelFacts {
                     info,
                     granted,

@@ -17,7 +17,7 @@ pub struct Picks {
     /// The most likely tokens of all requests, flat.
     tops: Vec<TokenLogprob>,
     /// `[requests]`
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<SampleOutcome>,
 }
 
 /// The token picked from one row.
@@ -39,7 +39,7 @@ impl Pick<'_> {
     }
 }
 
-struct Outcome {
+struct SampleOutcome {
     token: u32,
     logprob: f32,
     /// Range of its most likely tokens in `tops`.
@@ -98,7 +98,7 @@ impl Picks {
         if result.is_ok() {
             let mut start = 0;
             for (request, sampled) in requests.iter().zip(&sampled) {
-                self.outcomes.push(Outcome {
+                self.outcomes.push(SampleOutcome {
                     token: sampled.token,
                     logprob: sampled.logprob,
                     top: start..start + sampled.top().len(),

@@ -29,7 +29,7 @@ pub struct Prefill {
 
 /// Room of a step for prompts.
 #[derive(Clone, Copy, Debug)]
-pub struct Room<'a> {
+pub struct PrefillRoom<'a> {
     /// Most prompt tokens.
     pub tokens: u32,
     /// Other tokens of the step.
@@ -37,7 +37,7 @@ pub struct Room<'a> {
     pub cost: &'a StepCost,
 }
 
-impl Room<'_> {
+impl PrefillRoom<'_> {
     /// Whether a step that finishes prompts of `ending` tokens should also finish one of `tokens` tokens.
     fn joins(&self, ending: u32, tokens: u32) -> bool {
         let ms = |prompts: u32| self.cost.predict_ms(self.others + prompts);
@@ -70,7 +70,7 @@ const MIN_SHARED_TOKENS: u32 = 16;
 const MAX_LOSS: f32 = 0.1;
 
 /// Divides the room among prompts, and sorts them: shorter ones first, about equally long ones by their places in line.
-pub fn divide(prompts: &mut [Prefill], room: Room<'_>) {
+pub fn divide(prompts: &mut [Prefill], room: PrefillRoom<'_>) {
     // Lengths are compared by their power of two: if about equal prompts took turns, all of them would be late.
     prompts.sort_unstable_by_key(|p| (p.place.urgency, p.tokens.max(1).ilog2(), p.place));
     let Some(first) = (0..prompts.len()).min_by_key(|&at| prompts[at].place) else {
@@ -86,7 +86,7 @@ pub fn divide(prompts: &mut [Prefill], room: Room<'_>) {
 }
 
 /// Gives prompts that the step finishes all their tokens, and the others none. Returns the sum.
-fn read_to_the_end(prompts: &mut [Prefill], first: usize, room: Room<'_>, half: u32) -> u32 {
+fn read_to_the_end(prompts: &mut [Prefill], first: usize, room: PrefillRoom<'_>, half: u32) -> u32 {
     let kept_for_first = prompts[first].tokens.min(half);
     let mut left = room.tokens - kept_for_first;
     let mut ending = match prompts[first].tokens <= half {
@@ -165,7 +165,7 @@ mod tests {
     /// The parts of these prompts, in the order of arrival.
     fn parts(given: &[(u64, u32)], room: u32, cost: &StepCost) -> Vec<u32> {
         let mut prompts = prompts(given);
-        let room = Room {
+        let room = PrefillRoom {
             tokens: room,
             others: 0,
             cost,

@@ -16,8 +16,13 @@ use tenon_plugin_api::SampleRequest;
 pub use self::{common::Common, reader::Reader};
 use self::{kv_state::KvState, output::Output};
 use super::{
-    Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering, constraint::Constraint,
-    draft::DraftRoom, dry::Dry, picks::Pick, queue::Ticket, shares::Origin,
+    Event, Failure, FinishReason, PromptTokens, Request, Scoring, Steering,
+    constraint::{Constraint, Next},
+    draft::DraftRoom,
+    dry::Dry,
+    picks::Pick,
+    queue::Ticket,
+    shares::Origin,
 };
 use crate::{grammar::GrammarError, reasoning_budget::ReasoningLimiter};
 
@@ -143,16 +148,14 @@ impl Sequence {
 
     /// How many pending tokens the next step can have. The last one waits while fast-forward tokens must still follow it.
     pub fn ready(&self) -> u32 {
-        let constraint = self.output.constraint.as_ref();
-        let waits = constraint.is_some_and(|c| !c.fast_forward().is_empty());
-        let is_held = constraint.is_some_and(Constraint::is_held);
-        match is_held || self.end_by_grammar().is_some() {
-            true => 0,
-            // A step ends at the next checkpoint.
-            false => match self.kv.to_checkpoint() {
-                Some(len) => len,
-                None => self.pending() - u32::from(waits),
-            },
+        let next = self.output.constraint.as_ref().map(Constraint::next);
+        if next == Some(Next::Held) || self.end_by_grammar().is_some() {
+            return 0;
+        }
+        // A step ends at the next checkpoint.
+        match self.kv.to_checkpoint() {
+            Some(len) => len,
+            None => self.pending() - u32::from(next == Some(Next::FastForward)),
         }
     }
 
@@ -286,8 +289,7 @@ impl Sequence {
         let Some(constraint) = &mut self.output.constraint else {
             return Ok(());
         };
-        constraint.prepare()?;
-        if constraint.is_held() || constraint.fast_forward().is_empty() {
+        if constraint.prepare()? != Next::FastForward {
             return Ok(());
         }
         let room = self
@@ -301,13 +303,11 @@ impl Sequence {
 
     /// Why a sequence with a grammar ends, if it does: nothing may follow, or the sequence has its greatest length.
     pub fn end_by_grammar(&self) -> Option<FinishReason> {
-        let constraint = self.output.constraint.as_ref()?;
-        if constraint.is_held() || !self.unscored.is_empty() {
-            None
-        } else if constraint.is_finished() {
-            Some(FinishReason::Stop)
-        } else {
-            self.is_full().then_some(FinishReason::Length)
+        match self.output.constraint.as_ref()?.next() {
+            _ if !self.unscored.is_empty() => None,
+            Next::Held => None,
+            Next::Finished => Some(FinishReason::Stop),
+            Next::FastForward | Next::Pick => self.is_full().then_some(FinishReason::Length),
         }
     }
 
@@ -317,6 +317,13 @@ impl Sequence {
             && let Some(constraint) = &mut self.output.constraint
         {
             constraint.begin_masks(self.output.drafter.draft());
+        }
+    }
+
+    /// Has the grammar take the last `chosen` tokens, which were picked in this step.
+    pub fn advance_grammar(&mut self, chosen: usize) {
+        if let Some(constraint) = &mut self.output.constraint {
+            constraint.advance(&self.tokens[self.tokens.len() - chosen..]);
         }
     }
 
@@ -339,9 +346,6 @@ impl Sequence {
         let logprobs = self.request.scoring.map(|_| pick.logprobs());
         let token = pick.token;
         self.push(token);
-        if let Some(constraint) = &mut self.output.constraint {
-            constraint.choose(token);
-        }
         self.reader.send(Event::Token { token, logprobs });
         // With a grammar the sequence goes on: this token may complete the grammar, which is another reason to finish.
         if self.is_full() && self.output.constraint.is_none() {

@@ -209,13 +209,11 @@ impl Stepper {
         };
         let rows = first..first + span.rows as usize;
         let outcome = take_rows(sequence, rows.map(|row| self.picks.get(row)), &self.eos);
-        self.metrics.generated_tokens.inc_by(outcome.tokens);
+        self.metrics.generated_tokens.inc_by(outcome.tokens as u64);
         let (drafted, accepted) = (sequence.draft().len(), sequence.accepted());
         self.metrics.drafted_tokens.inc_by(drafted as u64);
         self.metrics.accepted_tokens.inc_by(accepted.into());
-        if let Some(constraint) = sequence.constraint() {
-            constraint.advance();
-        }
+        sequence.advance_grammar(outcome.tokens);
         sequence.reader.wake();
         if drafted > 0 {
             self.scheduler.roll_back(&mut self.session, span.seq);
@@ -294,8 +292,9 @@ impl Stepper {
 }
 
 /// The result of a sequence's rows.
-struct Outcome {
-    tokens: u64,
+struct TakenRows {
+    /// How many tokens were picked.
+    tokens: usize,
     /// Whether the sequence is over, or why it failed.
     end: Result<bool, Code>,
 }
@@ -304,7 +303,7 @@ fn take_rows<'a>(
     sequence: &mut Sequence,
     picks: impl Iterator<Item = Result<Pick<'a>, Code>>,
     eos: &[u32],
-) -> Outcome {
+) -> TakenRows {
     let before = sequence.tokens.len();
     let mut end = Ok(false);
     for pick in picks {
@@ -315,8 +314,8 @@ fn take_rows<'a>(
         end = taken.map(|taken| taken == Taken::End);
         break;
     }
-    Outcome {
-        tokens: (sequence.tokens.len() - before) as u64,
+    TakenRows {
+        tokens: sequence.tokens.len() - before,
         end,
     }
 }

@@ -74,9 +74,9 @@ impl IntoResponses for AnthropicError {
 }
 
 /// An error, and when it occurs.
-type Case = (&'static str, ApiError);
+type DocumentedError = (&'static str, ApiError);
 
-fn of_any() -> [Case; 2] {
+fn of_any() -> [DocumentedError; 2] {
     let message = "the server made a mistake; please report it";
     let code = Some("internal_error");
     [
@@ -91,7 +91,7 @@ fn of_any() -> [Case; 2] {
     ]
 }
 
-fn of_model() -> [Case; 3] {
+fn of_model() -> [DocumentedError; 3] {
     [
         (
             "The request is wrong. The message names the parameter at fault, if it is one.",
@@ -111,7 +111,7 @@ fn of_model() -> [Case; 3] {
     ]
 }
 
-fn of_body() -> [Case; 3] {
+fn of_body() -> [DocumentedError; 3] {
     [
         ("The body is too long.", ApiError::too_large(32 << 20)),
         ("The body is not declared to be JSON.", ApiError::not_json()),
@@ -122,7 +122,7 @@ fn of_body() -> [Case; 3] {
     ]
 }
 
-fn of_generation() -> [Case; 3] {
+fn of_generation() -> [DocumentedError; 3] {
     [
         (
             "The request's key is not for the model.",
@@ -192,7 +192,9 @@ impl IntoResponses for ConfigFailure {
 }
 
 /// The API's documentation of these errors by status, each with its own body as the example.
-fn documented(errors: impl IntoIterator<Item = Case>) -> BTreeMap<String, RefOr<Response>> {
+fn documented(
+    errors: impl IntoIterator<Item = DocumentedError>,
+) -> BTreeMap<String, RefOr<Response>> {
     let responses = errors.into_iter().map(|(description, error)| {
         let status = error.status.as_u16().to_string();
         let retry_after = error.retry_after_secs;

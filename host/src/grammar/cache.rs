@@ -37,7 +37,7 @@ use crate::{
 const LONG_TEXT_BYTES: usize = 64 << 10;
 
 /// A compiled grammar, or why it could not be compiled. Empty until that is known.
-type Entry = Arc<OnceCell<Result<Arc<CompiledGrammar>, GrammarError>>>;
+type CacheEntry = Arc<OnceCell<Result<Arc<CompiledGrammar>, GrammarError>>>;
 /// A hash of a grammar. Grammars with equal hashes are equal.
 type GrammarHash = [u8; 32];
 
@@ -54,7 +54,7 @@ pub struct Grammars {
     compiler: Arc<Compiler>,
     runtime: Arc<GrammarRuntime>,
     /// The grammars by their hashes. Locked only while one is looked up or old ones are dropped.
-    cache: Mutex<LruCache<GrammarHash, Entry>>,
+    cache: Mutex<LruCache<GrammarHash, CacheEntry>>,
     compiling: Arc<Semaphore>,
     trials: Arc<Trials>,
     /// Time limit of a trial, and of compiling after the trial.
@@ -201,7 +201,7 @@ impl Grammars {
     /// Drops the least recently used grammars until the rest fits into `cache_bytes`. The latest one is kept whatever
     /// its size.
     fn forget_oldest(&self) {
-        let size = |entry: &Entry| match entry.get() {
+        let size = |entry: &CacheEntry| match entry.get() {
             Some(Ok(compiled)) => compiled.bytes,
             _ => 0,
         };
@@ -214,7 +214,7 @@ impl Grammars {
         }
     }
 
-    fn entry(&self, key: GrammarHash) -> Entry {
+    fn entry(&self, key: GrammarHash) -> CacheEntry {
         let cache = self.cache.lock();
         let mut cache = cache.unwrap_or_else(PoisonError::into_inner);
         cache.get_or_insert(key, Default::default).clone()

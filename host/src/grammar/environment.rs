@@ -12,7 +12,7 @@ use crate::plugin::{Current, CurrentFacts, ModelFacts};
 pub type ServedFacts = Current<Option<CurrentFacts>>;
 
 /// Tells llguidance which tokens there are and how text is cut into tokens.
-struct Environment {
+struct TokenEnvironment {
     served: ServedFacts,
     trie: TokTrie,
     /// Whether the tokenizer's tokens may stand for text that a grammar forces.
@@ -22,7 +22,7 @@ struct Environment {
 /// Makes the environment of a model. Takes a while for a large vocabulary.
 pub fn environment(facts: &ModelFacts, served: ServedFacts) -> TokEnv {
     let info = &facts.info;
-    Arc::new(Environment {
+    Arc::new(TokenEnvironment {
         trie: trie(&facts.vocabulary, &info.eos),
         canonical: info
             .capabilities
@@ -55,7 +55,7 @@ fn word(vocabulary: &Vocabulary, eos: &[u32], token: u32) -> Vec<u8> {
     }
 }
 
-impl Environment {
+impl TokenEnvironment {
     /// Encodes a text. None if no model is loaded, or if the tokens decode to another text, as with a tokenizer that
     /// normalizes.
     fn encode(&self, text: &str) -> Option<Vec<TokenId>> {
@@ -66,7 +66,7 @@ impl Environment {
     }
 }
 
-impl TokenizerEnv for Environment {
+impl TokenizerEnv for TokenEnvironment {
     fn tok_trie(&self) -> &TokTrie {
         &self.trie
     }

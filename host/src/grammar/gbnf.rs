@@ -21,7 +21,7 @@ use super::text::quoted;
 /// A text that says what is wrong with the grammar.
 pub fn lark(text: &str) -> Result<String, String> {
     let rules = parser::parse(text)?;
-    let mut writer = Writer {
+    let mut writer = GbnfWriter {
         analysis: Analysis::of(&rules)?,
         lines: Vec::new(),
         is_written: vec![[false; 2]; rules.parts.len()],
@@ -35,7 +35,7 @@ pub fn lark(text: &str) -> Result<String, String> {
     Ok(format!("start: {start}\n{}\n", writer.lines.join("\n")))
 }
 
-struct Writer<'a> {
+struct GbnfWriter<'a> {
     rules: &'a Rules,
     analysis: Analysis,
     lines: Vec<String>,
@@ -44,7 +44,7 @@ struct Writer<'a> {
     pending: Vec<(usize, bool)>,
 }
 
-impl Writer<'_> {
+impl GbnfWriter<'_> {
     /// Names a rule and has it written. The rule becomes a lexeme if it can be one.
     fn rule(&mut self, rule: usize) -> String {
         let follow = self.analysis.follow(rule);

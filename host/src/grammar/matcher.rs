@@ -11,7 +11,7 @@ pub const STACK_BYTES: usize = 16 << 20;
 
 /// A matcher at the beginning of a grammar. Each sequence gets a copy of it.
 pub struct Prototype {
-    /// Its lexer is built as far as the first mask needs it. Locked while it is copied.
+    /// The matcher that is copied. Its lexer is built as far as the first mask needs it. Locked during a copy.
     inner: Mutex<llguidance::Matcher>,
     mask_words: usize,
 }

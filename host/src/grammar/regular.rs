@@ -23,7 +23,7 @@ const MAX_DEPTH: usize = 200;
 /// A message: the grammar is not in Lark, a rule contains itself, or the grammar is too large or too deep.
 pub fn regex_of_lark(text: &str) -> Result<String, String> {
     let rules = lark::parse(text)?;
-    let mut writer = Writer {
+    let mut writer = RegexWriter {
         rules: &rules,
         written: HashMap::new(),
         open: Vec::new(),
@@ -32,7 +32,7 @@ pub fn regex_of_lark(text: &str) -> Result<String, String> {
     writer.rule("start")
 }
 
-struct Writer<'a> {
+struct RegexWriter<'a> {
     rules: &'a LarkRules,
     /// The regular expressions of rules.
     written: HashMap<&'a str, String>,
@@ -42,7 +42,7 @@ struct Writer<'a> {
     depth: usize,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> RegexWriter<'a> {
     fn rule(&mut self, name: &str) -> Result<String, String> {
         if let Some(regex) = self.written.get(name) {
             return Ok(regex.clone());

@@ -55,7 +55,7 @@ pub struct Task {
     pub took: Duration,
 }
 
-/// Tells since when a task has been running, and stops it. None while the task does not run.
+/// Tells how long a task has been running, and stops it. None while the task does not run.
 #[derive(Default)]
 pub struct RunHandle(Mutex<Option<(Instant, Option<CancellationHandle>)>>);
 

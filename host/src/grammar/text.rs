@@ -62,7 +62,7 @@ impl TextRules {
 ///
 /// Free text is a single lexeme wherever possible, so that there is only one way to parse an answer.
 pub fn lark(patterns: &[Pattern], schema: impl Fn(Value) -> Value) -> String {
-    let mut writer = Writer {
+    let mut writer = RuleWriter {
         schema,
         rules: Vec::new(),
     };
@@ -72,7 +72,7 @@ pub fn lark(patterns: &[Pattern], schema: impl Fn(Value) -> Value) -> String {
     format!("start: {start}\n{rules}")
 }
 
-struct Writer<S> {
+struct RuleWriter<S> {
     schema: S,
     /// The rules so far. Equal rules are kept once.
     rules: Vec<Rule>,
@@ -96,7 +96,7 @@ impl Rule {
     }
 }
 
-impl<S: Fn(Value) -> Value> Writer<S> {
+impl<S: Fn(Value) -> Value> RuleWriter<S> {
     fn sequence(&mut self, patterns: &[Pattern]) -> String {
         let patterns: Vec<_> = patterns
             .iter()

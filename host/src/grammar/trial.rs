@@ -4,8 +4,8 @@
 //!
 //! 1. The server starts its own program as `tenon try-grammars` (`trial/child.rs`). It starts another process if that
 //!    one has ended.
-//! 2. The server writes a [`Request`] to the standard input of the process, as one line of JSON.
-//! 3. The process compiles the grammar as the server will, and writes a [`Reply`] to its standard output, as one line
+//! 2. The server writes a [`CompileRequest`] to the standard input of the process, as one line of JSON.
+//! 3. The process compiles the grammar as the server will, and writes a [`CompileReply`] to its standard output, as one line
 //!    of JSON.
 //! 4. The server kills the process if this takes too long.
 
@@ -49,7 +49,7 @@ pub struct Tokens {
 }
 
 #[derive(Deserialize, Serialize)]
-struct Request<'a> {
+struct CompileRequest<'a> {
     grammar: Cow<'a, TopLevelGrammar>,
     limits: Cow<'a, ParserLimits>,
     /// None: the tokens of the request before.
@@ -57,7 +57,7 @@ struct Request<'a> {
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-enum Reply {
+enum CompileReply {
     /// Approximate size of the compiled grammar in memory.
     Compiled { bytes: usize },
     /// llguidance's reason to refuse the grammar.
@@ -83,7 +83,7 @@ impl Trials {
         limit: Duration,
     ) -> Result<usize, GrammarError> {
         let mut trial = self.begin()?;
-        let request = Request {
+        let request = CompileRequest {
             grammar: Cow::Borrowed(grammar),
             limits: Cow::Borrowed(limits),
             tokens: trial.news(tokens),
@@ -94,8 +94,8 @@ impl Trials {
             Ok(reply) => {
                 self.idle().push(trial);
                 match reply {
-                    Reply::Compiled { bytes } => Ok(bytes),
-                    Reply::Refused(why) => Err(invalid(&why)),
+                    CompileReply::Compiled { bytes } => Ok(bytes),
+                    CompileReply::Refused(why) => Err(invalid(&why)),
                 }
             }
             Err(NoReply::Late) => Err(GrammarError::Timeout(limit)),
@@ -164,7 +164,7 @@ impl TrialProcess {
         (!is_known).then_some(Cow::Borrowed(tokens))
     }
 
-    fn ask(&mut self, request: &[u8], limit: Duration) -> Result<Reply, NoReply> {
+    fn ask(&mut self, request: &[u8], limit: Duration) -> Result<CompileReply, NoReply> {
         let deadline = Instant::now() + limit;
         // The process always reads, even while it compiles, so this does not block for long.
         let input = self.process.stdin.as_mut().ok_or(NoReply::Ended)?;

@@ -1,4 +1,4 @@
-//! What every store of responses does, and what it keeps.
+//! The trait of stores of responses, and the response as they keep it.
 
 use std::sync::Arc;
 

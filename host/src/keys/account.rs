@@ -4,8 +4,8 @@ use std::sync::{
 };
 
 use super::{
-    answers::Answers,
-    key::{Exceeded, Key, Running},
+    answers::RecordedAnswers,
+    key::{Exceeded, Key, RunningRequest},
     texts::Texts,
 };
 
@@ -14,12 +14,12 @@ use super::{
 pub struct Account {
     key: OnceLock<Arc<Key>>,
     /// Held as long as the account, so that the request counts as running until then.
-    running: OnceLock<Running>,
+    running: OnceLock<RunningRequest>,
     model: OnceLock<String>,
     prompt_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     /// The request's parameters, and how its answers ended.
-    pub answers: Answers,
+    pub answers: RecordedAnswers,
     /// The texts of the request. None: they are not logged.
     texts: Option<Texts>,
 }

@@ -7,7 +7,7 @@ use std::{
 
 /// The parameters that a request states. None of them is text.
 #[derive(Debug, Default)]
-pub struct Parameters {
+pub struct StatedParameters {
     pub max_tokens: Option<i64>,
     pub temperature: Option<f32>,
     pub top_p: Option<f32>,
@@ -40,14 +40,14 @@ impl AnswerEnd {
 
 /// A request's parameters, the id of its response, and the ends of its answers.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub struct RecordedAnswers {
     asked_model: OnceLock<String>,
-    parameters: OnceLock<Parameters>,
+    parameters: OnceLock<StatedParameters>,
     response_id: OnceLock<String>,
     ends: Mutex<Vec<AnswerEnd>>,
 }
 
-impl Answers {
+impl RecordedAnswers {
     /// Notes the name by which the request asks for its model.
     pub fn set_asked_model(&self, name: &str) {
         // A request asks for one model.
@@ -58,12 +58,12 @@ impl Answers {
         self.asked_model.get().map(String::as_str)
     }
 
-    pub fn set_parameters(&self, parameters: Parameters) {
+    pub fn set_parameters(&self, parameters: StatedParameters) {
         // A request has its parameters once.
         let _ = self.parameters.set(parameters);
     }
 
-    pub fn parameters(&self) -> Option<&Parameters> {
+    pub fn parameters(&self) -> Option<&StatedParameters> {
         self.parameters.get()
     }
 

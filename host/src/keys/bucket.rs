@@ -27,9 +27,9 @@ pub struct Bucket {
 /// How full a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketLevel {
-    /// What a full bucket holds.
+    /// The number that a full bucket holds.
     pub limit: u32,
-    /// What it holds now.
+    /// The number that the bucket holds now.
     pub left: u32,
     /// The time in which it becomes full, if nothing else is taken.
     pub full_in: Duration,

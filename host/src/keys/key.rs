@@ -59,7 +59,7 @@ pub enum Exceeded {
 
 /// A running request. Ends when this is dropped.
 #[derive(Debug)]
-pub struct Running(Arc<UseNow>);
+pub struct RunningRequest(Arc<UseNow>);
 
 impl Key {
     /// A key of `[[keys]]`. Its name identifies the client, so the client stays the same when its key is replaced.
@@ -106,7 +106,7 @@ impl Key {
     }
 
     /// Begins a request, if the limits allow it.
-    pub fn begin(&self) -> Result<Running, Exceeded> {
+    pub fn begin(&self) -> Result<RunningRequest, Exceeded> {
         self.check_tokens()?;
         let running = self.run()?;
         if let Some(limit) = self.rights.requests_per_minute {
@@ -116,10 +116,10 @@ impl Key {
         Ok(running)
     }
 
-    fn run(&self) -> Result<Running, Exceeded> {
+    fn run(&self) -> Result<RunningRequest, Exceeded> {
         let before = self.use_now.running.fetch_add(1, Ordering::Relaxed);
         // Dropped if there are too many.
-        let running = Running(self.use_now.clone());
+        let running = RunningRequest(self.use_now.clone());
         match self.rights.max_concurrent {
             Some(most) if before >= most.get() => Err(Exceeded::Concurrent(most.get())),
             _ => Ok(running),
@@ -164,7 +164,7 @@ impl PartialEq for Key {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::Relaxed);
     }

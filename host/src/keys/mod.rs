@@ -13,7 +13,7 @@ mod texts;
 
 pub use self::{
     account::Account,
-    answers::{AnswerEnd, Parameters},
+    answers::{AnswerEnd, StatedParameters},
     bucket::BucketLevel,
     hash::KeyHash,
     key::{Exceeded, Key, Rights},

@@ -5,7 +5,7 @@ use crate::{
     keys::{Account, Key},
 };
 
-/// Who sent a request. Each request that is let in has this extension.
+/// The client that sent a request. Each request that is let in has this extension.
 #[derive(Clone, Debug, Default)]
 pub struct Client {
     /// Identifies the client.

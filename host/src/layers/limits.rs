@@ -15,18 +15,18 @@ use crate::{
 };
 
 /// The headers of a limit: the limit itself, the rest of it, and the time until all of it is there again.
-struct Names {
+struct LimitHeaders {
     limit: HeaderName,
     left: HeaderName,
     full_in: HeaderName,
 }
 
-const REQUESTS: Names = Names {
+const REQUESTS: LimitHeaders = LimitHeaders {
     limit: HeaderName::from_static("x-ratelimit-limit-requests"),
     left: HeaderName::from_static("x-ratelimit-remaining-requests"),
     full_in: HeaderName::from_static("x-ratelimit-reset-requests"),
 };
-const TOKENS: Names = Names {
+const TOKENS: LimitHeaders = LimitHeaders {
     limit: HeaderName::from_static("x-ratelimit-limit-tokens"),
     left: HeaderName::from_static("x-ratelimit-remaining-tokens"),
     full_in: HeaderName::from_static("x-ratelimit-reset-tokens"),
@@ -57,7 +57,7 @@ fn tell(key: &Key, headers: &mut HeaderMap) {
     }
 }
 
-fn tell_level(level: BucketLevel, names: Names, headers: &mut HeaderMap) {
+fn tell_level(level: BucketLevel, names: LimitHeaders, headers: &mut HeaderMap) {
     headers.insert(names.limit, level.limit.into());
     headers.insert(names.left, level.left.into());
     // Digits and letters are always a valid value.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use self::{pairs::PairsReader, read::Read, tagged::TaggedReader};
 use super::{
-    format::{Arguments, Call, ToolFormat},
+    format::{Arguments, CallFormat, ToolFormat},
     json::ValueEnd,
 };
 
@@ -23,7 +23,7 @@ pub enum ArgumentReader {
 impl ArgumentReader {
     /// A reader for the arguments of a function. `parameters` is the schema of the arguments.
     pub fn new(format: &ToolFormat, parameters: &Value) -> Self {
-        let Call::Named { arguments, .. } = format.call else {
+        let CallFormat::Named { arguments, .. } = format.call else {
             return Self::Json(ValueEnd::default());
         };
         match arguments {

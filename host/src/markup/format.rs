@@ -21,7 +21,7 @@ pub struct ToolFormat {
     /// The text between `begin` and the first call.
     pub open: &'static str,
     /// How a single call is written.
-    pub call: Call,
+    pub call: CallFormat,
     /// The text between calls of one block. None: a block has one call.
     pub separator: Option<&'static str>,
     /// The text behind `begin` which announces that text follows instead of a call. Models with such a format write `begin`
@@ -61,7 +61,7 @@ pub enum CallIds {
 
 /// How a single call is written: the function's name and the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+pub enum CallFormat {
     /// `{"name": "f", "arguments": {…}}`. The keys may differ.
     Object {
         name: &'static str,
@@ -112,17 +112,17 @@ impl ToolFormat {
     pub fn head(&self, function: &str) -> Vec<String> {
         let number = self.number;
         match self.call {
-            Call::Object { name, arguments } if number.is_empty() => {
+            CallFormat::Object { name, arguments } if number.is_empty() => {
                 vec![format!(r#"{{"{name}": "{function}", "{arguments}": "#)]
             }
-            Call::Object { name, arguments } => vec![
+            CallFormat::Object { name, arguments } => vec![
                 format!(r#"{{"{number}": ""#),
                 format!(r#"", "{name}": "{function}", "{arguments}": "#),
             ],
-            Call::Named { before, after, .. } if number.is_empty() => {
+            CallFormat::Named { before, after, .. } if number.is_empty() => {
                 vec![format!("{before}{function}{after}")]
             }
-            Call::Named { before, after, .. } => {
+            CallFormat::Named { before, after, .. } => {
                 vec![format!("{before}{function}{number}"), after.to_owned()]
             }
         }
@@ -139,7 +139,7 @@ impl ToolFormat {
         let mut texts = self.begin.to_vec();
         texts.extend([self.open, self.text, self.end, self.between]);
         texts.extend(self.separator);
-        if let Call::Named {
+        if let CallFormat::Named {
             before,
             after,
             arguments,
@@ -169,16 +169,16 @@ impl ToolFormat {
     /// The text that a chat template writes for an argument of this name, if it writes calls in this format.
     pub fn argument_sign(&self, key: &str) -> String {
         match self.call {
-            Call::Object { .. }
-            | Call::Named {
+            CallFormat::Object { .. }
+            | CallFormat::Named {
                 arguments: Arguments::Json,
                 ..
             } => format!("\"{key}\":"),
-            Call::Named {
+            CallFormat::Named {
                 arguments: Arguments::Tagged(tags),
                 ..
             } => format!("{}{key}{}", tags.before_key, tags.after_key.trim_end()),
-            Call::Named {
+            CallFormat::Named {
                 arguments: Arguments::Pairs(pairs),
                 ..
             } => format!("{key}{}", pairs.assign),

@@ -1,5 +1,5 @@
 use super::{
-    format::{Arguments, Call, ToolFormat},
+    format::{Arguments, CallFormat, ToolFormat},
     json::{Cursor, Unread},
 };
 
@@ -23,8 +23,8 @@ pub fn read(text: &str, format: &ToolFormat) -> Result<CallHead, Unread> {
     cursor.take_loosely(format.open).or_else(or_nothing)?;
     cursor.skip_space();
     match format.call {
-        Call::Object { .. } => object(cursor),
-        Call::Named {
+        CallFormat::Object { .. } => object(cursor),
+        CallFormat::Named {
             before,
             after,
             arguments,
@@ -45,12 +45,12 @@ fn or_nothing(unread: Unread) -> Result<(), Unread> {
 pub fn read_tail(text: &str, format: &ToolFormat) -> Result<usize, Unread> {
     let mut cursor = Cursor::new(text);
     match format.call {
-        Call::Named {
+        CallFormat::Named {
             arguments: Arguments::Pairs(_),
             ..
         } => Ok(0),
-        Call::Named { end, .. } => cursor.take_loosely(end).map(|()| cursor.at()),
-        Call::Object { .. } => object_tail(cursor),
+        CallFormat::Named { end, .. } => cursor.take_loosely(end).map(|()| cursor.at()),
+        CallFormat::Object { .. } => object_tail(cursor),
     }
 }
 

@@ -21,7 +21,7 @@ mod types;
 mod write;
 
 pub use content::{AnswerContent, CallBegin, CallPiece};
-pub use format::{Arguments, Call, CallIds, OtherBegin, Pairs, Tagged, ToolFormat};
+pub use format::{Arguments, CallFormat, CallIds, OtherBegin, Pairs, Tagged, ToolFormat};
 pub use parser::CallParser;
 #[cfg(test)]
 pub use parser::tests as parser_tests;

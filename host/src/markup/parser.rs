@@ -4,7 +4,7 @@ use uuid::Uuid;
 use super::{
     arguments::ArgumentReader,
     content::{AnswerContent, CallBegin, CallPiece},
-    format::Call,
+    format::CallFormat,
     head::{self, CallHead},
     json::Unread,
     rules::{CallRules, Callable, Demand},
@@ -279,8 +279,10 @@ impl CallParser {
         let format = self.rules.format;
         let is_mark = |mark: &str| self.held.starts_with(mark) || mark.starts_with(&self.held);
         match format.call {
-            Call::Object { .. } if self.held.starts_with('{') => Ok(()),
-            Call::Named { .. } if format.separator.is_some() && !format.marks().any(is_mark) => {
+            CallFormat::Object { .. } if self.held.starts_with('{') => Ok(()),
+            CallFormat::Named { .. }
+                if format.separator.is_some() && !format.marks().any(is_mark) =>
+            {
                 self.read_head(0).map(drop)
             }
             _ => Err(Unread::Wrong),

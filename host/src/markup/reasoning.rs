@@ -42,11 +42,11 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reasoning {
     pub tags: ReasoningTags,
-    /// What the prompt has of it.
+    /// The part of it that the prompt has already.
     pub in_prompt: InPrompt,
 }
 
-/// What a prompt has of its answer's reasoning.
+/// The part of an answer's reasoning that the prompt has already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InPrompt {
     /// Nothing: the answer may begin with reasoning.
@@ -59,14 +59,14 @@ pub enum InPrompt {
 }
 
 /// Tags of known models. The chat templates of these models contain `sign`.
-struct Known {
+struct KnownTags {
     sign: &'static str,
     open: &'static str,
     close: &'static str,
     frame: Frame,
 }
 
-const fn known(open: &'static str, close: &'static str) -> Known {
+const fn known(open: &'static str, close: &'static str) -> KnownTags {
     const PLAIN: Frame = Frame {
         turn: "",
         answer: "",
@@ -74,7 +74,7 @@ const fn known(open: &'static str, close: &'static str) -> Known {
         headers: &[],
         reasons_again: false,
     };
-    Known {
+    KnownTags {
         sign: close,
         open,
         close,
@@ -90,9 +90,9 @@ const fn channel_header(begin: &'static str) -> Header {
     }
 }
 
-const KNOWN: [Known; 8] = [
+const KNOWN: [KnownTags; 8] = [
     // Channels, for example of gpt-oss.
-    Known {
+    KnownTags {
         sign: "<|channel|>analysis",
         open: "<|channel|>analysis<|message|>",
         close: "<|end|>",
@@ -118,7 +118,7 @@ const KNOWN: [Known; 8] = [
     known("<thought>", "</thought>"),
     known("[THINK]", "[/THINK]"),
     // Cohere's models, which also write marks around answers.
-    Known {
+    KnownTags {
         sign: "<|END_THINKING|>",
         open: "<|START_THINKING|>",
         close: "<|END_THINKING|>",
@@ -153,7 +153,7 @@ impl ReasoningTags {
         known.map(|known| Self::new(known.open, known.close))
     }
 
-    /// What the begun text of an answer has of its reasoning.
+    /// The part of the reasoning that an answer has, if it begins with this text.
     pub fn in_begun(&self, text: &str) -> InPrompt {
         let (open, close) = (text.rfind(&self.open), text.rfind(&self.close));
         match close {
@@ -243,7 +243,7 @@ const ROOM: usize = 256;
 /// Most bytes in the middle of a header. A longer text is no header.
 const LONGEST_MIDDLE: usize = 64;
 
-/// What was found of a text that is left out of an answer.
+/// The recognized part of a text that the answer leaves out.
 enum Silent {
     /// The beginning of a header. More text has to come first.
     Begun,

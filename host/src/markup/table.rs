@@ -1,6 +1,6 @@
 //! The formats of tool calls that families of models write, as data, and how a model's format is found.
 
-use super::format::{Arguments, Call, CallIds, OtherBegin, Pairs, Tagged, ToolFormat};
+use super::format::{Arguments, CallFormat, CallIds, OtherBegin, Pairs, Tagged, ToolFormat};
 
 /// The values that most formats share. An entry of [`FORMATS`] only states what differs.
 const PLAIN: ToolFormat = ToolFormat {
@@ -11,7 +11,7 @@ const PLAIN: ToolFormat = ToolFormat {
     other_begin: &[],
     may_be_bare: false,
     open: "",
-    call: Call::Object {
+    call: CallFormat::Object {
         name: "name",
         arguments: "arguments",
     },
@@ -61,7 +61,7 @@ pub const FORMATS: &[ToolFormat] = &[
                 "<|channel|>analysis <|constrain|>json<|message|>",
             ],
         }],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "",
             after: " <|constrain|>json<|message|>",
             arguments: Arguments::Json,
@@ -73,7 +73,7 @@ pub const FORMATS: &[ToolFormat] = &[
         name: "mistral_args",
         signs: &["[ARGS]"],
         begin: &["[TOOL_CALLS]"],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "",
             after: "[ARGS]",
             arguments: Arguments::Json,
@@ -97,7 +97,7 @@ pub const FORMATS: &[ToolFormat] = &[
         signs: &["<｜tool▁sep｜>"],
         other_signs: &["```json"],
         begin: &["<｜tool▁calls▁begin｜>"],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "<｜tool▁call▁begin｜>",
             after: "<｜tool▁sep｜>",
             arguments: Arguments::Json,
@@ -112,7 +112,7 @@ pub const FORMATS: &[ToolFormat] = &[
         name: "deepseek_v3",
         signs: &["<｜tool▁sep｜>"],
         begin: &["<｜tool▁calls▁begin｜>"],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
             after: "\n```json\n",
             arguments: Arguments::Json,
@@ -126,7 +126,7 @@ pub const FORMATS: &[ToolFormat] = &[
         name: "kimi_k2",
         signs: &["<|tool_calls_section_begin|>"],
         begin: &["<|tool_calls_section_begin|>"],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "<|tool_call_begin|>functions.",
             after: "<|tool_call_argument_begin|>",
             arguments: Arguments::Json,
@@ -144,7 +144,7 @@ pub const FORMATS: &[ToolFormat] = &[
         signs: &["<|START_ACTION|>"],
         begin: &["<|START_ACTION|>"],
         open: "[\n    ",
-        call: Call::Object {
+        call: CallFormat::Object {
             name: "tool_name",
             arguments: "parameters",
         },
@@ -159,7 +159,7 @@ pub const FORMATS: &[ToolFormat] = &[
         signs: &["Action:\\n```json\\n[", "Action:\n```json\n["],
         begin: &["Action: ```json\n", "Action:\n```json\n"],
         open: "[\n    ",
-        call: Call::Object {
+        call: CallFormat::Object {
             name: "tool_name",
             arguments: "parameters",
         },
@@ -171,7 +171,7 @@ pub const FORMATS: &[ToolFormat] = &[
         name: "gemma4",
         signs: &["<|tool_call>"],
         begin: &["<|tool_call>"],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "call:",
             after: "{",
             arguments: Arguments::Pairs(GEMMA),
@@ -184,7 +184,7 @@ pub const FORMATS: &[ToolFormat] = &[
         name: "function_gemma",
         signs: &["<start_function_call>"],
         begin: &["<start_function_call>"],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "call:",
             after: "{",
             arguments: Arguments::Pairs(Pairs {
@@ -205,7 +205,7 @@ pub const FORMATS: &[ToolFormat] = &[
         ],
         begin: &["<|tool_call_start|>"],
         open: "[",
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "",
             after: "(",
             arguments: Arguments::Pairs(PYTHON),
@@ -241,7 +241,7 @@ pub const FORMATS: &[ToolFormat] = &[
         signs: &["<minimax:tool_call>"],
         begin: &["<minimax:tool_call>"],
         open: "\n",
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "<invoke name=\"",
             after: "\">\n",
             arguments: Arguments::Tagged(Tagged {
@@ -261,7 +261,7 @@ pub const FORMATS: &[ToolFormat] = &[
         signs: &["<parameter="],
         begin: &["<tool_call>", "<function="],
         open: "\n",
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "<function=",
             after: ">\n",
             arguments: Arguments::Tagged(Tagged {
@@ -280,7 +280,7 @@ pub const FORMATS: &[ToolFormat] = &[
         name: "glm",
         signs: &["<arg_key>"],
         begin: &["<tool_call>"],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "",
             after: "\n",
             arguments: Arguments::Tagged(Tagged {
@@ -307,7 +307,7 @@ pub const FORMATS: &[ToolFormat] = &[
         name: "functionary_v3_2",
         signs: &[">>>all"],
         begin: &[">>>"],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "",
             after: "\n",
             arguments: Arguments::Json,
@@ -321,7 +321,7 @@ pub const FORMATS: &[ToolFormat] = &[
         name: "functionary",
         signs: &["<function="],
         begin: &["<function="],
-        call: Call::Named {
+        call: CallFormat::Named {
             before: "",
             after: ">",
             arguments: Arguments::Json,
@@ -338,7 +338,7 @@ pub const FORMATS: &[ToolFormat] = &[
         ],
         begin: &["<|python_tag|>"],
         may_be_bare: true,
-        call: Call::Object {
+        call: CallFormat::Object {
             name: "name",
             arguments: "parameters",
         },

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::format::{Arguments, Call, Pairs, Tagged, ToolFormat};
+use super::format::{Arguments, CallFormat, Pairs, Tagged, ToolFormat};
 
 impl ToolFormat {
     /// Writes calls. Each consists of a function's name and its arguments as JSON.
@@ -11,8 +11,8 @@ impl ToolFormat {
         let calls = calls.map(|(number, (name, arguments))| {
             let head = self.head(name).join(&number.to_string());
             match self.call {
-                Call::Object { .. } => format!("{head}{arguments}}}"),
-                Call::Named {
+                CallFormat::Object { .. } => format!("{head}{arguments}}}"),
+                CallFormat::Named {
                     arguments: style,
                     end,
                     ..

@@ -104,7 +104,7 @@ impl AnswerMetrics {
             started: Instant::now(),
             tokens: 0,
             first_and_last: None,
-            outcome: Outcome::Cancelled,
+            outcome: AnswerOutcome::Cancelled,
             ends_with_calls: false,
         }
     }
@@ -112,7 +112,7 @@ impl AnswerMetrics {
 
 /// How an answer ended.
 #[derive(Clone, Copy)]
-pub enum Outcome {
+pub enum AnswerOutcome {
     /// The model, a stop string or a grammar ended the answer.
     Stopped,
     /// The answer reached its greatest length.
@@ -121,7 +121,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-impl Outcome {
+impl AnswerOutcome {
     /// The values of the labels `finished_reason`, in vLLM's words, and `outcome`.
     fn labels(self) -> (&'static str, &'static str) {
         match self {
@@ -145,7 +145,7 @@ pub struct Meter {
     tokens: u32,
     /// When the first and the last token came.
     first_and_last: Option<(Instant, Instant)>,
-    outcome: Outcome,
+    outcome: AnswerOutcome,
     ends_with_calls: bool,
 }
 
@@ -184,7 +184,7 @@ impl Meter {
     }
 
     /// Sets the answer's outcome.
-    pub fn ended(&mut self, outcome: Outcome) {
+    pub fn ended(&mut self, outcome: AnswerOutcome) {
         self.outcome = outcome;
     }
 
@@ -235,7 +235,7 @@ impl Drop for Meter {
         metrics.ends.with_label_values(&[model, reason]).inc();
         let seconds = metrics.seconds.with_label_values(&[model, outcome]);
         seconds.observe(self.started.elapsed().as_secs_f64());
-        if let Outcome::Stopped | Outcome::Full = self.outcome {
+        if let AnswerOutcome::Stopped | AnswerOutcome::Full = self.outcome {
             self.record_finished();
         }
     }

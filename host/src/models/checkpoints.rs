@@ -21,7 +21,7 @@ pub fn later_requests(request: &RenderRequest) -> Vec<RenderRequest> {
     vec![other, next]
 }
 
-/// How many tokens at the prompt's end a later prompt does not share. At least one, because the last token is always computed.
+/// The number of tokens at the prompt's end that a later prompt does not share. At least one, because the last token is always computed.
 pub fn passing_end(prompt: &[u32], later: &[u32]) -> u32 {
     let common = prompt.iter().zip(later).take_while(|(a, b)| a == b).count();
     (prompt.len() - common).max(1) as u32

@@ -31,7 +31,7 @@ pub struct ModelFiles {
 }
 
 /// Logs the progress of a download.
-struct Log<'a> {
+struct DownloadLog<'a> {
     model: &'a str,
     download: &'a Mutex<Option<DownloadProgress>>,
     last_line: Mutex<Instant>,
@@ -86,7 +86,7 @@ impl ModelFiles {
         model: &str,
         stop: &CancellationToken,
     ) -> anyhow::Result<PathBuf> {
-        let log = Log {
+        let log = DownloadLog {
             model,
             download: &self.download,
             last_line: Mutex::new(Instant::now()),
@@ -98,7 +98,7 @@ impl ModelFiles {
     }
 }
 
-impl Watcher for Log<'_> {
+impl Watcher for DownloadLog<'_> {
     fn progress(&self, progress: DownloadProgress) {
         *locked(self.download) = Some(progress);
         let mut last_line = locked(&self.last_line);

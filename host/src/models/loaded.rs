@@ -59,7 +59,7 @@ pub struct LoadedModel {
 pub struct ChatPrompt {
     /// The prompt's tokens and checkpoints.
     pub input: PromptTokens,
-    /// What the prompt has of the answer's reasoning.
+    /// The part of the answer's reasoning that the prompt has already.
     pub reasoning: InPrompt,
 }
 
@@ -207,8 +207,8 @@ impl LoadedModel {
         })
     }
 
-    /// For each expected later prompt, how many tokens at this prompt's end it does not share. Renders the later prompts to find
-    /// out.
+    /// For each expected later prompt, the number of tokens at this prompt's end that the two do not share. Renders the later prompts
+    /// for that.
     fn passing_ends(&self, request: &RenderRequest, tokens: &[u32]) -> Vec<u32> {
         let later = checkpoints::later_requests(request).into_iter();
         let later = later.filter_map(|request| {
@@ -239,7 +239,7 @@ impl LoadedModel {
         Recorder::new(self.past_answers.clone(), prompt.to_vec())
     }
 
-    /// What a prompt has of its answer's reasoning.
+    /// The part of an answer's reasoning that the prompt has already.
     fn reasoning_in(&self, request: &RenderRequest, chat: &RenderedChat) -> InPrompt {
         let Some(tags) = &self.reasoning_tags else {
             return InPrompt::Nothing;

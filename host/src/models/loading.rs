@@ -23,7 +23,7 @@ use crate::{
     system::cores,
 };
 
-/// Everything that loading needs besides a model's own part of the configuration.
+/// The parts of loading that all models share.
 #[derive(Clone)]
 pub struct Loading {
     pub config: Config,

@@ -7,7 +7,7 @@
 //!    [`ModelSpec`], once the model's files are on this machine (`files.rs`).
 //! 3. A [`ServedModel`] has a model's names and state. While it answers, the state holds a [`LoadedModel`]: the runner that
 //!    computes, and the encoding of requests into prompts.
-//! 4. [`Requantize`] changes the level of a model while it is served.
+//! 4. [`LevelChange`] changes the level of a model while it is served.
 //!
 //! The facts about a loaded model ([`ModelFacts`](crate::plugin::ModelFacts)) are shared and never change. If the plugin
 //! broke and the model was loaded again, all of them are replaced.
@@ -43,7 +43,7 @@ pub use loaded::{ChatPrompt, LoadedModel, PromptError};
 pub use loading::registry_options;
 pub use option_check::wrong_options;
 pub use progress::progress_bar;
-pub use requantize::{Requantize, RequantizeError, Requantized};
+pub use requantize::{LevelChange, RequantizeError, Requantized};
 pub use served::{FormerModels, ModelState, RightToChange, ServedModel};
 pub use serving::Serving;
 pub use source::ModelSource;

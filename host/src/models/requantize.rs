@@ -20,7 +20,7 @@ use super::{
 use crate::{metrics::Metrics, plugin::ReportProgress};
 
 /// A change of level that was found possible. Holds the permission to change the model.
-pub struct Requantize {
+pub struct LevelChange {
     metrics: Metrics,
     served: Arc<ServedModel>,
     current: Arc<LoadedModel>,
@@ -84,7 +84,7 @@ enum Way {
     InPlace,
 }
 
-impl Requantize {
+impl LevelChange {
     /// Checks whether `served`, which answers with `current`, can change to the level `asked`. `right` is the permission to
     /// change it. Blocks: the plugin may have to look at the model's file.
     pub fn prepare(

@@ -23,7 +23,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(1);
 /// The ends of a model's workers.
 #[derive(Default)]
 pub struct Ends {
-    /// Those within `WINDOW`.
+    /// The ends within `WINDOW`.
     recent: Vec<Instant>,
     /// Number of ends since a worker last served for `LONG_ENOUGH`, including the end of that worker.
     in_a_row: u32,
@@ -108,10 +108,11 @@ fn fail(served: &ServedModel, why: &str) {
 }
 
 impl Ends {
-    /// Waits until the model may be loaded again after its worker ended. Meanwhile, and while it is loaded, it is being started again.
+    /// Waits until the model may be loaded again after its worker ended. The model counts as being started again from now on, until it
+    /// is loaded.
     ///
     /// # Errors
-    /// Its workers have ended too often, in a sentence.
+    /// A sentence, if its workers have ended too often.
     pub async fn pause_after(
         &mut self,
         why: &Error,

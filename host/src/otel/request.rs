@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::Span;
 
 use super::{Otel, TENON};
 use crate::{
-    keys::{Account, AnswerEnd, Parameters},
+    keys::{Account, AnswerEnd, StatedParameters},
     text::quoted,
 };
 
@@ -243,7 +243,7 @@ fn of_answers(account: &Account, started: Instant) -> Vec<KeyValue> {
     attributes
 }
 
-fn add_parameters(asked: &Parameters, add: &mut impl FnMut(&'static str, Option<Value>)) {
+fn add_parameters(asked: &StatedParameters, add: &mut impl FnMut(&'static str, Option<Value>)) {
     // As the client wrote it: 0.7 and not 0.699999988.
     let exact = |number: f32| number.to_string().parse().unwrap_or(f64::from(number));
     let float = |number: Option<f32>| number.map(|number| Value::from(exact(number)));

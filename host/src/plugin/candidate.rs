@@ -11,7 +11,7 @@ use std::{
 use super::{
     InstalledPlugin, UnusedFile,
     cpu::{Cpu, CpuLevel},
-    discover::{Library, Variant},
+    discover::{LibraryBuilds, Variant},
     elf,
     probe::{ProbeSettings, Probed, Refusal},
 };
@@ -21,11 +21,11 @@ use super::{
 /// # Errors
 /// If none can be used: every variant with its reason.
 pub fn try_out(
-    library: &Library,
+    library: &LibraryBuilds,
     cpu: &Cpu,
     probe: &ProbeSettings,
 ) -> Result<InstalledPlugin, Vec<UnusedFile>> {
-    let Selection {
+    let SelectedBuilds {
         to_try,
         mut passed_over,
     } = select(library, cpu);
@@ -62,15 +62,15 @@ pub fn try_out(
 
 /// The variants of a library, divided by what a CPU can run.
 #[derive(Debug)]
-struct Selection<'a> {
+struct SelectedBuilds<'a> {
     /// Variants to try, the highest level first.
     to_try: Vec<&'a Variant>,
     /// Variants that this CPU cannot run.
     passed_over: Vec<UnusedFile>,
 }
 
-fn select<'a>(library: &'a Library, cpu: &Cpu) -> Selection<'a> {
-    let mut selection = Selection {
+fn select<'a>(library: &'a LibraryBuilds, cpu: &Cpu) -> SelectedBuilds<'a> {
+    let mut selection = SelectedBuilds {
         to_try: Vec::new(),
         passed_over: Vec::new(),
     };
@@ -138,11 +138,11 @@ mod tests {
     use super::*;
 
     #[cfg(target_arch = "x86_64")]
-    fn library(levels: &[Option<CpuLevel>]) -> Library {
+    fn library(levels: &[Option<CpuLevel>]) -> LibraryBuilds {
         let variant = |level: &Option<CpuLevel>| {
             Variant::new(level.map_or("plain", CpuLevel::name).into(), *level)
         };
-        Library(levels.iter().map(variant).collect())
+        LibraryBuilds(levels.iter().map(variant).collect())
     }
 
     /// Checks which variants a CPU tries, and the reason given for the first variant that it passes over.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     cpu::CpuLevel,
-    discover::{Library, discover},
+    discover::{LibraryBuilds, discover},
 };
 use crate::system::watched::{Watched, nearest};
 
@@ -35,7 +35,7 @@ impl Changes {
 
     /// Waits for a change, and then until all plugin files have stayed as they are for a moment. Blocks.
     pub fn wait(&mut self) {
-        let look = || -> Vec<Library> { discover(&self.directories).libraries };
+        let look = || -> Vec<LibraryBuilds> { discover(&self.directories).libraries };
         self.watched.wait(look);
     }
 }

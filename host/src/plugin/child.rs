@@ -19,7 +19,7 @@ use std::{
 };
 
 use rustix::{
-    process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
+    process::{Resource, Signal, set_parent_process_death_signal},
     stdio::dup2_stdout,
 };
 use thiserror::Error;
@@ -27,6 +27,7 @@ use thiserror::Error;
 use crate::{
     config, hub,
     system::{
+        resource_limits,
         sandbox::{Sandbox, SandboxError},
         secret_variables,
     },
@@ -68,7 +69,7 @@ fn environment() -> impl Iterator<Item = (OsString, OsString)> {
     env::vars_os().filter(move |(name, _)| !is_secret(name))
 }
 
-/// What the parent gave to this process.
+/// The library and the socket that this process got from its parent.
 pub struct Given {
     /// The open library.
     pub library: File,
@@ -77,7 +78,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// Takes what the parent gave. What the library prints to the standard output goes to the standard error output from now on.
+    /// Takes them from the standard input and output. What the library prints to the standard output goes to the standard error output from now on.
     ///
     /// # Errors
     /// The standard input or output is closed.
@@ -118,7 +119,7 @@ impl Confinement {
     /// The process has several threads, which would stay outside, or the kernel refuses restrictions that it supports.
     pub fn enter(self, library: &File) -> Result<Vec<String>, ConfinementError> {
         if let Some(bytes) = self.memory_bytes {
-            limit_memory(bytes).map_err(ConfinementError::Memory)?;
+            resource_limits::lower(Resource::Data, bytes).map_err(ConfinementError::Memory)?;
         }
         if self.sandbox == config::Sandbox::Off {
             return Ok(Vec::new());
@@ -138,26 +139,11 @@ impl Confinement {
     }
 }
 
-/// Limits the memory of this process. A lower limit that it has already stays.
-fn limit_memory(bytes: u64) -> io::Result<()> {
-    let inherited = getrlimit(Resource::Data).current;
-    let bytes = inherited.map_or(bytes, |inherited| inherited.min(bytes));
-    limit(Resource::Data, bytes)
-}
-
 /// Has this process end with its parent, and write no core dump: writing gigabytes of memory to a disk would take longer than the
 /// parent waits.
 pub fn end_with_parent() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    limit(Resource::Core, 0)
-}
-
-fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    let limit = Rlimit {
-        current: Some(most),
-        maximum: Some(most),
-    };
-    Ok(setrlimit(resource, limit)?)
+    resource_limits::lower(Resource::Core, 0)
 }
 
 /// The path that a child may read for a model or a linked plugin. A directory is readable itself. Of a file the whole folder is readable,

@@ -44,7 +44,7 @@ impl DeclaredOptions {
     /// Checks the options of the model that requests call `model`.
     ///
     /// # Errors
-    /// As [`check_plugin`](Self::check_plugin).
+    /// The same as those of [`check_plugin`](Self::check_plugin).
     pub fn check_model(&self, model: &str, options: &Value) -> Result<(), String> {
         let place = format!("the options of the model {model}");
         self.of_models.check(options, &place)

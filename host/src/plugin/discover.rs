@@ -15,14 +15,14 @@ use crate::system::file_state::FileState;
 #[derive(Debug, Default)]
 pub struct Discovered {
     /// Libraries, ordered by directory as given, then by name.
-    pub libraries: Vec<Library>,
+    pub libraries: Vec<LibraryBuilds>,
     /// Directories that were not searched or that hold no plugins.
     pub warnings: Vec<DirectoryError>,
 }
 
 /// The files of one name in one plugin directory: builds of one plugin for different CPUs, the lowest level first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Library(pub Vec<Variant>);
+pub struct LibraryBuilds(pub Vec<Variant>);
 
 /// One build of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Discovered {
                 return self.warnings.push(unreadable);
             }
         };
-        let mut by_name: BTreeMap<OsString, Library> = BTreeMap::new();
+        let mut by_name: BTreeMap<OsString, LibraryBuilds> = BTreeMap::new();
         add_files(&mut by_name, &entries, None);
         for level in CpuLevel::ALL {
             if let Some(folder) = entries
@@ -99,7 +99,7 @@ impl Discovered {
 
     fn add_level(
         &mut self,
-        by_name: &mut BTreeMap<OsString, Library>,
+        by_name: &mut BTreeMap<OsString, LibraryBuilds>,
         folder: &Path,
         level: CpuLevel,
     ) {
@@ -128,7 +128,7 @@ fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
 }
 
 fn add_files(
-    by_name: &mut BTreeMap<OsString, Library>,
+    by_name: &mut BTreeMap<OsString, LibraryBuilds>,
     entries: &[DirEntry],
     level: Option<CpuLevel>,
 ) {
@@ -181,10 +181,10 @@ mod tests {
         root
     }
 
-    fn library(root: &TempDir, files: &[(&str, Option<CpuLevel>)]) -> Library {
+    fn library(root: &TempDir, files: &[(&str, Option<CpuLevel>)]) -> LibraryBuilds {
         let variant =
             |(path, level): &(&str, Option<CpuLevel>)| Variant::new(root.path().join(path), *level);
-        Library(files.iter().map(variant).collect())
+        LibraryBuilds(files.iter().map(variant).collect())
     }
 
     /// Checks that each warning contains what is expected of it.

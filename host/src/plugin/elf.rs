@@ -76,11 +76,11 @@ const MACHINE: elf::Machine = if cfg!(target_arch = "aarch64") {
 /// plugin's copy.
 const SHARED_BACKEND_LIBRARIES: [&str; 2] = ["libggml", "libllama"];
 
-type Header = FileHeader64<Endianness>;
+type ElfHeader = FileHeader64<Endianness>;
 
 fn check_data<'data, R: ReadRef<'data>>(data: R, cpu: &Cpu) -> Result<(), ElfError> {
     check_format(data)?;
-    let header = Header::parse(data)?;
+    let header = ElfHeader::parse(data)?;
     let endian = header.endian()?;
     check_kind(header, endian)?;
     let segments = header.program_headers(endian, data)?;
@@ -123,7 +123,7 @@ fn check_format<'data, R: ReadRef<'data>>(data: R) -> Result<(), ElfError> {
     Ok(())
 }
 
-fn check_kind(header: &Header, endian: Endianness) -> Result<(), ElfError> {
+fn check_kind(header: &ElfHeader, endian: Endianness) -> Result<(), ElfError> {
     let machine = header.e_machine(endian);
     if machine != MACHINE {
         return Err(ElfError::WrongMachine { found: machine.0 });
@@ -148,7 +148,7 @@ fn check_ranges<'data>(
 }
 
 fn shared_backend_library<'data, R: ReadRef<'data>>(
-    sections: &SectionTable<'data, Header, R>,
+    sections: &SectionTable<'data, ElfHeader, R>,
     endian: Endianness,
     data: R,
 ) -> object::Result<Option<String>> {
@@ -167,7 +167,7 @@ fn shared_backend_library<'data, R: ReadRef<'data>>(
 
 /// Address of an exported symbol, relative to the start of the library.
 fn address<'data, R: ReadRef<'data>>(
-    symbols: &SymbolTable<'data, Header, R>,
+    symbols: &SymbolTable<'data, ElfHeader, R>,
     endian: Endianness,
     name: &str,
 ) -> Option<u64> {
@@ -178,7 +178,7 @@ fn address<'data, R: ReadRef<'data>>(
 
 /// The exported symbol of a plugin in C for another major version of the ABI.
 fn other_c_symbol<'data, R: ReadRef<'data>>(
-    symbols: &SymbolTable<'data, Header, R>,
+    symbols: &SymbolTable<'data, ElfHeader, R>,
     endian: Endianness,
 ) -> Option<String> {
     let family = C_SYMBOL.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -189,7 +189,7 @@ fn other_c_symbol<'data, R: ReadRef<'data>>(
 
 /// Names of the exported symbols, and the symbols.
 fn exported<'data, R: ReadRef<'data>>(
-    symbols: &SymbolTable<'data, Header, R>,
+    symbols: &SymbolTable<'data, ElfHeader, R>,
     endian: Endianness,
 ) -> impl Iterator<Item = (&'data [u8], &'data elf::Sym64<Endianness>)> {
     let defined = move |symbol: &&elf::Sym64<Endianness>| symbol.st_shndx(endian) != elf::SHN_UNDEF;

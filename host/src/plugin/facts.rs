@@ -12,7 +12,8 @@ use super::{Current, Tokenizer};
 pub struct ModelFacts {
     /// What the plugin reports about the model.
     pub info: ModelInfo,
-    /// What the plugin granted for the session. For a model that generates no text, and so has no session: what the host would ask.
+    /// The session that the plugin granted. A model that generates no text has no session: for it, these are the values that the host
+    /// would request.
     pub granted: SessionInfo,
     /// Bytes and kind of every token.
     pub vocabulary: Arc<Vocabulary>,
@@ -43,13 +44,13 @@ impl ModelFacts {
 }
 
 /// A model's facts, with its tokenizer.
-pub struct Tokenized {
+pub struct TokenizedFacts {
     pub facts: Arc<ModelFacts>,
     /// The tokenizer may keep the model in memory.
     pub tokenizer: Tokenizer,
 }
 
-impl Deref for Tokenized {
+impl Deref for TokenizedFacts {
     type Target = ModelFacts;
 
     fn deref(&self) -> &ModelFacts {
@@ -59,4 +60,4 @@ impl Deref for Tokenized {
 
 /// The facts of a model that may be reloaded while it is served. A kept result of [`get`](Current::get) may keep a replaced
 /// model in memory.
-pub type CurrentFacts = Current<Arc<Tokenized>>;
+pub type CurrentFacts = Current<Arc<TokenizedFacts>>;

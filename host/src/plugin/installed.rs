@@ -14,7 +14,7 @@ use super::{
     Backend,
     cpu::CpuLevel,
     load::Plugin,
-    probe::{Answer, PluginFacts, ProbeSettings, Request},
+    probe::{PluginFacts, ProbeSettings, SupportsAnswer, TrialRequest},
 };
 use crate::system::file_state::FileState;
 
@@ -31,10 +31,10 @@ pub struct InstalledPlugin {
     pub passed_over: Vec<UnusedFile>,
     /// The plugin's answers about the models it was asked about when it was tried out, by path.
     #[serde(skip)]
-    pub(super) answers: BTreeMap<String, Answer>,
+    pub(super) answers: BTreeMap<String, SupportsAnswer>,
     /// Its answers about other models, with the state of the file that it looked at.
     #[serde(skip)]
-    pub(super) later_answers: Mutex<BTreeMap<String, (Option<FileState>, Answer)>>,
+    pub(super) later_answers: Mutex<BTreeMap<String, (Option<FileState>, SupportsAnswer)>>,
     #[serde(skip)]
     pub(super) library: File,
     #[serde(skip)]
@@ -56,7 +56,7 @@ impl InstalledPlugin {
     ///
     /// # Errors
     /// The plugin crashed or panicked when it was asked.
-    pub(super) fn supports(&self, model: &Path) -> Answer {
+    pub(super) fn supports(&self, model: &Path) -> SupportsAnswer {
         let answer = model.to_str().and_then(|path| self.answer(path));
         let unasked = "was not asked, because the path is not UTF-8: rename it";
         answer.unwrap_or_else(|| Ok((0, unasked.to_owned())))
@@ -87,12 +87,12 @@ impl InstalledPlugin {
         }
     }
 
-    fn answer(&self, path: &str) -> Option<Answer> {
+    fn answer(&self, path: &str) -> Option<SupportsAnswer> {
         let later = || Some(self.later().get(path)?.1.clone());
         self.answers.get(path).cloned().or_else(later)
     }
 
-    fn later(&self) -> MutexGuard<'_, BTreeMap<String, (Option<FileState>, Answer)>> {
+    fn later(&self) -> MutexGuard<'_, BTreeMap<String, (Option<FileState>, SupportsAnswer)>> {
         self.later_answers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -102,7 +102,7 @@ impl InstalledPlugin {
     ///
     /// # Errors
     /// One sentence. If the child process could start the backend, the plugin does not always behave the same.
-    pub(super) fn backend(&self, request: &Request) -> Result<Arc<Backend>, String> {
+    pub(super) fn backend(&self, request: &TrialRequest) -> Result<Arc<Backend>, String> {
         let backend = self.backend.get_or_init(|| {
             let backend = self.start(request);
             backend.map_err(|reason| format!("{} {reason}", self.path.display()))
@@ -110,7 +110,7 @@ impl InstalledPlugin {
         backend.clone()
     }
 
-    fn start(&self, request: &Request) -> Result<Arc<Backend>, String> {
+    fn start(&self, request: &TrialRequest) -> Result<Arc<Backend>, String> {
         let library = self.library();
         let library = library.map_err(|error| format!("cannot be opened ({error})"))?;
         let id = &self.facts.id;

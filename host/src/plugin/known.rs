@@ -5,7 +5,7 @@ use std::path::Path;
 use super::model_file::{ModelFile, ModelFormat};
 
 /// A backend that comes with Tenon.
-struct Known {
+struct KnownBackend {
     /// The plugin's id.
     id: &'static str,
     /// The file of its library.
@@ -14,23 +14,23 @@ struct Known {
     loads: ModelFormat,
 }
 
-const KNOWN: &[Known] = &[
-    Known {
+const KNOWN: &[KnownBackend] = &[
+    KnownBackend {
         id: "org.tenon.candle-quantized",
         library: "libtenon_plugin_candle_quantized.so",
         loads: ModelFormat::Gguf,
     },
-    Known {
+    KnownBackend {
         id: "org.tenon.llama-cpp",
         library: "libtenon_plugin_llama_cpp.so",
         loads: ModelFormat::Gguf,
     },
-    Known {
+    KnownBackend {
         id: "org.tenon.candle",
         library: "libtenon_plugin_candle.so",
         loads: ModelFormat::HuggingFace,
     },
-    Known {
+    KnownBackend {
         id: "org.tenon.echo",
         library: "libtenon_plugin_echo.so",
         loads: ModelFormat::Echo,
@@ -73,7 +73,8 @@ pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
 
 /// The library of the backend with this id, or whose id ends with this name, and what to do with it. None for other backends.
 pub fn library_of(name: &str) -> Option<String> {
-    let is_named = |known: &&Known| known.id == name || known.id.rsplit('.').next() == Some(name);
+    let is_named =
+        |known: &&KnownBackend| known.id == name || known.id.rsplit('.').next() == Some(name);
     let known = KNOWN.iter().find(is_named)?;
     Some(format!(
         "put {} into a plugin directory ({GET})",

@@ -20,13 +20,13 @@ use tenon_plugin_api::abi::{
 
 /// An open library. It is never closed.
 pub struct Library {
-    pub entry: Entry,
+    pub entry: EntryPoint,
     /// Name and version of the crate that it was built from. Empty if it does not say.
     pub built_from: String,
 }
 
 /// The entry that a library exports as a plugin.
-pub enum Entry {
+pub enum EntryPoint {
     Rust(AbiHeaderRef),
     C(PluginFn),
 }
@@ -87,15 +87,15 @@ fn load(path: &Path) -> Result<Handle, String> {
 }
 
 /// A library that exports both is a plugin in Rust.
-fn entry(handle: &Handle) -> Result<Entry, libloading::Error> {
+fn entry(handle: &Handle) -> Result<EntryPoint, libloading::Error> {
     // SAFETY: `export_plugin!` puts a static LibHeader under this name. It begins with an AbiHeader, whose magic `upgrade`
     // checks.
     if let Ok(header) = unsafe { handle.get::<AbiHeaderRef>(LOADER_SYMBOL) } {
-        return Ok(Entry::Rust(*header));
+        return Ok(EntryPoint::Rust(*header));
     }
     // SAFETY: `tenon_plugin.h` declares a function with this name and type.
     let exported = unsafe { handle.get::<PluginFn>(C_SYMBOL) };
-    exported.map(|exported| Entry::C(*exported))
+    exported.map(|exported| EntryPoint::C(*exported))
 }
 
 fn built_from(handle: &Handle) -> String {

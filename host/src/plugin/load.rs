@@ -14,7 +14,7 @@ use tenon_plugin_api::{
 
 use super::{
     c::CPlugin,
-    library::{Entry, Library},
+    library::{EntryPoint, Library},
     other_abi::OtherAbi,
 };
 
@@ -76,8 +76,10 @@ impl Plugin {
     pub fn open(file: File) -> Result<Self, LoadError> {
         let library = Library::open(file).map_err(LoadError::Link)?;
         let plugin = match library.entry {
-            Entry::Rust(header) => Self::in_rust(header, &library.built_from)?,
-            Entry::C(exported) => Self::in_c(CPlugin::read(exported).map_err(LoadError::Table)?),
+            EntryPoint::Rust(header) => Self::in_rust(header, &library.built_from)?,
+            EntryPoint::C(exported) => {
+                Self::in_c(CPlugin::read(exported).map_err(LoadError::Table)?)
+            }
         };
         if !is_id(&plugin.descriptor.id) {
             return Err(LoadError::Id(plugin.descriptor.id));

@@ -57,7 +57,7 @@ pub use declared_options::DeclaredOptions;
 pub use discover::DirectoryError;
 pub use elf::{ElfError, check as check_file};
 pub use embedder::Embedder;
-pub use facts::{CurrentFacts, ModelFacts, Tokenized};
+pub use facts::{CurrentFacts, ModelFacts, TokenizedFacts};
 pub use host_services::ReportProgress;
 pub use installed::{InstalledPlugin, UnusedFile, start_plugin};
 pub use load::{LoadError, Plugin};

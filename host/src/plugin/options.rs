@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{TrustedKeys, host_services::default_cache, probe::Request};
+use super::{TrustedKeys, host_services::default_cache, probe::TrialRequest};
 use crate::{
     config::{DEFAULT_TRY_TIMEOUT_SECS, Sandbox},
     system::installation,
@@ -60,9 +60,9 @@ impl RegistryOptions {
     }
 
     /// The request that the trial of each plugin gets.
-    pub(super) fn request(&self) -> Request {
+    pub(super) fn request(&self) -> TrialRequest {
         let models = self.models.iter();
-        Request {
+        TrialRequest {
             plugin: String::new(),
             sandbox: self.sandbox,
             threads: self.threads,

@@ -11,7 +11,7 @@ pub struct OtherAbi {
     pub built_from: String,
     /// Major and minor version of its ABI, such as `2.1`.
     pub abi: String,
-    /// Where its types differ. None if it is in C: its tables say nothing of types.
+    /// The first difference between its types and those of the host. None for a library in C, whose tables do not describe types.
     pub mismatch: Option<LayoutMismatch>,
 }
 

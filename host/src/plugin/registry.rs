@@ -13,9 +13,9 @@ use super::{
     Backend, Current, InstalledPlugin, RegistryOptions, UnusedFile,
     candidate::try_out,
     cpu::Cpu,
-    discover::{Discovered, Library, discover},
+    discover::{Discovered, LibraryBuilds, discover},
     known,
-    probe::{Answer, ProbeSettings, Request},
+    probe::{ProbeSettings, SupportsAnswer, TrialRequest},
 };
 
 /// Number of libraries that are tried out at the same time.
@@ -31,7 +31,7 @@ pub struct Registry {
     #[serde(skip)]
     probe: ProbeSettings,
     #[serde(skip)]
-    trials: Vec<(Library, TrialResult)>,
+    trials: Vec<(LibraryBuilds, TrialResult)>,
 }
 
 /// The registry that new loads use.
@@ -153,7 +153,7 @@ impl Registry {
 
     /// The answer of each plugin about a model: how well the plugin fits, 0 to 100, and why; or why it could not be asked. For a
     /// model that is not in the options, this may take as long as a child process.
-    pub fn answers(&self, path: &Path) -> Vec<(&InstalledPlugin, Answer)> {
+    pub fn answers(&self, path: &Path) -> Vec<(&InstalledPlugin, SupportsAnswer)> {
         self.ask(&[path]);
         let plugins = self.plugins.iter().map(Arc::as_ref);
         plugins
@@ -193,7 +193,7 @@ impl Registry {
     }
 
     /// The results for libraries. New libraries are tried at the same time, so that several that hang take no longer than one.
-    fn try_all(&self, libraries: &[Library], probe: &ProbeSettings) -> Vec<TrialResult> {
+    fn try_all(&self, libraries: &[LibraryBuilds], probe: &ProbeSettings) -> Vec<TrialResult> {
         let cpu = Cpu::detect();
         let trial = |library| match self.trial_of(library, &probe.request) {
             Some(trial) => trial.clone(),
@@ -213,7 +213,7 @@ impl Registry {
     }
 
     /// The earlier result for a library, if neither its files nor the request have changed.
-    fn trial_of(&self, library: &Library, request: &Request) -> Option<&TrialResult> {
+    fn trial_of(&self, library: &LibraryBuilds, request: &TrialRequest) -> Option<&TrialResult> {
         let mut trials = self
             .trials
             .iter()
@@ -222,7 +222,7 @@ impl Registry {
         trial.map(|(_, trial)| trial)
     }
 
-    fn add(&mut self, library: Library, trial: TrialResult) {
+    fn add(&mut self, library: LibraryBuilds, trial: TrialResult) {
         match &trial {
             Ok(plugin) => match self.plugin(&plugin.facts.id) {
                 Some(first) => self.refused.push(same_id(plugin, first)),

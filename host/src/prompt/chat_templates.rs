@@ -29,7 +29,7 @@ impl ChatTemplates {
     /// Renders a prompt.
     ///
     /// # Errors
-    /// Those of [`ChatTemplate::render`].
+    /// The errors of [`ChatTemplate::render`].
     pub fn render(&self, request: &RenderRequest) -> Result<RenderedChat, TemplateError> {
         let request = self.volatile_lines.left_out(request);
         match request.tools.is_empty() {

@@ -28,7 +28,7 @@ pub trait Encoder {
 /// Encodes a rendered chat. Its pieces are encoded separately, so that no control token forms across a cut.
 ///
 /// # Errors
-/// Those of the tokenizer.
+/// The tokenizer returns an error.
 pub fn encode_chat<E: Encoder + ?Sized>(
     chat: &RenderedChat,
     encoder: &E,
@@ -44,7 +44,7 @@ pub fn encode_chat<E: Encoder + ?Sized>(
 /// Encodes a plain completion prompt. Control tokens in it are read as such, because the caller wrote the template.
 ///
 /// # Errors
-/// Those of the tokenizer.
+/// The tokenizer returns an error.
 pub fn encode_text<E: Encoder + ?Sized>(
     prompt: &str,
     special: Special,
@@ -56,7 +56,7 @@ pub fn encode_text<E: Encoder + ?Sized>(
 /// Encodes plain prompts, each by itself, as [`encode_text`] does.
 ///
 /// # Errors
-/// Those of the tokenizer.
+/// The tokenizer returns an error.
 pub fn encode_texts<E: Encoder + ?Sized>(
     prompts: Vec<String>,
     special: Special,
@@ -87,7 +87,7 @@ pub fn encode_texts<E: Encoder + ?Sized>(
 /// added.
 ///
 /// # Errors
-/// Those of the tokenizer.
+/// The tokenizer returns an error.
 pub fn encode_pairs<E: Encoder + ?Sized>(
     pairs: Vec<Vec<String>>,
     encoder: &E,

@@ -54,7 +54,7 @@ impl InfillTokens {
     /// The prompt for an infill between the tokens `before` and the text `after`. `bos` comes first if the tokenizer adds it.
     ///
     /// # Errors
-    /// Those of the tokenizer.
+    /// The tokenizer returns an error.
     pub fn prompt<E: Encoder + ?Sized>(
         self,
         before: &[u32],
@@ -77,7 +77,7 @@ impl InfillTokens {
 /// Encodes a text beside the infill. Control tokens in it are read as plain text.
 ///
 /// # Errors
-/// Those of the tokenizer.
+/// The tokenizer returns an error.
 pub fn encode_part<E: Encoder + ?Sized>(text: &str, encoder: &E) -> Result<Vec<u32>, E::Error> {
     encoder.encode(text, EncodeFlags::CONTINUATION)
 }

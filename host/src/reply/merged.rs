@@ -7,7 +7,7 @@ use super::{Delta, Reply};
 use crate::engine::Failure;
 use futures_util::{Stream, stream};
 
-type Deltas = Pin<Box<dyn Stream<Item = Result<Delta, Failure>> + Send>>;
+type BoxedDeltas = Pin<Box<dyn Stream<Item = Result<Delta, Failure>> + Send>>;
 
 /// Merges replies into one stream. Each piece comes with the index of its reply. The replies take turns, so that a fast
 /// one does not hold back the others. A piece costs no allocation here. The stream ends after the first error.
@@ -18,7 +18,7 @@ pub fn merged(replies: Vec<Reply>) -> impl Stream<Item = (u32, Result<Delta, Fai
     let mut merged = Merged {
         replies: replies
             .into_iter()
-            .map(|reply| Some(Box::pin(reply.into_stream()) as Deltas))
+            .map(|reply| Some(Box::pin(reply.into_stream()) as BoxedDeltas))
             .collect(),
         turn: 0,
     };
@@ -27,7 +27,7 @@ pub fn merged(replies: Vec<Reply>) -> impl Stream<Item = (u32, Result<Delta, Fai
 
 struct Merged {
     /// None for a reply that is over.
-    replies: Vec<Option<Deltas>>,
+    replies: Vec<Option<BoxedDeltas>>,
     /// Index of the reply that is asked first.
     turn: usize,
 }

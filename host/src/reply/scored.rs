@@ -49,9 +49,9 @@ pub struct HeldTokens {
 
 struct Held {
     token: ScoredToken,
-    /// Where the token's text begins, in bytes.
+    /// The byte at which the token's text begins.
     start: usize,
-    /// Where the token's text ends, in bytes. None while its end is half a character.
+    /// The byte at which the token's text ends. None while it ends within a character.
     end: Option<usize>,
 }
 

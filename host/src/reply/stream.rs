@@ -11,7 +11,7 @@ use crate::{
     detokenize::Detokenizer,
     engine::{Event, Failure, FinishReason, Generation, Logprobs},
     markup::AnswerContent,
-    metrics::{Meter, Outcome},
+    metrics::{AnswerOutcome, Meter},
     prompt::Recorder,
 };
 
@@ -161,7 +161,7 @@ impl Reply {
         }
         if self.text.push(token, logprobs) {
             self.generation = None;
-            self.meter.ended(Outcome::Stopped);
+            self.meter.ended(AnswerOutcome::Stopped);
         }
     }
 
@@ -169,14 +169,14 @@ impl Reply {
         self.generation = None;
         self.text.finish(reason);
         self.meter.ended(match reason {
-            FinishReason::Stop => Outcome::Stopped,
-            FinishReason::Length => Outcome::Full,
+            FinishReason::Stop => AnswerOutcome::Stopped,
+            FinishReason::Length => AnswerOutcome::Full,
         });
     }
 
     fn fail(&mut self, error: Failure) -> Failure {
         self.generation = None;
-        self.meter.ended(Outcome::Failed);
+        self.meter.ended(AnswerOutcome::Failed);
         error
     }
 }

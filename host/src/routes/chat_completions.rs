@@ -274,13 +274,13 @@ async fn chat(
     let is_cached = settings.request.cache_prompt;
     let encoded = encode(&model, chat, is_cached).await?;
     let (prompt, grammar) = prompt(&model, encoded, calling, wanted, is_cached).await?;
-    answer::<Chat>(&app, &served, &model, vec![prompt], settings, grammar).await
+    answer::<ChatFormat>(&app, &served, &model, vec![prompt], settings, grammar).await
 }
 
 /// The format of answers to chats.
-pub struct Chat;
+pub struct ChatFormat;
 
-impl Format for Chat {
+impl Format for ChatFormat {
     type Choice = ChatChoice;
     type ChunkChoice = ChatChunkChoice;
 

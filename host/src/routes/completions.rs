@@ -7,7 +7,7 @@ use super::{
     blocking::blocking,
     body::{Body, RequestBody, read},
     checks,
-    generation::{Prompt, RouteParameters, Settings, check_count, settings},
+    generation::{ReadyPrompt, RouteParameters, Settings, check_count, settings},
     lookup::generating,
     openai::{Format, answer, finish_reason, logprobs, parameters, wanted},
     waiting::{Asked, answered, failure},
@@ -18,7 +18,7 @@ use crate::{
     error::{AnyError, ApiError, GenerationError, ModelError},
     layers::{arrival::Arrival, client::Client},
     models::{LoadedModel, PromptError},
-    openai::{Completion, CompletionChoice, CompletionRequest, Prompt as WirePrompt},
+    openai::{Completion, CompletionChoice, CompletionRequest, Prompt},
     prompt::{InfillTokens, encode_part},
     reply::{AnswerPiece, Echo, End},
 };
@@ -189,7 +189,7 @@ async fn complete(
         Some(wanted) => Some(wanted.compile(&model).await?),
         None => None,
     };
-    answer::<Text>(&app, &served, &model, prompts, settings, grammar).await
+    answer::<CompletionFormat>(&app, &served, &model, prompts, settings, grammar).await
 }
 
 impl RequestBody for CompletionRequest {
@@ -208,12 +208,12 @@ enum PromptSource {
     Tokens(Vec<u32>),
 }
 
-fn sources(prompt: WirePrompt) -> Vec<PromptSource> {
+fn sources(prompt: Prompt) -> Vec<PromptSource> {
     match prompt {
-        WirePrompt::Text(text) => vec![PromptSource::Text(text)],
-        WirePrompt::Tokens(tokens) => vec![PromptSource::Tokens(tokens)],
-        WirePrompt::Texts(texts) => texts.into_iter().map(PromptSource::Text).collect(),
-        WirePrompt::TokenLists(lists) => lists.into_iter().map(PromptSource::Tokens).collect(),
+        Prompt::Text(text) => vec![PromptSource::Text(text)],
+        Prompt::Tokens(tokens) => vec![PromptSource::Tokens(tokens)],
+        Prompt::Texts(texts) => texts.into_iter().map(PromptSource::Text).collect(),
+        Prompt::TokenLists(lists) => lists.into_iter().map(PromptSource::Tokens).collect(),
     }
 }
 
@@ -222,7 +222,7 @@ fn encode(
     source: PromptSource,
     is_echoed: bool,
     adds_special: bool,
-) -> Result<Prompt, ApiError> {
+) -> Result<ReadyPrompt, ApiError> {
     let (tokens, text) = match source {
         PromptSource::Tokens(tokens) => (tokens, None),
         PromptSource::Text(text) if adds_special => (model.encode_text(&text)?, Some(text)),
@@ -234,10 +234,10 @@ fn encode(
         Some(text) => Echo::of_text(text, tokens.clone()),
         None => Echo::of_tokens(tokens.clone(), &facts.vocabulary),
     });
-    Ok(Prompt {
+    Ok(ReadyPrompt {
         input: PromptTokens::new(tokens),
         echo,
-        ..Prompt::default()
+        ..ReadyPrompt::default()
     })
 }
 
@@ -247,7 +247,7 @@ fn encode_infill(
     source: PromptSource,
     suffix: &str,
     adds_special: bool,
-) -> Result<Prompt, ApiError> {
+) -> Result<ReadyPrompt, ApiError> {
     let facts = model.facts();
     let infill = InfillTokens::find(&facts.vocabulary).ok_or_else(|| {
         let message = "'suffix' needs a model that is trained to fill in the middle, and this one has no tokens for that: leave it out";
@@ -263,9 +263,9 @@ fn encode_infill(
     let bos = facts.info.bos.filter(|_| adds_special);
     let tokens = infill.prompt(&before, suffix, bos, &*model.runner);
     let tokens = tokens.map_err(PromptError::from)?;
-    Ok(Prompt {
+    Ok(ReadyPrompt {
         input: PromptTokens::new(tokens),
-        ..Prompt::default()
+        ..ReadyPrompt::default()
     })
 }
 
@@ -278,9 +278,9 @@ fn check_tokens(tokens: &[u32], vocab_size: u32) -> Result<(), ApiError> {
 }
 
 /// The format of answers to plain prompts.
-pub struct Text;
+pub struct CompletionFormat;
 
-impl Format for Text {
+impl Format for CompletionFormat {
     type Choice = CompletionChoice;
     type ChunkChoice = CompletionChoice;
 

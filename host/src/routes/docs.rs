@@ -44,7 +44,7 @@ use crate::{
     components(schemas(anthropic::ErrorEnvelope, ErrorEnvelope, GenerationParameters)),
     modifiers(&KeyScheme),
 )]
-pub struct Api;
+pub struct ApiDocument;
 
 /// Adds the API key to the document, as a way to authorize.
 struct KeyScheme;

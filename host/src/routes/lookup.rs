@@ -8,31 +8,48 @@ use crate::{
     app::App,
     error::ApiError,
     layers::client::Client,
-    models::{LoadedModel, ModelState, ServedModel, state_for_request},
+    models::{Catalog, LoadedModel, ModelState, ServedModel, state_for_request},
     text::quoted,
 };
 
-/// The longest time that a request waits for a model whose worker is started again.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// The longest time that a request waits for a model that is loaded for it.
-const LOAD_PATIENCE: Duration = Duration::from_secs(120);
+/// The longest times that a request waits for its model.
+struct Patience {
+    /// For a model whose worker is started again.
+    restart: Duration,
+    /// For a model that is loaded on demand.
+    load: Duration,
+}
 
-/// The model with this name, loaded. A model that is loaded on demand is loaded first. Waits up to [`LOAD_PATIENCE`] for such a
-/// model, and up to [`PATIENCE`] for another one whose worker is started again.
+const PATIENCE: Patience = Patience {
+    restart: Duration::from_secs(20),
+    load: Duration::from_secs(120),
+};
+
+/// The model with this name, loaded. Waits for it as long as [`PATIENCE`] allows: a model that is loaded on demand is loaded first,
+/// and the worker of another one may be about to start again.
 pub async fn loaded(
     app: &App,
     client: &Client,
     name: Option<&str>,
 ) -> Result<(Arc<ServedModel>, Arc<LoadedModel>), ApiError> {
     let served = served(app, client, name)?;
-    let patience = match served.loads_on_request {
-        true => LOAD_PATIENCE,
-        false => PATIENCE,
-    };
-    let state = timeout(patience, state_for_request(&served, &app.catalog)).await;
-    let state = state.unwrap_or_else(|_| served.state());
-    let model = answering_in(state, &served)?;
+    let model = PATIENCE.wait_for(&served, &app.catalog).await?;
     Ok((served, model))
+}
+
+impl Patience {
+    async fn wait_for(
+        &self,
+        served: &Arc<ServedModel>,
+        catalog: &Catalog,
+    ) -> Result<Arc<LoadedModel>, ApiError> {
+        let longest = match served.loads_on_request {
+            true => self.load,
+            false => self.restart,
+        };
+        let state = timeout(longest, state_for_request(served, catalog)).await;
+        answering_in(state.unwrap_or_else(|_| served.state()), served)
+    }
 }
 
 /// Like [`loaded`], but refuses a model that generates no text.
@@ -131,5 +148,106 @@ fn answering_in(state: ModelState, served: &ServedModel) -> Result<Arc<LoadedMod
             "model_failed",
             format!("the model '{id}' failed: {why}"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::join;
+
+    use super::*;
+    use crate::{config::tests::defaults, metrics::Metrics, models::Snapshot};
+
+    const SHORT: Duration = Duration::from_millis(50);
+    /// Longer than a test may take.
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// A model in this state. It is never known how to make it, so a load of it does not end.
+    fn model(state: ModelState, loads_on_request: bool) -> Arc<ServedModel> {
+        let mut served = ServedModel::new("m".to_owned(), Vec::new());
+        served.loads_on_request = loads_on_request;
+        served.set_state(state);
+        Arc::new(served)
+    }
+
+    fn restarting() -> ModelState {
+        ModelState::Restarting("its worker ended".to_owned())
+    }
+
+    /// The error of a request that waits in vain, and how long it waited.
+    async fn refused(patience: Patience, served: &Arc<ServedModel>) -> (ApiError, Duration) {
+        let catalog = Catalog::new(Snapshot::new(defaults()), Metrics::new().unwrap());
+        let begun = Instant::now();
+        let refused = patience.wait_for(served, &catalog).await.err().unwrap();
+        (refused, begun.elapsed())
+    }
+
+    /// Checks that a request is told to try again after it has waited this long.
+    async fn check_later(
+        patience: Patience,
+        served: &Arc<ServedModel>,
+        least: Duration,
+        why: &str,
+    ) {
+        let (error, waited) = refused(patience, served).await;
+        assert!(waited >= least, "{waited:?}");
+        assert!(error.retry_after_secs().is_some());
+        let message = error.into_envelope().error.message;
+        assert!(message.contains(why), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_a_restart_as_long_as_it_may() {
+        let patience = Patience {
+            restart: SHORT,
+            load: LONG,
+        };
+        let served = model(restarting(), false);
+        check_later(
+            patience,
+            &served,
+            SHORT,
+            "is being started again: its worker",
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_a_load_as_long_as_it_may() {
+        for state in [ModelState::Unloaded(None), ModelState::Loading] {
+            let patience = Patience {
+                restart: LONG,
+                load: SHORT,
+            };
+            let served = model(state, true);
+            check_later(patience, &served, SHORT, "is still loading").await;
+            assert!(matches!(served.state(), ModelState::Loading));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_does_not_wait_for_the_load_of_the_start() {
+        let patience = Patience {
+            restart: LONG,
+            load: LONG,
+        };
+        let served = model(ModelState::Loading, false);
+        check_later(patience, &served, Duration::ZERO, "is still loading").await;
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_no_longer_than_the_model_takes() {
+        let patience = Patience {
+            restart: LONG,
+            load: LONG,
+        };
+        let served = model(restarting(), false);
+        let fails = async { served.set_state(ModelState::Failed("no such file".to_owned())) };
+        let ((error, _), ()) = join!(refused(patience, &served), fails);
+        assert!(error.retry_after_secs().is_none());
+        let message = error.into_envelope().error.message;
+        assert!(message.ends_with("failed: no such file"), "{message}");
     }
 }

@@ -70,7 +70,7 @@ pub fn router(app: Arc<App>, scope: Scope) -> Router {
 
 /// The routes. Each handler states its path and method, for the router and for the API's documentation.
 fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(docs::Api::openapi())
+    OpenApiRouter::with_openapi(docs::ApiDocument::openapi())
         .routes(routes!(chat_completions::chat_completions))
         .routes(routes!(completions::completions))
         .routes(routes!(responses::create::create_response))

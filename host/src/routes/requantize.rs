@@ -22,7 +22,7 @@ use crate::{
     app::App,
     error::{AdminError, AnyError, ApiError, BodyError, ModelError, RequantizeFailure},
     layers::client::Client,
-    models::{ModelState, Requantize, RequantizeError, Requantized, ServedModel},
+    models::{LevelChange, ModelState, RequantizeError, Requantized, ServedModel},
     openai::{RequantizeProgress, RequantizeQuery, RequantizeReport, RequantizeRequest},
     plugin::ReportProgress,
 };
@@ -99,7 +99,7 @@ pub async fn requantize(
     let end = app.cut_off.clone().cancelled_owned();
     let (sender, progress) = unbounded_channel();
     let (tell, metrics) = (tell(sender, app.draining.clone()), app.metrics.clone());
-    let prepare = move || Requantize::prepare(metrics, served, right, current, &request.ggml_type);
+    let prepare = move || LevelChange::prepare(metrics, served, right, current, &request.ggml_type);
     let change = spawn_blocking(prepare).await.map_err(panicked)??;
     // From here on the change continues even without the client.
     let change = spawn_blocking(move || change.run(tell));

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     body::{Body, RequestBody, read},
     checks,
-    relevance::{MAX_PAIRS, Question, relevance},
+    relevance::{MAX_PAIRS, RelevanceRequest, relevance},
 };
 use crate::{
     app::App,
@@ -60,7 +60,7 @@ pub async fn rerank(
     let texts: Vec<Arc<str>> = request.documents.into_iter().map(text).collect();
     let query: Arc<str> = request.query.into();
     let pair = |text: &Arc<str>| (query.clone(), text.clone());
-    let question = Question {
+    let question = RelevanceRequest {
         client,
         arrival,
         model: request.model,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     body::{Body, RequestBody, read},
     checks,
-    relevance::{MAX_PAIRS, Pair, Question, relevance},
+    relevance::{MAX_PAIRS, Pair, RelevanceRequest, relevance},
 };
 use crate::{
     app::App,
@@ -68,7 +68,7 @@ pub async fn score(
     Body(request): Body<ScoreRequest>,
 ) -> Result<Json<ScoreList>, ApiError> {
     let pairs = pairs(request.text_1, request.text_2)?;
-    let question = Question {
+    let question = RelevanceRequest {
         client,
         arrival,
         model: request.model,

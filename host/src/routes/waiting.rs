@@ -45,12 +45,12 @@ pub async fn answered(
     if !asked.is_streamed || !has_to_wait(app, &asked) {
         return answer.await;
     }
-    let mut answer: Answer = Box::pin(answer);
+    let mut answer: PendingResponse = Box::pin(answer);
     if let Ok(in_time) = timeout(PATIENCE, &mut answer).await {
         return in_time;
     }
     let keep_alive = app.now().config.server.keep_alive_interval;
-    let waiting = Waiting {
+    let waiting = WaitingStream {
         answer,
         comments: interval(keep_alive),
         end: app.cut_off.clone(),
@@ -74,10 +74,10 @@ fn has_to_wait(app: &App, asked: &Asked) -> bool {
     served.is_ok_and(|served| !matches!(served.state(), ModelState::Ready(_)))
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send>>;
+type PendingResponse = Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send>>;
 
-struct Waiting {
-    answer: Answer,
+struct WaitingStream {
+    answer: PendingResponse,
     comments: Interval,
     /// The end of the server.
     end: CancellationToken,
@@ -86,13 +86,13 @@ struct Waiting {
 }
 
 enum Phase {
-    Waiting(Waiting),
+    Waiting(WaitingStream),
     Answering(BodyDataStream),
 }
 
-type Piece = Result<Bytes, axum::Error>;
+type BodyPiece = Result<Bytes, axum::Error>;
 
-async fn next(phase: Phase) -> Option<(Piece, Phase)> {
+async fn next(phase: Phase) -> Option<(BodyPiece, Phase)> {
     let mut body = match phase {
         Phase::Answering(body) => body,
         Phase::Waiting(mut waiting) => select! {
@@ -108,7 +108,7 @@ async fn next(phase: Phase) -> Option<(Piece, Phase)> {
     Some((piece, Phase::Answering(body)))
 }
 
-impl Waiting {
+impl WaitingStream {
     fn body(&self, answer: Result<Response, ApiError>) -> BodyDataStream {
         let answer = answer.unwrap_or_else(|error| {
             let events = (self.failure)(error);

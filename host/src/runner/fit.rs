@@ -16,7 +16,7 @@ impl Recipe {
     /// pool fits into the machine. A backend that gives no estimates is not checked.
     ///
     /// # Errors
-    /// What does not fit, and what to change.
+    /// A sentence that says what does not fit, and what to change.
     pub fn check_memory(&self, backend: &Backend, level: Option<&str>) -> Result<()> {
         self.check_kv_pool(backend, level)?;
         match self.memory_limit_bytes {

@@ -1,11 +1,11 @@
-//! What a model is made from.
+//! The recipe of a model: the settings from which a backend makes it.
 
 use serde::{Deserialize, Serialize};
 use tenon_plugin_api::{Estimate, LoadArgs, Result, SamplingDefaults};
 
 use crate::{config, engine::EngineOptions, plugin::Backend};
 
-/// What a model is made from.
+/// The settings from which a backend makes a model.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Recipe {
     /// The name that requests use.

@@ -11,8 +11,10 @@ use std::{
     sync::LazyLock,
 };
 
-/// Where the groups are.
+/// The directory at which cgroups are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
+/// The controller that limits memory.
+const MEMORY: &str = "memory";
 /// The group that this process moves into with its children, because a group that limits the groups below it may contain no
 /// processes itself.
 const OWN: &str = "server";
@@ -32,7 +34,7 @@ pub fn of_process() -> Result<&'static Delegated, &'static str> {
 }
 
 fn find() -> Result<Delegated, String> {
-    Delegated::prepare(&own()?)
+    Delegated::prepare(&own()?, MEMORY)
 }
 
 /// The group of this process.
@@ -49,7 +51,7 @@ fn own() -> Result<PathBuf, String> {
 /// Says why it is not.
 pub fn seems_delegated() -> Result<(), String> {
     let own = own()?;
-    check_controller(&own)?;
+    check_controller(&own, MEMORY)?;
     let control = own.join("cgroup.subtree_control");
     let writable = fs::OpenOptions::new().write(true).open(control);
     writable
@@ -57,13 +59,16 @@ pub fn seems_delegated() -> Result<(), String> {
         .map_err(|error| not_delegated(&own, &error))
 }
 
-fn check_controller(group: &Path) -> Result<(), String> {
+fn check_controller(group: &Path, controller: &str) -> Result<(), String> {
     let shown = group.display();
     let controllers = fs::read_to_string(group.join("cgroup.controllers"));
     let controllers = controllers.map_err(|error| format!("{shown} cannot be read ({error})"))?;
-    match controllers.split_whitespace().any(|name| name == "memory") {
+    match controllers
+        .split_whitespace()
+        .any(|name| name == controller)
+    {
         true => Ok(()),
-        false => Err(format!("{shown} has no memory controller")),
+        false => Err(format!("{shown} has no {controller} controller")),
     }
 }
 
@@ -75,15 +80,16 @@ fn not_delegated(group: &Path, error: &io::Error) -> String {
 }
 
 impl Delegated {
-    fn prepare(own: &Path) -> Result<Self, String> {
-        check_controller(own)?;
+    /// Prepares the group of this process, which must have this controller.
+    fn prepare(own: &Path, controller: &str) -> Result<Self, String> {
+        check_controller(own, controller)?;
         let delegated = Self(own.to_owned());
-        let limits = delegated.limit_children();
+        let limits = delegated.limit_children(controller);
         limits.map_err(|error| not_delegated(own, &error))?;
         Ok(delegated)
     }
 
-    /// Where the group is.
+    /// The directory of the group.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -104,9 +110,10 @@ impl Delegated {
         Ok(child)
     }
 
-    /// Turns on memory limits for the groups below this one.
-    fn limit_children(&self) -> io::Result<()> {
-        let switch_on = || fs::write(self.0.join("cgroup.subtree_control"), "+memory");
+    /// Turns on the limits of a controller for the groups below this one.
+    fn limit_children(&self, controller: &str) -> io::Result<()> {
+        let switch = format!("+{controller}");
+        let switch_on = || fs::write(self.0.join("cgroup.subtree_control"), &switch);
         match switch_on() {
             Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
             done => return done,
@@ -173,55 +180,4 @@ fn move_into(group: &Path, process: u32) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A folder that looks like a group with these controllers.
-    fn group(controllers: &str) -> tempfile::TempDir {
-        let group = tempfile::tempdir().unwrap();
-        fs::write(group.path().join("cgroup.controllers"), controllers).unwrap();
-        group
-    }
-
-    #[test]
-    fn a_group_without_the_memory_controller_is_not_used() {
-        let group = group("cpu io memory_other\n");
-        let why = Delegated::prepare(group.path()).unwrap_err();
-        assert!(why.contains("has no memory controller"), "{why}");
-        let why = Delegated::prepare(&group.path().join("missing")).unwrap_err();
-        assert!(why.contains("cannot be read"), "{why}");
-    }
-
-    #[test]
-    fn only_the_children_of_this_process_are_moved() {
-        let mut child = process::Command::new("sleep").arg("60").spawn().unwrap();
-        let [from, to] = [(); 2].map(|()| group("memory"));
-        let procs = |group: &tempfile::TempDir| group.path().join("cgroup.procs");
-        let all = format!("1\n{}\n{}\n", child.id(), process::id());
-        fs::write(procs(&from), all).unwrap();
-        move_children(from.path(), to.path());
-        let moved = fs::read_to_string(procs(&to)).unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        // The last one that was written.
-        assert_eq!(moved, child.id().to_string());
-    }
-
-    #[test]
-    fn a_child_gets_its_limit_and_tells_how_it_ended() {
-        let group = group("cpu memory\n");
-        let delegated = Delegated::prepare(group.path()).unwrap();
-        let read = |name: &str| fs::read_to_string(group.path().join(name)).unwrap();
-        assert_eq!(read("cgroup.subtree_control"), "+memory");
-        let child = delegated.child("worker", 4096).unwrap();
-        child.add(7).unwrap();
-        assert_eq!(read("worker/memory.max"), "4096");
-        assert_eq!(read("worker/cgroup.procs"), "7");
-        assert!(!child.ran_out_of_memory());
-        let events = group.path().join("worker/memory.events");
-        fs::write(&events, "low 0\noom 0\noom_kill 0\n").unwrap();
-        assert!(!child.ran_out_of_memory());
-        fs::write(&events, "low 0\noom 1\noom_kill 1\n").unwrap();
-        assert!(child.ran_out_of_memory());
-    }
-}
+mod tests;

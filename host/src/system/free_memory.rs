@@ -21,7 +21,7 @@ pub struct Limit {
     pub free_bytes: u64,
 }
 
-/// Everything that limits the memory of this process, the machine first.
+/// All limits on the memory of this process, that of the machine first.
 pub fn limits() -> Vec<Limit> {
     let groups = group_paths::of_process("memory").into_iter();
     let of_groups = groups.filter_map(|(version, group)| limit_of(&group, version.files()));

@@ -40,7 +40,8 @@ pub fn may_be_ended_first() -> io::Result<()> {
     fs::write(OUT_OF_MEMORY_SCORE, score.to_string())
 }
 
-/// What is added to the memory of this process, in thousandths of the machine's, when the kernel compares processes.
+/// The file of this process's score. When memory runs out, the kernel ends the process whose memory and score are highest together. The
+/// score counts in thousandths of the machine's memory.
 const OUT_OF_MEMORY_SCORE: &str = "/proc/self/oom_score_adj";
 const ENDED_FIRST: i32 = 200;
 const HIGHEST_SCORE: i32 = 1000;

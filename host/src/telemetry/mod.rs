@@ -20,9 +20,9 @@ use std::{
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
 
 use self::{
-    queue::Queue,
+    queue::LogQueue,
     recent::Recent,
-    stderr::Relay,
+    stderr::StderrRelay,
     worker::{LastError, Marked},
 };
 pub use self::{
@@ -38,8 +38,8 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
-    queue: Queue,
-    relay: Option<Relay>,
+    queue: LogQueue,
+    relay: Option<StderrRelay>,
 }
 
 /// Starts the log. The environment variable `TENON_LOG` filters it, in the syntax of `tracing`: `debug`,
@@ -47,13 +47,13 @@ struct Log {
 pub fn start(format: LogFormat) -> anyhow::Result<()> {
     let is_terminal = io::stderr().is_terminal();
     let output = stderr::duplicate()?;
-    let queue = Queue::start(output.try_clone()?)?;
+    let queue = LogQueue::start(output.try_clone()?)?;
     let writer = queue.clone();
     subscribe(format, is_terminal, None, move || writer.clone())?;
     // At a terminal, output is not relayed: a person there wants to see progress, and a crash as it happens.
     let relay = match is_terminal {
         true => None,
-        false => Some(Relay::start(output)?),
+        false => Some(StderrRelay::start(output)?),
     };
     log_panics();
     // The log is started only once.
@@ -92,7 +92,7 @@ fn log_panics() {
 /// Starts the log of a worker, whose standard error output is read by the server ([`FromWorker`]). Its lines are marked, so that
 /// the server can tell them from what libraries print.
 pub fn start_in_worker(format: LogFormat) -> anyhow::Result<()> {
-    let queue = Queue::start(stderr::duplicate()?)?;
+    let queue = LogQueue::start(stderr::duplicate()?)?;
     let writer = Marked(queue.clone());
     let last_error = LastError(stderr::duplicate()?);
     subscribe(format, false, Some(last_error), move || writer.clone())?;
@@ -117,7 +117,7 @@ pub fn flush() {
         return;
     };
     let pause = Duration::from_millis(1);
-    let is_done = || log.queue.is_empty() && log.relay.as_ref().is_none_or(Relay::is_empty);
+    let is_done = || log.queue.is_empty() && log.relay.as_ref().is_none_or(StderrRelay::is_empty);
     for _ in 0..LAST_LINES.as_millis() {
         if is_done() {
             return;

@@ -34,13 +34,13 @@ pub fn lost_lines() -> &'static IntCounter {
 
 /// The queue's sending end, which never waits. A clone puts lines into the same queue.
 #[derive(Clone)]
-pub struct Queue {
+pub struct LogQueue {
     lines: SyncSender<Vec<u8>>,
     /// The number of lines that are not written yet.
     waiting: Arc<AtomicUsize>,
 }
 
-impl Queue {
+impl LogQueue {
     /// Starts the thread that writes lines to `output`.
     pub fn start(output: File) -> io::Result<Self> {
         let (lines, inbox) = sync_channel(CAPACITY);
@@ -58,7 +58,7 @@ impl Queue {
 }
 
 /// Each call of `write` is one line.
-impl Write for Queue {
+impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         if self.lines.try_send(line.to_vec()).is_err() {

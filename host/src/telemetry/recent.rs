@@ -43,7 +43,7 @@ impl<S: Subscriber> Layer<S> for Recent {
         if *event.metadata().level() > Level::WARN {
             return;
         }
-        let text = Text::of(event).whole();
+        let text = EventText::of(event).whole();
         let problem = Problem {
             at: SystemTime::now(),
             text: shortened(&text, MAX_TEXT).into_owned(),
@@ -63,12 +63,12 @@ fn problems() -> MutexGuard<'static, VecDeque<Problem>> {
 
 /// The message of an event, and its other fields.
 #[derive(Default)]
-pub(super) struct Text {
+pub(super) struct EventText {
     pub message: String,
     fields: String,
 }
 
-impl Text {
+impl EventText {
     pub fn of(event: &Event<'_>) -> Self {
         let mut text = Self::default();
         event.record(&mut text);
@@ -95,7 +95,7 @@ impl Text {
     }
 }
 
-impl Visit for Text {
+impl Visit for EventText {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.add(field, format_args!("{value}"));
     }

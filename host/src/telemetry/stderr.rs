@@ -34,7 +34,7 @@ const PATIENCE: Timespec = Timespec {
 };
 
 /// The pipe that has replaced the standard outputs.
-pub struct Relay {
+pub struct StderrRelay {
     /// The original standard error output.
     output: File,
     /// The reading end of the pipe.
@@ -47,7 +47,7 @@ pub fn duplicate() -> io::Result<File> {
     Ok(output.into())
 }
 
-impl Relay {
+impl StderrRelay {
     /// Begins to log what is written to the standard outputs. `output` is a duplicate of the standard error output.
     pub fn start(output: File) -> io::Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -71,7 +71,7 @@ impl Relay {
 }
 
 /// Writes a line to the original standard error output. Waits at most half a second for room.
-pub fn write_if_possible(relay: Option<&Relay>, text: &str) {
+pub fn write_if_possible(relay: Option<&StderrRelay>, text: &str) {
     let line = format!("{text}\n");
     match relay {
         None => write_soon(&mut io::stderr(), &line),

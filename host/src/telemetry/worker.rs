@@ -9,7 +9,7 @@ use std::{
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::{queue::Queue, recent::Text};
+use super::{queue::LogQueue, recent::EventText};
 use crate::text::shortened;
 
 /// The first byte of each line of a worker's log: the record separator, which no text begins with.
@@ -43,7 +43,7 @@ impl<'a> FromWorker<'a> {
 
 /// A queue whose lines are marked.
 #[derive(Clone)]
-pub struct Marked(pub Queue);
+pub struct Marked(pub LogQueue);
 
 impl Write for Marked {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
@@ -66,7 +66,7 @@ impl<S: Subscriber> Layer<S> for LastError {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if *event.metadata().level() == Level::ERROR {
             // Without a reader there is nobody to tell.
-            let _ = (&self.0).write_all(&line_of(&Text::of(event).message));
+            let _ = (&self.0).write_all(&line_of(&EventText::of(event).message));
         }
     }
 }

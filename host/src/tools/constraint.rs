@@ -7,10 +7,12 @@ mod values;
 use serde_json::Value;
 
 pub use self::marks::Marks;
-use self::{room::Room, values::Values};
+use self::{room::GrammarRoom, values::Values};
 use crate::{
     grammar::{Grammar, GrammarError, Pattern, TextRules, regex_escaped},
-    markup::{Arguments, Call, CallRules, Frame, InPrompt, OtherBegin, Reasoning, ToolFormat},
+    markup::{
+        Arguments, CallFormat, CallRules, Frame, InPrompt, OtherBegin, Reasoning, ToolFormat,
+    },
 };
 
 /// The rules of an answer that may call tools.
@@ -30,11 +32,11 @@ impl AnswerRules {
     /// # Errors
     /// The schemas of the functions are too large for a grammar.
     pub fn grammar(&self, marks: &Marks) -> Result<Grammar, GrammarError> {
-        let (call, room) = (&self.calls.format.call, Room::default());
+        let (call, room) = (&self.calls.format.call, GrammarRoom::default());
         let functions = self.calls.functions.iter();
         let arguments =
             functions.map(|function| arguments_of(call, &function.parameters, marks, &room));
-        let writer = Writer {
+        let writer = AnswerGrammarWriter {
             rules: self,
             marks,
             arguments: arguments.collect::<Result<_, _>>()?,
@@ -57,29 +59,29 @@ pub fn before_answer(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
 pub fn arguments(format: &str, schema: &Value) -> Result<Vec<Pattern>, GrammarError> {
     match ToolFormat::named(format).map(|format| format.call) {
         Some(
-            call @ Call::Named {
+            call @ CallFormat::Named {
                 arguments: Arguments::Tagged(_),
                 ..
             },
-        ) => arguments_of(&call, schema, &Marks::default(), &Room::default()),
+        ) => arguments_of(&call, schema, &Marks::default(), &GrammarRoom::default()),
         _ => Ok(vec![Pattern::Json(schema.clone())]),
     }
 }
 
 /// The grammar of a function's arguments in a format of calls.
 fn arguments_of(
-    call: &Call,
+    call: &CallFormat,
     schema: &Value,
     marks: &Marks,
-    room: &Room,
+    room: &GrammarRoom,
 ) -> Result<Vec<Pattern>, GrammarError> {
     let values = Values::new(schema, marks, room);
     match call {
-        Call::Named {
+        CallFormat::Named {
             arguments: Arguments::Tagged(tags),
             ..
         } => values.tagged(*tags),
-        Call::Named {
+        CallFormat::Named {
             arguments: Arguments::Pairs(pairs),
             ..
         } => values.pairs(*pairs),
@@ -106,14 +108,14 @@ fn closing(reasoning: &Reasoning, marks: &Marks) -> Vec<Pattern> {
     marks.until(TextRules::default(), &reasoning.tags.close)
 }
 
-struct Writer<'a> {
+struct AnswerGrammarWriter<'a> {
     rules: &'a AnswerRules,
     marks: &'a Marks,
     /// The arguments of each function.
     arguments: Vec<Vec<Pattern>>,
 }
 
-impl Writer<'_> {
+impl AnswerGrammarWriter<'_> {
     fn whole(&self) -> Vec<Pattern> {
         let is_forced = self.rules.calls.are_forced() || self.rules.answer.is_some();
         match &self.rules.reasoning {
@@ -233,7 +235,7 @@ impl Writer<'_> {
             [name, after, arguments.clone()].concat()
         });
         let mut call = vec![Pattern::OneOf(calls.collect())];
-        if let Call::Named { end, .. } = self.rules.calls.format.call {
+        if let CallFormat::Named { end, .. } = self.rules.calls.format.call {
             call.extend(self.marks.split(end));
         }
         call
@@ -308,7 +310,7 @@ impl Writer<'_> {
     /// The rest of a block of calls, from behind the mark that begins it.
     fn behind(&self, mark: &str) -> Vec<Pattern> {
         let format = self.rules.calls.format;
-        let is_begun = matches!(format.call, Call::Named { before, .. } if before == mark);
+        let is_begun = matches!(format.call, CallFormat::Named { before, .. } if before == mark);
         let mut patterns = match is_begun {
             true => Vec::new(),
             false => self.marks.split(format.open),
@@ -338,16 +340,16 @@ impl Writer<'_> {
     fn call(&self, name: &str, arguments: Vec<Pattern>, is_begun: bool) -> Vec<Pattern> {
         let format = self.rules.calls.format;
         match format.call {
-            Call::Object { .. } if format.may_be_bare => {
+            CallFormat::Object { .. } if format.may_be_bare => {
                 let head = vec![Pattern::Free(TextRules::matching(bare_head(name)))];
                 let tail = TextRules::matching(format!(r"{SPACE}\}}"));
                 [head, arguments, vec![Pattern::Free(tail)]].concat()
             }
-            Call::Object { .. } => {
+            CallFormat::Object { .. } => {
                 let end = Pattern::Text("}".to_owned());
                 [self.head(name, ""), arguments, vec![end]].concat()
             }
-            Call::Named { before, end, .. } => {
+            CallFormat::Named { before, end, .. } => {
                 let head = self.head(name, if is_begun { before } else { "" });
                 [head, arguments, self.marks.split(end)].concat()
             }

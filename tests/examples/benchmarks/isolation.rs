@@ -1,4 +1,5 @@
-//! What workers cost: Tenon with its model in a worker, and in the server's own process, in turns.
+//! What workers cost: Tenon with its model in a worker, and in the server's own process, in turns. The table says whether each cost is
+//! within its bound.
 
 use std::time::Instant;
 
@@ -16,10 +17,27 @@ const CLIENTS: [u32; 3] = [1, 4, 16];
 /// How often each server is started in a round.
 const STARTS: usize = 3;
 
+/// The figures of each load, with the most that a worker may cost in them.
+const FIGURES: [(&str, Bound); 2] = [
+    ("output tokens/s", Bound::Ratio(0.98)),
+    ("TTFT p50, ms", Bound::Difference(1.0)),
+];
+const START: Bound = Bound::Difference(100.0);
+
+/// The most that a worker may cost.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// The least part of the other figure.
+    Ratio(f64),
+    /// How much more than the other figure.
+    Difference(f64),
+}
+
 impl Bench {
     /// Output tokens a second, time to the first token and start of a model, with one thread and with `auto`.
     pub async fn isolation(&self) -> Table {
-        let mut table = Table::new(&["isolation", "process", "none", "ratio", "difference"]);
+        let values = ["isolation", "process", "none", "ratio", "difference"];
+        let mut table = Table::new(&[&values[..], &["bound", "verdict"]].concat());
         for (name, threads) in [("1 thread", Some(1)), ("auto", None)] {
             self.add_starts(name, threads, &mut table);
             // One after the other, because each measures what its threads get done while it starts.
@@ -40,10 +58,10 @@ impl Bench {
                     for _ in 0..self.rounds {
                         http.measure(urls.iter(), &load);
                     }
-                    for figure in ["output tokens/s", "TTFT p50, ms"] {
-                        let [ours, bare] = [0, 1].map(|server| http.median(server, figure));
+                    for (figure, bound) in FIGURES {
+                        let both = [0, 1].map(|server| http.median(server, figure));
                         let name = format!("{name}, {clients} clients, {kind}: {figure}");
-                        table.row(&name, &[ours, bare, ours / bare, ours - bare]);
+                        bound.add_row(&name, both, &mut table);
                     }
                 }
             }
@@ -58,9 +76,9 @@ impl Bench {
                 millis.push(self.ready(threads, manner).1);
             }
         }
-        let [ours, bare] = millis.map(|millis| median(&millis));
+        let both = millis.map(|millis| median(&millis));
         let row = format!("{name}: start of the model, ms");
-        table.row(&row, &[ours, bare, ours / bare, ours - bare]);
+        START.add_row(&row, both, table);
     }
 
     /// A server whose model is ready, and how many milliseconds that took.
@@ -71,5 +89,26 @@ impl Bench {
         let mut server = options.start();
         server.wait_for_log("model ready");
         (server, begun.elapsed().as_secs_f64() * 1e3)
+    }
+}
+
+impl Bound {
+    /// Adds a figure with a worker and without.
+    fn add_row(self, name: &str, [process, none]: [f64; 2], table: &mut Table) {
+        let (ratio, difference) = (process / none, process - none);
+        let (bound, holds) = match self {
+            Self::Ratio(least) => (format!("ratio ≥ {least}"), ratio >= least),
+            Self::Difference(most) => (format!("difference ≤ {most}"), difference <= most),
+        };
+        let verdict = match holds {
+            _ if difference.is_nan() => "not measured",
+            true => "holds",
+            false => "does not hold",
+        };
+        table.judged_row(
+            name,
+            &[process, none, ratio, difference],
+            &[&bound, verdict],
+        );
     }
 }

@@ -20,9 +20,15 @@ impl Table {
     }
 
     pub fn row(&mut self, name: &str, values: &[f64]) {
+        self.judged_row(name, values, &[]);
+    }
+
+    /// A row with words after its values.
+    pub fn judged_row(&mut self, name: &str, values: &[f64], words: &[&str]) {
         let values = values.iter().map(|&value| number(value));
-        self.rows
-            .push([name.to_owned()].into_iter().chain(values).collect());
+        let words = words.iter().map(|&word| word.to_owned());
+        let row = [name.to_owned()].into_iter().chain(values).chain(words);
+        self.rows.push(row.collect());
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Api {
 }
 
 /// A request.
-pub struct Question {
+pub struct BenchPrompt {
     pub user: String,
     pub max_tokens: u32,
     /// The JSON Schema of the answer. None: any text.
@@ -34,7 +34,7 @@ pub struct Usage {
 
 /// The content of an event.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct News {
+pub struct EventContent {
     pub has_text: bool,
     /// Whether the answer has ended.
     pub is_end: bool,
@@ -53,7 +53,7 @@ impl Api {
     }
 
     /// The body of a request for a stream.
-    pub fn body(self, model: &str, question: &Question) -> Value {
+    pub fn body(self, model: &str, question: &BenchPrompt) -> Value {
         let user = json!({"role": "user", "content": question.user});
         let mut body = match self {
             Self::Chat => json!({
@@ -102,7 +102,7 @@ impl Api {
     ///
     /// # Errors
     /// The event does not belong to this API, or reports an error.
-    pub fn read(self, data: &[u8]) -> anyhow::Result<News> {
+    pub fn read(self, data: &[u8]) -> anyhow::Result<EventContent> {
         match self {
             Self::Chat => parse::<Chunk>(data)?.news(),
             Self::Responses => parse::<ResponseEvent>(data)?.news(),
@@ -116,7 +116,7 @@ fn parse<T: DeserializeOwned>(data: &[u8]) -> anyhow::Result<T> {
         .with_context(|| format!("cannot read {}", String::from_utf8_lossy(data)))
 }
 
-fn broken_off(error: &Value) -> anyhow::Result<News> {
+fn broken_off(error: &Value) -> anyhow::Result<EventContent> {
     bail!("the server broke off: {error}")
 }
 
@@ -147,14 +147,14 @@ struct ChatDelta {
 }
 
 impl Chunk {
-    fn news(self) -> anyhow::Result<News> {
+    fn news(self) -> anyhow::Result<EventContent> {
         if let Some(error) = &self.error {
             return broken_off(error);
         }
         let is_text = |choice: &Choice| {
             is_some_text(&[&choice.delta.content, &choice.delta.reasoning_content])
         };
-        Ok(News {
+        Ok(EventContent {
             has_text: self.choices.iter().any(is_text),
             is_end: self
                 .choices
@@ -201,7 +201,7 @@ impl From<TokenCounts> for Usage {
 }
 
 impl ResponseEvent {
-    fn news(self) -> anyhow::Result<News> {
+    fn news(self) -> anyhow::Result<EventContent> {
         let state = self.response.as_ref();
         let error = self
             .error
@@ -215,7 +215,7 @@ impl ResponseEvent {
             kind,
             "response.output_text.delta" | "response.reasoning_text.delta"
         );
-        Ok(News {
+        Ok(EventContent {
             has_text: is_delta && is_some_text(&[&self.delta]),
             is_end: matches!(kind, "response.completed" | "response.incomplete"),
             usage: state.and_then(|state| state.usage).map(Usage::from),
@@ -240,11 +240,11 @@ struct MessageDelta {
 }
 
 impl MessageEvent {
-    fn news(self) -> anyhow::Result<News> {
+    fn news(self) -> anyhow::Result<EventContent> {
         if let Some(error) = &self.error {
             return broken_off(error);
         }
-        Ok(News {
+        Ok(EventContent {
             has_text: is_some_text(&[&self.delta.text, &self.delta.thinking]),
             is_end: self.delta.stop_reason.is_some(),
             usage: self.usage.map(Usage::from),

@@ -9,10 +9,10 @@ use anyhow::Context;
 use serde_json::{Map, Value};
 use tenon_client::{Events, Server};
 
-use super::api::{Api, News, Question, Usage};
+use super::api::{Api, BenchPrompt, EventContent, Usage};
 
 /// A server that is measured.
-pub struct Client {
+pub struct MeasuredServer {
     server: Server,
     api: Api,
     pub model: String,
@@ -33,7 +33,7 @@ pub struct Access {
 }
 
 /// An answer as the client saw it, as far as it has arrived.
-pub struct Answer {
+pub struct MeasuredAnswer {
     pub sent: Instant,
     /// When each piece with text arrived. A piece holds one token, or several that the server sent together.
     pub arrivals: Vec<Instant>,
@@ -43,7 +43,7 @@ pub struct Answer {
     pub usage: Option<Usage>,
 }
 
-impl Client {
+impl MeasuredServer {
     /// Makes a client, and asks the server for its model unless `access` names one.
     pub async fn connect(url: &str, access: &Access) -> anyhow::Result<Self> {
         let server = Server::new(url, access.api_key.clone(), access.authorities.as_deref())?;
@@ -65,25 +65,25 @@ impl Client {
     }
 
     /// Sends a request and reads the answer to its end.
-    pub async fn ask(&self, question: &Question) -> anyhow::Result<Answer> {
+    pub async fn ask(&self, question: &BenchPrompt) -> anyhow::Result<MeasuredAnswer> {
         let mut reply = self.open(question).await?;
         while reply.next().await? {}
         Ok(reply.answer)
     }
 
     /// Sends a request. The answer is still to be read.
-    pub async fn open(&self, question: &Question) -> anyhow::Result<Reply> {
+    pub async fn open(&self, question: &BenchPrompt) -> anyhow::Result<AnswerStream> {
         let body = self.body(question);
         let sent = Instant::now();
         let response = self.server.post(self.api.path(), &body).await?;
-        Ok(Reply {
+        Ok(AnswerStream {
             api: self.api,
             events: Events::of(response),
-            answer: Answer::new(sent, question.max_tokens),
+            answer: MeasuredAnswer::new(sent, question.max_tokens),
         })
     }
 
-    fn body(&self, question: &Question) -> Value {
+    fn body(&self, question: &BenchPrompt) -> Value {
         let mut body = self.api.body(&self.model, question);
         for (name, value) in &self.extra {
             body[name] = value.clone();
@@ -93,13 +93,13 @@ impl Client {
 }
 
 /// An answer that is being read. Dropping it cuts the connection.
-pub struct Reply {
+pub struct AnswerStream {
     api: Api,
     events: Events,
-    pub answer: Answer,
+    pub answer: MeasuredAnswer,
 }
 
-impl Reply {
+impl AnswerStream {
     /// Waits for more text. False at the end of the answer.
     pub async fn next(&mut self) -> anyhow::Result<bool> {
         while let Some(data) = self.events.next().await? {
@@ -113,7 +113,7 @@ impl Reply {
     }
 }
 
-impl Answer {
+impl MeasuredAnswer {
     fn new(sent: Instant, max_tokens: u32) -> Self {
         Self {
             sent,
@@ -124,7 +124,7 @@ impl Answer {
     }
 
     /// Takes the content of an event.
-    fn take(&mut self, news: News) {
+    fn take(&mut self, news: EventContent) {
         self.usage = news.usage.or(self.usage);
         if news.is_end {
             self.finished = Some(Instant::now());

@@ -16,16 +16,16 @@ use tokio::{
 
 use super::{
     Sizes,
-    api::Question,
-    client::{Answer, Client},
-    prompts::{Prompts, Sizing, endless_list},
+    api::BenchPrompt,
+    client::{MeasuredAnswer, MeasuredServer},
+    prompts::{RandomPrompts, Sizing, endless_list},
 };
 use crate::statistics::{median, percentile};
 
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub enum Load {
+pub enum LoadKind {
     /// Clients that send the next request as soon as one is answered.
     Throughput,
     /// A long prompt, then the same prompt, unchanged and with another ending.
@@ -43,13 +43,13 @@ pub enum Load {
 /// A kind of load and its number of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Measurement {
-    pub load: Load,
+    pub load: LoadKind,
     pub clients: u32,
 }
 
 /// A measured number.
 #[derive(Clone, Copy, Debug)]
-pub struct Figure {
+pub struct MeasuredFigure {
     pub name: &'static str,
     pub value: f64,
 }
@@ -74,20 +74,22 @@ impl Measurement {
     /// Runs the load once. Servers that are given the same `prompts` get the same work.
     pub async fn run(
         &self,
-        client: &Client,
+        client: &MeasuredServer,
         sizes: &Sizes,
         sizing: &Sizing,
-        mut prompts: Prompts,
-    ) -> anyhow::Result<Vec<Figure>> {
+        mut prompts: RandomPrompts,
+    ) -> anyhow::Result<Vec<MeasuredFigure>> {
         match self.load {
-            Load::Throughput | Load::Schema => self.crowd(client, sizes, &mut prompts).await,
-            Load::Prefix => prefix(client, sizing.words(sizes.prefix), &mut prompts).await,
-            Load::LongPrompt => {
+            LoadKind::Throughput | LoadKind::Schema => {
+                self.crowd(client, sizes, &mut prompts).await
+            }
+            LoadKind::Prefix => prefix(client, sizing.words(sizes.prefix), &mut prompts).await,
+            LoadKind::LongPrompt => {
                 let words = sizing.words(sizes.long_prompt);
                 self.long_prompt(client, sizes, words, &mut prompts).await
             }
-            Load::Copy => copy(client, &mut prompts).await,
-            Load::ShortPrompts => {
+            LoadKind::Copy => copy(client, &mut prompts).await,
+            LoadKind::ShortPrompts => {
                 let words = sizing.words(sizes.long_prompt);
                 self.short_prompts(client, words, &mut prompts).await
             }
@@ -97,14 +99,14 @@ impl Measurement {
     /// Runs the clients at the same time, each with one request after the other.
     async fn crowd(
         &self,
-        client: &Client,
+        client: &MeasuredServer,
         sizes: &Sizes,
-        prompts: &mut Prompts,
-    ) -> anyhow::Result<Vec<Figure>> {
-        let schema = (self.load == Load::Schema).then(endless_list);
+        prompts: &mut RandomPrompts,
+    ) -> anyhow::Result<Vec<MeasuredFigure>> {
+        let schema = (self.load == LoadKind::Schema).then(endless_list);
         let clients = (0..self.clients).map(|_| {
             let questions: Vec<_> = (0..sizes.requests)
-                .map(|_| Question {
+                .map(|_| BenchPrompt {
                     user: prompts.story(sizes.prompt_words),
                     max_tokens: sizes.output,
                     schema: schema.clone(),
@@ -119,11 +121,11 @@ impl Measurement {
 
     async fn long_prompt(
         &self,
-        client: &Client,
+        client: &MeasuredServer,
         sizes: &Sizes,
         words: u32,
-        prompts: &mut Prompts,
-    ) -> anyhow::Result<Vec<Figure>> {
+        prompts: &mut RandomPrompts,
+    ) -> anyhow::Result<Vec<MeasuredFigure>> {
         let settled = Semaphore::new(0);
         let (stop, stopped) = watch::channel(false);
         let long = question(prompts.story(words), FEW_TOKENS);
@@ -151,10 +153,10 @@ impl Measurement {
     /// prompts, with pauses, so that the short prompts take little work beside the long ones.
     async fn short_prompts(
         &self,
-        client: &Client,
+        client: &MeasuredServer,
         words: u32,
-        prompts: &mut Prompts,
-    ) -> anyhow::Result<Vec<Figure>> {
+        prompts: &mut RandomPrompts,
+    ) -> anyhow::Result<Vec<MeasuredFigure>> {
         let mut idle = Vec::new();
         for _ in 0..IDLE_PROMPTS {
             let short = question(prompts.story(SHORT_WORDS), FEW_TOKENS);
@@ -188,25 +190,28 @@ impl fmt::Display for Measurement {
         let clients = self.clients;
         let plural = if clients == 1 { "" } else { "s" };
         match self.load {
-            Load::Throughput => write!(f, "{clients} client{plural}"),
-            Load::Schema => write!(f, "{clients} client{plural}, JSON schema"),
-            Load::Prefix => f.write_str("long prompt, new and known"),
-            Load::LongPrompt => write!(f, "long prompt among {clients} stream{plural}"),
-            Load::Copy => f.write_str("copying JSON"),
-            Load::ShortPrompts => write!(f, "short prompts among {clients} long one{plural}"),
+            LoadKind::Throughput => write!(f, "{clients} client{plural}"),
+            LoadKind::Schema => write!(f, "{clients} client{plural}, JSON schema"),
+            LoadKind::Prefix => f.write_str("long prompt, new and known"),
+            LoadKind::LongPrompt => write!(f, "long prompt among {clients} stream{plural}"),
+            LoadKind::Copy => f.write_str("copying JSON"),
+            LoadKind::ShortPrompts => write!(f, "short prompts among {clients} long one{plural}"),
         }
     }
 }
 
-fn question(user: String, max_tokens: u32) -> Question {
-    Question {
+fn question(user: String, max_tokens: u32) -> BenchPrompt {
+    BenchPrompt {
         user,
         max_tokens,
         schema: None,
     }
 }
 
-async fn ask_in_turn(client: &Client, questions: Vec<Question>) -> anyhow::Result<Vec<Answer>> {
+async fn ask_in_turn(
+    client: &MeasuredServer,
+    questions: Vec<BenchPrompt>,
+) -> anyhow::Result<Vec<MeasuredAnswer>> {
     let mut answers = Vec::new();
     for question in &questions {
         answers.push(client.ask(question).await?);
@@ -214,19 +219,27 @@ async fn ask_in_turn(client: &Client, questions: Vec<Question>) -> anyhow::Resul
     Ok(answers)
 }
 
-fn crowd_figures(answers: &[Answer], output: u32, took: Duration) -> anyhow::Result<Vec<Figure>> {
+fn crowd_figures(
+    answers: &[MeasuredAnswer],
+    output: u32,
+    took: Duration,
+) -> anyhow::Result<Vec<MeasuredFigure>> {
     let took = took.as_secs_f64();
-    let tokens: u32 = answers.iter().map(Answer::tokens).sum();
+    let tokens: u32 = answers.iter().map(MeasuredAnswer::tokens).sum();
     let short = answers.iter().filter(|answer| answer.tokens() < output);
     let prompts = answers.iter().filter_map(|answer| answer.usage);
     let prompts: Vec<_> = prompts
         .map(|usage| f64::from(usage.prompt_tokens))
         .collect();
-    let first = answers.iter().map(Answer::time_to_first_token);
+    let first = answers.iter().map(MeasuredAnswer::time_to_first_token);
     let first: Vec<_> = first
         .map(|time| Ok(millis(time?)))
         .collect::<anyhow::Result<_>>()?;
-    let gaps: Vec<_> = answers.iter().flat_map(Answer::gaps).map(millis).collect();
+    let gaps: Vec<_> = answers
+        .iter()
+        .flat_map(MeasuredAnswer::gaps)
+        .map(millis)
+        .collect();
     Ok(vec![
         figure("output tokens/s", f64::from(tokens) / took),
         figure("requests/s", answers.len() as f64 / took),
@@ -241,7 +254,11 @@ fn crowd_figures(answers: &[Answer], output: u32, took: Duration) -> anyhow::Res
 
 /// Measures the time to the first token of a new prompt, of the same prompt again, and of the same prompt with another
 /// ending.
-async fn prefix(client: &Client, words: u32, prompts: &mut Prompts) -> anyhow::Result<Vec<Figure>> {
+async fn prefix(
+    client: &MeasuredServer,
+    words: u32,
+    prompts: &mut RandomPrompts,
+) -> anyhow::Result<Vec<MeasuredFigure>> {
     let text = prompts.story(words);
     let ask = async |number: u32| {
         let question = question(format!("{text} Story number {number}"), FEW_TOKENS);
@@ -271,8 +288,8 @@ type Gap = (Instant, Instant);
 
 /// Streams answers until it is told to stop, and then up to the next piece of text.
 async fn stream_until(
-    client: &Client,
-    question: Question,
+    client: &MeasuredServer,
+    question: BenchPrompt,
     settled: &Semaphore,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<Gap>> {
@@ -299,7 +316,10 @@ async fn stream_until(
 }
 
 /// Figures of the gaps that overlap the prefill of the long prompt.
-fn long_prompt_figures(gaps: &[Gap], answer: &Answer) -> anyhow::Result<Vec<Figure>> {
+fn long_prompt_figures(
+    gaps: &[Gap],
+    answer: &MeasuredAnswer,
+) -> anyhow::Result<Vec<MeasuredFigure>> {
     let first = answer.sent + answer.time_to_first_token()?;
     let overlapping = gaps
         .iter()
@@ -321,9 +341,9 @@ fn long_prompt_figures(gaps: &[Gap], answer: &Answer) -> anyhow::Result<Vec<Figu
 fn short_prompts_figures(
     idle: &[f64],
     short: &[f64],
-    long: &[Answer],
-) -> anyhow::Result<Vec<Figure>> {
-    let read = long.iter().map(Answer::time_to_first_token);
+    long: &[MeasuredAnswer],
+) -> anyhow::Result<Vec<MeasuredFigure>> {
+    let read = long.iter().map(MeasuredAnswer::time_to_first_token);
     let read = read.map(|time| Ok(millis(time?)));
     let read = read.collect::<anyhow::Result<Vec<_>>>()?;
     let mean = read.iter().sum::<f64>() / read.len() as f64;
@@ -342,7 +362,10 @@ fn short_prompts_figures(
     ])
 }
 
-async fn copy(client: &Client, prompts: &mut Prompts) -> anyhow::Result<Vec<Figure>> {
+async fn copy(
+    client: &MeasuredServer,
+    prompts: &mut RandomPrompts,
+) -> anyhow::Result<Vec<MeasuredFigure>> {
     let answer = client.ask(&question(prompts.copy(), COPIED_TOKENS)).await?;
     let gaps: Duration = answer.gaps().sum();
     Ok(vec![
@@ -355,8 +378,8 @@ async fn copy(client: &Client, prompts: &mut Prompts) -> anyhow::Result<Vec<Figu
     ])
 }
 
-fn figure(name: &'static str, value: f64) -> Figure {
-    Figure { name, value }
+fn figure(name: &'static str, value: f64) -> MeasuredFigure {
+    MeasuredFigure { name, value }
 }
 
 fn millis(time: Duration) -> f64 {

@@ -19,11 +19,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use api::{Api, Question};
-use client::{Access, Client};
-use measurements::{Load, Measurement};
-use prompts::{Prompts, Sizing};
-use report::Report;
+use api::{Api, BenchPrompt};
+use client::{Access, MeasuredServer};
+use measurements::{LoadKind, Measurement};
+use prompts::{RandomPrompts, Sizing};
+use report::BenchReport;
 
 use crate::model::{MAX_PARALLEL, MAX_TOKENS};
 
@@ -64,7 +64,7 @@ pub struct HttpBench {
         value_delimiter = ',',
         default_value = "throughput,prefix,schema,long-prompt,copy,short-prompts"
     )]
-    loads: Vec<Load>,
+    loads: Vec<LoadKind>,
     /// Clients at the same time, for throughput. Several numbers are measured one after the other.
     #[arg(
         short,
@@ -111,8 +111,8 @@ pub struct Sizes {
 }
 
 /// A server, and its number of tokens per word.
-struct Target {
-    client: Client,
+struct BenchTarget {
+    client: MeasuredServer,
     sizing: Sizing,
 }
 
@@ -130,7 +130,7 @@ impl HttpBench {
         report.fail_if_empty()
     }
 
-    async fn measure(&self) -> anyhow::Result<Report> {
+    async fn measure(&self) -> anyhow::Result<BenchReport> {
         let access = Access {
             api: self.api,
             model: self.model.clone(),
@@ -142,18 +142,18 @@ impl HttpBench {
         let seed = Uuid::new_v4().as_u64_pair().0;
         let mut targets = Vec::new();
         for url in [&self.url].into_iter().chain(&self.versus) {
-            targets.push(Target::new(url, &access, seed).await?);
+            targets.push(BenchTarget::new(url, &access, seed).await?);
         }
         let plan = self.plan();
         let servers = targets.iter().map(|target| &target.client);
-        let mut report = Report::new(servers, self.rounds, &plan);
+        let mut report = BenchReport::new(servers, self.rounds, &plan);
         let bar = progress_bar(u64::from(self.rounds) * (plan.len() * targets.len()) as u64);
         for round in 0..self.rounds {
             for (index, measurement) in plan.iter().enumerate() {
                 for server in turns(targets.len(), round) {
                     let target = &targets[server];
                     bar.set_message(format!("{measurement}, {}", target.client.url()));
-                    let prompts = Prompts::new(seed ^ u64::from(round) << 32 ^ index as u64);
+                    let prompts = RandomPrompts::new(seed ^ u64::from(round) << 32 ^ index as u64);
                     let figures = target.run(measurement, &self.sizes, prompts).await;
                     report.add(index, server, figures);
                     bar.inc(1);
@@ -166,10 +166,10 @@ impl HttpBench {
 
     fn plan(&self) -> Vec<Measurement> {
         let of = |load| match load {
-            Load::Throughput => self.clients.clone(),
-            Load::Schema | Load::LongPrompt => vec![self.streams],
-            Load::Prefix | Load::Copy => vec![1],
-            Load::ShortPrompts => vec![self.long_prompts],
+            LoadKind::Throughput => self.clients.clone(),
+            LoadKind::Schema | LoadKind::LongPrompt => vec![self.streams],
+            LoadKind::Prefix | LoadKind::Copy => vec![1],
+            LoadKind::ShortPrompts => vec![self.long_prompts],
         };
         let loads = self.loads.iter();
         loads
@@ -182,15 +182,17 @@ impl HttpBench {
     }
 }
 
-impl Target {
+impl BenchTarget {
     /// Connects to a server and measures how it counts tokens. That also warms it up.
     async fn new(url: &str, access: &Access, seed: u64) -> anyhow::Result<Self> {
         let reach = || format!("cannot measure {url}");
-        let client = Client::connect(url, access).await.with_context(reach)?;
-        let mut prompts = Prompts::new(!seed);
+        let client = MeasuredServer::connect(url, access)
+            .await
+            .with_context(reach)?;
+        let mut prompts = RandomPrompts::new(!seed);
         let mut sizes = [(50, 0), (150, 0)];
         for (words, tokens) in &mut sizes {
-            let question = Question {
+            let question = BenchPrompt {
                 user: prompts.story(*words),
                 max_tokens: 1,
                 schema: None,
@@ -210,8 +212,8 @@ impl Target {
         &self,
         measurement: &Measurement,
         sizes: &Sizes,
-        prompts: Prompts,
-    ) -> anyhow::Result<Vec<measurements::Figure>> {
+        prompts: RandomPrompts,
+    ) -> anyhow::Result<Vec<measurements::MeasuredFigure>> {
         measurement
             .run(&self.client, sizes, &self.sizing, prompts)
             .await

@@ -19,12 +19,12 @@ const TASK_WORDS: u32 = 9;
 const COPIED_RECORDS: u32 = 12;
 
 /// A source of random texts. The same seed gives the same texts, so that several servers can get the same ones.
-pub struct Prompts {
+pub struct RandomPrompts {
     seed: u64,
     drawn: u64,
 }
 
-impl Prompts {
+impl RandomPrompts {
     pub fn new(seed: u64) -> Self {
         Self { seed, drawn: 0 }
     }
@@ -108,17 +108,17 @@ mod tests {
 
     #[test]
     fn a_story_has_as_many_words_as_asked_for() {
-        let story = Prompts::new(1).story(40);
+        let story = RandomPrompts::new(1).story(40);
         assert_eq!(story.split(' ').count(), 40);
     }
 
     #[test]
     fn the_same_seed_gives_the_same_texts_and_no_text_comes_twice() {
-        let mut prompts = Prompts::new(7);
+        let mut prompts = RandomPrompts::new(7);
         let (first, second) = (prompts.story(40), prompts.story(40));
-        assert_eq!(Prompts::new(7).story(40), first);
+        assert_eq!(RandomPrompts::new(7).story(40), first);
         assert_ne!(first, second);
-        assert_ne!(Prompts::new(8).story(40), first);
+        assert_ne!(RandomPrompts::new(8).story(40), first);
     }
 
     #[test]

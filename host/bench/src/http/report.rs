@@ -4,8 +4,8 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::{
-    client::Client,
-    measurements::{Figure, Measurement},
+    client::MeasuredServer,
+    measurements::{MeasuredFigure, Measurement},
 };
 use crate::statistics::median;
 
@@ -14,14 +14,14 @@ const NOTHING: &str = "–";
 
 /// All figures of all rounds.
 #[derive(Serialize)]
-pub struct Report {
-    servers: Vec<Server>,
+pub struct BenchReport {
+    servers: Vec<ReportedServer>,
     rounds: u32,
     measurements: Vec<Entry>,
 }
 
 #[derive(Serialize)]
-struct Server {
+struct ReportedServer {
     url: String,
     model: String,
 }
@@ -43,13 +43,13 @@ struct Row {
     values: Vec<Vec<f64>>,
 }
 
-impl Report {
+impl BenchReport {
     pub fn new<'a>(
-        servers: impl Iterator<Item = &'a Client>,
+        servers: impl Iterator<Item = &'a MeasuredServer>,
         rounds: u32,
         plan: &[Measurement],
     ) -> Self {
-        let servers = servers.map(|client| Server {
+        let servers = servers.map(|client| ReportedServer {
             url: client.url().to_owned(),
             model: client.model.clone(),
         });
@@ -66,12 +66,17 @@ impl Report {
     }
 
     /// Adds the figures of one run of a measurement, or its error.
-    pub fn add(&mut self, index: usize, server: usize, figures: anyhow::Result<Vec<Figure>>) {
+    pub fn add(
+        &mut self,
+        index: usize,
+        server: usize,
+        figures: anyhow::Result<Vec<MeasuredFigure>>,
+    ) {
         let servers = self.servers.len();
         let entry = &mut self.measurements[index];
         match figures {
             Ok(figures) => {
-                for Figure { name, value } in figures {
+                for MeasuredFigure { name, value } in figures {
                     entry.row(name, servers).values[server].push(value);
                 }
             }

@@ -18,11 +18,11 @@ const LONGEST: usize = 15;
 const MOST: usize = 6;
 
 /// The expected state of a session by the rules of the KV pool.
-struct Expected(Vec<Sequence>);
+struct Expected(Vec<ExpectedSequence>);
 
 /// The expected state of a sequence.
 #[derive(Clone, Default)]
-struct Sequence {
+struct ExpectedSequence {
     tokens: Vec<u32>,
     /// How many of the tokens `truncate` may take back: those computed since the sequence was forked or truncated, and the ones
     /// that could be taken back before, but no more than `max_rollback`. Those that a fork begins with count only if there is no
@@ -30,7 +30,7 @@ struct Sequence {
     rollback: usize,
 }
 
-impl Sequence {
+impl ExpectedSequence {
     fn append(&mut self, tokens: &[u32], max_rollback: u32) {
         self.tokens.extend(tokens);
         self.rollback = (self.rollback + tokens.len()).min(max_rollback as usize);
@@ -47,7 +47,7 @@ pub fn random_operations(subject: &Subject) -> Checked {
     let info = *running.driver.info();
     // The last sequence computes the expected rows.
     let spare = info.max_sequences.min(4) - 1;
-    let mut expected = Expected(vec![Sequence::default(); spare as usize]);
+    let mut expected = Expected(vec![ExpectedSequence::default(); spare as usize]);
     let mut worst = 0.0_f32;
     for operation in 0..OPERATIONS {
         let compared = expected.operate(&mut running, spare);
@@ -74,7 +74,7 @@ impl Expected {
         match running.dice.u8(..10) {
             0 if len > 0 => {
                 running.driver.free(seq);
-                self.0[seq as usize] = Sequence::default();
+                self.0[seq as usize] = ExpectedSequence::default();
                 Ok(0.0)
             }
             1 if len > 1 => self.truncate(running, seq),
@@ -142,7 +142,7 @@ impl Expected {
             UNLIMITED => len,
             _ => 0,
         };
-        self.0[dst as usize] = Sequence {
+        self.0[dst as usize] = ExpectedSequence {
             tokens: forked,
             rollback,
         };

@@ -8,7 +8,7 @@ use tenon::plugin::{self, CpuLevel};
 use super::read::{distinct, numbered, read, value};
 
 #[derive(Serialize)]
-pub struct Cpu {
+pub struct CpuReport {
     pub model: String,
     /// Its level by the psABI. None below x86-64-v2, and on other architectures.
     pub level: Option<CpuLevel>,
@@ -23,7 +23,7 @@ pub struct Cpu {
 /// Where the cores are described.
 pub const CORES: &str = "/sys/devices/system/cpu";
 
-impl Cpu {
+impl CpuReport {
     pub fn of_machine() -> Self {
         let info = read("/proc/cpuinfo");
         let found = plugin::Cpu::detect();

@@ -10,7 +10,7 @@ use tenon::{
 };
 
 #[derive(Serialize)]
-pub struct Isolation {
+pub struct IsolationReport {
     /// Restrictions of the sandbox (Landlock, seccomp) that the kernel does not support, a sentence each.
     pub missing: Vec<String>,
     /// Why the sandbox cannot be entered. Models then need `sandbox = "off"`.
@@ -19,7 +19,7 @@ pub struct Isolation {
     pub no_cgroups: Option<String>,
 }
 
-impl Isolation {
+impl IsolationReport {
     pub fn of_machine() -> Self {
         let (missing, error) = match missing() {
             Ok(missing) => (missing, None),

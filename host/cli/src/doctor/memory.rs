@@ -6,7 +6,7 @@ use tenon::system::free_memory::{self, Limit};
 use super::read::{read, value};
 
 #[derive(Serialize)]
-pub struct Memory {
+pub struct MemoryReport {
     /// Main memory.
     pub bytes: u64,
     pub free_bytes: u64,
@@ -18,7 +18,7 @@ pub struct Memory {
     pub huge_pages: String,
 }
 
-impl Memory {
+impl MemoryReport {
     pub fn of_machine() -> Self {
         let info = read("/proc/meminfo");
         let bytes = |name| bytes(&value(&info, name).unwrap_or_default());

@@ -21,7 +21,8 @@ use tenon::{
 };
 
 use self::{
-    cpu::Cpu, gpus::Gpu, isolation::Isolation, memory::Memory, read::read, threads::Threads,
+    cpu::CpuReport, gpus::Gpu, isolation::IsolationReport, memory::MemoryReport, read::read,
+    threads::ThreadReport,
 };
 
 /// Report what this machine offers a server, what makes it slow, and whether a server could start. The exit code is 0 if it could,
@@ -44,15 +45,15 @@ pub struct Doctor {
 
 /// Everything that is printed.
 #[derive(Serialize)]
-struct Report {
+struct DoctorReport {
     version: &'static str,
     kernel: String,
     /// The version of glibc. Empty for other C libraries.
     glibc: String,
-    cpu: Cpu,
-    threads: Threads,
-    memory: Memory,
-    isolation: Isolation,
+    cpu: CpuReport,
+    threads: ThreadReport,
+    memory: MemoryReport,
+    isolation: IsolationReport,
     gpus: Vec<Gpu>,
     plugins: Registry,
     /// None if there is none.
@@ -72,7 +73,7 @@ impl Doctor {
             isolation::print_missing()?;
             return Ok(true);
         }
-        let report = Report::new(self.config, self.plugins)?;
+        let report = DoctorReport::new(self.config, self.plugins)?;
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&report)?),
             false => print!("{}", text::of(&report)),
@@ -81,7 +82,7 @@ impl Doctor {
     }
 }
 
-impl Report {
+impl DoctorReport {
     fn new(file: Option<PathBuf>, plugins: Vec<PathBuf>) -> anyhow::Result<Self> {
         let flags = Flags {
             plugin_directories: plugins.clone(),
@@ -96,10 +97,10 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             kernel: read("/proc/sys/kernel/osrelease"),
             glibc: glibc(),
-            cpu: Cpu::of_machine(),
-            threads: Threads::of_machine(),
-            memory: Memory::of_machine(),
-            isolation: Isolation::of_machine(),
+            cpu: CpuReport::of_machine(),
+            threads: ThreadReport::of_machine(),
+            memory: MemoryReport::of_machine(),
+            isolation: IsolationReport::of_machine(),
             gpus: gpus::all(),
             plugins: Registry::load(&search(config.as_ref(), plugins)?),
             configuration: source.file().map(Into::into),

@@ -42,9 +42,9 @@ pub fn unloadable_models(config: &Config, plugins: &Registry) -> Vec<String> {
 
 /// The addresses of the configuration at which other processes listen, a sentence each.
 pub fn taken_ports(config: &Config) -> Vec<String> {
-    let places = config.server.listen.iter().map(|listen| &listen.place);
-    let taken = places.filter_map(|place| {
-        let ListenAddress::Tcp { port, .. } = place else {
+    let addresses = config.server.listen.iter().map(|listen| &listen.address);
+    let taken = addresses.filter_map(|address| {
+        let ListenAddress::Tcp { port, .. } = address else {
             return None;
         };
         let Process { id, command } = port_owner::of(*port)?;

@@ -1,12 +1,12 @@
 //! Causes of slow answers on this machine, and their remedies.
 
 use tenon::{
-    config::{Config, Threads as Configured},
+    config::{Config, Threads},
     plugin::CpuLevel,
     system::{cores, memory::shown},
 };
 
-use super::{Report, cpu::Cpu, memory::Memory, threads::Threads};
+use super::{DoctorReport, cpu::CpuReport, memory::MemoryReport, threads::ThreadReport};
 
 /// Percentage of stolen time up to which the hypervisor is not reported.
 const FEW_STOLEN_PERCENT: f64 = 2.0;
@@ -14,12 +14,12 @@ const FEW_STOLEN_PERCENT: f64 = 2.0;
 const FEW_SWAPPED_BYTES: u64 = 256 << 20;
 
 /// A sentence for each cause.
-pub fn findings(report: &Report, config: Option<&Config>) -> Vec<String> {
+pub fn findings(report: &DoctorReport, config: Option<&Config>) -> Vec<String> {
     let build = cfg!(debug_assertions).then(|| {
         "this program is a debug build: build it with `make build` or `cargo build --release`"
             .to_owned()
     });
-    let Report {
+    let DoctorReport {
         cpu,
         threads,
         memory,
@@ -36,7 +36,7 @@ pub fn findings(report: &Report, config: Option<&Config>) -> Vec<String> {
         .collect()
 }
 
-fn of_cpu(cpu: &Cpu) -> Vec<String> {
+fn of_cpu(cpu: &CpuReport) -> Vec<String> {
     let lacks_avx2 = cfg!(target_arch = "x86_64") && cpu.level < Some(CpuLevel::V3);
     let avx2 = lacks_avx2.then(|| {
         let cure = match cpu.is_virtual {
@@ -52,7 +52,7 @@ fn of_cpu(cpu: &Cpu) -> Vec<String> {
 }
 
 /// Plugins that are compiled for lesser CPUs, and GPUs that no plugin uses.
-fn of_plugins(report: &Report) -> Vec<String> {
+fn of_plugins(report: &DoctorReport) -> Vec<String> {
     let plugins = report.plugins.plugins().iter();
     let lesser = plugins.filter_map(|plugin| {
         let (level, best) = (plugin.level?, report.cpu.level?);
@@ -73,7 +73,7 @@ fn of_plugins(report: &Report) -> Vec<String> {
     lesser.chain(unused).collect()
 }
 
-fn of_threads(threads: &Threads) -> Vec<String> {
+fn of_threads(threads: &ThreadReport) -> Vec<String> {
     let allowed = threads.allowed as f64;
     let quota = threads.quota.filter(|quota| *quota < allowed);
     let quota = quota.map(|quota| {
@@ -108,7 +108,7 @@ fn of_threads(threads: &Threads) -> Vec<String> {
 
 fn overcommitted_models(config: &Config) -> Vec<String> {
     let models = config.models.iter().filter_map(|model| {
-        let Configured::Fixed(count) = model.engine.threads else {
+        let Threads::Fixed(count) = model.engine.threads else {
             return None;
         };
         let (_, warning) = cores::limit(count.get());
@@ -117,7 +117,7 @@ fn overcommitted_models(config: &Config) -> Vec<String> {
     models.collect()
 }
 
-fn of_memory(memory: &Memory) -> Vec<String> {
+fn of_memory(memory: &MemoryReport) -> Vec<String> {
     let is_swapped = memory.swapped_bytes > FEW_SWAPPED_BYTES;
     let swap = is_swapped.then(|| {
         format!(
@@ -137,8 +137,8 @@ fn of_memory(memory: &Memory) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn fast_threads() -> Threads {
-        Threads {
+    fn fast_threads() -> ThreadReport {
+        ThreadReport {
             machine: 4,
             physical: Some(4),
             allowed: 4,
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_holds_threads_up_is_named() {
-        let threads = Threads {
+        let threads = ThreadReport {
             quota: Some(1.5),
             load: 9.0,
             stolen_percent: 12.3,
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn old_cpus_and_saved_power_are_named() {
-        let cpu = |level, is_virtual, governor: &str| Cpu {
+        let cpu = |level, is_virtual, governor: &str| CpuReport {
             model: "a CPU".to_owned(),
             level,
             features: Vec::new(),
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn memory_that_is_slow_is_named() {
-        let memory = |swapped_bytes, huge_pages: &str| Memory {
+        let memory = |swapped_bytes, huge_pages: &str| MemoryReport {
             bytes: 8 << 30,
             free_bytes: 4 << 30,
             swap_bytes: 4 << 30,

@@ -7,9 +7,11 @@ use tenon::{
     system::memory::shown,
 };
 
-use super::{Report, isolation::Isolation, memory::Memory, threads::Threads};
+use super::{
+    DoctorReport, isolation::IsolationReport, memory::MemoryReport, threads::ThreadReport,
+};
 
-pub fn of(report: &Report) -> String {
+pub fn of(report: &DoctorReport) -> String {
     let mut text = Text(String::new());
     text.system(report);
     text.threads(&report.threads);
@@ -55,7 +57,7 @@ impl Text {
         }
     }
 
-    fn system(&mut self, report: &Report) {
+    fn system(&mut self, report: &DoctorReport) {
         let cpu = &report.cpu;
         let file = report.configuration.as_ref();
         let file = file.map_or("none".to_owned(), |file| file.display().to_string());
@@ -72,7 +74,7 @@ impl Text {
         self.line("governor", governors.join(", "));
     }
 
-    fn threads(&mut self, threads: &Threads) {
+    fn threads(&mut self, threads: &ThreadReport) {
         let physical = threads.physical;
         let physical = physical.map(|count| format!(" ({count} without hyper-threads)"));
         let quota = threads.quota.map(|quota| format!("{quota:.1} cores"));
@@ -91,7 +93,7 @@ impl Text {
         self.line("stolen", format!("{:.1} %", threads.stolen_percent));
     }
 
-    fn memory(&mut self, memory: &Memory) {
+    fn memory(&mut self, memory: &MemoryReport) {
         let free = |free, bytes| format!("{} of {} free", shown(free), shown(bytes));
         self.title("memory");
         self.line("main memory", free(memory.free_bytes, memory.bytes));
@@ -109,7 +111,7 @@ impl Text {
         self.line("huge pages", &memory.huge_pages);
     }
 
-    fn isolation(&mut self, isolation: &Isolation) {
+    fn isolation(&mut self, isolation: &IsolationReport) {
         self.title("isolation of workers");
         match &isolation.error {
             Some(error) => self.line(
@@ -130,7 +132,7 @@ impl Text {
         }
     }
 
-    fn devices(&mut self, report: &Report) {
+    fn devices(&mut self, report: &DoctorReport) {
         self.title("GPUs");
         for gpu in &report.gpus {
             self.line(
@@ -143,7 +145,7 @@ impl Text {
         }
     }
 
-    fn plugins(&mut self, report: &Report) {
+    fn plugins(&mut self, report: &DoctorReport) {
         self.title("plugins");
         for plugin in report.plugins.plugins() {
             self.plugin(plugin);

@@ -9,7 +9,7 @@ use super::{
 };
 
 #[derive(Serialize)]
-pub struct Threads {
+pub struct ThreadReport {
     /// Cores of the machine, as programs see them.
     pub machine: usize,
     /// Cores without those that share one with another (hyper-threads). None where the system does not say.
@@ -28,7 +28,7 @@ pub struct Threads {
     pub numa_nodes: usize,
 }
 
-impl Threads {
+impl ThreadReport {
     pub fn of_machine() -> Self {
         let status = read("/proc/self/status");
         let allowed = value(&status, "Cpus_allowed_list").unwrap_or_default();
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_process_runs_on_some_of_the_cores() {
-        let threads = Threads::of_machine();
+        let threads = ThreadReport::of_machine();
         assert!(threads.allowed > 0 && threads.allowed <= threads.machine);
         assert!(threads.used as usize <= threads.allowed);
     }

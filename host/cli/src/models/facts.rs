@@ -50,7 +50,7 @@ impl Facts {
     }
 
     fn of_gguf(path: &Path) -> anyhow::Result<Self> {
-        let mut types = Types::default();
+        let mut types = TypeCounts::default();
         for part in parts(path) {
             for (_, tensor) in Gguf::open(&part)?.tensors() {
                 types.add(tensor.kind().name, tensor.elements());
@@ -66,7 +66,7 @@ impl Facts {
 
     fn of_directory(path: &Path) -> anyhow::Result<Self> {
         let config = json(&path.join("config.json"))?;
-        let mut types = Types::default();
+        let mut types = TypeCounts::default();
         for file in weights(path) {
             types.add_safetensors(&file)?;
         }
@@ -86,9 +86,9 @@ impl Facts {
 
 /// How many parameters have each type.
 #[derive(Default)]
-struct Types(BTreeMap<String, u64>);
+struct TypeCounts(BTreeMap<String, u64>);
 
-impl Types {
+impl TypeCounts {
     fn add(&mut self, name: &str, parameters: u64) {
         *self.0.entry(name.to_owned()).or_default() += parameters;
     }

@@ -9,7 +9,7 @@ use tenon::{
     config::{Flags, ModelPath, Source},
     hub::Hub,
 };
-use tenon_hub::{HuggingFace, Settings};
+use tenon_hub::{HubSettings, HuggingFace};
 
 use super::facts::size_bytes;
 
@@ -38,7 +38,7 @@ struct Listed {
 
 impl List {
     pub fn run(self) -> anyhow::Result<()> {
-        let hub = HuggingFace::new(Settings::of_process());
+        let hub = HuggingFace::new(HubSettings::of_process());
         let cached = hub.cache().models().into_iter().map(|model| Listed {
             name: model.name,
             path: Some(model.path),

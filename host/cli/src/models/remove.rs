@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use indicatif::HumanBytes;
 use tenon::hub::HubModel;
-use tenon_hub::{HuggingFace, Settings};
+use tenon_hub::{HubSettings, HuggingFace};
 
 /// Remove a model from the cache of the Hugging Face Hub, after a question.
 #[derive(Args)]
@@ -22,7 +22,7 @@ pub struct Remove {
 impl Remove {
     pub fn run(self) -> anyhow::Result<()> {
         let model = &self.model;
-        let hub = HuggingFace::new(Settings::of_process());
+        let hub = HuggingFace::new(HubSettings::of_process());
         let place = hub.cache().place();
         let removal = hub.cache().removal(model);
         let removal = removal.map_err(|why| anyhow!("{model} is not in {place}: {why}"))?;

@@ -12,7 +12,7 @@ use tenon::{
     plugin::{Registry, RegistryOptions},
     system::cores,
 };
-use tenon_hub::{HuggingFace, Settings};
+use tenon_hub::{HubSettings, HuggingFace};
 use tenon_plugin_api::{Estimate, LoadArgs, SessionArgs};
 
 use super::facts::Facts;
@@ -40,13 +40,13 @@ const SESSION: (u32, u32) = (32, 512);
 
 /// All that is printed.
 #[derive(Serialize)]
-struct Shown {
+struct ShownModel {
     path: PathBuf,
     #[serde(flatten)]
     facts: Facts,
     backends: Vec<Opinion>,
     /// Memory that the best backend takes. None: no backend loads the model, or it gives no estimates.
-    memory: Option<Vec<Memory>>,
+    memory: Option<Vec<DeviceMemory>>,
 }
 
 /// A backend's opinion of the model.
@@ -60,7 +60,7 @@ struct Opinion {
 
 /// Memory on one device.
 #[derive(Serialize)]
-struct Memory {
+struct DeviceMemory {
     device: String,
     /// Weights, scratch space, and the part of each sequence's memory that does not depend on its length.
     fixed_bytes: u64,
@@ -78,7 +78,7 @@ impl Show {
         let registry = Registry::load(&options);
         let facts = Facts::of(&path)?;
         let memory = memory(&registry, &path, facts.context_length)?;
-        let shown = Shown {
+        let shown = ShownModel {
             backends: opinions(&registry, &path),
             memory,
             facts,
@@ -92,7 +92,7 @@ impl Show {
     }
 
     fn path(&self) -> anyhow::Result<PathBuf> {
-        let (text, hub) = (&self.model, HuggingFace::new(Settings::of_process()));
+        let (text, hub) = (&self.model, HuggingFace::new(HubSettings::of_process()));
         if HubModel::is_meant(text) {
             let model: HubModel = text.parse().map_err(|error| anyhow!("the model {error}"))?;
             let found = hub.cache().find(&model);
@@ -145,7 +145,7 @@ fn memory(
     registry: &Registry,
     path: &Path,
     context_length: Option<u64>,
-) -> anyhow::Result<Option<Vec<Memory>>> {
+) -> anyhow::Result<Option<Vec<DeviceMemory>>> {
     let Ok(backend) = registry.choose(path, None) else {
         return Ok(None);
     };
@@ -171,7 +171,7 @@ fn memory(
             + estimate.compute_bytes
             + estimate.sequence_bytes * u64::from(max_sequences);
         let kv = estimate.kv_bytes_per_token;
-        Memory {
+        DeviceMemory {
             device: estimate.device,
             fixed_bytes,
             kv_bytes_per_token: kv,
@@ -182,7 +182,7 @@ fn memory(
     Ok(Some(estimates.into_iter().map(memory).collect()))
 }
 
-fn print_text(shown: &Shown) {
+fn print_text(shown: &ShownModel) {
     let facts = &shown.facts;
     println!("{}", shown.path.display());
     let number = |value: Option<u64>| value.map(|value| value.to_string());
@@ -226,7 +226,7 @@ fn print_text(shown: &Shown) {
     }
 }
 
-impl Memory {
+impl DeviceMemory {
     fn text(&self) -> String {
         let (fixed, token) = (
             HumanBytes(self.fixed_bytes),

@@ -25,7 +25,10 @@ fn keys_change_at_once_but_for_those_that_need_a_restart() {
     let changed = ["server.max_connections", "engine.max_queue"];
     let config = check("", new, &changed, &["server.host", "server.port"]);
     assert_eq!(config.server.max_connections, 7);
-    assert_eq!(config.server.listen[0].place.to_string(), "127.0.0.1:8080");
+    assert_eq!(
+        config.server.listen[0].address.to_string(),
+        "127.0.0.1:8080"
+    );
 
     let new = "[plugins]\nwatch = false\nreload_on_replace = true";
     let changed = ["plugins.reload_on_replace"];

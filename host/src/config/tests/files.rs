@@ -50,7 +50,10 @@ fn the_main_file_serves_the_default_model() {
     assert_eq!(model.aliases, ["mistral"]);
     let path = "/home/ada/.cache/tenon/models/SmolLM2-135M-Instruct.Q4_1.gguf";
     assert_eq!(model.path.local(), Some(Path::new(path)));
-    assert_eq!(config.server.listen[0].place.to_string(), "127.0.0.1:8080");
+    assert_eq!(
+        config.server.listen[0].address.to_string(),
+        "127.0.0.1:8080"
+    );
 }
 
 #[test]

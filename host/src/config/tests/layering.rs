@@ -19,7 +19,7 @@ fn without_anything_there_are_defaults() {
     let config = load_from(None, &environment(&[]), &Flags::default()).unwrap();
     let expected = Server {
         listen: vec![Listen {
-            place: ListenAddress::Tcp {
+            address: ListenAddress::Tcp {
                 host: "127.0.0.1".into(),
                 port: 8080,
             },
@@ -106,7 +106,7 @@ fn each_layer_covers_the_one_below() {
     };
     let server = load(toml, &variables, &flags).unwrap().server;
     // A host that consists of digits stays text.
-    let address = |server: &Server| server.listen[0].place.to_string();
+    let address = |server: &Server| server.listen[0].address.to_string();
     assert_eq!(address(&server), "8080:3");
     assert_eq!(server.drain_timeout, Duration::from_secs(5));
     let server = load(toml, &variables, &Flags::default()).unwrap().server;
@@ -119,7 +119,7 @@ fn addresses_can_be_several() {
     let toml = "[server]\nlisten = ['0.0.0.0:1', 'unix:a.sock']\nadmin_listen = '[::1]:2'";
     let shown = |server: Server| -> Vec<_> {
         let all = server.listen.into_iter();
-        all.map(|listen| (listen.place.to_string(), listen.scope))
+        all.map(|listen| (listen.address.to_string(), listen.scope))
             .collect()
     };
     let server = load_toml(toml).server;

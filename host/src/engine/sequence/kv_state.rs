@@ -1,7 +1,7 @@
 /// Fewest tokens between a checkpoint and the tokens that are stored before it. A prompt's last checkpoint may be nearer.
 const CHECKPOINT_TOKENS: u32 = 32;
 
-/// What the session has stored of a sequence.
+/// The part of a sequence whose KV the session has stored.
 pub struct KvState {
     /// The sequence's id in the session. Valid only while the sequence runs.
     pub seq: u32,
@@ -16,7 +16,7 @@ pub struct KvState {
 }
 
 impl KvState {
-    /// Nothing is stored. `checkpoints` are the lengths of the beginnings that are to be cached by themselves.
+    /// The state of a sequence that has no KV. `checkpoints` are the lengths of the beginnings that are to be cached by themselves.
     pub fn new(prompt_len: u32, mut checkpoints: Vec<u32>) -> Self {
         checkpoints.reverse();
         Self {

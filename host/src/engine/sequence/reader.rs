@@ -9,7 +9,7 @@ use crate::engine::{Event, audience::Seat, channel::Sender};
 pub struct Reader {
     events: Sender<Event>,
     seat: Arc<Seat>,
-    /// Since when the channel has been full.
+    /// The time at which the channel became full. None if it has room.
     full_since: Option<Instant>,
 }
 
@@ -39,7 +39,7 @@ impl Reader {
         self.events.room().saturating_sub(RESERVED_EVENTS) as u32
     }
 
-    /// Updates since when the channel has been full.
+    /// Notes when the channel became full.
     pub fn look_at(&mut self, now: Instant) {
         self.full_since = match self.room() {
             0 => self.full_since.or(Some(now)),

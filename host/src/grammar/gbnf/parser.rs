@@ -40,7 +40,7 @@ pub struct Rules {
 /// # Errors
 /// A text that says what is wrong. For an error of syntax it begins with the line.
 pub fn parse(text: &str) -> Result<Rules, String> {
-    let mut parser = Parser {
+    let mut parser = GbnfParser {
         rest: text.chars().peekable(),
         line: 1,
         names: HashMap::new(),
@@ -52,7 +52,7 @@ pub fn parse(text: &str) -> Result<Rules, String> {
     parser.finish()
 }
 
-struct Parser<'a> {
+struct GbnfParser<'a> {
     rest: Peekable<Chars<'a>>,
     line: usize,
     names: HashMap<String, usize>,
@@ -61,7 +61,7 @@ struct Parser<'a> {
     parts: usize,
 }
 
-impl Parser<'_> {
+impl GbnfParser<'_> {
     fn rules(&mut self) -> Result<(), String> {
         self.skip_blanks(true);
         while self.rest.peek().is_some() {

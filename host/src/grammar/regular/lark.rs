@@ -54,7 +54,7 @@ const COMMON: [(&str, &str); 16] = [
 /// # Errors
 /// The line, and what is wrong with it.
 pub fn parse(text: &str) -> Result<LarkRules, String> {
-    let mut parser = Parser {
+    let mut parser = LarkParser {
         text,
         at: 0,
         rules: LarkRules::new(),
@@ -65,14 +65,14 @@ pub fn parse(text: &str) -> Result<LarkRules, String> {
     Ok(parser.rules)
 }
 
-struct Parser<'a> {
+struct LarkParser<'a> {
     text: &'a str,
     /// Number of bytes read so far.
     at: usize,
     rules: LarkRules,
 }
 
-impl<'a> Parser<'a> {
+impl<'a> LarkParser<'a> {
     fn statements(&mut self) -> Result<(), String> {
         self.skip_blanks(true);
         while !self.rest().is_empty() {

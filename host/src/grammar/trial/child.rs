@@ -11,7 +11,7 @@ use std::{
 };
 
 use llguidance::{ParserFactory, toktrie::InferenceCapabilities};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::Resource;
 use toktrie::{ApproximateTokEnv, INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie};
 
 use super::{
@@ -19,11 +19,11 @@ use super::{
         compile::{begin, slices},
         matcher::STACK_BYTES as SERVER_STACK_BYTES,
     },
-    Reply, Request, Tokens,
+    CompileReply, CompileRequest, Tokens,
 };
 use crate::{
     shutdown::exit_now,
-    system::{memory, niceness::give_way},
+    system::{memory, niceness::give_way, resource_limits},
 };
 
 /// Most address space, in bytes, whether used or not. The server needs as much again for a grammar that is accepted.
@@ -54,12 +54,8 @@ pub fn run() -> io::Result<()> {
 
 /// Limits memory and priority. If a limit cannot be set, the time limit still bounds what a grammar costs.
 fn hold_to_limits() {
-    let limit = |bytes| Rlimit {
-        current: Some(bytes),
-        maximum: Some(bytes),
-    };
-    let _ = setrlimit(Resource::As, limit(MEMORY_BYTES));
-    let _ = setrlimit(Resource::Core, limit(0));
+    let _ = resource_limits::lower(Resource::As, MEMORY_BYTES);
+    let _ = resource_limits::lower(Resource::Core, 0);
     give_way();
 }
 
@@ -68,7 +64,9 @@ fn answer_all(requests: &Receiver<String>) -> io::Result<()> {
     for request in requests {
         let reply = catch_unwind(AssertUnwindSafe(|| reply(&request, &mut factory)));
         let reply = reply.unwrap_or_else(|_| Err("compiling it failed".to_owned()));
-        let reply = reply.map_or_else(Reply::Refused, |bytes| Reply::Compiled { bytes });
+        let reply = reply.map_or_else(CompileReply::Refused, |bytes| CompileReply::Compiled {
+            bytes,
+        });
         let mut reply = serde_json::to_vec(&reply)?;
         reply.push(b'\n');
         io::stdout().write_all(&reply)?;
@@ -79,7 +77,7 @@ fn answer_all(requests: &Receiver<String>) -> io::Result<()> {
 
 /// Compiles a request's grammar. Returns its approximate size in memory.
 fn reply(request: &str, factory: &mut Option<ParserFactory>) -> Result<usize, String> {
-    let request: Request =
+    let request: CompileRequest =
         serde_json::from_str(request).map_err(|error| format!("it cannot be read: {error}"))?;
     if let Some(tokens) = request.tokens {
         *factory = Some(factory_of(&tokens).map_err(|error| error.to_string())?);

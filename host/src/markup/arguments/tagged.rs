@@ -30,7 +30,7 @@ enum TaggedState {
 }
 
 /// The reader's next action.
-enum Next {
+enum NextPart {
     Go(TaggedState),
     Wait,
     End,
@@ -57,9 +57,9 @@ impl TaggedReader {
                 TaggedState::Value(types) => self.value(rest, types, &mut read),
             };
             match next {
-                Next::Go(state) => self.state = state,
-                Next::Wait => return read,
-                Next::End => {
+                NextPart::Go(state) => self.state = state,
+                NextPart::Wait => return read,
+                NextPart::End => {
                     read.json += if self.begun == 0 { "{}" } else { "}" };
                     read.is_complete = true;
                     return read;
@@ -68,7 +68,7 @@ impl TaggedReader {
         }
     }
 
-    fn between(&mut self, rest: &str, read: &mut Read) -> Next {
+    fn between(&mut self, rest: &str, read: &mut Read) -> NextPart {
         let mut cursor = Cursor::new(rest);
         match self.key(&mut cursor) {
             Ok(key) => {
@@ -77,10 +77,10 @@ impl TaggedReader {
                 read.length += cursor.at();
                 self.begun += 1;
                 let schema = &self.parameters["properties"][key];
-                Next::Go(TaggedState::Opened(Types::of(schema, &self.parameters)))
+                NextPart::Go(TaggedState::Opened(Types::of(schema, &self.parameters)))
             }
-            Err(Unread::Incomplete) => Next::Wait,
-            Err(Unread::Wrong) => Next::End,
+            Err(Unread::Incomplete) => NextPart::Wait,
+            Err(Unread::Wrong) => NextPart::End,
         }
     }
 
@@ -96,43 +96,43 @@ impl TaggedReader {
     }
 
     /// Begins a value. A line feed that belongs to the tag is not part of the value.
-    fn opened(&self, rest: &str, types: Types, read: &mut Read) -> Next {
+    fn opened(&self, rest: &str, types: Types, read: &mut Read) -> NextPart {
         if rest.is_empty() {
-            return Next::Wait;
+            return NextPart::Wait;
         }
         let has_line_feed = self.tags.after_key.ends_with('\n') && rest.starts_with('\n');
         read.length += usize::from(has_line_feed);
         match types == Types::STRING {
             true => {
                 read.json.push('"');
-                Next::Go(TaggedState::Text)
+                NextPart::Go(TaggedState::Text)
             }
-            false => Next::Go(TaggedState::Value(types)),
+            false => NextPart::Go(TaggedState::Value(types)),
         }
     }
 
-    fn text(&self, rest: &str, read: &mut Read) -> Next {
+    fn text(&self, rest: &str, read: &mut Read) -> NextPart {
         let close = self.tags.after_value.trim();
         if let Some(at) = rest.find(close) {
             read.json += &format!("{}\"", escaped(self.without_line_feed(&rest[..at])));
             read.length += at + close.len();
-            return Next::Go(TaggedState::Between);
+            return NextPart::Go(TaggedState::Between);
         }
         let sure = &rest[..rest.len() - begun(rest, close)];
         let sure = self.without_line_feed(sure);
         read.json += &escaped(sure);
         read.length += sure.len();
-        Next::Wait
+        NextPart::Wait
     }
 
-    fn value(&self, rest: &str, types: Types, read: &mut Read) -> Next {
+    fn value(&self, rest: &str, types: Types, read: &mut Read) -> NextPart {
         let close = self.tags.after_value.trim();
         let Some(at) = rest.find(close) else {
-            return Next::Wait;
+            return NextPart::Wait;
         };
         read.json += &as_json(self.without_line_feed(&rest[..at]), types);
         read.length += at + close.len();
-        Next::Go(TaggedState::Between)
+        NextPart::Go(TaggedState::Between)
     }
 
     fn without_line_feed<'a>(&self, text: &'a str) -> &'a str {

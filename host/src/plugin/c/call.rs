@@ -11,10 +11,10 @@ use super::read;
 use crate::plugin::fault::plugin_fault;
 
 /// A value that was read, or a text that says what is wrong with it.
-type Read<T> = std::result::Result<T, String>;
+type ReadResult<T> = std::result::Result<T, String>;
 
 /// A struct that a plugin puts into a sink.
-pub trait Record: Growing {
+pub trait SinkRecord: Growing {
     /// The struct's content as an ordinary Rust type.
     type Plain;
 
@@ -22,7 +22,7 @@ pub trait Record: Growing {
     ///
     /// # Safety
     /// All pointers in it are NULL or valid.
-    unsafe fn plain(&self) -> Read<Self::Plain>;
+    unsafe fn plain(&self) -> ReadResult<Self::Plain>;
 }
 
 /// An error that is the plugin's fault: `function` gave something wrong.
@@ -49,7 +49,7 @@ pub fn call(name: &str, function: impl FnOnce(Sink<c::Error>) -> u32) -> Result<
 }
 
 /// Calls a function that puts any number of records into a sink.
-pub fn collect<R: Record>(
+pub fn collect<R: SinkRecord>(
     name: &str,
     function: impl FnOnce(Sink<R>, Sink<c::Error>) -> u32,
 ) -> Result<Vec<R::Plain>> {
@@ -67,7 +67,7 @@ pub fn collect<R: Record>(
 }
 
 /// Calls a function that puts exactly one record into a sink.
-pub fn one<R: Record>(
+pub fn one<R: SinkRecord>(
     name: &str,
     function: impl FnOnce(Sink<R>, Sink<c::Error>) -> u32,
 ) -> Result<R::Plain> {
@@ -97,7 +97,7 @@ unsafe extern "C" fn put<T, F: FnMut(*const T)>(this: *mut c_void, record: *cons
 ///
 /// # Safety
 /// All pointers in it are NULL or valid.
-unsafe fn message(error: &c::Error) -> Read<Error> {
+unsafe fn message(error: &c::Error) -> ReadResult<Error> {
     // SAFETY: the caller says so.
     unsafe {
         let mut told = Error::new(Code::INTERNAL, read::words(error.message));
@@ -107,7 +107,7 @@ unsafe fn message(error: &c::Error) -> Read<Error> {
 }
 
 #[cold]
-fn failed(name: &str, code: Code, told: Option<Read<Error>>) -> Error {
+fn failed(name: &str, code: Code, told: Option<ReadResult<Error>>) -> Error {
     let mut error = match told {
         Some(Ok(told)) => told,
         Some(Err(what)) => return gave(name, &what),

@@ -71,7 +71,7 @@ pub unsafe fn one<'a, T>(from: *const T, name: &str) -> Result<&'a T, String> {
 /// Copies a text. NULL is the empty text.
 ///
 /// # Safety
-/// As for [`list`].
+/// The conditions of [`list`].
 pub unsafe fn text(from: Str, what: &str) -> Result<String, String> {
     // SAFETY: the caller says so.
     let bytes = unsafe { list(from.ptr, from.len, what)? };
@@ -82,7 +82,7 @@ pub unsafe fn text(from: Str, what: &str) -> Result<String, String> {
 /// Copies a text. NULL means that there is none.
 ///
 /// # Safety
-/// As for [`list`].
+/// The conditions of [`list`].
 pub unsafe fn optional_text(from: Str, what: &str) -> Result<Option<String>, String> {
     match from.ptr.is_null() && from.len == 0 {
         true => Ok(None),
@@ -94,7 +94,7 @@ pub unsafe fn optional_text(from: Str, what: &str) -> Result<Option<String>, Str
 /// Reads a text for people, whatever its bytes are.
 ///
 /// # Safety
-/// As for [`list`].
+/// The conditions of [`list`].
 pub unsafe fn words<'a>(from: Str) -> Cow<'a, str> {
     // SAFETY: the caller says so.
     let bytes = unsafe { list(from.ptr, from.len, "a text") };
@@ -107,7 +107,7 @@ pub unsafe fn words<'a>(from: Str) -> Cow<'a, str> {
 /// Copies named facts.
 ///
 /// # Safety
-/// As for [`list`], also for the texts in the list.
+/// The conditions of [`list`], for the list and for the texts in it.
 pub unsafe fn meta(from: c::Meta) -> Result<Meta, String> {
     let mut meta = Meta::default();
     // SAFETY: the caller says so.

@@ -6,11 +6,11 @@ use tenon_plugin_api::{
 };
 
 use super::{
-    call::Record,
+    call::SinkRecord,
     read::{flag, list, meta, optional_text, text},
 };
 
-impl Record for c::Device {
+impl SinkRecord for c::Device {
     type Plain = Device;
 
     unsafe fn plain(&self) -> Result<Device, String> {
@@ -25,7 +25,7 @@ impl Record for c::Device {
     }
 }
 
-impl Record for c::Support {
+impl SinkRecord for c::Support {
     type Plain = Support;
 
     unsafe fn plain(&self) -> Result<Support, String> {
@@ -38,7 +38,7 @@ impl Record for c::Support {
     }
 }
 
-impl Record for c::Estimate {
+impl SinkRecord for c::Estimate {
     type Plain = Estimate;
 
     unsafe fn plain(&self) -> Result<Estimate, String> {
@@ -55,7 +55,7 @@ impl Record for c::Estimate {
     }
 }
 
-impl Record for c::ModelInfo {
+impl SinkRecord for c::ModelInfo {
     type Plain = ModelInfo;
 
     unsafe fn plain(&self) -> Result<ModelInfo, String> {
@@ -82,7 +82,7 @@ impl Record for c::ModelInfo {
     }
 }
 
-impl Record for c::Token {
+impl SinkRecord for c::Token {
     type Plain = (Vec<u8>, TokenKind);
 
     unsafe fn plain(&self) -> Result<Self::Plain, String> {
@@ -93,7 +93,7 @@ impl Record for c::Token {
     }
 }
 
-impl Record for c::EmbedderInfo {
+impl SinkRecord for c::EmbedderInfo {
     type Plain = EmbedderInfo;
 
     unsafe fn plain(&self) -> Result<EmbedderInfo, String> {

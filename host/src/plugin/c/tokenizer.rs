@@ -6,7 +6,7 @@ use tenon_plugin_api::{
 };
 
 use super::{
-    call::{Record, call, gave, sink, there},
+    call::{SinkRecord, call, gave, sink, there},
     lend,
     object::Owned,
     read, records,

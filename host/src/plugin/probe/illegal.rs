@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicI32, Ordering},
 };
 
-use super::messages::{Message, Step};
+use super::messages::{TrialMessage, TrialStep};
 
 /// Most bytes of an instruction.
 const MAX_LEN: usize = 15;
@@ -19,7 +19,7 @@ const PAGE_BYTES: usize = 4096;
 /// File descriptor that the handler writes to.
 static HOST: AtomicI32 = AtomicI32::new(-1);
 
-/// Installs a handler that reports the instruction as `Message::Illegal` before this process dies of SIGILL.
+/// Installs a handler that reports the instruction as `TrialMessage::Illegal` before this process dies of SIGILL.
 ///
 /// # Errors
 /// The file descriptor cannot be duplicated.
@@ -78,14 +78,14 @@ fn write_message(bytes: &[u8]) {
 /// handler has not written the line.
 pub fn reason_in(line: &[u8]) -> Option<String> {
     match serde_json::from_slice(line) {
-        Ok(Message::Illegal(bytes)) => Some(reason(&bytes, None)),
+        Ok(TrialMessage::Illegal(bytes)) => Some(reason(&bytes, None)),
         _ => None,
     }
 }
 
 /// Why a library that executed these bytes is not used, and in which step it did, if known. The text ends a sentence that begins with
 /// the library's name.
-pub fn reason(bytes: &[u8], step: Option<&Step>) -> String {
+pub fn reason(bytes: &[u8], step: Option<&TrialStep>) -> String {
     let when = step.map_or_else(String::new, |step| format!(" while {step}"));
     match explain(bytes) {
         InstructionKind::Needs {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: &str) {
-        let reason = reason(bytes, Some(&Step::Init));
+        let reason = reason(bytes, Some(&TrialStep::Init));
         assert!(reason.contains(expected), "{reason} is not: {expected}");
     }
 
@@ -198,8 +198,8 @@ mod tests {
         write_message(&bytes);
         let mut line = String::new();
         BufReader::new(host).read_line(&mut line).unwrap();
-        let message: Message = serde_json::from_str(&line).unwrap();
-        assert!(matches!(message, Message::Illegal(sent) if sent == bytes));
+        let message: TrialMessage = serde_json::from_str(&line).unwrap();
+        assert!(matches!(message, TrialMessage::Illegal(sent) if sent == bytes));
     }
 
     #[test]

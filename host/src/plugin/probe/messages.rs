@@ -12,7 +12,7 @@ use crate::{
 
 /// The host's request to a child: what to find out about a library.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Request {
+pub struct TrialRequest {
     /// The path of the library. Empty in the request that is for all libraries.
     pub plugin: String,
     /// The sandbox of the library.
@@ -29,15 +29,15 @@ pub struct Request {
 
 /// A message of the child.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Message {
+pub enum TrialMessage {
     /// The step that begins now.
-    Begin(Step),
+    Begin(TrialStep),
     /// The bytes of an instruction that the CPU did not execute. Sent by a signal handler.
     Illegal(Vec<u8>),
     /// The backend was started.
     Started(Box<PluginFacts>),
     /// The answer about the next file of the request.
-    Answer(Answer),
+    Answer(SupportsAnswer),
     /// The library cannot be used.
     Refused(Refusal),
     /// The last message. `pid` differs from the process that the host started if the library forked and ended the parent.
@@ -45,11 +45,11 @@ pub enum Message {
 }
 
 /// The score and the reason from `supports`, or why there are none.
-pub type Answer = Result<(u32, String), String>;
+pub type SupportsAnswer = Result<(u32, String), String>;
 
 /// A step of the trial. Its text follows "while" at the end of a sentence.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub enum Step {
+pub enum TrialStep {
     #[default]
     Load,
     Init,
@@ -57,7 +57,7 @@ pub enum Step {
     Supports(String),
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for TrialStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Load => write!(f, "being loaded"),
@@ -94,7 +94,7 @@ pub struct Refusal {
     pub details: String,
 }
 
-impl Request {
+impl TrialRequest {
     /// The request about the library at a path, whose files go below `cache`, without the first `answered` files.
     pub fn of_library(&self, path: &Path, cache: &Path, answered: usize) -> Self {
         Self {

@@ -1,9 +1,9 @@
 //! Tries a library out in a child process, so that a crash or a hang ends the child and not the host.
 //!
 //! 1. The host starts this same program as `tenon worker --trial` (`process`), in a sandbox like that of workers.
-//! 2. The host sends a `Request`, a line of JSON.
+//! 2. The host sends a `TrialRequest`, a line of JSON.
 //! 3. The child loads the library, starts its backend and asks it about the models that are to be served (`trial`). It
-//!    announces each step and reports the results as `Message`s, each a line of JSON.
+//!    announces each step and reports the results as `TrialMessage`s, each a line of JSON.
 //! 4. The host ends the child and its whole process group. A child that ended by itself, or took too long for a step, has
 //!    failed in the step that it announced last.
 //!
@@ -22,13 +22,13 @@ use std::{
     time::Duration,
 };
 
-pub(super) use messages::{Answer, PluginFacts, Refusal, Request};
+pub(super) use messages::{PluginFacts, Refusal, SupportsAnswer, TrialRequest};
 pub use trial::run;
 
 use tempfile::TempDir;
 
 use super::TrustedKeys;
-use messages::{Message, Step};
+use messages::{TrialMessage, TrialStep};
 use process::{Child, ChildEnd};
 
 /// Most bytes that a library may allocate while it is tried out, in its process. It loads no weights then, but the stacks of its
@@ -40,7 +40,7 @@ const MAX_MEMORY: u64 = 4 << 30;
 pub(super) struct ProbeSettings {
     /// The path of this program.
     pub executable: PathBuf,
-    pub request: Request,
+    pub request: TrialRequest,
     /// Keys that a library must be signed with before any of its code runs.
     pub trusted: TrustedKeys,
     /// Longest time for each step.
@@ -52,7 +52,7 @@ pub(super) struct ProbeSettings {
 pub(super) struct Probed {
     pub facts: PluginFacts,
     /// Answers by model file of the request.
-    pub answers: BTreeMap<String, Answer>,
+    pub answers: BTreeMap<String, SupportsAnswer>,
 }
 
 impl ProbeSettings {
@@ -60,7 +60,7 @@ impl ProbeSettings {
     pub fn about(&self, models: &[&&str]) -> Self {
         let files = models.iter().map(|path| path.to_string());
         Self {
-            request: Request {
+            request: TrialRequest {
                 files: files.collect(),
                 ..self.request.clone()
             },
@@ -84,8 +84,8 @@ impl ProbeSettings {
             let end = child.listen(|message| report.take(message));
             answers.append(&mut report.answers);
             match self.failure(&report, &end) {
-                Some(Failure::OnFile(reason)) => answers.push(Err(reason)),
-                Some(Failure::OfLibrary(refusal)) => return Err(refusal),
+                Some(TrialFailure::OnFile(reason)) => answers.push(Err(reason)),
+                Some(TrialFailure::OfLibrary(refusal)) => return Err(refusal),
                 None => {}
             }
             if let (Some(facts), true) = (report.facts, answers.len() >= files.len()) {
@@ -97,7 +97,7 @@ impl ProbeSettings {
         Err(Refusal::new(reason))
     }
 
-    fn failure(&self, report: &ChildReport, end: &ChildEnd) -> Option<Failure> {
+    fn failure(&self, report: &ChildReport, end: &ChildEnd) -> Option<TrialFailure> {
         let refused = report.refused.clone();
         let refused = refused.or_else(|| {
             let died_of_it = end.signal() == Some(libc::SIGILL);
@@ -105,7 +105,7 @@ impl ProbeSettings {
             Some(Refusal::new(illegal::reason(bytes, Some(&report.step))))
         });
         if let Some(refusal) = refused {
-            return Some(Failure::OfLibrary(refusal.with_output(&end.output)));
+            return Some(TrialFailure::OfLibrary(refusal.with_output(&end.output)));
         }
         // A child that is done stays alive until the host kills it.
         if report.done == Some(end.pid) && end.signal() == Some(libc::SIGKILL) {
@@ -114,12 +114,12 @@ impl ProbeSettings {
         let reason = self.unexpected(&report.step, end);
         let of_library = end.timed_out || end.signal() == Some(libc::SIGILL);
         Some(match report.step {
-            Step::Supports(_) if !of_library => Failure::OnFile(reason),
-            _ => Failure::OfLibrary(Refusal::new(reason).with_output(&end.output)),
+            TrialStep::Supports(_) if !of_library => TrialFailure::OnFile(reason),
+            _ => TrialFailure::OfLibrary(Refusal::new(reason).with_output(&end.output)),
         })
     }
 
-    fn unexpected(&self, step: &Step, end: &ChildEnd) -> String {
+    fn unexpected(&self, step: &TrialStep, end: &ChildEnd) -> String {
         let tell = "build the plugin for this machine, or tell its author";
         match end.status {
             _ if end.timed_out => format!(
@@ -166,29 +166,29 @@ fn private_cache() -> Result<TempDir, Refusal> {
 /// The reports of a child so far.
 #[derive(Default)]
 struct ChildReport {
-    step: Step,
+    step: TrialStep,
     illegal: Option<Vec<u8>>,
     facts: Option<PluginFacts>,
-    answers: Vec<Answer>,
+    answers: Vec<SupportsAnswer>,
     refused: Option<Refusal>,
     done: Option<u32>,
 }
 
-enum Failure {
+enum TrialFailure {
     OfLibrary(Refusal),
     /// The failure concerns only the model file that the library was asked about.
     OnFile(String),
 }
 
 impl ChildReport {
-    fn take(&mut self, message: Message) {
+    fn take(&mut self, message: TrialMessage) {
         match message {
-            Message::Begin(step) => self.step = step,
-            Message::Illegal(bytes) => self.illegal = Some(bytes),
-            Message::Started(facts) => self.facts = Some(*facts),
-            Message::Answer(answer) => self.answers.push(answer),
-            Message::Refused(refusal) => self.refused = Some(refusal),
-            Message::Done { pid } => self.done = Some(pid),
+            TrialMessage::Begin(step) => self.step = step,
+            TrialMessage::Illegal(bytes) => self.illegal = Some(bytes),
+            TrialMessage::Started(facts) => self.facts = Some(*facts),
+            TrialMessage::Answer(answer) => self.answers.push(answer),
+            TrialMessage::Refused(refusal) => self.refused = Some(refusal),
+            TrialMessage::Done { pid } => self.done = Some(pid),
         }
     }
 }

@@ -17,7 +17,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::messages::{Message, Request};
+use super::messages::{TrialMessage, TrialRequest};
 use crate::plugin::child;
 
 /// The argument that makes a child a trial.
@@ -52,7 +52,7 @@ impl Child {
     pub fn start(
         executable: &Path,
         library: &File,
-        request: &Request,
+        request: &TrialRequest,
         timeout: Duration,
     ) -> io::Result<Self> {
         let (messages, their_messages) = UnixStream::pair()?;
@@ -74,7 +74,7 @@ impl Child {
     }
 
     /// Passes messages to `take` until the child closes the socket or sends nothing for too long. Then ends the child.
-    pub fn listen(self, take: impl FnMut(Message)) -> ChildEnd {
+    pub fn listen(self, take: impl FnMut(TrialMessage)) -> ChildEnd {
         let Self {
             mut process,
             messages,
@@ -99,7 +99,7 @@ impl Child {
         }
     }
 
-    fn send(&mut self, request: &Request) -> io::Result<()> {
+    fn send(&mut self, request: &TrialRequest) -> io::Result<()> {
         self.messages.write_all(&serde_json::to_vec(request)?)?;
         self.messages.write_all(b"\n")
     }
@@ -120,7 +120,7 @@ impl ChildEnd {
 }
 
 /// Passes messages on. True if it ended because the child took too long.
-fn pass_on(messages: &UnixStream, mut take: impl FnMut(Message)) -> bool {
+fn pass_on(messages: &UnixStream, mut take: impl FnMut(TrialMessage)) -> bool {
     for line in BufReader::new(messages.take(MAX_TOLD_BYTES)).lines() {
         match line.map(|line| serde_json::from_str(&line)) {
             Ok(Ok(message)) => take(message),

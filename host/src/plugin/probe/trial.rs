@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     MAX_MEMORY, illegal,
-    messages::{Answer, Message, PluginFacts, Refusal, Request, Step},
+    messages::{PluginFacts, Refusal, SupportsAnswer, TrialMessage, TrialRequest, TrialStep},
 };
 use crate::plugin::{
     Backend,
@@ -45,53 +45,57 @@ impl TrialChild {
         let end = match self.start(library, &request)? {
             Ok(backend) => {
                 self.ask(&backend, &request.files)?;
-                Message::Done {
+                TrialMessage::Done {
                     pid: std::process::id(),
                 }
             }
-            Err(refusal) => Message::Refused(refusal),
+            Err(refusal) => TrialMessage::Refused(refusal),
         };
         self.say(&end)?;
         self.wait_for_the_end()
     }
 
-    fn request(&mut self) -> io::Result<Request> {
+    fn request(&mut self) -> io::Result<TrialRequest> {
         let mut line = String::new();
         BufReader::new(&self.host).read_line(&mut line)?;
         Ok(serde_json::from_str(&line)?)
     }
 
-    fn start(&mut self, library: File, request: &Request) -> io::Result<Result<Backend, Refusal>> {
+    fn start(
+        &mut self,
+        library: File,
+        request: &TrialRequest,
+    ) -> io::Result<Result<Backend, Refusal>> {
         if let Err(error) = request.confinement().enter(&library) {
             return Ok(Err(Refusal::new(format!(
                 "cannot be tried out, because {error}: set sandbox = \"off\" in [engine]"
             ))));
         }
-        self.say(&Message::Begin(Step::Load))?;
+        self.say(&TrialMessage::Begin(TrialStep::Load))?;
         let plugin = match Plugin::open(library) {
             Ok(plugin) => plugin,
             Err(error) => return Ok(Err(error.into())),
         };
-        self.say(&Message::Begin(Step::Init))?;
+        self.say(&TrialMessage::Begin(TrialStep::Init))?;
         let options = request.options_of(&plugin.descriptor().id);
         let cache = Path::new(&request.cache);
         let backend = match Backend::start(&plugin, request.threads, cache, &options) {
             Ok(backend) => backend,
             Err(error) => return Ok(Err(Refusal::new(format!("did not start: {error}")))),
         };
-        self.say(&Message::Begin(Step::Devices))?;
+        self.say(&TrialMessage::Begin(TrialStep::Devices))?;
         let facts = facts(&backend);
-        self.say(&Message::Started(facts.into()))?;
+        self.say(&TrialMessage::Started(facts.into()))?;
         Ok(Ok(backend))
     }
 
     /// Asks about the files, up to the first one without an answer: a backend that panicked is not asked again.
     fn ask(&mut self, backend: &Backend, files: &[String]) -> io::Result<()> {
         for file in files {
-            self.say(&Message::Begin(Step::Supports(file.clone())))?;
+            self.say(&TrialMessage::Begin(TrialStep::Supports(file.clone())))?;
             let answer = answer(backend, file);
             let panicked = answer.is_err();
-            self.say(&Message::Answer(answer))?;
+            self.say(&TrialMessage::Answer(answer))?;
             if panicked {
                 break;
             }
@@ -99,7 +103,7 @@ impl TrialChild {
         Ok(())
     }
 
-    fn say(&mut self, message: &Message) -> io::Result<()> {
+    fn say(&mut self, message: &TrialMessage) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
         self.host.write_all(&line)
@@ -133,7 +137,7 @@ fn facts(backend: &Backend) -> PluginFacts {
     }
 }
 
-fn answer(backend: &Backend, file: &str) -> Answer {
+fn answer(backend: &Backend, file: &str) -> SupportsAnswer {
     let support = backend.supports(Path::new(file));
     match support {
         Ok(support) => Ok((support.score, support.reason)),
@@ -141,7 +145,7 @@ fn answer(backend: &Backend, file: &str) -> Answer {
     }
 }
 
-impl Request {
+impl TrialRequest {
     /// The confinement of the library.
     fn confinement(&self) -> Confinement {
         Confinement {

@@ -75,7 +75,7 @@ fn wordcount(text: &str) -> usize {
 }
 
 fn truncate(text: &str, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
-    let args = Arguments {
+    let args = FilterArguments {
         args: &args,
         kwargs,
     };
@@ -105,7 +105,7 @@ fn center(state: &State, text: &str, width: Option<usize>) -> Result<String, Err
 
 /// Indents lines. minijinja's filter takes only a number of spaces.
 fn indent(state: &State, text: &str, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
-    let args = Arguments {
+    let args = FilterArguments {
         args: &args,
         kwargs,
     };
@@ -167,12 +167,12 @@ fn float(
 }
 
 /// Arguments that may be given by position or by name.
-struct Arguments<'a> {
+struct FilterArguments<'a> {
     args: &'a [Value],
     kwargs: Kwargs,
 }
 
-impl Arguments<'_> {
+impl FilterArguments<'_> {
     fn get<T>(&self, place: usize, name: &str) -> Result<Option<T>, Error>
     where
         T: for<'a> ArgType<'a, Output = T>,

@@ -38,7 +38,7 @@ impl JsonLayout {
 /// # Errors
 /// If it is longer than 64 MiB.
 pub fn dumps(value: &Value, layout: &JsonLayout) -> serde_json::Result<String> {
-    let mut bounded = Bounded(Vec::new());
+    let mut bounded = BoundedWriter(Vec::new());
     let writer = PythonWriter {
         layout,
         depth: 0,
@@ -65,9 +65,9 @@ pub fn float(value: f64) -> String {
     }
 }
 
-struct Bounded(Vec<u8>);
+struct BoundedWriter(Vec<u8>);
 
-impl Write for Bounded {
+impl Write for BoundedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MAX_BYTES {
             return Err(io::Error::other("the JSON is longer than 64 MiB"));

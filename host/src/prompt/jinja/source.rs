@@ -71,7 +71,7 @@ fn apply(source: &str, mut edits: Vec<Edit>) -> String {
 /// State between two brackets, or between the ends of a tag.
 #[derive(Default)]
 struct Nesting {
-    /// Where the current product begins.
+    /// The position at which the current product begins.
     product: Option<usize>,
     /// Whether the last token ended a value, so that an operator follows.
     follows_value: bool,
@@ -85,7 +85,7 @@ struct Nesting {
 struct Rewriter {
     levels: Vec<Nesting>,
     edits: Vec<Edit>,
-    /// Where the last token ended.
+    /// The position at which the last token ended.
     end: usize,
 }
 

@@ -27,7 +27,7 @@ pub fn chat(conversation: Conversation) -> Result<(RenderRequest, Option<Calling
     let chat = RenderRequest {
         ending: ending(&conversation.messages)?,
         variables: variables(
-            chat::Thinking {
+            chat::WantedReasoning {
                 is_enabled: Some(thinks),
                 effort: effort.map(read_effort),
                 budget: None,
@@ -52,7 +52,7 @@ fn read_effort(effort: anthropic::Effort) -> Effort {
     }
 }
 
-/// Where the prompt ends. If the last message is the assistant's, the answer continues it.
+/// The end of the prompt. If the last message is the assistant's, the answer continues it.
 fn ending(messages: &[MessageParam]) -> Result<Ending, ApiError> {
     let Some((last, before)) = messages.split_last() else {
         let message = "'messages' is empty: send at least one";

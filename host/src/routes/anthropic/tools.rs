@@ -1,4 +1,4 @@
-use super::super::chat::tools::{Calling, Choice, OfferedTool};
+use super::super::chat::tools::{CallChoice, Calling, OfferedTool};
 use crate::{
     anthropic::{Tool, ToolChoice},
     conversation,
@@ -35,14 +35,14 @@ fn offered(index: usize, tool: Tool) -> OfferedTool {
     }
 }
 
-fn demanded(choice: Option<&ToolChoice>) -> Choice {
+fn demanded(choice: Option<&ToolChoice>) -> CallChoice {
     let (demand, names) = match choice {
         None | Some(ToolChoice::Auto { .. }) => (Some(Demand::Nothing), None),
         Some(ToolChoice::Any { .. }) => (Some(Demand::Any), None),
         Some(ToolChoice::Tool { name }) => (Some(Demand::Named), Some(vec![name.clone()])),
         Some(ToolChoice::None) => (None, None),
     };
-    Choice { demand, names }
+    CallChoice { demand, names }
 }
 
 /// Whether an answer may have several calls.

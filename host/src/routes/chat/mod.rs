@@ -6,4 +6,4 @@ pub mod prompt;
 pub mod tools;
 mod variables;
 
-pub use variables::{Thinking, variables};
+pub use variables::{WantedReasoning, variables};

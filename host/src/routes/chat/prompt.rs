@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     super::{
         blocking::blocking,
-        generation::{AnswerGrammar, Prompt, WantedGrammar},
+        generation::{AnswerGrammar, ReadyPrompt, WantedGrammar},
     },
     grammar::grammar,
     tools::Calling,
@@ -36,7 +36,7 @@ pub async fn prompt(
     calling: Option<Calling>,
     wanted: Option<WantedGrammar>,
     goes_on: bool,
-) -> Result<(Prompt, Option<AnswerGrammar>), ApiError> {
+) -> Result<(ReadyPrompt, Option<AnswerGrammar>), ApiError> {
     let reasoning = model.reasoning_tags().map(|tags| Reasoning {
         tags: tags.clone(),
         in_prompt: encoded.reasoning,
@@ -47,7 +47,7 @@ pub async fn prompt(
         Some(calling) => Some(calling.rules(capabilities)),
         None => CallRules::of_marked_text(capabilities.tool_format),
     };
-    let prompt = Prompt {
+    let prompt = ReadyPrompt {
         input: encoded.input,
         echo: None,
         goes_on,

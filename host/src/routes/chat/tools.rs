@@ -39,7 +39,7 @@ pub struct OfferedTool {
 
 /// Which of a request's tools an answer may or must call.
 #[derive(Clone, Debug)]
-pub struct Choice {
+pub struct CallChoice {
     /// Whether the answer must call a tool. None: the model is not told about the tools.
     pub demand: Option<Demand>,
     /// Names of the functions that may be called. None: all.
@@ -50,7 +50,7 @@ impl Calling {
     /// Checks the tools of a request and the choice between them. None if the model is not told about any.
     pub fn new(
         tools: Vec<OfferedTool>,
-        choice: Choice,
+        choice: CallChoice,
         is_parallel: bool,
     ) -> Result<Option<Self>, ApiError> {
         check_tools(&tools)?;
@@ -109,7 +109,7 @@ pub fn check_name(param: &str, name: &str, longest: usize) -> Result<(), ApiErro
     Err(ApiError::invalid_parameter(param, message))
 }
 
-impl Choice {
+impl CallChoice {
     fn allows(&self, name: &str) -> bool {
         let names = self.names.as_ref();
         names.is_none_or(|names| names.iter().any(|known| known == name))
@@ -132,7 +132,7 @@ impl Choice {
 }
 
 /// The functions that the model may call.
-fn functions(tools: &[OfferedTool], choice: &Choice) -> Arc<[Callable]> {
+fn functions(tools: &[OfferedTool], choice: &CallChoice) -> Arc<[Callable]> {
     let tools = tools.iter().filter(|tool| choice.allows(tool.name()));
     let callable = |offered: &OfferedTool| Callable {
         name: offered.name().to_owned(),
@@ -227,7 +227,7 @@ mod tests {
                 prefix: 0,
                 longest_name: 64,
             };
-            let choice = Choice {
+            let choice = CallChoice {
                 demand: Some(Demand::Nothing),
                 names: None,
             };

@@ -4,14 +4,14 @@ use crate::{conversation::Effort, error::ApiError, prompt::RESERVED_VARIABLES};
 
 /// Whether and how much a model should reason, as a request says it.
 #[derive(Clone, Copy, Default)]
-pub struct Thinking {
+pub struct WantedReasoning {
     pub is_enabled: Option<bool>,
     pub effort: Option<Effort>,
     /// Most tokens of reasoning.
     pub budget: Option<u32>,
 }
 
-impl Thinking {
+impl WantedReasoning {
     /// Whether the model should reason. An effort or a budget asks for it, unless the request says otherwise.
     fn is_wanted(self) -> bool {
         let by_effort = self.effort.map(|effort| effort != Effort::None);
@@ -22,7 +22,7 @@ impl Thinking {
 
 /// The variables for the chat template. `chat_template_kwargs` override the request's own parameters.
 pub fn variables(
-    thinking: Thinking,
+    thinking: WantedReasoning,
     chat_template_kwargs: Option<&Map<String, Value>>,
 ) -> Result<Map<String, Value>, ApiError> {
     let mut variables = Map::new();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     super::{
         body::{RequestBody, read},
-        chat::{Thinking, tools::Calling, variables},
+        chat::{WantedReasoning, tools::Calling, variables},
         openai::effort,
     },
     tools::calling,
@@ -43,7 +43,7 @@ pub fn chat(
     let chat = RenderRequest {
         ending: ending(&request)?,
         variables: variables(
-            Thinking {
+            WantedReasoning {
                 is_enabled: request.enable_thinking,
                 effort: request.reasoning_effort.map(effort),
                 budget: request.thinking_token_budget,

@@ -1,5 +1,5 @@
 use super::super::{
-    chat::tools::{Calling, Choice, OfferedTool},
+    chat::tools::{CallChoice, Calling, OfferedTool},
     openai::MAX_NAME,
 };
 use crate::{
@@ -36,7 +36,7 @@ fn offered(index: usize, tool: Tool) -> OfferedTool {
     }
 }
 
-fn read_choice(choice: Option<&ToolChoice>) -> Choice {
+fn read_choice(choice: Option<&ToolChoice>) -> CallChoice {
     let (demand, names) = match choice {
         None | Some(ToolChoice::Mode(ToolMode::Auto)) => (Some(Demand::Nothing), None),
         Some(ToolChoice::Mode(ToolMode::None)) => (None, None),
@@ -45,7 +45,7 @@ fn read_choice(choice: Option<&ToolChoice>) -> Choice {
             (Some(Demand::Named), Some(vec![named.function.name.clone()]))
         }
     };
-    Choice { demand, names }
+    CallChoice { demand, names }
 }
 
 #[cfg(test)]

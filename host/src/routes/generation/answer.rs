@@ -15,7 +15,7 @@ use crate::{
 
 /// A prompt that is ready for the model.
 #[derive(Default)]
-pub struct Prompt {
+pub struct ReadyPrompt {
     /// The prompt's tokens, for the engine.
     pub input: PromptTokens,
     /// The prompt's text, if the answer is to repeat it.
@@ -39,7 +39,7 @@ pub async fn begin(
     app: &App,
     served: &ServedModel,
     model: &LoadedModel,
-    prompts: Vec<Prompt>,
+    prompts: Vec<ReadyPrompt>,
     settings: &Settings,
     grammar: Option<AnswerGrammar>,
 ) -> Result<Answers, ApiError> {
@@ -99,7 +99,7 @@ async fn replies(
     app: &App,
     served: &ServedModel,
     model: &LoadedModel,
-    prompts: Vec<Prompt>,
+    prompts: Vec<ReadyPrompt>,
     settings: &Settings,
     steering: Steering,
 ) -> Result<Vec<Reply>, ApiError> {

@@ -13,7 +13,7 @@ mod tally;
 mod warnings;
 
 pub use self::{
-    answer::{Answers, Prompt, begin, check_count},
+    answer::{Answers, ReadyPrompt, begin, check_count},
     grammar::{AnswerGrammar, WantedGrammar, any_object, refused},
     parameters::Parameters,
     settings::{RouteParameters, Settings},

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-/// What a request asks for, whichever API it comes by. None: the default.
+/// The parameters of a request of any API. None: the default.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
     /// Whether to answer with a stream.
@@ -32,6 +32,6 @@ pub struct Parameters {
     pub stop: Vec<String>,
     /// How many answers to give to each prompt.
     pub n: Option<u32>,
-    /// What is added to the logits of tokens, by their ids.
+    /// Biases, which are added to the logits of tokens, by token id.
     pub logit_bias: BTreeMap<String, f32>,
 }

@@ -132,8 +132,8 @@ impl Settings {
 }
 
 /// The parameters for the request's record.
-fn noted(parameters: &Parameters) -> keys::Parameters {
-    keys::Parameters {
+fn noted(parameters: &Parameters) -> keys::StatedParameters {
+    keys::StatedParameters {
         max_tokens: parameters.max_tokens.map(|(_, tokens)| tokens),
         temperature: parameters.temperature,
         top_p: parameters.top_p,

@@ -31,11 +31,11 @@ const MAX_BACKTRACKS: usize = 10_000;
 pub struct Warnings {
     /// Warnings about the request.
     request: Vec<String>,
-    judge: Option<Judge>,
+    check: Option<AnswerCheck>,
 }
 
 /// Checks answers against a schema that the grammar follows only in part.
-struct Judge {
+struct AnswerCheck {
     /// Keywords that the grammar lacks.
     keywords: Vec<String>,
     /// The schema's validator, or why there is none.
@@ -48,29 +48,29 @@ impl Warnings {
         request: Vec<String>,
         grammar: Option<&AnswerGrammar>,
     ) -> Result<Self, ApiError> {
-        let judge = match grammar {
-            Some(grammar) => Judge::of(grammar).await?,
+        let check = match grammar {
+            Some(grammar) => AnswerCheck::of(grammar).await?,
             None => None,
         };
-        Ok(Self { request, judge })
+        Ok(Self { request, check })
     }
 
     /// Whether the warnings depend on the text of answers.
     pub fn want_text(&self) -> bool {
-        self.judge.is_some()
+        self.check.is_some()
     }
 
     /// The warnings about the answer with this index. The first answer also has those about the request.
     pub fn of(&self, index: u32, answer: &AnswerPiece, end: &End) -> Vec<String> {
         let request = self.request.iter().filter(|_| index == 0).cloned();
         // An answer with tool calls is not checked.
-        let judge = self.judge.as_ref().filter(|_| answer.calls.is_empty());
-        let judged = judge.map(|judge| format!("answer {index}: {}", judge.judge(answer, end)));
-        request.chain(judged).collect()
+        let check = self.check.as_ref().filter(|_| answer.calls.is_empty());
+        let warning = check.map(|check| format!("answer {index}: {}", check.warning(answer, end)));
+        request.chain(warning).collect()
     }
 }
 
-impl Judge {
+impl AnswerCheck {
     /// None if the grammar follows the whole schema, or has none.
     async fn of(grammar: &AnswerGrammar) -> Result<Option<Self>, ApiError> {
         let Some(LooseSchema { schema, dropped }) = &grammar.schema else {
@@ -90,7 +90,7 @@ impl Judge {
         }))
     }
 
-    fn judge(&self, answer: &AnswerPiece, end: &End) -> String {
+    fn warning(&self, answer: &AnswerPiece, end: &End) -> String {
         let keywords = self.keywords.join("', '");
         let begin = format!("'{keywords}' of the schema could not be enforced");
         let validator = match &self.validator {

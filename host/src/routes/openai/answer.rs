@@ -7,7 +7,7 @@ use axum::{
 use futures_util::future::try_join_all;
 
 use super::{
-    super::generation::{AnswerGrammar, Answers, Prompt, Settings, begin},
+    super::generation::{AnswerGrammar, Answers, ReadyPrompt, Settings, begin},
     format::{Format, Head, usage},
     stream::{ChunkWriter, streamed},
 };
@@ -23,7 +23,7 @@ pub async fn answer<F: Format>(
     app: &App,
     served: &ServedModel,
     model: &LoadedModel,
-    prompts: Vec<Prompt>,
+    prompts: Vec<ReadyPrompt>,
     settings: Settings,
     grammar: Option<AnswerGrammar>,
 ) -> Result<Response, ApiError> {

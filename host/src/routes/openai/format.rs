@@ -120,7 +120,7 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::routes::chat_completions::Chat;
+    use crate::routes::chat_completions::ChatFormat;
 
     pub fn head() -> Head {
         Head {
@@ -154,7 +154,7 @@ pub mod tests {
         let mut tally = Tally::new(2, 2);
         tally.add(0, &answers[0].1);
         tally.add(1, &answers[1].1);
-        let answer = head().whole::<Chat>(answers, usage(&tally), &Warnings::default());
+        let answer = head().whole::<ChatFormat>(answers, usage(&tally), &Warnings::default());
         let answer = serde_json::to_value(answer).unwrap();
         let choice = |index, text| {
             json!({

@@ -140,7 +140,7 @@ mod tests {
     };
     use crate::{
         engine::FinishReason,
-        routes::{chat_completions::Chat, completions::Text},
+        routes::{chat_completions::ChatFormat, completions::CompletionFormat},
     };
 
     fn text(text: &str) -> Result<Delta, Failure> {
@@ -192,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_chat_stream_is_framed_as_openai_s() {
-        let stream = stream_text::<Chat>(vec![text("Hi"), text("é\n"), end()], false).await;
+        let stream = stream_text::<ChatFormat>(vec![text("Hi"), text("é\n"), end()], false).await;
         let expected = events_of(&[
             chat_chunk(json!({"role": "assistant", "content": ""}), json!(null)),
             chat_chunk(json!({"content": "Hi"}), json!(null)),
@@ -204,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn usage_comes_in_a_chunk_of_its_own_and_is_null_before() {
-        let stream = stream_text::<Chat>(vec![end()], true).await;
+        let stream = stream_text::<ChatFormat>(vec![end()], true).await;
         let with_usage = |mut chunk: Value, usage: Value| {
             chunk["usage"] = usage;
             chunk
@@ -224,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_completion_stream_has_text() {
-        let stream = stream_text::<Text>(vec![text("Hi"), end()], false).await;
+        let stream = stream_text::<CompletionFormat>(vec![text("Hi"), end()], false).await;
         let chunk = |text: &str, reason: Value| {
             json!({
                 "id": "x", "object": "text_completion", "created": 1, "model": "m", "system_fingerprint": "fp",
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn several_answers_have_their_index_and_one_usage() {
         let deltas = vec![(1, text("b")), (0, text("a")), (1, end()), (0, end())];
-        let stream = stream_texts::<Text>(2, deltas, true).await;
+        let stream = stream_texts::<CompletionFormat>(2, deltas, true).await;
         let chunk = |choices: Value, usage: Value| {
             json!({
                 "id": "x", "object": "text_completion", "created": 1, "model": "m", "system_fingerprint": "fp",
@@ -269,7 +269,7 @@ mod tests {
     async fn an_error_in_mid_stream_is_told_and_the_stream_ends_as_usual() {
         let error = Error::new(tenon_plugin_api::Code::PANICKED, "it broke");
         let failed = Err(error.into());
-        let stream = stream_text::<Text>(vec![failed], false).await;
+        let stream = stream_text::<CompletionFormat>(vec![failed], false).await;
         let error = json!({"error": {
             "message": "it broke", "type": "server_error", "param": null, "code": "model_unavailable",
         }});
@@ -279,8 +279,12 @@ mod tests {
     #[tokio::test]
     async fn at_the_end_of_the_server_a_stream_ends_with_an_error() {
         let deltas = stream::iter([(0, text("Hi"))]).chain(stream::pending());
-        let response =
-            streamed::<Text>(deltas, chunks(1, false), Duration::from_secs(10), ready(()));
+        let response = streamed::<CompletionFormat>(
+            deltas,
+            chunks(1, false),
+            Duration::from_secs(10),
+            ready(()),
+        );
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let body = String::from_utf8(body.into()).unwrap();
         let events: Vec<_> = body.split_terminator("\n\n").collect();
@@ -296,7 +300,7 @@ mod tests {
     async fn a_waiting_stream_sends_comments() {
         let deltas = stream::pending();
         let often = Duration::from_millis(1);
-        let response = streamed::<Text>(deltas, chunks(1, false), often, pending());
+        let response = streamed::<CompletionFormat>(deltas, chunks(1, false), often, pending());
         let mut body = response.into_body().into_data_stream();
         for _ in 0..2 {
             assert_eq!(body.next().await.unwrap().unwrap(), ": ping\n\n");

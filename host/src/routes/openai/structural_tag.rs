@@ -41,10 +41,10 @@ pub fn of_structures(structures: Vec<Structure>, triggers: Vec<String>) -> TagFo
     }
 }
 
-/// What follows a part.
+/// The text that follows a part of the answer.
 #[derive(Clone, Copy)]
 enum Until<'a> {
-    /// Nothing: the answer ends.
+    /// No text, because the answer ends.
     TheEnd,
     /// One of these texts.
     Texts(&'a [String]),

@@ -1,10 +1,10 @@
 //! Relevance by a model that reads a query and a document together and has one output.
 
-use super::judge::{Judge, Question, Scores};
+use super::judge::{Judge, RelevanceRequest, Scores};
 use crate::{engine::Failure, error::ApiError, reply::note_prompt, routes::blocking::blocking};
 
 /// Judges pairs of texts.
-pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiError> {
+pub async fn scores(judge: Judge<'_>, question: RelevanceRequest) -> Result<Scores, ApiError> {
     if question.instruction.is_some() {
         let message = format!(
             "the model '{}' is a cross-encoder, which takes no instruction: leave 'instruction' out",

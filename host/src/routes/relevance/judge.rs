@@ -11,7 +11,7 @@ use crate::{
 pub type Pair = (Arc<str>, Arc<str>);
 
 /// Texts to judge, with their request.
-pub struct Question {
+pub struct RelevanceRequest {
     pub client: Client,
     pub arrival: Arrival,
     /// The model that judges, as a request names it.

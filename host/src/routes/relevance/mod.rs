@@ -8,7 +8,7 @@ mod yes_or_no;
 use std::sync::Arc;
 
 use self::judge::Judge;
-pub use self::judge::{Pair, Question};
+pub use self::judge::{Pair, RelevanceRequest};
 use super::lookup::loaded;
 use crate::{app::App, error::ApiError, openai::EmbeddingUsage};
 
@@ -28,7 +28,7 @@ pub struct Relevance {
 ///
 /// # Errors
 /// The model cannot judge texts, or the question is too long for it.
-pub async fn relevance(app: &Arc<App>, question: Question) -> Result<Relevance, ApiError> {
+pub async fn relevance(app: &Arc<App>, question: RelevanceRequest) -> Result<Relevance, ApiError> {
     let (served, model) = loaded(app, &question.client, question.model.as_deref()).await?;
     let account = question.client.account.clone();
     let judge = Judge {

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 use serde_json::{Map, json};
 use tenon_plugin_api::{EncodeFlags, SampleParams, TokenBias};
 
-use super::judge::{Judge, Question, Scores};
+use super::judge::{Judge, RelevanceRequest, Scores};
 use crate::{
     engine::{Event, PromptTokens, Request, Scoring},
     error::ApiError,
@@ -30,7 +30,7 @@ const CERTAIN: f32 = 1e6;
 ///
 /// # Errors
 /// The model cannot chat, always reasons before it answers, or does not have `yes` and `no` as tokens.
-pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiError> {
+pub async fn scores(judge: Judge<'_>, question: RelevanceRequest) -> Result<Scores, ApiError> {
     let (model, client) = (judge.model, question.client.clone());
     let limit = judge.app.now().config.server.request_timeout;
     let deadline = question.arrival.deadline(limit);
@@ -64,7 +64,7 @@ pub async fn scores(judge: Judge<'_>, question: Question) -> Result<Scores, ApiE
 /// The prompts, and the tokens of `yes` and `no`. An inner error says why the model cannot judge texts.
 type Encoded = Result<(Vec<PromptTokens>, [u32; 2]), &'static str>;
 
-fn encode(model: &LoadedModel, question: Question) -> Result<Encoded, PromptError> {
+fn encode(model: &LoadedModel, question: RelevanceRequest) -> Result<Encoded, PromptError> {
     let token = |text| -> Result<Option<u32>, PromptError> {
         match model.runner.encode(text, EncodeFlags::NONE)?[..] {
             [token] => Ok(Some(token)),

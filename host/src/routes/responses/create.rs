@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         body::Body,
-        chat::{Thinking, prompt::prompt, tools::Calling, variables},
+        chat::{WantedReasoning, prompt::prompt, tools::Calling, variables},
         generation::begin,
         lookup::generating,
         openai::effort,
@@ -271,7 +271,7 @@ fn chat(
         tools: calling.map(Calling::for_template).unwrap_or_default(),
         ending: Ending::GenerationPrompt,
         variables: variables(
-            Thinking {
+            WantedReasoning {
                 is_enabled: request.enable_thinking,
                 effort: request
                     .reasoning

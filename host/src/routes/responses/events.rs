@@ -4,12 +4,12 @@ use crate::openai::responses::ResponseStreamEvent as Event;
 
 /// Events that were not sent yet. Each gets the next number.
 #[derive(Default)]
-pub struct Events {
+pub struct UnsentEvents {
     next: u32,
     ready: Vec<Event>,
 }
 
-impl Events {
+impl UnsentEvents {
     /// Adds the event that is made with the next number.
     pub fn add(&mut self, event: impl FnOnce(u32) -> Event) {
         self.ready.push(event(self.next));

@@ -3,8 +3,8 @@
 use super::{
     super::openai::logprobs,
     custom_input::InputReader,
-    events::Events,
-    open_item::{Kind, OpenItem},
+    events::UnsentEvents,
+    open_item::{ItemKind, OpenItem},
     tools::{ToolName, ToolNames},
 };
 use crate::{
@@ -34,7 +34,7 @@ impl Items {
     }
 
     /// Takes the next piece of the answer.
-    pub fn write(&mut self, piece: AnswerPiece, events: &mut Events) {
+    pub fn write(&mut self, piece: AnswerPiece, events: &mut UnsentEvents) {
         let is_tokens_only = piece.has_no_content();
         let mut calls = piece.calls;
         let begins = calls.iter().position(|call| call.begin.is_some());
@@ -57,14 +57,14 @@ impl Items {
     }
 
     /// Ends the answer. An answer without any text or call gets an empty message, unless it `is_cut_off`.
-    pub fn finish(&mut self, is_cut_off: bool, events: &mut Events) {
+    pub fn finish(&mut self, is_cut_off: bool, events: &mut UnsentEvents) {
         let is_reasoning = |item: &OutputItem| matches!(item, OutputItem::Reasoning(_));
         let is_open = self
             .open
             .as_ref()
-            .is_some_and(|open| !matches!(open.kind, Kind::Reasoning));
+            .is_some_and(|open| !matches!(open.kind, ItemKind::Reasoning));
         if !is_cut_off && !is_open && self.over.iter().all(is_reasoning) {
-            self.begin(Kind::Message, events);
+            self.begin(ItemKind::Message, events);
         }
         self.close(is_cut_off, events);
     }
@@ -80,32 +80,37 @@ impl Items {
     /// Whether the next text continues the open message or begins the first item.
     fn is_writing_text(&self) -> bool {
         match &self.open {
-            Some(open) => matches!(open.kind, Kind::Message),
+            Some(open) => matches!(open.kind, ItemKind::Message),
             None => self.over.is_empty(),
         }
     }
 
-    fn add_reasoning(&mut self, text: String, events: &mut Events) {
+    fn add_reasoning(&mut self, text: String, events: &mut UnsentEvents) {
         if !self
             .open
             .as_ref()
-            .is_some_and(|open| matches!(open.kind, Kind::Reasoning))
+            .is_some_and(|open| matches!(open.kind, ItemKind::Reasoning))
         {
-            self.begin(Kind::Reasoning, events);
+            self.begin(ItemKind::Reasoning, events);
         }
         if let Some(open) = &mut self.open {
             open.add(text, Vec::new(), events);
         }
     }
 
-    fn add_text(&mut self, text: String, tokens: Option<Vec<ScoredToken>>, events: &mut Events) {
+    fn add_text(
+        &mut self,
+        text: String,
+        tokens: Option<Vec<ScoredToken>>,
+        events: &mut UnsentEvents,
+    ) {
         let mut tokens = tokens.unwrap_or_default();
         if !self
             .open
             .as_ref()
-            .is_some_and(|open| matches!(open.kind, Kind::Message))
+            .is_some_and(|open| matches!(open.kind, ItemKind::Message))
         {
-            self.begin(Kind::Message, events);
+            self.begin(ItemKind::Message, events);
             tokens.drain(..tokens_before(&text, &tokens));
         }
         if let Some(open) = &mut self.open {
@@ -113,7 +118,7 @@ impl Items {
         }
     }
 
-    fn begin_call(&mut self, begin: CallBegin, events: &mut Events) {
+    fn begin_call(&mut self, begin: CallBegin, events: &mut UnsentEvents) {
         let tool = self.names.get(&begin.name).cloned();
         let tool = tool.unwrap_or(ToolName {
             namespace: None,
@@ -123,7 +128,7 @@ impl Items {
         let reader = tool.is_custom.then(InputReader::default);
         let call_id = begin.id;
         self.begin(
-            Kind::Call {
+            ItemKind::Call {
                 call_id,
                 tool,
                 reader,
@@ -132,10 +137,10 @@ impl Items {
         );
     }
 
-    fn add_arguments(&mut self, arguments: &str, events: &mut Events) {
+    fn add_arguments(&mut self, arguments: &str, events: &mut UnsentEvents) {
         let Some(open) = &mut self.open else { return };
         let text = match &mut open.kind {
-            Kind::Call {
+            ItemKind::Call {
                 reader: Some(reader),
                 ..
             } => reader.push(arguments),
@@ -147,14 +152,14 @@ impl Items {
     }
 
     /// Ends the open item, and begins another.
-    fn begin(&mut self, kind: Kind, events: &mut Events) {
+    fn begin(&mut self, kind: ItemKind, events: &mut UnsentEvents) {
         self.close(false, events);
         let open = OpenItem::new(kind, self.over.len() as u32);
         open.tell_begin(events);
         self.open = Some(open);
     }
 
-    fn close(&mut self, is_cut_off: bool, events: &mut Events) {
+    fn close(&mut self, is_cut_off: bool, events: &mut UnsentEvents) {
         if let Some(open) = self.open.take() {
             self.over
                 .push(open.close(is_cut_off, self.encrypts, events));

@@ -27,7 +27,7 @@ pub fn messages(
     earlier: Vec<InputItem>,
     input: Vec<InputItem>,
 ) -> Result<Vec<Value>, ApiError> {
-    let mut chat = Chat::default();
+    let mut chat = ChatMessages::default();
     if let Some(text) = instructions {
         chat.push(Role::System, Content::Text(text.to_owned()));
     }
@@ -53,11 +53,11 @@ pub fn items(input: ResponseInput) -> Vec<InputItem> {
 }
 
 #[derive(Default)]
-struct Chat {
+struct ChatMessages {
     messages: Vec<Message>,
 }
 
-impl Chat {
+impl ChatMessages {
     fn add(&mut self, place: &str, item: InputItem) -> Result<(), ApiError> {
         match item {
             InputItem::Message(InputMessage { role, content }) => {

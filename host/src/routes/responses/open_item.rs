@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
-use super::{custom_input::InputReader, events::Events, messages::encrypted, tools::ToolName};
+use super::{
+    custom_input::InputReader, events::UnsentEvents, messages::encrypted, tools::ToolName,
+};
 use crate::openai::{
     ChatTokenLogprob,
     responses::{
@@ -18,7 +20,7 @@ const PART: u32 = 0;
 
 /// An item that the model is writing.
 pub struct OpenItem {
-    pub kind: Kind,
+    pub kind: ItemKind,
     id: String,
     /// Index of the item in the response.
     index: u32,
@@ -28,7 +30,7 @@ pub struct OpenItem {
 }
 
 /// The kind of an item.
-pub enum Kind {
+pub enum ItemKind {
     Reasoning,
     Message,
     Call {
@@ -41,12 +43,12 @@ pub enum Kind {
 
 impl OpenItem {
     /// An item that begins. `index` is its index in the response.
-    pub fn new(kind: Kind, index: u32) -> Self {
+    pub fn new(kind: ItemKind, index: u32) -> Self {
         let prefix = match &kind {
-            Kind::Reasoning => "rs",
-            Kind::Message => "msg",
-            Kind::Call { reader: None, .. } => "fc",
-            Kind::Call {
+            ItemKind::Reasoning => "rs",
+            ItemKind::Message => "msg",
+            ItemKind::Call { reader: None, .. } => "fc",
+            ItemKind::Call {
                 reader: Some(_), ..
             } => "ctc",
         };
@@ -60,7 +62,7 @@ impl OpenItem {
     }
 
     /// Adds the events for the beginning of the item.
-    pub fn tell_begin(&self, events: &mut Events) {
+    pub fn tell_begin(&self, events: &mut UnsentEvents) {
         events.add(|sequence_number| {
             Event::ItemAdded(ItemEvent {
                 sequence_number,
@@ -72,7 +74,7 @@ impl OpenItem {
     }
 
     /// Adds an event about the item's part, if the item has one.
-    fn tell_part(&self, event: fn(PartEvent) -> Event, events: &mut Events) {
+    fn tell_part(&self, event: fn(PartEvent) -> Event, events: &mut UnsentEvents) {
         if let Some(part) = self.part() {
             events.add(|sequence_number| {
                 event(PartEvent {
@@ -87,12 +89,17 @@ impl OpenItem {
     }
 
     /// Adds text, reasoning or arguments.
-    pub fn add(&mut self, delta: String, logprobs: Vec<ChatTokenLogprob>, events: &mut Events) {
+    pub fn add(
+        &mut self,
+        delta: String,
+        logprobs: Vec<ChatTokenLogprob>,
+        events: &mut UnsentEvents,
+    ) {
         self.text += &delta;
         self.logprobs.extend(logprobs.iter().cloned());
         let (item_id, output_index) = (self.id.clone(), self.index);
         events.add(|sequence_number| match &self.kind {
-            Kind::Message => Event::TextDelta(OutputTextDelta {
+            ItemKind::Message => Event::TextDelta(OutputTextDelta {
                 sequence_number,
                 item_id,
                 output_index,
@@ -100,14 +107,14 @@ impl OpenItem {
                 delta,
                 logprobs,
             }),
-            Kind::Reasoning => Event::ReasoningDelta(ReasoningTextDelta {
+            ItemKind::Reasoning => Event::ReasoningDelta(ReasoningTextDelta {
                 sequence_number,
                 item_id,
                 output_index,
                 content_index: PART,
                 delta,
             }),
-            Kind::Call { reader, .. } => {
+            ItemKind::Call { reader, .. } => {
                 let event = match reader {
                     None => Event::ArgumentsDelta,
                     Some(_) => Event::CustomInputDelta,
@@ -124,9 +131,14 @@ impl OpenItem {
 
     /// Ends the item. A call that has all of its arguments is complete even if the answer `is_cut_off`. With `encrypts`, reasoning
     /// also comes as `encrypted_content`.
-    pub fn close(mut self, is_cut_off: bool, encrypts: bool, events: &mut Events) -> OutputItem {
+    pub fn close(
+        mut self,
+        is_cut_off: bool,
+        encrypts: bool,
+        events: &mut UnsentEvents,
+    ) -> OutputItem {
         let is_complete = !is_cut_off || self.is_whole_call();
-        if let Kind::Call {
+        if let ItemKind::Call {
             reader: Some(reader),
             ..
         } = &mut self.kind
@@ -156,10 +168,10 @@ impl OpenItem {
     /// Whether the item is a call with all of its arguments.
     fn is_whole_call(&self) -> bool {
         match &self.kind {
-            Kind::Call { reader: None, .. } => {
+            ItemKind::Call { reader: None, .. } => {
                 serde_json::from_str::<serde::de::IgnoredAny>(&self.text).is_ok()
             }
-            Kind::Call {
+            ItemKind::Call {
                 reader: Some(reader),
                 ..
             } => reader.is_whole(),
@@ -168,11 +180,11 @@ impl OpenItem {
     }
 
     /// Adds the event with the whole text.
-    fn tell_text(&self, events: &mut Events) {
+    fn tell_text(&self, events: &mut UnsentEvents) {
         let (item_id, output_index) = (self.id.clone(), self.index);
         let text = self.text.clone();
         events.add(|sequence_number| match &self.kind {
-            Kind::Message => Event::TextDone(OutputTextDone {
+            ItemKind::Message => Event::TextDone(OutputTextDone {
                 sequence_number,
                 item_id,
                 output_index,
@@ -180,20 +192,20 @@ impl OpenItem {
                 text,
                 logprobs: self.logprobs.clone(),
             }),
-            Kind::Reasoning => Event::ReasoningDone(ReasoningTextDone {
+            ItemKind::Reasoning => Event::ReasoningDone(ReasoningTextDone {
                 sequence_number,
                 item_id,
                 output_index,
                 content_index: PART,
                 text,
             }),
-            Kind::Call { reader: None, .. } => Event::ArgumentsDone(CallArgumentsDone {
+            ItemKind::Call { reader: None, .. } => Event::ArgumentsDone(CallArgumentsDone {
                 sequence_number,
                 item_id,
                 output_index,
                 arguments: text,
             }),
-            Kind::Call {
+            ItemKind::Call {
                 reader: Some(_), ..
             } => Event::CustomInputDone(CustomInputDone {
                 sequence_number,
@@ -208,13 +220,13 @@ impl OpenItem {
     fn part(&self) -> Option<OutputPart> {
         let text = self.text.clone();
         match self.kind {
-            Kind::Message => Some(OutputPart::OutputText(OutputText {
+            ItemKind::Message => Some(OutputPart::OutputText(OutputText {
                 text,
                 annotations: [],
                 logprobs: self.logprobs.clone(),
             })),
-            Kind::Reasoning => Some(OutputPart::ReasoningText(ReasoningText { text })),
-            Kind::Call { .. } => None,
+            ItemKind::Reasoning => Some(OutputPart::ReasoningText(ReasoningText { text })),
+            ItemKind::Call { .. } => None,
         }
     }
 
@@ -224,20 +236,20 @@ impl OpenItem {
         let is_over = status != ItemStatus::InProgress;
         let content = self.part().filter(|_| is_over).into_iter().collect();
         match &self.kind {
-            Kind::Reasoning => OutputItem::Reasoning(OutputReasoning {
+            ItemKind::Reasoning => OutputItem::Reasoning(OutputReasoning {
                 id,
                 status,
                 summary: Vec::new(),
                 content,
                 encrypted_content: encrypts.then(|| encrypted(&self.text)),
             }),
-            Kind::Message => OutputItem::Message(OutputMessage {
+            ItemKind::Message => OutputItem::Message(OutputMessage {
                 id,
                 status,
                 role: "assistant",
                 content,
             }),
-            Kind::Call {
+            ItemKind::Call {
                 call_id,
                 tool,
                 reader: None,
@@ -249,7 +261,7 @@ impl OpenItem {
                 name: tool.name.clone(),
                 arguments: self.text.clone(),
             }),
-            Kind::Call {
+            ItemKind::Call {
                 call_id,
                 tool,
                 reader: Some(_),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     super::{
-        chat::tools::{Calling, Choice, OfferedTool, check_name},
+        chat::tools::{CallChoice, Calling, OfferedTool, check_name},
         openai::MAX_NAME,
     },
     custom_input,
@@ -161,22 +161,22 @@ fn input(place: &str, format: &CustomToolFormat) -> Result<Option<(String, Strin
     }
 }
 
-fn read_choice(choice: Option<&ResponseToolChoice>) -> Choice {
+fn read_choice(choice: Option<&ResponseToolChoice>) -> CallChoice {
     let visible = |tool: &AllowedTool| visible_name(tool.namespace.as_deref(), &tool.name);
     match choice {
-        None => Choice {
+        None => CallChoice {
             demand: Some(Demand::Nothing),
             names: None,
         },
-        Some(ResponseToolChoice::Mode(mode)) => Choice {
+        Some(ResponseToolChoice::Mode(mode)) => CallChoice {
             demand: demand(*mode),
             names: None,
         },
-        Some(ResponseToolChoice::Allowed(allowed)) => Choice {
+        Some(ResponseToolChoice::Allowed(allowed)) => CallChoice {
             demand: demand(allowed.mode),
             names: Some(allowed.tools.iter().map(visible).collect()),
         },
-        Some(ResponseToolChoice::Named(tool)) => Choice {
+        Some(ResponseToolChoice::Named(tool)) => CallChoice {
             demand: Some(Demand::Named),
             names: Some(vec![visible(tool)]),
         },

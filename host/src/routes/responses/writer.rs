@@ -15,7 +15,7 @@ use super::{
         generation::{Answers, Tally, Warnings},
         sse::{self, SseResult, done, named_event, until},
     },
-    events::Events,
+    events::UnsentEvents,
     items::Items,
     keep::Keeper,
 };
@@ -44,7 +44,7 @@ pub struct Draft {
 }
 
 /// Writes a response.
-pub struct Writer {
+pub struct ResponseWriter {
     response: ResponseObject,
     items: Items,
     keeper: Option<Keeper>,
@@ -52,7 +52,7 @@ pub struct Writer {
     warnings: Warnings,
     /// Text and calls so far. Empty unless the warnings need it.
     answer: AnswerPiece,
-    events: Events,
+    events: UnsentEvents,
 }
 
 /// Sends the response, as a stream or as a whole.
@@ -77,7 +77,7 @@ pub fn failure(error: ApiError) -> Vec<SseResult> {
 }
 
 async fn whole(draft: Draft, answers: Answers) -> Result<Response, ApiError> {
-    let (mut writer, replies) = Writer::new(draft, answers);
+    let (mut writer, replies) = ResponseWriter::new(draft, answers);
     for mut reply in replies {
         while let Some(delta) = reply.next().await {
             writer.write(Ok(delta?)).await;
@@ -93,7 +93,7 @@ fn streamed(
     keep_alive: Duration,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> Response {
-    let (mut writer, replies) = Writer::new(draft, answers);
+    let (mut writer, replies) = ResponseWriter::new(draft, answers);
     let deltas = stream::iter(replies).flat_map(|reply| reply.into_stream().boxed());
     let deltas = deltas.map(|delta| delta.map_err(ApiError::from));
     let deltas = until(end, deltas, [Err(ApiError::cut_off())]);
@@ -110,7 +110,7 @@ fn streamed(
     sse::send(events.chain(stream::once(ready(done()))), keep_alive)
 }
 
-impl Writer {
+impl ResponseWriter {
     /// Makes a writer. Also returns the replies that it writes: a single one, because a response has one answer.
     fn new(draft: Draft, answers: Answers) -> (Self, Vec<Reply>) {
         let writer = Self {
@@ -123,7 +123,7 @@ impl Writer {
             tally: answers.tally,
             warnings: answers.warnings,
             answer: AnswerPiece::default(),
-            events: Events::default(),
+            events: UnsentEvents::default(),
         };
         (writer, answers.replies)
     }

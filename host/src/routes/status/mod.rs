@@ -109,27 +109,27 @@ struct Page {
     now: String,
     status: &'static str,
     is_well: bool,
-    process: Process,
+    process: ProcessRow,
     running: u64,
     waiting: u64,
     requests: u64,
     failures: u64,
-    models: Vec<Model>,
-    workers: Vec<Worker>,
+    models: Vec<ModelRow>,
+    workers: Vec<WorkerRow>,
     last_minute: Rates,
     plot: Plot,
     problems: Vec<ShownProblem>,
 }
 
 #[derive(Serialize)]
-struct Process {
+struct ProcessRow {
     id: u32,
     age: String,
     memory: String,
 }
 
 #[derive(Serialize)]
-struct Model {
+struct ModelRow {
     id: String,
     state: String,
     is_well: bool,
@@ -140,7 +140,7 @@ struct Model {
 }
 
 #[derive(Serialize)]
-struct Worker {
+struct WorkerRow {
     model: String,
     plugin: String,
     process: String,
@@ -170,7 +170,7 @@ impl Page {
         let models: Vec<_> = now
             .models
             .iter()
-            .map(|served| Model::new(served, &gauges))
+            .map(|served| ModelRow::new(served, &gauges))
             .collect();
         let slices = app.metrics.history.slices();
         let counted = |count: fn(&Totals) -> f64| {
@@ -189,7 +189,7 @@ impl Page {
             now: time(SystemTime::now()),
             status,
             is_well,
-            process: Process {
+            process: ProcessRow {
                 id: process,
                 age: age(since),
                 memory: bytes(resident_bytes(process)),
@@ -202,7 +202,7 @@ impl Page {
             workers: now
                 .models
                 .iter()
-                .filter_map(|served| Worker::new(served))
+                .filter_map(|served| WorkerRow::new(served))
                 .collect(),
             last_minute: Rates::new(&slices),
             plot: Plot::new(&slices),
@@ -211,7 +211,7 @@ impl Page {
     }
 }
 
-impl Model {
+impl ModelRow {
     fn new(served: &ServedModel, gauges: &Gauges) -> Self {
         let (state, is_well, level) = state(served);
         let gauge = |name| gauges.of(name, &served.id);
@@ -230,7 +230,7 @@ impl Model {
     }
 }
 
-impl Worker {
+impl WorkerRow {
     /// None if the model is not loaded.
     fn new(served: &ServedModel) -> Option<Self> {
         let ModelState::Ready(model) = served.state() else {

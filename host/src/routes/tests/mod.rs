@@ -81,7 +81,7 @@ fn keys_of(api: &[&str], admin: &[&str]) -> Keys {
 fn server() -> config::Server {
     config::Server {
         listen: vec![config::Listen {
-            place: config::ListenAddress::Tcp {
+            address: config::ListenAddress::Tcp {
                 host: "127.0.0.1".to_owned(),
                 port: 0,
             },
@@ -505,7 +505,7 @@ async fn a_handler_ends_with_its_client() {
     let listener = Listener::bind(&listen, None).await.unwrap();
     let url = listener.url().unwrap();
     let address = url.strip_prefix("http://").unwrap();
-    let counters = connections::Metrics::register(&app.metrics.registry).unwrap();
+    let counters = connections::ConnectionMetrics::register(&app.metrics.registry).unwrap();
     let register = Register::new(Limits::new(&app.now().config.server), counters);
     let server = tokio::spawn(connections::accept(listener, router, Arc::new(register)));
 

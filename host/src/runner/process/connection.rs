@@ -35,18 +35,18 @@ pub struct Connection {
     pub process_id: Option<u32>,
     orders: Arc<Line>,
     last_id: AtomicU64,
-    open: Arc<Open>,
+    open: Arc<OpenWork>,
 }
 
 /// The calls, sequences and runners that wait for news of the worker.
-pub struct Open {
+pub struct OpenWork {
     state: Mutex<OpenState>,
     orders: Weak<Line>,
 }
 
 #[derive(Default)]
 struct OpenState {
-    calls: HashMap<Id, Call>,
+    calls: HashMap<Id, OpenCall>,
     sequences: HashMap<Id, Sender<Event>>,
     runners: HashMap<Id, OpenRunner>,
     /// The worker's metrics. None once it has ended.
@@ -55,7 +55,7 @@ struct OpenState {
     ended: Option<Error>,
 }
 
-struct Call {
+struct OpenCall {
     answer: oneshot::Sender<Answer>,
     progress: Option<ReportProgress>,
 }
@@ -74,9 +74,9 @@ impl Connection {
         process_id: Option<u32>,
         orders: Line,
         metrics: ModelPart,
-    ) -> (Arc<Self>, Arc<Open>) {
+    ) -> (Arc<Self>, Arc<OpenWork>) {
         let orders = Arc::new(orders);
-        let open = Arc::new(Open {
+        let open = Arc::new(OpenWork {
             state: Mutex::new(OpenState {
                 metrics: Some(metrics),
                 ..OpenState::default()
@@ -134,7 +134,7 @@ impl Connection {
         let mut state = self.open.running()?;
         state.calls.insert(
             call,
-            Call {
+            OpenCall {
                 answer: sender,
                 progress,
             },
@@ -260,7 +260,7 @@ impl ReaderPlace for RemotePlace {
     }
 }
 
-impl Open {
+impl OpenWork {
     /// Passes news on until they end.
     pub async fn listen(&self, mut news: impl Stream<Item = io::Result<News>> + Unpin) {
         while let Some(Ok(news)) = news.next().await {

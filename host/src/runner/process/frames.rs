@@ -35,7 +35,7 @@ pub fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
 /// The frame of a message, in a buffer whose memory is reused.
 ///
 /// # Errors
-/// Those of [`frame`].
+/// The errors of [`frame`].
 pub fn frame_in(mut buffer: Vec<u8>, message: &impl Serialize) -> io::Result<Vec<u8>> {
     buffer.clear();
     buffer.extend([0; LENGTH_BYTES]);

@@ -18,9 +18,9 @@ use super::socket::Sending;
 const RETRY: Duration = Duration::from_millis(10);
 
 /// The sending side of a socket. Dropping it closes that side, once everything is written.
-pub struct Line(Arc<Outbox>);
+pub struct Line(Arc<Unsent>);
 
-struct Outbox {
+struct Unsent {
     socket: Sending,
     /// Bytes that found no room in the socket so far.
     rest: Mutex<BytesMut>,
@@ -32,15 +32,15 @@ struct Outbox {
 impl Line {
     /// A line over this socket. To be called within a runtime, which writes what finds no room at once.
     pub fn new(socket: Sending) -> Self {
-        let outbox = Arc::new(Outbox {
+        let unsent = Arc::new(Unsent {
             socket,
             rest: Mutex::default(),
             wake: Notify::new(),
             is_dropped: AtomicBool::new(false),
         });
-        let rest = outbox.clone();
+        let rest = unsent.clone();
         spawn(async move { rest.write_rests().await });
-        Self(outbox)
+        Self(unsent)
     }
 
     /// Sends bytes, all before those of later calls. Never blocks.
@@ -64,7 +64,7 @@ impl Drop for Line {
     }
 }
 
-impl Outbox {
+impl Unsent {
     /// Writes the bytes that find room now. Returns how many bytes are done with: all of them if the other side is gone.
     fn write_now(&self, bytes: &[u8]) -> usize {
         self.socket.write_now(bytes).unwrap_or(bytes.len())

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::system::cgroup::{self, Cgroup, Delegated};
 
-/// What a worker may allocate besides its model: for the vocabulary, grammars and the stacks of threads.
+/// Bytes that a worker may allocate besides its model: for the vocabulary, grammars and the stacks of threads.
 const OWN_BYTES: u64 = 1 << 30;
 
 /// The memory limit of a worker.
@@ -62,7 +62,7 @@ fn whole(configured: u64) -> u64 {
     configured.saturating_add(OWN_BYTES)
 }
 
-/// Where groups can be made. The first call logs what limits workers.
+/// The group below which groups for workers can be made. The first call logs whether groups or processes have the limits.
 fn delegated() -> Option<&'static Delegated> {
     static TOLD: Once = Once::new();
     let groups = cgroup::of_process();

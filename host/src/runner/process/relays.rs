@@ -34,14 +34,14 @@ struct RelayTable {
 
 #[derive(Default)]
 struct OpenRelays {
-    sequences: HashMap<Id, Relay>,
+    sequences: HashMap<Id, SequenceRelay>,
     /// Memory for the events of a message.
     events: Vec<(Id, Event)>,
     /// Memory for a message.
     frame: Vec<u8>,
 }
 
-struct Relay {
+struct SequenceRelay {
     generation: Generation,
     /// How many events the reader has room for.
     room: usize,
@@ -59,7 +59,7 @@ impl Relays {
     /// Begins to send the events of a sequence.
     pub fn admit(&self, sequence: Id, generation: Generation) {
         let room = window::EVENTS;
-        let relay = Relay { generation, room };
+        let relay = SequenceRelay { generation, room };
         self.change(|sequences| drop(sequences.insert(sequence, relay)));
     }
 
@@ -92,7 +92,7 @@ impl Relays {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut HashMap<Id, Relay>)) {
+    fn change(&self, change: impl FnOnce(&mut HashMap<Id, SequenceRelay>)) {
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut open.sequences);
         drop(open);
@@ -122,7 +122,7 @@ impl OpenRelays {
     }
 }
 
-impl Relay {
+impl SequenceRelay {
     /// Takes events as far as the reader has room. Returns whether more may come.
     fn take(&mut self, id: Id, events: &mut Vec<(Id, Event)>) -> bool {
         while self.room > 0 {

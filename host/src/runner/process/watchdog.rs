@@ -35,10 +35,10 @@ struct WatchedCalls {
     /// Calls of the runners that have not ended. A released runner ends with its last sequence.
     runners: HashMap<Id, PluginCalls>,
     /// Calls that the worker makes to answer the server.
-    calls: HashMap<Id, Call>,
+    calls: HashMap<Id, WatchedCall>,
 }
 
-struct Call {
+struct WatchedCall {
     kind: CallKind,
     /// When the call began, or last reported its progress.
     since: Instant,
@@ -93,7 +93,9 @@ impl Watchdog {
     /// Watches a call that begins now.
     pub fn begin(&self, call: Id, kind: CallKind) {
         let since = Instant::now();
-        self.watched().calls.insert(call, Call { kind, since });
+        self.watched()
+            .calls
+            .insert(call, WatchedCall { kind, since });
     }
 
     /// Notes that a call has made progress.
@@ -136,7 +138,7 @@ impl Watchdog {
 }
 
 impl CallLimits {
-    fn exceeded_by(&self, id: Id, call: &Call) -> Option<Stuck> {
+    fn exceeded_by(&self, id: Id, call: &WatchedCall) -> Option<Stuck> {
         let age = call.since.elapsed();
         match call.kind {
             CallKind::Load => (age > self.load).then_some(Stuck::Load { call: id, age }),

@@ -27,11 +27,11 @@ use crate::{
     runner::{CompiledForm, Maker, Runner, Steering},
 };
 
-/// What a worker has to carry out orders with.
+/// The parts of a worker with which it carries out orders.
 pub struct Worker {
-    /// Where news go.
+    /// Sends news to the server.
     pub outbox: Outbox,
-    /// Where events go.
+    /// Send the events of sequences to the server.
     pub relays: Relays,
     /// Makes runners.
     pub maker: Arc<dyn Maker>,
@@ -53,15 +53,15 @@ pub enum WorkerEnd {
 impl Worker {
     /// Carries out the orders that arrive until there is a reason to end.
     pub async fn serve(self, input: Receiving) -> WorkerEnd {
-        let session = Arc::new(Session {
+        let state = Arc::new(WorkerState {
             watchdog: Watchdog::new(self.limits),
             worker: self,
             numbered: Mutex::default(),
         });
         select! {
-            () = session.receive(input) => WorkerEnd::Dismissed,
-            stuck = session.watchdog.stuck() => {
-                session.give_up(stuck);
+            () = state.receive(input) => WorkerEnd::Dismissed,
+            stuck = state.watchdog.stuck() => {
+                state.give_up(stuck);
                 WorkerEnd::Stuck(stuck)
             }
         }
@@ -69,7 +69,7 @@ impl Worker {
 }
 
 /// A worker, and the objects that the server's numbers stand for.
-struct Session {
+struct WorkerState {
     worker: Worker,
     watchdog: Watchdog,
     numbered: Mutex<Numbered>,
@@ -83,7 +83,7 @@ struct Numbered {
     calls: HashMap<Id, CancellationToken>,
 }
 
-impl Session {
+impl WorkerState {
     /// Carries out orders until the server closes the socket.
     async fn receive(self: &Arc<Self>, input: Receiving) {
         let mut orders = messages(input);
@@ -221,19 +221,19 @@ impl Session {
         id: Id,
         make: impl FnOnce(ReportProgress) -> Result<Arc<dyn Runner>> + Send + 'static,
     ) {
-        let (cancelled, session) = (self.begin(call), self.clone());
+        let (cancelled, state) = (self.begin(call), self.clone());
         let progress: ReportProgress = Box::new(move |fraction, what| {
-            session.watchdog.renew(call);
+            state.watchdog.renew(call);
             let what = what.to_owned();
-            session.worker.outbox.tell(&News::Progress {
+            state.worker.outbox.tell(&News::Progress {
                 call,
                 fraction,
                 what,
             });
             !cancelled.is_cancelled()
         });
-        let session = self.clone();
-        let make = move || make(progress).map(|made| session.admit(id, made));
+        let state = self.clone();
+        let make = move || make(progress).map(|made| state.admit(id, made));
         self.blocking(call, CallKind::Load, make, Answer::Made);
     }
 
@@ -242,7 +242,7 @@ impl Session {
         let (facts, failed, end) = (runner.facts(), runner.failed(), runner.end());
         self.watchdog.add(id, runner.plugin_calls());
         self.numbered().runners.insert(id, runner);
-        let (session, outbox) = (self.clone(), self.worker.outbox.clone());
+        let (state, outbox) = (self.clone(), self.worker.outbox.clone());
         spawn(async move {
             select! {
                 biased;
@@ -250,8 +250,8 @@ impl Session {
                 () = end.clone().wait() => {}
             }
             end.wait().await;
-            session.watchdog.remove(id);
-            session.worker.relays.deliver();
+            state.watchdog.remove(id);
+            state.worker.relays.deliver();
             outbox.tell(&News::Ended { runner: id });
         });
         facts
@@ -265,7 +265,7 @@ impl Session {
         work: impl FnOnce() -> Result<T> + Send + 'static,
         answer: fn(Result<T>) -> Answer,
     ) {
-        let (session, watching) = (self.clone(), self.clone());
+        let (state, watching) = (self.clone(), self.clone());
         spawn(async move {
             let watched = move || {
                 watching.watchdog.begin(call, kind);
@@ -273,7 +273,7 @@ impl Session {
             };
             let found = spawn_blocking(watched).await;
             let found = found.unwrap_or_else(|panic| Err(internal(&panic.to_string())));
-            session.finish(call, answer(found));
+            state.finish(call, answer(found));
         });
     }
 
@@ -283,10 +283,10 @@ impl Session {
         call: Id,
         work: impl Future<Output = Answer> + Send + 'static,
     ) {
-        let (cancelled, session) = (self.begin(call), self.clone());
+        let (cancelled, state) = (self.begin(call), self.clone());
         spawn(async move {
             if let Some(answer) = cancelled.run_until_cancelled(work).await {
-                session.finish(call, answer);
+                state.finish(call, answer);
             }
         });
     }

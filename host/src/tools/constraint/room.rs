@@ -6,15 +6,15 @@ use crate::grammar::GrammarError;
 const MOST: usize = 200_000;
 
 /// How much larger the grammar of the arguments of all functions may become.
-pub struct Room(Cell<usize>);
+pub struct GrammarRoom(Cell<usize>);
 
-impl Default for Room {
+impl Default for GrammarRoom {
     fn default() -> Self {
         Self(Cell::new(MOST))
     }
 }
 
-impl Room {
+impl GrammarRoom {
     /// Takes room for this number of patterns or values.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::{iter::successors, ptr};
 
 use serde_json::{Map, Value, json};
 
-use super::{marks::Marks, room::Room};
+use super::{marks::Marks, room::GrammarRoom};
 use crate::{
     grammar::{GrammarError, Pattern, TextRules},
     markup::{Pairs, Tagged, Types, resolved},
@@ -28,7 +28,7 @@ const MAX_DEPTH: usize = 32;
 pub struct Values<'a> {
     root: &'a Value,
     marks: &'a Marks,
-    room: &'a Room,
+    room: &'a GrammarRoom,
 }
 
 /// A member of an object: its name, its schema, and whether it has to be there.
@@ -38,7 +38,7 @@ type Made<T> = Result<T, GrammarError>;
 
 impl<'a> Values<'a> {
     /// `root` is the schema of all arguments.
-    pub fn new(root: &'a Value, marks: &'a Marks, room: &'a Room) -> Self {
+    pub fn new(root: &'a Value, marks: &'a Marks, room: &'a GrammarRoom) -> Self {
         Self { root, marks, room }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     reply::ScoredToken,
 };
 
-fn writer(encrypts: bool) -> Writer {
+fn writer(encrypts: bool) -> ResponseWriter {
     let settings = settings(json!({})).unwrap();
     let response = response(ResponseRequest::default(), &settings, "m", "fp");
     let tool = |namespace: Option<&str>, name: &str, is_custom| ToolName {
@@ -43,7 +43,7 @@ fn writer(encrypts: bool) -> Writer {
         items: Items::new(HashMap::from(names), encrypts),
         keeper: None,
     };
-    Writer::new(draft, answers).0
+    ResponseWriter::new(draft, answers).0
 }
 
 fn text(text: &str) -> AnswerPiece {
@@ -89,7 +89,7 @@ fn end(reason: FinishReason) -> Delta {
 }
 
 /// The events of a piece. Nothing waits, because the response is not kept.
-fn written(writer: &mut Writer, delta: Result<Delta, ApiError>) -> Vec<Event> {
+fn written(writer: &mut ResponseWriter, delta: Result<Delta, ApiError>) -> Vec<Event> {
     writer.write(delta).now_or_never().unwrap()
 }
 
