@@ -48,7 +48,7 @@ pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
         ModelFile::Unknown => return None,
         ModelFile::Model(format) => format,
     };
-    let loads = |known: &&Known| known.loads == format;
+    let loads = |known: &&KnownBackend| known.loads == format;
     let (there, missing): (Vec<_>, Vec<_>) = KNOWN
         .iter()
         .filter(loads)
