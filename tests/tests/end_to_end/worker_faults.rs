@@ -267,6 +267,20 @@ async fn a_request_that_arrives_while_a_worker_is_started_again_waits_for_it() {
 }
 
 #[tokio::test]
+async fn one_model_that_is_started_again_leaves_the_server_ready() {
+    let model = "load-doze";
+    let (server, client) = start(&[(model, "")], "").await;
+    kill(server.worker_of(CRASHES));
+    wait_for_state(&client, model, "restarting").await;
+    for path in ["/health", "/health/ready"] {
+        let (status, health) = client.get(path).await;
+        assert_eq!(status, StatusCode::OK, "{health}");
+        assert_eq!(health["status"], "degraded", "{health}");
+    }
+    assert_eq!(health_of(&client, model).await["status"], "loading");
+}
+
+#[tokio::test]
 async fn a_load_that_is_stuck_fails_alone() {
     let models = [("load-hang", ""), ("session-spin", ""), ("calm", "")];
     let (mut server, client) = spawn(&models, "load_timeout_secs = 1");
