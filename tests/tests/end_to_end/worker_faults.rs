@@ -14,6 +14,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tenon_tests::{
     Client, PATIENCE, PluginFolder, Server, ServerOptions, Stream, chat, ends_within, kill,
+    processes_of,
 };
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -281,6 +282,19 @@ async fn one_model_that_is_started_again_leaves_the_server_ready() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_worker_is_noticed_although_a_forked_process_has_its_socket() {
+    let model = "forward-fork";
+    let (server, client) = start(&[(model, "")], "").await;
+    let group = server.worker_of(CRASHES);
+    let asked = ask(model, "Go!");
+    let failed = tokio::time::timeout(PATIENCE, client.post(PLAIN, &asked)).await;
+    check_died(&failed.expect("the request hangs"), "SIGABRT");
+    wait_for_answer(&client, model).await;
+    let left = processes_of(group);
+    assert!(left.is_empty(), "{left:?} of the worker's group run on");
+}
+
+#[tokio::test]
 async fn a_load_that_is_stuck_fails_alone() {
     let models = [("load-hang", ""), ("session-spin", ""), ("calm", "")];
     let (mut server, client) = spawn(&models, "load_timeout_secs = 1");
@@ -390,6 +404,19 @@ async fn no_worker_outlives_its_server() {
     for worker in workers {
         let left = ORPHAN.saturating_sub(killed.elapsed());
         assert!(ends_within(worker, left), "worker {worker} runs on");
+    }
+}
+
+#[tokio::test]
+async fn what_a_plugin_started_does_not_outlive_the_server() {
+    let (mut server, client) = start(&[("load-sleeper", "")], "").await;
+    wait_for_answer(&client, "load-sleeper").await;
+    let group = server.worker_of(CRASHES);
+    assert_eq!(processes_of(group).len(), 2);
+    server.signal("KILL");
+    server.wait();
+    for process in processes_of(group) {
+        assert!(ends_within(process, ORPHAN), "process {process} runs on");
     }
 }
 

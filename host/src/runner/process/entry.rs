@@ -9,6 +9,7 @@ use std::{
 };
 
 use prometheus::Registry;
+use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
 use tenon_plugin_api::{Code, Error, Result};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
@@ -89,7 +90,7 @@ pub fn run() -> anyhow::Result<()> {
         limits,
     };
     match runtime.block_on(worker.serve(receiving)) {
-        WorkerEnd::Dismissed => shutdown::exit_now(0),
+        WorkerEnd::Dismissed => end_group(),
         WorkerEnd::Stuck(stuck) => end_stuck(stuck),
     }
 }
@@ -158,6 +159,16 @@ impl Beginning {
 
 fn internal(error: impl Display) -> Error {
     Error::new(Code::INTERNAL, error.to_string())
+}
+
+/// Ends this process and those that its plugin started. If the server was killed, nobody else ends them.
+fn end_group() -> ! {
+    telemetry::flush();
+    if getpgrp() == getpid() {
+        // This process is in the group too.
+        let _ = kill_current_process_group(Signal::KILL);
+    }
+    shutdown::exit_now(0)
 }
 
 /// Ends this process because a call of the plugin does not return. The printed line tells the server why.

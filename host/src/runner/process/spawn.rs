@@ -4,16 +4,18 @@ use std::{
     io,
     os::unix::net::UnixStream,
     path::PathBuf,
+    pin::pin,
     process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::FusedFuture};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tenon_plugin_api::{Code, Error, Result};
 use tokio::{
     process::{Child, Command},
-    spawn,
+    select, spawn,
     time::timeout,
 };
 
@@ -44,7 +46,8 @@ pub struct Spawner {
     pub metrics: ModelMetrics,
 }
 
-/// The time that a worker gets to end after it has closed its socket, and the kernel to end a killed one.
+/// The time that a worker gets to end after it has closed its socket, and the kernel to end a killed one. Also the time for what a worker
+/// that has ended sent before.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Spawner {
@@ -88,8 +91,7 @@ impl Spawner {
             last_line.clone(),
         ));
         spawn(async move {
-            open.listen(frames::messages::<News>(input)).await;
-            let status = end(process).await;
+            let status = attend(process, open.listen(frames::messages::<News>(input))).await;
             // What a worker printed last may arrive after its end.
             let _ = timeout(PATIENCE, printed).await;
             let exceeded = limit.and_then(|limit| limit.exceeded());
@@ -100,15 +102,25 @@ impl Spawner {
     }
 }
 
-/// Waits for the end of a worker that has closed its socket, and ends it if it does not end by itself. None: it still exists, in a
-/// system call that does not return.
-async fn end(mut process: Child) -> Option<ExitStatus> {
-    if let Ok(Ok(status)) = timeout(PATIENCE, process.wait()).await {
-        return Some(status);
+/// Passes a worker's news on until the worker has ended or closed its socket. Then ends it, and all that its plugin has started. None: it
+/// still exists, in a system call that does not return.
+async fn attend(mut worker: Child, news: impl Future<Output = ()>) -> Option<ExitStatus> {
+    let group = worker.id().and_then(|id| Pid::from_raw(id as i32));
+    let mut news = pin!(news.fuse());
+    select! {
+        // A process that the plugin forked may keep the socket open.
+        _ = worker.wait() => {}
+        () = &mut news => {
+            let _ = timeout(PATIENCE, worker.wait()).await;
+        }
     }
-    let group = process.id().and_then(|id| Pid::from_raw(id as i32));
-    // An error means that the group has no process left.
+    // An error means that the group has no process left. The number of a group that has ended is not used again so soon.
     let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-    let status = timeout(PATIENCE, process.wait()).await;
+    // The plugin may have moved the worker to another group.
+    let _ = worker.start_kill();
+    if !news.is_terminated() {
+        let _ = timeout(PATIENCE, news).await;
+    }
+    let status = timeout(PATIENCE, worker.wait()).await;
     status.ok()?.ok()
 }
