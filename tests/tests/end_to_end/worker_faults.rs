@@ -295,6 +295,26 @@ async fn the_end_of_a_worker_is_noticed_although_a_forked_process_has_its_socket
 }
 
 #[tokio::test]
+async fn a_worker_writes_no_core_dump() {
+    let (server, client) = start(&[], "").await;
+    check_echo(&client).await;
+    let limits = |id: u32| {
+        let text = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("Max core file size"));
+        let words: Vec<_> = line
+            .unwrap()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        [words[0].clone(), words[1].clone()]
+    };
+    let [_, most] = limits(server.pid());
+    let expected = if most == "0" { "0" } else { "1" };
+    assert_eq!(limits(server.worker()), [expected; 2]);
+}
+
+#[tokio::test]
 async fn a_load_that_is_stuck_fails_alone() {
     let models = [("load-hang", ""), ("session-spin", ""), ("calm", "")];
     let (mut server, client) = spawn(&models, "load_timeout_secs = 1");

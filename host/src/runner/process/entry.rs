@@ -35,7 +35,7 @@ use crate::{
     },
     runner::{Maker, Runner, Workshop},
     shutdown,
-    system::memory,
+    system::{memory, resource_limits},
     telemetry,
 };
 
@@ -51,6 +51,7 @@ pub fn run() -> anyhow::Result<()> {
     memory::do_not_keep_large_pieces();
     // Without it the kernel still prefers the process with the most memory, which is most often a worker.
     let _ = memory::may_be_ended_first();
+    resource_limits::no_core_dump()?;
     shutdown::too_large_files_are_errors()?;
     shutdown::ignore_other_signals()?;
     let Given { library, socket } = Given::take()?;
