@@ -282,6 +282,20 @@ async fn one_model_that_is_started_again_leaves_the_server_ready() {
 }
 
 #[tokio::test]
+async fn a_model_that_dies_whenever_it_loads_can_be_unloaded() {
+    let model = "load-assert";
+    let (mut server, client) = spawn(&[(model, "")], "max_restarts = 1000");
+    server.wait_for_log("the model is loaded again");
+    let unload = format!("/admin/models/{model}/unload");
+    let (status, answer) = client.post(&unload, &json!({})).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(answer["outcome"], "unloaded");
+    assert_eq!(health_of(&client, model).await["status"], "unloaded");
+    check_echo(&client).await;
+    assert_eq!(server.workers().len(), 1);
+}
+
+#[tokio::test]
 async fn the_end_of_a_worker_is_noticed_although_a_forked_process_has_its_socket() {
     let model = "forward-fork";
     let (server, client) = start(&[(model, "")], "").await;
