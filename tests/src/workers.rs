@@ -47,8 +47,17 @@ impl Server {
 
 /// Kills a process.
 pub fn kill(id: u32) {
+    signal(id, "-KILL");
+}
+
+/// Stops a process, so that it does nothing but exist.
+pub fn stop(id: u32) {
+    signal(id, "-STOP");
+}
+
+fn signal(id: u32, signal: &str) {
     let mut command = Command::new("kill");
-    let status = command.args(["-KILL", &id.to_string()]).status();
+    let status = command.args([signal, &id.to_string()]).status();
     assert!(status.expect("kill starts").success());
 }
 

@@ -14,7 +14,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tenon_tests::{
     Client, PATIENCE, PluginFolder, Server, ServerOptions, Stream, chat, ends_within, kill,
-    processes_of,
+    processes_of, stop,
 };
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -395,6 +395,16 @@ async fn a_worker_that_is_stuck_is_ended() {
     slow["max_tokens"] = json!(4);
     let (status, answer) = client.post(PLAIN, &slow).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_answer_is_ended() {
+    let (server, client) = start(&[("calm", "")], "stuck_timeout_secs = 2").await;
+    stop(server.worker_of(CRASHES));
+    let failed = client.post(PLAIN, &ask("calm", "Go")).await;
+    check_died(&failed, "SIGKILL, it did not answer for 2 s");
+    check_echo(&client).await;
+    wait_for_answer(&client, "calm").await;
 }
 
 #[tokio::test]
