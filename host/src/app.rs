@@ -1,6 +1,9 @@
 //! The state that all requests share.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +20,8 @@ use crate::{
 pub struct App {
     /// When the server began.
     pub started: Instant,
+    /// Whether each model that is loaded at the start was loaded once, or has failed.
+    pub started_up: AtomicBool,
     /// The models, and the configuration that they are served by.
     pub catalog: Catalog,
     /// The plugins. None until they are found.
@@ -50,6 +55,7 @@ impl App {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             started: Instant::now(),
+            started_up: AtomicBool::new(false),
             responses: KeptResponses::open(&snapshot.config.responses)?,
             catalog: Catalog::new(snapshot, metrics.clone()),
             plugins: CurrentPlugins::default(),

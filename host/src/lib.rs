@@ -43,7 +43,11 @@ pub mod telemetry;
 mod text;
 pub mod tools;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::Context;
 use futures_util::future::join_all;
@@ -110,6 +114,7 @@ async fn run(
         () = ended(&app, &register) => Ok(()),
         () = reader.run(orders) => Ok(()),
         () = app.metrics.watch() => Ok(()),
+        () = start_up(&app) => Ok(()),
         failure = loading_failure(serving) => Err(failure),
     };
     if let Some(otel) = &app.otel {
@@ -122,6 +127,18 @@ async fn run(
 async fn watch(stop: impl Future<Output = ()>, app: &App) {
     stop.await;
     app.stopping.cancel();
+    std::future::pending().await
+}
+
+/// Waits for the first load of each model that is loaded at the start, and notes that they are over. Never returns.
+async fn start_up(app: &App) {
+    for model in &app.now().models {
+        // A model that requests load counts as one that answers.
+        if !model.on_demand {
+            model.tried().await;
+        }
+    }
+    app.started_up.store(true, Ordering::Relaxed);
     std::future::pending().await
 }
 

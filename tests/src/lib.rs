@@ -46,4 +46,4 @@ pub use rows::{Row, RowReader, largest_difference};
 pub use schemas::{Example, examples};
 pub use server::{PATIENCE, Server, ServerOptions, smollm2, start_echo};
 pub use tls::{Authority, Identity, TlsClient, TlsConnection, next_piece, plain_http, whole};
-pub use workers::{ends_within, kill};
+pub use workers::{ends_within, kill, processes_of, stop};

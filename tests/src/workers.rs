@@ -7,9 +7,8 @@ use crate::{PATIENCE, Server};
 impl Server {
     /// The ids of the worker processes that run now.
     pub fn workers(&self) -> Vec<u32> {
-        let all = fs::read_dir("/proc").expect("/proc").flatten();
-        let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        ids.filter(|&id| parent(id) == Some(self.pid()) && is_worker(id))
+        all()
+            .filter(|&id| field(id, PARENT) == Some(self.pid()) && is_worker(id))
             .collect()
     }
 
@@ -48,8 +47,17 @@ impl Server {
 
 /// Kills a process.
 pub fn kill(id: u32) {
+    signal(id, "-KILL");
+}
+
+/// Stops a process, so that it does nothing but exist.
+pub fn stop(id: u32) {
+    signal(id, "-STOP");
+}
+
+fn signal(id: u32, signal: &str) {
     let mut command = Command::new("kill");
-    let status = command.args(["-KILL", &id.to_string()]).status();
+    let status = command.args([signal, &id.to_string()]).status();
     assert!(status.expect("kill starts").success());
 }
 
@@ -69,11 +77,28 @@ pub fn ends_within(id: u32, time: Duration) -> bool {
     }
 }
 
-/// The id of the parent of a process: the second field after the command's name in brackets.
-fn parent(id: u32) -> Option<u32> {
+/// The ids of the processes of a group. Zombies do not count.
+pub fn processes_of(group: u32) -> Vec<u32> {
+    let is_zombie = |id| of_process(id, "stat").contains(") Z ");
+    let of_group = |id: &u32| field(*id, GROUP) == Some(group) && !is_zombie(*id);
+    all().filter(of_group).collect()
+}
+
+/// Places of the fields of `/proc/ID/stat` after the command's name in brackets and the state.
+const PARENT: usize = 1;
+const GROUP: usize = 2;
+
+/// A field of `/proc/ID/stat`. None if the process is gone.
+fn field(id: u32, place: usize) -> Option<u32> {
     let stat = of_process(id, "stat");
     let (_, after_name) = stat.rsplit_once(") ")?;
-    after_name.split(' ').nth(1)?.parse().ok()
+    after_name.split(' ').nth(place)?.parse().ok()
+}
+
+/// The ids of all processes.
+fn all() -> impl Iterator<Item = u32> {
+    let all = fs::read_dir("/proc").expect("/proc").flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Whether the command of a process is `tenon worker`, without the argument of a trial.

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::anyhow;
 use tenon_plugin_api::{Code, Error};
 use tokio::{spawn, task::spawn_blocking, time::sleep};
 use tracing::{error, info, warn};
@@ -10,7 +9,7 @@ use tracing::{error, info, warn};
 use super::{
     Catalog, LoadedModel, ModelState, RightToChange, ServedModel,
     put_away::put_away,
-    restart::{Ends, serve},
+    restart::{Ends, GivenUp, serve},
     room::{make_room, settle},
     served::Reserved,
     weight_warnings,
@@ -83,7 +82,7 @@ pub async fn state_for_request(served: &Arc<ServedModel>, catalog: &Catalog) -> 
 pub async fn load_begun(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Result<()> {
     let _right = served.change().await;
     match served.state() {
-        ModelState::Loading => finish_load(served, catalog).await,
+        ModelState::Loading => finish_load(served, catalog).await.or_else(unless_unwanted),
         _ => Ok(()),
     }
 }
@@ -119,7 +118,12 @@ pub async fn load_with(
 /// # Errors
 /// Another change is under way.
 pub async fn unload(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Change, ChangeError> {
-    let right = begin(served).await?;
+    let _unwanted = served.not_wanted();
+    let right = match served.state() {
+        // It is started again, which ends with the try that is under way.
+        ModelState::Restarting(_) => served.change().await,
+        _ => begin(served).await?,
+    };
     if let ModelState::Unloaded(None) = served.state() {
         return Ok(Change::AlreadyUnloaded);
     }
@@ -131,6 +135,7 @@ pub async fn unload(served: &Arc<ServedModel>, catalog: &Catalog) -> Result<Chan
 
 /// Unloads a model that is no longer served, as soon as nobody else changes it. No request loads it again.
 pub async fn retire(served: &Arc<ServedModel>, catalog: &Catalog) {
+    let _unwanted = served.not_wanted();
     let right = served.change().await;
     let state = ModelState::Failed("it was removed from the configuration".to_owned());
     put_away(right, served, catalog, state).await;
@@ -210,10 +215,15 @@ async fn finish_load(served: &Arc<ServedModel>, catalog: &Catalog) -> anyhow::Re
             });
             return Err(why);
         };
-        if let Err(too_often) = ends.pause_after(death, most, served).await {
-            served.set_state(ModelState::Failed(too_often.clone()));
-            return Err(anyhow!(too_often));
-        }
+        ends.pause_after(death, most, served).await?;
+    }
+}
+
+/// A load that ends because someone unloads the model has not failed.
+fn unless_unwanted(why: anyhow::Error) -> anyhow::Result<()> {
+    match why.downcast_ref() {
+        Some(GivenUp::NotWanted(_)) => Ok(()),
+        _ => Err(why),
     }
 }
 

@@ -240,7 +240,7 @@ fn beside(
 ) -> Result<Arc<LoadedModel>, Error> {
     let new = match current.facts().info.requantize_levels.is_empty() {
         // A backend that cannot change the level of a loaded model may still load the model at another level.
-        true => loaded_at(&current.spec, level, progress),
+        true => loaded_at(&served.spec_now(&current.spec), level, progress),
         false => current.spec.beside(current, level, progress),
     };
     Ok(serve(served, new?))
@@ -271,7 +271,7 @@ fn in_place(
     right: &mut RightToChange,
     progress: ReportProgress,
 ) -> Result<Arc<LoadedModel>, Error> {
-    let (spec, old_level) = (current.spec.clone(), current.level.clone());
+    let (spec, old_level) = (served.spec_now(&current.spec), current.level.clone());
     right.push(current.runner.end(), 0);
     served.set_state(ModelState::Loading);
     drop(current);

@@ -31,6 +31,17 @@ pub struct Ends {
     serving_since: Option<Instant>,
 }
 
+/// Why a model whose worker ended is not loaded again.
+#[derive(Debug, thiserror::Error)]
+pub enum GivenUp {
+    /// Its workers have ended too often.
+    #[error("it ended {0} times within ten minutes, the last time because {1}")]
+    TooOften(usize, Error),
+    /// It is to be unloaded.
+    #[error("it was unloaded before it was started again: {0}")]
+    NotWanted(Error),
+}
+
 /// Serves a model that was loaded. If it computes in a worker and the worker ends, the model is loaded again. To be called within
 /// a runtime.
 pub fn serve(served: &Arc<ServedModel>, model: LoadedModel) -> Arc<LoadedModel> {
@@ -75,18 +86,23 @@ async fn restart(
     mut ends: Ends,
     most: u32,
 ) {
-    let (spec, level) = (model.spec.clone(), model.level.clone());
+    let (before, level) = (model.spec.clone(), model.level.clone());
     let _right = served.change().await;
     if !served.answers_with(&model) {
         return;
     }
     drop(model);
-    while !spec.draining.is_cancelled() {
-        if let Err(too_often) = ends.pause_after(&why, most, &served).await {
-            return fail(&served, &too_often);
+    while !before.draining.is_cancelled() {
+        match ends.pause_after(&why, most, &served).await {
+            Ok(()) => {}
+            Err(GivenUp::NotWanted(_)) => return,
+            Err(too_often) => return error!(model = served.id, "model failed: {too_often}"),
         }
-        let (spec, level) = (spec.clone(), level.clone());
-        let load = move || spec.load(level.as_deref(), spec.progress());
+        let (model, before, level) = (served.clone(), before.clone(), level.clone());
+        let load = move || {
+            let spec = model.spec_now(&before);
+            spec.load(level.as_deref(), spec.progress())
+        };
         match spawn_blocking(load).await {
             Ok(Ok(model)) => {
                 served.count_restart();
@@ -112,23 +128,30 @@ impl Ends {
     /// is loaded.
     ///
     /// # Errors
-    /// A sentence, if its workers have ended too often.
+    /// It is not to be loaded again. Its state then says why.
     pub async fn pause_after(
         &mut self,
         why: &Error,
         most: u32,
         served: &ServedModel,
-    ) -> Result<(), String> {
+    ) -> Result<(), GivenUp> {
         let count = self.add(Instant::now());
         if count > most as usize {
-            return Err(format!(
-                "it ended {count} times within ten minutes, the last time because {why}"
-            ));
+            let given_up = GivenUp::TooOften(count, why.clone());
+            served.set_state(ModelState::Failed(given_up.to_string()));
+            return Err(given_up);
         }
         warn!(model = served.id, "the model is loaded again: {why}");
         served.set_state(ModelState::Restarting(why.message.clone()));
-        sleep(self.pause()).await;
-        Ok(())
+        select! {
+            biased;
+            () = served.unwanted() => {
+                let given_up = GivenUp::NotWanted(why.clone());
+                served.set_state(ModelState::Unloaded(Some(given_up.to_string())));
+                Err(given_up)
+            }
+            () = sleep(self.pause()) => Ok(()),
+        }
     }
 
     /// Adds an end. Returns how many there were within `WINDOW`.

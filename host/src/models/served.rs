@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{LoadedModel, source::ModelSource};
+use super::{LoadedModel, ModelSpec, source::ModelSource};
 use crate::{config, engine::EngineEnd, hub::DownloadProgress, plugin::Current};
 
 /// A served model, loaded or not: its settings and its state. Clones share the state.
@@ -49,6 +49,8 @@ pub struct ServedModel {
     last_bytes: Arc<AtomicU64>,
     /// Bytes of the memory budget that are set aside for a load that is under way.
     reserved_bytes: Arc<AtomicU64>,
+    /// Number of tasks that wait to put the model away.
+    unwanted: watch::Sender<u32>,
     /// Changes while the server runs. Locked only for a clone.
     state: watch::Sender<ModelState>,
     /// Locked while the model is changed.
@@ -61,6 +63,15 @@ const LETTING_GO: Duration = Duration::from_millis(100);
 
 /// Permission to change a model: its level, or whether it is loaded. Tracks the previous models until their last request ends.
 pub type RightToChange = OwnedMutexGuard<FormerModels>;
+
+/// Says that a model is not to be started again. Whoever does so gives up before the next try.
+pub struct NotWanted(watch::Sender<u32>);
+
+impl Drop for NotWanted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
 
 /// Previous models that are about to end.
 #[derive(Clone, Default)]
@@ -158,6 +169,7 @@ impl ServedModel {
             gave_way: Arc::default(),
             last_bytes: Arc::default(),
             reserved_bytes: Arc::default(),
+            unwanted: watch::Sender::new(0),
             state: watch::Sender::new(ModelState::Loading),
             former: Arc::default(),
         }
@@ -171,6 +183,13 @@ impl ServedModel {
     /// How the model is made. Waits until that is known.
     pub async fn source(&self) -> Arc<dyn ModelSource> {
         self.source.clone().filled().await
+    }
+
+    /// How the model is made now by the plugin that made it before. If that cannot be said, because a file of it is gone: as before. Blocks.
+    pub fn spec_now(&self, before: &Arc<ModelSpec>) -> Arc<ModelSpec> {
+        let spec = self.source.get().and_then(|source| source.spec().ok());
+        let spec = spec.filter(|spec| spec.backend == before.backend);
+        spec.map_or_else(|| before.clone(), Arc::new)
     }
 
     /// Its file or directory. None if that is not on this machine, or not known so far.
@@ -191,6 +210,18 @@ impl ServedModel {
     /// The permission to change the model, as soon as nobody else holds it.
     pub async fn change(&self) -> RightToChange {
         self.former.clone().lock_owned().await
+    }
+
+    /// Says that the model is not to be started again, for as long as the result exists.
+    pub fn not_wanted(&self) -> NotWanted {
+        self.unwanted.send_modify(|count| *count += 1);
+        NotWanted(self.unwanted.clone())
+    }
+
+    /// Waits until someone says that the model is not to be started again.
+    pub async fn unwanted(&self) {
+        // The sender is in `self`.
+        let _ = self.unwanted.subscribe().wait_for(|count| *count > 0).await;
     }
 
     /// Marks an unloaded model as being loaded, if requests load it. Returns whether the caller has to load it.

@@ -139,11 +139,10 @@ impl Confinement {
     }
 }
 
-/// Has this process end with its parent, and write no core dump: writing gigabytes of memory to a disk would take longer than the
-/// parent waits.
+/// Has this process end with its parent, and write no core dump.
 pub fn end_with_parent() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    resource_limits::lower(Resource::Core, 0)
+    resource_limits::no_core_dump()
 }
 
 /// The path that a child may read for a model or a linked plugin. A directory is readable itself. Of a file the whole folder is readable,

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     Json,
@@ -98,7 +98,12 @@ impl Health {
         let models: Vec<_> = models
             .map(|model| ModelHealth::new(model, is_trusted))
             .collect();
-        let status = overall(end.is_cancelled(), &models);
+        let phase = match end.is_cancelled() {
+            true => Phase::Draining,
+            false if app.started_up.load(Ordering::Relaxed) => Phase::Serving,
+            false => Phase::Starting,
+        };
+        let status = overall(phase, &models);
         Self { status, models }
     }
 }
@@ -123,9 +128,9 @@ impl Probe {
 enum Status {
     /// All models answer.
     Ok,
-    /// Some models answer, the others have failed.
+    /// Some models answer, the others have failed or are being loaded.
     Degraded,
-    /// Models are still loading.
+    /// Models are loaded for the first time since the server was started, or no model answers before it is loaded.
     Loading,
     /// No model is loaded, and no request loads one.
     Unloaded,
@@ -195,12 +200,23 @@ impl ModelHealth {
     }
 }
 
-fn overall(draining: bool, models: &[ModelHealth]) -> Status {
+/// What the server does with its models.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It loads them for the first time.
+    Starting,
+    /// It serves them. Some may be loaded again.
+    Serving,
+    /// It shuts down.
+    Draining,
+}
+
+fn overall(phase: Phase, models: &[ModelHealth]) -> Status {
     let statuses = || models.iter().map(ModelHealth::counted);
     let any = |status| statuses().any(|other| other == status);
-    if draining {
+    if phase == Phase::Draining {
         Status::Draining
-    } else if any(Status::Loading) {
+    } else if any(Status::Loading) && (phase == Phase::Starting || !any(Status::Ok)) {
         Status::Loading
     } else if models.is_empty() {
         // A directory of models may be empty.
@@ -209,7 +225,7 @@ fn overall(draining: bool, models: &[ModelHealth]) -> Status {
         Status::Unloaded
     } else if !any(Status::Ok) {
         Status::Failed
-    } else if any(Status::Failed) {
+    } else if any(Status::Failed) || any(Status::Loading) {
         Status::Degraded
     } else {
         Status::Ok
@@ -221,14 +237,14 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(draining: bool, models: &[Status], expected: Status) {
+    fn check(phase: Phase, models: &[Status], expected: Status) {
         let models = models.iter().map(|&status| ModelHealth {
             id: String::new(),
             status,
             loads_on_request: false,
             error: None,
         });
-        assert_eq!(overall(draining, &models.collect::<Vec<_>>()), expected);
+        assert_eq!(overall(phase, &models.collect::<Vec<_>>()), expected);
     }
 
     #[test]
@@ -240,23 +256,35 @@ mod tests {
                 loads_on_request: true,
                 error: None,
             };
-            assert_eq!(overall(false, &[model]), Status::Ok);
+            assert_eq!(overall(Phase::Starting, &[model]), Status::Ok);
         }
     }
 
     #[test]
     fn the_whole_is_as_good_as_its_models() {
-        check(false, &[Status::Ok, Status::Ok], Status::Ok);
-        check(false, &[Status::Ok, Status::Failed], Status::Degraded);
+        check(Phase::Serving, &[Status::Ok, Status::Ok], Status::Ok);
         check(
-            false,
-            &[Status::Ok, Status::Loading, Status::Failed],
-            Status::Loading,
+            Phase::Serving,
+            &[Status::Ok, Status::Failed],
+            Status::Degraded,
         );
-        check(false, &[Status::Failed], Status::Failed);
-        check(false, &[Status::Ok, Status::Unloaded], Status::Ok);
-        check(false, &[Status::Failed, Status::Unloaded], Status::Unloaded);
-        check(false, &[], Status::Ok);
-        check(true, &[Status::Ok], Status::Draining);
+        check(Phase::Serving, &[Status::Failed], Status::Failed);
+        check(Phase::Serving, &[Status::Ok, Status::Unloaded], Status::Ok);
+        check(
+            Phase::Serving,
+            &[Status::Failed, Status::Unloaded],
+            Status::Unloaded,
+        );
+        check(Phase::Serving, &[], Status::Ok);
+        check(Phase::Draining, &[Status::Ok], Status::Draining);
+    }
+
+    #[test]
+    fn a_model_that_is_loaded_again_leaves_the_server_ready_if_another_one_answers() {
+        let models = [Status::Ok, Status::Loading];
+        check(Phase::Starting, &models, Status::Loading);
+        check(Phase::Serving, &models, Status::Degraded);
+        let models = [Status::Loading, Status::Failed];
+        check(Phase::Serving, &models, Status::Loading);
     }
 }

@@ -14,3 +14,17 @@ pub fn lower(resource: Resource, most: u64) -> io::Result<()> {
     };
     Ok(setrlimit(resource, limit)?)
 }
+
+/// Has this process write no core dump. The kernel closes the files of a process after the dump, and writing gigabytes takes longer than
+/// anybody who waits for the end of the process should wait.
+pub fn no_core_dump() -> io::Result<()> {
+    // A limit of 0 holds for files only. With 1, dumps are not piped to a program (`core_pattern`) either, and a file would be too small.
+    let most = getrlimit(Resource::Core)
+        .maximum
+        .map_or(1, |maximum| maximum.min(1));
+    let limit = Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    Ok(setrlimit(Resource::Core, limit)?)
+}

@@ -115,6 +115,29 @@ async fn a_replaced_plugin_is_used_by_the_next_worker() {
     assert!(!has_replaced_file(second));
 }
 
+#[tokio::test]
+async fn the_plugin_of_the_next_worker_is_the_one_that_is_listed() {
+    let (mut server, client) = start("");
+    server.wait_for_log("plugin found");
+    let first = server.worker();
+    let renamed = file_of(&server).with_file_name("renamed.so");
+    fs::rename(file_of(&server), &renamed).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let renamed = renamed.to_str().unwrap();
+    while plugins_of(&client).await["backends"][0]["path"] != renamed {
+        assert!(Instant::now() < deadline, "the plugin is not found again");
+        sleep(Duration::from_millis(10)).await;
+    }
+    kill(first);
+    wait_for_worker_besides(&server, first).await;
+    wait_for_answer(&client).await;
+    let (_, models) = client.get("/admin/models").await;
+    assert_eq!(
+        models["data"][0]["loaded"]["plugin"]["path"], renamed,
+        "{models}"
+    );
+}
+
 /// Overwriting a file changes the pages of the workers that have it mapped, so that they may end.
 #[tokio::test]
 async fn an_overwritten_plugin_is_used_by_the_next_worker() {

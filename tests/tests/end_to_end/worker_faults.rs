@@ -14,6 +14,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tenon_tests::{
     Client, PATIENCE, PluginFolder, Server, ServerOptions, Stream, chat, ends_within, kill,
+    processes_of, stop,
 };
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -267,6 +268,67 @@ async fn a_request_that_arrives_while_a_worker_is_started_again_waits_for_it() {
 }
 
 #[tokio::test]
+async fn one_model_that_is_started_again_leaves_the_server_ready() {
+    let model = "load-doze";
+    let (server, client) = start(&[(model, "")], "").await;
+    kill(server.worker_of(CRASHES));
+    wait_for_state(&client, model, "restarting").await;
+    for path in ["/health", "/health/ready"] {
+        let (status, health) = client.get(path).await;
+        assert_eq!(status, StatusCode::OK, "{health}");
+        assert_eq!(health["status"], "degraded", "{health}");
+    }
+    assert_eq!(health_of(&client, model).await["status"], "loading");
+}
+
+#[tokio::test]
+async fn a_model_that_dies_whenever_it_loads_can_be_unloaded() {
+    let model = "load-assert";
+    let (mut server, client) = spawn(&[(model, "")], "max_restarts = 1000");
+    server.wait_for_log("the model is loaded again");
+    let unload = format!("/admin/models/{model}/unload");
+    let (status, answer) = client.post(&unload, &json!({})).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(answer["outcome"], "unloaded");
+    assert_eq!(health_of(&client, model).await["status"], "unloaded");
+    check_echo(&client).await;
+    assert_eq!(server.workers().len(), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_a_worker_is_noticed_although_a_forked_process_has_its_socket() {
+    let model = "forward-fork";
+    let (server, client) = start(&[(model, "")], "").await;
+    let group = server.worker_of(CRASHES);
+    let asked = ask(model, "Go!");
+    let failed = tokio::time::timeout(PATIENCE, client.post(PLAIN, &asked)).await;
+    check_died(&failed.expect("the request hangs"), "SIGABRT");
+    wait_for_answer(&client, model).await;
+    let left = processes_of(group);
+    assert!(left.is_empty(), "{left:?} of the worker's group run on");
+}
+
+#[tokio::test]
+async fn a_worker_writes_no_core_dump() {
+    let (server, client) = start(&[], "").await;
+    check_echo(&client).await;
+    let limits = |id: u32| {
+        let text = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("Max core file size"));
+        let words: Vec<_> = line
+            .unwrap()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        [words[0].clone(), words[1].clone()]
+    };
+    let [_, most] = limits(server.pid());
+    let expected = if most == "0" { "0" } else { "1" };
+    assert_eq!(limits(server.worker()), [expected; 2]);
+}
+
+#[tokio::test]
 async fn a_load_that_is_stuck_fails_alone() {
     let models = [("load-hang", ""), ("session-spin", ""), ("calm", "")];
     let (mut server, client) = spawn(&models, "load_timeout_secs = 1");
@@ -336,6 +398,16 @@ async fn a_worker_that_is_stuck_is_ended() {
 }
 
 #[tokio::test]
+async fn a_worker_that_does_not_answer_is_ended() {
+    let (server, client) = start(&[("calm", "")], "stuck_timeout_secs = 2").await;
+    stop(server.worker_of(CRASHES));
+    let failed = client.post(PLAIN, &ask("calm", "Go")).await;
+    check_died(&failed, "SIGKILL, it did not answer for 2 s");
+    check_echo(&client).await;
+    wait_for_answer(&client, "calm").await;
+}
+
+#[tokio::test]
 async fn a_worker_that_takes_too_much_memory_dies_alone() {
     let model = "forward-allocate";
     let (mut server, client) = start(&[(model, "")], "memory_limit_bytes = 1_073_741_824").await;
@@ -376,6 +448,19 @@ async fn no_worker_outlives_its_server() {
     for worker in workers {
         let left = ORPHAN.saturating_sub(killed.elapsed());
         assert!(ends_within(worker, left), "worker {worker} runs on");
+    }
+}
+
+#[tokio::test]
+async fn what_a_plugin_started_does_not_outlive_the_server() {
+    let (mut server, client) = start(&[("load-sleeper", "")], "").await;
+    wait_for_answer(&client, "load-sleeper").await;
+    let group = server.worker_of(CRASHES);
+    assert_eq!(processes_of(group).len(), 2);
+    server.signal("KILL");
+    server.wait();
+    for process in processes_of(group) {
+        assert!(ends_within(process, ORPHAN), "process {process} runs on");
     }
 }
 

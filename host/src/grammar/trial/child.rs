@@ -55,7 +55,7 @@ pub fn run() -> io::Result<()> {
 /// Limits memory and priority. If a limit cannot be set, the time limit still bounds what a grammar costs.
 fn hold_to_limits() {
     let _ = resource_limits::lower(Resource::As, MEMORY_BYTES);
-    let _ = resource_limits::lower(Resource::Core, 0);
+    let _ = resource_limits::no_core_dump();
     give_way();
 }
 

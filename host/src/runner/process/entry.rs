@@ -9,6 +9,7 @@ use std::{
 };
 
 use prometheus::Registry;
+use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
 use tenon_plugin_api::{Code, Error, Result};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,7 @@ use crate::{
     },
     runner::{Maker, Runner, Workshop},
     shutdown,
-    system::memory,
+    system::{memory, resource_limits},
     telemetry,
 };
 
@@ -50,6 +51,7 @@ pub fn run() -> anyhow::Result<()> {
     memory::do_not_keep_large_pieces();
     // Without it the kernel still prefers the process with the most memory, which is most often a worker.
     let _ = memory::may_be_ended_first();
+    resource_limits::no_core_dump()?;
     shutdown::too_large_files_are_errors()?;
     shutdown::ignore_other_signals()?;
     let Given { library, socket } = Given::take()?;
@@ -89,7 +91,7 @@ pub fn run() -> anyhow::Result<()> {
         limits,
     };
     match runtime.block_on(worker.serve(receiving)) {
-        WorkerEnd::Dismissed => shutdown::exit_now(0),
+        WorkerEnd::Dismissed => end_group(),
         WorkerEnd::Stuck(stuck) => end_stuck(stuck),
     }
 }
@@ -158,6 +160,16 @@ impl Beginning {
 
 fn internal(error: impl Display) -> Error {
     Error::new(Code::INTERNAL, error.to_string())
+}
+
+/// Ends this process and those that its plugin started. If the server was killed, nobody else ends them.
+fn end_group() -> ! {
+    telemetry::flush();
+    if getpgrp() == getpid() {
+        // This process is in the group too.
+        let _ = kill_current_process_group(Signal::KILL);
+    }
+    shutdown::exit_now(0)
 }
 
 /// Ends this process because a call of the plugin does not return. The printed line tells the server why.

@@ -60,6 +60,40 @@ const REFUSED: &[i64] = &[
     libc::SYS_ioperm,
 ];
 
+/// System calls that change the rights, the owner, the times or the attributes of a file by its path, which Landlock does not
+/// restrict. The calls that do so by a descriptor stay, because libraries copy files with them; a process has only descriptors of files
+/// that it may open.
+const ATTRIBUTES_BY_PATH: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    libc::SYS_fchownat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    SETXATTRAT,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
+];
+
+/// Numbers of newer system calls, which are the same for all processors. The crate `libc` does not have them for each.
+const FCHMODAT2: i64 = 452;
+const SETXATTRAT: i64 = 463;
+const REMOVEXATTRAT: i64 = 466;
+const FILE_SETATTR: i64 = 469;
+
 /// The system calls that make sockets. A socket that needs a connection is allowed if it is a Unix socket, because CUDA makes
 /// one to listen at. It reaches nobody, as `connect` is refused. A Unix socket for datagrams would reach the log, systemd and
 /// others without a connection.
@@ -83,7 +117,10 @@ pub fn restrict() -> Result<Option<String>, BackendError> {
 
 fn filter() -> Result<Vec<libc::sock_filter>, BackendError> {
     let mut rules: Vec<(i64, Vec<SeccompRule>)> = Vec::new();
-    rules.extend(REFUSED.iter().map(|call| (*call, Vec::new())));
+    let refused = REFUSED.iter().chain(ATTRIBUTES_BY_PATH);
+    rules.extend(refused.map(|call| (*call, Vec::new())));
+    rules.push((libc::SYS_utimensat, vec![times_by_path()?]));
+    rules.push((libc::SYS_prlimit64, vec![limits_of_others()?]));
     for call in SOCKETS {
         rules.push((call, refused_sockets()?));
     }
@@ -103,6 +140,17 @@ fn filter() -> Result<Vec<libc::sock_filter>, BackendError> {
     Ok(without_x32().into_iter().chain(program).collect())
 }
 
+/// A change of times by a path. Without a path the call changes those of a descriptor.
+fn times_by_path() -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![is_not_null(1)?])
+}
+
+/// New limits for another process. Landlock does not keep them from the server.
+fn limits_of_others() -> Result<SeccompRule, BackendError> {
+    let of_other = condition(0, SeccompCmpOp::Ne, 0)?;
+    SeccompRule::new(vec![of_other, is_not_null(2)?])
+}
+
 /// All sockets except Unix sockets with connections.
 fn refused_sockets() -> Result<Vec<SeccompRule>, BackendError> {
     let of_type = |kind: i32| condition(1, SeccompCmpOp::MaskedEq(SOCKET_TYPE), kind);
@@ -114,6 +162,10 @@ fn refused_sockets() -> Result<Vec<SeccompRule>, BackendError> {
     ];
     let rules = refused.map(|condition| SeccompRule::new(vec![condition?]));
     rules.into_iter().collect()
+}
+
+fn is_not_null(argument: u8) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)
 }
 
 fn condition(

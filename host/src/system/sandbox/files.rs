@@ -15,7 +15,7 @@ const VERSION: ABI = ABI::V7;
 
 /// Paths that programs, the dynamic linker, loaders of GPU drivers and the clock read. Files about users, hosts and certificates
 /// are not among them, because there is no network. Other processes' memory and environment below `/proc` stay closed, because
-/// Landlock refuses the accesses of a debugger.
+/// Landlock refuses the accesses of a debugger, and `mod.rs` gives up the privileges that would still have them.
 const SYSTEM: &[&str] = &[
     "/usr",
     "/bin",

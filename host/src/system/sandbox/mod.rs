@@ -14,6 +14,7 @@ mod tests;
 
 use std::{fs, io, path::PathBuf};
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities, set_no_new_privs};
 use thiserror::Error;
 
 /// Paths that a process may use beside the system's libraries and devices. A directory includes everything below it. Paths that
@@ -34,8 +35,8 @@ pub enum SandboxError {
     /// The process has several threads. A sandbox would leave the others out.
     #[error("the sandbox must be entered before the process starts its second thread")]
     Threads,
-    /// The process may still gain privileges.
-    #[error("the process cannot give up gaining privileges (`no_new_privs`: {0})")]
+    /// The process may still have or gain privileges.
+    #[error("the process cannot give up its privileges (`no_new_privs` and capabilities: {0})")]
     Privileges(#[source] io::Error),
     /// Landlock is there, but does not accept the rules.
     #[error("Landlock does not restrict the files ({0})")]
@@ -55,12 +56,23 @@ impl Sandbox {
         if threads() > 1 {
             return Err(SandboxError::Threads);
         }
-        let given_up = rustix::thread::set_no_new_privs(true);
-        given_up.map_err(|error| SandboxError::Privileges(error.into()))?;
+        give_up_privileges().map_err(|error| SandboxError::Privileges(error.into()))?;
         let of_files = files::restrict(&self.readable, &self.writable)?;
         let of_calls = calls::restrict()?;
         Ok(of_files.into_iter().chain(of_calls).collect())
     }
+}
+
+/// Gives up gaining privileges, and those of root that reach other processes: with them, newer kernels show the environment of any
+/// process, although Landlock refuses that. Other privileges stay, because a model's file may belong to another user.
+fn give_up_privileges() -> rustix::io::Result<()> {
+    set_no_new_privs(true)?;
+    let kept = !(CapabilitySet::SYS_ADMIN | CapabilitySet::PERFMON | CapabilitySet::SYS_PTRACE);
+    let mut sets = capabilities(None)?;
+    sets.effective &= kept;
+    sets.permitted &= kept;
+    sets.inheritable &= kept;
+    set_capabilities(None, sets)
 }
 
 /// The number of threads of this process. 0 if unknown.

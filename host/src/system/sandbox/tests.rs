@@ -3,18 +3,22 @@
 use std::{
     collections::BTreeMap,
     env,
+    ffi::CString,
     fs::{self, File},
     io::{self, Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
     os::unix::{
-        fs::symlink,
+        ffi::OsStrExt,
+        fs::{PermissionsExt, chown, lchown, symlink},
         net::{UnixDatagram, UnixListener, UnixStream},
     },
     panic::catch_unwind,
     path::{Path, PathBuf},
     process::{Command, Stdio, exit, id},
+    ptr,
     sync::mpsc::channel,
     thread,
+    time::SystemTime,
 };
 
 use super::*;
@@ -73,6 +77,15 @@ const ALLOWED: &[(&str, Attempt)] = &[
         }
     }),
     ("make a pair of sockets", |_| UnixStream::pair().map(drop)),
+    ("copy a file with its rights and times", |place| {
+        let path = place.join("cache/copied");
+        fs::copy(place.join("model/weights"), &path)?;
+        File::options()
+            .write(true)
+            .open(path)?
+            .set_modified(SystemTime::UNIX_EPOCH)
+    }),
+    ("limit itself", |_| limit(0)),
 ];
 
 /// Attempts that are refused in the sandbox.
@@ -117,6 +130,46 @@ const REFUSED: &[(&str, Attempt)] = &[
     ("send to a Unix socket", |_| {
         UnixDatagram::unbound().map(drop)
     }),
+    ("change the rights of the user's files", |place| {
+        let rights = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(place.join("home/secret"), rights)
+    }),
+    ("change rights with the newest call", |place| {
+        let path = text(place, "home/secret");
+        // SAFETY: the path ends with a zero.
+        outcome(unsafe { libc::syscall(452, libc::AT_FDCWD, path.as_ptr(), 0o600, 0) })
+    }),
+    ("change the owner of the user's files", |place| {
+        // SAFETY: the call has no arguments.
+        let user = unsafe { libc::getuid() };
+        chown(place.join("home/secret"), Some(user), None)
+    }),
+    ("change the owner of the user's links", |place| {
+        // SAFETY: the call has no arguments.
+        let user = unsafe { libc::getuid() };
+        lchown(place.join("home/secret"), Some(user), None)
+    }),
+    ("change the times of the user's files", |place| {
+        let path = text(place, "home/secret");
+        // SAFETY: the path ends with a zero. Without times the kernel takes the present one.
+        let result = unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), ptr::null(), 0) };
+        outcome(result.into())
+    }),
+    ("change attributes of the user's files", |place| {
+        let (path, name) = (text(place, "home/secret"), c"user.tenon");
+        // SAFETY: the path and the name end with a zero, and the value has no bytes.
+        let result = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), ptr::null(), 0, 0) };
+        outcome(result.into())
+    }),
+    ("limit its parent", |_| {
+        // SAFETY: the call has no arguments.
+        limit(unsafe { libc::getppid() })
+    }),
+    ("read its parent's environment", |_| {
+        // SAFETY: the call has no arguments.
+        let parent = unsafe { libc::getppid() };
+        read(format!("/proc/{parent}/environ").as_ref())
+    }),
     ("trace", |_| call(libc::SYS_ptrace, [0; 2])),
     ("use io_uring", |_| call(libc::SYS_io_uring_setup, [1, 0])),
     ("leave a namespace", |_| call(libc::SYS_unshare, [0, 0])),
@@ -130,7 +183,7 @@ const REFUSED: &[(&str, Attempt)] = &[
 /// Attempts that are refused only by newer kernels, with a word of the sentence about older kernels.
 const REFUSED_BY_NEW_KERNELS: &[(&str, &str, Attempt)] = &[
     ("truncate the model", "truncate", |place| {
-        let path = std::ffi::CString::new(place.join("model/weights").to_str().unwrap())?;
+        let path = text(place, "model/weights");
         // SAFETY: the path ends with a zero.
         let result = unsafe { libc::truncate(path.as_ptr(), 0) };
         outcome(result.into())
@@ -175,7 +228,16 @@ fn a_sandbox_allows_the_model_and_the_cache_but_no_other_files_and_no_network() 
 #[test]
 fn without_a_sandbox_the_refused_files_and_connections_work() {
     let place = place();
-    for name in ["read the user's files", "make a file of the user"] {
+    for name in [
+        "read the user's files",
+        "make a file of the user",
+        "change the rights of the user's files",
+        "change the owner of the user's files",
+        "change the owner of the user's links",
+        "change the times of the user's files",
+        "limit its parent",
+        "read its parent's environment",
+    ] {
         let (_, attempt) = REFUSED.iter().find(|(other, _)| *other == name).unwrap();
         attempt(place.path()).unwrap();
     }
@@ -292,6 +354,25 @@ fn place() -> tempfile::TempDir {
     symlink("../elsewhere/blob", path("model/link")).unwrap();
     symlink("../../elsewhere/settings", path("model/pooling/link")).unwrap();
     place
+}
+
+/// The path of a file in a directory, as C libraries have it.
+fn text(place: &Path, file: &str) -> CString {
+    CString::new(place.join(file).as_os_str().as_bytes()).unwrap()
+}
+
+/// Gives a process the limit that it has. 0: this process.
+fn limit(process: i32) -> io::Result<()> {
+    let mut now = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: each pointer is null or that of a variable of this function.
+    let result = unsafe {
+        libc::prlimit(process, libc::RLIMIT_CORE, ptr::null(), &raw mut now);
+        libc::prlimit(process, libc::RLIMIT_CORE, &raw const now, ptr::null_mut())
+    };
+    outcome(result.into())
 }
 
 fn read(path: &Path) -> io::Result<()> {
