@@ -151,9 +151,9 @@ pub struct RawEngine {
     /// tried out in the strict sandbox, unless that of a model is off.
     #[serde(deserialize_with = "by_name")]
     pub sandbox: Sandbox,
-    /// Seconds after which a running step, embedding, or call of the tokenizer counts as stuck: the model's worker is ended and started
-    /// again. 0: a thousand times the longest step of the model so far, at least 60 and at most 300 seconds. Only with
-    /// `isolation = "process"`.
+    /// Seconds after which a running step, embedding, or call of the tokenizer counts as stuck, or a worker that does not answer: the
+    /// model's worker is ended and started again. 0: a thousand times the longest step of the model so far, at least 60 and at most 300
+    /// seconds; for an answer 300. Only with `isolation = "process"`.
     pub stuck_timeout_secs: StuckSeconds,
     /// Seconds without a report of its progress after which a load, or a change of level, counts as stuck: it fails, and its worker is
     /// ended. Only with `isolation = "process"`.

@@ -9,8 +9,8 @@
 //!    them out. The model thread sends the events of its step (`relays.rs`). Events of a sequence wait in the worker as soon as its reader does
 //!    not take them (`window.rs`).
 //! 4. The worker ends itself when a call of the plugin takes too long (`watchdog.rs`), and the server ends one that does not answer
-//!    (`spawn.rs`). When the worker ends, everything that waits for
-//!    it fails, with a sentence about what happened (`end.rs`). When the server ends, its sockets close, and the workers end.
+//!    (`spawn.rs`). When the worker ends, everything that waits for it fails, with a sentence about what happened (`end.rs`). When the
+//!    server ends, its sockets close, and the workers end.
 
 mod connection;
 mod end;
