@@ -1,6 +1,6 @@
 //! Reads the configuration again while the server runs: at SIGHUP, when its file changes, and when an administrator asks for
 //! it. Settings that can change without a restart change at once. A configuration with mistakes changes nothing
-//! but the certificate, whose files are read again.
+//! but the certificate, whose files are read again. A certificate with mistakes stays as it is, and holds up nothing else.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     app::App,
-    config::{ConfigChange, Source},
+    config::{self, ConfigChange, Source},
     connections::{Certificate, Limits, Register, Tls},
     models::{ModelChanges, ModelWork, Serving},
     rereading::{Orders, Reread, RereadOrder},
@@ -62,7 +62,7 @@ impl ConfigReader {
             Ok(changed) => changed,
             Err(why) => {
                 error!("the configuration stays as it is: {why}");
-                self.renew_certificate();
+                self.renew_certificate(self.app.now().config.tls.as_ref());
                 // An error means that the sender of the order did not wait.
                 let _ = order.send(Err(why));
                 return;
@@ -76,15 +76,22 @@ impl ConfigReader {
         });
     }
 
-    /// Reads the files of the current certificate again. A mistake in the configuration must not keep a certificate until it ends.
-    fn renew_certificate(&self) {
-        let now = self.app.now();
-        let Some((tls, files)) = self.tls.as_ref().zip(now.config.tls.as_ref()) else {
-            return;
-        };
+    /// Reads the files of the certificate again. A mistake in the configuration must not keep a certificate until it ends, and a
+    /// mistake in these files must not keep a revoked key. Returns why the certificate stays as it is.
+    fn renew_certificate(&self, files: Option<&config::Tls>) -> Option<String> {
+        let (tls, files) = self.tls.as_ref().zip(files)?;
         match Certificate::read(files) {
-            Ok(read) => replace(tls, read),
-            Err(error) => error!("the certificate stays as it is: {error:#}"),
+            Ok(read) => {
+                if tls.replace(read) {
+                    info!("new connections get another certificate");
+                }
+                None
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                error!("the certificate stays as it is: {why}");
+                Some(why)
+            }
         }
     }
 
@@ -96,20 +103,12 @@ impl ConfigReader {
             changed,
             needs_restart,
         } = ConfigChange::new(&self.app.now().config, new);
-        let certificate = match (&self.tls, &config.tls) {
-            (Some(tls), Some(files)) => {
-                let read = Certificate::read(files).map_err(|error| format!("{error:#}"))?;
-                Some((tls, read))
-            }
-            _ => None,
-        };
         let (server, responses) = (config.server.clone(), config.responses.clone());
+        let tls = config.tls.clone();
         let work = self.serving.configure(config).await;
         let work = work.map_err(|error| format!("{error:#}"))?;
-        // Nothing below can fail, so the configuration is applied as a whole or not at all.
-        if let Some((tls, read)) = certificate {
-            replace(tls, read);
-        }
+        // Nothing below but the certificate can fail, so all else is applied as a whole or not at all.
+        let certificate_failed = self.renew_certificate(tls.as_ref());
         self.register.set_limits(Limits::new(&server));
         if let Err(error) = self.app.responses.set_limits(responses).await {
             error!("responses could not be dropped: {error}");
@@ -117,15 +116,10 @@ impl ConfigReader {
         let reread = Reread {
             changed,
             needs_restart,
+            certificate_failed,
             models: ModelChanges::default(),
         };
         Ok((reread, work))
-    }
-}
-
-fn replace(tls: &Tls, certificate: Certificate) {
-    if tls.replace(certificate) {
-        info!("new connections get another certificate");
     }
 }
 
@@ -134,6 +128,7 @@ fn log(reread: &Reread) {
         changed,
         needs_restart,
         models,
+        ..
     } = reread;
     if *reread == Reread::default() {
         info!("the configuration was read again: nothing has changed");

@@ -21,6 +21,8 @@ pub struct Reread {
     pub changed: Vec<String>,
     /// Keys outside of `[[models]]` whose new values count from the next start on.
     pub needs_restart: Vec<String>,
+    /// Why the certificate stays as it is. None: its files were read.
+    pub certificate_failed: Option<String>,
     /// Changes of the models.
     pub models: ModelChanges,
 }

@@ -126,6 +126,9 @@ pub struct AdminConfig {
     pub changed: Vec<String>,
     /// Keys outside of `[[models]]` whose new values count from the next start on.
     pub needs_restart: Vec<String>,
+    /// Why new connections still get the certificate of before. Absent: its files were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_failed: Option<String>,
     /// Changes of the models.
     pub models: AdminModelChanges,
 }

@@ -15,7 +15,8 @@ use crate::{
 /// Reads the configuration again, and applies the settings that can change while the server runs.
 ///
 /// API keys, limits and the list of models take effect at once. The answer comes when new models, and models with changed
-/// settings, are loaded; the latter are loaded beside their old instances. A configuration with mistakes changes nothing.
+/// settings, are loaded; the latter are loaded beside their old instances. A configuration with mistakes changes nothing. A
+/// certificate with mistakes stays as it is, and all else takes effect.
 #[utoipa::path(
     post,
     path = "/admin/config/reload",
@@ -49,6 +50,7 @@ fn told(reread: Reread) -> AdminConfig {
         object: "admin.config",
         changed: reread.changed,
         needs_restart: reread.needs_restart,
+        certificate_failed: reread.certificate_failed,
         models: AdminModelChanges {
             added,
             removed,
@@ -67,6 +69,7 @@ fn example() -> AdminConfig {
     told(Reread {
         changed: vec!["server.api_keys".to_owned()],
         needs_restart: vec!["server.port".to_owned()],
+        certificate_failed: None,
         models: ModelChanges {
             added: vec!["SmolLM2-360M-Instruct".to_owned()],
             reloaded: vec!["SmolLM2-135M-Instruct".to_owned()],

@@ -176,14 +176,27 @@ fn restarts(proxy: &str) {
         eprintln!("skipped: {proxy} is not installed (.ci/setup --ci installs it)");
         return;
     }
+    run_example(
+        "restarts.py",
+        &["--proxy", proxy, "--requests", "200", "--restarts", "2"],
+    );
+}
+
+#[test]
+fn two_replicas_answer_agents_in_turn_and_by_metrics_and_prefix() {
+    run_example("replicas.py", &["--agents", "4", "--turns", "2"]);
+}
+
+/// Runs a script that starts servers of the echo model.
+fn run_example(script: &str, options: &[&str]) {
     // Started only for its directory with the echo plugin.
     let server = ServerOptions::echo(0).start();
     let output = Command::new("python3")
-        .arg(Path::new(TESTS).join("examples/restarts.py"))
+        .arg(Path::new(TESTS).join("examples").join(script))
         .arg(&artifacts().tenon)
         .arg("--plugins")
         .arg(server.home().join("plugins"))
-        .args(["--proxy", proxy, "--requests", "200", "--restarts", "2"])
+        .args(options)
         .output();
     check(output.unwrap());
 }

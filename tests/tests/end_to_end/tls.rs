@@ -145,7 +145,7 @@ async fn a_new_certificate_counts_for_new_connections() {
     let identity = new.sign();
     let home = tls.server.home().to_owned();
     fs::write(home.join("server.pem"), &identity.certificate).unwrap();
-    let line = tls.server.wait_for_log("the configuration stays as it is");
+    let line = tls.server.wait_for_log("the certificate stays as it is");
     assert!(line.contains("cannot be used with the key in"), "{line}");
     assert!(client.open(&tls.address).await.is_ok());
     fs::write(home.join("server.key"), &identity.key).unwrap();
@@ -185,12 +185,30 @@ async fn a_certificate_is_renewed_while_the_configuration_has_a_mistake() {
     let mut connection = client.open(&tls.address).await.unwrap();
     let answer = connection.send(CHAT, &greedy("Hi", "slow")).await.unwrap();
     assert_eq!(answer.status(), 200);
-    // A configuration with files that are not there changes nothing either.
-    let other = config.replace("'server.key'", "'other.key'");
-    fs::write(&file, other).unwrap();
-    let line = tls.server.wait_for_log("other.key cannot be read");
-    assert!(line.contains("the configuration stays"), "{line}");
-    assert!(client.open(&tls.address).await.is_ok());
+}
+
+/// A revoked key must not stay valid because a certificate has been damaged.
+#[tokio::test]
+async fn the_configuration_changes_while_the_certificate_has_a_mistake() {
+    let authority = Authority::new();
+    let mut tls = start(&authority, "", "");
+    let file = tls.server.home().join("tenon.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let with_key = config.replace("[engine]", "[[keys]]\nname = 'new'\nkey = 'new'\n[engine]");
+    // The file of the certificate's key is not there.
+    fs::write(&file, with_key.replace("'server.key'", "'other.key'")).unwrap();
+    let line = tls.server.wait_for_log("the certificate stays as it is: ");
+    assert!(line.contains("other.key cannot be read"), "{line}");
+    tls.server.wait_for_log("the configuration was read again");
+    let client = TlsClient::new(&authority, None, BOTH);
+    let mut connection = client.open(&tls.address).await.unwrap();
+    let answer = connection.send(CHAT, &greedy("Hi", "slow")).await.unwrap();
+    assert_eq!(answer.status(), 401);
+    let reload = "/admin/config/reload";
+    let (status, reread) = tls.plain.with_key("new").post(reload, &json!({})).await;
+    assert_eq!(status, 200, "{reread}");
+    let why = reread["certificate_failed"].as_str().unwrap();
+    assert!(why.contains("other.key cannot be read"), "{why}");
 }
 
 #[tokio::test]
@@ -225,7 +243,7 @@ async fn a_new_authority_counts_for_new_connections() {
     assert!(before.send("/health/live", "").await.is_ok());
     // A file without an authority does not let everybody in.
     fs::write(&file, "").unwrap();
-    let line = tls.server.wait_for_log("the configuration stays as it is");
+    let line = tls.server.wait_for_log("the certificate stays as it is");
     assert!(line.contains("ca.pem has no certificate"), "{line}");
     assert!(is_answered(&of_new, &tls.address).await);
     let anybody = TlsClient::new(&old, None, BOTH);
