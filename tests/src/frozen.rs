@@ -151,7 +151,7 @@ fn write_if_changed(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A plugin that was built against this version of the ABI when ABI 1.0 was frozen, for this architecture, by the name of its
+/// A plugin that was once built against this version of the ABI and is kept as a file: the one for this architecture, by the name of its
 /// library.
 pub fn frozen_binary(abi: FrozenAbi, library: &str) -> PathBuf {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/abi");

@@ -66,7 +66,7 @@ pub fn advice(model: &Path, ids: &[&str]) -> Option<String> {
             "it is {what}, which needs the backend in {libraries}: put it into a plugin directory ({GET})"
         )),
         (_, false) => Some(format!(
-            "it is {what}, which the backend in {libraries} may load, and that is not there: put it into a plugin directory ({GET})"
+            "it is {what}, which the missing backend in {libraries} may load: put it into a plugin directory ({GET})"
         )),
     }
 }

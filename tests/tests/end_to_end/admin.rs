@@ -263,6 +263,32 @@ async fn an_idle_model_is_unloaded_and_loaded_by_the_next_request() {
     }
 }
 
+/// Schedulers read the metrics many times a second.
+#[tokio::test]
+async fn who_reads_the_metrics_does_not_keep_a_model_loaded() {
+    let mut server = on_demand("idle_unload_secs = 1");
+    let client = server.client();
+    check_echo(&client).await;
+    let readers = [(); 4].map(|()| {
+        let reader = client.clone();
+        tokio::spawn(async move {
+            loop {
+                let metrics = reader.request(Method::GET, "/metrics").send().await;
+                assert_eq!(metrics.expect("an answer").status(), StatusCode::OK);
+            }
+        })
+    });
+    let deadline = Instant::now() + PATIENCE;
+    while !server.workers().is_empty() {
+        assert!(Instant::now() < deadline, "the idle model stays");
+        sleep(Duration::from_millis(20)).await;
+    }
+    for reader in readers {
+        assert!(!reader.is_finished());
+        reader.abort();
+    }
+}
+
 #[tokio::test]
 async fn a_model_with_a_running_stream_is_not_idle() {
     let mut server = slow_echo("idle_unload_secs = 1");
